@@ -1,0 +1,142 @@
+"""Writing that survives a crash, digests, canonical JSON, and locks."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.errors import LockedError
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (64 hex digits) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_arrays(*arrays: np.ndarray) -> str:
+    """SHA-256 (64 hex digits) over dtype, shape and bytes of arrays in order."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_dir(folder: Path) -> None:
+    """Makes renames inside ``folder`` durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path that becomes ``path`` only if the block succeeds.
+
+    The temporary file is in the same folder, is fsynced, renamed, and the folder
+    is fsynced. On any exception, Ctrl-C included, it is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temp
+        with temp.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temp, path)
+        fsync_dir(path.parent)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small text file atomically."""
+    with atomic_path(path) as temp:
+        temp.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def lock(
+    path: Path,
+    what: str,
+    *,
+    timeout: float = 0.0,
+    on_takeover: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Holds an exclusive lock file for the duration of the block.
+
+    The lock is the kernel's (flock), so it dies with its owner; the file's text
+    (pid, host, time) only says who that is or was.
+
+    Args:
+        path: The lock file; it exists only while held, or after a crash.
+        what: What is being written, for the error.
+        timeout: Seconds to wait for another owner.
+        on_takeover: Called with the description of a dead owner, if there was one.
+
+    Raises:
+        LockedError: Another live process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    guard = FileLock(path, timeout=timeout)
+    try:
+        guard.acquire()
+    except Timeout:
+        raise LockedError(
+            f"to be the only writer of {what}",
+            f"a lock held by {_owner(path) or 'another process'}",
+            "Wait for it to end, or stop it; then run the command again.",
+        ) from None
+    try:
+        dead = _owner(path)
+        if dead and on_takeover:
+            on_takeover(f"took over the lock of {what} from {dead}, which has died")
+        path.write_text(
+            f"pid {os.getpid()} on {socket.gethostname()} "
+            f"since {time.strftime('%Y-%m-%dT%H:%M:%S')}"
+        )
+        yield
+    finally:
+        # Unlinked while held: a waiter that opened this inode notices and retries.
+        path.unlink(missing_ok=True)
+        guard.release()
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

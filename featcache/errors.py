@@ -1,0 +1,67 @@
+"""Every error a user can cause, on one page.
+
+An error says what was expected, what came, and the way out.
+"""
+
+
+class FeatcacheError(Exception):
+    """Base of all domain errors; the command line prints it as one line.
+
+    Args:
+        expected: What the tool needed.
+        got: What it found instead.
+        way_out: What the user can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(self, expected: str, got: str, way_out: str) -> None:
+        # All three go to Exception so that the error survives pickling
+        # on its way out of a worker process.
+        super().__init__(expected, got, way_out)
+        self.expected = expected
+        self.got = got
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}; got {self.got}. {self.way_out}"
+
+
+class UsageError(FeatcacheError):
+    """An argument that can never work, such as a negative number of views."""
+
+
+class UnknownNameError(FeatcacheError):
+    """A name that is in none of our tables."""
+
+
+class DatasetError(FeatcacheError):
+    """A source, manifest or split that cannot be used as it is."""
+
+
+class SplitError(DatasetError):
+    """Folds that cannot be made, or that would leak a group."""
+
+
+class StoreError(FeatcacheError):
+    """A feature store that is cut short, foreign, or full of rot."""
+
+
+class ContractError(StoreError):
+    """A store that was made under another contract."""
+
+
+class LockedError(FeatcacheError):
+    """Another live process holds what we want to write."""
+
+
+class WeightsError(FeatcacheError):
+    """Weights that are missing, or that do not fit the network."""
+
+
+class RunError(FeatcacheError):
+    """A run, or a set of runs, that cannot be used as asked."""
+
+
+class HeadError(FeatcacheError):
+    """A head that cannot be built or fitted."""

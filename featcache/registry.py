@@ -1,0 +1,50 @@
+"""A table of named rows that offers the nearest names on a miss."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from featcache.errors import UnknownNameError
+
+Row = TypeVar("Row")
+
+
+class Registry(Mapping[str, Row]):
+    """An ordered, read-only table from name to row.
+
+    Args:
+        kind: What a row is ("backbone"), for the error text.
+        rows: The table.
+        hint: A further way out, shown behind the nearest names.
+    """
+
+    def __init__(self, kind: str, rows: Mapping[str, Row], *, hint: str = "") -> None:
+        self.kind = kind
+        self.hint = hint
+        self._rows = dict(rows)
+
+    def __getitem__(self, name: str) -> Row:
+        if name not in self._rows:
+            raise self.unknown(name)
+        return self._rows[name]
+
+    # Mapping.__contains__ and .get expect KeyError; ours is a domain error.
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def unknown(self, name: str) -> UnknownNameError:
+        """Returns the error for a name that is not in the table."""
+        near = difflib.get_close_matches(name.lower(), self._rows, n=3, cutoff=0.5)
+        offer = f"Did you mean {' or '.join(near)}?" if near else ""
+        return UnknownNameError(
+            f"a {self.kind} of: {', '.join(self._rows)}",
+            repr(name),
+            " ".join(part for part in (offer, self.hint) if part)
+            or f"Take one of the listed {self.kind}s.",
+        )
