@@ -5,7 +5,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featcache.store import load as load
+    from featcache.features import load as load
 
 __all__ = ["__version__", "load"]
 
@@ -15,7 +15,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import featcache` loads neither h5py nor pandas.
     if name == "load":
-        from featcache.store import load
+        from featcache.features import load
 
         return load
     if name == "__version__":

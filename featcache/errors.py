@@ -65,3 +65,7 @@ class RunError(FeatcacheError):
 
 class HeadError(FeatcacheError):
     """A head that cannot be built or fitted."""
+
+
+class UnreadableImageError(DatasetError):
+    """A file that Pillow cannot turn into pixels; ``got`` is the reason."""

@@ -1,0 +1,50 @@
+"""The one door to TensorFlow: quiet, thrifty with threads and GPU memory."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+THREADS = "FEATCACHE_THREADS"  # set in worker processes
+
+
+def tensorflow() -> Any:
+    """Imports TensorFlow once a process and starts its runtime.
+
+    Threads are limited to ``$FEATCACHE_THREADS`` if that is set; GPU memory is
+    taken as it is needed. Start-up chatter, which no log level stops, is held
+    back, and shown if the start fails.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _stderr_held_back():
+        import tensorflow as tf
+
+        threads = int(os.environ.get(THREADS, "0"))
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.list_logical_devices()
+    return tf
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

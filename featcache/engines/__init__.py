@@ -1,0 +1,1 @@
+"""Engines: what runs a frozen network over batches of pixels."""

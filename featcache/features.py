@@ -1,0 +1,90 @@
+"""Features: a store joined with the manifest, ready for scikit-learn."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from featcache import manifest, store
+from featcache.errors import StoreError, UsageError
+from featcache.manifest import Manifest
+from featcache.store import Store
+
+
+class Features(NamedTuple):
+    """One row an embedding; all four in the same order.
+
+    Attributes:
+        X: (N, D) float32 embeddings.
+        y: (N,) labels.
+        groups: (N,) groups.
+        meta: N rows: image_id, view, policy, and the manifest's further columns.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    meta: pd.DataFrame
+
+
+def load(path: str | Path, *, views: int = 0, policy: int | None = None) -> Features:
+    """Loads a store with labels and groups, in the manifest's order.
+
+    Args:
+        path: A store, ``cache/<dataset>/features/<name>.h5``.
+        views: Augmented views to load beside the plain one (view 0) of each image.
+        policy: Index of their policy in the store; by default the newest.
+
+    Returns:
+        ``X, y, groups, meta``; (views + 1) rows an image, view 0 first.
+
+    Raises:
+        StoreError: The store is damaged, or lacks rows that were asked for.
+        DatasetError: Its dataset has no manifest.
+    """
+    found = store.open_store(Path(path))
+    return join(
+        found, manifest.load(found.path.parent.parent), views=views, policy=policy
+    )
+
+
+def join(
+    found: Store, dataset: Manifest, *, views: int = 0, policy: int | None = None
+) -> Features:
+    """Selects the rows of a manifest's usable images; see ``load``."""
+    if views < 0:
+        raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
+    if policy is None:
+        policy = len(found.header.policies) - 1
+    ok = dataset.ok
+    wanted = _wanted(ok["image_id"].to_numpy(), views, policy)
+    index = pd.MultiIndex.from_frame(found.keys[store.KEY])
+    rows = index.get_indexer(pd.MultiIndex.from_frame(wanted))
+    if (rows < 0).any():
+        lacking = wanted.loc[rows < 0, "image_id"].nunique()
+        raise StoreError(
+            f"{views + 1} views of {len(ok)} images in {found.path.name}",
+            f"none or fewer for {lacking} of them",
+            f"Run: featcache extract --dataset {dataset.dataset} "
+            f"-b {found.header.contract['backbone']} --views {views}",
+        )
+    columns = ok.drop(columns=["status", "reason"]).set_index("image_id")
+    meta = wanted.join(columns, on="image_id")
+    return Features(
+        found.features()[rows],
+        meta["label"].to_numpy(),
+        meta["group"].to_numpy(),
+        meta,
+    )
+
+
+def _wanted(image_ids: np.ndarray, views: int, policy: int) -> pd.DataFrame:
+    view = np.tile(np.arange(views + 1), len(image_ids))
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(image_ids, views + 1),
+            "view": view,
+            "policy": np.where(view == 0, store.NO_POLICY, policy),
+        }
+    )

@@ -1,0 +1,144 @@
+"""The manifest: the table of a dataset's images, and where they come from."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from featcache._io import atomic_path, write_json
+from featcache.errors import DatasetError
+
+COLUMNS = (
+    "image_id", "path", "label", "group", "width", "height", "mode", "bytes",
+    "phash", "status", "reason",
+)  # fmt: skip
+OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a dataset was scanned; kept so that a later scan does the same.
+
+    Attributes:
+        source: The folder or CSV, as an absolute path.
+        root: The folder that the manifest's paths are relative to.
+        group_by: Column, regular expression, "image" or "near-duplicate".
+        per_class: Only the first so many images of each class, or None.
+        on_conflict: "error" or "drop": the same bytes under two labels.
+    """
+
+    source: str
+    root: str
+    group_by: str
+    per_class: int | None = None
+    on_conflict: str = "error"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset's images.
+
+    Attributes:
+        folder: ``cache/<dataset>``.
+        settings: How it was scanned.
+        table: One row a file, in natural order; ``COLUMNS`` first, then the
+            source's further columns (all text).
+    """
+
+    folder: Path
+    settings: Settings
+    table: pd.DataFrame
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.folder.name
+
+    @property
+    def root(self) -> Path:
+        """The folder that the paths are relative to."""
+        return Path(self.settings.root)
+
+    @property
+    def ok(self) -> pd.DataFrame:
+        """The rows of usable images: one a distinct content."""
+        return self.table[self.table["status"] == OK]
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels of usable images, sorted: the order of classes everywhere."""
+        return sorted(self.ok["label"].unique())
+
+
+def load(folder: Path) -> Manifest:
+    """Reads ``cache/<dataset>``.
+
+    Raises:
+        DatasetError: There is no manifest, or it is not one of ours.
+    """
+    try:
+        record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        settings = Settings(**record["settings"])
+        table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+        for column in ("width", "height", "bytes"):
+            table[column] = table[column].astype(int)
+        if list(table.columns[: len(COLUMNS)]) != list(COLUMNS):
+            raise ValueError(f"columns {', '.join(table.columns)}")
+    except FileNotFoundError:
+        raise DatasetError(
+            f"a scanned dataset in {folder}",
+            "none",
+            f"Run: featcache scan SOURCE --dataset {folder.name}",
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"a manifest of featcache in {folder}",
+            f"one that cannot be read ({error})",
+            f"Scan the source again: featcache scan SOURCE --dataset {folder.name}",
+        ) from error
+    return Manifest(folder, settings, table)
+
+
+def save(manifest: Manifest) -> None:
+    """Writes the manifest and its settings, each atomically."""
+    with atomic_path(manifest.folder / "manifest.csv") as temp:
+        manifest.table.to_csv(temp, index=False)
+    write_json(
+        manifest.folder / "dataset.json",
+        {"schema": _SCHEMA, "settings": asdict(manifest.settings)},
+    )
+
+
+def find(cache: Path, dataset: str | None) -> Path:
+    """Returns the folder of a dataset; without a name, of the only one.
+
+    Raises:
+        DatasetError: No such dataset, none at all, or several to choose from.
+    """
+    names = sorted(p.parent.name for p in cache.glob("*/manifest.csv"))
+    if dataset in names:
+        return cache / str(dataset)
+    if dataset is None and len(names) == 1:
+        return cache / names[0]
+    raise DatasetError(
+        f"--dataset NAME, one of: {', '.join(names)}"
+        if names
+        else f"a scanned dataset in {cache}",
+        "no --dataset" if dataset is None else repr(dataset),
+        "Choose one." if names else "Run: featcache scan SOURCE",
+    )
+
+
+def default_name(source: Path) -> str:
+    """A dataset's name: that of the source's folder."""
+    folder = source if source.is_dir() else source.parent
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "data"
+
+
+def some(items: list[str], limit: int = 5) -> str:
+    """Lists the first few items and counts the rest."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
