@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +75,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync_dir(path.parent)
     finally:
         temp.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder that becomes ``folder`` only if the block succeeds.
+
+    A folder that is there already is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temp
+        for path in temp.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        fsync_dir(temp)
+        temp.chmod(0o755)
+        aside = temp.with_suffix(".old")
+        if folder.exists():
+            os.replace(folder, aside)
+        os.replace(temp, folder)
+        fsync_dir(folder.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,62 @@
+"""The door: commands parse, call one function each, and render.
+
+Command modules import nothing heavy at the top, so that ``--help`` is instant.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from featcache.cli import data, demo, heads
+from featcache.errors import FeatcacheError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="featcache")
+def cli() -> None:
+    """Run each frozen backbone once, then compare heads in seconds.
+
+    A study goes: extract, train-head, compare. Try `featcache demo` first.
+    """
+
+
+for command in (data.scan, data.extract, heads.train_head, heads.compare, demo.demo):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits.
+
+    Exit codes: 0 done, 1 a domain error, 2 usage, 130 interrupted.
+    """
+    try:
+        cli.main(arguments, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("Interrupted. Sealed work is kept: run the same command to go on.", 130)
+    except FeatcacheError as error:
+        _fail(f"Error: {error}", error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left; nothing to say
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"Error: {_explain(error)}", 1)
+
+
+def _explain(error: OSError) -> str:
+    where = error.filename or "the cache or reports folder"
+    return (
+        f"expected to read and write {where}; got {error.strerror or error}. "
+        "Check the disk's space and permissions; sealed work is kept: run the same "
+        "command to go on."
+    )
+
+
+def _fail(text: str, code: int) -> None:
+    click.echo(" ".join(text.split()), err=True)
+    sys.exit(code)

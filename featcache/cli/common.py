@@ -1,0 +1,162 @@
+"""What commands share: options, bars, tables."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from featcache.manifest import Manifest
+    from featcache.scan import ScanResult
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Bundles several options into one decorator, in the order given."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+dataset_option = click.option(
+    "--dataset", metavar="NAME", help="Dataset in the cache; may be left out for one."
+)
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="cache",
+    envvar="FEATCACHE_CACHE",
+    show_default=True,
+    show_envvar=True,
+    help="Folder of manifests, splits and feature stores.",
+)
+reports_option = click.option(
+    "--reports",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="reports",
+    show_default=True,
+    help="Folder of runs and leaderboards.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+seed_option = click.option("--seed", type=int, default=0, show_default=True)
+source_options = options(
+    click.option(
+        "--group-by",
+        metavar="COLUMN|REGEX",
+        help="What stays together: a column of the CSV, an expression with one group "
+        r"for the file name such as '(\d{8})_', image, or near-duplicate (default "
+        "without a column group).",
+    ),
+    click.option(
+        "--per-class", type=int, metavar="N", help="The first N images of each class."
+    ),
+    click.option(
+        "--on-conflict",
+        type=click.Choice(["error", "drop"]),
+        help="The same bytes under two labels.  [default: error]",
+    ),
+)
+
+
+def say(text: str) -> None:
+    """Tells the user something that is not a result, on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a result as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a callback (name, done, total) that draws a bar a name on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # Not a terminal: a bar would only fill the log.
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        tasks: dict[str, Any] = {}
+
+        def update(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, rate="")
+            task = progress.tasks[progress.task_ids.index(tasks[name])]
+            rate = f"{done / task.elapsed:.0f}/s" if task.elapsed else ""
+            progress.update(tasks[name], completed=done, total=total, rate=rate)
+
+        yield update
+
+
+def print_table(headings: list[tuple[str, bool]], rows: list[list[str]]) -> None:
+    """Prints a table on stdout; each heading says whether its column is numeric."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for heading, numeric in headings:
+        table.add_column(heading, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # A file or a pipe has no width: nothing is cut there.
+    if not console.is_terminal:
+        console = Console(width=max(console.measure(table).maximum, 80))
+    console.print(table)
+
+
+def scan_source(
+    source: Path, cache: Path, dataset: str | None, **settings: Any
+) -> "ScanResult":
+    """Scans a source with a bar and tells what is worth knowing."""
+    from featcache.scan import scan
+
+    with bars() as update:
+        result = scan(
+            source,
+            cache,
+            dataset=dataset,
+            progress=lambda done, total: update("scan", done, total),
+            **settings,
+        )
+    for warning in result.warnings:
+        say(f"Warning: {warning}")
+    for path, reason in result.unreadable[:10]:
+        say(f"Unreadable: {path}: {reason}")
+    if len(result.unreadable) > 10:
+        say(f"Unreadable: {len(result.unreadable) - 10} more; see the manifest.")
+    return result
+
+
+def open_dataset(cache: Path, dataset: str | None) -> "Manifest":
+    """Opens a scanned dataset; without a name, the only one."""
+    from featcache import manifest
+
+    return manifest.load(manifest.find(cache, dataset))

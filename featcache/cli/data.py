@@ -1,0 +1,216 @@
+"""``featcache scan`` and ``featcache extract``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.common import (
+    bars,
+    cache_option,
+    dataset_option,
+    json_option,
+    open_dataset,
+    print_json,
+    say,
+    scan_source,
+    seed_option,
+    source_options,
+)
+from featcache.errors import UsageError
+
+if TYPE_CHECKING:
+    from featcache.extract import StoreResult
+    from featcache.scan import ScanResult
+
+
+class Range(click.ParamType[tuple[float, float]]):
+    """Two numbers ``LO,HI``."""
+
+    name = "LO,HI"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        """Parses the text; a pair passes."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers such as 0.8,1.25", param, ctx)
+        return low, high
+
+
+@click.command(short_help="List and check the images of a source.")
+@click.argument("source", type=click.Path(path_type=Path))
+@dataset_option
+@source_options
+@cache_option
+@json_option
+def scan(
+    source: Path, dataset: str | None, cache: Path, as_json: bool, **settings: Any
+) -> None:
+    """List the images of SOURCE: a folder with one sub-folder a class, or a CSV."""
+    result = scan_source(source, cache, dataset, **settings)
+    if as_json:
+        print_json(_scan_record(result))
+    else:
+        click.echo(_scan_summary(result))
+
+
+def _scan_record(result: "ScanResult") -> dict[str, Any]:
+    return {
+        "dataset": result.manifest.dataset,
+        "manifest": result.manifest.folder / "manifest.csv",
+        "classes": result.counts,
+        "groups": result.n_groups,
+        "group_by": result.manifest.settings.group_by,
+        "duplicates": result.duplicates,
+        "unreadable": [{"path": p, "reason": r} for p, r in result.unreadable],
+        "warnings": result.warnings,
+    }
+
+
+def _scan_summary(result: "ScanResult") -> str:
+    classes = ", ".join(
+        f"{label} = {i} ({count} images)"
+        for i, (label, count) in enumerate(result.counts.items())
+    )
+    return (
+        f"{result.manifest.dataset}: {sum(result.counts.values())} images of "
+        f"{result.n_groups} groups (by {result.manifest.settings.group_by}); "
+        f"{result.duplicates} duplicates left out, {len(result.unreadable)} "
+        f"unreadable.\nClasses: {classes}.\n"
+        f"Manifest: {result.manifest.folder / 'manifest.csv'}"
+    )
+
+
+@click.command(short_help="Run frozen backbones and keep the features.")
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@dataset_option
+@click.option(
+    "-b",
+    "--backbone",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A backbone, the path of a .keras file, or all; may be repeated.",
+)
+@click.option(
+    "--views",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Augmented views of each image beside the plain one.",
+)
+@click.option(
+    "--flip/--no-flip", default=True, show_default=True, help="Views may be mirrored."
+)
+@click.option(
+    "--brightness",
+    type=Range(),
+    default=(0.8, 1.25),
+    show_default="0.8,1.25",
+    help="Views are brightened by a factor in this range.",
+)
+@click.option(
+    "--zoom",
+    type=Range(),
+    default=(1.0, 1.2),
+    show_default="1,1.2",
+    help="Views are magnified by a factor in this range.",
+)
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|random|FILE",
+)
+@click.option(
+    "--preprocess",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|torch|caffe|tf|none",
+    help="Input scaling; imagenet is the one that belongs to the backbone.",
+)
+@click.option("--input-size", type=int, metavar="PX", help="Side of the input.")
+@click.option("--engine", default="auto", show_default=True, metavar="auto|tensorflow")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@seed_option
+@click.option(
+    "--max-bad",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share of unreadable images above which the command fails.",
+)
+@source_options
+@cache_option
+@json_option
+def extract(
+    source: Path | None,
+    dataset: str | None,
+    names: tuple[str, ...],
+    cache: Path,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Run frozen backbones over SOURCE (or a scanned --dataset) and keep the features.
+
+    Only what is missing is computed; a call for what is there costs nothing.
+    """
+    from featcache import extract as work
+    from featcache.views import Policy
+
+    networks = _networks(names, given)
+    policy = Policy(given["flip"], given["brightness"], given["zoom"], given["seed"])
+    settings = {k: given[k] for k in ("group_by", "per_class", "on_conflict")}
+    if source:
+        manifest = scan_source(source, cache, dataset, **settings).manifest
+    elif any(settings.values()):
+        raise UsageError(
+            "a SOURCE with --group-by, --per-class or --on-conflict",
+            "none",
+            "Give SOURCE again, or leave these options out.",
+        )
+    else:
+        manifest = open_dataset(cache, dataset)
+    with bars() as update:
+        results = work.extract(
+            manifest,
+            networks,
+            policy=policy,
+            progress=update,
+            message=say,
+            **{k: given[k] for k in ("views", "engine", "batch_size", "max_bad")},
+        )
+    if as_json:
+        print_json([_store_record(result) for result in results])
+    else:
+        for result in results:
+            click.echo(_store_summary(result))
+
+
+def _networks(names: tuple[str, ...], given: dict[str, Any]) -> list[Any]:
+    from featcache.backbones import BACKBONES, resolve
+
+    chosen = [n for name in names for n in (BACKBONES if name == "all" else [name])]
+    words = {k: given[k] for k in ("weights", "preprocess", "input_size", "seed")}
+    return [resolve(name, **words) for name in dict.fromkeys(chosen)]
+
+
+def _store_record(result: "StoreResult") -> dict[str, Any]:
+    failures = [{"path": p, "reason": r} for p, r in result.failures]
+    return vars(result) | {"path": result.path, "failures": failures}
+
+
+def _store_summary(result: "StoreResult") -> str:
+    what = f"{result.backbone} ({result.weights}): {result.rows} x {result.dim}"
+    if not result.computed and not result.failures:
+        return f"{what}, all cached. {result.path}"
+    rate = result.computed / result.seconds if result.seconds else 0.0
+    failed = f"; {len(result.failures)} images failed" if result.failures else ""
+    return (
+        f"{what}, {result.computed} computed in {result.seconds:.1f} s "
+        f"({rate:.0f}/s){failed}. {result.path}"
+    )

@@ -1,0 +1,208 @@
+"""``featcache train-head`` and ``featcache compare``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.common import (
+    bars,
+    cache_option,
+    dataset_option,
+    json_option,
+    open_dataset,
+    print_json,
+    print_table,
+    reports_option,
+    say,
+    seed_option,
+)
+
+if TYPE_CHECKING:
+    from featcache.compare import Confusion, Leaderboard
+
+
+class Views(click.ParamType[int | str]):
+    """A number of views, or ``all``."""
+
+    name = "K|all"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        """Parses the text."""
+        if value == "all":
+            return "all"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor all", param, ctx)
+
+
+@click.command("train-head", short_help="Train heads on the features, fold by fold.")
+@dataset_option
+@click.option(
+    "-b",
+    "--backbone",
+    "backbones",
+    multiple=True,
+    default=("all",),
+    show_default="all",
+    metavar="NAME",
+    help="Whose features: a backbone, backbone-weights, a store's name, or all.",
+)
+@click.option(
+    "-H",
+    "--head",
+    "heads",
+    multiple=True,
+    default=("all",),
+    show_default="all",
+    metavar="NAME",
+    help="A head, module:Class of a scikit-learn classifier, or all.",
+)
+@click.option(
+    "--views",
+    type=Views(),
+    default="all",
+    show_default=True,
+    help="Augmented views to train on, beside the plain one.",
+)
+@click.option(
+    "--policy", type=int, help="Index of the views' policy.  [default: the newest]"
+)
+@click.option(
+    "--tta/--no-tta",
+    default=None,
+    help="Predict as the mean over an image's views.  [default: where views were "
+    "trained on]",
+)
+@click.option("--folds", type=int, default=5, show_default=True)
+@click.option(
+    "--test-size",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Share of the images held out as the test part; 0 for none.",
+)
+@seed_option
+@click.option(
+    "--split", metavar="NAME", help="Name of the split.  [default: how it is drawn]"
+)
+@click.option(
+    "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
+)
+@click.option("--force", is_flag=True, help="Train again what is there.")
+@cache_option
+@reports_option
+@json_option
+def train_head(
+    dataset: str | None, cache: Path, reports: Path, as_json: bool, **given: Any
+) -> None:
+    """Train heads on cached features, fold by fold, and record every run."""
+    from featcache.train_head import train_head as work
+
+    manifest = open_dataset(cache, dataset)
+    with bars() as update:
+        result = work(
+            manifest,
+            reports,
+            progress=lambda _, done, total: update("fits", done, total),
+            **given,
+        )
+    failed = [run for run in result.runs if run.failed]
+    for run in failed:
+        say(f"Failed: {run.run_id}: {run.record['reason']}")
+    if as_json:
+        print_json([run.record | {"run_id": run.run_id} for run in result.runs])
+        return
+    if not result.trained:
+        click.echo(f"All {len(result.runs)} runs are there already: nothing to do.")
+    for run in result.runs:
+        if not run.failed and run.run_id in result.trained:
+            score = run.record["scores"]["train"]["accuracy"]
+            seconds = run.record["fit_seconds"]
+            click.echo(f"{run.run_id}: accuracy {score:.3f}, fit {seconds:.1f} s")
+    click.echo(f"Split: {result.split.name}. Rank them with: featcache compare")
+
+
+@click.command(short_help="Rank the runs, with intervals.")
+@dataset_option
+@click.option("--metric", default="accuracy", show_default=True)
+@click.option(
+    "--split", metavar="NAME", help="Which split.  [default: the newest run's]"
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--confusion", metavar="RUN", help="Show this run's confusion matrix instead."
+)
+@cache_option
+@reports_option
+def compare(
+    dataset: str | None,
+    metric: str,
+    split: str | None,
+    style: str,
+    as_json: bool,
+    confusion: str | None,
+    cache: Path,
+    reports: Path,
+) -> None:
+    """Rank the runs of a dataset, with intervals, best first."""
+    from featcache import compare as work
+    from featcache import runs
+
+    folder = reports / _dataset_name(dataset, cache, reports)
+    as_json = as_json or style == "json"
+    if confusion:
+        matrix = work.confusion(runs.find(folder, confusion))
+        print_confusion(matrix, as_json=as_json)
+        return
+    board = work.compare(folder, metric=metric, split=split)
+    for line in board.left_out:
+        say(f"Not ranked: {line}")
+    print_board(board, "json" if as_json else style)
+
+
+def _dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
+    """Runs can be compared where the cache is not, so both places name datasets."""
+    from featcache import manifest
+
+    known = sorted(p.parent.name for p in reports.glob("*/runs"))
+    if dataset in known:
+        return str(dataset)
+    if dataset is None and len(known) == 1:
+        return known[0]
+    return manifest.find(cache, dataset).name
+
+
+def print_board(board: "Leaderboard", style: str) -> None:
+    """Prints a leaderboard on stdout in one of the formats."""
+    from featcache.report import tables
+
+    if style in tables.FORMATS:
+        click.echo(tables.FORMATS[style](board))
+        return
+    columns = tables.columns(board)
+    cells = zip(*(cells for _, _, cells in columns), strict=True)
+    print_table([(h, numeric) for h, numeric, _ in columns], [list(c) for c in cells])
+    click.echo(tables.caption(board))
+
+
+def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
+    """Prints confusion matrices on stdout: rows are true classes."""
+    from featcache.report import tables
+
+    if as_json:
+        test = None if matrix.test is None else matrix.test.tolist()
+        print_json(vars(matrix) | {"train": matrix.train.tolist(), "test": test})
+        return
+    for part, rows in tables.confusion_parts(matrix).items():
+        click.echo(f"{matrix.run_id}, {part}: rows are true classes")
+        names = [(name, True) for name in matrix.classes]
+        print_table([("", False), *names, ("sensitivity", True)], rows)

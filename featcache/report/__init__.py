@@ -1,0 +1,1 @@
+"""Reports: leaderboards as text for people, papers and programs."""
