@@ -70,6 +70,8 @@ def join(
             f"-b {found.header.contract['backbone']} --views {views}",
         )
     columns = ok.drop(columns=["status", "reason"]).set_index("image_id")
+    # A column of the source, such as the projection, may be called "view" too.
+    columns = columns.rename(columns={c: f"given_{c}" for c in ("view", "policy")})
     meta = wanted.join(columns, on="image_id")
     return Features(
         found.features()[rows],

@@ -120,15 +120,14 @@ def print_table(headings: list[tuple[str, bool]], rows: list[list[str]]) -> None
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, numeric in headings:
         table.add_column(heading, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*row)
     console = Console()
-    # A file or a pipe has no width: nothing is cut there.
     if not console.is_terminal:
-        console = Console(width=max(console.measure(table).maximum, 80))
+        console = Console(width=1000)  # a file or a pipe has no width to keep to
     console.print(table)
 
 

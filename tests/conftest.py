@@ -1,0 +1,79 @@
+"""Shared fixtures: tiny image sets and a toy network, all seeded and offline."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featcache import cli
+
+
+def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
+    """A grey picture of noise around a shade, unlike that of any other seed."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(shade, 60, (6, 6)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Three classes of 12 images, patients of two images each."""
+    root = tmp_path / "chest"
+    for label, name in enumerate(("COVID", "NORMAL", "Viral Pneumonia")):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            image = picture(100 * label + i, 60 + 60 * label)
+            image.save(root / name / f"p{label}{i // 2:02d}_{name} ({i + 1}).png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .keras file of a small convolutional network with BatchNormalization."""
+    from featcache._tf import tensorflow
+
+    tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(pixels)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(12, 3, activation="relu")(x)
+    path = tmp_path_factory.mktemp("net") / "toynet.keras"
+    keras.Model(pixels, x).save(path)
+    path.with_suffix(".json").write_text('{"preprocess": "tf", "input_size": 32}')
+    return path
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in a folder of its own; returns code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = 0
+        try:
+            cli.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real X-rays and weights; skips where there is none."""
+    folder = os.environ.get("FEATCACHE_REAL_DATA")
+    if not folder:
+        pytest.skip("FEATCACHE_REAL_DATA is not set: no real X-rays here")
+    return Path(folder)

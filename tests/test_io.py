@@ -1,0 +1,127 @@
+"""Floor 0: writing that survives a crash, digests, locks, names."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featcache import _io
+from featcache.errors import FeatcacheError, LockedError, UnknownNameError
+from featcache.registry import Registry
+
+
+def test_natural_order_counts_numbers() -> None:
+    """``(2)`` comes before ``(10)``, and letters' case does not matter."""
+    names = ["COVID (10).png", "covid (2).png", "COVID (1).png"]
+    expected = ["COVID (1).png", "covid (2).png", "COVID (10).png"]
+    assert sorted(names, key=_io.natural_key) == expected
+
+
+def test_equal_values_have_equal_digests() -> None:
+    """A digest does not depend on the order of keys."""
+    assert _io.digest({"a": 1, "b": [2]}) == _io.digest({"b": [2], "a": 1})
+    assert _io.digest({"a": 1}) != _io.digest({"a": 2})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """An exception inside the block keeps the old bytes and no temporary file."""
+    path = tmp_path / "a.txt"
+    _io.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), _io.atomic_path(path) as temp:
+        temp.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_is_published_whole(tmp_path: Path) -> None:
+    """A folder appears when its block ends, replaces an old one, or not at all."""
+    target = tmp_path / "run"
+    for text in ("one", "two"):
+        with _io.atomic_folder(target) as temp:
+            (temp / "x").write_text(text)
+    with pytest.raises(ValueError, match="stop"), _io.atomic_folder(target) as temp:
+        (temp / "x").write_text("three")
+        raise ValueError("stop")
+    assert (target / "x").read_text() == "two"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    """A held lock names its owner's pid; after the block nothing is left."""
+    path = tmp_path / "a.lock"
+    with (
+        _io.lock(path, "store a"),
+        pytest.raises(LockedError, match=f"pid {os.getpid()}"),
+        _io.lock(path, "store a"),
+    ):
+        pass
+    assert not path.exists()
+
+
+def test_ctrl_c_leaves_no_lock(tmp_path: Path) -> None:
+    """An interrupt inside the block removes the lock file."""
+    path = tmp_path / "a.lock"
+    with pytest.raises(KeyboardInterrupt), _io.lock(path, "store a"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_dead_owners_lock_is_taken_over_and_reported(tmp_path: Path) -> None:
+    """After kill -9 the lock is free, and the next owner is told whose it was."""
+    path = tmp_path / "a.lock"
+    code = (
+        "import sys, time; from pathlib import Path; from featcache._io import lock\n"
+        f"with lock(Path({str(path)!r}), 'store a'): print('held', flush=True); "
+        "time.sleep(60)"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    with owner, owner.stdout:
+        assert owner.stdout.readline() == "held\n"
+        owner.send_signal(signal.SIGKILL)
+    said: list[str] = []
+    with _io.lock(path, "store a", timeout=5, on_takeover=said.append):
+        pass
+    assert len(said) == 1
+    assert f"pid {owner.pid}" in said[0]
+
+
+def test_a_waiter_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
+    """Two processes that wait for one lock never hold it at once."""
+    code = (
+        "import sys; from pathlib import Path; from featcache._io import lock\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "for _ in range(20):\n"
+        "    with lock(folder / 'a.lock', 'a', timeout=30):\n"
+        "        n = int((folder / 'n').read_text())\n"
+        "        (folder / 'n').write_text(str(n + 1))\n"
+    )
+    (tmp_path / "n").write_text("0")
+    workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [w.wait(60) for w in workers] == [0, 0, 0]
+    assert (tmp_path / "n").read_text() == "60"
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    """A miss names all rows, the nearest ones, and is no KeyError."""
+    table = Registry("fruit", {"apple": 1, "kiwi": 2}, hint="Or bring your own.")
+    with pytest.raises(UnknownNameError) as caught:
+        table["aple"]
+    assert "Did you mean apple? Or bring your own." in str(caught.value)
+    assert table["kiwi"] == 2
+    assert list(table) == ["apple", "kiwi"]
+    assert "plum" not in table
+
+
+def test_errors_survive_pickling() -> None:
+    """An error raised in a worker process arrives whole."""
+    import pickle
+
+    error = pickle.loads(pickle.dumps(FeatcacheError("a", "b", "c")))
+    assert str(error) == "expected a; got b. c"
