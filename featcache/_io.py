@@ -1,6 +1,7 @@
 """Writing that survives a crash, digests, canonical JSON, and locks."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -100,6 +101,50 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+class ForgivingFile(io.FileIO):
+    """A file that keeps its first error to itself until asked.
+
+    HDF5 crashes the process when a write fails on a full disk. It is told that all
+    is well instead; the file is thrown away afterwards.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Writes all of the data, or remembers why not."""
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while done < len(view) and not self.error:
+                done += super().write(view[done:])
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Changes the size, or remembers why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads; what could not be written reads as zeros."""
+        done = super().readinto(buffer) or 0
+        if self.error:
+            memoryview(buffer).cast("B")[done:] = bytes(len(buffer) - done)
+            return len(buffer)
+        return done
+
+    def raise_first_error(self) -> None:
+        """Raises what went wrong, if anything did."""
+        if self.error:
+            raise self.error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -37,7 +37,7 @@ def demo(
     cache: Path,
     reports: Path,
     *,
-    images: int = 240,
+    images: int = 360,
     shortcut: bool = False,
     seed: int = 0,
     jobs: int | None = None,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from featcache._tf import THREADS
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, HeadError
 from featcache.heads.base import Head
 from featcache.splits import assert_disjoint
 
@@ -108,6 +108,7 @@ def side_by_side(
         return
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
         parallel = Parallel(return_as="generator_unordered", batch_size=1)
@@ -116,6 +117,12 @@ def side_by_side(
                 delayed(_outcome)(number, os.getpid(), call)
                 for number, call in enumerate(calls)
             )
+        except TerminatedWorkerError as error:
+            raise HeadError(
+                "the worker processes to live",
+                "one that was killed, most often for want of memory",
+                "Finished runs are kept: try again with fewer --jobs.",
+            ) from error
         except BaseException:
             get_reusable_executor().shutdown(wait=False, kill_workers=True)
             raise

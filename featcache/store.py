@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featcache._io import atomic_path, canonical_json, digest, lock
+from featcache._io import ForgivingFile, atomic_path, canonical_json, digest, lock
 from featcache.errors import ContractError, StoreError
 
 SCHEMA = 1
@@ -272,10 +272,13 @@ def publish(
 
 
 def _merge(path: Path, header: Header, sources: list[Store]) -> None:
+    last, header = header.policies, replace(header, policies=[])
     for source in sources:
         check_contract(source, header)
         for policy in source.header.policies:
             header, _ = header.with_policy(policy)
+    for policy in last:
+        header, _ = header.with_policy(policy)
     keys = pd.concat([_remapped(s, header) for s in sources], ignore_index=True)
     fresh = ~keys.duplicated(KEY).to_numpy()
     dim = sources[0].dim
@@ -290,9 +293,11 @@ def _merge(path: Path, header: Header, sources: list[Store]) -> None:
 
     with atomic_path(path) as temp:
         try:
-            with h5py.File(temp, "w") as file:
-                _fill(file, header, dim, keys[fresh], blocks())
-        except (OSError, RuntimeError) as error:
+            with ForgivingFile(temp) as raw:
+                with h5py.File(raw, "w") as file:
+                    _fill(file, header, dim, keys[fresh], blocks())
+                raw.raise_first_error()
+        except OSError as error:
             raise StoreError(
                 f"to write {path}",
                 str(error),

@@ -30,7 +30,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     """An exception inside the block keeps the old bytes and no temporary file."""
     path = tmp_path / "a.txt"
     _io.write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), _io.atomic_path(path) as temp:
+    with pytest.raises(KeyboardInterrupt), _io.atomic_path(path) as temp:  # noqa: PT012
         temp.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
@@ -43,7 +43,10 @@ def test_a_folder_is_published_whole(tmp_path: Path) -> None:
     for text in ("one", "two"):
         with _io.atomic_folder(target) as temp:
             (temp / "x").write_text(text)
-    with pytest.raises(ValueError, match="stop"), _io.atomic_folder(target) as temp:
+    with (  # noqa: PT012
+        pytest.raises(ValueError, match="stop"),
+        _io.atomic_folder(target) as temp,
+    ):
         (temp / "x").write_text("three")
         raise ValueError("stop")
     assert (target / "x").read_text() == "two"

@@ -22,7 +22,7 @@ from featcache.cli.common import (
         metavar="DIR",
         help="Write the phantoms to DIR and stop.",
     ),
-    click.option("--images", type=int, default=240, show_default=True),
+    click.option("--images", type=int, default=360, show_default=True),
     click.option(
         "--shortcut", is_flag=True, help="Plant a marker that gives the class away."
     ),

@@ -1,0 +1,281 @@
+"""The table of backbones: names, weights, preprocessing, frozen networks."""
+
+import hashlib
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featcache import backbones, images, views
+from featcache.backbones import BACKBONES, resolve
+from featcache.errors import UnknownNameError, UsageError, WeightsError
+
+
+@pytest.fixture
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without weights and without a network; returns its Keras folder."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("FEATCACHE_WEIGHTS", raising=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def test_the_studys_five_are_there() -> None:
+    """Widths, input sizes and preprocessing are those of the networks' authors."""
+    facts = {n: (b.dim, b.input_size, b.preprocess) for n, b in BACKBONES.items()}
+    assert facts == {
+        "densenet121": (1024, 224, "torch"),
+        "resnet50": (2048, 224, "caffe"),
+        "vgg19": (512, 224, "caffe"),
+        "inceptionv3": (2048, 299, "tf"),
+        "xception": (2048, 299, "tf"),
+    }
+
+
+def test_an_unknown_backbone_offers_the_nearest() -> None:
+    """A typo is answered with the name that was meant."""
+    with pytest.raises(UnknownNameError, match=r"mean densenet121.*\.keras file"):
+        resolve("densnet121")
+
+
+@pytest.mark.parametrize("size", [0, -1, 31])
+def test_an_input_too_small_is_refused(size: int) -> None:
+    """An input size below 32 pixels can never work."""
+    with pytest.raises(UsageError, match="input-size"):
+        resolve("vgg19", input_size=size)
+
+
+def test_an_unknown_preprocess_is_refused() -> None:
+    """Only the field's four scalings, and the row's own, are known."""
+    with pytest.raises(UsageError, match="--preprocess"):
+        resolve("vgg19", preprocess="zscore")
+
+
+def test_a_keras_file_needs_its_preprocessing_told(
+    toy_network: Path, tmp_path: Path
+) -> None:
+    """Without options and without a JSON beside it, the error shows both ways out."""
+    alone = tmp_path / "net.keras"
+    alone.write_bytes(toy_network.read_bytes())
+    with pytest.raises(UsageError, match=r"--preprocess .* or write them to net\.json"):
+        resolve(str(alone))
+    told = resolve(str(alone), preprocess="caffe", input_size=64)
+    assert (told.name, told.weights, told.preprocess, told.input_size) == (
+        *("net", "file", "caffe", 64),
+    )
+
+
+def test_a_json_beside_a_keras_file_tells_its_preprocessing(toy_network: Path) -> None:
+    """Options win over the JSON file of the same name."""
+    assert resolve(str(toy_network)).preprocess == "tf"
+    assert resolve(str(toy_network)).input_size == 32
+    assert resolve(str(toy_network), input_size=48).input_size == 48
+
+
+@pytest.mark.parametrize("content", ["[1]", "{"])
+def test_a_broken_json_is_refused(
+    toy_network: Path, tmp_path: Path, content: str
+) -> None:
+    """A JSON file beside a network that is no object is an error, not ignored."""
+    copy = tmp_path / "net.keras"
+    copy.write_bytes(toy_network.read_bytes())
+    copy.with_suffix(".json").write_text(content)
+    with pytest.raises(WeightsError, match=r"net\.json"):
+        resolve(str(copy))
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    """A missing file and a file of something else are told apart."""
+    with pytest.raises(WeightsError, match="no such file"):
+        resolve(str(tmp_path / "none.keras"))
+    (tmp_path / "text.keras").write_text("hello")
+    with pytest.raises(WeightsError, match="saved by Keras 3"):
+        resolve(str(tmp_path / "text.keras"))
+
+
+def test_equal_weights_have_equal_keys(toy_network: Path, no_weights: Path) -> None:
+    """The key of a file is its content's; of random weights, the seed's."""
+    copy = no_weights / "renamed.keras"
+    copy.write_bytes(toy_network.read_bytes())
+    copy.with_suffix(".json").write_text(toy_network.with_suffix(".json").read_text())
+    key = backbones.weights_key
+    assert key(resolve(str(copy))) == key(resolve(str(toy_network)))
+    one, two = (resolve("vgg19", "random", seed=s) for s in (1, 2))
+    assert key(one) != key(two)
+    assert key(resolve("vgg19")) is None
+
+
+@pytest.mark.slow
+def test_without_weights_and_network_both_ways_out_are_named(no_weights: Path) -> None:
+    """The error gives URL, file name and MD5; nothing falls back to random."""
+    row = BACKBONES["densenet121"]
+    with pytest.raises(WeightsError) as caught:
+        backbones.fetch_weights(row)
+    for part in (row.url, row.file_name, row.md5, "FEATCACHE_WEIGHTS", "random"):
+        assert part in str(caught.value)
+    assert list(no_weights.iterdir()) == []
+
+
+@pytest.mark.parametrize("own_folder", [True, False])
+def test_weights_on_the_machine_are_found(
+    no_weights: Path, monkeypatch: pytest.MonkeyPatch, own_folder: bool
+) -> None:
+    """$FEATCACHE_WEIGHTS and Keras' own folder both serve."""
+    folder = no_weights
+    if own_folder:
+        folder = no_weights.parent / "mine"
+        folder.mkdir()
+        monkeypatch.setenv("FEATCACHE_WEIGHTS", str(folder))
+    row = BACKBONES["vgg19"]
+    (folder / row.file_name).write_bytes(b"weights")
+    published = replace(row, md5=hashlib.md5(b"weights").hexdigest())
+    assert backbones.find_weights(published) == folder / row.file_name
+
+
+def test_another_file_of_that_name_is_refused(no_weights: Path) -> None:
+    """A half download is found by its MD5 and never used."""
+    row = BACKBONES["vgg19"]
+    (no_weights / row.file_name).write_bytes(b"half")
+    with pytest.raises(WeightsError, match=f"MD5 {row.md5}.*Delete the file"):
+        backbones.find_weights(row)
+
+
+def embed(model: object, preprocess: str, pixels: np.ndarray, batch: int) -> np.ndarray:
+    from featcache.engines.tensorflow import TensorFlowEngine
+
+    size = pixels.shape[1]
+    engine = TensorFlowEngine(model, preprocess, input_size=size, batch_size=batch)
+    starts = range(0, len(pixels), batch)
+    return np.concatenate([engine.embed(pixels[i : i + batch]) for i in starts])
+
+
+def noise(count: int, size: int) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@pytest.mark.slow
+def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> None:
+    """What cannot be pooled from RGB pixels is refused with its shape."""
+    import keras
+
+    def saved(name: str, model: keras.Model) -> backbones.Network:
+        path = tmp_path / f"{name}.keras"
+        model.save(path)
+        return resolve(str(path), preprocess="none", input_size=32)
+
+    fixed = keras.Input((48, 48, 3))
+    pool = keras.layers.GlobalAveragePooling2D()
+    with pytest.raises(WeightsError, match="--input-size 48"):
+        backbones.build(saved("fixed", keras.Model(fixed, pool(fixed))))
+    vector = keras.Input((7,))
+    with pytest.raises(WeightsError, match="RGB input"):
+        backbones.build(
+            saved("vector", keras.Model(vector, keras.layers.Dense(2)(vector)))
+        )
+    any_size = keras.Input((None, None, 3))
+    rows = keras.layers.Lambda(lambda x: x[:, 0])(any_size)
+    with pytest.raises(WeightsError, match="Lambda"):
+        backbones.build(saved("odd", keras.Model(any_size, rows)))
+
+
+@pytest.mark.slow
+def test_one_image_alone_equals_the_same_image_in_a_batch(toy_network: Path) -> None:
+    """BatchNormalization runs in inference mode, and a short batch is filled up."""
+    model = backbones.build(resolve(str(toy_network)))
+    pixels = noise(9, 32)
+    together = embed(model, "tf", pixels, 4)
+    alone = [embed(model, "tf", pixels[i : i + 1], 4)[0] for i in range(9)]
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-6)
+    assert together.shape == (9, 12)
+
+
+@pytest.mark.slow
+def test_the_callers_pixels_are_not_overwritten(toy_network: Path) -> None:
+    """Keras' preprocess_input works in place; ours gets a copy."""
+    model = backbones.build(resolve(str(toy_network)))
+    pixels = noise(4, 32)
+    before = pixels.copy()
+    embed(model, "caffe", pixels, 4)
+    assert np.array_equal(pixels, before)
+
+
+@pytest.mark.slow
+def test_random_weights_follow_from_the_seed() -> None:
+    """The digest is of the weights' values: equal for a seed, else different."""
+    small = {"input_size": 64}
+    digests = [
+        backbones.weights_digest(
+            backbones.build(resolve("densenet121", "random", seed=seed, **small))
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
+    """load_img, the network's own preprocess_input and predict give the same."""
+    import importlib
+
+    import keras
+
+    rng = np.random.default_rng(5)
+    network = resolve(name, "random", seed=3)
+    row, side = BACKBONES[name], network.input_size
+    paths = []
+    for i, mode in enumerate(["L", "RGB", "L"]):
+        shape = (320, 290 + i) if mode == "L" else (320, 290 + i, 3)
+        noisy = rng.integers(0, 256, shape, dtype=np.uint8)
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(noisy).save(paths[-1])
+
+    pixels = np.stack(
+        [views.render(images.decode(p.read_bytes()), side) for p in paths]
+    )
+    model = backbones.build(network)
+    ours = embed(model, network.preprocess, pixels, 2)
+
+    module = importlib.import_module(f"keras.applications.{row.module}")
+    loaded = [
+        keras.utils.img_to_array(
+            keras.utils.load_img(p, target_size=(side, side), interpolation="bilinear")
+        )
+        for p in paths
+    ]
+    plain = np.asarray(model(module.preprocess_input(np.stack(loaded)), training=False))
+    assert ours.shape == (3, row.dim)
+    scale = np.abs(plain).max()
+    assert np.abs(ours - plain).max() / scale < 1e-4
+
+
+def test_the_published_hashes_are_keras_own() -> None:
+    """Each row's file name and MD5 stand in the source of the installed Keras."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("keras")
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).parent / "src" / "applications"
+    for row in BACKBONES.values():
+        text = (source / f"{row.module}.py").read_text()
+        assert row.md5 in text
+        tail = row.file_name.removeprefix(row.factory.lower())
+        assert row.file_name in text or tail in text
+
+
+def test_architecture_is_part_of_the_contract(toy_network: Path) -> None:
+    """A .keras file is named by its layers, a row by its factory."""
+    assert resolve("xception").architecture == "keras.applications.xception.Xception"
+    assert resolve(str(toy_network)).architecture.startswith("config.json sha256")
+    json.dumps(resolve(str(toy_network)).architecture)

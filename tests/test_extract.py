@@ -1,0 +1,286 @@
+"""Extraction: only what is missing, never lost, never thinned in silence."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featcache
+from featcache import backbones, manifest, store, views
+from featcache import extract as module
+from featcache.errors import DatasetError, LockedError, UsageError
+from featcache.extract import StoreResult, extract
+from featcache.manifest import Manifest
+from featcache.scan import scan
+from featcache.views import Policy
+
+
+@pytest.fixture
+def dataset(image_folder: Path, tmp_path: Path) -> Manifest:
+    """36 images in three classes, grouped by patient."""
+    return scan(image_folder, tmp_path / "cache", group_by=r"(p\d{3})_").manifest
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Images pushed through a network, one entry a batch."""
+    seen: list[int] = []
+    build = module._engine
+
+    def counted(*arguments: object) -> object:
+        engine = build(*arguments)
+        embed = engine.embed
+
+        def embed_and_count(pixels: np.ndarray) -> np.ndarray:
+            seen.append(len(pixels))
+            return embed(pixels)
+
+        engine.embed = embed_and_count
+        return engine
+
+    monkeypatch.setattr(module, "_engine", counted)
+    return seen
+
+
+@pytest.fixture
+def toy(toy_network: Path) -> Callable[..., StoreResult]:
+    """Extracts the toy network's features of a dataset."""
+
+    def call(dataset: Manifest, **options: object) -> StoreResult:
+        options = {"batch_size": 8} | options
+        return extract(dataset, [backbones.resolve(str(toy_network))], **options)[0]
+
+    return call
+
+
+def features(path: Path) -> dict[tuple[str, int, int], bytes]:
+    """Each row's embedding by its key."""
+    found = store.open_store(path)
+    named = found.keys[store.KEY].itertuples(index=False, name=None)
+    return {
+        key: row.tobytes() for key, row in zip(named, found.features(), strict=True)
+    }
+
+
+def test_every_image_and_view_is_embedded_once(dataset, toy, passes) -> None:
+    """36 images in a plain and two augmented views are 108 passes, no more."""
+    result = toy(dataset, views=2)
+    assert (result.rows, result.computed, result.dim) == (108, 108, 12)
+    assert sum(passes) == 108
+    found = store.open_store(result.path)
+    assert not found.keys.duplicated(store.KEY).any()
+    assert found.header.policies == [Policy().to_dict()]
+
+
+def test_a_second_call_makes_no_pass_and_builds_no_network(
+    dataset, toy, passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there costs nothing, not even loading the network."""
+    toy(dataset, views=1)
+    before = list(passes)
+    monkeypatch.setattr(backbones, "build", None)
+    assert toy(dataset, views=1).computed == 0
+    assert toy(dataset).computed == 0
+    assert passes == before
+
+
+def test_only_what_is_missing_is_computed(
+    dataset, toy, passes, image_folder: Path
+) -> None:
+    """More views, another policy and more images cost just their own rows."""
+    assert toy(dataset).computed == 36
+    assert toy(dataset, views=2).computed == 72
+    assert toy(dataset, views=1, policy=Policy(flip=False)).computed == 36
+    from conftest import picture
+
+    picture(999, 50).save(image_folder / "COVID" / "new.png")
+    more = scan(image_folder, dataset.folder.parent).manifest
+    result = toy(more, views=2)
+    assert (result.computed, result.rows) == (3, 147)
+    assert sum(passes) == 147
+
+
+def test_features_do_not_depend_on_the_way_they_were_asked_for(
+    dataset, toy, tmp_path: Path
+) -> None:
+    """Views at once or later, in any batch size: the same embeddings."""
+    once = toy(dataset, views=2)
+    other = replace(dataset, folder=tmp_path / "cache2" / "chest")
+    toy(other, batch_size=5)
+    later = toy(other, views=2, batch_size=7)
+    one, two = features(once.path), features(later.path)
+    assert one.keys() == two.keys()
+    for key, row in one.items():
+        np.testing.assert_allclose(
+            np.frombuffer(row, np.float32),
+            np.frombuffer(two[key], np.float32),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_rows_belong_to_their_images(dataset, toy, toy_network: Path) -> None:
+    """A row is the embedding of the view that its key names, of that very file."""
+    from featcache import images
+    from featcache.engines.tensorflow import TensorFlowEngine
+
+    result = toy(dataset, views=1)
+    network = backbones.resolve(str(toy_network))
+    engine = TensorFlowEngine(
+        backbones.build(network), "tf", input_size=32, batch_size=1
+    )
+    X, y, _, meta = featcache.load(result.path, views=1)
+    for row in (0, 1, 35, 70):
+        fact = meta.iloc[row]
+        image = images.decode((dataset.root / fact["path"]).read_bytes())
+        drawn = views.draw(Policy(), fact["image_id"], 1) if fact["view"] else None
+        expected = engine.embed(views.render(image, 32, drawn)[None])[0]
+        np.testing.assert_allclose(X[row], expected, rtol=1e-4, atol=1e-5)
+        assert y[row] == Path(fact["path"]).parts[0]
+
+
+def test_a_moved_file_keeps_its_features(dataset, toy, image_folder: Path) -> None:
+    """Identity is content: renaming and relabelling cost no pass."""
+    toy(dataset)
+    (image_folder / "COVID").rename(image_folder / "Corona")
+    again = scan(image_folder, dataset.folder.parent).manifest
+    assert toy(again).computed == 0
+    assert again.classes == ["Corona", "NORMAL", "Viral Pneumonia"]
+
+
+def test_two_networks_do_not_share_a_store(dataset, toy, toy_network: Path) -> None:
+    """Another input size, preprocessing or network is another contract and file."""
+    network = backbones.resolve(str(toy_network))
+    asked = [
+        network,
+        replace(network, input_size=48),
+        replace(network, preprocess="caffe"),
+    ]
+    results = extract(dataset, asked, batch_size=36)
+    assert len({r.path for r in results}) == 3
+    assert [r.computed for r in results] == [36, 36, 36]
+
+
+def test_an_image_that_vanished_is_told_and_not_skipped_in_silence(
+    dataset, toy
+) -> None:
+    """A missing and a changed file fail with reasons; the others are stored."""
+    paths = dataset.ok["path"].tolist()
+    (dataset.root / paths[0]).unlink()
+    (dataset.root / paths[9]).write_bytes((dataset.root / paths[10]).read_bytes())
+    result = toy(dataset, max_bad=0.1)
+    assert result.failures == [
+        (paths[0], "cannot be read: No such file or directory"),
+        (paths[9], "changed since the scan"),
+    ]
+    assert (result.rows, result.computed) == (34, 34)
+
+
+def test_too_many_bad_images_are_an_error_after_the_good_are_stored(
+    dataset, toy
+) -> None:
+    """More than --max-bad fails, and loses nothing."""
+    for path in dataset.ok["path"].tolist()[:4]:
+        (dataset.root / path).unlink()
+    with pytest.raises(DatasetError, match=r"at most 5% unreadable.*got 4 of 36"):
+        toy(dataset)
+    (only,) = (dataset.folder / "features").glob("*.h5")
+    assert len(store.open_store(only).keys) == 32
+
+
+def test_a_root_that_is_gone_is_an_error_at_once(dataset, toy) -> None:
+    """A drive that is not mounted makes no image bad."""
+    dataset.root.rename(dataset.root.with_name("elsewhere"))
+    with pytest.raises(DatasetError, match="Scan them where they are now"):
+        toy(dataset)
+
+
+def test_ctrl_c_keeps_what_is_sealed_and_leaves_no_lock(
+    dataset, toy, passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interrupt the next call computes only the rest."""
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy(dataset, progress=interrupt)
+    assert not list((dataset.folder / "features").glob("*.lock"))
+    assert toy(dataset).computed == 20
+    assert sum(passes) == 36
+
+
+def test_a_second_process_is_refused(dataset, toy) -> None:
+    """While one writes a store, another is told who and loses nothing."""
+    path = toy(dataset).path
+    with store.writing(path), pytest.raises(LockedError, match=f"pid {os.getpid()}"):
+        toy(dataset, views=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"views": -1}, "--views"),
+        ({"views": 70000}, "--views"),
+        ({"engine": "torch"}, "--engine"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"max_bad": 2.0}, "--max-bad"),
+        (
+            {
+                "views": 1,
+                "policy": Policy(flip=False, brightness=(1, 1), zoom=(1, 1)),
+            },
+            "equal view 0",
+        ),
+    ],
+)
+def test_options_that_can_never_work_are_refused(dataset, toy, options, said) -> None:
+    """Before any work is done, naming the flag."""
+    with pytest.raises(UsageError, match=said):
+        toy(dataset, **options)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from featcache import backbones, extract, manifest
+from featcache.extract import extract as run
+extract._SEAL_SECONDS = 0.02
+def slow(name, done, total):
+    print(done, flush=True)
+    time.sleep(0.02)
+run(manifest.load(Path(sys.argv[1])), [backbones.resolve(sys.argv[2])], views=5,
+    batch_size=8, progress=slow)
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_9_at_random_moments_changes_nothing(
+    dataset, toy, toy_network: Path, tmp_path: Path
+) -> None:
+    """Killed three times and run again: the bytes of an undisturbed run."""
+    rng = random.Random(7)
+    undisturbed = features(toy(dataset, views=5).path)
+    other = replace(dataset, folder=tmp_path / "cache2" / "chest")
+    manifest.save(other)
+    command = [sys.executable, "-c", KILLED, str(other.folder), str(toy_network)]
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.uniform(0.05, 0.3))
+            process.send_signal(signal.SIGKILL)
+    said: list[str] = []
+    result = toy(other, views=5, message=said.append)
+    assert features(result.path) == undisturbed
+    assert result.computed < 216
+    assert not list(result.path.parent.glob(".*"))
