@@ -16,7 +16,6 @@ import numpy as np
 
 from featcache._tf import THREADS
 from featcache.errors import FeatcacheError, HeadError
-from featcache.heads.base import Head
 from featcache.splits import assert_disjoint
 
 
@@ -40,7 +39,7 @@ class Fit:
 
 
 def fit_predict(
-    head: Head,
+    head: Any,
     X: np.ndarray,
     *,
     y: np.ndarray,
@@ -54,7 +53,7 @@ def fit_predict(
     """Fits a head on the training images and predicts the held-out ones.
 
     Args:
-        head: An unfitted head.
+        head: An unfitted head of ``featcache.heads``.
         X: (N, V, D) embeddings.
         y: (N,) class indices.
         groups: (N,) groups.

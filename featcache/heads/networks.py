@@ -1,0 +1,315 @@
+"""Keras heads: the study's softmax layer and multi-layer perceptrons."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from featcache._tf import tensorflow
+from featcache.errors import HeadError
+from featcache.heads.base import Head, group_folds
+
+ROWS_AT_ONCE = 8192
+STEPS_AT_ONCE = 128  # an epoch in one or a few calls, yet Ctrl-C is heard
+
+
+class KerasHead(Head):
+    """A flat functional graph: features, scale, dense_1 ... softmax.
+
+    Attributes:
+        model_: The Keras model, without optimizer; it takes unscaled features.
+    """
+
+    file = "model.keras"
+    model_: Any
+
+    def _network(self, X: np.ndarray) -> Any:
+        units, dropout = self._hidden()
+        return network(X, len(self.classes_), units, dropout=dropout, seed=self.seed)
+
+    def _hidden(self) -> tuple[Sequence[int], float]:
+        return (), 0.0
+
+    def _proba(self, X: np.ndarray) -> np.ndarray:
+        # Eager on purpose: tracing a graph costs more than these few products.
+        with _on_cpu():
+            blocks = [
+                self.model_(X[at : at + ROWS_AT_ONCE], training=False).numpy()
+                for at in range(0, len(X), ROWS_AT_ONCE)
+            ]
+        return np.concatenate(blocks)
+
+    def _write(self, path: Path) -> None:
+        self.model_.save(path)
+
+    def _read(self, path: Path) -> None:
+        with _on_cpu():
+            self.model_ = _keras().saving.load_model(path, compile=False)
+
+
+class UntrainedSoftmax(KerasHead):
+    """A softmax layer with random weights on scaled features (version 0)."""
+
+    name = "softmax-untrained"
+
+    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+        with _on_cpu():
+            self.model_ = self._network(X)
+
+
+class Softmax(KerasHead):
+    """One softmax layer, trained as in the study's version 1.
+
+    Stochastic gradient descent with Nesterov momentum 0.9 and decay 1e-6. About a
+    tenth of the training rows, whole groups, is held out to stop early and to keep
+    the best weights; with too few groups for that, all rows train to the end.
+
+    Args:
+        epochs: Most passes over the training rows.
+        patience: Epochs without a better validation loss before stopping.
+        learning_rate: Step at the start.
+        batch_size: Rows a step.
+        seed: Decides weights, order, dropout and the validation part.
+    """
+
+    name = "softmax"
+
+    def __init__(
+        self,
+        *,
+        epochs: int = 20,
+        patience: int = 5,
+        learning_rate: float = 0.01,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed=seed)
+        self.epochs = epochs
+        self.patience = patience
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+
+    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+        folds = group_folds(codes, groups, folds=10, seed=self.seed)
+        train, held = folds[0] if folds else (np.arange(len(X)), np.arange(0))
+        with _on_cpu():
+            self.model_ = self._network(X[train])
+            self.history_ = self._train(X, codes, train, held)
+        if not np.isfinite(self.history_[-1]["loss"]):
+            raise HeadError(
+                f"{self.name} to keep a finite loss",
+                f"{self.history_[-1]['loss']} in epoch {len(self.history_)}",
+                f"Lower learning_rate (now {self.learning_rate}).",
+            )
+
+    def _train(
+        self, X: np.ndarray, codes: np.ndarray, train: np.ndarray, held: np.ndarray
+    ) -> list[dict[str, float]]:
+        keras, tf = _keras(), tensorflow()
+        data = tf.constant(X), tf.constant(codes)
+        shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(
+            len(train), seed=self.seed
+        )
+        stop = keras.callbacks.EarlyStopping(
+            "val_loss", patience=self.patience, restore_best_weights=True
+        )
+        # A second model on the same layers is compiled, so that the kept one stays
+        # free of optimizer state.
+        trainer = keras.Model(self.model_.inputs, self.model_.outputs)
+        trainer.compile(
+            self._optimizer(keras),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=min(-(-len(train) // self.batch_size), STEPS_AT_ONCE),
+        )
+        with _no_retracing_advice():
+            history = trainer.fit(
+                _rows(tf, data, shuffled.batch(self.batch_size)),
+                validation_data=_held_rows(tf, data, held),
+                epochs=self.epochs,
+                callbacks=[stop] if len(held) else [],
+                shuffle=False,
+                verbose=0,
+            ).history
+        return _by_epoch(history)
+
+    def _optimizer(self, keras: Any) -> Any:
+        # The old ``decay`` argument: rate / (1 + decay * step).
+        schedule = keras.optimizers.schedules.InverseTimeDecay(
+            self.learning_rate, decay_steps=1, decay_rate=1e-6
+        )
+
+        class OneReplicaSgd(keras.optimizers.SGD):  # type: ignore[misc]
+            # Summing over replicas leaks each fit's graph and weights in TensorFlow
+            # up to 2.21 (tensorflow/tensorflow#97697); we only have one.
+            def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+                return grads_and_vars
+
+        return OneReplicaSgd(schedule, momentum=0.9, nesterov=True)
+
+
+class Mlp(Softmax):
+    """Two hidden layers, as in the study's version 2.
+
+    Args:
+        units: Widths of the hidden layers.
+        dropout: Share dropped after the first hidden layer.
+        epochs: Most passes over the training rows.
+        patience: Epochs without a better validation loss before stopping.
+        learning_rate: Step at the start.
+        batch_size: Rows a step.
+        seed: Decides weights, order, dropout and the validation part.
+    """
+
+    name = "mlp"
+
+    def __init__(
+        self,
+        *,
+        units: Sequence[int] = (500, 200),
+        dropout: float = 0.0,
+        epochs: int = 40,
+        patience: int = 5,
+        learning_rate: float = 0.01,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            epochs=epochs,
+            patience=patience,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        self.units = units
+        self.dropout = dropout
+
+    def _hidden(self) -> tuple[Sequence[int], float]:
+        return self.units, self.dropout
+
+
+class MlpDropout(Mlp):
+    """The same with dropout 0.5 after the first layer (version 2b)."""
+
+    name = "mlp-dropout"
+
+    def __init__(
+        self,
+        *,
+        units: Sequence[int] = (500, 200),
+        dropout: float = 0.5,
+        epochs: int = 40,
+        patience: int = 5,
+        learning_rate: float = 0.01,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            units=units,
+            dropout=dropout,
+            epochs=epochs,
+            patience=patience,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            seed=seed,
+        )
+
+
+def network(
+    X: np.ndarray,
+    n_classes: int,
+    units: Sequence[int] = (),
+    *,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Any:
+    """Builds an untrained head.
+
+    Args:
+        X: (N, D) training rows; their mean and variance become the ``scale`` layer.
+        n_classes: Width of the softmax.
+        units: Widths of the hidden layers.
+        dropout: Share dropped after the first hidden layer.
+        seed: Decides the Glorot-uniform weights and the dropout.
+
+    Returns:
+        A Keras model from (N, D) features to (N, n_classes) probabilities.
+    """
+    keras = _keras()
+    layers, glorot = keras.layers, keras.initializers.GlorotUniform
+    # StandardScaler leaves constant columns alone; Normalization.adapt would blow
+    # them up by 1e7.
+    scaler = StandardScaler().fit(X)
+    inputs = layers.Input((X.shape[1],), name="features")
+    outputs = layers.Normalization(
+        mean=scaler.mean_.tolist(),
+        variance=np.square(scaler.scale_).tolist(),
+        name="scale",
+    )(inputs)
+    for depth, width in enumerate(units, start=1):
+        outputs = layers.Dense(
+            width,
+            activation="relu",
+            kernel_initializer=glorot(seed + depth),
+            name=f"dense_{depth}",
+        )(outputs)
+        if depth == 1 and dropout:
+            outputs = layers.Dropout(dropout, seed=seed, name="dropout_1")(outputs)
+    outputs = layers.Dense(
+        n_classes, activation="softmax", kernel_initializer=glorot(seed), name="softmax"
+    )(outputs)
+    return keras.Model(inputs, outputs, name="head")
+
+
+def _keras() -> Any:
+    tensorflow()  # first, so that it starts quietly and with its thread limit
+    import keras
+
+    return keras
+
+
+def _on_cpu() -> Any:
+    # Heads are too small to gain from a GPU, and workers side by side would fight
+    # for it.
+    return tensorflow().device("CPU:0")
+
+
+@contextlib.contextmanager
+def _no_retracing_advice() -> Iterator[None]:
+    # TensorFlow counts traces a code line, so a few short fits look to it like one
+    # function that is compiled again and again.
+    def keep(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _rows(tf: Any, data: tuple[Any, Any], batches: Any) -> Any:
+    """Turns batches of row indices into batches of (features, codes)."""
+    X, codes = data
+    return batches.map(lambda rows: (tf.gather(X, rows), tf.gather(codes, rows)))
+
+
+def _held_rows(tf: Any, data: tuple[Any, Any], held: np.ndarray) -> Any:
+    if not len(held):
+        return None
+    indices = tf.data.Dataset.from_tensor_slices(held)
+    return _rows(tf, data, indices.batch(ROWS_AT_ONCE))
+
+
+def _by_epoch(history: dict[str, list[float]]) -> list[dict[str, float]]:
+    wanted = ("loss", "accuracy", "val_loss", "val_accuracy")
+    columns = [name for name in wanted if name in history]
+    return [
+        {"epoch": n + 1, **{name: float(history[name][n]) for name in columns}}
+        for n in range(len(history["loss"]))
+    ]
