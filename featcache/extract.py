@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +187,7 @@ def _contract(network: Network, weights_digest: str) -> dict[str, Any]:
         "colour": images.COLOUR,
         "preprocess": network.preprocess,
         "precision": "float32",
+        "dtype": "float32",
         "decoder": images.DECODER_VERSION,
     }
 
@@ -218,12 +219,8 @@ def _new_header(network: Network) -> tuple[Header, "keras.Model"]:
 def _engine(network: Network, model: "keras.Model | None", batch_size: int) -> Engine:
     from featcache.engines.tensorflow import TensorFlowEngine
 
-    return TensorFlowEngine(
-        model or backbones.build(network),
-        network.preprocess,
-        input_size=network.input_size,
-        batch_size=batch_size,
-    )
+    core = model or backbones.build(network)
+    return TensorFlowEngine(backbones.with_pixels(core, network), batch_size=batch_size)
 
 
 def _wanted(plan: _Plan, header: Header) -> tuple[pd.DataFrame, Header]:
@@ -273,8 +270,11 @@ def _compute(
             rows.clear()
 
     try:
-        for pixels, batch in _batches(plan, network.input_size, missing, failures):
-            blocks.append(engine.embed(pixels))
+        numbers: deque[list[int]] = deque()
+        batches = _batches(plan, network.input_size, missing, failures, numbers)
+        for outputs in engine.run(batches):
+            batch = numbers.popleft()
+            blocks.append(outputs["features"])
             rows.extend(batch)
             if plan.progress:
                 plan.progress(network.name, batch[-1] + 1, len(missing))
@@ -291,22 +291,17 @@ def _batches(
     size: int,
     missing: pd.DataFrame,
     failures: list[tuple[str, str]],
-) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Yields ((n, size, size, 3) uint8, row numbers) in the plan's order.
+    numbers: deque[list[int]],
+) -> Iterator[np.ndarray]:
+    """Yields (n, size, size, 3) uint8; appends their row numbers to ``numbers``.
 
     Batches are cut from the rows in order, so that a resumed run cuts the same
     ones as an undisturbed run from where it stands.
     """
-    pixels: list[np.ndarray] = []
-    rows: list[int] = []
-    for row, rendered in _rendered(plan, size, missing, failures):
-        pixels.append(rendered)
-        rows.append(row)
-        if len(rows) == plan.batch_size:
-            yield np.stack(pixels), rows
-            pixels, rows = [], []
-    if rows:
-        yield np.stack(pixels), rows
+    rendered = _rendered(plan, size, missing, failures)
+    while batch := list(islice(rendered, plan.batch_size)):
+        numbers.append([row for row, _ in batch])
+        yield np.stack([pixels for _, pixels in batch])
 
 
 def _rendered(

@@ -149,13 +149,13 @@ def test_another_file_of_that_name_is_refused(no_weights: Path) -> None:
         backbones.find_weights(row)
 
 
-def embed(model: object, preprocess: str, pixels: np.ndarray, batch: int) -> np.ndarray:
+def embed(network: backbones.Network, pixels: np.ndarray, batch: int) -> np.ndarray:
     from featcache.engines.tensorflow import TensorFlowEngine
 
-    size = pixels.shape[1]
-    engine = TensorFlowEngine(model, preprocess, input_size=size, batch_size=batch)
-    starts = range(0, len(pixels), batch)
-    return np.concatenate([engine.embed(pixels[i : i + batch]) for i in starts])
+    graph = backbones.with_pixels(backbones.build(network), network)
+    engine = TensorFlowEngine(graph, batch_size=batch)
+    cuts = [pixels[i : i + batch] for i in range(0, len(pixels), batch)]
+    return np.concatenate([outputs["features"] for outputs in engine.run(cuts)])
 
 
 def noise(count: int, size: int) -> np.ndarray:
@@ -191,10 +191,9 @@ def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_one_image_alone_equals_the_same_image_in_a_batch(toy_network: Path) -> None:
     """BatchNormalization runs in inference mode, and a short batch is filled up."""
-    model = backbones.build(resolve(str(toy_network)))
-    pixels = noise(9, 32)
-    together = embed(model, "tf", pixels, 4)
-    alone = [embed(model, "tf", pixels[i : i + 1], 4)[0] for i in range(9)]
+    network, pixels = resolve(str(toy_network)), noise(9, 32)
+    together = embed(network, pixels, 4)
+    alone = [embed(network, pixels[i : i + 1], 4)[0] for i in range(9)]
     np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-6)
     assert together.shape == (9, 12)
 
@@ -202,10 +201,9 @@ def test_one_image_alone_equals_the_same_image_in_a_batch(toy_network: Path) -> 
 @pytest.mark.slow
 def test_the_callers_pixels_are_not_overwritten(toy_network: Path) -> None:
     """Keras' preprocess_input works in place; ours gets a copy."""
-    model = backbones.build(resolve(str(toy_network)))
     pixels = noise(4, 32)
     before = pixels.copy()
-    embed(model, "caffe", pixels, 4)
+    embed(resolve(str(toy_network), preprocess="caffe"), pixels, 4)
     assert np.array_equal(pixels, before)
 
 
@@ -243,8 +241,7 @@ def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
     pixels = np.stack(
         [views.render(images.decode(p.read_bytes()), side) for p in paths]
     )
-    model = backbones.build(network)
-    ours = embed(model, network.preprocess, pixels, 2)
+    ours = embed(network, pixels, 2)
 
     module = importlib.import_module(f"keras.applications.{row.module}")
     loaded = [
@@ -253,6 +250,7 @@ def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
         )
         for p in paths
     ]
+    model = backbones.build(network)
     plain = np.asarray(model(module.preprocess_input(np.stack(loaded)), training=False))
     assert ours.shape == (3, row.dim)
     scale = np.abs(plain).max()

@@ -37,13 +37,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(*arguments: object) -> object:
         engine = build(*arguments)
-        embed = engine.embed
+        run = engine.run
 
-        def embed_and_count(pixels: np.ndarray) -> np.ndarray:
-            seen.append(len(pixels))
-            return embed(pixels)
+        def run_and_count(batches):
+            return run(seen.append(len(b)) or b for b in batches)
 
-        engine.embed = embed_and_count
+        engine.run = run_and_count
         return engine
 
     monkeypatch.setattr(module, "_engine", counted)
@@ -134,16 +133,15 @@ def test_rows_belong_to_their_images(dataset, toy, toy_network: Path) -> None:
 
     result = toy(dataset, views=1)
     network = backbones.resolve(str(toy_network))
-    engine = TensorFlowEngine(
-        backbones.build(network), "tf", input_size=32, batch_size=1
-    )
+    graph = backbones.with_pixels(backbones.build(network), network)
+    engine = TensorFlowEngine(graph, batch_size=1)
     X, y, _, meta = featcache.load(result.path, views=1)
     for row in (0, 1, 35, 70):
         fact = meta.iloc[row]
         image = images.decode((dataset.root / fact["path"]).read_bytes())
         drawn = views.draw(Policy(), fact["image_id"], 1) if fact["view"] else None
-        expected = engine.embed(views.render(image, 32, drawn)[None])[0]
-        np.testing.assert_allclose(X[row], expected, rtol=1e-4, atol=1e-5)
+        (outputs,) = engine.run([views.render(image, 32, drawn)[None]])
+        np.testing.assert_allclose(X[row], outputs["features"][0], 1e-4, 1e-5)
         assert y[row] == Path(fact["path"]).parts[0]
 
 

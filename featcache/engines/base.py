@@ -1,8 +1,11 @@
 """What every engine does."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+
+Outputs = dict[str, np.ndarray]
 
 
 class Engine(ABC):
@@ -10,21 +13,22 @@ class Engine(ABC):
 
     Attributes:
         name: As in ``--engine``.
-        dim: Width D of the embedding.
-        passes: Images pushed through the network so far.
+        batch_size: Images in a pass.
     """
 
     name: str
-    dim: int
-    passes: int = 0
+    batch_size: int
 
     @abstractmethod
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        """Embeds a batch.
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        """Runs batches through the network, in order.
+
+        An engine may take several batches ahead of the one it yields.
 
         Args:
-            pixels: (N, H, W, 3) uint8, RGB 0-255, at most a batch; not changed.
+            batches: Each (n, H, W, 3) uint8, RGB 0-255, n at most the batch size;
+                not changed.
 
-        Returns:
-            (N, D) float32.
+        Yields:
+            For each batch, each output by its name: "features" (n, D) float32.
         """

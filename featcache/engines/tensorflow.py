@@ -1,11 +1,12 @@
 """The TensorFlow engine: for GPUs, and the reference for all others."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featcache._tf import tensorflow
-from featcache.engines.base import Engine
+from featcache.engines.base import Engine, Outputs
 
 if TYPE_CHECKING:
     import keras
@@ -18,42 +19,27 @@ class TensorFlowEngine(Engine):
     embedding does not depend on how many stand beside it.
 
     Args:
-        model: Frozen network from preprocessed pixels to (N, D).
-        preprocess: Mode of ``keras.applications.imagenet_utils``, or "none".
-        input_size: Side of the square input in pixels.
+        graph: From (N, H, W, 3) uint8 pixels to a dictionary of outputs.
         batch_size: Images in a pass.
     """
 
     name = "tensorflow"
 
-    def __init__(
-        self,
-        model: "keras.Model",
-        preprocess: str,
-        *,
-        input_size: int,
-        batch_size: int = 32,
-    ) -> None:
+    def __init__(self, graph: "keras.Model", *, batch_size: int = 32) -> None:
         tf = tensorflow()
-        from keras.applications.imagenet_utils import preprocess_input
-
-        self.dim = int(model.output_shape[-1])
         self.batch_size = batch_size
-        shape = (batch_size, input_size, input_size, 3)
 
         def forward(pixels: Any) -> Any:
-            x = tf.cast(pixels, tf.float32)
-            if preprocess != "none":
-                x = preprocess_input(x, data_format="channels_last", mode=preprocess)
-            return model(x, training=False)
+            return graph(pixels, training=False)
 
-        spec = [tf.TensorSpec(shape, tf.uint8)]
+        spec = [tf.TensorSpec((batch_size, *graph.input_shape[1:]), tf.uint8)]
         self._forward = tf.function(forward, input_signature=spec)
 
-    def embed(self, pixels: np.ndarray) -> np.ndarray:  # noqa: D102
-        count = len(pixels)
-        self.passes += count
-        if count < self.batch_size:
-            fill = np.zeros((self.batch_size - count, *pixels.shape[1:]), pixels.dtype)
-            pixels = np.concatenate([pixels, fill])
-        return np.asarray(self._forward(pixels).numpy()[:count], dtype=np.float32)
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:  # noqa: D102
+        for pixels in batches:
+            count = len(pixels)
+            if count < self.batch_size:
+                lacking = (self.batch_size - count, *pixels.shape[1:])
+                pixels = np.concatenate([pixels, np.zeros(lacking, pixels.dtype)])
+            outputs = self._forward(pixels)
+            yield {name: value.numpy()[:count] for name, value in outputs.items()}

@@ -1,0 +1,133 @@
+"""Backbones: one row a network, preprocessing and weights file included.
+
+A new backbone is a new row. Any ``.keras`` file is a backbone as well; what its
+row would say is given by options or by a JSON file of the same name beside it.
+"""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from featcache.backbones.base import (
+    FILE,
+    IMAGENET,
+    PREPROCESS,
+    RANDOM,
+    Backbone,
+    Network,
+    Preprocess,
+)
+from featcache.backbones.build import build, weights_digest, with_pixels
+from featcache.backbones.table import BACKBONES
+from featcache.backbones.weights import fetch_weights, find_weights, weights_key
+from featcache.errors import UsageError, WeightsError
+
+__all__ = [
+    "BACKBONES",
+    "FILE",
+    "IMAGENET",
+    "PREPROCESS",
+    "RANDOM",
+    "Backbone",
+    "Network",
+    "Preprocess",
+    "build",
+    "fetch_weights",
+    "find_weights",
+    "resolve",
+    "weights_digest",
+    "weights_key",
+    "with_pixels",
+]
+
+
+def resolve(
+    name: str,
+    weights: str = IMAGENET,
+    *,
+    preprocess: str = "imagenet",
+    input_size: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """Turns a user's words into a network, without building anything.
+
+    Args:
+        name: A name of the table, or the path of a ``.keras`` file.
+        weights: "imagenet", "random", or a weights file for a table's network.
+        preprocess: "imagenet" takes the row's own; else one of ``PREPROCESS``.
+        input_size: Side in pixels; by default the row's own.
+        seed: Of random weights.
+
+    Raises:
+        UnknownNameError: No such backbone; the nearest names are offered.
+        WeightsError: No such file.
+        UsageError: A ``.keras`` file without preprocessing or input size.
+    """
+    if input_size is not None and input_size < 32:
+        raise UsageError("--input-size of 32 or more", str(input_size), "Raise it.")
+    if preprocess not in ("imagenet", *PREPROCESS):
+        raise UsageError(
+            f"--preprocess imagenet, {', '.join(PREPROCESS)}",
+            repr(preprocess),
+            "Take the one that belongs to the weights.",
+        )
+    if Path(name).suffix == ".keras":
+        return _from_file(Path(name), preprocess, input_size)
+    row = BACKBONES[name]
+    network = Network(
+        name=name,
+        weights=weights if weights in (IMAGENET, RANDOM) else FILE,
+        preprocess=row.preprocess if preprocess == "imagenet" else preprocess,
+        input_size=input_size or row.input_size,
+        row=row,
+        seed=seed,
+    )
+    if network.weights == FILE:
+        return replace(network, file=_existing(Path(weights)))
+    return network
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise WeightsError("a weights file", f"no such file: {path}", "Check the path.")
+    return path
+
+
+def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
+    _existing(path)
+    if (
+        not zipfile.is_zipfile(path)
+        or "config.json" not in zipfile.ZipFile(path).namelist()
+    ):
+        raise WeightsError(
+            "a network saved by Keras 3 (model.save('name.keras'))",
+            f"{path}, which is not one",
+            "Save the network again in the .keras format.",
+        )
+    beside = path.with_suffix(".json")
+    given = _read_sidecar(beside)
+    if preprocess == "imagenet":
+        preprocess = given.get("preprocess", preprocess)
+    input_size = input_size or given.get("input_size")
+    if preprocess not in PREPROCESS or not isinstance(input_size, int):
+        raise UsageError(
+            f"--preprocess {'|'.join(PREPROCESS)} and --input-size PX for {path.name}",
+            f"preprocess {preprocess!r}, input size {input_size!r}",
+            f'Give both, or write them to {beside.name}: {{"preprocess": "caffe", '
+            '"input_size": 224}.',
+        )
+    return Network(path.stem, FILE, preprocess, input_size, file=path)
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"JSON in {path}", str(error), "Correct it.") from error
+    if not isinstance(given, dict):
+        raise WeightsError(f"an object in {path}", "another value", "Correct it.")
+    return given

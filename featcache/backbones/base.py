@@ -1,0 +1,98 @@
+"""What a backbone is: its row in the table, and a network as asked for."""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGENET, RANDOM, FILE = "imagenet", "random", "file"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """An input scaling: pixels * scale + offset a channel, RGB or BGR.
+
+    Attributes:
+        scale: Three factors, in the order of the channels after ``bgr``.
+        offset: Three summands, likewise.
+        bgr: Turn the channels round first.
+    """
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    bgr: bool = False
+
+
+# The modes of keras.applications.imagenet_utils.preprocess_input on pixels 0-255.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PREPROCESS = {
+    "torch": Preprocess(
+        (1 / 255 / _STD[0], 1 / 255 / _STD[1], 1 / 255 / _STD[2]),
+        (-_MEAN[0] / _STD[0], -_MEAN[1] / _STD[1], -_MEAN[2] / _STD[2]),
+    ),
+    "caffe": Preprocess(offset=(-103.939, -116.779, -123.68), bgr=True),
+    "tf": Preprocess((1 / 127.5,) * 3, (-1.0,) * 3),
+    "none": Preprocess(),
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One row of the table.
+
+    Attributes:
+        module: Module below ``keras.applications``.
+        factory: Function in it.
+        dim: Width of the embedding.
+        input_size: Side of the square input in pixels.
+        preprocess: Input scaling that belongs to the weights (the modes of
+            ``keras.applications.imagenet_utils.preprocess_input``).
+        url: Where Keras downloads the weights without the top.
+        md5: MD5 of that file.
+    """
+
+    module: str
+    factory: str
+    dim: int
+    input_size: int
+    preprocess: str
+    url: str
+    md5: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the weights file."""
+        return self.url.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone as asked for: which network, weights and input.
+
+    Attributes:
+        name: Table name, or the stem of the ``.keras`` file.
+        weights: Weights tag: "imagenet", "random" or "file".
+        preprocess: One of ``PREPROCESS``.
+        input_size: Side of the square input in pixels.
+        row: The table's row; None for a ``.keras`` file.
+        file: The ``.keras`` or weights file, when the tag is "file".
+        seed: Of random weights.
+    """
+
+    name: str
+    weights: str
+    preprocess: str
+    input_size: int
+    row: Backbone | None = None
+    file: Path | None = None
+    seed: int = 0
+
+    @property
+    def architecture(self) -> str:
+        """What is computed with the weights, as text for the contract."""
+        if self.row:
+            return f"keras.applications.{self.row.module}.{self.row.factory}"
+        assert self.file is not None
+        with zipfile.ZipFile(self.file) as archive:
+            config = archive.read("config.json")
+        return f"config.json sha256 {hashlib.sha256(config).hexdigest()[:16]}"

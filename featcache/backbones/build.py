@@ -1,0 +1,141 @@
+"""Building: from a network as asked for to a frozen Keras graph."""
+
+import hashlib
+import zipfile
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featcache._tf import tensorflow
+from featcache.backbones.base import (
+    IMAGENET,
+    PREPROCESS,
+    RANDOM,
+    Backbone,
+    Network,
+    Preprocess,
+)
+from featcache.backbones.weights import fetch_weights
+from featcache.errors import WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build(network: Network) -> "keras.Model":
+    """Builds the frozen network: a flat graph from preprocessed pixels to (N, D).
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit.
+    """
+    if network.row:
+        return _build_from_table(network, network.row)
+    assert network.file is not None
+    tensorflow()
+    return _frozen(_pooled(_load(network.file), network))
+
+
+def with_pixels(core: "keras.Model", network: Network) -> "keras.Model":
+    """Puts the preprocessing in front of a network, as engines run it.
+
+    Returns:
+        A graph from (N, H, W, 3) uint8 pixels, RGB, to {"features": (N, D)}.
+    """
+    import keras
+
+    side, scaling = network.input_size, PREPROCESS[network.preprocess]
+    pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
+    x = keras.ops.cast(pixels, "float32")
+    if scaling.bgr:
+        x = x[..., ::-1]
+    if scaling != Preprocess(bgr=scaling.bgr):
+        scaled = keras.layers.Rescaling(scaling.scale, scaling.offset, name="scale")
+        x = scaled(x)
+    return keras.Model(pixels, {"features": core(x, training=False)})
+
+
+def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
+    weights = fetch_weights(row) if network.weights == IMAGENET else network.file
+    tensorflow()
+    import keras
+
+    if network.weights == RANDOM:
+        keras.utils.set_random_seed(network.seed)
+    factory = getattr(import_module(f"keras.applications.{row.module}"), row.factory)
+    side = network.input_size
+    try:
+        model = factory(
+            include_top=False, weights=None, input_shape=(side, side, 3), pooling="avg"
+        )
+        if weights:
+            model.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        raise WeightsError(
+            f"weights and an input size that fit {network.name}",
+            f"{weights or 'random weights'} at {side} px ({_first_line(error)})",
+            "Give another file or --input-size.",
+        ) from error
+    return _frozen(model)
+
+
+def _load(path: Path) -> "keras.Model":
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"a network that Keras can load in {path}",
+            _first_line(error),
+            "Save it again with the installed Keras; Lambda and custom layers cannot "
+            "be loaded safely.",
+        ) from error
+
+
+def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
+    import keras
+
+    side = network.input_size
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (3, None):
+        raise WeightsError(
+            "a network with one RGB input (N, H, W, 3)",
+            f"input shape {shape} in {network.file}",
+            "Save the part of the network that takes pixels.",
+        )
+    if any(have not in (None, side) for have in shape[1:3]):
+        raise WeightsError(
+            f"--input-size {shape[1]} for {network.file}", str(side), "Change it."
+        )
+    rank = len(model.output_shape) if isinstance(model.output_shape, tuple) else 0
+    if rank == 2:
+        return model
+    if rank != 4:
+        raise WeightsError(
+            "an output of maps (N, H, W, D) or vectors (N, D)",
+            f"output shape {model.output_shape} in {network.file}",
+            "Cut the network at its last convolution.",
+        )
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(model.output)
+    return keras.Model(model.input, pooled, name=network.name)
+
+
+def _frozen(model: "keras.Model") -> "keras.Model":
+    model.trainable = False
+    return model
+
+
+def weights_digest(model: "keras.Model") -> str:
+    """SHA-256 (64 hex digits) over the values of all weights in order."""
+    sha = hashlib.sha256()
+    for variable in model.variables:
+        if "seed_generator" in variable.path:
+            continue  # state of a random layer, not a weight
+        value = variable.numpy()
+        sha.update(f"{value.dtype.str}{value.shape}".encode())
+        sha.update(value.tobytes())
+    return sha.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

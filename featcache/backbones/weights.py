@@ -1,0 +1,92 @@
+"""Weights files: where they are, how to get them, and what names their values."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from featcache._io import sha256_file
+from featcache._tf import tensorflow
+from featcache.backbones.base import RANDOM, Backbone, Network
+from featcache.errors import WeightsError
+
+
+def find_weights(row: Backbone) -> Path | None:
+    """Returns the ImageNet weights file if this machine has it.
+
+    Looked for in ``$FEATCACHE_WEIGHTS``, then in Keras' own folder.
+
+    Raises:
+        WeightsError: The file is there, but is not the published one.
+    """
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    own = os.environ.get("FEATCACHE_WEIGHTS")
+    for folder in [*([Path(own)] if own else []), keras_home / "models"]:
+        path = folder / row.file_name
+        if path.is_file():
+            with path.open("rb") as file:
+                md5 = hashlib.file_digest(file, "md5").hexdigest()
+            if md5 != row.md5:
+                raise WeightsError(
+                    f"MD5 {row.md5} of {path}",
+                    md5,
+                    f"Delete the file; it is fetched again from {row.url}.",
+                )
+            return path
+    return None
+
+
+def fetch_weights(row: Backbone) -> Path:
+    """Returns the ImageNet weights file, downloading it through Keras if need be.
+
+    Raises:
+        WeightsError: It is not here and cannot be had; names the two ways out.
+    """
+    found = find_weights(row)
+    if found:
+        return found
+    tensorflow()
+    import keras
+
+    try:
+        with _patient_for(30.0), contextlib.redirect_stdout(sys.stderr):
+            path = keras.utils.get_file(
+                row.file_name, row.url, cache_subdir="models", file_hash=row.md5
+            )
+    except Exception as error:  # Keras raises a bare Exception
+        raise WeightsError(
+            f"ImageNet weights {row.file_name} (MD5 {row.md5})",
+            f"neither the file nor a download of it ({error})",
+            f"Download {row.url} elsewhere and put it into ~/.keras/models or into "
+            "the folder $FEATCACHE_WEIGHTS; or use --weights random for a trial.",
+        ) from error
+    return Path(path)
+
+
+@contextlib.contextmanager
+def _patient_for(seconds: float) -> Iterator[None]:
+    # A firewall that drops packets would otherwise hang the download for ever.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def weights_key(network: Network) -> str | None:
+    """Names the weights without building the network.
+
+    Equal keys mean equal weight values, so that what a store holds can be told
+    without TensorFlow. None: the file is not here yet.
+    """
+    if network.weights == RANDOM:
+        return f"random seed {network.seed}, keras {metadata.version('keras')}"
+    if network.file:
+        return f"file sha256 {sha256_file(network.file)}"
+    assert network.row is not None
+    return f"file md5 {network.row.md5}" if find_weights(network.row) else None
