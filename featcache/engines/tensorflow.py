@@ -33,13 +33,16 @@ class TensorFlowEngine(Engine):
             return graph(pixels, training=False)
 
         spec = [tf.TensorSpec((batch_size, *graph.input_shape[1:]), tf.uint8)]
+        # Concrete: TensorFlow would otherwise warn of the fifth network's tracing.
         self._forward = tf.function(forward, input_signature=spec)
+        self._forward = self._forward.get_concrete_function()
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:  # noqa: D102
+        tf = tensorflow()
         for pixels in batches:
             count = len(pixels)
             if count < self.batch_size:
                 lacking = (self.batch_size - count, *pixels.shape[1:])
                 pixels = np.concatenate([pixels, np.zeros(lacking, pixels.dtype)])
-            outputs = self._forward(pixels)
+            outputs = self._forward(tf.constant(pixels))
             yield {name: value.numpy()[:count] for name, value in outputs.items()}
