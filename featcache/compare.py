@@ -124,20 +124,23 @@ def _comparable(found: list[Run], split: str | None) -> tuple[list[Run], list[st
     ]
     chosen = named[0] if named else []
     others = [
-        f"{len(group)} runs cannot be compared with these ({_difference(group[0])}): "
+        f"{len(group)} runs cannot be compared with these "
+        f"({_difference(group[0], chosen[0])}): "
         + some([run.run_id for run in group], 3)
         for group in alike.values()
-        if group is not chosen
+        if chosen and group is not chosen
     ]
     return chosen, others
 
 
-def _difference(run: Run) -> str:
+def _difference(run: Run, chosen: Run) -> str:
     split = run.record["split"]["name"]
+    way = f"see them with --split {split}"
+    if split == chosen.record["split"]["name"]:
+        way = "made before images, labels or groups changed: train them again"
     return (
         f"split {split}, {run.record.get('n_images')} images of "
-        f"{run.record.get('n_groups')} groups, {len(run.classes)} classes; "
-        f"see them with --split {split}"
+        f"{run.record.get('n_groups')} groups, {len(run.classes)} classes; {way}"
     )
 
 

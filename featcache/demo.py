@@ -12,6 +12,7 @@ from featcache.errors import WeightsError
 from featcache.extract import extract
 from featcache.scan import scan
 from featcache.train_head import train_head
+from featcache.views import Policy
 
 DATASET = "demo"
 BACKBONE = "densenet121"
@@ -83,7 +84,14 @@ def demo(
     )
     weights = _weights(tell)
     network = backbones.resolve(BACKBONE, weights, seed=seed)
-    extract(found.manifest, [network], views=_VIEWS, progress=step, message=tell)
+    extract(
+        found.manifest,
+        [network],
+        views=_VIEWS,
+        policy=Policy(seed=seed),
+        progress=step,
+        message=tell,
+    )
     train_head(
         found.manifest,
         reports,

@@ -7,6 +7,7 @@ the probabilities over their own views.
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,12 @@ def side_by_side(
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
+    with (
+        warnings.catch_warnings(),
+        parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1),
+    ):
+        # Workers that grew too large are replaced; that is no news to a user.
+        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
         parallel = Parallel(return_as="generator_unordered", batch_size=1)
         try:
             yield from parallel(

@@ -353,10 +353,15 @@ def _record(job: _Job, model_folder: Path) -> None:
 
 
 def _figures(job: _Job, fits: dict[int, Fit], p: np.ndarray) -> dict[str, Any]:
-    in_train = job.places != splits.TEST
-    scores = {runs.TRAIN: metrics.scores(job.codes[in_train], p[in_train])}
-    if not in_train.all():
-        scores[runs.TEST] = metrics.scores(job.codes[~in_train], p[~in_train])
+    in_test = job.places == splits.TEST
+    parts = {runs.TRAIN: ~in_test} | ({runs.TEST: in_test} if in_test.any() else {})
+    groups = job.meta["group"].to_numpy()
+    scores: dict[str, dict[str, float]] = {}
+    for name, part in parts.items():
+        y, given = job.codes[part], p[part]
+        low, high = metrics.group_bootstrap(given.argmax(axis=1) == y, groups[part])
+        interval = {"accuracy_low": low, "accuracy_high": high}
+        scores[name] = metrics.scores(y, given) | interval
     return {
         "status": "ok",
         "model": fits[splits.TEST].model_file,

@@ -38,7 +38,9 @@ def test_the_main_job(run, extracted) -> None:
     """extract, train-head, compare: each prints its result and exits with 0."""
     code, out, err = run("train-head", "-H", "logreg", "-H", "majority", "--jobs", "1")
     assert code == 0, err
-    assert re.search(r"logreg-toynet-\w{10}: accuracy [\d.]+, fit", out)
+    assert re.search(
+        r"logreg-toynet-\w{10}: accuracy [\d.]+ \([\d.]+-[\d.]+\), fit", out
+    )
     code, out, err = run("compare")
     assert code == 0, err
     assert "logreg" in out
@@ -114,7 +116,7 @@ def unreadable(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fill", "said"),
     [
-        (lambda folder: None, "an empty folder"),
+        (lambda folder: None, "no files in sub-folders"),
         (text_folder, r"2 \.txt files"),
         (one_class, "at least two classes"),
         (unreadable, "none readable"),

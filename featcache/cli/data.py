@@ -110,15 +110,13 @@ def _scan_summary(result: "ScanResult") -> str:
     "--brightness",
     type=Range(),
     default=(0.8, 1.25),
-    show_default="0.8,1.25",
-    help="Views are brightened by a factor in this range.",
+    help="Views are brightened by a factor in this range.  [default: 0.8,1.25]",
 )
 @click.option(
     "--zoom",
     type=Range(),
     default=(1.0, 1.2),
-    show_default="1,1.2",
-    help="Views are magnified by a factor in this range.",
+    help="Views are magnified by a factor in this range.  [default: 1,1.2]",
 )
 @click.option(
     "--weights",

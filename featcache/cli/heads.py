@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Views(click.ParamType[int | str]):
     """A number of views, or ``all``."""
 
-    name = "K|all"
+    name = "views"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
         """Parses the text."""
@@ -45,9 +45,9 @@ class Views(click.ParamType[int | str]):
     "backbones",
     multiple=True,
     default=("all",),
-    show_default="all",
     metavar="NAME",
-    help="Whose features: a backbone, backbone-weights, a store's name, or all.",
+    help="Whose features: a backbone, backbone-weights, a store's name, or all."
+    "  [default: all]",
 )
 @click.option(
     "-H",
@@ -55,14 +55,14 @@ class Views(click.ParamType[int | str]):
     "heads",
     multiple=True,
     default=("all",),
-    show_default="all",
     metavar="NAME",
-    help="A head, module:Class of a scikit-learn classifier, or all.",
+    help="A head, module:Class of a scikit-learn classifier, or all.  [default: all]",
 )
 @click.option(
     "--views",
     type=Views(),
     default="all",
+    metavar="K|all",
     show_default=True,
     help="Augmented views to train on, beside the plain one.",
 )
@@ -118,9 +118,12 @@ def train_head(
         click.echo(f"All {len(result.runs)} runs are there already: nothing to do.")
     for run in result.runs:
         if not run.failed and run.run_id in result.trained:
-            score = run.record["scores"]["train"]["accuracy"]
-            seconds = run.record["fit_seconds"]
-            click.echo(f"{run.run_id}: accuracy {score:.3f}, fit {seconds:.1f} s")
+            score = run.record["scores"]["train"]
+            click.echo(
+                f"{run.run_id}: accuracy {score['accuracy']:.3f} "
+                f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
+                f"fit {run.record['fit_seconds']:.1f} s"
+            )
     click.echo(f"Split: {result.split.name}. Rank them with: featcache compare")
 
 

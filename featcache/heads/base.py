@@ -263,5 +263,6 @@ def _refuse_not_finite(X: np.ndarray) -> None:
         raise HeadError(
             "finite features",
             f"NaN or infinity in {bad} of {len(X)} rows",
-            "Find the rows with `featcache cache verify`, and extract them again.",
+            "Delete the store and extract it again; if they come back, the weights "
+            "are broken.",
         )

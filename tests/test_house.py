@@ -1,0 +1,184 @@
+"""The house: floors, sizes, and an import that loads nothing heavy."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "featcache"
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = (
+    "tensorflow", "keras", "sklearn", "h5py", "xgboost", "pandas", "numpy", "scipy",
+    "PIL", "joblib", "rich",
+)  # fmt: skip
+# A library and the only part of the package that may import it.
+DOORS = {"h5py": "store", "click": "cli", "tensorflow": "_tf"}
+
+
+class Import(NamedTuple):
+    """One imported module, and how it is imported."""
+
+    module: str
+    at_top: bool
+    for_types: bool
+
+
+def name_of(path: Path) -> str:
+    """``featcache/heads/base.py`` is ``featcache.heads.base``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def part_of(module: str) -> str:
+    """The part of the house: a file or a folder of the package."""
+    return module.split(".")[1]
+
+
+def floors() -> dict[str, int]:
+    """The table of CONTRIBUTING.md: part to floor."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) [^|]*\|([^|]*)\|", text, re.MULTILINE)
+    return {
+        part.strip("/"): int(floor)
+        for floor, parts in rows
+        for part in re.findall(r"`([\w/]+)`", parts)
+    }
+
+
+def modules_of(node: ast.AST) -> list[str]:
+    """What an import statement names; a module where there is one of that name."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.module, "imports are absolute"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [name if name in MODULES else node.module for name in names]
+    return []
+
+
+def imports(module: str) -> list[Import]:
+    """Every import of a module, those inside functions too."""
+
+    def walk(node: ast.AST, at_top: bool, for_types: bool) -> Iterator[Import]:
+        for name in modules_of(node):
+            yield Import(name, at_top, for_types)
+        at_top &= not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for_types = True
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, at_top, for_types)
+
+    return list(walk(ast.parse(MODULES[module].read_text()), True, False))
+
+
+INSIDE = sorted(set(MODULES) - {"featcache"})
+
+
+def test_every_part_has_a_floor() -> None:
+    """CONTRIBUTING's table names every file and folder of the package, and no other."""
+    assert set(floors()) == {part_of(module) for module in INSIDE}
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_imports_go_down(module: str) -> None:
+    """A module imports from lower floors; for type hints, also from its own."""
+    floor, here = floors(), part_of(module)
+    wrong = []
+    for found in imports(module):
+        if not found.module.startswith("featcache"):
+            continue
+        assert found.module != "featcache", "the package's own door is for users"
+        there = part_of(found.module)
+        if there not in (here, "errors"):  # errors carry all floors
+            highest = floor[here] - (not found.for_types)
+            wrong += [found.module] * (floor[there] > highest)
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", sorted({p.parent for p in FILES} - {PACKAGE}))
+def test_a_folder_has_no_cycles(folder: Path) -> None:
+    """Inside a folder modules import those below them, never in a circle."""
+    graph = defaultdict(set)
+    for module in (name_of(path) for path in folder.glob("*.py")):
+        for found in imports(module):
+            if found.module.startswith(name_of(folder / "__init__.py")):
+                graph[module].add(found.module)
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize(("library", "door"), DOORS.items())
+def test_one_door_a_library(library: str, door: str) -> None:
+    """h5py stays behind the store, click in the command line, TensorFlow in _tf."""
+    users = {
+        module
+        for module in INSIDE
+        for found in imports(module)
+        if found.module.split(".")[0] == library and not found.for_types
+    }
+    assert {module for module in users if part_of(module) != door} == set()
+
+
+def test_networks_are_imported_late() -> None:
+    """TensorFlow and Keras are imported inside functions only."""
+    early = [
+        (module, found.module)
+        for module in INSIDE
+        for found in imports(module)
+        if found.at_top
+        and not found.for_types
+        and found.module.split(".")[0] in ("tensorflow", "keras")
+    ]
+    assert early == []
+
+
+def bodies() -> Iterator[tuple[str, int]]:
+    """Name of every function, and its lines without signature and docstring."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                yield f"{path.name}:{node.name}", lines
+
+
+def test_sizes() -> None:
+    """Files have at most 400 lines; bodies at most 60, and at the median 10."""
+    assert [p.name for p in FILES if len(p.read_text().splitlines()) > 400] == []
+    assert [name for name, lines in bodies() if lines > 60] == []
+    assert statistics.median(lines for _, lines in bodies()) <= 10
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import featcache"]
+    + [
+        f"import featcache.cli as c; c.cli.main({arguments}, standalone_mode=False)"
+        for arguments in (["--help"], ["extract", "--help"], ["train-head", "--help"])
+    ],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    """Neither the import nor ``--help`` loads a library that takes time to load."""
+    code += f"; import sys; sys.exit(str({{*{HEAVY}}} & {{*sys.modules}} or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+def test_the_launcher_of_a_checkout() -> None:
+    """``python cli.py --help`` at the root of the repository lists the commands."""
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "train-head" in done.stdout
