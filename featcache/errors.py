@@ -69,3 +69,7 @@ class HeadError(FeatcacheError):
 
 class UnreadableImageError(DatasetError):
     """A file that Pillow cannot turn into pixels; ``got`` is the reason."""
+
+
+class ConversionError(FeatcacheError):
+    """A network that an engine cannot take."""

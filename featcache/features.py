@@ -1,5 +1,6 @@
 """Features: a store joined with the manifest, ready for scikit-learn."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pandas as pd
 from featcache import manifest, store
 from featcache.errors import StoreError, UsageError
 from featcache.manifest import Manifest
+from featcache.registry import Registry
 from featcache.store import Store
 
 
@@ -16,7 +18,7 @@ class Features(NamedTuple):
     """One row an embedding; all four in the same order.
 
     Attributes:
-        X: (N, D) float32 embeddings.
+        X: (N, D) float32 embeddings, then those of the taps asked for.
         y: (N,) labels.
         groups: (N,) groups.
         meta: N rows: image_id, view, policy, and the manifest's further columns.
@@ -28,13 +30,20 @@ class Features(NamedTuple):
     meta: pd.DataFrame
 
 
-def load(path: str | Path, *, views: int = 0, policy: int | None = None) -> Features:
+def load(
+    path: str | Path,
+    *,
+    views: int = 0,
+    policy: int | None = None,
+    taps: str | Sequence[str] = (),
+) -> Features:
     """Loads a store with labels and groups, in the manifest's order.
 
     Args:
         path: A store, ``cache/<dataset>/features/<name>.h5``.
         views: Augmented views to load beside the plain one (view 0) of each image.
         policy: Index of their policy in the store; by default the newest.
+        taps: Inner layers to append to the embedding: their names, or "all".
 
     Returns:
         ``X, y, groups, meta``; (views + 1) rows an image, view 0 first.
@@ -45,12 +54,21 @@ def load(path: str | Path, *, views: int = 0, policy: int | None = None) -> Feat
     """
     found = store.open_store(Path(path))
     return join(
-        found, manifest.load(found.path.parent.parent), views=views, policy=policy
+        found,
+        manifest.load(found.path.parent.parent),
+        views=views,
+        policy=policy,
+        taps=taps,
     )
 
 
 def join(
-    found: Store, dataset: Manifest, *, views: int = 0, policy: int | None = None
+    found: Store,
+    dataset: Manifest,
+    *,
+    views: int = 0,
+    policy: int | None = None,
+    taps: str | Sequence[str] = (),
 ) -> Features:
     """Selects the rows of a manifest's usable images; see ``load``."""
     if views < 0:
@@ -73,12 +91,40 @@ def join(
     # A column of the source, such as the projection, may be called "view" too.
     columns = columns.rename(columns={c: f"given_{c}" for c in ("view", "policy")})
     meta = wanted.join(columns, on="image_id")
+    blocks = [
+        found.read(name)[rows] for name in (store.FEATURES, *tap_names(found, taps))
+    ]
+    X = np.concatenate(blocks, axis=1)
+    lacking = int(np.isnan(X).any(axis=1).sum())
+    if lacking:
+        raise StoreError(
+            f"taps of every row in {found.path.name}",
+            f"none for {lacking} of {len(X)}",
+            f"Run: featcache extract --dataset {dataset.dataset} "
+            f"-b {found.header.contract['backbone']} --views {views} --taps ...",
+        )
     return Features(
-        found.features()[rows],
+        X,
         meta["label"].to_numpy(),
         meta["group"].to_numpy(),
         meta,
     )
+
+
+def tap_names(found: Store, taps: str | Sequence[str]) -> list[str]:
+    """Turns a user's words for taps into those of a store.
+
+    Raises:
+        UnknownNameError: The store has no such tap; the nearest names are offered.
+    """
+    if taps in ("all", "none", ""):
+        return found.taps if taps == "all" else []
+    names = taps.split(",") if isinstance(taps, str) else list(taps)
+    table = Registry("stored tap", dict.fromkeys(found.taps), hint="Or extract it.")
+    for name in names:
+        if name not in table:
+            raise table.unknown(name)
+    return names
 
 
 def _wanted(image_ids: np.ndarray, views: int, policy: int) -> pd.DataFrame:

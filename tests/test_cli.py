@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from featcache import extract as extracting
 from featcache.cli import common
+from featcache.extract import pipeline
 
 FIELDS = {
     *("rank", "run_id", "backbone", "weights", "head", "views", "n", "n_groups"),
@@ -216,7 +216,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(extracting, "_compute", interrupted)
+    monkeypatch.setattr(pipeline, "run", interrupted)
     code, _, err = run("extract", image_folder, "-b", toy_network)
     assert code == 130
     assert "Sealed work is kept: run the same command" in err

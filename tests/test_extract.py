@@ -15,9 +15,9 @@ import pytest
 
 import featcache
 from featcache import backbones, manifest, store, views
-from featcache import extract as module
 from featcache.errors import DatasetError, LockedError, UsageError
 from featcache.extract import StoreResult, extract
+from featcache.extract import engine as engines
 from featcache.manifest import Manifest
 from featcache.scan import scan
 from featcache.views import Policy
@@ -33,10 +33,10 @@ def dataset(image_folder: Path, tmp_path: Path) -> Manifest:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Images pushed through a network, one entry a batch."""
     seen: list[int] = []
-    build = module._engine
+    make = engines.make
 
     def counted(*arguments: object) -> object:
-        engine = build(*arguments)
+        engine = make(*arguments)
         run = engine.run
 
         def run_and_count(batches):
@@ -45,7 +45,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         engine.run = run_and_count
         return engine
 
-    monkeypatch.setattr(module, "_engine", counted)
+    monkeypatch.setattr(engines, "make", counted)
     return seen
 
 
@@ -54,7 +54,7 @@ def toy(toy_network: Path) -> Callable[..., StoreResult]:
     """Extracts the toy network's features of a dataset."""
 
     def call(dataset: Manifest, **options: object) -> StoreResult:
-        options = {"batch_size": 8} | options
+        options = {"batch_size": 8, "engine": "tensorflow"} | options
         return extract(dataset, [backbones.resolve(str(toy_network))], **options)[0]
 
     return call
@@ -162,7 +162,7 @@ def test_two_networks_do_not_share_a_store(dataset, toy, toy_network: Path) -> N
         replace(network, input_size=48),
         replace(network, preprocess="caffe"),
     ]
-    results = extract(dataset, asked, batch_size=36)
+    results = extract(dataset, asked, batch_size=36, engine="tensorflow")
     assert len({r.path for r in results}) == 3
     assert [r.computed for r in results] == [36, 36, 36]
 
@@ -250,14 +250,14 @@ def test_options_that_can_never_work_are_refused(dataset, toy, options, said) ->
 KILLED = """
 import sys, time
 from pathlib import Path
-from featcache import backbones, extract, manifest
-from featcache.extract import extract as run
-extract._SEAL_SECONDS = 0.02
+from featcache import backbones, manifest
+from featcache.extract import extract as run, pipeline
+pipeline._SEAL_SECONDS = 0.02
 def slow(name, done, total):
     print(done, flush=True)
     time.sleep(0.02)
 run(manifest.load(Path(sys.argv[1])), [backbones.resolve(sys.argv[2])], views=5,
-    batch_size=8, progress=slow)
+    batch_size=8, engine="tensorflow", progress=slow)
 """
 
 

@@ -1,6 +1,7 @@
 """The feature store: sealed parts, publishing, keys, refusals."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ HEADER = Header(
     weights_key="random seed 0",
     engine="tensorflow",
     versions={"keras": "3"},
+    notes={},
 )
 
 
@@ -55,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 def fill(path: Path, *parts: tuple[int, int], header: Header = HEADER) -> store.Store:
     """Seals parts of (first, count) images and publishes them."""
     for first, count in parts:
-        store.seal(path, header, rows(first, count), keys(first, count))
+        store.seal(path, header, {"features": rows(first, count)}, keys(first, count))
     published = store.publish(path, header)
     assert published is not None
     return published
@@ -77,6 +79,7 @@ def test_any_tool_can_read_the_file(path: Path) -> None:
         assert set(file) == {"features", "image_id", "view", "policy", "path"}
         assert file["features"].dtype == np.float32
         assert file["features"].fletcher32
+        assert file["features"].attrs["filled"] == 2
         assert file["image_id"].dtype == np.dtype("S64")
         assert file["view"].dtype == np.uint16
         assert file["policy"].dtype == np.int16
@@ -87,7 +90,7 @@ def test_any_tool_can_read_the_file(path: Path) -> None:
 
 def test_a_part_is_no_store(path: Path) -> None:
     """Readers see published stores only."""
-    store.seal(path, HEADER, rows(0, 1), keys(0, 1))
+    store.seal(path, HEADER, {"features": rows(0, 1)}, keys(0, 1))
     with pytest.raises(StoreError, match="no such file"):
         store.open_store(path)
 
@@ -103,11 +106,11 @@ def test_policies_are_matched_by_content(path: Path) -> None:
     """Views of one recipe share an index, wherever their part numbered it."""
     one, two = {"flip": True}, {"flip": False}
     first = replace(HEADER, policies=[one])
-    store.seal(path, first, rows(0, 1), keys(0, 1, view=1, policy=0))
+    store.seal(path, first, {"features": rows(0, 1)}, keys(0, 1, view=1, policy=0))
     store.publish(path, first)
     second = replace(HEADER, policies=[two, one])
-    store.seal(path, second, rows(1, 1), keys(1, 1, view=1, policy=1))
-    store.seal(path, second, rows(2, 1), keys(2, 1, view=1, policy=0))
+    store.seal(path, second, {"features": rows(1, 1)}, keys(1, 1, view=1, policy=1))
+    store.seal(path, second, {"features": rows(2, 1)}, keys(2, 1, view=1, policy=0))
     found = store.publish(path, second)
     assert found is not None
     assert found.header.policies == [one, two]
@@ -122,6 +125,36 @@ def test_publishing_twice_changes_nothing(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_tap_fills_the_rows_that_lack_it(path: Path) -> None:
+    """Inner layers come later: their rows join those of the embeddings."""
+    fill(path, (0, 3))
+    both = {"features": rows(2, 2), "fire4": rows(2, 2)[:, :2]}
+    store.seal(path, HEADER, both, keys(2, 2))
+    found = store.publish(path, HEADER)
+    assert found is not None
+    assert found.dims == {"features": 5, "fire4": 2}
+    assert found.has("fire4").tolist() == [False, False, True, True]
+    assert np.array_equal(found.features(), rows(0, 4))
+    tap = found.read("fire4")
+    assert np.isnan(tap[:2]).all()
+    assert np.array_equal(tap[2:], rows(2, 2)[:, :2])
+    store.seal(path, HEADER, {"fire4": rows(0, 2)[:, :2]}, keys(0, 2))
+    found = store.publish(path, HEADER)
+    assert found is not None
+    assert found.has("fire4").all()
+    assert np.array_equal(found.read("fire4"), rows(0, 4)[:, :2])
+
+
+def test_float16_is_kept_as_such(path: Path) -> None:
+    """Half the room; another contract; read back as float32."""
+    half = replace(HEADER, contract=HEADER.contract | {"dtype": "float16"})
+    found = fill(path, (0, 3), header=half)
+    with h5py.File(path) as file:
+        assert file["features"].dtype == np.float16
+    assert found.features().dtype == np.float32
+    assert np.array_equal(found.features(), rows(0, 3))
+
+
 def test_nothing_to_publish_is_no_store(path: Path) -> None:
     """Without a store and parts there is none afterwards either."""
     assert store.publish(path, HEADER) is None
@@ -130,7 +163,7 @@ def test_nothing_to_publish_is_no_store(path: Path) -> None:
 def test_a_kill_between_publish_and_cleaning_up_costs_nothing(path: Path) -> None:
     """Parts that are published already add no rows a second time."""
     fill(path, (0, 3))
-    store.seal(path, HEADER, rows(0, 3), keys(0, 3))
+    store.seal(path, HEADER, {"features": rows(0, 3)}, keys(0, 3))
     found = store.publish(path, HEADER)
     assert found is not None
     assert np.array_equal(found.features(), rows(0, 3))
@@ -142,7 +175,7 @@ def test_another_contract_is_refused_by_its_fields(path: Path) -> None:
     other = replace(HEADER, contract=HEADER.contract | {"input_size": 64})
     with pytest.raises(ContractError, match=r"input_size=64; got input_size=32 in"):
         store.check_contract(found, other)
-    store.seal(path, other, rows(1, 1), keys(1, 1))
+    store.seal(path, other, {"features": rows(1, 1)}, keys(1, 1))
     with pytest.raises(ContractError, match="input_size"):
         store.publish(path, HEADER)
 
@@ -164,8 +197,8 @@ def test_a_flipped_byte_is_found(path: Path) -> None:
 
 def test_a_rotten_part_is_left_out_and_told(path: Path) -> None:
     """Its rows are missing then, so that they are computed again."""
-    store.seal(path, HEADER, rows(0, 2), keys(0, 2))
-    part = store.seal(path, HEADER, rows(1000, 2), keys(1000, 2))
+    store.seal(path, HEADER, {"features": rows(0, 2)}, keys(0, 2))
+    part = store.seal(path, HEADER, {"features": rows(1000, 2)}, keys(1000, 2))
     flip_byte(part, rows(1000, 1).tobytes())
     said: list[str] = []
     found = store.publish(path, HEADER, on_damage=said.append)
@@ -262,9 +295,9 @@ def test_a_full_disk_while_sealing_loses_nothing_sealed(
     path: Path, small_files: None
 ) -> None:
     """The part that does not fit is an OSError; earlier parts stay whole."""
-    store.seal(path, HEADER, rows(0, 10), keys(0, 10))
+    store.seal(path, HEADER, {"features": rows(0, 10)}, keys(0, 10))
     with pytest.raises(OSError, match="File too large"):
-        store.seal(path, HEADER, rows(0, 9000), keys(0, 9000))
+        store.seal(path, HEADER, {"features": rows(0, 9000)}, keys(0, 9000))
     assert [p.name for p in store.parts_folder(path).iterdir()] == ["000000.h5"]
 
 
@@ -276,7 +309,7 @@ from featcache.errors import StoreError
 from pathlib import Path
 path = Path({path!r})
 for n in range(4):
-    store.seal(path, HEADER, rows(n * 1000, 1000), keys(n * 1000, 1000))
+    store.seal(path, HEADER, dict(features=rows(n * 1000, 1000)), keys(n * 1000, 1000))
 for limit in range(1000, 400_000, 20_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
@@ -304,9 +337,9 @@ def test_no_room_is_told_before_writing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The size of the new store is compared with the free space first."""
-    store.seal(path, HEADER, rows(0, 2), keys(0, 2))
+    store.seal(path, HEADER, {"features": rows(0, 2)}, keys(0, 2))
     usage = shutil_usage(total=10**9, used=10**9, free=0)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(StoreError, match="MiB free for"):
         store.publish(path, HEADER)
     assert store.parts_folder(path).is_dir()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.backbones.base import (
+    FEATUREWISE,
     FILE,
     IMAGENET,
     PREPROCESS,
@@ -26,6 +27,7 @@ from featcache.errors import UsageError, WeightsError
 
 __all__ = [
     "BACKBONES",
+    "FEATUREWISE",
     "FILE",
     "IMAGENET",
     "PREPROCESS",
@@ -56,7 +58,8 @@ def resolve(
     Args:
         name: A name of the table, or the path of a ``.keras`` file.
         weights: "imagenet", "random", or a weights file for a table's network.
-        preprocess: "imagenet" takes the row's own; else one of ``PREPROCESS``.
+        preprocess: "imagenet" takes the row's own; else one of ``PREPROCESS``, or
+            "featurewise".
         input_size: Side in pixels; by default the row's own.
         seed: Of random weights.
 
@@ -67,9 +70,9 @@ def resolve(
     """
     if input_size is not None and input_size < 32:
         raise UsageError("--input-size of 32 or more", str(input_size), "Raise it.")
-    if preprocess not in ("imagenet", *PREPROCESS):
+    if preprocess not in (IMAGENET, FEATUREWISE, *PREPROCESS):
         raise UsageError(
-            f"--preprocess imagenet, {', '.join(PREPROCESS)}",
+            f"--preprocess imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
             "Take the one that belongs to the weights.",
         )
@@ -83,6 +86,7 @@ def resolve(
         input_size=input_size or row.input_size,
         row=row,
         seed=seed,
+        taps=row.taps,
     )
     if network.weights == FILE:
         return replace(network, file=_existing(Path(weights)))
@@ -111,14 +115,22 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
     if preprocess == "imagenet":
         preprocess = given.get("preprocess", preprocess)
     input_size = input_size or given.get("input_size")
-    if preprocess not in PREPROCESS or not isinstance(input_size, int):
+    known = preprocess in (FEATUREWISE, *PREPROCESS)
+    if not known or not isinstance(input_size, int):
         raise UsageError(
             f"--preprocess {'|'.join(PREPROCESS)} and --input-size PX for {path.name}",
             f"preprocess {preprocess!r}, input size {input_size!r}",
             f'Give both, or write them to {beside.name}: {{"preprocess": "caffe", '
             '"input_size": 224}.',
         )
-    return Network(path.stem, FILE, preprocess, input_size, file=path)
+    return Network(
+        path.stem,
+        FILE,
+        preprocess,
+        input_size,
+        file=path,
+        taps=tuple(given.get("taps", ())),
+    )
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:

@@ -34,6 +34,7 @@ PREPROCESS = {
     "tf": Preprocess((1 / 127.5,) * 3, (-1.0,) * 3),
     "none": Preprocess(),
 }
+FEATUREWISE = "featurewise"  # mean 0, variance 1 over the training images
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Backbone:
             ``keras.applications.imagenet_utils.preprocess_input``).
         url: Where Keras downloads the weights without the top.
         md5: MD5 of that file.
+        taps: Default inner layers: the ends of its blocks.
     """
 
     module: str
@@ -58,6 +60,7 @@ class Backbone:
     preprocess: str
     url: str
     md5: str
+    taps: tuple[str, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -72,11 +75,12 @@ class Network:
     Attributes:
         name: Table name, or the stem of the ``.keras`` file.
         weights: Weights tag: "imagenet", "random" or "file".
-        preprocess: One of ``PREPROCESS``.
+        preprocess: One of ``PREPROCESS``, or "featurewise".
         input_size: Side of the square input in pixels.
         row: The table's row; None for a ``.keras`` file.
         file: The ``.keras`` or weights file, when the tag is "file".
         seed: Of random weights.
+        taps: Default inner layers.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Network:
     row: Backbone | None = None
     file: Path | None = None
     seed: int = 0
+    taps: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:

@@ -2,9 +2,10 @@
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featcache._tf import tensorflow
 from featcache.backbones.base import (
@@ -17,6 +18,7 @@ from featcache.backbones.base import (
 )
 from featcache.backbones.weights import fetch_weights
 from featcache.errors import WeightsError
+from featcache.registry import Registry
 
 if TYPE_CHECKING:
     import keras
@@ -35,15 +37,33 @@ def build(network: Network) -> "keras.Model":
     return _frozen(_pooled(_load(network.file), network))
 
 
-def with_pixels(core: "keras.Model", network: Network) -> "keras.Model":
-    """Puts the preprocessing in front of a network, as engines run it.
+def with_pixels(
+    core: "keras.Model",
+    network: Network,
+    *,
+    taps: Sequence[str] = (),
+    statistics: Preprocess | None = None,
+) -> "keras.Model":
+    """Puts preprocessing in front of a network and taps beside it, for engines.
+
+    Args:
+        core: What ``build`` gave.
+        network: What it was built from.
+        taps: Inner layers to pool: "layer" for the average, "layer:max" for the
+            maximum over its map.
+        statistics: The scaling of "featurewise" preprocessing.
 
     Returns:
-        A graph from (N, H, W, 3) uint8 pixels, RGB, to {"features": (N, D)}.
+        A graph from (N, H, W, 3) uint8 pixels, RGB, to {"features": (N, D)} and,
+        by its name, each tap's (N, D_l).
+
+    Raises:
+        UnknownNameError: The network has no such layer, or it has no map.
     """
     import keras
 
-    side, scaling = network.input_size, PREPROCESS[network.preprocess]
+    side = network.input_size
+    scaling = statistics or PREPROCESS[network.preprocess]
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
     x = keras.ops.cast(pixels, "float32")
     if scaling.bgr:
@@ -51,7 +71,22 @@ def with_pixels(core: "keras.Model", network: Network) -> "keras.Model":
     if scaling != Preprocess(bgr=scaling.bgr):
         scaled = keras.layers.Rescaling(scaling.scale, scaling.offset, name="scale")
         x = scaled(x)
-    return keras.Model(pixels, {"features": core(x, training=False)})
+    outputs = {"features": core.output} | {tap: _tapped(core, tap) for tap in taps}
+    inner = keras.Model(core.input, outputs, trainable=False)
+    return keras.Model(pixels, inner(x, training=False))
+
+
+def _tapped(core: "keras.Model", tap: str) -> Any:
+    import keras
+
+    name, _, pooling = tap.partition(":")
+    maps = [layer.name for layer in core.layers if len(layer.output.shape) == 4]
+    if name not in maps:
+        raise Registry("tap", dict.fromkeys(maps)).unknown(name)
+    output = core.get_layer(name).output
+    if pooling == "max":
+        return keras.layers.GlobalMaxPooling2D()(output)
+    return keras.layers.GlobalAveragePooling2D()(output)
 
 
 def _build_from_table(network: Network, row: Backbone) -> "keras.Model":

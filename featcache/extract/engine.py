@@ -1,0 +1,220 @@
+"""From a network to an engine: which one, converted once, quantised once."""
+
+import importlib.util
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache import backbones
+from featcache._io import digest, lock
+from featcache.backbones import Network, Preprocess
+from featcache.engines.base import Engine
+from featcache.errors import ConversionError, StoreError, UnreadableImageError
+from featcache.extract.pipeline import read, render_view
+from featcache.extract.plan import Job, Plan, versions
+from featcache.store import FEATURES, Header
+
+if TYPE_CHECKING:
+    import keras
+
+CALIBRATION_IMAGES = 300
+CANARY_ROWS = 8
+# Another release may round differently; a real change is far larger than this.
+TOLERANCE = {"float32": 1e-3, "int8": 5e-2}
+
+
+def preferred(engine: str) -> str:
+    """What "auto" means here: TensorFlow on a GPU, else OpenVINO where it is."""
+    if engine != "auto":
+        return engine
+    if Path("/dev/nvidiactl").exists() or not importlib.util.find_spec("openvino"):
+        return "tensorflow"
+    return "openvino"
+
+
+def make(plan: Plan, job: Job) -> Engine:
+    """Builds a job's engine; says so where OpenVINO cannot take the network."""
+    if preferred(plan.engine) == "openvino" or plan.precision == "int8":
+        from featcache.engines.openvino import OpenVINOEngine
+
+        try:
+            ir = _quantised(plan, job) if plan.precision == "int8" else _ir(plan, job)
+            return OpenVINOEngine(ir, batch_size=plan.batch_size)
+        except ConversionError as error:
+            if plan.precision == "int8":
+                raise
+            plan.message(f"{job.network.name}: {error}")
+    from featcache.engines.tensorflow import TensorFlowEngine
+
+    return TensorFlowEngine(_graph(job), batch_size=plan.batch_size)
+
+
+def _graph(job: Job) -> "keras.Model":
+    core = job.model or backbones.build(job.network)
+    given = job.header.contract.get("statistics")
+    statistics = standardising(given["mean"], given["std"]) if given else None
+    return backbones.with_pixels(
+        core, job.network, taps=job.taps, statistics=statistics
+    )
+
+
+def standardising(mean: list[float], std: list[float]) -> Preprocess:
+    """Feature-wise zero mean and unit variance a channel."""
+    scale = tuple(1 / s for s in std)
+    offset = tuple(-m / s for m, s in zip(mean, std, strict=True))
+    return Preprocess(scale, offset)  # type: ignore[arg-type]
+
+
+def _home(plan: Plan, job: Job, **more: Any) -> Path:
+    """Where the converted network lies: a name made of all that it depends on."""
+    given = {k: v for k, v in job.header.contract.items() if k != "quantised"}
+    libraries = {k: versions().get(k) for k in ("keras", "openvino")}
+    identity = {"contract": given, "taps": job.taps, "libraries": libraries, **more}
+    folder = plan.cache / "openvino"
+    return folder / f"{job.network.name}-{digest(identity)[:16]}.xml"
+
+
+def _ir(plan: Plan, job: Job) -> Path:
+    """Converts a network once and keeps it."""
+    from featcache.engines.openvino import convert
+
+    path = _home(plan, job, precision="float32")
+    with lock(path.with_suffix(".lock"), path.name, timeout=600):
+        if not path.exists():
+            convert(_graph(job), path)
+    return path
+
+
+def _quantised(plan: Plan, job: Job) -> Path:
+    """Quantises a network once and keeps it; the contract holds its digest."""
+    from featcache.engines import int8
+
+    chosen = job.header.notes["calibration"]
+    path = _home(plan, job, calibration=digest(chosen))
+    source = _ir(plan, job)
+    with lock(path.with_suffix(".lock"), path.name, timeout=3600):
+        if not path.exists():
+            int8.quantise(source, path, _pictures(plan, job.network, chosen))
+    wanted, got = job.header.contract.get("quantised"), int8.digest(path)
+    if wanted not in (None, got):
+        raise StoreError(
+            f"the quantised network {wanted[:8]} of {job.path.name}",
+            f"{got[:8]}, for the converted network was lost and came out different",
+            "Move the store away and extract all of it again.",
+        )
+    return path
+
+
+def statistics(plan: Plan, network: Network) -> dict[str, Any]:
+    """Mean and standard deviation a channel over the training images' pixels."""
+    split, ids = plan.train_ids()
+    total, squares, count = np.zeros(3), np.zeros(3), 0
+    for pixels in _pictures(plan, network, ids):
+        values = pixels.reshape(-1, 3).astype(np.float64)
+        total += values.sum(axis=0)
+        squares += np.square(values).sum(axis=0)
+        count += len(values)
+    mean = total / count
+    std = np.sqrt(squares / count - mean**2)
+    return {
+        "split": split,
+        "mean": [round(float(m), 6) for m in mean],
+        "std": [round(float(max(s, 1e-6)), 6) for s in std],
+    }
+
+
+def calibration_ids(plan: Plan) -> list[str]:
+    """The training images that int8 is calibrated on: those of the lowest ids."""
+    return sorted(plan.train_ids()[1])[:CALIBRATION_IMAGES]
+
+
+def _pictures(plan: Plan, network: Network, ids: list[str]) -> Iterator[np.ndarray]:
+    """Yields the plain view of each image, (1, S, S, 3) uint8, in order."""
+    paths = plan.manifest.ok.set_index("image_id")["path"]
+
+    def one(image_id: str) -> np.ndarray | None:
+        try:
+            image = read(plan.manifest.root / str(paths[image_id]), image_id)
+        except UnreadableImageError:
+            return None  # the run itself tells the reason
+        return render_view(plan, image, image_id, 0, network.input_size)[None]
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(ids), 64):
+            found = pool.map(one, ids[start : start + 64])
+            yield from (pixels for pixels in found if pixels is not None)
+
+
+def canary(plan: Plan, job: Job, engine: Engine) -> None:
+    """Recomputes a few stored rows when libraries have changed since.
+
+    Raises:
+        StoreError: They drift beyond the tolerance; names both numbers.
+    """
+    if job.found is None or _made_by(job.found.header) == _made_by(job.header):
+        return
+    plain = job.found.keys[job.found.keys["view"] == 0]
+    known = plain[plain["image_id"].isin(plan.manifest.ok["image_id"])]
+    rows = known.head(CANARY_ROWS).index.to_numpy()
+    ids = known.head(CANARY_ROWS)["image_id"].tolist()
+    pictures = list(_pictures(plan, job.network, ids))
+    if not rows.size or len(pictures) < len(rows):
+        return
+    (outputs,) = engine.run([np.concatenate(pictures)[: plan.batch_size]])
+    now = outputs[FEATURES]
+    stored = job.found.read(FEATURES)[rows[: len(now)]]
+    drift = float(np.abs(now - stored).max() / max(np.abs(stored).max(), 1e-12))
+    limit = TOLERANCE[plan.precision] + (1e-3 if plan.dtype == "float16" else 0)
+    if drift > limit:
+        raise StoreError(
+            f"stored rows of {job.path.name} to come out again within {limit:g}",
+            f"a relative difference of {drift:.2g} ({_changed(job)})",
+            "Install the versions of then, or move the store away and extract all of "
+            "it again.",
+        )
+
+
+def _made_by(header: Header) -> dict[str, str]:
+    return header.versions | {"engine": header.engine}
+
+
+def _changed(job: Job) -> str:
+    assert job.found is not None
+    before, now = _made_by(job.found.header), _made_by(job.header)
+    return ", ".join(
+        f"{name} {before.get(name, 'none')} then, {now.get(name, 'none')} now"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    )
+
+
+def drift(plan: Plan, job: Job) -> dict[str, float]:
+    """How far int8 is from float32 on the calibration images' neighbours."""
+    from featcache.engines import int8
+    from featcache.engines.openvino import OpenVINOEngine
+
+    ids = sorted(plan.manifest.ok["image_id"], reverse=True)[:64]
+    pictures = list(_pictures(plan, job.network, ids))
+    both = []
+    for ir in (_ir(plan, job), _quantised(plan, job)):
+        engine = OpenVINOEngine(ir, batch_size=plan.batch_size)
+        both.append(np.concatenate([out[FEATURES] for out in engine.run(pictures)]))
+    mean, smallest = int8.drift(*both)
+    return {"images": len(pictures), "mean_cosine": mean, "smallest_cosine": smallest}
+
+
+def measured(plan: Plan, job: Job) -> None:
+    """Fills in the contract's fields that have to be measured on a new store."""
+    contract = job.header.contract
+    if job.network.preprocess == "featurewise":
+        contract["statistics"] = statistics(plan, job.network)
+    if plan.precision == "int8":
+        from featcache.engines import int8
+
+        job.header.notes["calibration"] = calibration_ids(plan)
+        path = _quantised(plan, job)
+        job.header.notes["drift"] = drift(plan, job)
+        contract["quantised"] = int8.digest(path)

@@ -1,0 +1,246 @@
+"""One decode for all backbones: read once, render once a size, feed every engine.
+
+Threads read, decode and render a bounded number of images ahead. Each engine takes
+its rows from a bounded queue, in the plan's order, in a thread of its own; one more
+thread seals what they computed. Memory does not grow with the number of images.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featcache import images, store, views
+from featcache.engines.base import Engine, Outputs
+from featcache.errors import UnreadableImageError
+from featcache.extract.plan import Job, Plan
+
+# Work is sealed about twice a second: that much, and the batches in flight, is what
+# `kill -9` can cost.
+_SEAL_SECONDS = 0.5
+_POLL_SECONDS = 0.1
+Row = tuple[int, np.ndarray]  # number of a missing row, its (S, S, 3) pixels
+
+
+class _Stopped(Exception):  # noqa: N818
+    """Another thread has failed, or the user has stopped us."""
+
+
+@dataclass
+class _Lane:
+    """A job with its engine and the queue that feeds it."""
+
+    job: Job
+    engine: Engine
+    queue: "Queue[Row | None]"
+    pending: list[tuple[list[int], Outputs]] = field(default_factory=list)
+
+
+def run(plan: Plan, work: list[tuple[Job, Engine]]) -> None:
+    """Computes and seals the missing rows of all jobs.
+
+    On any failure, Ctrl-C included, what was computed is sealed first.
+    """
+    stop = threading.Event()
+    ahead = 3 * plan.batch_size
+    lanes = [_Lane(job, engine, Queue(ahead)) for job, engine in work]
+    with (
+        ThreadPoolExecutor(1, "seal") as sealer,
+        ThreadPoolExecutor(len(lanes) + 1, "lane") as pool,
+    ):
+        futures = [pool.submit(_guard, stop, _feed, plan, lanes, stop)]
+        futures += [
+            pool.submit(_guard, stop, _drive, plan, lane, sealer, stop)
+            for lane in lanes
+        ]
+        try:
+            # Waking up now and then lets Ctrl-C through.
+            while any(not future.done() for future in futures):
+                time.sleep(_POLL_SECONDS / 10)
+        finally:
+            stop.set()
+        _raise_first([future.result() for future in futures])
+
+
+def _guard(stop: threading.Event, function: Any, *arguments: Any) -> Any:
+    """Runs a thread's function; its failure stops the others and is returned."""
+    try:
+        function(*arguments)
+    except BaseException as error:
+        stop.set()
+        if isinstance(error, (Exception, KeyboardInterrupt)):
+            return error
+        raise
+    return None
+
+
+def _raise_first(outcomes: list[BaseException | None]) -> None:
+    errors = [e for e in outcomes if e is not None and not isinstance(e, _Stopped)]
+    if errors:
+        raise errors[0]
+
+
+def _drive(
+    plan: Plan, lane: _Lane, sealer: ThreadPoolExecutor, stop: threading.Event
+) -> None:
+    """Runs one engine over its rows, and hands what it computed to the sealer."""
+    numbers: deque[list[int]] = deque()
+    started = sealed_at = time.monotonic()
+    waiting: Future[None] | None = None
+    job, done = lane.job, 0
+    try:
+        for outputs in lane.engine.run(_batches(plan, lane, numbers, stop)):
+            lane.pending.append((numbers.popleft(), outputs))
+            done = lane.pending[-1][0][-1] + 1
+            plan.progress(job.network.name, done, len(job.missing))
+            if time.monotonic() - sealed_at > _SEAL_SECONDS:
+                if waiting:
+                    waiting.result()
+                waiting = sealer.submit(_seal, job, lane.pending)
+                lane.pending, sealed_at = [], time.monotonic()
+    finally:
+        if waiting:
+            waiting.result()
+        sealer.submit(_seal, job, lane.pending).result()
+        job.seconds = time.monotonic() - started
+
+
+def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
+    if pending:
+        rows = [row for numbers, _ in pending for row in numbers]
+        names = pending[0][1]
+        outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}
+        store.seal(job.path, job.header, outputs, job.missing.iloc[rows])
+
+
+def _batches(
+    plan: Plan, lane: _Lane, numbers: deque[list[int]], stop: threading.Event
+) -> Iterator[np.ndarray]:
+    """Yields (n, S, S, 3) uint8; appends their row numbers to ``numbers``.
+
+    Batches are cut from the rows in order, so that a resumed run cuts the same
+    ones as an undisturbed run from where it stands.
+    """
+    rows = _taken(lane.queue, stop)
+    while batch := list(islice(rows, plan.batch_size)):
+        numbers.append([row for row, _ in batch])
+        yield np.stack([pixels for _, pixels in batch])
+
+
+def _taken(queue: "Queue[Row | None]", stop: threading.Event) -> Iterator[Row]:
+    while not stop.is_set():
+        try:
+            row = queue.get(timeout=_POLL_SECONDS)
+        except Empty:
+            continue
+        if row is None:
+            return
+        yield row
+    raise _Stopped
+
+
+def _put(queue: "Queue[Row | None]", row: Row | None, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            return queue.put(row, timeout=_POLL_SECONDS)
+        except Full:
+            continue
+    raise _Stopped
+
+
+def _feed(plan: Plan, lanes: list[_Lane], stop: threading.Event) -> None:
+    """Reads each image once, and puts its views on the queues that want them."""
+    work = _work(plan, lanes)
+    ahead = 8 + 2 * plan.batch_size // (plan.views + 1)
+    queue: deque[tuple[str, Future[list[tuple[_Lane, Row]]]]] = deque()
+    with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
+        try:
+            for item in [*work, *[None] * ahead]:
+                if item:
+                    queue.append((item[0], pool.submit(_render, plan, *item)))
+                if queue and (item is None or len(queue) > ahead):
+                    path, future = queue.popleft()
+                    _deliver(path, future, lanes, stop)
+            for lane in lanes:
+                _put(lane.queue, None, stop)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_Wanted = list[tuple[_Lane, list[int]]]
+
+
+def _work(plan: Plan, lanes: list[_Lane]) -> list[tuple[str, str, _Wanted]]:
+    """For each image in the manifest's order: its path, id, and rows a lane."""
+    wanted: dict[str, _Wanted] = {image: [] for image in plan.manifest.ok["image_id"]}
+    for lane in lanes:
+        ids = enumerate(lane.job.missing["image_id"])
+        for image_id, rows in groupby(ids, key=itemgetter(1)):
+            wanted[image_id].append((lane, [row for row, _ in rows]))
+    paths = zip(plan.manifest.ok["path"], wanted.items(), strict=True)
+    return [(path, image_id, rows) for path, (image_id, rows) in paths if rows]
+
+
+def _deliver(
+    path: str,
+    future: "Future[list[tuple[_Lane, Row]]]",
+    lanes: list[_Lane],
+    stop: threading.Event,
+) -> None:
+    try:
+        for lane, row in future.result():
+            _put(lane.queue, row, stop)
+    except UnreadableImageError as error:
+        for lane in lanes:
+            lane.job.failures[path] = error.got
+
+
+def _render(
+    plan: Plan, path: str, image_id: str, wanted: _Wanted
+) -> list[tuple[_Lane, Row]]:
+    """Decodes an image once and cuts each of its views once a size."""
+    image = read(plan.manifest.root / path, image_id)
+    cut: dict[tuple[int, int], np.ndarray] = {}
+    rows = []
+    for lane, numbers in wanted:
+        size, view_of = lane.job.network.input_size, lane.job.missing["view"].to_numpy()
+        for number in numbers:
+            view = int(view_of[number])
+            if (size, view) not in cut:
+                cut[size, view] = render_view(plan, image, image_id, view, size)
+            rows.append((lane, (number, cut[size, view])))
+    return rows
+
+
+def render_view(
+    plan: Plan, image: Image.Image, image_id: str, view: int, size: int
+) -> np.ndarray:
+    """One view of a decoded image, (size, size, 3) uint8."""
+    drawn = views.draw(plan.policy, image_id, view) if view else None
+    return views.render(image, size, drawn)
+
+
+def read(path: Path, image_id: str) -> Image.Image:
+    """Reads and decodes the picture that the manifest means.
+
+    Raises:
+        UnreadableImageError: It is gone, changed, or no picture.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        raise UnreadableImageError("the file", reason, "Scan again.") from error
+    if images.content_id(data) != image_id:
+        raise UnreadableImageError("the file", "changed since the scan", "Scan again.")
+    return images.decode(data)
