@@ -156,6 +156,7 @@ def _row(run: Run) -> dict[str, Any]:
         "input_size": record.get("input_size"),
         "head": record["head"],
         "views": record["views"],
+        "taps": ",".join(record.get("taps", [])),
         "tta": record.get("tta"),
         "split": record["split"]["name"],
         "n": len(train.y),

@@ -1,5 +1,6 @@
 """Features: a store joined with the manifest, ready for scikit-learn."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from featcache import manifest, store
+from featcache import manifest, splits, store
 from featcache.errors import StoreError, UsageError
 from featcache.manifest import Manifest
 from featcache.registry import Registry
+from featcache.splits import Split
 from featcache.store import Store
 
 
@@ -125,6 +127,43 @@ def tap_names(found: Store, taps: str | Sequence[str]) -> list[str]:
         if name not in table:
             raise table.unknown(name)
     return names
+
+
+def draw_split(
+    dataset: Manifest,
+    name: str | None = None,
+    *,
+    folds: int = 5,
+    test_size: float = 0.2,
+    seed: int = 0,
+) -> Split:
+    """Reads or draws the split of a dataset's usable images.
+
+    Args:
+        dataset: Whose images.
+        name: Of the split; by default made of how it is drawn.
+        folds: Cross-validation folds.
+        test_size: Share of the images in the test part; 0 for none.
+        seed: Of the draw.
+
+    Raises:
+        SplitError: The folds cannot be made, or the split was drawn otherwise.
+    """
+    by = dataset.settings.group_by
+    if not all(c.isalnum() or c in "-_" for c in by):
+        by = f"regex-{hashlib.sha256(by.encode()).hexdigest()[:6]}"
+    name = name or f"{by}-k{folds}-test{test_size:g}-seed{seed}"
+    ok = dataset.ok
+    return splits.load_or_make(
+        dataset.folder / f"splits-{name}.json",
+        ok["image_id"].tolist(),
+        ok["label"].tolist(),
+        ok["group"].tolist(),
+        name=name,
+        folds=folds,
+        test_size=test_size,
+        seed=seed,
+    )
 
 
 def _wanted(image_ids: np.ndarray, views: int, policy: int) -> pd.DataFrame:

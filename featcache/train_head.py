@@ -78,6 +78,7 @@ def train_head(
     heads: Sequence[str] = (ALL,),
     views: int | str = ALL,
     policy: int | None = None,
+    taps: str = "none",
     tta: bool | None = None,
     folds: int = 5,
     test_size: float = 0.2,
@@ -99,6 +100,8 @@ def train_head(
         heads: Names of ``featcache.heads.HEADS``, ``module:Class``, or "all".
         views: Augmented views to train on: a number, or "all" that are stored.
         policy: Index of their policy in the store; by default the newest.
+        taps: Inner layers to append to the embedding: "none", "all" that are
+            stored, or names with commas between.
         tta: Predict held-out images as the mean over their views; by default
             where views were trained on.
         folds: Cross-validation folds.
@@ -122,12 +125,20 @@ def train_head(
             "Scan a source with more classes.",
         )
     names = _head_names(heads, seed)
-    drawn = _split(manifest, split, folds=folds, test_size=test_size, seed=seed)
+    drawn = features.draw_split(
+        manifest, split, folds=folds, test_size=test_size, seed=seed
+    )
     todo: list[_Job] = []
     folders: list[Path] = []
     for found in _stores(manifest, backbones):
-        data = _load(found, manifest, views, policy)
-        for job in _jobs(manifest, reports, found, data, names, drawn, tta, seed):
+        _refuse_statistics(found, drawn)
+        data = _load(found, manifest, views, policy, taps)
+        record = _about(manifest, found, data, drawn) | {
+            "taps": features.tap_names(found, taps),
+            "seed": seed,
+        }
+        record["tta"] = bool(record["views"]) and tta is not False
+        for job in _jobs(manifest, reports, data, record, names, drawn):
             folders.append(job.folder)
             if force or not _is_done(job.folder):
                 todo.append(job)
@@ -181,47 +192,40 @@ def _names_of(path: Path) -> set[str]:
     return {path.stem, "-".join(parts[:2]), parts[0]}
 
 
-def _split(
-    manifest: Manifest, name: str | None, *, folds: int, test_size: float, seed: int
-) -> Split:
-    by = manifest.settings.group_by
-    if not all(c.isalnum() or c in "-_" for c in by):
-        by = f"regex-{hashlib.sha256(by.encode()).hexdigest()[:6]}"
-    name = name or f"{by}-k{folds}-test{test_size:g}-seed{seed}"
-    ok = manifest.ok
-    return splits.load_or_make(
-        manifest.folder / f"splits-{name}.json",
-        ok["image_id"].tolist(),
-        ok["label"].tolist(),
-        ok["group"].tolist(),
-        name=name,
-        folds=folds,
-        test_size=test_size,
-        seed=seed,
-    )
+def _refuse_statistics(found: Store, split: Split) -> None:
+    """Features standardised on other images than the training part's would leak."""
+    made_on = found.header.contract.get("statistics", {}).get("split", split.name)
+    if made_on != split.name:
+        raise StoreError(
+            f"features of {found.path.name} standardised on the training images of "
+            f"split {split.name}",
+            f"split {made_on or '(all images)'}",
+            "Use that split's --folds, --test-size and --seed, or extract again.",
+        )
 
 
 def _load(
-    found: Store, manifest: Manifest, views: int | str, policy: int | None
+    found: Store,
+    manifest: Manifest,
+    views: int | str,
+    policy: int | None,
+    taps: str,
 ) -> Features:
     if isinstance(views, str):
         newest = len(found.header.policies) - 1 if policy is None else policy
         stored = found.keys.loc[found.keys["policy"] == newest, "view"]
         views = int(stored.max()) if newest >= 0 and len(stored) else 0
-    return features.join(found, manifest, views=views, policy=policy)
+    return features.join(found, manifest, views=views, policy=policy, taps=taps)
 
 
 def _jobs(
     manifest: Manifest,
     reports: Path,
-    found: Store,
     data: Features,
+    record: dict[str, Any],
     names: list[str],
     split: Split,
-    tta: bool | None,
-    seed: int,
 ) -> Iterator[_Job]:
-    views = int(data.meta["view"].max())
     plain = data.meta[data.meta["view"] == 0].reset_index(drop=True)
     places = split.of(plain["image_id"].tolist())
     splits.check(
@@ -231,21 +235,42 @@ def _jobs(
         folds=split.folds,
         test_size=split.test_size,
     )
-    classes = manifest.classes
-    code = {label: i for i, label in enumerate(classes)}
-    policy = found.header.policies[data.meta["policy"].max()] if views else None
-    shared = {
+    code = {label: i for i, label in enumerate(manifest.classes)}
+    shared = record | {
+        "evaluation_id": _evaluation_id(plain, places),
+        "n_images": len(plain),
+        "n_groups": int(plain["group"].nunique()),
+    }
+    for name in names:
+        about = {"head": name, "head_is": heads.describe(name, seed=record["seed"])}
+        run_id = runs.make_id(name, record["backbone"], _inputs(shared | about))
+        yield _Job(
+            folder=reports / manifest.dataset / "runs" / run_id,
+            head=name,
+            record=shared | about,
+            meta=plain,
+            X=data.X.reshape(len(plain), record["views"] + 1, -1),
+            codes=plain["label"].map(code).to_numpy(int),
+            places=places,
+        )
+
+
+def _about(
+    manifest: Manifest, found: Store, data: Features, split: Split
+) -> dict[str, Any]:
+    """What a run record says of its features and its split."""
+    views = int(data.meta["view"].max())
+    contract = found.header.contract
+    return {
         "dataset": manifest.dataset,
-        "backbone": found.header.contract["backbone"],
+        "backbone": contract["backbone"],
         "weights": found.header.weights,
-        "input_size": found.header.contract["input_size"],
+        "input_size": contract["input_size"],
         "store": found.path.name,
         "contract_id": found.header.contract_id,
         "views": views,
-        "policy": policy,
-        "tta": bool(views) if tta is None else tta and bool(views),
-        "classes": classes,
-        "seed": seed,
+        "policy": found.header.policies[data.meta["policy"].max()] if views else None,
+        "classes": manifest.classes,
         "split": {
             "name": split.name,
             "folds": split.folds,
@@ -253,23 +278,7 @@ def _jobs(
             "seed": split.seed,
             "group_by": manifest.settings.group_by,
         },
-        "evaluation_id": _evaluation_id(plain, places),
-        "n_images": len(plain),
-        "n_groups": int(plain["group"].nunique()),
     }
-    X = data.X.reshape(len(plain), views + 1, -1)
-    for name in names:
-        record = shared | {"head": name, "head_is": heads.describe(name, seed=seed)}
-        run_id = runs.make_id(name, record["backbone"], _inputs(record))
-        yield _Job(
-            folder=reports / manifest.dataset / "runs" / run_id,
-            head=name,
-            record=record,
-            meta=plain,
-            X=X,
-            codes=plain["label"].map(code).to_numpy(int),
-            places=places,
-        )
 
 
 # The store's file name follows from the contract, the counts from the evaluation;

@@ -33,6 +33,7 @@ HEADER = Header(
     weights_key="",
     engine="tensorflow",
     versions={},
+    notes={},
 )
 
 
@@ -79,7 +80,9 @@ def write_store(dataset: Manifest, header: Header, views: int = 2) -> Path:
     )
     order = rng.permutation(len(keys))
     path = store.store_path(dataset.folder / "features", header)
-    store.seal(path, header, X[order].astype(np.float32), keys.iloc[order])
+    store.seal(
+        path, header, {"features": X[order].astype(np.float32)}, keys.iloc[order]
+    )
     store.publish(path, header)
     return path
 

@@ -1,7 +1,7 @@
 """``featcache extract``: run each frozen backbone once over a dataset's images."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -74,7 +74,6 @@ def extract(
     dtype: str = "float32",
     batch_size: int = 32,
     max_bad: float = 0.05,
-    train_ids: Callable[[], tuple[str, list[str]]] | None = None,
     progress: Progress | None = None,
     message: Message | None = None,
 ) -> list[StoreResult]:
@@ -98,8 +97,6 @@ def extract(
         batch_size: Images in one pass.
         max_bad: Share of unreadable images above which the call ends in an error,
             after the good ones are stored.
-        train_ids: Gives a split's name and its training images, for what is
-            measured on images; by default all images.
         progress: Called with (backbone, rows done, rows to do).
         message: Called with what the user should know meanwhile.
 
@@ -119,7 +116,6 @@ def extract(
         precision=precision,
         dtype=dtype,
         batch_size=batch_size,
-        train_ids=train_ids or (lambda: ("", manifest.ok["image_id"].tolist())),
         progress=_one_at_a_time(progress or (lambda name, done, total: None)),
         message=message or (lambda text: None),
     )

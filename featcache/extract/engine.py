@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache import backbones
+from featcache import backbones, features, splits
 from featcache._io import digest, lock
 from featcache.backbones import Network, Preprocess
 from featcache.engines.base import Engine
@@ -110,7 +110,7 @@ def _quantised(plan: Plan, job: Job) -> Path:
 
 def statistics(plan: Plan, network: Network) -> dict[str, Any]:
     """Mean and standard deviation a channel over the training images' pixels."""
-    split, ids = plan.train_ids()
+    split, ids = training_part(plan)
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for pixels in _pictures(plan, network, ids):
         values = pixels.reshape(-1, 3).astype(np.float64)
@@ -128,7 +128,14 @@ def statistics(plan: Plan, network: Network) -> dict[str, Any]:
 
 def calibration_ids(plan: Plan) -> list[str]:
     """The training images that int8 is calibrated on: those of the lowest ids."""
-    return sorted(plan.train_ids()[1])[:CALIBRATION_IMAGES]
+    return sorted(training_part(plan)[1])[:CALIBRATION_IMAGES]
+
+
+def training_part(plan: Plan) -> tuple[str, list[str]]:
+    """The default split's name, and the ids of its images outside the test part."""
+    split = features.draw_split(plan.manifest, seed=plan.policy.seed)
+    ids = plan.manifest.ok["image_id"].tolist()
+    return split.name, [i for i in ids if split.places[i] != splits.TEST]
 
 
 def _pictures(plan: Plan, network: Network, ids: list[str]) -> Iterator[np.ndarray]:

@@ -42,7 +42,6 @@ class Plan:
         precision: "float32" or "int8".
         dtype: "float32" or "float16", as stored.
         batch_size: Images in one pass.
-        train_ids: Ids of the training images, for what is measured on them.
         progress: Called with (backbone, rows done, rows to do).
         message: Called with what the user should know.
     """
@@ -57,7 +56,6 @@ class Plan:
     precision: str
     dtype: str
     batch_size: int
-    train_ids: Callable[[], tuple[str, list[str]]]
     progress: Progress
     message: Message
 
