@@ -128,11 +128,48 @@ def _scan_summary(result: "ScanResult") -> str:
     "--preprocess",
     default="imagenet",
     show_default=True,
-    metavar="imagenet|torch|caffe|tf|none",
-    help="Input scaling; imagenet is the one that belongs to the backbone.",
+    metavar="imagenet|torch|caffe|tf|none|featurewise",
+    help="Input scaling; imagenet is the one that belongs to the backbone, featurewise "
+    "gives the training images mean 0 and variance 1 a channel.",
 )
 @click.option("--input-size", type=int, metavar="PX", help="Side of the input.")
-@click.option("--engine", default="auto", show_default=True, metavar="auto|tensorflow")
+@click.option(
+    "--taps",
+    default="none",
+    show_default=True,
+    metavar="none|default|LAYER,...",
+    help="Inner layers to pool and keep beside the embedding; default is the ends of "
+    "the backbone's blocks.",
+)
+@click.option(
+    "--tap-pooling",
+    default="avg",
+    show_default=True,
+    metavar="avg|avg+max",
+    help="Keep the average of each tap's map, or the maximum as well.",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|tensorflow|openvino",
+    help="auto is TensorFlow on a GPU and OpenVINO on a CPU.",
+)
+@click.option(
+    "--precision",
+    default="float32",
+    show_default=True,
+    metavar="float32|int8",
+    help="int8 quantises the network: several times faster on recent CPUs, a little "
+    "less exact, and a store of its own.",
+)
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    metavar="float32|float16",
+    help="How embeddings are stored.",
+)
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @seed_option
 @click.option(
@@ -180,13 +217,19 @@ def extract(
             policy=policy,
             progress=update,
             message=say,
-            **{k: given[k] for k in ("views", "engine", "batch_size", "max_bad")},
+            **{k: given[k] for k in _PASSED_ON},
         )
     if as_json:
         print_json([_store_record(result) for result in results])
     else:
         for result in results:
             click.echo(_store_summary(result))
+
+
+_PASSED_ON = (
+    *("views", "taps", "tap_pooling", "engine", "precision", "dtype"),
+    *("batch_size", "max_bad"),
+)
 
 
 def _networks(names: tuple[str, ...], given: dict[str, Any]) -> list[Any]:
@@ -204,8 +247,12 @@ def _store_record(result: "StoreResult") -> dict[str, Any]:
 
 def _store_summary(result: "StoreResult") -> str:
     what = f"{result.backbone} ({result.weights}): {result.rows} x {result.dim}"
+    if result.taps:
+        what += f" and {len(result.taps)} taps"
     if not result.computed and not result.failures:
         return f"{what}, all cached. {result.path}"
+    if result.engine:
+        what += f" by {result.engine}"
     rate = result.computed / result.seconds if result.seconds else 0.0
     failed = f"; {len(result.failures)} images failed" if result.failures else ""
     return (

@@ -70,6 +70,13 @@ class Views(click.ParamType[int | str]):
     "--policy", type=int, help="Index of the views' policy.  [default: the newest]"
 )
 @click.option(
+    "--taps",
+    default="none",
+    show_default=True,
+    metavar="none|all|LAYER,...",
+    help="Stored inner layers to append to the embedding.",
+)
+@click.option(
     "--tta/--no-tta",
     default=None,
     help="Predict as the mean over an image's views.  [default: where views were "
