@@ -10,13 +10,31 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from featcache.errors import UnreadableImageError
 
 DECODER_VERSION = 1
 COLOUR = "RGB, grey repeated, alpha on black"
 THUMB_SIDE = 32
+# Whatever a file's name says, only these are tried: Pillow knows others that start
+# programs (EPS) or take almost any bytes (TGA).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation
+_PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
+_PILLOW = r"PIL\."
+_PILLOW_ERRORS = (
+    *(OSError, RuntimeError, SyntaxError, ValueError),
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -55,51 +73,65 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         UnreadableImageError: The bytes are no image, or a truncated one.
     """
-    return _to_8_bit(_open(data))
+    return _decode(data)[1]
 
 
 def inspect(data: bytes) -> Inspection:
-    """Decodes an image once and measures what the manifest records of it."""
+    """Decodes an image once and measures what the manifest records of it.
+
+    Raises:
+        UnreadableImageError: The bytes are no image, or a truncated one.
+    """
     import imagehash
 
-    raw = _open(data)
-    mode = raw.mode
-    image = _to_8_bit(raw)
+    mode, image = _decode(data)
     grey = image.convert("L")
     return Inspection(
         image.width, image.height, mode, str(imagehash.phash(grey)), _thumb(grey)
     )
 
 
-def _open(data: bytes) -> Image.Image:
+def _decode(data: bytes) -> tuple[str, Image.Image]:
+    """Returns the file's mode and its upright 8-bit pixels."""
     if not data:
-        raise UnreadableImageError("an image", "an empty file", "Replace the file.")
+        raise _unreadable("an empty file")
+    _hush_pillow()
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd but readable files; a reason is kept only for
-            # those that cannot be read.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error) or type(error).__name__
-        if "cannot identify image file" in reason:
-            reason = "not an image that Pillow can identify"
-        raise UnreadableImageError("an image", reason, "Replace the file.") from error
+            # Not ImageOps.exif_transpose: it also writes the EXIF anew, and fails
+            # on odd tags that have nothing to do with the picture.
+            turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            pixels = _to_8_bit(image)
+            return image.mode, pixels if turn is None else pixels.transpose(turn)
+    except UnidentifiedImageError as error:
+        raise _unreadable(f"none of {', '.join(FORMATS)}") from error
+    except _PILLOW_ERRORS as error:
+        raise _unreadable(str(error) or type(error).__name__) from error
+
+
+def _unreadable(reason: str) -> UnreadableImageError:
+    return UnreadableImageError("an image", reason, "Replace the file.")
+
+
+def _hush_pillow() -> None:
+    """Silences Pillow's warnings of odd but readable files.
+
+    Not by catch_warnings: decoding runs in threads, and it would swap the filters
+    of the whole process under the others' feet.
+    """
+    if not any(getattr(f[3], "pattern", "") == _PILLOW for f in warnings.filters):
+        warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    if image.mode in ("L", "RGB"):
-        return image
     if image.mode.startswith(("I", "F")):
         return _scale_deep_grey(image)
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        grey = image.mode in ("LA", "La")
-        return Image.alpha_composite(black, rgba).convert("L" if grey else "RGB")
-    return image.convert("L" if image.mode == "1" else "RGB")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
+    return image.convert(mode)
 
 
 def _scale_deep_grey(image: Image.Image) -> Image.Image:
@@ -110,13 +142,16 @@ def _scale_deep_grey(image: Image.Image) -> Image.Image:
     """
     pixels = np.asarray(image, dtype=np.float64)
     if not np.isfinite(pixels).all():
-        raise UnreadableImageError("an image", "pixels not finite", "Replace the file.")
+        raise _unreadable("pixels not finite")
     low, high = float(pixels.min()), float(pixels.max())
     if low >= 0 and high <= 65535 and image.mode != "F":
         low = 0.0
         high = next(top for b in (8, 10, 12, 14, 16) if high <= (top := 2.0**b - 1))
     span = high - low or 1.0
-    return Image.fromarray(np.rint((pixels - low) * (255.0 / span)).astype(np.uint8))
+    grey = np.rint((pixels - low) * (255.0 / span)).astype(np.uint8)
+    # Pillow inverts a TIFF whose zero is white at 8 bits, but not deeper ones.
+    zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    return Image.fromarray(255 - grey if zero_is_white else grey)
 
 
 def _thumb(grey: Image.Image) -> np.ndarray:

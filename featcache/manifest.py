@@ -81,12 +81,13 @@ def load(folder: Path) -> Manifest:
     """
     try:
         record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        if record["schema"] != _SCHEMA:
+            raise ValueError(f"schema {record['schema']}, not {_SCHEMA}")
         settings = Settings(**record["settings"])
         table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+        _check(table)
         for column in ("width", "height", "bytes"):
             table[column] = table[column].astype(int)
-        if list(table.columns[: len(COLUMNS)]) != list(COLUMNS):
-            raise ValueError(f"columns {', '.join(table.columns)}")
     except FileNotFoundError:
         raise DatasetError(
             f"a scanned dataset in {folder}",
@@ -102,14 +103,21 @@ def load(folder: Path) -> Manifest:
     return Manifest(folder, settings, table)
 
 
+def _check(table: pd.DataFrame) -> None:
+    if list(table.columns[: len(COLUMNS)]) != list(COLUMNS):
+        raise ValueError(f"columns {', '.join(table.columns)}")
+    if unknown := sorted(set(table["status"]) - {OK, UNREADABLE, DUPLICATE}):
+        raise ValueError(f"status {some(unknown)}")
+
+
 def save(manifest: Manifest) -> None:
-    """Writes the manifest and its settings, each atomically."""
+    """Writes the manifest, then its settings as the mark that both fit together."""
+    mark = manifest.folder / "dataset.json"
     with atomic_path(manifest.folder / "manifest.csv") as temp:
         manifest.table.to_csv(temp, index=False)
-    write_json(
-        manifest.folder / "dataset.json",
-        {"schema": _SCHEMA, "settings": asdict(manifest.settings)},
-    )
+        # Beside the settings of another scan the table would be taken for that one's.
+        mark.unlink(missing_ok=True)
+    write_json(mark, {"schema": _SCHEMA, "settings": asdict(manifest.settings)})
 
 
 def find(cache: Path, dataset: str | None) -> Path:
@@ -135,7 +143,7 @@ def find(cache: Path, dataset: str | None) -> Path:
 def default_name(source: Path) -> str:
     """A dataset's name: that of the source's folder."""
     folder = source if source.is_dir() else source.parent
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "data"
+    return re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-.") or "data"
 
 
 def some(items: list[str], limit: int = 5) -> str:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from os.path import abspath
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ class ScanResult:
         unreadable: (path, reason) of each file that cannot be read.
         duplicates: Files left out because their bytes are there already.
         n_groups: Groups among the usable images.
-        n_new: Images that had to be decoded, for they were not known.
+        n_new: Images that had to be decoded.
     """
 
     manifest: Manifest
@@ -42,7 +44,7 @@ class ScanResult:
     unreadable: list[tuple[str, str]]
     duplicates: int
     n_groups: int
-    n_new: int = field(compare=False)
+    n_new: int
 
 
 def scan(
@@ -67,7 +69,8 @@ def scan(
         group_by: A column, a regular expression with one group for the file name,
             "image", or "near-duplicate" (the default where there is no column
             ``group``).
-        per_class: Take the first so many images of each class in natural order.
+        per_class: Take the first so many images of each class, in natural order or
+            that of the CSV; 0 for all.
         on_conflict: The same bytes under two labels: "error" (default) or "drop".
         progress: Called with (images read, images).
 
@@ -75,30 +78,69 @@ def scan(
         DatasetError: The source or its grouping cannot be used.
         UsageError: An argument that can never work.
     """
-    if per_class is not None and per_class < 1:
-        raise UsageError("--per-class N of 1 or more", str(per_class), "Leave it out.")
-    source = source.absolute()
-    folder = cache / (dataset or manifest.default_name(source))
-    with lock(folder / ".manifest.lock", f"the manifest of {folder.name}", timeout=60):
-        old = _known(folder, source, named=dataset is not None)
-        before = old.settings if old and old.settings.source == str(source) else None
-        if before:
-            group_by = group_by or before.group_by
-            per_class = per_class or before.per_class
-            on_conflict = on_conflict or before.on_conflict
-        listing = sources.list_source(source, per_class=per_class)
-        if group_by is None:
-            group_by = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
-        settings = Settings(
-            str(source), str(listing.root), group_by, per_class, on_conflict or "error"
+    if per_class is not None and per_class < 0:
+        raise UsageError(
+            "--per-class N of 0 (all) or more", str(per_class), "Give 0 or N."
         )
-        return _scan(folder, settings, listing, old, progress)
+    if dataset and (Path(dataset).name != dataset or dataset.startswith(".")):
+        raise UsageError("--dataset with a plain name", dataset, "Name no folder.")
+    source = Path(abspath(source))
+    folder = cache / (dataset or manifest.default_name(source))
+    what = f"the manifest of {folder.name}"
+    warnings: list[str] = []
+    try:
+        with lock(folder / ".manifest.lock", what, timeout=60):
+            old = _known(folder, source, warnings, named=bool(dataset))
+            asked = {"group_by": group_by, "on_conflict": on_conflict}
+            listing, settings = _settings(source, old, asked, per_class, warnings)
+            return _scan(folder, settings, listing, old, warnings, progress)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # empty only if the scan failed on a new dataset
 
 
-def _known(folder: Path, source: Path, *, named: bool) -> Manifest | None:
+def _settings(
+    source: Path,
+    old: Manifest | None,
+    asked: dict[str, str | None],
+    per_class: int | None,
+    warnings: list[str],
+) -> tuple[sources.Listing, Settings]:
+    """Lists the source and settles what was not asked for."""
+    before = old.settings if old and old.settings.source == str(source) else None
+    if before and before.per_class and per_class is None:
+        per_class = before.per_class
+        warnings.append(
+            f"takes the first {per_class} images of each class, as the last scan did; "
+            "--per-class 0 takes all"
+        )
+    listing = sources.list_source(source, per_class=per_class or None)
+    by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
+    group_by = asked["group_by"] or (before.group_by if before else by_column)
+    if old and not asked["group_by"] and group_by != old.settings.group_by:
+        warnings.append(
+            f"grouped by {group_by}, and no more by {old.settings.group_by}"
+        )
+    on_conflict = asked["on_conflict"] or (before.on_conflict if before else "error")
+    root = str(listing.root)
+    return listing, Settings(
+        str(source), root, group_by, per_class or None, on_conflict
+    )
+
+
+def _known(
+    folder: Path, source: Path, warnings: list[str], *, named: bool
+) -> Manifest | None:
     if not (folder / "manifest.csv").exists():
         return None
-    old = manifest.load(folder)
+    try:
+        old = manifest.load(folder)
+    except DatasetError as error:
+        # Without dataset.json the last scan was cut short while it wrote.
+        if not named and (folder / "dataset.json").exists():
+            raise
+        warnings.append(f"the manifest of {folder.name} is made anew: {error.got}")
+        return None
     if not named and old.settings.source != str(source):
         raise DatasetError(
             f"dataset {folder.name} to be made from {old.settings.source}",
@@ -114,27 +156,31 @@ def _scan(
     settings: Settings,
     listing: sources.Listing,
     old: Manifest | None,
+    warnings: list[str],
     progress: Progress | None,
 ) -> ScanResult:
     table = listing.table.drop(columns="group", errors="ignore")
     paths = [listing.root / path for path in table["path"]]
     ids, sizes, reasons = _identify(paths)
-    reuse = _reusable(old, settings, ids)
-    facts = _measured(old) if old and reuse else {}
+    facts = _measured(old) if old else {}
     n_new, thumbs = _measure(paths, ids, reasons, facts, progress)
+    near = settings.group_by == NEAR_DUPLICATE
+    clusters = _clusters(old) if old else {}
+    if near and (thumbs or not clusters):
+        # Which pictures are near one another only all of them together can tell.
+        facts = {i: facts[i] for i in thumbs}
+        n_known, known = _measure(paths, ids, reasons, facts, progress)
+        n_new, thumbs = n_new + n_known, thumbs | known
+        clusters = _near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
     measured = pd.DataFrame([facts.get(i, _NOTHING) for i in ids], columns=_MEASURED)
     table = table.assign(image_id=ids, bytes=sizes, reason=reasons).join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
     _mark_duplicates(table, settings.on_conflict)
-    warnings = list(listing.warnings)
-    if settings.group_by != NEAR_DUPLICATE:
-        table["group"] = _given_groups(table, listing.table, settings, warnings)
-    elif old and reuse:
-        groups = dict(zip(old.table["image_id"], old.table["group"], strict=True))
-        table["group"] = table["image_id"].map(groups)
+    warnings = warnings + listing.warnings
+    if near:
+        table["group"] = [clusters.get(i, i) for i in ids]
     else:
-        table["group"] = table["image_id"].map(_near_duplicates(thumbs))
-    table["group"] = table["group"].fillna(table["image_id"])
+        table["group"] = _given_groups(table, listing.table, settings, warnings)
     extra = [c for c in table.columns if c not in manifest.COLUMNS]
     result = Manifest(folder, settings, table[[*manifest.COLUMNS, *extra]])
     if result.ok.empty:
@@ -167,16 +213,11 @@ def _identify(paths: list[Path]) -> tuple[list[str], list[int], list[str]]:
     return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
 
 
-def _reusable(old: Manifest | None, settings: Settings, ids: list[str]) -> bool:
-    """Whether the old manifest's measurements serve; content never changes an id.
-
-    Near-duplicate clusters need every picture as soon as one is new.
-    """
-    if old is None or settings.group_by != NEAR_DUPLICATE:
-        return old is not None
-    return old.settings.group_by == NEAR_DUPLICATE and set(ids) <= set(
-        old.table["image_id"]
-    )
+def _clusters(old: Manifest) -> dict[str, str]:
+    """The groups that an earlier scan found by near-duplicates."""
+    if old.settings.group_by != NEAR_DUPLICATE:
+        return {}
+    return dict(zip(old.table["image_id"], old.table["group"], strict=True))
 
 
 def _measured(old: Manifest) -> _Facts:
@@ -194,8 +235,8 @@ def _measure(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Decodes each distinct unknown content once; fills ``facts`` and ``reasons``."""
     first: dict[str, Path] = {}
-    for image_id, path in zip(ids, paths, strict=True):
-        if image_id and image_id not in facts:
+    for image_id, path, reason in zip(ids, paths, reasons, strict=True):
+        if image_id not in facts and not reason:
             first.setdefault(image_id, path)
     thumbs: dict[str, np.ndarray] = {}
     failed: dict[str, str] = {}
@@ -252,10 +293,11 @@ def _given_groups(
     if by == IMAGE:
         return table["image_id"]
     if by in listed.columns:
-        groups = listed[by].where(listed[by].str.strip() != "")
+        groups = listed[by].str.strip()
     else:
         names = table["path"].map(lambda path: Path(path).name)
         groups = names.str.extract(_pattern(by, listed, settings), expand=False)
+    groups = groups.where(groups != "")
     without = int(groups.isna().sum())
     if without == len(table):
         raise DatasetError(
@@ -265,7 +307,13 @@ def _given_groups(
         )
     if without:
         warnings.append(f"{without} files name no group; each is a group of its own")
-    return groups
+    copies = groups[table["status"] != UNREADABLE].groupby(table["image_id"])
+    several = copies.transform("nunique") > 1
+    if several.any():
+        paths = table.loc[several[several].index, "path"].tolist()
+        warnings.append(f"the same bytes under two groups: {some(paths)}")
+    # A copy that names a group tells the others', whichever of them is kept.
+    return copies.transform("first").combine_first(groups).fillna(table["image_id"])
 
 
 def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[str]:
@@ -281,7 +329,7 @@ def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[st
     raise DatasetError(
         "--group-by with a column, a regular expression with one group, image or "
         f"near-duplicate (columns: {columns or 'none'})",
-        repr(by),
+        by,
         f"Name a column, or write an expression such as '(\\d{{8}})_'.{hint}",
     )
 

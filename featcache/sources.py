@@ -1,8 +1,10 @@
 """Sources: which files a folder or a CSV names, before any is opened."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +20,9 @@ SUFFIXES = frozenset(
 _MASK_FOLDERS = ("masks", "mask")
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _GIVEN = ("path", "label", "group")
+# Control characters, and the surrogates that stand for bytes that are no UTF-8:
+# no CSV keeps them.
+_ODD = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,17 @@ def list_source(source: Path, *, per_class: int | None = None) -> Listing:
         raise DatasetError(
             f"at least two classes in {source}",
             f"one: {listing.table['label'].iloc[0]}",
-            "Point to the folder that holds one sub-folder a class.",
+            "Point to the folder that holds one sub-folder a class, or to a CSV that "
+            "lists all classes.",
         )
+    names = [*listing.table["path"], *listing.table["label"].unique()]
+    _refuse(
+        source,
+        "names in UTF-8 without control characters",
+        "others",
+        [ascii(name) for name in names if _ODD.search(name)],
+        "Rename them.",
+    )
     return _first_of_each(listing, per_class) if per_class else listing
 
 
@@ -76,7 +90,7 @@ def _list_folder(root: Path) -> Listing:
     rows: list[dict[str, str]] = []
     skipped: Counter[str] = Counter()
     notes = []
-    for folder in _visible(root, folders=True):
+    for folder in _image_folders(root):
         before = len(rows)
         for path in _images_under(folder, skipped):
             row = {"path": path.relative_to(root).as_posix(), "label": folder.name}
@@ -90,11 +104,13 @@ def _list_folder(root: Path) -> Listing:
         raise DatasetError(
             f"images in one sub-folder a class under {root}",
             _what_is_there(root, skipped),
-            f"Images end in {', '.join(sorted(SUFFIXES))}.",
+            "Sort the images into one sub-folder a class, or give a CSV with columns "
+            f"path,label. Images end in {', '.join(sorted(SUFFIXES))}.",
         )
+    if loose := _loose(root):
+        notes.append(f"left out, for they lie in no class folder: {loose} images")
     if skipped:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items()))
-        notes.append(f"not images, left out: {kinds}")
+        notes.append(f"left out, for they are no images: {_kinds(skipped)}")
     table = pd.DataFrame(rows)
     if not table["mask"].any():
         table = table.drop(columns="mask")
@@ -102,14 +118,18 @@ def _list_folder(root: Path) -> Listing:
 
 
 def _what_is_there(root: Path, skipped: Counter[str]) -> str:
-    loose = sum(p.suffix.lower() in SUFFIXES for p in _visible(root, folders=False))
-    if loose:
+    if loose := _loose(root):
         return f"{loose} images directly in the folder and none in sub-folders"
-    if skipped:
-        return (
-            ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items())) + " files"
-        )
-    return "an empty folder"
+    return f"{_kinds(skipped)} files" if skipped else "no files in sub-folders"
+
+
+def _loose(folder: Path) -> int:
+    """Counts the images directly in a folder."""
+    return sum(p.suffix.lower() in SUFFIXES for p in _visible(folder, folders=False))
+
+
+def _kinds(skipped: Counter[str]) -> str:
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items()))
 
 
 def _visible(folder: Path, *, folders: bool) -> list[Path]:
@@ -123,19 +143,30 @@ def _visible(folder: Path, *, folders: bool) -> list[Path]:
     return sorted(found, key=lambda p: natural_key(p.name))
 
 
+def _image_folders(folder: Path) -> list[Path]:
+    """Sub-folders that may hold images; masks do not, nor links to a parent."""
+    here = folder.resolve()
+    return [
+        p
+        for p in _visible(folder, folders=True)
+        if p.name.lower() not in _MASK_FOLDERS and not here.is_relative_to(p.resolve())
+    ]
+
+
 def _images_under(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
     # The later release of the radiography database keeps images/ and masks/ in
     # each class folder; where there is an images/, only that holds images.
     if (folder / "images").is_dir():
+        if loose := _loose(folder):
+            skipped["beside images/"] += loose
         folder = folder / "images"
     for path in _visible(folder, folders=False):
         if path.suffix.lower() in SUFFIXES:
             yield path
         else:
             skipped[path.suffix.lower() or "(no suffix)"] += 1
-    for inner in _visible(folder, folders=True):
-        if inner.name.lower() not in _MASK_FOLDERS:
-            yield from _images_under(inner, skipped)
+    for inner in _image_folders(folder):
+        yield from _images_under(inner, skipped)
 
 
 def _mask_of(path: Path) -> Path | None:
@@ -152,9 +183,11 @@ def _list_csv(source: Path) -> Listing:
     if missing:
         raise DatasetError(
             f"columns path and label in {source}",
-            f"columns {', '.join(table.columns) or '(none)'}",
-            f"Add or rename: {', '.join(missing)}.",
+            f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
+            f"Add or rename: {', '.join(missing)}. Commas part the columns.",
         )
+    table["label"] = table["label"].str.strip()
+    table["path"] = [_here(source.parent, path) for path in table["path"]]
     _check_rows(source, table)
     # Columns of the file that would shadow what we measure keep their content.
     clash = [c for c in COLUMNS if c in table.columns and c not in _GIVEN]
@@ -163,11 +196,28 @@ def _list_csv(source: Path) -> Listing:
     )
 
 
+def _here(root: Path, path: str) -> str:
+    """Reads a path that was written on Windows, where there is no such file."""
+    if "\\" in path and not isfile(root / path):
+        return path.replace("\\", "/")
+    return path
+
+
 def _read_csv(source: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(
-            source, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            source,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
         )
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("rows with more fields than the header")
+        # A lone carriage return would end a row of the manifest.
+        table = table.rename(columns=str.strip).replace(r"\r\n?", "\n", regex=True)
+        if not table.columns.is_unique:
+            raise ValueError("two columns of one name")
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise DatasetError(
             f"a CSV (UTF-8, commas) in {source}",
@@ -181,11 +231,13 @@ def _read_csv(source: Path) -> pd.DataFrame:
 def _check_rows(source: Path, table: pd.DataFrame) -> None:
     if table.empty:
         raise DatasetError(f"rows in {source}", "none", "Add one row an image.")
+    nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
+    _refuse(source, "a path in every row", "none in", nameless, "Fill them in.")
     repeated = sorted(table.loc[table["path"].duplicated(), "path"].unique())
     _refuse(source, "each path once", "repeated", repeated, "Remove the repeats.")
-    blank = table.loc[table["label"].str.strip() == "", "path"].tolist()
+    blank = table.loc[table["label"] == "", "path"].tolist()
     _refuse(source, "a label in every row", "without one", blank, "Fill them in.")
-    absent = [p for p in table["path"] if not (source.parent / p).is_file()]
+    absent = [p for p in table["path"] if not isfile(source.parent / p)]
     _refuse(
         source,
         "paths relative to the CSV that exist",

@@ -36,17 +36,15 @@ class Policy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._check("brightness", self.brightness, 0.0)
-        self._check("zoom", self.zoom, 1.0)
-
-    def _check(self, name: str, bounds: tuple[float, float], least: float) -> None:
-        low, high = bounds
-        if not least <= low <= high < float("inf"):
-            raise UsageError(
-                f"--{name} LO,HI with {least:g} <= LO <= HI",
-                f"{low:g},{high:g}",
-                "Give the smaller factor first.",
-            )
+        # One form for 1, 1.0 and np.float64(1), tuple and list: equal policies must
+        # have equal digests, for those decide the draws.
+        for name, value in (
+            ("flip", bool(self.flip)),
+            ("brightness", _bounds("brightness", self.brightness, 0.0)),
+            ("zoom", _bounds("zoom", self.zoom, 1.0)),
+            ("seed", int(self.seed)),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def is_identity(self) -> bool:
@@ -59,6 +57,20 @@ class Policy:
             "brightness": list(self.brightness),
             "zoom": list(self.zoom),
         }
+
+
+def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float, float]:
+    try:
+        low, high = (float(bound) for bound in given)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if least <= low <= high < float("inf"):
+        return low, high
+    raise UsageError(
+        f"--{name} LO,HI with {least:g} <= LO <= HI",
+        str(given),
+        "Give the smaller first.",
+    )
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,10 @@ source_options = options(
         "without a column group).",
     ),
     click.option(
-        "--per-class", type=int, metavar="N", help="The first N images of each class."
+        "--per-class",
+        type=int,
+        metavar="N",
+        help="The first N images of each class; kept by later scans, 0 for all.",
     ),
     click.option(
         "--on-conflict",

@@ -1,0 +1,97 @@
+"""Rules of the command ``featcache scan``: what it prints, and how it fails."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import picture
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_the_command_tells_what_it_found(image_folder: Path, run: Run) -> None:
+    """Counts by class number on stdout, what is amiss on stderr, exit code 0."""
+    covid = image_folder / "COVID"
+    shutil.copy(covid / "p000_COVID (1).png", covid / "z copy.png")
+    (covid / "z empty.png").touch()
+    code, out, err = run("scan", image_folder, "--group-by", r"(p\d+)")
+    assert code == 0
+    assert "chest: 36 images of 18 groups (by (p\\d+)); 1 duplicates left out" in out
+    assert "1 unreadable" in out
+    assert "COVID = 0 (12 images), NORMAL = 1 (12 images), Viral Pneumonia = 2" in out
+    assert "Manifest: cache/chest/manifest.csv" in out
+    assert err.splitlines() == [
+        "Warning: 2 files name no group; each is a group of its own",
+        "Unreadable: COVID/z empty.png: an empty file",
+    ]
+
+
+def test_the_command_speaks_json(image_folder: Path, run: Run) -> None:
+    """Stdout is one JSON object and nothing else."""
+    (image_folder / "COVID" / "bad.png").touch()
+    code, out, _ = run(
+        "scan", image_folder, "--dataset", "x", "--per-class", 4, "--json"
+    )
+    assert code == 0
+    assert json.loads(out) == {
+        "dataset": "x",
+        "manifest": "cache/x/manifest.csv",
+        "classes": {"COVID": 3, "NORMAL": 4, "Viral Pneumonia": 4},
+        "groups": 11,
+        "group_by": "near-duplicate",
+        "duplicates": 0,
+        "unreadable": [{"path": "COVID/bad.png", "reason": "an empty file"}],
+        "warnings": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nowhere"], 1, "no such path: "),
+        (["empty"], 1, "no files in sub-folders"),
+        (["flat"], 1, "2 images directly in the folder"),
+        (["words"], 1, "1 .md, 1 .txt files"),
+        (["flat/a.png"], 1, "expected a CSV (UTF-8, commas)"),
+        (["blank.csv"], 1, "No columns to parse"),
+        (["junk.csv"], 1, "can't decode"),
+        (["gone.csv"], 1, "missing: gone.png"),
+        (["broken"], 1, "none readable"),
+        (["chest/COVID"], 1, "images directly in the folder"),
+        (["chest", "--group-by", "("], 1, "got (."),
+        (["chest", "--per-class", "-1"], 1, "got -1"),
+        (["chest", "--dataset", "a/b"], 1, "got a/b"),
+        (["chest", "--per-class", "many"], 2, "'many' is not a valid integer"),
+        (["chest", "--on-conflict", "keep"], 2, "'keep' is not one of"),
+        ([], 2, "Missing argument 'SOURCE'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_ends_in_one_line(
+    run: Run,
+    image_folder: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    """Exit code 1 with expected, got and way out, or 2 for usage; no traceback."""
+    for name in ("empty", "flat", "words/A", "words/B", "broken/A", "broken/B"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("flat/a.png", "flat/b.png"):
+        picture(1, 100).save(tmp_path / name)
+    for name in ("words/A/x.txt", "words/B/x.md", "broken/A/x.png", "broken/B/y.png"):
+        (tmp_path / name).write_text("words")
+    (tmp_path / "blank.csv").touch()
+    (tmp_path / "junk.csv").write_bytes(bytes(range(256)))
+    (tmp_path / "gone.csv").write_text("path,label\ngone.png,A\nflat/a.png,B\n")
+    found, out, err = run("scan", *arguments)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+    if code == 1:
+        assert len(err.splitlines()) == 1
+        assert err.startswith("Error: expected ")
+    assert not list(tmp_path.glob("cache/*"))

@@ -1,0 +1,176 @@
+"""Rules of grouping: what a scan puts together, and what it refuses to."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import picture
+from PIL import Image, ImageEnhance
+from test_scan import column, groups, save
+
+from featcache import images, manifest
+from featcache.errors import DatasetError
+from featcache.scan import scan
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """A CSV of six images: four of two patients, two of nobody."""
+    root = save(tmp_path / "s", A_a=1, A_b=2, A_c=3, B_d=4, B_e=5, B_f=6)
+    names = sorted(p.relative_to(root).as_posix() for p in root.glob("*/*.png"))
+    table = pd.DataFrame({"path": names, "label": [n[0] for n in names]})
+    table["patient"] = ["p1", "p2 ", "", "p1", "p2", " "]
+    table.to_csv(root / "table.csv", index=False)
+    return root / "table.csv"
+
+
+def test_a_column_groups(patients: Path, cache: Path) -> None:
+    """Equal values are one group; who has none is a group alone, and is told."""
+    result = scan(patients, cache, group_by="patient")
+    assert groups(result) == [
+        {"A/a.png", "B/d.png"},
+        {"A/b.png", "B/e.png"},
+        {"A/c.png"},
+        {"B/f.png"},
+    ]
+    assert column(result, "patient")["A/b.png"] == "p2 "
+    [warning] = result.warnings
+    assert warning == "2 files name no group; each is a group of its own"
+
+
+def test_a_column_called_group_is_the_default(patients: Path, cache: Path) -> None:
+    """Without a wish the column group decides, and is no longer a column of its own."""
+    table = pd.read_csv(patients, dtype=str).rename(columns={"patient": "group"})
+    table.to_csv(patients, index=False)
+    result = scan(patients, cache)
+    assert result.manifest.settings.group_by == "group"
+    assert column(result, "group")["B/d.png"] == "p1"
+    assert list(result.manifest.table.columns) == list(manifest.COLUMNS)
+
+
+@pytest.mark.parametrize("pattern", [r"p(\d+)_", r"(?P<patient>p\d\d\d)", r"^([^_]*)"])
+def test_an_expression_groups_by_the_file_name(
+    image_folder: Path, cache: Path, pattern: str
+) -> None:
+    """p000_COVID (1).png and p000_COVID (2).png are one patient."""
+    result = scan(image_folder, cache, group_by=pattern)
+    assert result.n_groups == 18
+    assert groups(result)[0] == {f"COVID/p000_COVID ({i}).png" for i in (1, 2)}
+
+
+def test_an_expression_that_finds_nothing_in_a_name_groups_nothing(
+    tmp_path: Path, cache: Path
+) -> None:
+    """No match, an empty one, and a part left out: each file is alone."""
+    source = save(tmp_path / "s", A_p1_a=1, A_p1_b=2, A_x=3, B_y=4, B_p=5)
+    result = scan(source, cache, group_by=r"^p(\d*)")
+    assert len(groups(result)) == 4
+    assert {"A/p1_a.png", "A/p1_b.png"} in groups(result)
+    assert result.warnings == ["3 files name no group; each is a group of its own"]
+
+
+def test_each_image_may_be_its_own_group(image_folder: Path, cache: Path) -> None:
+    """With image the group is the image's id."""
+    table = scan(image_folder, cache, group_by="image").manifest.table
+    assert (table["group"] == table["image_id"]).all()
+
+
+def test_near_duplicates_are_one_group_by_default(tmp_path: Path, cache: Path) -> None:
+    """A resized, a brightened and a re-encoded copy join their twin; others do not."""
+    root = tmp_path / "s"
+    twin = picture(1, 120, (400, 320))
+    save(root, A_a=twin, A_b=twin.resize((150, 120)), B_x=picture(2, 120), B_y=3)
+    save(root, A_c=ImageEnhance.Brightness(twin).enhance(0.8), A_f=twin.transpose(0))
+    twin.convert("RGB").save(root / "A" / "e.jpg", quality=60)
+    for name in "pq":
+        Image.new("L", (20, 20), 90).resize((20 + (name == "q"), 20)).save(
+            root / "B" / f"blank {name}.png"
+        )
+    result = scan(root, cache)
+    assert result.manifest.settings.group_by == "near-duplicate"
+    assert groups(result)[0] == {"A/a.png", "A/b.png", "A/c.png", "A/e.jpg"}
+    assert all(len(group) == 1 for group in groups(result)[1:])
+    first = column(result, "image_id")["A/a.png"]
+    assert column(result, "group")["A/e.jpg"] == first
+
+
+def test_near_duplicates_chain(tmp_path: Path, cache: Path) -> None:
+    """A like B and B like C puts the three together, though A is unlike C."""
+    ramp = np.add.outer(np.zeros(32), np.linspace(0, 200, 32))
+    bump = np.outer(np.hanning(32), np.hanning(32))
+    chain = {
+        f"A_{name}": Image.fromarray((ramp + share * bump).astype(np.uint8))
+        for name, share in (("a", 0), ("b", 20), ("c", 40))
+    }
+    thumbs = [images.inspect(_bytes(image, tmp_path)).thumb for image in chain.values()]
+    near = [thumbs[i] @ thumbs[j] > 0.99 for i, j in ((0, 1), (1, 2), (0, 2))]
+    assert near == [True, True, False]
+    result = scan(save(tmp_path / "s", B_x=1, **chain), cache)
+    assert {"A/a.png", "A/b.png", "A/c.png"} in groups(result)
+
+
+def _bytes(image: Image.Image, folder: Path) -> bytes:
+    image.save(folder / "x.png")
+    return (folder / "x.png").read_bytes()
+
+
+def test_a_copy_passes_its_group_on(patients: Path, cache: Path) -> None:
+    """The kept of two same files takes the group that only the other names."""
+    root = patients.parent
+    shutil.copy(root / "B" / "d.png", root / "B" / "f.png")
+    shutil.copy(root / "A" / "b.png", root / "A" / "c.png")
+    text = patients.read_text().replace("B/d.png,B,p1", "B/d.png,B,")
+    patients.write_text(text.replace("B/f.png,B, ", "B/f.png,B,p1"))
+    result = scan(patients, cache, group_by="patient")
+    assert column(result, "status")["B/f.png"] == "duplicate"
+    assert column(result, "group")["B/d.png"] == "p1"
+
+
+def test_one_picture_in_two_groups_is_told(patients: Path, cache: Path) -> None:
+    """Two patients cannot share a picture: one of them is the other."""
+    root = patients.parent
+    shutil.copy(root / "A" / "a.png", root / "A" / "b.png")
+    (root / "A" / "c.png").write_bytes(b"")
+    (root / "B" / "d.png").write_bytes(b"")
+    result = scan(patients, cache, group_by="patient")
+    assert "the same bytes under two groups: A/a.png, A/b.png" in result.warnings
+
+
+@pytest.mark.parametrize(
+    ("wish", "way_out"),
+    [
+        ("p", "write an expression"),
+        (r"(\d)(\d)", "write an expression"),
+        ("(", "write an expression"),
+        ("nobody", "write an expression"),
+        (r"z(\d{9})", "Correct the column or the expression"),
+        ("blank", "Correct the column or the expression"),
+    ],
+    ids=["no group", "two groups", "invalid", "no column", "no match", "no value"],
+)
+def test_a_grouping_that_cannot_work_is_refused(
+    patients: Path, cache: Path, wish: str, way_out: str
+) -> None:
+    """The error shows the wish, and an example or the columns that there are."""
+    text = patients.read_text().splitlines()
+    patients.write_text("\n".join([text[0] + ",blank", *(f"{t}," for t in text[1:])]))
+    with pytest.raises(DatasetError) as caught:
+        scan(patients, cache, group_by=wish)
+    assert wish in str(caught.value)
+    assert way_out in caught.value.way_out
+    if "write" in way_out:
+        assert "columns: patient, blank" in caught.value.expected
+
+
+def test_a_column_beside_the_folder_is_pointed_to(patients: Path, cache: Path) -> None:
+    """Who asks a folder for a column is told of the metadata.csv in it."""
+    patients.rename(patients.with_name("metadata.csv"))
+    with pytest.raises(DatasetError, match=r"scan .*/s/metadata\.csv"):
+        scan(patients.parent, cache, group_by="patient")

@@ -1,0 +1,396 @@
+"""Rules of sources and manifests: which files a folder or a CSV names, and records."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from featcache import manifest
+from featcache.errors import DatasetError
+from featcache.manifest import COLUMNS, Manifest, Settings
+from featcache.sources import Listing, list_source
+
+Table = list[tuple[str, str]]
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Makes files (a listing opens none of them)."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def rows(listing: Listing) -> Table:
+    return list(zip(listing.table["path"], listing.table["label"], strict=True))
+
+
+def paths(listing: Listing) -> list[str]:
+    return listing.table["path"].tolist()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a CSV beside a.png, b.png and sub/c.png."""
+    touch(tmp_path / "set", "a.png", "b.png", "sub/c.png")
+
+    def write(text: str, encoding: str = "utf-8") -> Path:
+        path = tmp_path / "set" / "table.csv"
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write
+
+
+# Folders
+
+
+def test_a_folder_is_listed_in_natural_order(tmp_path: Path) -> None:
+    """Classes and files stand in the order a person counts."""
+    names = ["c10/a (2).png", "c10/a (10).png", "c10/a (1).png", "c2/x.png"]
+    listing = list_source(touch(tmp_path, *names))
+    assert rows(listing) == [
+        ("c2/x.png", "c2"),
+        ("c10/a (1).png", "c10"),
+        ("c10/a (2).png", "c10"),
+        ("c10/a (10).png", "c10"),
+    ]
+    assert listing.root == tmp_path
+    assert listing.warnings == []
+    assert list(listing.table.columns) == ["path", "label"]
+
+
+def test_the_folder_is_the_label_however_deep_the_file(tmp_path: Path) -> None:
+    """Sub-folders of a class belong to it; suffixes may be upper case."""
+    names = ["A/2020/x.PNG", "A/2020/ward 3/y.JPeG", "A/z.Tif", "B/x.webp"]
+    listing = list_source(touch(tmp_path, *names))
+    assert sorted(rows(listing)) == sorted((name, name[0]) for name in names)
+
+
+def test_hidden_and_system_files_are_no_images(tmp_path: Path) -> None:
+    """What a desktop leaves behind is passed over without a word."""
+    touch(tmp_path, "A/x.png", "B/y.png")
+    touch(tmp_path, "A/.x.png", "A/._x.png", "A/Thumbs.db", "A/desktop.ini")
+    touch(tmp_path, ".cache/z.png", "__MACOSX/A/x.png", "A/.git/x.png")
+    listing = list_source(tmp_path)
+    assert paths(listing) == ["A/x.png", "B/y.png"]
+    assert listing.warnings == []
+
+
+def test_masks_are_a_column_and_never_images(tmp_path: Path) -> None:
+    """In the later release images/ holds images, masks/ their masks, and no more."""
+    touch(tmp_path, "COVID/images/c-1.png", "COVID/images/c-2.png")
+    touch(tmp_path, "COVID/masks/c-1.png", "COVID/lesions/c-1.png")
+    touch(tmp_path, "Normal/n-1.png", "Normal/masks/n-1.png", "Normal/Masks/n-9.png")
+    touch(tmp_path, "masks/all.png", "COVID.metadata.xlsx")
+    listing = list_source(tmp_path)
+    assert list(zip(paths(listing), listing.table["mask"], strict=True)) == [
+        ("COVID/images/c-1.png", "COVID/masks/c-1.png"),
+        ("COVID/images/c-2.png", ""),
+        ("Normal/n-1.png", "Normal/masks/n-1.png"),
+    ]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    """Other files, loose images and empty folders are told."""
+    touch(tmp_path, "A/x.png", "A/n.txt", "A/m.txt", "A/README", "B/images/y.png")
+    touch(tmp_path, "B/loose.png", "stray.png", "notes/n.md")
+    listing = list_source(tmp_path)
+    assert paths(listing) == ["A/x.png", "B/images/y.png"]
+    told = " | ".join(listing.warnings)
+    assert "folder notes holds no images; it is no class" in told
+    assert "1 (no suffix), 1 .md, 2 .txt, 1 beside images/" in told
+    assert "they lie in no class folder: 1 images" in told
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    """A linked class folder is a class; a link to its own parent ends there."""
+    touch(tmp_path, "store/x.png", "set/B/y.png")
+    (tmp_path / "set" / "A").symlink_to(tmp_path / "store")
+    (tmp_path / "set" / "B" / "loop").symlink_to(tmp_path / "set")
+    assert paths(list_source(tmp_path / "set")) == ["A/x.png", "B/y.png"]
+
+
+def test_a_broken_link_is_listed(tmp_path: Path) -> None:
+    """An image that cannot be opened is for the scan to report, not to hide."""
+    touch(tmp_path, "A/x.png", "B/y.png")
+    (tmp_path / "A" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert paths(list_source(tmp_path)) == ["A/gone.png", "A/x.png", "B/y.png"]
+
+
+def test_per_class_takes_the_first_in_natural_order(tmp_path: Path) -> None:
+    """Two of each class; a class with fewer is told."""
+    touch(tmp_path, "A/1.png", "A/2.png", "A/10.png", "B/1.png")
+    listing = list_source(tmp_path, per_class=2)
+    assert paths(listing) == ["A/1.png", "A/2.png", "B/1.png"]
+    assert listing.table.index.tolist() == [0, 1, 2]
+    assert listing.warnings == ["class B has 1 images, fewer than --per-class 2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "got"),
+    [
+        ([], "no files"),
+        (["a.png", "b.png"], "2 images directly in the folder"),
+        (["A/a.txt", "A/b.txt", "B/c.md"], "1 .md, 2 .txt files"),
+        (["A/a.png", "A/b.png"], "one: A"),
+        (["A/a.png", "B/readme.txt"], "one: A"),
+        (["images/A/a.png", "masks/A/a.png"], "one: images"),
+        (["A/\udcff.png", "B/b.png"], r"'A/\udcff.png'"),
+        (["A/a\rb.png", "B/b.png"], r"'A/a\rb.png'"),
+    ],
+    ids=["empty", "flat", "text", "one class", "one with images", "one level up",
+         "no UTF-8", "control"],
+)  # fmt: skip
+def test_a_folder_without_classes_of_images_is_refused(
+    tmp_path: Path, names: list[str], got: str
+) -> None:
+    """The error says what is there instead."""
+    with pytest.raises(DatasetError) as caught:
+        list_source(touch(tmp_path, *names))
+    assert got in caught.value.got
+
+
+def test_no_such_path_is_refused(tmp_path: Path) -> None:
+    """The error names the path."""
+    with pytest.raises(DatasetError, match=r"no such path: .*/nowhere"):
+        list_source(tmp_path / "nowhere")
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na.png,A\nsub/c.png,B\n",
+        "label,path\r\nA,a.png\r\nB,sub/c.png\r\n",
+        '"path", "label"\n"a.png", "A"\nsub/c.png, B \n',
+        "path,label\na.png,A\n\nsub\\c.png,B\n\n",
+    ],
+    ids=["plain", "other order, CRLF", "quotes and spaces", "backslash, blank lines"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_csv_is_read_as_people_write_it(
+    table: Callable[..., Path], text: str, encoding: str
+) -> None:
+    """With or without a BOM, spaces behind commas, or paths from Windows."""
+    source = table(text, encoding)
+    listing = list_source(source)
+    assert rows(listing) == [("a.png", "A"), ("sub/c.png", "B")]
+    assert listing.root == source.parent
+
+
+def test_a_backslash_that_is_in_the_name_stays(table: Callable[..., Path]) -> None:
+    """A file that is there under the very name is that file."""
+    source = table("path,label\nsub\\c.png,A\na.png,B\n")
+    touch(source.parent, "sub\\c.png")
+    assert paths(list_source(source)) == ["sub\\c.png", "a.png"]
+
+
+def test_absolute_paths_are_kept(table: Callable[..., Path], tmp_path: Path) -> None:
+    """A CSV may point to images elsewhere."""
+    far = touch(tmp_path / "far", "x.png") / "x.png"
+    assert paths(list_source(table(f"path,label\n{far},A\na.png,B\n")))[0] == str(far)
+
+
+def test_further_columns_are_kept_as_text(table: Callable[..., Path]) -> None:
+    """Nothing becomes a number or a missing value; short rows are blank."""
+    text = 'path,label,group,age,note\na.png,NA,p1,007,"x, ""y"""\nb.png,1,nan,,null\n'
+    listing = list_source(table(text + "sub/c.png,B\n"))
+    assert listing.table.to_dict("list") == {
+        "path": ["a.png", "b.png", "sub/c.png"],
+        "label": ["NA", "1", "B"],
+        "group": ["p1", "nan", ""],
+        "age": ["007", "", ""],
+        "note": ['x, "y"', "null", ""],
+    }
+
+
+def test_columns_of_our_names_are_renamed(table: Callable[..., Path]) -> None:
+    """What a CSV calls status or width stays beside what we measure."""
+    listing = list_source(table("path,label,status,width\na.png,A,ill,3\nb.png,B,,4\n"))
+    assert list(listing.table.columns) == [
+        "path", "label", "given_status", "given_width",
+    ]  # fmt: skip
+
+
+def test_per_class_follows_the_order_of_the_csv(table: Callable[..., Path]) -> None:
+    """The first row of each class is taken."""
+    source = table("path,label\nb.png,A\na.png,A\nsub/c.png,B\n")
+    assert paths(list_source(source, per_class=1)) == ["b.png", "sub/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("", "No columns to parse"),
+        ("\n\n", "No columns to parse"),
+        ("path,label\n", "none"),
+        ("path,class\na.png,A\n", "columns 'path', 'class'"),
+        ("path;label\na.png;A\n", "columns 'path;label'"),
+        ("a.png,A\nb.png,B\n", "columns 'a.png', 'A'"),
+        ("path,label\nx.png,A\na.png,B\ny.png,B\n", "missing: x.png, y.png"),
+        ("path,label\n" + "z" * 300 + ".png,A\nb.png,B\n", "missing: zzz"),
+        ("path,label\nsub,A\nb.png,B\n", "missing: sub"),
+        ("path,label\na.png,A\nb.png,B\na.png,A\n", "repeated: a.png"),
+        ("path,label\nsub/c.png,A\nsub\\c.png,B\n", "repeated: sub/c.png"),
+        ("path,label\na.png,A\nb.png,  \nsub/c.png\n", "without one: b.png, sub/c.png"),
+        ("path,label\na.png,A\n,B\n", "none in: row 3"),
+        ("path,label\na.png,A\nb.png,A\n", "one: A"),
+        ("path,label\na.png,A,x\nb.png,B,y\n", "more fields than the header"),
+        ("path,label\na.png,A\nb.png,B,y\n", "Expected 2 fields in line 3, saw 3"),
+        ("path,label,label \na.png,A,A\n", "two columns of one name"),
+        ('path,label\na.png,"A\nb.png,B\n', "EOF inside string"),
+        ('path,label\na.png,"A\nA"\nb.png,B\n', r"others: 'A\nA'"),
+        ("\0\0\0\x1b[2J" + "junk" * 5000, r"columns '"),
+    ],
+)
+def test_a_csv_that_cannot_be_used_is_refused(
+    table: Callable[..., Path], text: str, got: str
+) -> None:
+    """The error names the first rows at fault, in one short line."""
+    with pytest.raises(DatasetError) as caught:
+        list_source(table(text))
+    assert got in caught.value.got
+    assert len(caught.value.got) < 400
+    assert caught.value.got.isprintable()
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x89PNG\r\n\x1a\n\0\0", bytes(range(256)), "path,lábel".encode("utf-16")]
+)
+def test_binary_junk_is_no_csv(tmp_path: Path, data: bytes) -> None:
+    """A picture or a UTF-16 file given as the source is told from a CSV."""
+    path = tmp_path / "junk.csv"
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="a CSV \\(UTF-8, commas\\)"):
+        list_source(path)
+
+
+# Manifests
+
+
+def made(folder: Path, **columns: list[str]) -> Manifest:
+    """A manifest of two images."""
+    values: dict[str, list[object]] = {
+        name: [f"{name}1", f"{name}2"] for name in COLUMNS
+    }
+    values |= {"width": [4, 5], "height": [6, 7], "bytes": [8, 9]}
+    values |= {"status": ["ok", "unreadable"], "reason": ["", "cut short"], **columns}
+    return Manifest(folder, Settings("/src", "/src", "image"), pd.DataFrame(values))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["NA", "null"], ["1", "1.0"], ["", " "], ["True", "nan"], ["a,b", 'say "x"'],
+        ["Neumonía viral", "肺炎.png"], [" leading", "two\nlines"], ["#", "'"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_manifest_survives_its_csv(tmp_path: Path, texts: list[str]) -> None:
+    """Whatever the text, what is loaded equals what was saved, types included."""
+    saved = made(tmp_path / "d", path=texts, label=texts, group=texts, note=texts)
+    manifest.save(saved)
+    loaded = manifest.load(tmp_path / "d")
+    assert loaded.settings == saved.settings
+    assert loaded.table.equals(saved.table)
+    assert loaded.dataset == "d"
+
+
+def test_the_order_of_classes_is_sorted_and_of_usable_images(tmp_path: Path) -> None:
+    """Class 0 is the first in the alphabet; an unreadable class is none."""
+    both = made(tmp_path, label=["b", "a"], status=["ok", "ok"])
+    assert both.classes == ["a", "b"]
+    assert made(tmp_path, label=["b", "a"]).classes == ["b"]
+
+
+def damage(folder: Path, how: str) -> None:
+    table, record = folder / "manifest.csv", folder / "dataset.json"
+    text = table.read_text()
+    {
+        "no table": table.unlink,
+        "no settings": record.unlink,
+        "empty table": lambda: table.write_text(""),
+        "cut table": lambda: table.write_text(text[: len(text) - 14]),
+        "cut in numbers": lambda: table.write_text(text[: text.index(",4,") + 3]),
+        "another table": lambda: table.write_text("a,b\n1,2\n"),
+        "columns moved": lambda: table.write_text(text.replace("label,", "tag,", 1)),
+        "binary table": lambda: table.write_bytes(bytes(range(256))),
+        "a status of old": lambda: table.write_text(text.replace(",ok,", ",fine,")),
+        "cut settings": lambda: record.write_text(record.read_text()[:20]),
+        "other settings": lambda: record.write_text('{"schema": 1, "settings": {}}'),
+        "a list": lambda: record.write_text("[]"),
+        "binary settings": lambda: record.write_bytes(b"\xff\xfe\0"),
+        "a later schema": lambda: record.write_text(
+            record.read_text().replace('"schema": 1', '"schema": 2')
+        ),
+    }[how]()
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no table", "no settings", "empty table", "cut table", "cut in numbers",
+     "another table", "columns moved", "binary table", "a status of old",
+     "cut settings", "other settings", "a list", "binary settings", "a later schema"],
+)  # fmt: skip
+def test_a_damaged_manifest_is_told(tmp_path: Path, how: str) -> None:
+    """Every damage is a DatasetError that says how to scan again."""
+    manifest.save(made(tmp_path / "d"))
+    damage(tmp_path / "d", how)
+    with pytest.raises(DatasetError) as caught:
+        manifest.load(tmp_path / "d")
+    assert "featcache scan SOURCE --dataset d" in caught.value.way_out
+
+
+def test_a_table_never_stands_beside_the_settings_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the two files leaves a dataset that is not scanned."""
+    manifest.save(made(tmp_path / "d"))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest, "write_json", crash)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.save(made(tmp_path / "d", label=["x", "y"]))
+    with pytest.raises(DatasetError, match="got none"):
+        manifest.load(tmp_path / "d")
+    assert os.listdir(tmp_path / "d") == ["manifest.csv"]
+
+
+def test_a_dataset_is_found_by_name_or_alone(tmp_path: Path) -> None:
+    """One dataset needs no name; of several, or of none, the error lists them."""
+    with pytest.raises(DatasetError, match="Run: featcache scan SOURCE"):
+        manifest.find(tmp_path, None)
+    manifest.save(made(tmp_path / "one"))
+    assert manifest.find(tmp_path, None) == tmp_path / "one"
+    manifest.save(made(tmp_path / "two"))
+    assert manifest.find(tmp_path, "two") == tmp_path / "two"
+    for name in (None, "three", "../one"):
+        with pytest.raises(DatasetError, match="one of: one, two"):
+            manifest.find(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("chest", "chest"),
+        ("My chest (2)", "My-chest-2"),
+        (".hidden", "hidden"),
+        ("Tórax", "Tórax"),
+        ("---", "data"),
+    ],
+)
+def test_a_dataset_is_named_like_its_folder(
+    tmp_path: Path, folder: str, name: str
+) -> None:
+    """A CSV is named like the folder it lies in; odd signs become dashes."""
+    touch(tmp_path / folder, "t.csv")
+    assert manifest.default_name(tmp_path / folder) == name
+    assert manifest.default_name(tmp_path / folder / "t.csv") == name
