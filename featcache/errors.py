@@ -72,4 +72,4 @@ class UnreadableImageError(DatasetError):
 
 
 class ConversionError(FeatcacheError):
-    """A network that an engine cannot take."""
+    """A network that OpenVINO cannot run; TensorFlow can."""

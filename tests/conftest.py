@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featcache import cli
+from featcache import backbones, cli
+from featcache.extract import StoreResult, extract
+from featcache.manifest import Manifest
+from featcache.scan import scan
 
 
 def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
@@ -47,6 +50,23 @@ def toy_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.Model(pixels, x).save(path)
     path.with_suffix(".json").write_text('{"preprocess": "tf", "input_size": 32}')
     return path
+
+
+@pytest.fixture
+def dataset(image_folder: Path, tmp_path: Path) -> Manifest:
+    """36 images in three classes, grouped by patient."""
+    return scan(image_folder, tmp_path / "cache", group_by=r"(p\d{3})_").manifest
+
+
+@pytest.fixture
+def toy(toy_network: Path) -> Callable[..., StoreResult]:
+    """Extracts the toy network's features of a dataset."""
+
+    def call(dataset: Manifest, **options: object) -> StoreResult:
+        options = {"batch_size": 8, "engine": "tensorflow"} | options
+        return extract(dataset, [backbones.resolve(str(toy_network))], **options)[0]
+
+    return call
 
 
 @pytest.fixture

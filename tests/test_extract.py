@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +15,10 @@ import pytest
 import featcache
 from featcache import backbones, manifest, store, views
 from featcache.errors import DatasetError, LockedError, UsageError
-from featcache.extract import StoreResult, extract
 from featcache.extract import engine as engines
-from featcache.manifest import Manifest
+from featcache.extract import extract
 from featcache.scan import scan
 from featcache.views import Policy
-
-
-@pytest.fixture
-def dataset(image_folder: Path, tmp_path: Path) -> Manifest:
-    """36 images in three classes, grouped by patient."""
-    return scan(image_folder, tmp_path / "cache", group_by=r"(p\d{3})_").manifest
 
 
 @pytest.fixture
@@ -47,17 +39,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(engines, "make", counted)
     return seen
-
-
-@pytest.fixture
-def toy(toy_network: Path) -> Callable[..., StoreResult]:
-    """Extracts the toy network's features of a dataset."""
-
-    def call(dataset: Manifest, **options: object) -> StoreResult:
-        options = {"batch_size": 8, "engine": "tensorflow"} | options
-        return extract(dataset, [backbones.resolve(str(toy_network))], **options)[0]
-
-    return call
 
 
 def features(path: Path) -> dict[tuple[str, int, int], bytes]:

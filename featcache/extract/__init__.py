@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from featcache import backbones, store
+from featcache import store
 from featcache.backbones import Network
 from featcache.errors import DatasetError, UsageError
 from featcache.extract import engine as engines
@@ -228,10 +228,7 @@ def _prepare(plan: Plan, network: Network) -> Job:
     known = known_header(plan, network)
     if known:
         return Job(network, known, store.store_path(folder, known), taps)
-    model = backbones.build(network)
-    measured = {"weights_digest": backbones.weights_digest(model)}
-    header = new_header(plan, network, measured)
-    job = Job(network, header, folder, taps, model)
+    job = Job(network, new_header(plan, network), folder, taps)
     engines.measured(plan, job)
     job.path = store.store_path(folder, job.header)
     return job

@@ -1,6 +1,7 @@
 """From a network to an engine: which one, converted once, quantised once."""
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache import backbones, features, splits
-from featcache._io import digest, lock
+from featcache._io import digest, lock, write_json
 from featcache.backbones import Network, Preprocess
 from featcache.engines.base import Engine
 from featcache.errors import ConversionError, StoreError, UnreadableImageError
@@ -38,11 +39,8 @@ def preferred(engine: str) -> str:
 def make(plan: Plan, job: Job) -> Engine:
     """Builds a job's engine; says so where OpenVINO cannot take the network."""
     if preferred(plan.engine) == "openvino" or plan.precision == "int8":
-        from featcache.engines.openvino import OpenVINOEngine
-
         try:
-            ir = _quantised(plan, job) if plan.precision == "int8" else _ir(plan, job)
-            return OpenVINOEngine(ir, batch_size=plan.batch_size)
+            return _openvino(plan, job)
         except ConversionError as error:
             if plan.precision == "int8":
                 raise
@@ -50,6 +48,19 @@ def make(plan: Plan, job: Job) -> Engine:
     from featcache.engines.tensorflow import TensorFlowEngine
 
     return TensorFlowEngine(_graph(job), batch_size=plan.batch_size)
+
+
+def _openvino(plan: Plan, job: Job) -> Engine:
+    from featcache.engines.openvino import OpenVINOEngine
+
+    convert = _quantised if plan.precision == "int8" else _ir
+    path = convert(plan, job)
+    try:
+        return OpenVINOEngine(path, batch_size=plan.batch_size)
+    except ConversionError as error:
+        plan.message(f"converted anew: {error.got} in {path}")
+        path.unlink(missing_ok=True)
+        return OpenVINOEngine(convert(plan, job), batch_size=plan.batch_size)
 
 
 def _graph(job: Job) -> "keras.Model":
@@ -88,9 +99,27 @@ def _ir(plan: Plan, job: Job) -> Path:
     return path
 
 
+def weights_digest(plan: Plan, job: Job) -> str:
+    """The digest of the weights' values; the network is built for it only once."""
+    network = job.network
+    identity = {
+        "architecture": network.architecture,
+        "weights": backbones.weights_key(network),
+    }
+    memo = plan.cache / "openvino" / f"weights-{digest(identity)[:16]}.json"
+    if identity["weights"] and memo.exists():
+        return str(json.loads(memo.read_text())["weights_digest"])
+    job.model = backbones.build(network)
+    identity["weights"] = backbones.weights_key(network)  # downloaded by now
+    found = backbones.weights_digest(job.model)
+    memo = memo.with_name(f"weights-{digest(identity)[:16]}.json")
+    write_json(memo, identity | {"weights_digest": found})
+    return found
+
+
 def _quantised(plan: Plan, job: Job) -> Path:
     """Quantises a network once and keeps it; the contract holds its digest."""
-    from featcache.engines import int8
+    from featcache.engines import int8, openvino
 
     chosen = job.header.notes["calibration"]
     path = _home(plan, job, calibration=digest(chosen))
@@ -98,7 +127,7 @@ def _quantised(plan: Plan, job: Job) -> Path:
     with lock(path.with_suffix(".lock"), path.name, timeout=3600):
         if not path.exists():
             int8.quantise(source, path, _pictures(plan, job.network, chosen))
-    wanted, got = job.header.contract.get("quantised"), int8.digest(path)
+    wanted, got = job.header.contract.get("quantised"), openvino.digest(path)
     if wanted not in (None, got):
         raise StoreError(
             f"the quantised network {wanted[:8]} of {job.path.name}",
@@ -199,10 +228,14 @@ def _changed(job: Job) -> str:
 
 
 def drift(plan: Plan, job: Job) -> dict[str, float]:
-    """How far int8 is from float32 on the calibration images' neighbours."""
+    """How far int8 is from float32 on images it was, mostly, not calibrated on."""
     from featcache.engines import int8
     from featcache.engines.openvino import OpenVINOEngine
 
+    memo = _quantised(plan, job).with_suffix(".json")
+    if memo.exists():
+        kept: dict[str, float] = json.loads(memo.read_text())
+        return kept
     ids = sorted(plan.manifest.ok["image_id"], reverse=True)[:64]
     pictures = list(_pictures(plan, job.network, ids))
     both = []
@@ -210,18 +243,21 @@ def drift(plan: Plan, job: Job) -> dict[str, float]:
         engine = OpenVINOEngine(ir, batch_size=plan.batch_size)
         both.append(np.concatenate([out[FEATURES] for out in engine.run(pictures)]))
     mean, smallest = int8.drift(*both)
-    return {"images": len(pictures), "mean_cosine": mean, "smallest_cosine": smallest}
+    found = {"images": len(pictures), "mean_cosine": mean, "smallest_cosine": smallest}
+    write_json(memo, found)
+    return found
 
 
 def measured(plan: Plan, job: Job) -> None:
     """Fills in the contract's fields that have to be measured on a new store."""
     contract = job.header.contract
+    contract["weights_digest"] = weights_digest(plan, job)
     if job.network.preprocess == "featurewise":
         contract["statistics"] = statistics(plan, job.network)
     if plan.precision == "int8":
-        from featcache.engines import int8
+        from featcache.engines import openvino
 
         job.header.notes["calibration"] = calibration_ids(plan)
         path = _quantised(plan, job)
         job.header.notes["drift"] = drift(plan, job)
-        contract["quantised"] = int8.digest(path)
+        contract["quantised"] = openvino.digest(path)

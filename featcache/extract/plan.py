@@ -115,10 +115,10 @@ def known_header(plan: Plan, network: Network) -> Header | None:
     return None
 
 
-def new_header(plan: Plan, network: Network, measured: dict[str, Any]) -> Header:
+def new_header(plan: Plan, network: Network) -> Header:
     """The header of a store that is not there yet."""
     return Header(
-        contract=contract(plan, network) | measured,
+        contract=contract(plan, network),
         policies=[],
         weights=network.weights,
         weights_key=backbones.weights_key(network) or "",

@@ -27,20 +27,20 @@ class LogReg(SklearnHead):
     """L2 logistic regression on scaled features.
 
     Args:
-        C: Inverse strength of the penalty.
+        C: Inverse strength of the penalty; "scale" is 1.5 / D, for the sum of D
+            scaled features grows with D.
         seed: Changes nothing: the solver (L-BFGS) is exact.
     """
 
     name = "logreg"
 
-    def __init__(self, *, C: float = 0.003, seed: int = 0) -> None:
+    def __init__(self, *, C: float | str = "scale", seed: int = 0) -> None:
         super().__init__(seed=seed)
         self.C = C
 
     def _build(self, codes: np.ndarray, groups: np.ndarray) -> Any:
-        return make_pipeline(
-            StandardScaler(), LogisticRegression(C=self.C, max_iter=2000)
-        )
+        C = 1.5 / self.n_features_in_ if self.C == "scale" else self.C
+        return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000))
 
 
 class Svm(SklearnHead):

@@ -1,0 +1,324 @@
+"""Extraction, side by side: from image files to sealed HDF5.
+
+    python benchmarks/extract.py --source data/metadata.csv --images 256
+
+Each measurement runs in a process of its own and starts when the libraries are
+loaded; the variants take turns, so that a noisy machine is noisy for all of them.
+Prints medians and ratios, and appends every measurement to benchmarks/extract.csv.
+
+Variants:
+    study       the study's loop: load_img, np.array, preprocess_input, predict
+    tensorflow  featcache, TensorFlow engine
+    openvino    featcache, OpenVINO engine, network converted before
+    int8        featcache, --precision int8, network quantised before
+    ceiling     OpenVINO alone on ready tensors in memory, float32
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STUDY = ("densenet121", "resnet50", "inceptionv3", "xception", "vgg19")
+VARIANTS = ("study", "tensorflow", "openvino", "int8", "ceiling")
+LIBRARIES = ("featcache", "tensorflow", "keras", "openvino", "nncf", "numpy", "pillow")
+CONVERTED = ("openvino", "int8", "ceiling")
+
+
+def measure(variant: str, names: list[str], work: Path) -> dict[str, Any]:
+    """Runs one variant in this process; returns seconds and what came out."""
+    from featcache import manifest
+
+    dataset = manifest.load(work / "cache" / "set")
+    if variant == "study":
+        return study(names[0], dataset)
+    if variant == "ceiling":
+        return ceiling(names[0], dataset, work)
+    return featcache(variant, names, dataset, work)
+
+
+def study(name: str, dataset: Any) -> dict[str, Any]:
+    """What the study's notebooks do, with the features written to HDF5."""
+    import h5py
+
+    from featcache._tf import tensorflow
+    from featcache.backbones import BACKBONES
+
+    tensorflow()
+    import keras
+
+    row = BACKBONES[name]
+    module = import_module(f"keras.applications.{row.module}")
+    side = (row.input_size, row.input_size)
+    started = time.perf_counter()
+    keras.utils.set_random_seed(0)
+    model = getattr(module, row.factory)(
+        include_top=False, weights=None, input_shape=(*side, 3), pooling="avg"
+    )
+    ready = time.perf_counter()
+    images = [
+        keras.utils.img_to_array(
+            keras.utils.load_img(
+                dataset.root / path, target_size=side, interpolation="bilinear"
+            )
+        )
+        for path in dataset.ok["path"]
+    ]
+    X = module.preprocess_input(np.array(images))
+    features = model.predict(X, batch_size=32, verbose=0)
+    with tempfile.TemporaryDirectory() as folder:
+        with h5py.File(Path(folder) / "features.h5", "w") as file:
+            file["features"] = features
+    ended = time.perf_counter()
+    return {
+        "seconds": ended - started,
+        "steady": ended - ready,
+        "features": features[:16].tolist(),
+    }
+
+
+def featcache(
+    variant: str, names: list[str], dataset: Any, work: Path
+) -> dict[str, Any]:
+    """``featcache extract`` into an empty dataset folder."""
+    from featcache import backbones, store
+    from featcache.extract import extract
+
+    fresh = work / "cache" / f"fresh-{time.time_ns()}"
+    fresh.mkdir()
+    try:
+        networks = [backbones.resolve(name, "random") for name in names]
+        started = time.perf_counter()
+        results = extract(
+            replace(dataset, folder=fresh),
+            networks,
+            engine="tensorflow" if variant == "tensorflow" else "openvino",
+            precision="int8" if variant == "int8" else "float32",
+        )
+        seconds = time.perf_counter() - started
+        features = store.open_store(results[0].path).features()
+    finally:
+        shutil.rmtree(fresh)
+    steady = max(result.seconds for result in results)
+    rows = features[:16].tolist()
+    return {"seconds": seconds, "steady": steady, "features": rows}
+
+
+def ceiling(name: str, dataset: Any, work: Path) -> dict[str, Any]:
+    """OpenVINO's own loop over tensors that are in memory already."""
+    import openvino as ov
+
+    from featcache import backbones, images, views
+    from featcache.engines.openvino import convert
+
+    network = backbones.resolve(name, "random")
+    side = network.input_size
+    paths = [dataset.root / path for path in dataset.ok["path"]]
+    pixels = [views.render(images.decode(p.read_bytes()), side) for p in paths]
+    batches = [np.stack(pixels[i : i + 8]) for i in range(0, len(pixels) // 8 * 8, 8)]
+    path = work / "ceiling" / f"{name}.xml"
+    if not path.exists():
+        convert(backbones.with_pixels(backbones.build(network), network), path)
+    model = ov.Core().read_model(path)
+    model.reshape([8, side, side, 3])
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", config))
+    queue.start_async({0: batches[0]})
+    queue.wait_all()
+    started = time.perf_counter()
+    for batch in batches:
+        queue.start_async({0: batch})
+    queue.wait_all()
+    whole = len(pixels) / (8 * len(batches))
+    seconds = (time.perf_counter() - started) * whole
+    return {"seconds": seconds, "steady": seconds, "features": None}
+
+
+def prepare(source: Path, images: int, work: Path) -> int:
+    """Scans the images and keeps so many of them, spread over the set."""
+    from featcache import manifest
+    from featcache.scan import scan
+
+    found = scan(source, work / "cache", dataset="set").manifest
+    ok = found.ok
+    keep = np.linspace(0, len(ok) - 1, min(images, len(ok))).astype(int)
+    table = ok.iloc[keep].reset_index(drop=True)
+    manifest.save(replace(found, table=table))
+    return len(table)
+
+
+def run(variant: str, names: list[str], work: Path) -> dict[str, Any]:
+    """Measures in a process of its own, for its peak memory."""
+    command = [sys.executable, __file__, "--work", str(work), "--one", variant, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{variant} {names}: {done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def by_backbone(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
+    """Every variant of every backbone, taking turns; prints medians and ratios."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    rows = []
+    for turn in range(-1, options.repeats):
+        for name in options.backbones:
+            for variant in options.variants:
+                if turn >= 0:
+                    one = run(variant, [name], options.work)
+                    found[name, variant].append(one)
+                    rows.append(row(variant, name, count, one))
+                elif variant in CONVERTED:  # converts the networks beforehand
+                    run(variant, [name], options.work)
+    show(found, options, count)
+    return rows
+
+
+def row(what: str, name: str, count: int, one: dict[str, Any]) -> dict[str, Any]:
+    """One measurement as a line of the CSV."""
+    return {
+        "what": what,
+        "backbone": name,
+        "images": count,
+        "seconds": round(one["seconds"], 3),
+        "rate": round(count / one["seconds"], 2),
+        "steady_rate": round(count / one["steady"], 2),
+        "peak_mib": one["peak_mib"],
+    }
+
+
+def show(found: Any, options: argparse.Namespace, count: int) -> None:
+    """Prints the table: img/s are medians, ratios are those of medians."""
+    print(f"{'backbone':13}{'variant':11}{'img/s':>7}{'steady':>8}", end="")
+    print(f"{'x study':>9}{'x (steady)':>11}{'% ceiling':>10}{'MiB':>6}{'diff':>9}")
+    first = options.variants[0]
+    for name in options.backbones:
+        middle = {
+            key: {
+                v: statistics.median(one[key] for one in found[name, v])
+                for v in options.variants
+            }
+            for key in ("seconds", "steady")
+        }
+        seconds, steady = middle["seconds"], middle["steady"]
+        for variant in options.variants:
+            ones = found[name, variant]
+            share = steady.get("ceiling", float("nan")) / steady[variant]
+            print(
+                f"{name:13}{variant:11}{count / seconds[variant]:7.1f}"
+                f"{count / steady[variant]:8.1f}"
+                f"{seconds[first] / seconds[variant]:9.2f}"
+                f"{steady[first] / steady[variant]:11.2f}{share:10.0%}"
+                f"{max(one['peak_mib'] for one in ones):6.0f}"
+                f"{difference(found[name, first][0], ones[0]):>9}"
+            )
+
+
+def difference(one: dict[str, Any], two: dict[str, Any]) -> str:
+    """Largest difference relative to the largest feature."""
+    if one["features"] is None or two["features"] is None:
+        return ""
+    a, b = np.array(one["features"]), np.array(two["features"])
+    return f"{np.abs(a - b).max() / np.abs(a).max():.0e}"
+
+
+def together(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
+    """All backbones in one call against one call each."""
+    names, ratios, rows = options.backbones, [], []
+    for turn in range(-1, options.repeats):
+        one = run("openvino", names, options.work)
+        each = [run("openvino", [name], options.work) for name in names]
+        if turn < 0:
+            continue  # converts the networks beforehand
+        ratios.append(one["seconds"] / sum(e["seconds"] for e in each))
+        rows.append(row("one call", "+".join(names), count, one))
+        rows += [
+            row("a call each", n, count, e) for n, e in zip(names, each, strict=True)
+        ]
+    listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+    print(f"one call of {len(names)} backbones / a call each: ", end="")
+    print(f"{statistics.median(ratios):.3f} (median of {listed})")
+    return rows
+
+
+def record(rows: list[dict[str, Any]]) -> None:
+    """Appends measurements with machine, versions and date."""
+    cores = len(os.sched_getaffinity(0))
+    about = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {cores} cores, {processor()}",
+        "versions": " ".join(f"{name} {version(name)}" for name in LIBRARIES),
+    }
+    path = Path(__file__).with_suffix(".csv")
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [*about, *rows[0]])
+        if new:
+            writer.writeheader()
+        writer.writerows(about | line for line in rows)
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(": ")[1] for x in lines if x.startswith("model name")), "")
+
+
+def version(name: str) -> str:
+    """A library's version, or "none"."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def main() -> None:
+    """Parses and runs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, help="folder or CSV; else phantoms")
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--backbones", nargs="+", default=list(STUDY))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--together", action="store_true", help="one call or many")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        result = measure(options.one[0], options.one[1:], options.work)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(result | {"peak_mib": round(peak)}))
+        return
+    with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
+        options.work = Path(folder)
+        if options.source is None:
+            from featcache import phantom
+
+            options.source = phantom.write(options.work / "set", options.images)
+        count = prepare(options.source, options.images, options.work)
+        record((together if options.together else by_backbone)(options, count))
+
+
+if __name__ == "__main__":
+    main()

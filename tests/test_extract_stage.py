@@ -1,0 +1,281 @@
+"""Extraction at full strength: taps, engines, precision, statistics, records."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featcache
+from featcache import backbones, store
+from featcache.engines import openvino
+from featcache.errors import ConversionError, StoreError, UnknownNameError, UsageError
+from featcache.extract import engine as engines
+from featcache.extract import extract, pipeline
+from featcache.manifest import Manifest
+
+OV = {"engine": "openvino"}
+
+
+@pytest.fixture
+def layers(toy_network: Path) -> list[str]:
+    """The toy network's layers that have maps, in order."""
+    core = backbones.build(backbones.resolve(str(toy_network)))
+    return [layer.name for layer in core.layers[1:] if len(layer.output.shape) == 4]
+
+
+def test_the_engines_give_the_same_numbers(dataset, toy, tmp_path: Path) -> None:
+    """OpenVINO and TensorFlow agree to 1e-4 relative, taps included."""
+    other = replace(dataset, folder=tmp_path / "cache2" / "chest")
+    one, two = toy(dataset, views=1), toy(other, views=1, **OV)
+    assert (one.engine, two.engine) == ("tensorflow", "openvino")
+    assert one.path.name == two.path.name
+    a, b = (featcache.load(r.path, views=1) for r in (one, replace_root(two, dataset)))
+    assert np.abs(a.X - b.X).max() / np.abs(a.X).max() < 1e-4
+
+
+def replace_root(result, dataset: Manifest):
+    """Puts the manifest beside a store that was made in another folder."""
+    from featcache import manifest
+
+    manifest.save(replace(dataset, folder=result.path.parent.parent))
+    return result
+
+
+def test_a_network_is_converted_once(dataset, toy, monkeypatch, tmp_path: Path) -> None:
+    """Another dataset of the same cache builds no Keras network at all."""
+    toy(dataset, **OV)
+    monkeypatch.setattr(backbones, "build", None)
+    other = replace(dataset, folder=dataset.folder.parent / "again")
+    assert toy(other, **OV).computed == 36
+
+
+def test_a_converted_network_that_rotted_is_converted_anew(dataset, toy) -> None:
+    """Damage is noticed, told, and mended."""
+    toy(dataset, **OV)
+    (weights,) = (dataset.folder.parent / "openvino").glob("toynet-*.bin")
+    data = bytearray(weights.read_bytes())
+    data[100] ^= 0xFF
+    weights.write_bytes(data)
+    said: list[str] = []
+    assert toy(dataset, views=1, message=said.append, **OV).computed == 36
+    assert "converted anew" in said[0]
+
+
+def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> None:
+    """The fall-back is told, and the store says which engine it was."""
+
+    def refuse(*_: object) -> None:
+        raise ConversionError("a network", "an odd one", "Use --engine tensorflow.")
+
+    monkeypatch.setattr(openvino, "convert", refuse)
+    said: list[str] = []
+    result = toy(dataset, message=said.append, **OV)
+    assert result.engine == "tensorflow"
+    assert "an odd one" in said[0]
+    assert store.open_store(result.path).header.engine == "tensorflow"
+
+
+def test_taps_are_pooled_maps_of_inner_layers(
+    dataset, toy, toy_network: Path, layers: list[str]
+) -> None:
+    """A tap is the mean (and the maximum) of its layer's map, in the same rows."""
+    import keras
+
+    result = toy(dataset, taps=layers[0], tap_pooling="avg+max")
+    assert result.taps == [layers[0], f"{layers[0]}:max"]
+    X, _, _, meta = featcache.load(result.path, taps="all")
+    assert X.shape == (36, 12 + 8 + 8)
+    from featcache import images, views
+
+    path = dataset.root / meta["path"].iloc[5]
+    pixels = views.render(images.decode(path.read_bytes()), 32)[None] / 127.5 - 1
+    core = backbones.build(backbones.resolve(str(toy_network)))
+    map_ = np.asarray(
+        keras.Model(core.input, core.get_layer(layers[0]).output)(pixels)
+    )[0]
+    np.testing.assert_allclose(X[5, 12:20], map_.mean(axis=(0, 1)), 1e-4, 1e-5)
+    np.testing.assert_allclose(X[5, 20:], map_.max(axis=(0, 1)), 1e-4, 1e-5)
+
+
+def test_further_taps_cost_a_pass_and_say_so(dataset, toy, layers: list[str]) -> None:
+    """Embeddings stay as they were; the new tap is filled in for their rows."""
+    before = toy(dataset)
+    X = featcache.load(before.path).X
+    said: list[str] = []
+    after = toy(dataset, taps=layers[-1], message=said.append)
+    assert said == [
+        "toynet: 36 stored rows lack these taps; they cost one more pass each."
+    ]
+    assert (after.rows, after.computed, after.taps) == (36, 36, [layers[-1]])
+    assert np.array_equal(featcache.load(after.path).X, X)
+    assert toy(dataset, taps=layers[-1]).computed == 0
+    assert toy(dataset, views=1).computed == 36
+    with pytest.raises(StoreError, match="taps of every row"):
+        featcache.load(after.path, views=1, taps="all")
+
+
+def test_an_unknown_tap_offers_the_nearest(dataset, toy, layers: list[str]) -> None:
+    """At extraction and at loading; a network without default taps says so."""
+    with pytest.raises(UnknownNameError, match=f"mean {layers[0]}"):
+        toy(dataset, taps=layers[0] + "x")
+    with pytest.raises(UsageError, match="of which it has none"):
+        toy(dataset, taps="default")
+    result = toy(dataset, taps=layers[0])
+    with pytest.raises(UnknownNameError, match="stored tap"):
+        featcache.load(result.path, taps="nothing")
+
+
+def test_float16_halves_the_bytes(dataset, toy) -> None:
+    """Another contract: the same embeddings to three digits, in a store of its own."""
+    whole, half = toy(dataset), toy(dataset, dtype="float16")
+    assert whole.path != half.path
+    a, b = featcache.load(whole.path).X, featcache.load(half.path).X
+    assert b.dtype == np.float32
+    assert np.abs(a - b).max() / np.abs(a).max() < 1e-3
+    assert not np.array_equal(a, b)
+
+
+def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> None:
+    """Statistics are those of the split's training images, and in the contract."""
+    network = backbones.resolve(str(toy_network), preprocess="featurewise")
+    (result,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
+    statistics = store.open_store(result.path).header.contract["statistics"]
+    (path,) = dataset.folder.glob("splits-*.json")
+    assert statistics["split"] in path.name
+    from featcache import images, views
+
+    places = json.loads(path.read_text())["images"]
+    pixels = np.stack(
+        [
+            views.render(images.decode((dataset.root / row.path).read_bytes()), 32)
+            for row in dataset.ok.itertuples()
+            if places[row.image_id] >= 0
+        ]
+    ).astype(float)
+    np.testing.assert_allclose(statistics["mean"], pixels.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(statistics["std"], pixels.std((0, 1, 2)), atol=1e-4)
+    (again,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
+    assert again.computed == 0
+
+
+def test_int8_is_another_contract_with_its_drift_measured(dataset, toy) -> None:
+    """Store, digest and drift are recorded; a second call computes nothing."""
+    result = toy(dataset, precision="int8")
+    header = store.open_store(result.path).header
+    assert header.contract["precision"] == "int8"
+    assert len(header.contract["quantised"]) == 64
+    assert header.notes["drift"]["mean_cosine"] > 0.9
+    assert len(header.notes["calibration"]) == sum(
+        place >= 0
+        for place in json.loads(next(dataset.folder.glob("splits-*.json")).read_text())[
+            "images"
+        ].values()
+    )
+    assert toy(dataset, precision="int8").computed == 0
+    assert toy(dataset, precision="int8", views=1).path == result.path
+
+
+def test_each_image_is_decoded_once_for_all_networks(
+    dataset, toy_network: Path, monkeypatch
+) -> None:
+    """Three stores, two input sizes, two views: 36 decodes."""
+    seen: list[str] = []
+    read = pipeline.read
+
+    def counted(path: Path, image_id: str):
+        seen.append(image_id)
+        return read(path, image_id)
+
+    monkeypatch.setattr(pipeline, "read", counted)
+    network = backbones.resolve(str(toy_network))
+    asked = [
+        network,
+        replace(network, input_size=48),
+        replace(network, preprocess="tf"),
+    ]
+    asked[2] = replace(asked[2], preprocess="caffe")
+    results = extract(dataset, asked, views=1, batch_size=8, engine="tensorflow")
+    assert [r.computed for r in results] == [72, 72, 72]
+    assert sorted(seen) == sorted(dataset.ok["image_id"])
+
+
+def test_every_call_leaves_a_record(dataset, toy, monkeypatch) -> None:
+    """Who, what, versions, counts and how it ended; a failure is recorded too."""
+    toy(dataset)
+
+    def records() -> list[dict]:
+        paths = sorted(dataset.folder.glob("extract-*.json"))
+        return [json.loads(path.read_text()) for path in paths]
+
+    (first,) = records()
+    assert first["status"] == "done"
+    assert first["stores"][0]["computed"] == 36
+    assert first["arguments"]["views"] == 0
+    assert {"user", "host", "pid", "versions", "seconds"} <= set(first)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for path in dataset.folder.glob("extract-*.json"):
+        path.unlink()
+    monkeypatch.setattr(pipeline, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        toy(dataset, views=1)
+    assert records()[0]["status"] == "interrupted"
+
+
+def age(path: Path, shift: float) -> None:
+    """Makes a store look as if other versions had computed other numbers."""
+    found = store.open_store(path)
+    header = replace(found.header, versions=found.header.versions | {"keras": "1.0"})
+    X = found.features() + np.float32(shift)
+    path.unlink()
+    store.seal(path, header, {"features": X}, found.keys)
+    store.publish(path, header)
+
+
+def test_a_new_release_that_drifts_is_stopped(dataset, toy) -> None:
+    """A few stored rows are recomputed first; both versions and the drift are told."""
+    path = toy(dataset).path
+    age(path, 0.0)
+    assert toy(dataset, views=1).computed == 36
+    age(path, 0.1)
+    with pytest.raises(StoreError, match=r"difference of .*keras 1\.0 then, 3"):
+        toy(dataset, views=2)
+
+
+def test_auto_is_tensorflow_on_a_gpu_and_openvino_on_a_cpu(monkeypatch) -> None:
+    """The choice looks at the machine, not at an import."""
+    exists = Path.exists
+    for gpu, engine in ((True, "tensorflow"), (False, "openvino")):
+        monkeypatch.setattr(
+            Path,
+            "exists",
+            lambda p, gpu=gpu: gpu if p.name == "nvidiactl" else exists(p),
+        )
+        assert engines.preferred("auto") == engine
+    assert engines.preferred("tensorflow") == "tensorflow"
+
+
+@pytest.mark.slow
+def test_what_is_converted_needs_no_tensorflow(dataset, toy, toy_network: Path) -> None:
+    """A process that only runs a converted network never loads TensorFlow."""
+    from featcache import manifest
+
+    toy(dataset, **OV)
+    manifest.save(dataset)
+    code = (
+        "import sys; from pathlib import Path; from featcache import backbones, "
+        "manifest; from featcache.extract import extract\n"
+        f"d = manifest.load(Path({str(dataset.folder)!r}))\n"
+        f"r = extract(d, [backbones.resolve({str(toy_network)!r})], views=1)\n"
+        "print(r[0].engine, r[0].computed, 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "openvino 36 False\n"
