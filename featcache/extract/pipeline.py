@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -165,7 +165,7 @@ def _feed(plan: Plan, lanes: list[_Lane], stop: threading.Event) -> None:
     queue: deque[tuple[str, Future[list[tuple[_Lane, Row]]]]] = deque()
     with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
         try:
-            for item in [*work, *[None] * ahead]:
+            for item in chain(work, repeat(None, ahead)):
                 if item:
                     queue.append((item[0], pool.submit(_render, plan, *item)))
                 if queue and (item is None or len(queue) > ahead):
@@ -180,15 +180,25 @@ def _feed(plan: Plan, lanes: list[_Lane], stop: threading.Event) -> None:
 _Wanted = list[tuple[_Lane, list[int]]]
 
 
-def _work(plan: Plan, lanes: list[_Lane]) -> list[tuple[str, str, _Wanted]]:
+def _work(plan: Plan, lanes: list[_Lane]) -> Iterator[tuple[str, str, _Wanted]]:
     """For each image in the manifest's order: its path, id, and rows a lane."""
-    wanted: dict[str, _Wanted] = {image: [] for image in plan.manifest.ok["image_id"]}
-    for lane in lanes:
-        ids = enumerate(lane.job.missing["image_id"])
-        for image_id, rows in groupby(ids, key=itemgetter(1)):
-            wanted[image_id].append((lane, [row for row, _ in rows]))
-    paths = zip(plan.manifest.ok["path"], wanted.items(), strict=True)
-    return [(path, image_id, rows) for path, (image_id, rows) in paths if rows]
+    ok = plan.manifest.ok
+    due = [(lane, _rows_by_image(lane.job)) for lane in lanes]
+    heads = {id(lane): next(rows, None) for lane, rows in due}
+    for path, image_id in zip(ok["path"], ok["image_id"], strict=True):
+        wanted: _Wanted = []
+        for lane, rows in due:
+            head = heads[id(lane)]
+            if head and head[0] == image_id:
+                wanted.append((lane, head[1]))
+                heads[id(lane)] = next(rows, None)
+        if wanted:
+            yield path, image_id, wanted
+
+
+def _rows_by_image(job: Job) -> Iterator[tuple[str, list[int]]]:
+    for image_id, rows in groupby(enumerate(job.missing["image_id"]), itemgetter(1)):
+        yield image_id, [row for row, _ in rows]
 
 
 def _deliver(

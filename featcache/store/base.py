@@ -20,7 +20,7 @@ KEY = ["image_id", "view", "policy"]
 NO_POLICY = -1  # the policy of view 0
 FEATURES = "features"
 TAPS = "taps"  # the group of the inner layers' matrices
-SLAB_BYTES = 32 * 2**20
+SLAB_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)
