@@ -21,7 +21,7 @@ from featcache.backbones.base import (
     Preprocess,
 )
 from featcache.backbones.build import build, weights_digest, with_pixels
-from featcache.backbones.table import BACKBONES
+from featcache.backbones.table import BACKBONES, STUDY
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
 from featcache.errors import UsageError, WeightsError
 
@@ -32,6 +32,7 @@ __all__ = [
     "IMAGENET",
     "PREPROCESS",
     "RANDOM",
+    "STUDY",
     "Backbone",
     "Network",
     "Preprocess",

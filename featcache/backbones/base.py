@@ -49,8 +49,12 @@ class Backbone:
         preprocess: Input scaling that belongs to the weights (the modes of
             ``keras.applications.imagenet_utils.preprocess_input``).
         url: Where Keras downloads the weights without the top.
-        md5: MD5 of that file.
+        md5: MD5 of that file; empty where Keras publishes none.
         taps: Default inner layers: the ends of its blocks.
+        sha256: SHA-256 of that file, where Keras publishes this in place of an MD5.
+        saved_as: Name Keras gives that file, where it is not the URL's.
+        rescale: Factors a channel behind the network's own normalisation, which
+            Keras adds only where it loads the ImageNet weights itself.
     """
 
     module: str
@@ -61,11 +65,21 @@ class Backbone:
     url: str
     md5: str
     taps: tuple[str, ...] = ()
+    sha256: str = ""
+    saved_as: str = ""
+    rescale: tuple[float, ...] = ()
 
     @property
     def file_name(self) -> str:
         """Name of the weights file."""
-        return self.url.rsplit("/", 1)[1]
+        return self.saved_as or self.url.rsplit("/", 1)[1]
+
+    @property
+    def checksum(self) -> tuple[str, str] | None:
+        """Algorithm and hex digits of the published checksum, if there is one."""
+        if self.md5:
+            return "md5", self.md5
+        return ("sha256", self.sha256) if self.sha256 else None
 
 
 @dataclass(frozen=True)

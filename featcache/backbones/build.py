@@ -3,7 +3,6 @@
 import hashlib
 import zipfile
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,7 @@ def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
 
     if network.weights == RANDOM:
         keras.utils.set_random_seed(network.seed)
-    factory = getattr(import_module(f"keras.applications.{row.module}"), row.factory)
+    factory = getattr(keras.applications, row.factory)
     side = network.input_size
     try:
         model = factory(
@@ -110,7 +109,33 @@ def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
             f"{weights or 'random weights'} at {side} px ({_first_line(error)})",
             "Give another file or --input-size.",
         ) from error
-    return _frozen(model)
+    return _frozen(_flat(model, row.rescale))
+
+
+def _flat(model: "keras.Model", rescale: Sequence[float]) -> "keras.Model":
+    """Unrolls Sequentials, so that each layer can be tapped, and adds ``rescale``."""
+    import keras
+
+    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+        if isinstance(layer, keras.Sequential):
+            (x,) = inputs
+            for inner in layer.layers:
+                x = type(inner).from_config(inner.get_config())(x)
+            return x
+        output = layer(*inputs, **options)
+        if rescale and isinstance(layer, keras.layers.Normalization):
+            return keras.layers.Rescaling(rescale, name="imagenet_scale")(output)
+        return output
+
+    if not rescale and not any(isinstance(x, keras.Sequential) for x in model.layers):
+        return model
+    flat = keras.models.clone_model(model, call_function=call)
+    for new, given in zip(flat.weights, model.weights, strict=True):
+        new.assign(given)
+    for layer in flat.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
+    return flat
 
 
 def _load(path: Path) -> "keras.Model":

@@ -18,7 +18,8 @@ from featcache.errors import WeightsError
 def find_weights(row: Backbone) -> Path | None:
     """Returns the ImageNet weights file if this machine has it.
 
-    Looked for in ``$FEATCACHE_WEIGHTS``, then in Keras' own folder.
+    Looked for in ``$FEATCACHE_WEIGHTS``, then in Keras' own folder. Where Keras
+    publishes no checksum (MobileNet, MobileNetV2) any file of the name is taken.
 
     Raises:
         WeightsError: The file is there, but is not the published one.
@@ -28,16 +29,23 @@ def find_weights(row: Backbone) -> Path | None:
     for folder in [*([Path(own)] if own else []), keras_home / "models"]:
         path = folder / row.file_name
         if path.is_file():
-            with path.open("rb") as file:
-                md5 = hashlib.file_digest(file, "md5").hexdigest()
-            if md5 != row.md5:
-                raise WeightsError(
-                    f"MD5 {row.md5} of {path}",
-                    md5,
-                    f"Delete the file; it is fetched again from {row.url}.",
-                )
+            _check(path, row)
             return path
     return None
+
+
+def _check(path: Path, row: Backbone) -> None:
+    if not row.checksum:
+        return
+    kind, published = row.checksum
+    with path.open("rb") as file:
+        digits = hashlib.file_digest(file, kind).hexdigest()
+    if digits != published:
+        raise WeightsError(
+            f"{kind.upper()} {published} of {path}",
+            digits,
+            f"Delete the file; it is fetched again from {row.url}.",
+        )
 
 
 def fetch_weights(row: Backbone) -> Path:
@@ -52,17 +60,22 @@ def fetch_weights(row: Backbone) -> Path:
     tensorflow()
     import keras
 
+    published = " ".join(row.checksum or ("no published checksum",))
     try:
         with _patient_for(30.0), contextlib.redirect_stdout(sys.stderr):
             path = keras.utils.get_file(
-                row.file_name, row.url, cache_subdir="models", file_hash=row.md5
+                row.file_name,
+                row.url,
+                cache_subdir="models",
+                file_hash=row.md5 or row.sha256 or None,
             )
     except Exception as error:  # Keras raises a bare Exception
         raise WeightsError(
-            f"ImageNet weights {row.file_name} (MD5 {row.md5})",
+            f"ImageNet weights {row.file_name} ({published})",
             f"neither the file nor a download of it ({error})",
-            f"Download {row.url} elsewhere and put it into ~/.keras/models or into "
-            "the folder $FEATCACHE_WEIGHTS; or use --weights random for a trial.",
+            f"Download {row.url} elsewhere and put it, as {row.file_name}, into "
+            "~/.keras/models or into the folder $FEATCACHE_WEIGHTS; or use "
+            "--weights random for a trial.",
         ) from error
     return Path(path)
 
@@ -89,4 +102,8 @@ def weights_key(network: Network) -> str | None:
     if network.file:
         return f"file sha256 {sha256_file(network.file)}"
     assert network.row is not None
-    return f"file md5 {network.row.md5}" if find_weights(network.row) else None
+    found = find_weights(network.row)
+    if found is None:
+        return None
+    kind, digits = network.row.checksum or ("sha256", sha256_file(found))
+    return f"file {kind} {digits}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from featcache.cli import data, demo, heads
+from featcache.cli import cache, data, demo, doctor, heads
 from featcache.errors import FeatcacheError
 
 
@@ -21,7 +21,10 @@ def cli() -> None:
     """
 
 
-for command in (data.scan, data.extract, heads.train_head, heads.compare, demo.demo):
+for command in (
+    *(data.scan, data.extract, heads.train_head, heads.compare),
+    *(cache.cache, demo.demo, doctor.doctor),
+):
     cli.add_command(command)
 
 

@@ -94,7 +94,8 @@ def _scan_summary(result: "ScanResult") -> str:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A backbone, the path of a .keras file, or all; may be repeated.",
+    help="A backbone, the path of a .keras file, or all for the study's five "
+    "(densenet121, resnet50, vgg19, inceptionv3, xception); may be repeated.",
 )
 @click.option(
     "--views",
@@ -233,9 +234,9 @@ _PASSED_ON = (
 
 
 def _networks(names: tuple[str, ...], given: dict[str, Any]) -> list[Any]:
-    from featcache.backbones import BACKBONES, resolve
+    from featcache.backbones import STUDY, resolve
 
-    chosen = [n for name in names for n in (BACKBONES if name == "all" else [name])]
+    chosen = [n for name in names for n in (STUDY if name == "all" else [name])]
     words = {k: given[k] for k in ("weights", "preprocess", "input_size", "seed")}
     return [resolve(name, **words) for name in dict.fromkeys(chosen)]
 

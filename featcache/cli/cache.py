@@ -1,0 +1,291 @@
+"""``featcache cache``: ls, info, verify, prune and export."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.common import (
+    bars,
+    cache_option,
+    dataset_option,
+    json_option,
+    print_json,
+    print_table,
+    reports_option,
+    say,
+)
+from featcache.errors import StoreError
+
+if TYPE_CHECKING:
+    from featcache.cache import Checked, Entry, Info, Pruned
+
+Rows = list[tuple[str, str]]
+
+
+@click.group(short_help="List, check, thin out and export what is stored.")
+def cache() -> None:
+    """List, check, thin out and export feature stores.
+
+    STORE is the path of a store, its file name, or a part that only one has.
+    """
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.2f}"
+
+
+@cache.command(short_help="List the feature stores.")
+@dataset_option
+@cache_option
+@reports_option
+@json_option
+def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
+    """List the feature stores of every dataset, damaged ones with the reason."""
+    from featcache import cache as work
+
+    entries = work.ls(cache, reports, dataset=dataset)
+    if as_json:
+        print_json([_listed(entry) for entry in entries])
+        return
+    if not entries:
+        say(f"No feature store in {cache}. Run: featcache extract SOURCE -b BACKBONE")
+        return
+    print_table(_HEADINGS, [_cells(entry) for entry in entries])
+    total = sum(entry.bytes for entry in entries)
+    click.echo(f"Stores: {len(entries)}, {_mib(total)} MiB.")
+
+
+_HEADINGS = [
+    *(("dataset", False), ("store", False), ("backbone", False), ("px", True)),
+    *(("precision", False), ("rows", True), ("images", True), ("views", True)),
+    *(("D", True), ("taps", True), ("MiB", True), ("created", False)),
+    *(("parts", True), ("runs", True), ("state", False)),
+]
+
+
+def _cells(entry: "Entry") -> list[str]:
+    state = entry.status + (f": {entry.reason}" if entry.reason else "")
+    if entry.locked_by:
+        state += f"; written by {entry.locked_by}"
+    numbers = (entry.rows, entry.images, entry.views, entry.dim, len(entry.taps))
+    return [
+        entry.dataset,
+        entry.store,
+        f"{entry.backbone} ({entry.weights})" if entry.backbone else "",
+        str(entry.input_size or ""),
+        " as ".join(dict.fromkeys(filter(None, (entry.precision, entry.dtype)))),
+        *map(str, numbers),
+        _mib(entry.bytes),
+        entry.created[:16],
+        str(entry.parts),
+        str(len(entry.runs)),
+        state,
+    ]
+
+
+def _listed(entry: "Entry") -> dict[str, Any]:
+    return vars(entry) | {"mib": round(entry.bytes / 2**20, 3)}
+
+
+@cache.command(short_help="Show all that a store says of itself.")
+@click.argument("store")
+@cache_option
+@reports_option
+@json_option
+def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
+    """Show what STORE says of itself, how far it goes, and who uses it."""
+    from featcache import cache as work
+
+    found = work.info(work.find(cache, store), reports)
+    if as_json:
+        print_json(_info_record(found))
+        return
+    print_table([(found.entry.store, False), ("", False)], [*map(list, _facts(found))])
+    print_table(
+        [("policy", False), ("view", True), ("rows", True)],
+        [[_policy(r["policy"]), str(r["view"]), str(r["rows"])] for r in found.views],
+    )
+    if found.taps:
+        headings = [("tap", False), ("D", True), ("rows filled", True)]
+        rows = [[t["layer"], str(t["dim"]), str(t["rows"])] for t in found.taps]
+        print_table(headings, rows)
+    click.echo(_coverage(found))
+    click.echo(f"Runs that use it: {', '.join(found.entry.runs) or 'none'}.")
+
+
+def _policy(number: int) -> str:
+    return "plain" if number < 0 else str(number)
+
+
+def _info_record(found: "Info") -> dict[str, Any]:
+    coverage = vars(found.coverage) if found.coverage else None
+    return {
+        **_listed(found.entry),
+        "contract_id": found.contract_id,
+        **vars(found.header),
+        "rows_by_view": found.views,
+        "filled": found.taps,
+        "coverage": coverage,
+    }
+
+
+def _facts(found: "Info") -> Rows:
+    header, entry = found.header, found.entry
+    return [
+        ("path", str(entry.path)),
+        ("size", f"{_mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
+        ("created", entry.created),
+        ("engine", header.engine),
+        ("versions", _text(header.versions)),
+        ("weights", f"{header.weights}: {header.weights_key}"),
+        ("contract_id", found.contract_id),
+        *((f"contract: {k}", _text(v)) for k, v in sorted(header.contract.items())),
+        *((f"policy {i}", _text(p)) for i, p in enumerate(header.policies)),
+        *((f"note: {k}", _text(v)) for k, v in sorted(header.notes.items())),
+        ("sealed parts", str(entry.parts)),
+        ("written by", entry.locked_by or "nobody"),
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        long = len(value) > 8  # such as the images that int8 was calibrated on
+        return f"{len(value)} entries" if long else " to ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _coverage(found: "Info") -> str:
+    cover = found.coverage
+    if cover is None:
+        return "No manifest stands beside it."
+    return (
+        f"{cover.with_rows} images of the manifest have rows, {cover.without_rows} "
+        f"have none; {cover.left_over} rows are of images that left the manifest."
+    )
+
+
+@cache.command(short_help="Check every checksum.")
+@click.argument("stores", nargs=-1, metavar="[STORE]...")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Remove damaged parts; move damaged stores aside, to NAME.h5.damaged.",
+)
+@cache_option
+@json_option
+def verify(stores: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> None:
+    """Check every checksum of each STORE and its sealed parts; by default of all."""
+    from featcache import cache as work
+
+    paths = [work.find(cache, name) for name in stores] or work.store_paths(cache)
+    with bars() as update:
+        checked = work.verify(
+            paths,
+            repair=repair,
+            progress=lambda done, total: update("verify", done, total),
+        )
+    if as_json:
+        print_json([vars(one) | {"whole": one.whole} for one in checked])
+    else:
+        headings = [("file", False), ("rows", True), ("", False), ("what to do", False)]
+        print_table(headings, [_verdict(one) for one in checked])
+    bad = [one for one in checked if not one.whole]
+    if bad:
+        raise StoreError(
+            "every file whole",
+            f"{len(bad)} of {len(checked)} damaged",
+            "Run: featcache cache verify --repair (it deletes no store).",
+        )
+
+
+def _verdict(one: "Checked") -> list[str]:
+    fault = f"damaged: {one.fault}" if one.fault else "whole"
+    repaired = f"; {one.repaired}" if one.repaired else ""
+    return [str(one.path), str(one.rows), fault + repaired, one.way_out]
+
+
+@cache.command(short_help="Remove what nobody needs.")
+@dataset_option
+@click.option("--policies", is_flag=True, help="Also views that no run trained on.")
+@click.option("--yes", is_flag=True, help="Remove; without it nothing is.")
+@cache_option
+@reports_option
+@json_option
+def prune(cache: Path, reports: Path, as_json: bool, **given: Any) -> None:
+    """Show what nobody needs any more, and remove it with --yes.
+
+    Rows of images that left the manifest, what dead processes left behind, and
+    converted networks without a store.
+    """
+    from featcache import cache as work
+
+    pruned = work.prune(cache, reports, **given)
+    for line in pruned.left_out:
+        say(f"Left out: {line}")
+    if as_json:
+        print_json(
+            vars(pruned) | {"removals": [vars(removal) for removal in pruned.removals]}
+        )
+        return
+    if pruned.removals:
+        rows = [
+            [r.kind, str(r.path), r.what, str(r.before), str(r.after)]
+            for r in pruned.removals
+        ]
+        headings = [("what", False), ("where", False), ("why", False)]
+        print_table([*headings, ("bytes", True), ("then", True)], rows)
+    click.echo(_freed(pruned))
+
+
+def _freed(pruned: "Pruned") -> str:
+    if not pruned.removals:
+        return "Nothing to remove."
+    freed = _mib(sum(r.before - r.after for r in pruned.removals))
+    if pruned.done:
+        return f"Freed {freed} MiB."
+    return f"About {freed} MiB would be freed. Nothing is removed without --yes."
+
+
+@cache.command(short_help="Write a store with its labels as npz, csv or parquet.")
+@click.argument("store")
+@click.option(
+    "--to",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The new file: .npz, .parquet or .csv.",
+)
+@click.option(
+    "--views",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Augmented views beside the plain one.",
+)
+@click.option(
+    "--policy", type=int, help="Index of the views' policy.  [default: the newest]"
+)
+@click.option(
+    "--taps",
+    default="none",
+    show_default=True,
+    metavar="none|all|LAYER,...",
+    help="Stored inner layers to append to the embedding.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@cache_option
+@json_option
+def export(store: str, cache: Path, as_json: bool, **given: Any) -> None:
+    """Write STORE with labels, groups, image ids, views and paths to one file."""
+    from featcache import cache as work
+
+    written = work.export(work.find(cache, store), **given)
+    if as_json:
+        print_json(vars(written))
+    else:
+        click.echo(
+            f"{written.rows} x {written.dim}, {_mib(written.bytes)} MiB: {written.path}"
+        )

@@ -1,0 +1,61 @@
+"""``featcache doctor``."""
+
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from featcache.cli.common import (
+    cache_option,
+    json_option,
+    print_json,
+    print_table,
+    reports_option,
+)
+
+if TYPE_CHECKING:
+    from featcache.doctor import Check
+
+
+@click.command(short_help="Check versions, devices, weights and disk.")
+@click.option(
+    "--offline", is_flag=True, help="Do not ask whether weights can be downloaded."
+)
+@click.option("--deep", is_flag=True, help="Also start TensorFlow.")
+@cache_option
+@reports_option
+@json_option
+def doctor(
+    cache: Path, reports: Path, offline: bool, deep: bool, as_json: bool
+) -> None:
+    """Check versions, devices, weights and disk: PASS, WARN or FAIL, with a fix."""
+    from featcache.doctor import FAIL
+    from featcache.doctor import doctor as work
+
+    checks = work(cache, reports, offline=offline, deep=deep)
+    if as_json:
+        print_json([vars(check) for check in checks])
+    else:
+        _print(checks)
+    if any(check.status == FAIL for check in checks):
+        sys.exit(1)
+
+
+def _print(checks: "list[Check]") -> None:
+    from featcache.manifest import some
+
+    headings = [("", False), ("check", False), ("found", False)]
+    print_table(headings, [[c.status, c.name, c.found] for c in checks])
+    fixes: dict[tuple[str, str], list[Check]] = defaultdict(list)
+    for check in checks:
+        if check.fix:
+            fixes[check.status, check.fix].append(check)
+    for (status, fix), group in fixes.items():
+        click.echo(f"{status} {some([check.name for check in group], 3)}: {fix}")
+        for check in group:
+            if check.details:
+                click.echo(f"  {check.details}")
+    counts = Counter(check.status for check in checks)
+    click.echo(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))
