@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 a domain error, 2 usage, 130 interrupted.
     """
     try:
-        cli.main(arguments, standalone_mode=False)
+        sys.exit(cli.main(arguments, standalone_mode=False))
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

@@ -128,9 +128,10 @@ def print_table(headings: list[tuple[str, bool]], rows: list[list[str]]) -> None
         table.add_column(heading, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    # A cell is text and never markup; a file or a pipe has no width to keep to.
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console = Console(width=1000)  # a file or a pipe has no width to keep to
+        console = Console(markup=False, highlight=False, width=1000)
     console.print(table)
 
 
