@@ -186,9 +186,9 @@ def test_each_image_is_decoded_once_for_all_networks(
     seen: list[str] = []
     read = pipeline.read
 
-    def counted(path: Path, image_id: str):
+    def counted(root: Path, path: str, image_id: str):
         seen.append(image_id)
-        return read(path, image_id)
+        return read(root, path, image_id)
 
     monkeypatch.setattr(pipeline, "read", counted)
     network = backbones.resolve(str(toy_network))

@@ -178,10 +178,10 @@ def _check(plan: Plan, max_bad: float) -> None:
         raise UsageError("--batch-size of 1 or more", str(plan.batch_size), "Try 32.")
     if not 0 <= max_bad <= 1:
         raise UsageError("--max-bad from 0 to 1", str(max_bad), "0.05 is 5 %.")
-    if not plan.manifest.root.is_dir():
+    if not plan.manifest.root.exists():
         raise DatasetError(
             f"the images of {plan.manifest.dataset} in {plan.manifest.root}",
-            "no such folder",
+            "no such folder or archive",
             f"Scan them where they are now: featcache scan SOURCE --dataset "
             f"{plan.manifest.dataset} (features of known images are kept).",
         )

@@ -173,7 +173,7 @@ def _pictures(plan: Plan, network: Network, ids: list[str]) -> Iterator[np.ndarr
 
     def one(image_id: str) -> np.ndarray | None:
         try:
-            image = read(plan.manifest.root / str(paths[image_id]), image_id)
+            image = read(plan.manifest.root, str(paths[image_id]), image_id)
         except UnreadableImageError:
             return None  # the run itself tells the reason
         return render_view(plan, image, image_id, 0, network.input_size)[None]

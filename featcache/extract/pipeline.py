@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featcache import images, store, views
+from featcache import images, sources, store, views
 from featcache.engines.base import Engine, Outputs
 from featcache.errors import UnreadableImageError
 from featcache.extract.plan import Job, Plan
@@ -219,7 +219,7 @@ def _render(
     plan: Plan, path: str, image_id: str, wanted: _Wanted
 ) -> list[tuple[_Lane, Row]]:
     """Decodes an image once and cuts each of its views once a size."""
-    image = read(plan.manifest.root / path, image_id)
+    image = read(plan.manifest.root, path, image_id)
     cut: dict[tuple[int, int], np.ndarray] = {}
     rows = []
     for lane, numbers in wanted:
@@ -240,16 +240,16 @@ def render_view(
     return views.render(image, size, drawn)
 
 
-def read(path: Path, image_id: str) -> Image.Image:
+def read(root: Path, path: str, image_id: str) -> Image.Image:
     """Reads and decodes the picture that the manifest means.
 
     Raises:
         UnreadableImageError: It is gone, changed, or no picture.
     """
     try:
-        data = path.read_bytes()
+        data = sources.read_bytes(root, path)
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        reason = f"cannot be read: {error.strerror or error}"
         raise UnreadableImageError("the file", reason, "Scan again.") from error
     if images.content_id(data) != image_id:
         raise UnreadableImageError("the file", "changed since the scan", "Scan again.")
