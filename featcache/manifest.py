@@ -23,9 +23,10 @@ class Settings:
     """How a dataset was scanned; kept so that a later scan does the same.
 
     Attributes:
-        source: The folder or CSV, as an absolute path.
-        root: The folder that the manifest's paths are relative to.
-        group_by: Column, regular expression, "image" or "near-duplicate".
+        source: The folder, zip or CSV, as an absolute path.
+        root: The folder or zip that the manifest's paths are relative to.
+        group_by: Column, regular expression, "dicom:KEYWORD", "image" or
+            "near-duplicate".
         per_class: Only the first so many images of each class, or None.
         on_conflict: "error" or "drop": the same bytes under two labels.
     """
@@ -59,7 +60,7 @@ class Manifest:
 
     @property
     def root(self) -> Path:
-        """The folder that the paths are relative to."""
+        """The folder or zip that the paths are relative to."""
         return Path(self.settings.root)
 
     @property
@@ -141,9 +142,11 @@ def find(cache: Path, dataset: str | None) -> Path:
 
 
 def default_name(source: Path) -> str:
-    """A dataset's name: that of the source's folder."""
+    """A dataset's name: that of the source's folder, or of the zip."""
+    zipped = source.suffix.lower() == ".zip" and not source.is_dir()
     folder = source if source.is_dir() else source.parent
-    return re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-.") or "data"
+    name = source.stem if zipped else folder.resolve().name
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
 
 
 def some(items: list[str], limit: int = 5) -> str:

@@ -11,8 +11,7 @@ import pytest
 from conftest import picture
 from PIL import Image
 
-from featcache import images, manifest
-from featcache._io import sha256_file
+from featcache import images, manifest, sources
 from featcache.errors import DatasetError, UsageError
 from featcache.scan import scan
 
@@ -143,12 +142,14 @@ def test_a_file_one_may_not_read_is_unreadable(
     """A missing permission (root has all, so it is played) is a reason like another."""
     source = save(tmp_path / "s", A_x=1, A_z=3, B_y=2)
 
-    def refusing(path: Path) -> str:
-        if path.name == "z.png":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return sha256_file(path)
+    read = sources.read_bytes
 
-    monkeypatch.setattr("featcache.scan.sha256_file", refusing)
+    def refusing(root: Path, path: str) -> bytes:
+        if path == "A/z.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return read(root, path)
+
+    monkeypatch.setattr(sources, "read_bytes", refusing)
     for _ in range(2):
         result = scan(source, cache)
         assert result.unreadable == [("A/z.png", "cannot be read: Permission denied")]

@@ -121,6 +121,24 @@ def test_a_broken_link_is_listed(tmp_path: Path) -> None:
     assert paths(list_source(tmp_path)) == ["A/gone.png", "A/x.png", "B/y.png"]
 
 
+def test_a_file_whose_name_no_csv_keeps_is_listed_but_not_taken(
+    tmp_path: Path,
+) -> None:
+    """Its name is spelled out, and why it cannot be taken goes with it."""
+    touch(tmp_path, "A/\udcff.png", "A/a\rb.png", "A/x.png", "B/b.png")
+    listing = list_source(tmp_path)
+    assert paths(listing) == ["A/a\\rb.png", "A/x.png", "A/\\udcff.png", "B/b.png"]
+    assert set(listing.refused) == {"A/a\\rb.png", "A/\\udcff.png"}
+    assert all("rename it" in reason for reason in listing.refused.values())
+
+
+def test_names_that_differ_in_case_alone_have_one_order(tmp_path: Path) -> None:
+    """The order of files never depends on that of the disk."""
+    names = [f"A/{a}{b}.png" for a in "xX" for b in "yY"]
+    touch(tmp_path, "B/b.png", *reversed(names))
+    assert paths(list_source(tmp_path))[:4] == sorted(names)
+
+
 def test_per_class_takes_the_first_in_natural_order(tmp_path: Path) -> None:
     """Two of each class; a class with fewer is told."""
     touch(tmp_path, "A/1.png", "A/2.png", "A/10.png", "B/1.png")
@@ -139,8 +157,8 @@ def test_per_class_takes_the_first_in_natural_order(tmp_path: Path) -> None:
         (["A/a.png", "A/b.png"], "one: A"),
         (["A/a.png", "B/readme.txt"], "one: A"),
         (["images/A/a.png", "masks/A/a.png"], "one: images"),
-        (["A/\udcff.png", "B/b.png"], r"'A/\udcff.png'"),
-        (["A/a\rb.png", "B/b.png"], r"'A/a\rb.png'"),
+        (["A\udcff/a.png", "B/b.png"], r"'A\udcff'"),
+        (["A\r/a.png", "B/b.png"], r"'A\r'"),
     ],
     ids=["empty", "flat", "text", "one class", "one with images", "one level up",
          "no UTF-8", "control"],

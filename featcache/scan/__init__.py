@@ -1,26 +1,23 @@
 """``featcache scan``: from a folder or CSV to a manifest that can be trusted."""
 
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from os.path import abspath
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from featcache import images, manifest, sources
-from featcache._io import lock, sha256_file
+from featcache._io import lock
 from featcache.errors import DatasetError, UnreadableImageError, UsageError
+from featcache.images import dicom
 from featcache.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings, some
+from featcache.scan.groups import DICOM, NEAR_DUPLICATE, given_groups, near_duplicates
 
-NEAR_DUPLICATE, IMAGE = "near-duplicate", "image"
-# Grey 32x32 pictures of one radiograph correlate above this; two patients' do not.
-NEAR_DUPLICATE_CORRELATION = 0.99
 Progress = Callable[[int, int], None]
 
 
@@ -63,12 +60,13 @@ def scan(
     refresh does not silently regroup it.
 
     Args:
-        source: Folder with one sub-folder a class, or CSV with path,label.
+        source: Folder with one sub-folder a class, zip of one, or CSV with
+            path,label.
         cache: The cache folder; the manifest goes to ``cache/<dataset>``.
         dataset: Name; by default the source folder's.
         group_by: A column, a regular expression with one group for the file name,
-            "image", or "near-duplicate" (the default where there is no column
-            ``group``).
+            "dicom:" and the keyword of a DICOM element, "image", or "near-duplicate"
+            (the default where there is no column ``group``).
         per_class: Take the first so many images of each class, in natural order or
             that of the CSV; 0 for all.
         on_conflict: The same bytes under two labels: "error" (default) or "drop".
@@ -159,28 +157,34 @@ def _scan(
     warnings: list[str],
     progress: Progress | None,
 ) -> ScanResult:
-    table = listing.table.drop(columns="group", errors="ignore")
-    paths = [listing.root / path for path in table["path"]]
-    ids, sizes, reasons = _identify(paths)
+    files = _identify(listing, _keyword(settings.group_by))
+    ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = _measured(old) if old else {}
-    n_new, thumbs = _measure(paths, ids, reasons, facts, progress)
+    n_new, thumbs = _measure(listing, ids, reasons, facts, progress)
     near = settings.group_by == NEAR_DUPLICATE
     clusters = _clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
         facts = {i: facts[i] for i in thumbs}
-        n_known, known = _measure(paths, ids, reasons, facts, progress)
+        n_known, known = _measure(listing, ids, reasons, facts, progress)
         n_new, thumbs = n_new + n_known, thumbs | known
-        clusters = _near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
+        clusters = near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
+    table = listing.table.drop(columns="group", errors="ignore")
+    table = table.assign(image_id=ids, bytes=[f.size for f in files], reason=reasons)
     measured = pd.DataFrame([facts.get(i, _NOTHING) for i in ids], columns=_MEASURED)
-    table = table.assign(image_id=ids, bytes=sizes, reason=reasons).join(measured)
+    table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
     _mark_duplicates(table, settings.on_conflict)
     warnings = warnings + listing.warnings
+    patients = [f.patient for f in files]
     if near:
         table["group"] = [clusters.get(i, i) for i in ids]
+        if len({*patients} - {""}) > 1:
+            warnings.append(_PATIENTS_ARE_KNOWN)
     else:
-        table["group"] = _given_groups(table, listing.table, settings, warnings)
+        by, listed = settings.group_by, listing.table
+        listed = listed.assign(**{by: patients}) if by.startswith(DICOM) else listed
+        table["group"] = given_groups(table, listed, settings, warnings)
     extra = [c for c in table.columns if c not in manifest.COLUMNS]
     result = Manifest(folder, settings, table[[*manifest.COLUMNS, *extra]])
     if result.ok.empty:
@@ -196,21 +200,48 @@ def _scan(
 
 _MEASURED = ("width", "height", "mode", "phash")
 _NOTHING = (0, 0, "", "")
+_PATIENTS_ARE_KNOWN = (
+    "the DICOM files name their patients: --group-by dicom:PatientID keeps the images "
+    "of a patient together (under a pseudonym)"
+)
 _Facts = dict[str, tuple[int, int, str, str]]
 
 
-def _identify(paths: list[Path]) -> tuple[list[str], list[int], list[str]]:
-    """Returns each file's SHA-256, size in bytes, and reason if it has none."""
+class _File(NamedTuple):
+    """A file as its bytes tell: without an id it could not be read."""
 
-    def one(path: Path) -> tuple[str, int, str]:
+    image_id: str
+    size: int
+    reason: str
+    patient: str
+
+
+def _keyword(group_by: str) -> str:
+    """The DICOM element to read: the one to group by, else the patient's id."""
+    if not group_by.startswith(DICOM):
+        return dicom.PATIENT
+    keyword = group_by.removeprefix(DICOM)
+    dicom.check_keyword(keyword)
+    return keyword
+
+
+def _identify(listing: sources.Listing, keyword: str) -> list[_File]:
+    def one(path: str) -> _File:
         try:
-            return sha256_file(path), path.stat().st_size, ""
+            if path in listing.refused:
+                return _File("", 0, listing.refused[path], "")
+            data = sources.read_bytes(listing.root, path)
         except OSError as error:
-            return "", 0, f"cannot be read: {error.strerror}"
+            return _File("", 0, _reason(error), "")
+        patient = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
+        return _File(images.content_id(data), len(data), "", patient)
 
     with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(one, paths))
-    return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+        return list(pool.map(one, listing.table["path"]))
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"
 
 
 def _clusters(old: Manifest) -> dict[str, str]:
@@ -227,27 +258,28 @@ def _measured(old: Manifest) -> _Facts:
 
 
 def _measure(
-    paths: list[Path],
+    listing: sources.Listing,
     ids: list[str],
     reasons: list[str],
     facts: _Facts,
     progress: Progress | None,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Decodes each distinct unknown content once; fills ``facts`` and ``reasons``."""
-    first: dict[str, Path] = {}
-    for image_id, path, reason in zip(ids, paths, reasons, strict=True):
+    first: dict[str, str] = {}
+    for image_id, path, reason in zip(ids, listing.table["path"], reasons, strict=True):
         if image_id not in facts and not reason:
             first.setdefault(image_id, path)
     thumbs: dict[str, np.ndarray] = {}
     failed: dict[str, str] = {}
 
-    def one(item: tuple[str, Path]) -> tuple[str, images.Inspection | str]:
+    def one(item: tuple[str, str]) -> tuple[str, images.Inspection | str]:
         try:
-            return item[0], images.inspect(item[1].read_bytes())
+            data = sources.read_bytes(listing.root, item[1])
+            return item[0], images.inspect(data)
         except UnreadableImageError as error:
             return item[0], error.got
         except OSError as error:
-            return item[0], f"cannot be read: {error.strerror}"
+            return item[0], _reason(error)
 
     with ThreadPoolExecutor() as pool:
         for done, (image_id, found) in enumerate(pool.map(one, first.items()), 1):
@@ -283,78 +315,6 @@ def _mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
     table.loc[later.index, "reason"] = "same bytes as " + later["image_id"].map(kept)
     table.loc[conflicts.index, "status"] = DUPLICATE
     table.loc[conflicts.index, "reason"] = "same bytes under two labels"
-
-
-def _given_groups(
-    table: pd.DataFrame, listed: pd.DataFrame, settings: Settings, warnings: list[str]
-) -> pd.Series:
-    """Groups from a column, a regular expression, or each image its own."""
-    by = settings.group_by
-    if by == IMAGE:
-        return table["image_id"]
-    if by in listed.columns:
-        groups = listed[by].str.strip()
-    else:
-        names = table["path"].map(lambda path: Path(path).name)
-        groups = names.str.extract(_pattern(by, listed, settings), expand=False)
-    groups = groups.where(groups != "")
-    without = int(groups.isna().sum())
-    if without == len(table):
-        raise DatasetError(
-            f"--group-by {by} to name a group",
-            f"no file with one, e.g. {table['path'].iloc[0]}",
-            "Correct the column or the expression.",
-        )
-    if without:
-        warnings.append(f"{without} files name no group; each is a group of its own")
-    copies = groups[table["status"] != UNREADABLE].groupby(table["image_id"])
-    several = copies.transform("nunique") > 1
-    if several.any():
-        paths = table.loc[several[several].index, "path"].tolist()
-        warnings.append(f"the same bytes under two groups: {some(paths)}")
-    # A copy that names a group tells the others', whichever of them is kept.
-    return copies.transform("first").combine_first(groups).fillna(table["image_id"])
-
-
-def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(by)
-        if pattern.groups == 1:
-            return pattern
-    except re.error:
-        pass
-    beside = Path(settings.source) / "metadata.csv"
-    hint = f" Columns come with a CSV: scan {beside}." if beside.is_file() else ""
-    columns = ", ".join(c for c in listed.columns if c not in ("path", "label"))
-    raise DatasetError(
-        "--group-by with a column, a regular expression with one group, image or "
-        f"near-duplicate (columns: {columns or 'none'})",
-        by,
-        f"Name a column, or write an expression such as '(\\d{{8}})_'.{hint}",
-    )
-
-
-def _near_duplicates(thumbs: dict[str, np.ndarray]) -> dict[str, str]:
-    """Clusters pictures whose grey 32x32 forms correlate above 0.99.
-
-    Returns:
-        image_id to the id of the cluster's first picture.
-    """
-    ids = list(thumbs)
-    if not ids:
-        return {}
-    pictures = np.stack([thumbs[i] for i in ids])
-    rows, columns = [], []
-    for start in range(0, len(ids), 1024):
-        near = pictures[start : start + 1024] @ pictures.T > NEAR_DUPLICATE_CORRELATION
-        row, column = np.nonzero(near)
-        rows.append(row + start)
-        columns.append(column)
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    graph = csr_array((np.ones(len(row), bool), (row, column)), (len(ids),) * 2)
-    _, cluster = connected_components(graph, directed=False)
-    first = {c: ids[i] for i, c in reversed(list(enumerate(cluster)))}
-    return {image_id: first[c] for image_id, c in zip(ids, cluster, strict=True)}
 
 
 def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:

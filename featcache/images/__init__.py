@@ -6,13 +6,13 @@ the contract: raise ``DECODER_VERSION`` with any change that moves a pixel.
 
 import hashlib
 import io
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from featcache.errors import UnreadableImageError
+from featcache.images import dicom
+from featcache.images.base import hush, scale_deep, unreadable
 
 DECODER_VERSION = 1
 COLOUR = "RGB, grey repeated, alpha on black"
@@ -30,7 +30,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
-_PILLOW = r"PIL\."
 _PILLOW_ERRORS = (
     *(OSError, RuntimeError, SyntaxError, ValueError),
     Image.DecompressionBombError,
@@ -44,7 +43,8 @@ class Inspection:
     Attributes:
         width: Pixels, after EXIF orientation.
         height: Pixels, after EXIF orientation.
-        mode: Pillow's mode of the file ("L", "RGB", "I;16", ...).
+        mode: Pillow's mode of the file ("L", "RGB", "I;16", ...), or the photometric
+            interpretation of a DICOM file ("MONOCHROME2", ...).
         phash: Perceptual hash (64 bits as 16 hex digits; imagehash.phash).
         thumb: (1024,) float32, the grey 32x32 picture with its mean removed and
             unit norm; the dot product of two is their correlation.
@@ -94,8 +94,8 @@ def inspect(data: bytes) -> Inspection:
 def _decode(data: bytes) -> tuple[str, Image.Image]:
     """Returns the file's mode and its upright 8-bit pixels."""
     if not data:
-        raise _unreadable("an empty file")
-    _hush_pillow()
+        raise unreadable("an empty file")
+    hush(r"PIL\.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
@@ -105,23 +105,11 @@ def _decode(data: bytes) -> tuple[str, Image.Image]:
             pixels = _to_8_bit(image)
             return image.mode, pixels if turn is None else pixels.transpose(turn)
     except UnidentifiedImageError as error:
-        raise _unreadable(f"none of {', '.join(FORMATS)}") from error
+        if dicom.is_dicom(data):
+            return dicom.decode(data)
+        raise unreadable(f"none of {', '.join(FORMATS)}, DICOM") from error
     except _PILLOW_ERRORS as error:
-        raise _unreadable(str(error) or type(error).__name__) from error
-
-
-def _unreadable(reason: str) -> UnreadableImageError:
-    return UnreadableImageError("an image", reason, "Replace the file.")
-
-
-def _hush_pillow() -> None:
-    """Silences Pillow's warnings of odd but readable files.
-
-    Not by catch_warnings: decoding runs in threads, and it would swap the filters
-    of the whole process under the others' feet.
-    """
-    if not any(getattr(f[3], "pattern", "") == _PILLOW for f in warnings.filters):
-        warnings.filterwarnings("ignore", module=_PILLOW)
+        raise unreadable(str(error) or type(error).__name__) from error
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -135,20 +123,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _scale_deep_grey(image: Image.Image) -> Image.Image:
-    """Scales a 16-bit grey by its bit depth, a 32-bit one by its extremes.
-
-    A 16-bit container often holds 10, 12 or 14 bits; its range is the smallest of
-    these depths that holds the brightest pixel.
-    """
-    pixels = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(pixels).all():
-        raise _unreadable("pixels not finite")
-    low, high = float(pixels.min()), float(pixels.max())
-    if low >= 0 and high <= 65535 and image.mode != "F":
-        low = 0.0
-        high = next(top for b in (8, 10, 12, 14, 16) if high <= (top := 2.0**b - 1))
-    span = high - low or 1.0
-    grey = np.rint((pixels - low) * (255.0 / span)).astype(np.uint8)
+    grey = scale_deep(np.asarray(image), counts=image.mode != "F")
     # Pillow inverts a TIFF whose zero is white at 8 bits, but not deeper ones.
     zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     return Image.fromarray(255 - grey if zero_is_white else grey)

@@ -1,0 +1,102 @@
+"""Reading files of a folder, and members of a zip without unpacking it."""
+
+import errno
+import os
+import stat
+import threading
+import weakref
+from functools import lru_cache
+from pathlib import Path
+from zipfile import ZipFile, ZipInfo
+
+LIMIT = 2**30  # bytes of one file
+_MOST_RATIO = 1000
+_GUARD = threading.Lock()
+
+
+def is_zip(root: Path) -> bool:
+    """Whether a source, or the root of a manifest, is a zip and no folder."""
+    return root.suffix.lower() == ".zip" and not os.path.isdir(root)
+
+
+def read_bytes(root: Path, path: str) -> bytes:
+    """Reads a file of a source; safe in threads.
+
+    Args:
+        root: The source's folder or zip.
+        path: As the listing has it: relative to the root, with slashes.
+
+    Raises:
+        OSError: There is no such file, it is no plain file (a pipe would wait for
+            ever), larger than 1 GiB, or, in a zip, encrypted, damaged or a bomb.
+    """
+    return _read_member(root, path) if is_zip(root) else read_file(root / path)
+
+
+def read_file(path: Path, size: int = -1) -> bytes:
+    """Reads a plain file, or its first ``size`` bytes.
+
+    Raises:
+        OSError: It cannot be read, is no plain file, or larger than 1 GiB.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    if found.st_size > LIMIT and size < 0:
+        raise OSError(errno.EFBIG, "larger than 1 GiB", str(path))
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def members(path: Path) -> list[str]:
+    """Names of the files in a zip, with slashes.
+
+    Raises:
+        OSError: There is no zip, or a broken one.
+    """
+    return list(_opened(path)[1])
+
+
+def _read_member(path: Path, name: str) -> bytes:
+    archive, infos = _opened(path)
+    if name not in infos:
+        raise FileNotFoundError(errno.ENOENT, "no such file in the zip", name)
+    info = infos[name]
+    if info.flag_bits & 1:
+        raise OSError(errno.EACCES, "encrypted", name)
+    if info.file_size > LIMIT:
+        raise OSError(errno.EFBIG, "larger than 1 GiB", name)
+    if info.file_size > _MOST_RATIO * info.compress_size:
+        raise OSError(errno.EFBIG, "unpacks to over 1000 times its size", name)
+    try:
+        return archive.read(info)
+    except Exception as error:  # zipfile and its codecs raise almost anything
+        reason = f"damaged in the zip ({error or type(error).__name__})"
+        raise OSError(errno.EIO, reason, name) from error
+
+
+def _opened(path: Path) -> tuple[ZipFile, dict[str, ZipInfo]]:
+    """Opens a zip once a process; a child's reads must not move its parent's file."""
+    found = os.stat(path)
+    with _GUARD:
+        return _parse(
+            path, (found.st_ino, found.st_size, found.st_mtime_ns), os.getpid()
+        )
+
+
+@lru_cache(maxsize=4)
+def _parse(
+    path: Path, stamp: tuple[int, int, int], pid: int
+) -> tuple[ZipFile, dict[str, ZipInfo]]:
+    # ZipFile locks its reads of a file that it is given, and leaves it open: who
+    # still reads from a zip that fell out of the cache can go on.
+    file = path.open("rb")
+    try:
+        archive = ZipFile(file)
+        # Some programs write the separators of Windows.
+        names = [(i.filename.replace("\\", "/"), i) for i in archive.infolist()]
+    except Exception as error:
+        file.close()
+        raise OSError(errno.EIO, f"no whole zip file ({error})", str(path)) from error
+    weakref.finalize(archive, file.close)
+    return archive, {name: info for name, info in names if not name.endswith("/")}
