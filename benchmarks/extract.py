@@ -82,9 +82,11 @@ def study(name: str, dataset: Any) -> dict[str, Any]:
     ]
     X = module.preprocess_input(np.array(images))
     features = model.predict(X, batch_size=32, verbose=0)
-    with tempfile.TemporaryDirectory() as folder:
-        with h5py.File(Path(folder) / "features.h5", "w") as file:
-            file["features"] = features
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        h5py.File(Path(folder) / "features.h5", "w") as file,
+    ):
+        file["features"] = features
     ended = time.perf_counter()
     return {
         "seconds": ended - started,

@@ -20,7 +20,17 @@ import pytest
 from conftest import picture
 
 import featcache
-from featcache import backbones, cache, demo, doctor, manifest, phantom, runs, store, views
+from featcache import (
+    backbones,
+    cache,
+    demo,
+    doctor,
+    manifest,
+    phantom,
+    runs,
+    store,
+    views,
+)
 from featcache.backbones import BACKBONES, Network
 from featcache.cli import cli
 from featcache.compare import METRICS, compare
@@ -40,7 +50,9 @@ PAGES = sorted(
 )
 
 
-def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+def commands(
+    group: click.Group, above: str = ""
+) -> Iterator[tuple[str, click.Command]]:
     """Every command by its words, such as "cache ls"."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):

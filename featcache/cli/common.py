@@ -52,8 +52,8 @@ source_options = options(
         "--group-by",
         metavar="COLUMN|REGEX",
         help="What stays together: a column of the CSV, an expression with one group "
-        r"for the file name such as '(\d{8})_', image, or near-duplicate (default "
-        "without a column group).",
+        r"for the file name such as '(\d{8})_', dicom:PatientID, image, or "
+        "near-duplicate (default without a column group).",
     ),
     click.option(
         "--per-class",

@@ -49,7 +49,7 @@ class Range(click.ParamType[tuple[float, float]]):
 def scan(
     source: Path, dataset: str | None, cache: Path, as_json: bool, **settings: Any
 ) -> None:
-    """List the images of SOURCE: a folder with one sub-folder a class, or a CSV."""
+    """List the images of SOURCE: a folder or zip, one folder a class, or a CSV."""
     result = scan_source(source, cache, dataset, **settings)
     if as_json:
         print_json(_scan_record(result))

@@ -160,13 +160,13 @@ def _scan(
     files = _identify(listing, _keyword(settings.group_by))
     ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = _measured(old) if old else {}
-    n_new, thumbs = _measure(listing, ids, reasons, facts, progress)
     near = settings.group_by == NEAR_DUPLICATE
+    n_new, thumbs = _measure(listing, ids, reasons, facts, progress, keep=near)
     clusters = _clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
         facts = {i: facts[i] for i in thumbs}
-        n_known, known = _measure(listing, ids, reasons, facts, progress)
+        n_known, known = _measure(listing, ids, reasons, facts, progress, keep=True)
         n_new, thumbs = n_new + n_known, thumbs | known
         clusters = near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
     table = listing.table.drop(columns="group", errors="ignore")
@@ -263,8 +263,14 @@ def _measure(
     reasons: list[str],
     facts: _Facts,
     progress: Progress | None,
+    *,
+    keep: bool,
 ) -> tuple[int, dict[str, np.ndarray]]:
-    """Decodes each distinct unknown content once; fills ``facts`` and ``reasons``."""
+    """Decodes each distinct unknown content once; fills ``facts`` and ``reasons``.
+
+    Returns:
+        How many were decoded, and, if they are to be kept, their small pictures.
+    """
     first: dict[str, str] = {}
     for image_id, path, reason in zip(ids, listing.table["path"], reasons, strict=True):
         if image_id not in facts and not reason:
@@ -287,7 +293,8 @@ def _measure(
                 failed[image_id] = found
             else:
                 facts[image_id] = (found.width, found.height, found.mode, found.phash)
-                thumbs[image_id] = found.thumb
+                if keep:
+                    thumbs[image_id] = found.thumb
             if progress:
                 progress(done, len(first))
     for row, image_id in enumerate(ids):
