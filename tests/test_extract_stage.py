@@ -279,3 +279,29 @@ def test_what_is_converted_needs_no_tensorflow(dataset, toy, toy_network: Path) 
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "openvino 36 False\n"
+
+
+FIRST_USE = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from featcache.engines.openvino import OpenVINOEngine
+engines = [OpenVINOEngine(Path(sys.argv[1])) for _ in range(4)]
+gate = threading.Barrier(4)
+def use(engine):
+    gate.wait()
+    list(engine.run([np.zeros((3, 32, 32, 3), np.uint8)] * 3))
+threads = [threading.Thread(target=use, args=[e]) for e in engines]
+sys.setswitchinterval(1e-6)
+for t in threads: t.start()
+for t in threads: t.join()
+"""
+
+
+@pytest.mark.slow
+def test_engines_may_be_used_in_threads_from_the_first_image_on(dataset, toy) -> None:
+    """Fresh processes whose engines start at once all come to an end."""
+    toy(dataset, **OV)
+    (path,) = (dataset.folder.parent / "openvino").glob("toynet-*.xml")
+    for _ in range(10):
+        subprocess.run([sys.executable, "-c", FIRST_USE, path], check=True, timeout=60)

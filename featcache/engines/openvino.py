@@ -74,6 +74,10 @@ class OpenVINOEngine(Engine):
             config["INFERENCE_NUM_THREADS"] = threads
         self._network = openvino().Core().compile_model(model, "CPU", config)
         self._requests = self._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # OpenVINO's bindings set NumPy up at the first look at a tensor. Two engines
+        # that take it in two threads at once wait for each other for ever.
+        request = self._network.create_infer_request()
+        _ = request.input_tensors[0].data, request.output_tensors[0].data
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:  # noqa: D102
         requests = [self._network.create_infer_request() for _ in range(self._requests)]
