@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
@@ -29,6 +30,9 @@ from featcache.extract.plan import Job, Plan
 # `kill -9` can cost.
 _SEAL_SECONDS = 0.5
 _POLL_SECONDS = 0.1
+# Several engines at once only hinder one another: each takes its turn at starting
+# batches, as long as it has rows waiting, for so many batches.
+_TURN_BATCHES = 6
 Row = tuple[int, np.ndarray]  # number of a missing row, its (S, S, 3) pixels
 
 
@@ -43,6 +47,7 @@ class _Lane:
     job: Job
     engine: Engine
     queue: "Queue[Row | None]"
+    turn: threading.Semaphore
     pending: list[tuple[list[int], Outputs]] = field(default_factory=list)
 
 
@@ -52,8 +57,9 @@ def run(plan: Plan, work: list[tuple[Job, Engine]]) -> None:
     On any failure, Ctrl-C included, what was computed is sealed first.
     """
     stop = threading.Event()
-    ahead = 3 * plan.batch_size
-    lanes = [_Lane(job, engine, Queue(ahead)) for job, engine in work]
+    ahead = _TURN_BATCHES * plan.batch_size
+    turn = threading.Semaphore(1)
+    lanes = [_Lane(job, engine, Queue(ahead), turn) for job, engine in work]
     with (
         ThreadPoolExecutor(1, "seal") as sealer,
         ThreadPoolExecutor(len(lanes) + 1, "lane") as pool,
@@ -132,9 +138,28 @@ def _batches(
     ones as an undisturbed run from where it stands.
     """
     rows = _taken(lane.queue, stop)
-    while batch := list(islice(rows, plan.batch_size)):
-        numbers.append([row for row, _ in batch])
-        yield np.stack([pixels for _, pixels in batch])
+    batch = list(islice(rows, plan.batch_size))
+    while batch:
+        with _taking(lane.turn, stop):
+            for _ in range(_TURN_BATCHES):
+                numbers.append([row for row, _ in batch])
+                yield np.stack([pixels for _, pixels in batch])
+                waiting = lane.queue.qsize() >= plan.batch_size
+                batch = list(islice(rows, plan.batch_size)) if waiting else []
+                if not batch:
+                    break
+        batch = batch or list(islice(rows, plan.batch_size))
+
+
+@contextmanager
+def _taking(turn: threading.Semaphore, stop: threading.Event) -> Iterator[None]:
+    while not turn.acquire(timeout=_POLL_SECONDS):
+        if stop.is_set():
+            raise _Stopped
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def _taken(queue: "Queue[Row | None]", stop: threading.Event) -> Iterator[Row]:
