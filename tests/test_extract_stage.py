@@ -79,6 +79,15 @@ def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> Non
     assert store.open_store(result.path).header.engine == "tensorflow"
 
 
+def test_a_conversion_with_other_numbers_is_not_used(dataset, toy, monkeypatch) -> None:
+    """Each converted network is held against TensorFlow before its first use."""
+    monkeypatch.setattr(engines, "AGREEMENT", 0.0)
+    said: list[str] = []
+    assert toy(dataset, message=said.append, **OV).engine == "tensorflow"
+    assert "relative difference" in said[0]
+    assert not list((dataset.folder.parent / "openvino").glob("*.xml"))
+
+
 def test_taps_are_pooled_maps_of_inner_layers(
     dataset, toy, toy_network: Path, layers: list[str]
 ) -> None:

@@ -292,9 +292,9 @@ def check_network(graph: Any, path: Path, pixels: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", backbones.BACKBONES)
-def test_every_backbone_converts(name: str, tmp_path: Path) -> None:
-    """Each row of the table gives TensorFlow's numbers at its own input size."""
+@pytest.mark.parametrize("name", backbones.STUDY)
+def test_the_studys_backbones_convert(name: str, tmp_path: Path) -> None:
+    """Each gives TensorFlow's numbers at its own input size."""
     graph = pixels_graph(name, weights="random")
     check_network(graph, tmp_path / "x.xml", images(4, graph.input_shape[1]))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 300
 CANARY_ROWS = 8
+AGREEMENT = 1e-4  # of the engines, relative to the largest number
 # Another release may round differently; a real change is far larger than this.
 TOLERANCE = {"float32": 1e-3, "int8": 5e-2}
 
@@ -95,8 +96,34 @@ def _ir(plan: Plan, job: Job) -> Path:
     path = _home(plan, job, precision="float32")
     with lock(path.with_suffix(".lock"), path.name, timeout=600):
         if not path.exists():
-            convert(_graph(job), path)
+            graph = _graph(job)
+            convert(graph, path)
+            _compare(graph, path)
     return path
+
+
+def _compare(graph: "keras.Model", path: Path) -> None:
+    """Runs a freshly converted network beside TensorFlow on two pictures of noise.
+
+    Raises:
+        ConversionError: Their numbers differ; the converted network is removed.
+    """
+    from featcache.engines.openvino import OpenVINOEngine
+    from featcache.engines.tensorflow import TensorFlowEngine
+
+    shape = (2, *graph.input_shape[1:])
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    (want,) = TensorFlowEngine(graph, batch_size=2).run([noise])
+    (got,) = OpenVINOEngine(path, batch_size=2).run([noise])
+    for name, wanted in want.items():
+        apart = float(np.abs(got[name] - wanted).max() / np.abs(wanted).max())
+        if not apart < AGREEMENT:
+            path.unlink()
+            raise ConversionError(
+                f"OpenVINO to give TensorFlow's {name} to {AGREEMENT:g}",
+                f"a relative difference of {apart:.2g}",
+                "TensorFlow runs this network instead.",
+            )
 
 
 def weights_digest(plan: Plan, job: Job) -> str:
