@@ -27,8 +27,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     make = engines.make
 
-    def counted(*arguments: object) -> object:
-        engine = make(*arguments)
+    def count(engine) -> object:
         run = engine.run
 
         def run_and_count(batches):
@@ -36,6 +35,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         engine.run = run_and_count
         return engine
+
+    def counted(*arguments: object) -> list[object]:
+        return [count(engine) for engine in make(*arguments)]
 
     monkeypatch.setattr(engines, "make", counted)
     return seen

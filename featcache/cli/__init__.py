@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from featcache.cli import cache, data, demo, doctor, heads
+from featcache.cli import cache, compare, data, demo, doctor, heads
 from featcache.errors import FeatcacheError
 
 
@@ -22,7 +22,7 @@ def cli() -> None:
 
 
 for command in (
-    *(data.scan, data.extract, heads.train_head, heads.compare),
+    *(data.scan, data.extract, heads.train_head, compare.compare),
     *(cache.cache, demo.demo, doctor.doctor),
 ):
     cli.add_command(command)

@@ -56,7 +56,7 @@ def demo(
             )
         click.echo(f"{images} phantoms: {table}")
         return
-    from featcache.cli.heads import print_board
+    from featcache.cli.compare import print_board
     from featcache.demo import demo as work
 
     with bars() as update:

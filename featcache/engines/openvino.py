@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import cycle
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # Images in a request: from 2 to 16 the speed is the same, from 32 on it falls.
 _ROWS = 8
+# OpenVINO's bindings set NumPy up at the first look at a tensor. Two engines that take
+# it in two threads at once wait for each other for ever.
+_first_look = threading.Lock()
 _DIGEST = "featcache_weights_sha256"
 
 
@@ -74,10 +78,9 @@ class OpenVINOEngine(Engine):
             config["INFERENCE_NUM_THREADS"] = threads
         self._network = openvino().Core().compile_model(model, "CPU", config)
         self._requests = self._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # OpenVINO's bindings set NumPy up at the first look at a tensor. Two engines
-        # that take it in two threads at once wait for each other for ever.
         request = self._network.create_infer_request()
-        _ = request.input_tensors[0].data, request.output_tensors[0].data
+        with _first_look:
+            _ = request.input_tensors[0].data, request.output_tensors[0].data
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:  # noqa: D102
         requests = [self._network.create_infer_request() for _ in range(self._requests)]

@@ -197,16 +197,12 @@ def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> lis
                 locks.enter_context(store.writing(job.path, on_takeover=plan.message))
                 look_up(plan, job)
                 _tell_cost_of_taps(plan, job)
-        work = []
-        for job in jobs.values():
-            if len(job.missing):
-                engine = engines.make(plan, job)
-                job.header = replace(
-                    job.header, engine=engine.name, versions=versions()
-                )
-                engines.canary(plan, job, engine)
-                job.model = None
-                work.append((job, engine))
+        todo = [job for job in jobs.values() if len(job.missing)]
+        work = list(zip(todo, engines.make(plan, todo), strict=True))
+        for job, engine in work:
+            job.header = replace(job.header, engine=engine.name, versions=versions())
+            engines.canary(plan, job, engine)
+            job.model = None
         try:
             if work:
                 pipeline.run(plan, work)

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 300
 CANARY_ROWS = 8
+_converting = threading.Lock()  # Keras builds one network at a time
 AGREEMENT = 1e-4  # of the engines, relative to the largest number
 # Another release may round differently; a real change is far larger than this.
 TOLERANCE = {"float32": 1e-3, "int8": 5e-2}
@@ -37,31 +40,44 @@ def preferred(engine: str) -> str:
     return "openvino"
 
 
-def make(plan: Plan, job: Job) -> Engine:
-    """Builds a job's engine; says so where OpenVINO cannot take the network."""
+def make(plan: Plan, jobs: list[Job]) -> list[Engine]:
+    """Builds the jobs' engines; says so where OpenVINO cannot take a network.
+
+    Networks are converted one after another, but OpenVINO compiles them side by side.
+    """
+    makers = [_maker(plan, job) for job in jobs]
+    with ThreadPoolExecutor(max(len(makers), 1)) as pool:
+        return list(pool.map(lambda maker: maker(), makers))
+
+
+def _maker(plan: Plan, job: Job) -> Callable[[], Engine]:
     if preferred(plan.engine) == "openvino" or plan.precision == "int8":
         try:
-            return _openvino(plan, job)
+            convert = _quantised if plan.precision == "int8" else _ir
+            return partial(_openvino, plan, job, convert, convert(plan, job))
         except ConversionError as error:
             if plan.precision == "int8":
                 raise
             plan.message(f"{job.network.name}: {error}")
     from featcache.engines.tensorflow import TensorFlowEngine
 
-    return TensorFlowEngine(_graph(job), batch_size=plan.batch_size)
+    built = TensorFlowEngine(_graph(job), batch_size=plan.batch_size)
+    return lambda: built
 
 
-def _openvino(plan: Plan, job: Job) -> Engine:
+def _openvino(
+    plan: Plan, job: Job, convert: Callable[[Plan, Job], Path], path: Path
+) -> Engine:
     from featcache.engines.openvino import OpenVINOEngine
 
-    convert = _quantised if plan.precision == "int8" else _ir
-    path = convert(plan, job)
     try:
         return OpenVINOEngine(path, batch_size=plan.batch_size)
     except ConversionError as error:
-        plan.message(f"converted anew: {error.got} in {path}")
-        path.unlink(missing_ok=True)
-        return OpenVINOEngine(convert(plan, job), batch_size=plan.batch_size)
+        with _converting:
+            plan.message(f"converted anew: {error.got} in {path}")
+            path.unlink(missing_ok=True)
+            convert(plan, job)
+        return OpenVINOEngine(path, batch_size=plan.batch_size)
 
 
 def _graph(job: Job) -> "keras.Model":
