@@ -30,6 +30,8 @@ class Fit:
         predict_seconds: Time of the predictions.
         model_file: Name of the saved model; empty if none was to be saved.
         history: One row an epoch, for heads that have epochs.
+        tuning: What the head tried and chose inside its training rows; empty if
+            nothing was to be chosen.
     """
 
     p: np.ndarray
@@ -37,6 +39,7 @@ class Fit:
     predict_seconds: float
     model_file: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
+    tuning: dict[str, Any] = field(default_factory=dict)
 
 
 def fit_predict(
@@ -89,6 +92,7 @@ def fit_predict(
         predict_seconds=predicted - fitted,
         model_file=head.save(save_to) if save_to else "",
         history=head.history_,
+        tuning=head.tuning_,
     )
 
 

@@ -13,12 +13,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featcache import heads
-from featcache.errors import HeadError, UnknownNameError
-from featcache.heads import HEADS, base, networks
-from featcache.heads.base import group_folds
+from featcache.errors import HeadError, UnknownNameError, UsageError
+from featcache.heads import HEADS, embedded, files, networks
+from featcache.heads.tuning import group_folds
 
 CUSTOM = "sklearn.naive_bayes:GaussianNB"
 NAMES = [*HEADS, CUSTOM]
+# What the battery runs on: every head, and heads on transformed embeddings.
+CASES = {name: {} for name in NAMES} | {
+    "softmax, sqrt": {"transform": "sqrt"},
+    "logreg, l2, tuned pca": {"transform": "l2", "pca": "tune", "blocks": (3, 5)},
+    "logreg, tuned transform, 4 components": {"transform": "tune", "pca": "4"},
+    "svm, sqrt, 4 components": {"transform": "sqrt", "pca": 4, "tune": True},
+    "xgboost, tuned transform": {"transform": "tune"},
+    f"{CUSTOM}, 4 components": {"pca": 4},
+}
 TRAINED_IN_EPOCHS = ["softmax", "mlp", "mlp-dropout"]
 LABELS = np.array(["COVID", "NORMAL", "Viral Pneumonia"])
 
@@ -26,7 +35,7 @@ LABELS = np.array(["COVID", "NORMAL", "Viral Pneumonia"])
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
 )
-every_head = pytest.mark.parametrize("name", NAMES)
+every_head = pytest.mark.parametrize("name", CASES)
 
 
 def _toy(n=90):
@@ -43,10 +52,18 @@ X, Y, GROUPS = _toy()
 
 
 def _make(name, seed=1):
-    head = heads.make(name, seed=seed)
-    if "epochs" in head.get_params():  # enough steps for clouds this far apart
-        head.set_params(epochs=8, batch_size=8)
+    head = heads.make(name.partition(",")[0], seed=seed, **CASES[name])
+    short = {"epochs": 8, "batch_size": 8}  # enough for clouds this far apart
+    for key in head.get_params():
+        _, _, setting = key.rpartition("__")
+        if setting in short:
+            head.set_params(**{key: short[setting]})
     return head
+
+
+def _params(head):
+    """All parameters, those of an inner head too, without the objects."""
+    return {k: v for k, v in head.get_params().items() if not hasattr(v, "get_params")}
 
 
 @functools.cache
@@ -72,9 +89,9 @@ def test_the_table_lists_the_heads_in_the_order_of_the_study():
 @every_head
 def test_a_head_can_be_cloned_and_fit_leaves_its_parameters_alone(name):
     """Parameters are what the caller gave, before and after `fit`."""
-    before = _make(name).get_params()
+    before = _params(_make(name))
     assert before["seed"] == 1
-    assert clone(_fitted(name)).get_params() == _fitted(name).get_params() == before
+    assert _params(clone(_fitted(name))) == _params(_fitted(name)) == before
 
 
 @every_head
@@ -109,10 +126,13 @@ def test_a_saved_head_predicts_the_same(name, tmp_path):
     head = _fitted(name)
     file = head.save(tmp_path)
     loaded = heads.load(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([base.RECORD, file])
+    rotation = {embedded.FILE} if "components" in name else set()
+    expected = {files.RECORD, file} | rotation
+    assert {path.name for path in tmp_path.iterdir()} == expected
     assert Path(file).suffix in {".skops", ".ubj", ".keras"}
     assert type(loaded) is type(head)
-    assert json.dumps(loaded.get_params()) == json.dumps(head.get_params())
+    assert json.dumps(_params(loaded)) == json.dumps(_params(head))
+    assert loaded.tuning_ == head.tuning_
     assert loaded.classes_.tolist() == head.classes_.tolist()
     np.testing.assert_allclose(
         loaded.predict_proba(X), head.predict_proba(X), atol=1e-6
@@ -194,7 +214,7 @@ def test_history_has_one_row_an_epoch_where_there_are_epochs(name):
     """Rows count epochs from 1; other heads have none."""
     rows = _fitted(name).history_
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    assert bool(rows) == (name in TRAINED_IN_EPOCHS)
+    assert bool(rows) == (name.partition(",")[0] in TRAINED_IN_EPOCHS)
     columns = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
     assert all(list(row) == columns for row in rows)
 
@@ -214,8 +234,64 @@ def test_a_description_is_json_and_tells_parameters_apart():
     assert len({json.dumps(d, sort_keys=True) for d in described}) == 2 * len(NAMES)
     assert heads.describe("svm") == {
         "class": "featcache.heads.linear:Svm",
-        "params": {"C": 3.0, "seed": 0},
+        "params": {
+            "C": 3.0,
+            "gamma": 1.0,
+            "scale": "columns",
+            "seed": 0,
+            "tune": False,
+        },
     }
+
+
+def test_a_description_tells_embeddings_apart():
+    """Text and number of components are one; one block is as good as none."""
+    plain = heads.describe("logreg")
+    assert heads.describe("logreg", transform="none", blocks=(8,)) == plain
+    sqrt = heads.describe("logreg", transform="sqrt", pca="4", blocks=(8,))
+    assert sqrt == plain | {"embedding": {"transform": "sqrt", "pca": 4}}
+    two = heads.describe("logreg", transform="l2", blocks=[4, 4])
+    assert two["params"]["scale"] == two["embedding"]["blocks"] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"transform": "cube"}, "a transform of: none, sqrt, l2, tune; got 'cube'"),
+        ({"pca": 0}, "1 or more components; got 0"),
+        ({"pca": "many"}, "1 or more components; got 'many'"),
+    ],
+)
+def test_an_embedding_that_does_not_exist_is_refused(asked, message):
+    """Before any work."""
+    with pytest.raises(UsageError, match=message):
+        heads.make("logreg", **asked)
+
+
+def test_more_components_than_rows_or_columns_are_refused():
+    """The error names the most there can be."""
+    with pytest.raises(HeadError, match=r"at most 8 components.*got 9"):
+        heads.make("logreg", pca=9).fit(X, Y, GROUPS)
+
+
+def test_each_block_of_a_row_gets_length_one():
+    """3-4-5 triangles; a row of zeros stays."""
+    rows = np.array([[3, 4, 0, 5, 12], [0, 0, 1, 0, 0]], np.float32)
+    units = embedded.Embedding("l2", "none", (3, 2)).fit(rows)
+    np.testing.assert_allclose(units, [[0.6, 0.8, 0, 5 / 13, 12 / 13], [0, 0, 1, 0, 0]])
+
+
+def test_the_square_root_keeps_the_sign():
+    """-4 becomes -2."""
+    rows = np.array([[-4.0, 9.0]])
+    assert embedded.Embedding("sqrt", "none").fit(rows).tolist() == [[-2, 3]]
+
+
+def test_all_principal_components_are_only_a_rotation():
+    """A head on all of them is the head without PCA: nothing is whitened."""
+    plain = heads.make("logreg", tune=False).fit(X, Y).predict_proba(X)
+    rotated = heads.make("logreg", tune=False, pca=8).fit(X, Y).predict_proba(X)
+    np.testing.assert_allclose(rotated, plain, atol=1e-3)
 
 
 def test_describing_the_heads_loads_no_tensorflow():
@@ -259,7 +335,7 @@ def test_too_few_groups_give_no_folds():
 
 def test_the_svm_is_calibrated_on_whole_groups():
     """Sigmoids are fitted on margins of other patients."""
-    folds = _fitted("svm").model_.cv
+    folds = _fitted("svm").model_["classify"].cv
     assert len(folds) == 5
     assert all(not set(GROUPS[kept]) & set(GROUPS[held]) for kept, held in folds)
 
@@ -448,7 +524,8 @@ def _expected_failures(head):
 
 
 @parametrize_with_checks(
-    [heads.make(name) for name in ("majority", "logreg", CUSTOM)],
+    [heads.make(name) for name in ("majority", "logreg", CUSTOM)]
+    + [heads.make("logreg", transform="tune")],
     expected_failed_checks=_expected_failures,
 )
 def test_scikit_learn_takes_a_head_for_one_of_its_own(estimator, check):

@@ -6,10 +6,12 @@ Keras heads (it needs scikit-learn only).
 """
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcache.errors import UsageError
 from featcache.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,19 +28,21 @@ class HeadRow:
         path: ``module:Class`` of the head.
         kind: The library whose model file it writes: sklearn, xgboost or keras.
         about: One line for listings.
+        tune: Whether it tunes itself unless told otherwise: where that is cheap.
     """
 
     path: str
     kind: str
     about: str
+    tune: bool = False
 
 
 def _keras(cls: str, about: str) -> HeadRow:
     return HeadRow(f"featcache.heads.networks:{cls}", "keras", about)
 
 
-def _sklearn(cls: str, about: str) -> HeadRow:
-    return HeadRow(f"featcache.heads.linear:{cls}", "sklearn", about)
+def _sklearn(cls: str, about: str, *, tune: bool = False) -> HeadRow:
+    return HeadRow(f"featcache.heads.linear:{cls}", "sklearn", about, tune)
 
 
 HEADS: Registry[HeadRow] = Registry(
@@ -50,7 +54,7 @@ HEADS: Registry[HeadRow] = Registry(
         "softmax": _keras("Softmax", "one trained softmax layer"),
         "mlp": _keras("Mlp", "dense 500-200, ReLU"),
         "mlp-dropout": _keras("MlpDropout", "dense 500-dropout 0.5-200, ReLU"),
-        "logreg": _sklearn("LogReg", "L2 logistic regression"),
+        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True),
         "svm": _sklearn("Svm", "RBF support vector machine, calibrated"),
         "xgboost": HeadRow(
             "featcache.heads.boosted:XGBoost", "xgboost", "gradient-boosted trees"
@@ -62,33 +66,83 @@ HEADS: Registry[HeadRow] = Registry(
     hint="Or give module:Class of a scikit-learn classifier.",
 )
 _CUSTOM = "featcache.heads.custom:CustomHead"
+_EMBEDDED = "featcache.heads.embedded:Embedded"
+NONE, TUNE = "none", "tune"
+TRANSFORMS = (NONE, "sqrt", "l2", TUNE)
 
 
-def make(name: str, *, seed: int = 0) -> "Head":
+def make(
+    name: str,
+    *,
+    seed: int = 0,
+    tune: bool | None = None,
+    blocks: Sequence[int] = (),
+    transform: str = "none",
+    pca: str | int = "none",
+) -> "Head":
     """Builds an unfitted head.
 
     Args:
         name: A name of `HEADS`, or ``module:Class`` of a scikit-learn classifier.
         seed: Decides everything random in the head.
+        tune: Whether it chooses its settings inside its training rows; None as its
+            row says. Heads without settings to choose take no notice.
+        blocks: Widths of the concatenated blocks of features, which then weigh the
+            same; one block if empty.
+        transform: Of the embeddings: "none", "sqrt", "l2" or "tune"; see
+            ``embedded.Embedded``.
+        pca: "none", a number of components, or "tune".
 
     Raises:
         UnknownNameError: The name is neither.
+        UsageError: No such transform, or no number of components.
         HeadError: The class cannot serve as a head.
     """
-    if ":" not in name:
-        head: Head = _class(HEADS[name].path)(seed=seed)
+    head = _plain(name, seed, tune, blocks)
+    wanted = _embedding(transform, pca)
+    if set(wanted.values()) == {NONE}:
         return head
-    from featcache.heads.custom import CustomHead
+    from featcache.heads.embedded import Embedded
 
-    custom = CustomHead(name, seed=seed)
-    custom.build()  # a class that cannot serve is refused before any work is done
-    return custom
+    return Embedded(
+        head=head,
+        transformation=wanted["transform"],
+        pca=wanted["pca"],
+        blocks=tuple(blocks),
+        seed=seed,
+    )
 
 
-def describe(name: str, *, seed: int = 0) -> dict[str, Any]:
-    """The identity of a head for a run's digest: its class and every parameter."""
-    params = make(name, seed=seed).get_params(deep=False)
-    return {"class": HEADS[name].path if name in HEADS else _CUSTOM, "params": params}
+def describe(
+    name: str,
+    *,
+    seed: int = 0,
+    tune: bool | None = None,
+    blocks: Sequence[int] = (),
+    transform: str = "none",
+    pca: str | int = "none",
+) -> dict[str, Any]:
+    """The identity of a head for a run's digest: its class and every parameter.
+
+    Args:
+        name: See `make`, as all the others.
+        seed: See `make`.
+        tune: See `make`.
+        blocks: See `make`.
+        transform: See `make`.
+        pca: See `make`.
+    """
+    params = _plain(name, seed, tune, blocks).get_params(deep=False)
+    identity = {
+        "class": HEADS[name].path if name in HEADS else _CUSTOM,
+        "params": params,
+    }
+    wanted = _embedding(transform, pca)
+    if set(wanted.values()) == {NONE}:
+        return identity
+    if len(blocks) > 1:
+        wanted["blocks"] = tuple(blocks)
+    return identity | {"embedding": wanted}
 
 
 def load(folder: Path) -> "Head":
@@ -97,11 +151,51 @@ def load(folder: Path) -> "Head":
     Raises:
         HeadError: There is none, or its model file is not safe to read.
     """
-    from featcache.heads.base import read_record
+    from featcache.heads.files import read_record
 
-    name = read_record(folder)["head"]
-    head: Head = _class(HEADS[name].path if name in HEADS else _CUSTOM).load(folder)
+    return _restored(read_record(folder), folder)
+
+
+def _restored(record: dict[str, Any], folder: Path) -> "Head":
+    name, params = record["head"], record["params"]
+    if "embedding" in record:
+        params = params | {"head": _restored(params["head"], folder)}
+        head: Head = _class(_EMBEDDED)(**params)
+    else:
+        head = _class(HEADS[name].path if name in HEADS else _CUSTOM)(**params)
+    return head.restore(record, folder)
+
+
+def _plain(name: str, seed: int, tune: bool | None, blocks: Sequence[int]) -> "Head":
+    if ":" in name:
+        from featcache.heads.custom import CustomHead
+
+        custom = CustomHead(path=name, seed=seed)
+        custom.build()  # a class that cannot serve is refused before any work is done
+        head: Head = custom
+    else:
+        row = HEADS[name]
+        head = _class(row.path)(seed=seed)
+        if "tune" in head.get_params():
+            head.set_params(tune=row.tune if tune is None else tune)
+    if len(blocks) > 1 and "scale" in head.get_params():
+        head.set_params(scale=tuple(blocks))
     return head
+
+
+def _embedding(transform: str, pca: str | int) -> dict[str, Any]:
+    """Both, checked; a number of components as a number."""
+    if transform not in TRANSFORMS:
+        raise UsageError(
+            f"a transform of: {', '.join(TRANSFORMS)}", repr(transform), "Leave it out."
+        )
+    if pca in (NONE, TUNE):
+        return {"transform": transform, "pca": pca}
+    if not str(pca).isdecimal() or int(pca) < 1:
+        raise UsageError(
+            "none, tune, or 1 or more components", repr(pca), "Try --pca tune."
+        )
+    return {"transform": transform, "pca": int(pca)}
 
 
 def _class(path: str) -> Any:

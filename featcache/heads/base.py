@@ -1,14 +1,15 @@
 """What every head is: a scikit-learn classifier that saves and loads safely."""
 
-import json
-import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import StratifiedKFold
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -18,30 +19,47 @@ from sklearn.utils.validation import (
 
 from featcache import _io
 from featcache.errors import HeadError
+from featcache.heads.files import RECORD, TRUSTED, read_model, write_model
+from featcache.heads.tuning import Fold, held_out_scores, inner_folds, summary
 
-RECORD = "head.json"
-Fold = tuple[np.ndarray, np.ndarray]
+COLUMNS, COMMON = "columns", "common"
+Scale = str | Sequence[int]  # how a head scales its features, see `fitted_scaler`
+TOO_FEW = "a class has too few groups for inner folds: defaults"
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A classifier on features.
 
     A subclass fits on class codes 0..n-1 (`_fit`), gives probabilities in their
-    order (`_proba`) and writes and reads its one model file; labels, checks and
-    the record beside the model file live here.
+    order (`_proba`) and writes and reads its one model file; labels, checks, tuning
+    and the record beside the model file live here.
+
+    A head that can tune itself has an argument ``tune`` and either ``candidates`` or
+    a search of its own (`_search`). A head that scales its features has an argument
+    ``scale``; see `fitted_scaler`.
 
     Args:
         seed: Decides everything random in the head.
 
     Attributes:
+        candidates: Settings to try where the head tunes itself.
+        most_folds: Inner folds to try them on, where there are groups enough.
         classes_: (n_classes,) sorted labels seen by `fit`.
         history_: One row an epoch for heads trained in epochs, else empty.
+        tuning_: What was tried and chosen (``tuning.summary``); empty if nothing was
+            to be chosen.
+        model_: The fitted model of the library that the head stands on.
     """
 
     name: ClassVar[str]
     file: ClassVar[str]
+    candidates: ClassVar[Sequence[dict[str, Any]]] = ()
+    most_folds: ClassVar[int] = 3
+    tune = False
     classes_: np.ndarray
     history_: list[dict[str, float]]
+    tuning_: dict[str, Any]
+    model_: Any
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
@@ -70,8 +88,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 f"only {self.classes_[0]!s} in {len(y)} training rows",
                 "Add images of another class, or fewer folds.",
             )
-        self.history_ = []
-        self._fit(X, codes, groups)
+        self.history_, self.tuning_ = [], {}
+        (self._fit_tuned if self.tune else self._fit)(X, codes, groups)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -115,29 +133,54 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         # Written last, the record says that the model file beside it is whole.
         (folder / RECORD).unlink(missing_ok=True)
         self._write(folder / self.file)
-        record = {
+        _io.write_json(folder / RECORD, self._record())
+        return self.file
+
+    def restore(self, record: dict[str, Any], folder: Path) -> Self:
+        """Takes up what `save` wrote; the head predicts the same probabilities.
+
+        Args:
+            record: The head's record; ``self`` was made of its ``params``.
+            folder: Where the model file is.
+
+        Raises:
+            HeadError: The model file is not safe to read.
+        """
+        self.classes_ = np.array(record["classes"])
+        self.n_features_in_ = record["n_features"]
+        self.history_, self.tuning_ = [], record.get("tuning", {})
+        self._read(folder / self.file)
+        return self
+
+    def _record(self) -> dict[str, Any]:
+        return {
             "head": self.name,
             "params": self.get_params(deep=False),
             "classes": self.classes_.tolist(),
             "n_features": self.n_features_in_,
+            "tuning": self.tuning_,
         }
-        _io.write_json(folder / RECORD, record)
-        return self.file
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Reads what `save` wrote; the head predicts the same probabilities.
+    def _fit_tuned(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+        """Chooses by inner folds over whole groups, then fits on all rows."""
+        folds = inner_folds(codes, groups, most=self.most_folds, seed=self.seed)
+        self.tuning_ = (
+            self._search(X, codes, groups, folds) if folds else summary([], 0, TOO_FEW)
+        )
+        chosen = clone(self).set_params(tune=False, **self.tuning_["chosen"])
+        chosen.fit(X, codes, groups)
+        self.model_, self.history_ = chosen.model_, chosen.history_
 
-        Raises:
-            HeadError: There is no head, or its model file is not safe to read.
-        """
-        record = read_record(folder)
-        head = cls(**record["params"])
-        head.classes_ = np.array(record["classes"])
-        head.n_features_in_ = record["n_features"]
-        head.history_ = []
-        head._read(folder / cls.file)
-        return head
+    def _search(
+        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+    ) -> dict[str, Any]:
+        """Tries every candidate on every inner fold."""
+        tried = []
+        for settings in self.candidates:
+            head = clone(self).set_params(tune=False, **settings)
+            predict = partial(predict_held, head, X, codes, groups)
+            tried.append(settings | held_out_scores(codes, folds, predict))
+        return summary(tried, len(folds))
 
     @abstractmethod
     def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None: ...
@@ -153,108 +196,85 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
 
 class SklearnHead(Head):
-    """A head around a scikit-learn estimator, kept as a skops file."""
+    """A scikit-learn classifier on scaled features, kept as a skops file.
+
+    Attributes:
+        model_: A pipeline of two fitted steps: ``scale``, a StandardScaler with
+            ``mean_`` and ``scale_`` of (D,), and ``classify``, the classifier.
+    """
 
     file = "model.skops"
-    model_: Any
+    scale: Scale = COLUMNS
 
     @abstractmethod
-    def _build(self, codes: np.ndarray, groups: np.ndarray) -> Any:
-        """The unfitted estimator for these training rows."""
+    def _classifier(
+        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+    ) -> ClassifierMixin:
+        """The classifier, fitted on scaled features."""
 
     def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
-        self.model_ = self._build(codes, groups).fit(X, codes)
+        scaler = fitted_scaler(X, self.scale)
+        classifier = self._classifier(scaler.transform(X), codes, groups)
+        self.model_ = Pipeline([("scale", scaler), ("classify", classifier)])
 
     def _proba(self, X: np.ndarray) -> np.ndarray:
         return np.asarray(self.model_.predict_proba(X))
 
-    def _trusted(self) -> set[str]:
+    def _trusted(self) -> frozenset[str]:
         """Packages whose types may be rebuilt from a file."""
-        return {"sklearn", "numpy", "scipy"}
+        return TRUSTED
 
     def _write(self, path: Path) -> None:
-        import skops.io
-        from skops.io.exceptions import UnsupportedTypeException
-
-        try:
-            data = skops.io.dumps(self.model_)
-        except UnsupportedTypeException as error:
-            raise HeadError(
-                "a model that skops can write", str(error), _ONLY_SAFE
-            ) from error
-        self._check_types(data)
-        path.write_bytes(data)
+        write_model(self.model_, path, self._trusted())
 
     def _read(self, path: Path) -> None:
-        import skops.io
-
-        data = path.read_bytes()
-        self.model_ = skops.io.loads(data, trusted=self._check_types(data))
-
-    def _check_types(self, data: bytes) -> list[str]:
-        import skops.io
-
-        types = skops.io.get_untrusted_types(data=data)
-        foreign = [t for t in types if t.partition(".")[0] not in self._trusted()]
-        if foreign:
-            raise HeadError(
-                f"a model made of types from {', '.join(sorted(self._trusted()))}",
-                f"{', '.join(foreign)}",
-                _ONLY_SAFE,
-            )
-        return list(types)
+        self.model_ = read_model(path, self._trusted())
 
 
-_ONLY_SAFE = "Model files are never pickled: take a classifier without such parts."
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Reads the record beside a saved model file.
-
-    Raises:
-        HeadError: There is none.
-    """
-    try:
-        text = (folder / RECORD).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise HeadError(
-            f"a saved head in {folder}", f"no {RECORD}", "Train the head again."
-        ) from None
-    record: dict[str, Any] = json.loads(text)
-    return record
-
-
-def group_folds(
-    codes: np.ndarray, groups: np.ndarray, *, folds: int, seed: int
-) -> list[Fold]:
-    """Stratified folds of a head's own training rows, by group.
-
-    Groups are drawn, not rows: a group counts for the class of its first row.
-    scikit-learn's StratifiedGroupKFold balances rows better, but takes 8 s for
-    34,000 groups.
+def fitted_scaler(X: np.ndarray, scale: Scale) -> StandardScaler:
+    """Standardises the columns of features.
 
     Args:
-        codes: (N,) class codes 0..n-1.
-        groups: (N,) groups.
-        folds: How many.
-        seed: Decides the draw.
+        X: (N, D) training rows.
+        scale: "columns" divides each by its own deviation. "common" divides all by
+            one number, so that principal components keep their weight. Widths of
+            blocks divide each column by its own deviation, and then by the root of
+            its block's width (over the mean width), so that a wide block weighs no
+            more than a narrow one.
 
-    Returns:
-        Pairs of row indices (kept, held out). A fold is left out when it would hold
-        out all rows of a class, so there can be fewer than asked for, or none.
+    Raises:
+        HeadError: The widths do not sum to D.
     """
-    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    strata = codes[first]
-    if np.bincount(strata).max() < folds:
-        return []
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class with fewer groups than folds is dealt with below.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        drawn = [held for _, held in splitter.split(strata, strata)]
-    masks = [np.isin(member, held) for held in drawn]
-    whole = [m for m in masks if len(np.unique(codes[~m])) == len(np.unique(codes))]
-    return [(np.flatnonzero(~m), np.flatnonzero(m)) for m in whole]
+    scaler = StandardScaler().fit(X)
+    if scale == COMMON:
+        scaler.scale_ = np.full_like(scaler.scale_, np.sqrt(scaler.var_.mean()) or 1)
+    elif scale != COLUMNS:
+        widths = check_blocks(X, scale)
+        scaler.scale_ *= np.repeat(np.sqrt(widths / widths.mean()), widths)
+    return scaler
+
+
+def check_blocks(X: np.ndarray, blocks: Sequence[Any]) -> np.ndarray:
+    """The widths of the blocks of features, where they fit.
+
+    Raises:
+        HeadError: They do not sum to the columns of ``X`` (N, D).
+    """
+    if sum(blocks) != X.shape[1]:
+        raise HeadError(
+            f"blocks that sum to {X.shape[1]} features",
+            f"{list(blocks)}",
+            "Give the width of each block.",
+        )
+    return np.asarray(blocks, dtype=int)
+
+
+def predict_held(
+    head: Head, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, fold: Fold
+) -> np.ndarray:
+    """Fits a head on the kept rows of a fold and predicts its held-out rows."""
+    kept, held = fold
+    return head.fit(X[kept], codes[kept], groups[kept]).predict_proba(X[held])
 
 
 def _refuse_not_finite(X: np.ndarray) -> None:

@@ -1,13 +1,20 @@
 """Gradient-boosted trees (XGBoost)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from featcache.heads.base import Head
+from featcache.heads.tuning import Fold, grid, held_rows, scores, summary
+
+MOST_TREES = 1000
+PATIENCE = 30  # trees without a better log-loss of the held-out groups
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class XGBoost(Head):
     """Boosted trees on the raw features; trees need no scaling.
 
@@ -15,56 +22,77 @@ class XGBoost(Head):
     cost no accuracy.
 
     Args:
+        tune: Choose depth, steps and trees inside the training rows.
         trees: Boosting rounds.
         depth: Deepest level of a tree.
         learning_rate: Weight of each tree.
+        min_child_weight: Least weight of the rows in a leaf.
         subsample: Share of the rows a tree sees.
         columns: Share of the columns a node chooses from.
         max_bin: Histogram bins a column.
-        seed: Decides which rows and columns.
+        seed: Decides which rows and columns, and the inner folds.
 
     Attributes:
         model_: The fitted ``xgboost.XGBClassifier``; ``model_.get_booster()`` gives
             SHAP values with ``predict(matrix, pred_contribs=True)``.
     """
 
+    tune: bool = False
+    trees: int = 300
+    depth: int = 4
+    learning_rate: float = 0.1
+    min_child_weight: float = 1.0
+    subsample: float = 0.8
+    columns: float = 0.1
+    max_bin: int = 64
+    seed: int = 0
+
     name = "xgboost"
     file = "model.ubj"
-    model_: Any
+    candidates = grid(depth=(2, 4), min_child_weight=(1.0, 5.0), columns=(0.1, 0.03))
 
-    def __init__(
-        self,
-        *,
-        trees: int = 300,
-        depth: int = 4,
-        learning_rate: float = 0.1,
-        subsample: float = 0.8,
-        columns: float = 0.1,
-        max_bin: int = 64,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(seed=seed)
-        self.trees = trees
-        self.depth = depth
-        self.learning_rate = learning_rate
-        self.subsample = subsample
-        self.columns = columns
-        self.max_bin = max_bin
-
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+    def _classifier(self, **settings: Any) -> Any:
         from xgboost import XGBClassifier
 
-        self.model_ = XGBClassifier(
-            n_estimators=self.trees,
+        return XGBClassifier(
             max_depth=self.depth,
             learning_rate=self.learning_rate,
+            min_child_weight=self.min_child_weight,
             subsample=self.subsample,
             colsample_bynode=self.columns,
             max_bin=self.max_bin,
             tree_method="hist",
             n_jobs=1,  # folds run side by side; threads would fight
             random_state=self.seed,
-        ).fit(X, codes)
+            **settings,
+        )
+
+    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+        self.model_ = self._classifier(n_estimators=self.trees).fit(X, codes)
+
+    def _search(
+        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+    ) -> dict[str, Any]:
+        held = codes[held_rows(folds)]
+        tried = []
+        for settings in self.candidates:
+            head = clone(self).set_params(**settings)
+            trees, parts = zip(
+                *(head._stopped(X, codes, fold) for fold in folds), strict=True
+            )
+            found = scores(held, np.concatenate(parts))
+            tried.append(settings | {"trees": round(np.mean(trees))} | found)
+        return summary(tried, len(folds))
+
+    def _stopped(
+        self, X: np.ndarray, codes: np.ndarray, fold: Fold
+    ) -> tuple[int, np.ndarray]:
+        """Trees that are best for a fold's held-out rows, and what they give."""
+        kept, held = fold
+        model = self._classifier(
+            n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE
+        ).fit(X[kept], codes[kept], eval_set=[(X[held], codes[held])], verbose=False)
+        return model.best_iteration + 1, model.predict_proba(X[held])
 
     def _proba(self, X: np.ndarray) -> np.ndarray:
         return np.asarray(self.model_.predict_proba(X))

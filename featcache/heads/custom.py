@@ -3,18 +3,18 @@
 import importlib
 import inspect
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from featcache.errors import HeadError
-from featcache.heads.base import SklearnHead
+from featcache.heads.base import COLUMNS, Scale, SklearnHead
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CustomHead(SklearnHead):
     """A scikit-learn classifier with its default arguments on scaled features.
 
@@ -23,16 +23,15 @@ class CustomHead(SklearnHead):
 
     Args:
         path: ``module:Class``.
+        scale: See ``base.fitted_scaler``.
         seed: Decides everything random in the classifier.
     """
 
-    name = "custom"
+    path: str = "sklearn.neighbors:KNeighborsClassifier"
+    scale: Scale = COLUMNS
+    seed: int = 0
 
-    def __init__(
-        self, path: str = "sklearn.neighbors:KNeighborsClassifier", *, seed: int = 0
-    ) -> None:
-        super().__init__(seed=seed)
-        self.path = path
+    name = "custom"
 
     def build(self) -> Any:
         """The unfitted classifier.
@@ -47,16 +46,14 @@ class CustomHead(SklearnHead):
             **{key: fixed[key] for key in fixed.keys() & model.get_params().keys()}
         )
 
-    def _build(self, codes: np.ndarray, groups: np.ndarray) -> Any:
-        return Pipeline([("scale", StandardScaler()), ("classify", self.build())])
+    def _classifier(
+        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+    ) -> ClassifierMixin:
+        model = self.build()
+        also = {"groups": groups} if has_fit_parameter(model, "groups") else {}
+        return model.fit(Z, codes, **also)
 
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
-        model = self._build(codes, groups)
-        takes_groups = has_fit_parameter(model["classify"], "groups")
-        also = {"classify__groups": groups} if takes_groups else {}
-        self.model_ = model.fit(X, codes, **also)
-
-    def _trusted(self) -> set[str]:
+    def _trusted(self) -> frozenset[str]:
         self.build()  # a record that names anything but a classifier earns no trust
         return super()._trusted() | {self.path.partition(":")[0].partition(".")[0]}
 

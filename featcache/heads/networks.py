@@ -1,17 +1,16 @@
 """Keras heads: the study's softmax layer and multi-layer perceptrons."""
 
-import contextlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
-from featcache._tf import tensorflow
+from featcache._tf import no_retracing_advice, tensorflow
 from featcache.errors import HeadError
-from featcache.heads.base import Head, group_folds
+from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
+from featcache.heads.tuning import grid, group_folds
 
 ROWS_AT_ONCE = 8192
 STEPS_AT_ONCE = 128  # an epoch in one or a few calls, yet Ctrl-C is heard
@@ -25,11 +24,18 @@ class KerasHead(Head):
     """
 
     file = "model.keras"
-    model_: Any
+    scale: Scale = COLUMNS
 
     def _network(self, X: np.ndarray) -> Any:
         units, dropout = self._hidden()
-        return network(X, len(self.classes_), units, dropout=dropout, seed=self.seed)
+        return network(
+            X,
+            len(self.classes_),
+            units,
+            dropout=dropout,
+            scale=self.scale,
+            seed=self.seed,
+        )
 
     def _hidden(self) -> tuple[Sequence[int], float]:
         return (), 0.0
@@ -61,6 +67,7 @@ class UntrainedSoftmax(KerasHead):
             self.model_ = self._network(X)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Softmax(KerasHead):
     """One softmax layer, trained as in the study's version 1.
 
@@ -69,29 +76,27 @@ class Softmax(KerasHead):
     the best weights; with too few groups for that, all rows train to the end.
 
     Args:
+        tune: Choose some of the following inside the training rows.
         epochs: Most passes over the training rows.
         patience: Epochs without a better validation loss before stopping.
         learning_rate: Step at the start.
+        weight_decay: Share of itself, times the step, that a weight loses at each.
         batch_size: Rows a step.
-        seed: Decides weights, order, dropout and the validation part.
+        scale: See ``base.fitted_scaler``.
+        seed: Decides weights, order, dropout, the validation part and inner folds.
     """
 
-    name = "softmax"
+    tune: bool = False
+    epochs: int = 20
+    patience: int = 5
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    scale: Scale = COLUMNS
+    seed: int = 0
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 20,
-        patience: int = 5,
-        learning_rate: float = 0.01,
-        batch_size: int = 32,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(seed=seed)
-        self.epochs = epochs
-        self.patience = patience
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
+    name = "softmax"
+    candidates = grid(learning_rate=(0.01, 0.001), weight_decay=(0.0, 0.1))
 
     def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
         folds = group_folds(codes, groups, folds=10, seed=self.seed)
@@ -126,7 +131,7 @@ class Softmax(KerasHead):
             metrics=["accuracy"],
             steps_per_execution=min(-(-len(train) // self.batch_size), STEPS_AT_ONCE),
         )
-        with _no_retracing_advice():
+        with no_retracing_advice():
             history = trainer.fit(
                 _rows(tf, data, shuffled.batch(self.batch_size)),
                 validation_data=_held_rows(tf, data, held),
@@ -149,74 +154,40 @@ class Softmax(KerasHead):
             def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
                 return grads_and_vars
 
-        return OneReplicaSgd(schedule, momentum=0.9, nesterov=True)
+        return OneReplicaSgd(
+            schedule,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=self.weight_decay or None,
+        )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Mlp(Softmax):
     """Two hidden layers, as in the study's version 2.
 
     Args:
         units: Widths of the hidden layers.
         dropout: Share dropped after the first hidden layer.
-        epochs: Most passes over the training rows.
-        patience: Epochs without a better validation loss before stopping.
-        learning_rate: Step at the start.
-        batch_size: Rows a step.
-        seed: Decides weights, order, dropout and the validation part.
     """
 
-    name = "mlp"
+    units: Sequence[int] = (500, 200)
+    dropout: float = 0.0
+    epochs: int = 40
 
-    def __init__(
-        self,
-        *,
-        units: Sequence[int] = (500, 200),
-        dropout: float = 0.0,
-        epochs: int = 40,
-        patience: int = 5,
-        learning_rate: float = 0.01,
-        batch_size: int = 32,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            epochs=epochs,
-            patience=patience,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        self.units = units
-        self.dropout = dropout
+    name = "mlp"
 
     def _hidden(self) -> tuple[Sequence[int], float]:
         return self.units, self.dropout
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MlpDropout(Mlp):
     """The same with dropout 0.5 after the first layer (version 2b)."""
 
-    name = "mlp-dropout"
+    dropout: float = 0.5
 
-    def __init__(
-        self,
-        *,
-        units: Sequence[int] = (500, 200),
-        dropout: float = 0.5,
-        epochs: int = 40,
-        patience: int = 5,
-        learning_rate: float = 0.01,
-        batch_size: int = 32,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            units=units,
-            dropout=dropout,
-            epochs=epochs,
-            patience=patience,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            seed=seed,
-        )
+    name = "mlp-dropout"
 
 
 def network(
@@ -225,6 +196,7 @@ def network(
     units: Sequence[int] = (),
     *,
     dropout: float = 0.0,
+    scale: Scale = COLUMNS,
     seed: int = 0,
 ) -> Any:
     """Builds an untrained head.
@@ -234,6 +206,7 @@ def network(
         n_classes: Width of the softmax.
         units: Widths of the hidden layers.
         dropout: Share dropped after the first hidden layer.
+        scale: See ``base.fitted_scaler``.
         seed: Decides the Glorot-uniform weights and the dropout.
 
     Returns:
@@ -243,7 +216,7 @@ def network(
     layers, glorot = keras.layers, keras.initializers.GlorotUniform
     # StandardScaler leaves constant columns alone; Normalization.adapt would blow
     # them up by 1e7.
-    scaler = StandardScaler().fit(X)
+    scaler = fitted_scaler(X, scale)
     inputs = layers.Input((X.shape[1],), name="features")
     outputs = layers.Normalization(
         mean=scaler.mean_.tolist(),
@@ -276,21 +249,6 @@ def _on_cpu() -> Any:
     # Heads are too small to gain from a GPU, and workers side by side would fight
     # for it.
     return tensorflow().device("CPU:0")
-
-
-@contextlib.contextmanager
-def _no_retracing_advice() -> Iterator[None]:
-    # TensorFlow counts traces a code line, so a few short fits look to it like one
-    # function that is compiled again and again.
-    def keep(record: logging.LogRecord) -> bool:
-        return "triggered tf.function retracing" not in record.getMessage()
-
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
 
 
 def _rows(tf: Any, data: tuple[Any, Any], batches: Any) -> Any:

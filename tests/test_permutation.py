@@ -1,0 +1,73 @@
+"""A head cannot know what is not in the features: the last net against a leak."""
+
+import numpy as np
+import pytest
+
+from featcache import evaluation, heads, metrics
+from featcache.heads import HEADS
+from featcache.heads.tuning import group_folds
+
+pytestmark = [
+    pytest.mark.slow,
+    # Keras 3.15 reads TensorFlow variables through an interface that NumPy deprecates.
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    ),
+]
+CASES = (
+    {name: {} for name in HEADS}
+    | {f"{name}, tuned": {"tune": True} for name in ("svm", "xgboost", "softmax")}
+    | {"logreg, tuned embedding": {"transform": "tune", "pca": "tune"}}
+)
+VIEWS = 2
+
+
+def dataset(patients=300, width=80, seed=0):
+    """Patients of one to three images in two views, far more alike than classes are.
+
+    Whoever has seen a patient knows the label of all its rows.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+    y = rng.permutation(np.arange(patients) % 3)[groups]
+    patient = rng.normal(size=(patients, width))[groups]
+    noise = rng.normal(size=(len(groups), VIEWS, width))
+    return (patient[:, None] + 0.1 * noise).astype(np.float32), y, groups
+
+
+def out_of_fold(name, X, y, groups):
+    """Which images are predicted right when their patient is held out."""
+    right = np.zeros(len(y), bool)
+    for train, held in group_folds(y, groups, folds=3, seed=0):
+        fit = evaluation.fit_predict(
+            heads.make(name.partition(",")[0], **CASES[name]),
+            X, y=y, groups=groups, train=train, held=held, n_classes=3, tta=True,
+        )  # fmt: skip
+        right[held] = fit.p.argmax(axis=1) == y[held]
+    return right
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_labels_that_are_shuffled_over_patients_cannot_be_learnt(name):
+    """The interval of the accuracy covers chance, or lies below it."""
+    X, y, groups = dataset()
+    low, _ = metrics.group_bootstrap(out_of_fold(name, X, y, groups), groups)
+    assert low <= np.bincount(y).max() / len(y)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_of_one_patient_that_are_there_many_times_do_not_help(name):
+    """Ten patients' images, each put in ten times, gain nothing: chance it stays."""
+    X, y, groups = dataset()
+    rows = np.repeat(np.arange(len(y)), np.where(groups < 10, 10, 1))
+    right = out_of_fold(name, X[rows], y[rows], groups[rows])
+    low, _ = metrics.group_bootstrap(right, groups[rows])
+    assert low <= np.bincount(y[rows]).max() / len(rows)
+
+
+def test_a_leak_would_be_seen():
+    """The same data with every row in a group of its own is learnt by heart."""
+    X, y, _ = dataset()
+    alone = np.arange(len(y))
+    low, _ = metrics.group_bootstrap(out_of_fold("svm", X, y, alone), alone)
+    assert low > 0.6

@@ -1,0 +1,238 @@
+"""What a head chooses, it chooses inside its training rows, by whole groups."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from featcache import evaluation, heads
+from featcache.errors import HeadError
+from featcache.heads import HEADS, embedded, linear, tuning
+from featcache.heads.base import COLUMNS, COMMON, TOO_FEW, fitted_scaler
+
+SCORES = {"log_loss", "accuracy"}
+TUNED = {
+    "logreg": {},
+    "svm": {"tune": True},
+    "xgboost": {"tune": True},
+    "embedded": {"transform": "tune", "pca": "tune"},
+}
+
+
+def clouds(n=120, width=8, *, distance=1.0, seed=0):
+    """Three clouds of points (n, width), and patients of two rows each."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) // 2 % 3
+    X = rng.normal(size=(n, width)) + distance * np.eye(3, width)[codes]
+    return X.astype(np.float32), codes, np.arange(n) // 2
+
+
+def make(name, **more):
+    options = TUNED[name] | more
+    return heads.make("logreg" if name == "embedded" else name, **options)
+
+
+every_tuned_head = pytest.mark.parametrize("name", TUNED)
+
+
+def test_the_row_says_whether_a_head_tunes_itself():
+    """`tune=None` is what the table says, and the class's own default."""
+    for name, row in HEADS.items():
+        head = heads.make(name)
+        assert head.tune == type(head)().tune == row.tune
+    assert [name for name, row in HEADS.items() if row.tune] == ["logreg"]
+    assert heads.make("svm", tune=True).tune
+    assert not heads.make("logreg", tune=False).tune
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_candidates_are_settings_of_their_head(name):
+    """A head that can tune itself knows what to try, and nothing else does."""
+    head = heads.make(name, tune=True)
+    for settings in head.candidates:
+        head.set_params(**settings)
+    assert head.tune == (bool(head.candidates) or name == "logreg")
+
+
+@every_tuned_head
+def test_what_is_chosen_has_the_smallest_inner_log_loss(name):
+    """The record has a row a trial, and `chosen` is the best of them."""
+    found = make(name).fit(*clouds()).tuning_
+    losses = [row["log_loss"] for row in found["tried"]]
+    assert len(losses) > 1
+    best = found["tried"][int(np.argmin(losses))]
+    assert found["chosen"] == {k: v for k, v in best.items() if k not in SCORES}
+    assert found["log_loss"] == min(losses)
+    assert all(row.keys() >= SCORES for row in found["tried"])
+    assert found["folds"] > 1
+
+
+@every_tuned_head
+def test_the_same_seed_tries_and_chooses_the_same(name):
+    """Tuning is as deterministic as fitting."""
+    once, again = (make(name, seed=3).fit(*clouds()).tuning_ for _ in range(2))
+    assert once == again
+
+
+@every_tuned_head
+def test_with_one_group_a_class_the_defaults_are_taken_and_it_is_said(name):
+    """There is nothing to hold out; the svm, which needs folds, is refused before."""
+    X, codes, _ = clouds()
+    if name == "svm":
+        pytest.skip("cannot be calibrated without two groups of every class")
+    head = make(name).fit(X, codes, codes)
+    assert head.tuning_ == tuning.summary([], 0, TOO_FEW)
+    plain = heads.make(head.name if name != "embedded" else "logreg", tune=False)
+    np.testing.assert_allclose(
+        head.predict_proba(X), plain.fit(X, codes).predict_proba(X), atol=1e-6
+    )
+
+
+@every_tuned_head
+def test_the_tuner_never_sees_the_outer_fold_nor_splits_a_group(name, monkeypatch):
+    """Held-out images do not reach it, and views of one image stay together."""
+    X, codes, groups = clouds()
+    views = np.stack([X, X + 0.1], axis=1)
+    held = np.flatnonzero(groups % 5 == 0)
+    train = np.flatnonzero(groups % 5)
+    views[held] = np.nan  # whoever looks at them fails
+    seen = []
+    draw = tuning.group_folds
+
+    def spy(codes, groups, **options):
+        folds = draw(codes, groups, **options)
+        seen.append((groups, folds))
+        return folds
+
+    monkeypatch.setattr(tuning, "group_folds", spy)
+    head = make(name)
+    none = np.arange(0)
+    arguments = {"y": codes, "groups": groups, "n_classes": 3}
+    fit = evaluation.fit_predict(head, views, train=train, held=none, **arguments)
+    assert fit.tuning == head.tuning_
+    assert fit.tuning["tried"]
+    assert seen
+    for inner, folds in seen:
+        assert set(inner) <= set(groups[train])
+        for kept, out in folds:
+            assert not set(inner[kept]) & set(inner[out])
+
+
+# --- the path of logreg ---------------------------------------------------------
+
+
+def test_the_path_has_45_values_from_a_millionth_to_a_hundred_thousand():
+    """Evenly spaced in the logarithm."""
+    assert len(linear.PATH) == 45
+    assert (linear.PATH[0], linear.PATH[-1]) == (1e-6, 1e5)
+    np.testing.assert_allclose(np.diff(np.log10(linear.PATH)), 0.25, atol=0.002)
+
+
+def test_noise_wants_a_strong_penalty_and_clear_classes_a_weak_one():
+    """The path finds both, far from the default of 1.5 / D."""
+    noise, codes, groups = clouds(distance=0)
+    clear = 6 * np.eye(3, 8, dtype=np.float32)[codes]
+    clear += np.random.default_rng(0).normal(0, 0.1, clear.shape)
+    strong = heads.make("logreg").fit(noise, codes, groups).tuning_["chosen"]["C"]
+    weak = heads.make("logreg").fit(clear, codes, groups).tuning_["chosen"]["C"]
+    assert strong < 0.01
+    assert weak > 10
+
+
+def test_the_path_ends_when_it_has_got_no_better_for_a_while():
+    """Large C is slow and overfits; the record says where the path ended."""
+    found = heads.make("logreg").fit(*clouds(distance=0)).tuning_
+    losses = [row["log_loss"] for row in found["tried"]]
+    assert len(losses) < len(linear.PATH)
+    assert len(losses) - 1 - np.argmin(losses) == linear.PATIENCE
+    assert f"ended at C={found['tried'][-1]['C']:g}" in found["note"]
+
+
+def test_the_chosen_c_is_fitted_on_all_training_rows():
+    """The head is scikit-learn's on standardised columns, with that C."""
+    X, codes, groups = clouds()
+    head = heads.make("logreg").fit(X, codes, groups)
+    C = head.tuning_["chosen"]["C"]
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=C)).fit(X, codes)
+    np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+    model = head.model_["classify"]
+    margins = head.model_["scale"].transform(X) @ model.coef_.T + model.intercept_
+    e = np.exp(margins - margins.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(
+        e / e.sum(axis=1, keepdims=True), head.predict_proba(X), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["logreg", "svm"])
+def test_more_columns_than_rows_change_nothing_but_the_time(name, monkeypatch):
+    """The rotation onto the span of the rows is exact; coefficients are for D."""
+    X, codes, groups = clouds(60, 200, distance=2)
+    head = make(name, tune=True).fit(X, codes, groups)
+    monkeypatch.setattr(linear, "_span", lambda Z: np.eye(Z.shape[1], dtype=Z.dtype))
+    plain = make(name, tune=True).fit(X, codes, groups)
+    assert head.tuning_["chosen"] == plain.tuning_["chosen"]
+    np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=2e-3)
+    if name == "logreg":
+        assert head.model_["classify"].coef_.shape == (3, 200)
+
+
+# --- embeddings -------------------------------------------------------------------
+
+
+def test_a_common_scale_keeps_the_weight_of_each_column():
+    """Deviations 1 and 3 are divided by the root of their mean square, sqrt(5)."""
+    X = np.array([[1, 3], [-1, -3], [1, 3], [-1, -3]], np.float32)
+    np.testing.assert_allclose(fitted_scaler(X, COLUMNS).scale_, [1, 3])
+    np.testing.assert_allclose(fitted_scaler(X, COMMON).scale_, np.sqrt([5, 5]))
+
+
+def test_the_embedding_that_tells_the_classes_apart_is_chosen():
+    """Classes differ in direction; the length of a row is noise that drowns them."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(150) % 3
+    X = np.eye(3, 8)[codes] + rng.normal(0, 0.3, (150, 8))
+    X *= np.exp(rng.normal(0, 3, (150, 1)))
+    head = heads.make("logreg", transform="tune").fit(X, codes)
+    assert head.tuning_["chosen"]["transform"] == "l2"
+    assert [row["transform"] for row in head.tuning_["tried"]] == [*embedded.TRANSFORMS]
+    assert head.tuning_["head"] == head.head_.tuning_
+
+
+def test_a_head_that_tunes_itself_is_not_folded_twice(monkeypatch):
+    """Its own inner log-loss is the score of the embedding."""
+    X, codes, groups = clouds()
+    monkeypatch.setattr(embedded, "held_out_scores", None)  # whoever calls it fails
+    head = heads.make("logreg", transform="tune").fit(X, codes, groups)
+    best = head.tuning_["tried"][0]
+    alone = heads.make("logreg").fit(X, codes, groups).tuning_
+    assert best["log_loss"] == pytest.approx(alone["log_loss"])
+    assert best["C"] == alone["chosen"]["C"]
+
+
+def test_only_numbers_of_components_that_fit_are_tried():
+    """100 columns have 64 components, but not 128."""
+    X, codes, groups = clouds(width=100)
+    head = heads.make("logreg", pca="tune").fit(X, codes, groups)
+    assert [row["pca"] for row in head.tuning_["tried"]] == ["none", 64]
+
+
+def test_the_choices_of_a_wrapped_head_name_every_setting():
+    """Transform, components and the head's own."""
+    chosen = make("embedded").fit(*clouds()).tuning_["chosen"]
+    assert set(chosen) == {"transform", "pca", "C"}
+
+
+def test_a_wide_block_weighs_no_more_than_a_narrow_one():
+    """Blocks of 1 and 3 columns (mean 2): each sums to a variance of 2."""
+    X, _, _ = clouds(width=4)
+    Z = fitted_scaler(X, (1, 3)).transform(X)
+    np.testing.assert_allclose(Z.var(axis=0), [2, 2 / 3, 2 / 3, 2 / 3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("transform", ["none", "l2"])
+def test_blocks_that_do_not_fit_the_features_are_refused(transform):
+    """Their widths sum to the number of columns."""
+    head = heads.make("logreg", blocks=(3, 4), transform=transform)
+    with pytest.raises(HeadError, match=r"sum to 8 features; got \[3, 4\]"):
+        head.fit(*clouds())
