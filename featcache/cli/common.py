@@ -1,14 +1,16 @@
 """What commands share: options, bars, tables."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from featcache.manifest import Manifest
     from featcache.scan import ScanResult
 
@@ -117,22 +119,79 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         yield update
 
 
-def print_table(headings: list[tuple[str, bool]], rows: list[list[str]]) -> None:
-    """Prints a table on stdout; each heading says whether its column is numeric."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def print_table(
+    headings: list[tuple[str, bool]],
+    rows: list[list[str]],
+    *,
+    drop_first: Sequence[str] = (),
+    line_before: int | None = None,
+) -> list[str]:
+    """Prints a table on stdout; each heading says whether its column is numeric.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, numeric in headings:
-        table.add_column(heading, justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*row)
+    Args:
+        headings: Of the columns.
+        rows: Their cells.
+        drop_first: Headings that a narrow terminal does without, the least important
+            first; columns of text are folded where they must.
+        line_before: Index of the row above which there is a line.
+
+    Returns:
+        The headings that were dropped.
+    """
+    from rich.console import Console
+
     # A cell is text and never markup; a file or a pipe has no width to keep to.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console = Console(markup=False, highlight=False, width=1000)
-    console.print(table)
+    columns = [
+        (heading, numeric, [row[i] for row in rows])
+        for i, (heading, numeric) in enumerate(headings)
+    ]
+    dropped = {*drop_first}
+    for name in reversed(drop_first):
+        shown = [column for column in columns if column[0] not in dropped - {name}]
+        if _least_width(shown) <= console.width:
+            dropped.remove(name)
+    shown = [column for column in columns if column[0] not in dropped]
+    console.print(_table(shown, line_before, whole_numbers=bool(drop_first)))
+    return [heading for heading, *_ in columns if heading in dropped]
+
+
+_Column = tuple[str, bool, list[str]]  # heading, whether it is numeric, cells
+_WIDEST = 24  # of a column of text, before numbers have to go
+
+
+def _least_width(columns: list[_Column]) -> int:
+    """Characters that a table needs so that its numbers are whole."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, [heading, *cells])) for heading, _, cells in columns]
+    least = [
+        width if numeric else min(width, _WIDEST)
+        for width, (_, numeric, _) in zip(widths, columns, strict=True)
+    ]
+    return sum(least) + 3 * len(columns) - 1
+
+
+def _table(
+    columns: list[_Column], line_before: int | None, *, whole_numbers: bool
+) -> "Table":
+    from rich.box import Box
+    from rich.table import Table
+
+    # SIMPLE_HEAD of rich, with a line between sections.
+    box = Box("    \n    \n ── \n    \n ── \n    \n    \n    \n")
+    table = Table(box=box, pad_edge=False)
+    for heading, numeric, _ in columns:
+        side: Literal["left", "right"] = "right" if numeric else "left"
+        whole = numeric and whole_numbers
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=whole)
+    for number, row in enumerate(zip(*(cells for *_, cells in columns), strict=True)):
+        if number == line_before:
+            table.add_section()
+        table.add_row(*row)
+    return table
 
 
 def scan_source(

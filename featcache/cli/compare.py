@@ -13,6 +13,7 @@ from featcache.cli.common import (
     reports_option,
     say,
 )
+from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.compare import Confusion, Leaderboard
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
     "--split", metavar="NAME", help="Which split.  [default: the newest run's]"
 )
 @click.option(
+    "--against",
+    metavar="RUN",
+    help="Test all others against this run.  [default: the best]",
+)
+@click.option(
+    "--on",
+    "part",
+    type=click.Choice(["train", "test"]),
+    default="train",
+    show_default=True,
+    help="Rank by out-of-fold predictions, or by those on the test part.",
+)
+@click.option(
     "--format",
     "style",
     type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
@@ -35,19 +49,30 @@ if TYPE_CHECKING:
 @click.option(
     "--confusion", metavar="RUN", help="Show this run's confusion matrix instead."
 )
+@click.option(
+    "--html",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Also write the report, one self-contained page.  [default: none; without "
+    "FILE reports/<dataset>/report.html]",
+)
 @cache_option
 @reports_option
 def compare(
     dataset: str | None,
     metric: str,
     split: str | None,
+    against: str | None,
+    part: str,
     style: str,
     as_json: bool,
     confusion: str | None,
+    html: str | None,
     cache: Path,
     reports: Path,
 ) -> None:
-    """Rank the runs of a dataset, with intervals, best first."""
+    """Rank the runs of a dataset, with intervals and paired tests, best first."""
     from featcache import compare as work
     from featcache import runs
 
@@ -57,10 +82,16 @@ def compare(
         matrix = work.confusion(runs.find(folder, confusion))
         print_confusion(matrix, as_json=as_json)
         return
-    board = work.compare(folder, metric=metric, split=split)
+    if html is not None and part != "train":
+        raise UsageError("--html with --on train", part, "Leave one of them out.")
+    board = work.compare(folder, metric=metric, split=split, against=against, part=part)
     for line in board.left_out:
         say(f"Not ranked: {line}")
+    for line in board.warnings:
+        say(f"Warning: {line}")
     print_board(board, "json" if as_json else style)
+    if html is not None:
+        write_html(board, folder, cache, html)
 
 
 def _dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
@@ -84,8 +115,30 @@ def print_board(board: "Leaderboard", style: str) -> None:
         return
     columns = tables.columns(board)
     cells = zip(*(cells for _, _, cells in columns), strict=True)
-    print_table([(h, numeric) for h, numeric, _ in columns], [list(c) for c in cells])
+    dropped = print_table(
+        [(heading, numeric) for heading, numeric, _ in columns],
+        [list(line) for line in cells],
+        drop_first=tables.drop_first(board),
+        line_before=tables.line_before(board),
+    )
     click.echo(tables.caption(board))
+    if dropped:
+        say(f"Too narrow for: {', '.join(dropped)}. --format csv has all.")
+
+
+def write_html(board: "Leaderboard", folder: Path, cache: Path, file: str) -> None:
+    """Writes the report; without the cache it is a smaller one."""
+    from featcache import manifest
+    from featcache.report import html
+
+    here = (cache / folder.name / "manifest.csv").is_file()
+    dataset = manifest.load(cache / folder.name) if here else None
+    if dataset is None:
+        say(f"No {folder.name} in {cache}: the report has no map and no thumbnails.")
+    path = html.write(
+        folder, board, manifest=dataset, path=Path(file) if file else None
+    )
+    say(f"Report: {path}")
 
 
 def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
@@ -93,10 +146,15 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
     from featcache.report import tables
 
     if as_json:
-        test = None if matrix.test is None else matrix.test.tolist()
-        print_json(vars(matrix) | {"train": matrix.train.tolist(), "test": test})
+        both = {"train": matrix.train, "test": matrix.test}
+        counts = {k: None if n is None else n.tolist() for k, n in both.items()}
+        print_json(vars(matrix) | counts)
         return
     for part, rows in tables.confusion_parts(matrix).items():
         click.echo(f"{matrix.run_id}, {part}: rows are true classes")
         names = [(name, True) for name in matrix.classes]
-        print_table([("", False), *names, ("sensitivity", True)], rows)
+        scores = [
+            (tables.METRIC_NAMES.get(s, s), True)
+            for s in next(iter(matrix.scores.values()))
+        ]
+        print_table([("", False), *names, *scores], rows)

@@ -4,37 +4,110 @@ import csv
 import io
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from featcache.compare import Confusion, Leaderboard
+from featcache.compare import METRICS, Confusion, Leaderboard
+from featcache.runs import TEST, TRAIN
 
 Row = dict[str, Any]
-# What people read: a heading, whether it is a number, and the cell of a row.
-_COLUMNS: list[tuple[str, bool, Callable[[Row], str]]] = [
-    ("#", True, lambda row: str(row["rank"])),
-    ("backbone", False, lambda row: f"{row['backbone']} ({row['weights']})"),
-    ("head", False, lambda row: str(row["head"])),
-    ("views", True, lambda row: str(row["views"])),
-    ("accuracy", True, lambda row: _share(row["accuracy"])),
-    ("95 %", True, lambda row: _interval(row, "accuracy")),
-    ("balanced", True, lambda row: _share(row["balanced_accuracy"])),
-    ("macro F1", True, lambda row: _share(row["macro_f1"])),
-    ("AUC", True, lambda row: _share(row["auc"])),
-    ("log-loss", True, lambda row: _share(row["log_loss"])),
-    ("test", True, lambda row: _share(row["test_accuracy"])),
-    ("test 95 %", True, lambda row: _interval(row, "test_accuracy")),
-    ("fit s", True, lambda row: f"{row['fit_seconds'] or 0:.1f}"),
-]
+Column = tuple[str, bool, Callable[[Row], str]]
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "macro_f1": "macro F1",
+    "auc": "AUC",
+    "log_loss": "log-loss",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+LINE = "below the line: no network, or no learning"
+# What a narrow terminal does without, the least important first.
+_DROP_FIRST = (
+    *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
+    *("balanced", "AUC", "accuracy", "views", "test 95 %", "repeats", "options"),
+    *("test", "p", "diff"),
+)
+_USUAL = ("imagenet", "none", "")  # weights that go without saying
+
+
+def drop_first(board: Leaderboard) -> list[str]:
+    """Headings that a narrow terminal does without, the least important first."""
+    return [name for name in _DROP_FIRST if name != METRIC_NAMES[board.metric]]
+
+
+def _columns(board: Leaderboard) -> list[Column]:
+    """What people read: a heading, whether it is a number, and the cell of a row."""
+    metric, twice = board.metric, _twice(board)
+    return [
+        ("#", True, lambda row: str(row["rank"])),
+        ("backbone", False, _backbone),
+        ("head", False, lambda row: str(row["head"])),
+        ("options", False, lambda row: row["options"] if _what(row) in twice else ""),
+        ("views", True, lambda row: str(row["views"] or "")),
+        (METRIC_NAMES[metric], True, lambda row: _share(row[metric])),
+        ("95 %", True, lambda row: _interval(row, metric)),
+        ("diff", True, lambda row: _signed(row["difference"])),
+        ("p", True, lambda row: _p(row["p_holm"])),
+        ("tied", False, _tied),
+        ("McNemar", True, lambda row: _p(row["p_mcnemar"])),
+        *(_score(name) for name in METRICS if name not in (metric, "brier")),
+        ("repeats", True, _repeats),
+        ("p repeats", True, lambda row: _p(row["p_repeats"])),
+        ("test", True, lambda row: _share(row["test_accuracy"])),
+        ("test 95 %", True, lambda row: _interval(row, "test_accuracy")),
+        ("fit s", True, lambda row: f"{row['fit_seconds'] or 0:.1f}"),
+    ]
+
+
+def _what(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("backbone", "weights", "head", "views"))
+
+
+def _twice(board: Leaderboard) -> set[tuple[Any, ...]]:
+    """What stands in several rows, which only their options tell apart."""
+    return {what for what, n in Counter(map(_what, board.rows)).items() if n > 1}
+
+
+def _backbone(row: Row) -> str:
+    unusual = row["weights"] not in _USUAL
+    return f"{row['backbone']} ({row['weights']})" if unusual else str(row["backbone"])
+
+
+def _score(name: str) -> Column:
+    return METRIC_NAMES[name], True, lambda row: _share(row[name])
 
 
 def _share(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
+def _signed(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:+.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "<0.001" if value is not None and value < 0.001 else _share(value)
+
+
 def _interval(row: Row, name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return f"{_share(low)}-{_share(high)}" if _share(low) else ""
+
+
+def _tied(row: Row) -> str:
+    if row["tied"] is None:
+        return "best" if row["rank"] == 1 else "this"
+    return "tied" if row["tied"] else ""
+
+
+def _repeats(row: Row) -> str:
+    if row["repeats"] < 2:
+        return ""
+    return f"{row['accuracy_mean']:.3f} ± {row['accuracy_sd']:.3f} ({row['repeats']})"
 
 
 def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
@@ -44,18 +117,34 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
     """
     filled = [
         (heading, numeric, [cell(row) for row in board.rows])
-        for heading, numeric, cell in _COLUMNS
+        for heading, numeric, cell in _columns(board)
     ]
     return [column for column in filled if any(column[2])]
 
 
+def line_before(board: Leaderboard) -> int | None:
+    """Index of the first row below the line; None where there is no line."""
+    below = [i for i, row in enumerate(board.rows) if row["below_line"]]
+    return below[0] if below and below[0] else None
+
+
+_PARTS = {TRAIN: "out-of-fold on", TEST: "on the test part of"}
+
+
 def caption(board: Leaderboard) -> str:
-    """One line: what was ranked, by what, on how many images."""
+    """What was ranked, by what, on how many images, and against which run."""
     top = board.rows[0]
-    return (
+    text = (
         f"{board.dataset}: {top['n']} images of {top['n_groups']} groups, "
-        f"out-of-fold on split {board.split}, ranked by {board.metric}; "
+        f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}; "
         "95 % intervals by bootstrap over groups"
+    )
+    if len(board.rows) < 2:
+        return text
+    held = "the best" if board.against == top["run_id"] else board.against
+    return (
+        f"{text}; diff to {held}, p of a paired test over groups (Holm), tied from "
+        "0.05 on"
     )
 
 
@@ -86,6 +175,8 @@ def to_markdown(board: Leaderboard) -> str:
         ["---:" if numeric else "---" for _, numeric, _ in table],
         *_cells(table),
     ]
+    if line := line_before(board):
+        lines.insert(line + 2, ["", f"*{LINE}*", *[""] * (len(table) - 2)])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{text}\n\n{caption(board)}."
 
@@ -96,6 +187,8 @@ def to_latex(board: Leaderboard) -> str:
     layout = "".join("r" if numeric else "l" for _, numeric, _ in table)
     head = " & ".join(_escape(heading) for heading, _, _ in table)
     body = [" & ".join(map(_escape, line)) + r" \\" for line in _cells(table)]
+    if line := line_before(board):
+        body.insert(line, r"\midrule")
     return "\n".join(
         [
             rf"% {caption(board)}",
@@ -110,14 +203,15 @@ def to_latex(board: Leaderboard) -> str:
     )
 
 
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"-": "--"})
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
 
 
 def _escape(cell: str) -> str:
+    if re.match(r"[+-]\d", cell):
+        return f"${cell}$"
     # Only an interval's dash is a range; a name keeps its hyphens.
-    return cell.translate(
-        _LATEX if cell[:1].isdigit() else {k: v for k, v in _LATEX.items() if k != 45}
-    )
+    text = cell.translate(_LATEX).replace("<", "$<$")
+    return text.replace("-", "--") if cell[:1].isdigit() else text
 
 
 def _cells(table: list[tuple[str, bool, list[str]]]) -> list[list[str]]:
@@ -133,14 +227,17 @@ FORMATS: dict[str, Callable[[Leaderboard], str]] = {
 
 
 def confusion_parts(matrix: Confusion) -> dict[str, list[list[str]]]:
-    """The confusion matrices as text: true class, counts, sensitivity a row."""
-    parts = {"out-of-fold": matrix.train}
-    if matrix.test is not None:
-        parts["test"] = matrix.test
+    """The confusion matrices as text: class, counts, and its scores, a row each."""
+    both = (("out-of-fold", matrix.train, TRAIN), ("test", matrix.test, TEST))
+    parts = {
+        name: (counts, matrix.scores[part])
+        for name, counts, part in both
+        if counts is not None
+    }
     return {
         part: [
-            [name, *map(str, row), f"{row[i] / row.sum():.3f}" if row.any() else ""]
-            for i, (name, row) in enumerate(zip(matrix.classes, counts, strict=True))
+            [name, *map(str, counts[i]), *(_share(of[i]) for of in scores.values())]
+            for i, name in enumerate(matrix.classes)
         ]
-        for part, counts in parts.items()
+        for part, (counts, scores) in parts.items()
     }
