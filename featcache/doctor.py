@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from featcache._io import lock, write_text
 from featcache._tf import tensorflow
-from featcache.backbones import BACKBONES, Backbone, find_weights
+from featcache.backbones import NETWORKS, Backbone, find_weights
 from featcache.errors import LockedError, WeightsError
 
 if TYPE_CHECKING:
@@ -196,9 +196,9 @@ def _engine() -> Check:
 
 def _weights(offline: bool) -> Iterator[Check]:
     with ThreadPoolExecutor() as pool:  # checksums of many files take a while
-        found = dict(zip(BACKBONES, pool.map(_have, BACKBONES.values()), strict=True))
+        found = dict(zip(NETWORKS, pool.map(_have, NETWORKS.values()), strict=True))
     hosts: dict[str, bool] = {}
-    for name, row in BACKBONES.items():
+    for name, row in NETWORKS.items():
         have, title = found[name], f"weights {name}"
         if isinstance(have, WeightsError):
             yield Check(title, WARN, f"damaged: {have.got}", have.way_out)

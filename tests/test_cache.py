@@ -16,6 +16,7 @@ from test_store import HEADER, damage_cut, damage_keys, fill, flip_byte, keys, r
 import featcache
 from featcache import cache, manifest, runs, store
 from featcache.cache import exporting, pruning
+from featcache.engines.base import network_name
 from featcache.errors import LockedError, RunError, StoreError
 from featcache.manifest import Manifest, Settings
 
@@ -57,9 +58,11 @@ def with_views(count: int, *policies: dict[str, object]) -> store.Store:
 
 
 def record(name: str, policy: dict[str, object] | None = None) -> None:
-    """A run that used the store."""
-    fields: dict[str, object] = dict.fromkeys(runs._REQUIRED, "")
-    fields |= {"contract_id": HEADER.contract_id, "policy": policy, "status": "ok"}
+    """A run that used the store, and another one beside it."""
+    fields: dict[str, object] = {key: kind() for key, kind in runs._REQUIRED.items()}
+    blocks = [{"contract_id": contract} for contract in (HEADER.contract_id, "other")]
+    fields |= {"features": blocks, "contract_id": None, "split": {"name": "k5"}}
+    fields |= {"policy": policy, "status": "ok"}
     with runs.saving(REPORTS / "toy" / "runs" / name, fields):
         pass
 
@@ -372,7 +375,7 @@ def age(path: Path) -> Path:
 
 
 def test_prune_clears_up_after_the_dead() -> None:
-    """Temporary files, locks, parts without an image, networks without a store."""
+    """Temporary files, locks, parts without an image, networks without a contract."""
     images(0)
     fill(PATH, (0, 1))
     gone = FOLDER / "gone-random-1.h5"
@@ -387,6 +390,9 @@ def test_prune_clears_up_after_the_dead() -> None:
         ("lock", PATH.with_suffix(".lock")),
         ("lock", Path("cache/toy/.manifest.lock")),
         ("network", networks / "vgg19-0123.xml"),
+        ("network", networks / "toy-01234567-0123.xml"),
+        ("network", networks / "toy-89abcdef-0123.bin"),  # its .xml went first
+        ("digest", networks / "weights-0123456789abcdef.json"),
     }
     for _, path in expected:
         age(path)
@@ -401,17 +407,36 @@ def test_prune_clears_up_after_the_dead() -> None:
 
 
 def test_prune_keeps_what_is_alive() -> None:
-    """Sealed work, held locks, young files, and networks that a store may need."""
+    """Sealed work, held locks, young files, and networks of a store's contract."""
     images(0, 1)
     fill(PATH, (0, 1))
+    quantised = HEADER.contract | {"quantised": "0123", "weights_digest": "4567"}
+    waiting = FOLDER / "toy-random-abcdef01.h5"
+    header = replace(HEADER, contract=quantised)
+    store.seal(waiting, header, {"features": rows(0, 1)}, keys(0, 1))
+    memo = Path("cache/openvino/weights-0123456789abcdef.json")
+    memo.parent.mkdir()
+    memo.write_text('{"weights_digest": "4567"}')
+    age(memo)
     store.seal(PATH, HEADER, {"features": rows(1, 1)}, keys(1, 1))
     Path("cache/toy/.manifest.1.tmp").touch()
-    age(Path("cache/openvino/toy-0123.xml"))
+    for number in "01":
+        age(Path(f"cache/openvino/{network_name(HEADER.contract)}-{number}.xml"))
     Path("cache/openvino/vgg19-0123.xml").touch()
     with store.writing(PATH):
         (FOLDER / f".{PATH.name}.1.tmp").touch()
         assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
     assert {"000000.h5", f".{PATH.name}.1.tmp"} <= left()
+
+
+def test_prune_keeps_networks_where_a_store_cannot_be_read() -> None:
+    """What a damaged store is of cannot be known, so no network is given up."""
+    images(0)
+    fill(PATH, (0, 1))
+    damage_keys(PATH)
+    network = age(Path("cache/openvino/vgg19-01234567-0123.xml"))
+    assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
+    assert network.exists()
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, pd.DataFrame]:

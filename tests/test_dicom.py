@@ -436,7 +436,7 @@ def test_nothing_that_names_a_patient_is_written(
     (hospital / "A" / "cut.dcm").write_bytes((hospital / "A/1.dcm").read_bytes()[:-9])
     scan(hospital, tmp_path / "cache", group_by=group_by)
     written = [p.read_bytes() for p in (tmp_path / "cache").rglob("*") if p.is_file()]
-    assert len(written) == 2
+    assert len(written) == 2 + (group_by is None)  # with pictures of 32x32 pixels
     for secret in (b"Doe", b"Jane", b"19700101", b"P1,", b"P1\n"):
         assert all(secret not in data for data in written)
 

@@ -15,8 +15,9 @@ import pytest
 import featcache
 from featcache import backbones, manifest, store, views
 from featcache.errors import DatasetError, LockedError, UsageError
+from featcache.extract import StoreResult, extract
 from featcache.extract import engine as engines
-from featcache.extract import extract
+from featcache.manifest import Manifest
 from featcache.scan import scan
 from featcache.views import Policy
 
@@ -239,29 +240,37 @@ pipeline._SEAL_SECONDS = 0.02
 def slow(name, done, total):
     print(done, flush=True)
     time.sleep(0.02)
-run(manifest.load(Path(sys.argv[1])), [backbones.resolve(sys.argv[2])], views=5,
+run(manifest.load(Path(sys.argv[1])), backbones.resolve_all(sys.argv[2:]), views=5,
     batch_size=8, engine="tensorflow", progress=slow)
 """
 
 
 @pytest.mark.slow
 def test_kill_minus_9_at_random_moments_changes_nothing(
-    dataset, toy, toy_network: Path, tmp_path: Path
+    dataset, toy_network: Path, tmp_path: Path
 ) -> None:
-    """Killed three times and run again: the bytes of an undisturbed run."""
+    """Killed three times and run again: the bytes of an undisturbed run.
+
+    So it is for a network and for the baselines beside it.
+    """
     rng = random.Random(7)
-    undisturbed = features(toy(dataset, views=5).path)
+    names = [str(toy_network), "baselines"]
+
+    def whole(dataset: Manifest) -> list[StoreResult]:
+        options = {"views": 5, "batch_size": 8, "engine": "tensorflow"}
+        return extract(dataset, backbones.resolve_all(names), **options)
+
+    undisturbed = [features(result.path) for result in whole(dataset)]
     other = replace(dataset, folder=tmp_path / "cache2" / "chest")
     manifest.save(other)
-    command = [sys.executable, "-c", KILLED, str(other.folder), str(toy_network)]
+    command = [sys.executable, "-c", KILLED, str(other.folder), *names]
     for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(rng.uniform(0.05, 0.3))
             process.send_signal(signal.SIGKILL)
-    said: list[str] = []
-    result = toy(other, views=5, message=said.append)
-    assert features(result.path) == undisturbed
-    assert result.computed < 216
-    assert not list(result.path.parent.glob(".*"))
+    results = whole(other)
+    assert [features(result.path) for result in results] == undisturbed
+    assert sum(result.computed for result in results) < 4 * 216
+    assert not list((other.folder / "features").glob(".*"))

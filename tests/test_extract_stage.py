@@ -123,7 +123,7 @@ def test_further_taps_cost_a_pass_and_say_so(dataset, toy, layers: list[str]) ->
     assert np.array_equal(featcache.load(after.path).X, X)
     assert toy(dataset, taps=layers[-1]).computed == 0
     assert toy(dataset, views=1).computed == 36
-    with pytest.raises(StoreError, match="taps of every row"):
+    with pytest.raises(StoreError, match=f"{layers[-1]} of every row"):
         featcache.load(after.path, views=1, taps="all")
 
 

@@ -1,6 +1,7 @@
 """Rules of grouping: what a scan puts together, and what it refuses to."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from test_scan import column, groups, save
 
 from featcache import images, manifest
 from featcache.errors import DatasetError
-from featcache.scan import scan
+from featcache.scan import scan, thumbs
+from featcache.scan.groups import unit
 
 
 @pytest.fixture
@@ -109,11 +111,91 @@ def test_near_duplicates_chain(tmp_path: Path, cache: Path) -> None:
         f"A_{name}": Image.fromarray((ramp + share * bump).astype(np.uint8))
         for name, share in (("a", 0), ("b", 20), ("c", 40))
     }
-    thumbs = [images.inspect(_bytes(image, tmp_path)).thumb for image in chain.values()]
-    near = [thumbs[i] @ thumbs[j] > 0.99 for i, j in ((0, 1), (1, 2), (0, 2))]
-    assert near == [True, True, False]
+    small = [images.inspect(_bytes(image, tmp_path)).thumb for image in chain.values()]
+    near = unit(np.stack(small)) @ unit(np.stack(small)).T > 0.99
+    assert near.tolist() == [[True, True, False], [True] * 3, [False, True, True]]
     result = scan(save(tmp_path / "s", B_x=1, **chain), cache)
     assert {"A/a.png", "A/b.png", "A/c.png"} in groups(result)
+
+
+def test_one_shade_is_like_nothing() -> None:
+    """A blank picture correlates with no other, itself included."""
+    assert not unit(np.full((2, 1024), 77, np.uint8)).any()
+
+
+def kept(folder: Path) -> dict[str, np.ndarray]:
+    """The small pictures of a dataset; there are some."""
+    found = thumbs.load(folder)
+    assert found
+    return found
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def another_program(path: Path) -> None:
+    path.write_text("thumbs")
+
+
+def edited(path: Path) -> None:
+    """The picture of an image is exchanged for another's."""
+    with np.load(path) as file:
+        content = dict(file)
+    content["thumb"] = content["thumb"][::-1]
+    np.savez_compressed(path, **content)
+
+
+def array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def objects(path: Path) -> None:
+    """Loading these would run a pickle."""
+    np.savez(path, image_id=np.array([{}]), thumb=np.array([{}]), digest="x")
+
+
+@pytest.mark.parametrize(
+    "spoil", [cut, another_program, edited, array, objects, Path.unlink]
+)
+def test_small_pictures_are_not_trusted_blindly(
+    image_folder: Path, cache: Path, spoil: Callable[[Path], None]
+) -> None:
+    """What is damaged, edited or gone is decoded again; the groups are the same."""
+    first = scan(image_folder, cache)
+    spoil(cache / "chest" / thumbs.FILE)
+    assert thumbs.load(cache / "chest") == {}
+    picture(999, 50).save(image_folder / "COVID" / "new.png")
+    assert scan(image_folder, cache).n_new == 37
+    assert len(kept(cache / "chest")) == 37
+    picture(998, 50).save(image_folder / "COVID" / "newer.png")
+    result = scan(image_folder, cache)
+    assert (result.n_new, result.n_groups) == (1, first.n_groups + 2)
+
+
+def test_small_pictures_are_those_of_the_manifest(
+    image_folder: Path, cache: Path
+) -> None:
+    """1 KiB an image, kept by id; those of images that left go with the next."""
+    scan(image_folder, cache)
+    before = kept(cache / "chest")
+    (image_folder / "COVID" / "p000_COVID (1).png").unlink()
+    picture(999, 50).save(image_folder / "COVID" / "new.png")
+    table = scan(image_folder, cache).manifest.table
+    after = kept(cache / "chest")
+    assert set(after) == set(table["image_id"])
+    assert len(set(after) - set(before)) == len(set(before) - set(after)) == 1
+    assert all(small.nbytes == 1024 for small in after.values())
+
+
+def test_another_decoder_makes_small_pictures_anew(
+    image_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures that were decoded by other rules are not compared with new ones."""
+    scan(image_folder, cache)
+    monkeypatch.setattr(thumbs, "DECODER_VERSION", images.DECODER_VERSION + 1)
+    assert thumbs.load(cache / "chest") == {}
 
 
 def _bytes(image: Image.Image, folder: Path) -> bytes:

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from featcache import backbones
-from featcache.backbones import BACKBONES, STUDY, resolve
+from featcache.backbones import NETWORKS, STUDY, resolve
 from featcache.errors import WeightsError
 
 UNCHECKED = {"mobilenet", "mobilenetv2"}  # Keras publishes no checksum of these
 # The smallest input that a network takes; the mobile ones ask for other weights or
 # warn at any but their own size.
-SIDE = dict.fromkeys(BACKBONES, 64) | {
+SIDE = dict.fromkeys(NETWORKS, 64) | {
     **dict.fromkeys(("inceptionv3", "inceptionresnetv2", "xception"), 75),
-    **dict.fromkeys((name for name in BACKBONES if "mobilenet" in name), 224),
+    **dict.fromkeys((name for name in NETWORKS if "mobilenet" in name), 224),
 }
 
 
@@ -35,24 +35,24 @@ def keras_folder() -> Path:
 
 def test_the_studys_five_come_first() -> None:
     """The table goes on with the rest of Keras' networks."""
-    assert tuple(BACKBONES)[:5] == STUDY
+    assert tuple(NETWORKS)[:5] == STUDY
 
 
 def test_every_network_of_keras_is_a_row() -> None:
     """A row is named by the factory in lower case; none is left out."""
     text = (keras_folder() / "applications" / "__init__.py").read_text()
     factories = set(re.findall(r"\b([A-Z]\w+) as \1", text))
-    assert {name: row.factory for name, row in BACKBONES.items()} == {
+    assert {name: row.factory for name, row in NETWORKS.items()} == {
         factory.lower(): factory for factory in factories
     }
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_weights_can_be_told(name: str) -> None:
     """A file has an address, a name of its own, and one checksum or none at all."""
-    row = BACKBONES[name]
+    row = NETWORKS[name]
     assert re.fullmatch(r"https://storage\.googleapis\.com/[\w/.-]+\.h5", row.url)
-    assert [r.file_name for r in BACKBONES.values()].count(row.file_name) == 1
+    assert [r.file_name for r in NETWORKS.values()].count(row.file_name) == 1
     digits = {"md5": 32, "sha256": 64}
     if name in UNCHECKED:
         assert row.checksum is None
@@ -66,7 +66,7 @@ def test_the_published_checksums_are_keras_own() -> None:
     """Each row's checksum stands in the source of the installed Keras."""
     sources = (keras_folder() / "src" / "applications").glob("*.py")
     text = "".join(path.read_text() for path in sources)
-    for row in BACKBONES.values():
+    for row in NETWORKS.values():
         assert row.checksum is None or f'"{row.checksum[1]}"' in text
 
 
@@ -86,7 +86,7 @@ def test_a_file_without_checksum_is_named_by_its_content(
     monkeypatch.setenv("FEATCACHE_WEIGHTS", str(tmp_path))
     keys = []
     for content in (b"one", b"two"):
-        (tmp_path / BACKBONES["mobilenet"].file_name).write_bytes(content)
+        (tmp_path / NETWORKS["mobilenet"].file_name).write_bytes(content)
         keys.append(backbones.weights_key(resolve("mobilenet")))
     assert keys[0] != keys[1]
 
@@ -96,7 +96,7 @@ def test_a_sha256_is_checked_as_an_md5_is(
 ) -> None:
     """A half download is found by whichever checksum is published."""
     monkeypatch.setenv("FEATCACHE_WEIGHTS", str(tmp_path))
-    row = BACKBONES["convnexttiny"]
+    row = NETWORKS["convnexttiny"]
     (tmp_path / row.file_name).write_bytes(b"half")
     with pytest.raises(WeightsError, match=f"SHA256 {row.sha256}.*Delete the file"):
         backbones.find_weights(row)
@@ -129,7 +129,7 @@ def as_keras_builds(name: str) -> tuple[Any, Asked]:
         asked.sides.append(options["default_size"])
         return shape(*arguments, **options)
 
-    factory = getattr(keras.applications, BACKBONES[name].factory)
+    factory = getattr(keras.applications, NETWORKS[name].factory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_utils, "get_file", get_file)
         patch.setattr(imagenet_utils, "obtain_input_shape", obtain_input_shape)
@@ -162,13 +162,13 @@ def difference(ours: Any, plain: Any) -> float:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cleared")
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_row_is_what_keras_builds(name: str) -> None:
     """Weights file, side, width, preprocessing and graph are those of Keras.
 
     Ours is built second: default taps are names that Keras does not number anew.
     """
-    row, network = BACKBONES[name], resolve(name, "random", input_size=SIDE[name])
+    row, network = NETWORKS[name], resolve(name, "random", input_size=SIDE[name])
     plain, asked = as_keras_builds(name)
     assert asked.files == [(row.file_name, row.url, row.md5 or row.sha256 or None)]
     # MobileNetV3 has no default side; its files are of 224 px.

@@ -6,6 +6,7 @@ row would say is given by options or by a JSON file of the same name beside it.
 
 import json
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,32 +15,39 @@ from featcache.backbones.base import (
     FEATUREWISE,
     FILE,
     IMAGENET,
+    NONE,
     PREPROCESS,
     RANDOM,
     Backbone,
     Network,
     Preprocess,
 )
+from featcache.backbones.baselines import BASELINES, Baseline
 from featcache.backbones.build import build, weights_digest, with_pixels
-from featcache.backbones.table import BACKBONES, STUDY
+from featcache.backbones.table import BACKBONES, NETWORKS, STUDY
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
 from featcache.errors import UsageError, WeightsError
 
 __all__ = [
     "BACKBONES",
+    "BASELINES",
     "FEATUREWISE",
     "FILE",
     "IMAGENET",
+    "NETWORKS",
+    "NONE",
     "PREPROCESS",
     "RANDOM",
     "STUDY",
     "Backbone",
+    "Baseline",
     "Network",
     "Preprocess",
     "build",
     "fetch_weights",
     "find_weights",
     "resolve",
+    "resolve_all",
     "weights_digest",
     "weights_key",
     "with_pixels",
@@ -67,7 +75,8 @@ def resolve(
     Raises:
         UnknownNameError: No such backbone; the nearest names are offered.
         WeightsError: No such file.
-        UsageError: A ``.keras`` file without preprocessing or input size.
+        UsageError: A ``.keras`` file without preprocessing or input size; a
+            baseline with what only networks have.
     """
     if input_size is not None and input_size < 32:
         raise UsageError("--input-size of 32 or more", str(input_size), "Raise it.")
@@ -80,6 +89,9 @@ def resolve(
     if Path(name).suffix == ".keras":
         return _from_file(Path(name), preprocess, input_size)
     row = BACKBONES[name]
+    if isinstance(row, Baseline):
+        _refuse(name, _of_networks(weights, preprocess, input_size))
+        return Network(name, NONE, row.preprocess, row.input_size, row=row)
     network = Network(
         name=name,
         weights=weights if weights in (IMAGENET, RANDOM) else FILE,
@@ -92,6 +104,67 @@ def resolve(
     if network.weights == FILE:
         return replace(network, file=_existing(Path(weights)))
     return network
+
+
+def resolve_all(
+    names: Sequence[str],
+    weights: str = IMAGENET,
+    *,
+    preprocess: str = "imagenet",
+    input_size: int | None = None,
+    seed: int = 0,
+    message: Callable[[str], None] | None = None,
+) -> list[Network]:
+    """Turns the names of a call into networks, each once; see ``resolve``.
+
+    Beside networks, baselines go without the options that only networks have.
+
+    Args:
+        names: As for ``resolve``, "all" for the study's five, or "baselines" for
+            those rows that need no network.
+        weights: As for ``resolve``.
+        preprocess: As for ``resolve``.
+        input_size: As for ``resolve``.
+        seed: As for ``resolve``.
+        message: Called with which options some of them go without.
+    """
+    several = {"all": STUDY, "baselines": BASELINES}
+    wanted = dict.fromkeys(n for name in names for n in several.get(name, (name,)))
+    plain = [name for name in wanted if name in BASELINES]
+    if len(plain) == len(wanted):
+        plain = []  # nothing here that the options could be meant for
+    given = _of_networks(weights, preprocess, input_size)
+    if plain and given and message:
+        message(
+            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+        )
+    return [
+        resolve(name)
+        if name in plain
+        else resolve(
+            name, weights, preprocess=preprocess, input_size=input_size, seed=seed
+        )
+        for name in wanted
+    ]
+
+
+def _of_networks(weights: str, preprocess: str, input_size: int | None) -> list[str]:
+    """Which options are given that mean nothing without a network."""
+    given = {
+        "weights": weights if weights != IMAGENET else None,
+        "preprocess": preprocess if preprocess != IMAGENET else None,
+        "input-size": input_size,
+    }
+    return [f"--{name} {value}" for name, value in given.items() if value is not None]
+
+
+def _refuse(name: str, options: list[str]) -> None:
+    if options:
+        raise UsageError(
+            f"{name} without {', '.join(option.split()[0] for option in options)}",
+            ", ".join(options),
+            "It needs no network: leave them out.",
+        )
 
 
 def _existing(path: Path) -> Path:

@@ -5,7 +5,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGENET, RANDOM, FILE = "imagenet", "random", "file"
+IMAGENET, RANDOM, FILE, NONE = "imagenet", "random", "file", "none"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class Backbone:
     rescale: tuple[float, ...] = ()
 
     @property
+    def architecture(self) -> str:
+        """What is computed, as text for the contract."""
+        return f"keras.applications.{self.module}.{self.factory}"
+
+    @property
     def file_name(self) -> str:
         """Name of the weights file."""
         return self.saved_as or self.url.rsplit("/", 1)[1]
@@ -88,9 +93,9 @@ class Network:
 
     Attributes:
         name: Table name, or the stem of the ``.keras`` file.
-        weights: Weights tag: "imagenet", "random" or "file".
+        weights: Weights tag: "imagenet", "random" or "file"; "none" for a baseline.
         preprocess: One of ``PREPROCESS``, or "featurewise".
-        input_size: Side of the square input in pixels.
+        input_size: Side of the square input in pixels; 0 if it looks at none.
         row: The table's row; None for a ``.keras`` file.
         file: The ``.keras`` or weights file, when the tag is "file".
         seed: Of random weights.
@@ -107,10 +112,15 @@ class Network:
     taps: tuple[str, ...] = ()
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether it is a row that needs no network."""
+        return self.weights == NONE
+
+    @property
     def architecture(self) -> str:
         """What is computed with the weights, as text for the contract."""
         if self.row:
-            return f"keras.applications.{self.row.module}.{self.row.factory}"
+            return self.row.architecture
         assert self.file is not None
         with zipfile.ZipFile(self.file) as archive:
             config = archive.read("config.json")

@@ -1,8 +1,12 @@
-"""The table of backbones, one row a network: all those of ``keras.applications``."""
+"""The table of backbones, one row a network: all those of ``keras.applications``.
+
+Behind them stand the baselines, which need no network.
+"""
 
 from collections.abc import Iterator
 
 from featcache.backbones.base import Backbone
+from featcache.backbones.baselines import ROWS
 from featcache.registry import Registry
 
 STUDY = ("densenet121", "resnet50", "vgg19", "inceptionv3", "xception")
@@ -215,8 +219,7 @@ _ALL: dict[str, Backbone] = dict([
 ])
 # fmt: on
 
-BACKBONES = Registry(
-    "backbone",
-    {name: _ALL[name] for name in STUDY} | _ALL,
-    hint="Or give the path of a .keras file.",
+NETWORKS = Registry("network", {name: _ALL[name] for name in STUDY} | _ALL)
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone", {**NETWORKS, **ROWS}, hint="Or give the path of a .keras file."
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featcache._io import sha256_file
 from featcache._tf import tensorflow
-from featcache.backbones.base import RANDOM, Backbone, Network
+from featcache.backbones.base import NONE, RANDOM, Backbone, Network
 from featcache.errors import WeightsError
 
 
@@ -97,6 +97,8 @@ def weights_key(network: Network) -> str | None:
     Equal keys mean equal weight values, so that what a store holds can be told
     without TensorFlow. None: the file is not here yet.
     """
+    if network.is_baseline:
+        return NONE
     if network.weights == RANDOM:
         return f"random seed {network.seed}, keras {metadata.version('keras')}"
     if network.file:

@@ -155,9 +155,7 @@ def _entry(path: Path, good: list[Run]) -> Entry:
         for found in map(store.open_store, files[:1]):
             known = _known(found, found.keys if status == OK else found.keys[:0])
             mine = found.header.contract_id
-            known["runs"] = [
-                run.run_id for run in good if run.record.get("contract_id") == mine
-            ]
+            known["runs"] = [run.run_id for run in good if mine in run.contracts]
     except StoreError as error:
         status, reason = DAMAGED, error.got
     return Entry(

@@ -1,5 +1,6 @@
 """Pruning: what nobody needs any more; shown first, removed only when told to."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pandas as pd
 from featcache import manifest, runs, store
 from featcache._io import fsync_dir, lock
 from featcache.cache.listing import gone, owner, size, store_paths
+from featcache.engines.base import network_name
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.manifest import Manifest
 from featcache.store import Store
@@ -29,7 +31,7 @@ class Removal:
     """One thing that nobody needs.
 
     Attributes:
-        kind: "rows", "store", "parts", "temporary", "network" or "lock".
+        kind: "rows", "store", "parts", "temporary", "network", "digest" or "lock".
         path: The file or folder.
         what: What of it, and why.
         before: Its bytes.
@@ -73,9 +75,9 @@ def prune(
     """Finds what nobody needs, and removes it if told to.
 
     That is: rows of images that are no longer in the manifest; sealed parts of such
-    images alone; temporary files and locks of dead processes; converted networks of
-    backbones that have no store. A store is rewritten beside itself and then replaced,
-    so that an interruption leaves it whole.
+    images alone; temporary files and locks of dead processes; converted networks and
+    digests of weights that no store is of. A store is rewritten beside itself and then
+    replaced, so that an interruption leaves it whole.
 
     Args:
         cache: The cache folder.
@@ -129,7 +131,7 @@ def _used(reports: Path, path: Path) -> Recipes:
     if broken:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
-    return [r.record["policy"] for r in good if r.record.get("contract_id") == mine]
+    return [run.record["policy"] for run in good if mine in run.contracts]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
@@ -244,22 +246,55 @@ def _unlock(path: Path) -> None:
 
 
 def _networks(cache: Path) -> Iterator[Step]:
-    """Converted networks that are a day old and whose backbone has no store."""
-    named = {p.name for p in cache.glob("*/features/*")}
-    for path in sorted(cache.glob("openvino/*.xml")):
-        backbone = path.stem.rpartition("-")[0]
-        beside = (
-            p for p in path.parent.iterdir() if p.name.startswith(f"{path.stem}.")
-        )
-        files = [path, *(p for p in beside if p != path)]
-        if _is_old(path) and not any(n.startswith(f"{backbone}-") for n in named):
-            what = f"no store is of {backbone}"
-            removal = Removal("network", path, what, sum(map(size, files)))
-            yield removal, partial(_forget, path, files)
+    """Converted networks and digests of weights, a day old, that no store is of.
+
+    Where a store cannot be read, and so not what it is of, all of them stay.
+    """
+    try:
+        contracts = [_contract(path) for path in store_paths(cache)]
+    except StoreError:
+        return
+    used = {network_name(contract) for contract in contracts}
+    for stem, files in _converted(cache / "openvino").items():
+        if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
+            what, total = "no store is of its contract", sum(map(size, files))
+            removal = Removal("network", files[0], what, total)
+            yield removal, partial(_forget, files)
+    digests = {contract.get("weights_digest") for contract in contracts}
+    for path in _memos(cache / "openvino"):
+        if _is_old(path) and _digest_in(path) not in digests:
+            removal = Removal("digest", path, "no store has its weights", size(path))
+            yield removal, partial(_sweep, path)
 
 
-def _forget(path: Path, files: list[Path]) -> None:
+def _contract(path: Path) -> dict[str, Any]:
+    """The contract of a store, or of its parts where nothing is published yet."""
+    files = [path] if path.exists() else sorted(store.parts_folder(path).glob("*.h5"))
+    return store.open_store(files[0]).header.contract if files else {}
+
+
+def _converted(folder: Path) -> dict[str, list[Path]]:
+    """The files of each converted network; first the .xml, written last."""
+    found = [p for s in (".xml", ".bin", ".json") for p in folder.glob(f"*{s}")]
+    memos = {path.stem for path in _memos(folder)}
+    stems = sorted({path.stem for path in found} - memos)
+    return {stem: [p for p in found if p.stem == stem] for stem in stems}
+
+
+def _memos(folder: Path) -> list[Path]:
+    """What extractions wrote down of weights, to build no network for it again."""
+    return sorted(folder.glob(f"weights-{'[0-9a-f]' * 16}.json"))
+
+
+def _digest_in(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["weights_digest"])
+    except (ValueError, KeyError, TypeError):
+        return "no digest at all"
+
+
+def _forget(files: list[Path]) -> None:
     # The .xml goes first: it is the mark that the others are whole.
-    with lock(path.with_suffix(".lock"), path.name):
+    with lock(files[0].with_suffix(".lock"), files[0].name):
         for file in files:
             file.unlink(missing_ok=True)

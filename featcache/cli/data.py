@@ -94,8 +94,9 @@ def _scan_summary(result: "ScanResult") -> str:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A backbone, the path of a .keras file, or all for the study's five "
-    "(densenet121, resnet50, vgg19, inceptionv3, xception); may be repeated.",
+    help="A backbone, the path of a .keras file, all for the study's five "
+    "(densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for those "
+    "without a network (metadata, pixels48, border); may be repeated.",
 )
 @click.option(
     "--views",
@@ -234,11 +235,10 @@ _PASSED_ON = (
 
 
 def _networks(names: tuple[str, ...], given: dict[str, Any]) -> list[Any]:
-    from featcache.backbones import STUDY, resolve
+    from featcache.backbones import resolve_all
 
-    chosen = [n for name in names for n in (STUDY if name == "all" else [name])]
     words = {k: given[k] for k in ("weights", "preprocess", "input_size", "seed")}
-    return [resolve(name, **words) for name in dict.fromkeys(chosen)]
+    return resolve_all(names, message=say, **words)
 
 
 def _store_record(result: "StoreResult") -> dict[str, Any]:

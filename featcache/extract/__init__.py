@@ -120,6 +120,7 @@ def extract(
         message=message or (lambda text: None),
     )
     _check(plan, max_bad)
+    _check_baselines(plan, networks)
     with recording(manifest.folder, _arguments(plan, networks)) as record:
         jobs = _run(plan, networks, record)
         results = [_result(job) for job in jobs]
@@ -187,6 +188,23 @@ def _check(plan: Plan, max_bad: float) -> None:
         )
 
 
+def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
+    """Tells what means nothing for a backbone without a network."""
+    plain = [n.name for n in networks if n.is_baseline]
+    given = [f"--taps {plan.taps}"] if plan.taps != "none" else []
+    if plain and given and len(plain) == len(networks):
+        raise UsageError(
+            "a network for --taps",
+            ", ".join(plain),
+            "These have no inner layers: leave --taps out.",
+        )
+    given += ["--precision int8"] if plan.precision == "int8" else []
+    if plain and given:
+        plan.message(
+            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+        )
+
+
 def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> list[Job]:
     with ExitStack() as locks:
         jobs: dict[Path, Job] = {}
@@ -231,7 +249,7 @@ def _prepare(plan: Plan, network: Network) -> Job:
 
 
 def _tap_names(plan: Plan, network: Network) -> list[str]:
-    if plan.taps == "none":
+    if plan.taps == "none" or network.is_baseline:
         return []
     layers = list(network.taps) if plan.taps == "default" else plan.taps.split(",")
     if not layers:

@@ -14,9 +14,10 @@ import numpy as np
 from featcache import backbones, features, splits
 from featcache._io import digest, lock, write_json
 from featcache.backbones import Network, Preprocess
-from featcache.engines.base import Engine
+from featcache.engines.base import Engine, network_name
+from featcache.engines.numpy import NumpyEngine
 from featcache.errors import ConversionError, StoreError, UnreadableImageError
-from featcache.extract.pipeline import read, render_view
+from featcache.extract.pipeline import read, taker
 from featcache.extract.plan import Job, Plan, versions
 from featcache.store import FEATURES, Header
 
@@ -51,6 +52,8 @@ def make(plan: Plan, jobs: list[Job]) -> list[Engine]:
 
 
 def _maker(plan: Plan, job: Job) -> Callable[[], Engine]:
+    if job.network.is_baseline:
+        return partial(NumpyEngine, batch_size=plan.batch_size)
     if preferred(plan.engine) == "openvino" or plan.precision == "int8":
         try:
             convert = _quantised if plan.precision == "int8" else _ir
@@ -98,11 +101,10 @@ def standardising(mean: list[float], std: list[float]) -> Preprocess:
 
 def _home(plan: Plan, job: Job, **more: Any) -> Path:
     """Where the converted network lies: a name made of all that it depends on."""
-    given = {k: v for k, v in job.header.contract.items() if k != "quantised"}
     libraries = {k: versions().get(k) for k in ("keras", "openvino")}
-    identity = {"contract": given, "taps": job.taps, "libraries": libraries, **more}
-    folder = plan.cache / "openvino"
-    return folder / f"{job.network.name}-{digest(identity)[:16]}.xml"
+    identity = {"taps": job.taps, "libraries": libraries, **more}
+    name = f"{network_name(job.header.contract)}-{digest(identity)[:16]}.xml"
+    return plan.cache / "openvino" / name
 
 
 def _ir(plan: Plan, job: Job) -> Path:
@@ -211,15 +213,15 @@ def training_part(plan: Plan) -> tuple[str, list[str]]:
 
 
 def _pictures(plan: Plan, network: Network, ids: list[str]) -> Iterator[np.ndarray]:
-    """Yields the plain view of each image, (1, S, S, 3) uint8, in order."""
+    """Yields what an engine takes of each image's plain view, in order."""
     paths = plan.manifest.ok.set_index("image_id")["path"]
 
     def one(image_id: str) -> np.ndarray | None:
         try:
-            image = read(plan.manifest.root, str(paths[image_id]), image_id)
+            picture = read(plan.manifest.root, str(paths[image_id]), image_id)
         except UnreadableImageError:
             return None  # the run itself tells the reason
-        return render_view(plan, image, image_id, 0, network.input_size)[None]
+        return taker(plan, picture, image_id)(network, 0)[None]
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(ids), 64):
@@ -246,7 +248,8 @@ def canary(plan: Plan, job: Job, engine: Engine) -> None:
     now = outputs[FEATURES]
     stored = job.found.read(FEATURES)[rows[: len(now)]]
     drift = float(np.abs(now - stored).max() / max(np.abs(stored).max(), 1e-12))
-    limit = TOLERANCE[plan.precision] + (1e-3 if plan.dtype == "float16" else 0)
+    precision = job.header.contract["precision"]
+    limit = TOLERANCE[precision] + (1e-3 if plan.dtype == "float16" else 0)
     if drift > limit:
         raise StoreError(
             f"stored rows of {job.path.name} to come out again within {limit:g}",
@@ -293,6 +296,8 @@ def drift(plan: Plan, job: Job) -> dict[str, float]:
 
 def measured(plan: Plan, job: Job) -> None:
     """Fills in the contract's fields that have to be measured on a new store."""
+    if job.network.is_baseline:
+        return
     contract = job.header.contract
     contract["weights_digest"] = weights_digest(plan, job)
     if job.network.preprocess == "featurewise":

@@ -8,10 +8,11 @@ thread seals what they computed. Memory does not grow with the number of images.
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
 from pathlib import Path
@@ -19,9 +20,9 @@ from queue import Empty, Full, Queue
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from featcache import images, sources, store, views
+from featcache.backbones import Baseline, Network
 from featcache.engines.base import Engine, Outputs
 from featcache.errors import UnreadableImageError
 from featcache.extract.plan import Job, Plan
@@ -33,7 +34,7 @@ _POLL_SECONDS = 0.1
 # Several engines at once only hinder one another: each takes its turn at starting
 # batches, as long as it has rows waiting, for so many batches.
 _TURN_BATCHES = 6
-Row = tuple[int, np.ndarray]  # number of a missing row, its (S, S, 3) pixels
+Row = tuple[int, np.ndarray]  # number of a missing row, and what an engine takes of it
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -132,7 +133,7 @@ def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
 def _batches(
     plan: Plan, lane: _Lane, numbers: deque[list[int]], stop: threading.Event
 ) -> Iterator[np.ndarray]:
-    """Yields (n, S, S, 3) uint8; appends their row numbers to ``numbers``.
+    """Yields batches of n rows; appends the rows' numbers to ``numbers``.
 
     Batches are cut from the rows in order, so that a resumed run cuts the same
     ones as an undisturbed run from where it stands.
@@ -140,10 +141,10 @@ def _batches(
     rows = _taken(lane.queue, stop)
     batch = list(islice(rows, plan.batch_size))
     while batch:
-        with _taking(lane.turn, stop):
+        with _taking(lane.turn, stop) if lane.engine.takes_turns else nullcontext():
             for _ in range(_TURN_BATCHES):
                 numbers.append([row for row, _ in batch])
-                yield np.stack([pixels for _, pixels in batch])
+                yield np.stack([taken for _, taken in batch])
                 waiting = lane.queue.qsize() >= plan.batch_size
                 batch = list(islice(rows, plan.batch_size)) if waiting else []
                 if not batch:
@@ -243,29 +244,40 @@ def _deliver(
 def _render(
     plan: Plan, path: str, image_id: str, wanted: _Wanted
 ) -> list[tuple[_Lane, Row]]:
-    """Decodes an image once and cuts each of its views once a size."""
-    image = read(plan.manifest.root, path, image_id)
-    cut: dict[tuple[int, int], np.ndarray] = {}
+    """Decodes an image once, and takes of it what each lane wants."""
+    take = taker(plan, read(plan.manifest.root, path, image_id), image_id)
     rows = []
     for lane, numbers in wanted:
-        size, view_of = lane.job.network.input_size, lane.job.missing["view"].to_numpy()
+        view_of = lane.job.missing["view"].to_numpy()
         for number in numbers:
-            view = int(view_of[number])
-            if (size, view) not in cut:
-                cut[size, view] = render_view(plan, image, image_id, view, size)
-            rows.append((lane, (number, cut[size, view])))
+            taken = take(lane.job.network, int(view_of[number]))
+            rows.append((lane, (number, taken)))
     return rows
 
 
-def render_view(
-    plan: Plan, image: Image.Image, image_id: str, view: int, size: int
-) -> np.ndarray:
-    """One view of a decoded image, (size, size, 3) uint8."""
-    drawn = views.draw(plan.policy, image_id, view) if view else None
-    return views.render(image, size, drawn)
+def taker(
+    plan: Plan, picture: images.Picture, image_id: str
+) -> Callable[[Network, int], np.ndarray]:
+    """What an engine takes of a picture, by network and view.
+
+    For networks (S, S, 3) uint8, each view cut once a size; for baselines, which are
+    measured here, (D,) float32.
+    """
+
+    @cache
+    def cut(size: int, view: int) -> np.ndarray:
+        drawn = views.draw(plan.policy, image_id, view) if view else None
+        return views.render(picture.image, size, drawn)
+
+    def take(network: Network, view: int) -> np.ndarray:
+        if isinstance(network.row, Baseline):
+            return network.row.measure(picture, lambda size: cut(size, view))
+        return cut(network.input_size, view)
+
+    return take
 
 
-def read(root: Path, path: str, image_id: str) -> Image.Image:
+def read(root: Path, path: str, image_id: str) -> images.Picture:
     """Reads and decodes the picture that the manifest means.
 
     Raises:
@@ -278,4 +290,4 @@ def read(root: Path, path: str, image_id: str) -> Image.Image:
         raise UnreadableImageError("the file", reason, "Scan again.") from error
     if images.content_id(data) != image_id:
         raise UnreadableImageError("the file", "changed since the scan", "Scan again.")
-    return images.decode(data)
+    return images.read(data)

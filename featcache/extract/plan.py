@@ -89,15 +89,16 @@ class Job:
 
 def contract(plan: Plan, network: Network) -> dict[str, Any]:
     """Everything that decides an embedding's value, but what is measured."""
+    plain = network.is_baseline
     return {
         "backbone": network.name,
         "architecture": network.architecture,
-        "pooling": "average",
+        "pooling": "none" if plain else "average",
         "input_size": network.input_size,
         "resize": views.RESIZE,
         "colour": images.COLOUR,
         "preprocess": network.preprocess,
-        "precision": plan.precision,
+        "precision": "float32" if plain else plan.precision,
         "dtype": plan.dtype,
         "decoder": images.DECODER_VERSION,
     }

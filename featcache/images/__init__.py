@@ -7,6 +7,7 @@ the contract: raise ``DECODER_VERSION`` with any change that moves a pixel.
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -37,17 +38,39 @@ _PILLOW_ERRORS = (
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A decoded file.
+
+    Attributes:
+        kind: Type of the file: one of ``FORMATS``, or "DICOM".
+        mode: Pillow's mode of the file ("L", "RGB", "I;16", ...), or the photometric
+            interpretation of a DICOM file ("MONOCHROME2", ...).
+        image: Its upright pixels, of mode "L" or "RGB".
+    """
+
+    kind: str
+    mode: str
+    image: Image.Image
+
+    @cached_property
+    def grey(self) -> tuple[float, float]:
+        """Mean and standard deviation of its greys, 0 to 255."""
+        counts = np.array(self.image.convert("L").histogram(), dtype=np.float64)
+        shares, levels = counts / counts.sum(), np.arange(256)
+        mean = float(shares @ levels)
+        return mean, float(np.sqrt(shares @ (levels - mean) ** 2))
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a manifest records of a readable image.
 
     Attributes:
         width: Pixels, after EXIF orientation.
         height: Pixels, after EXIF orientation.
-        mode: Pillow's mode of the file ("L", "RGB", "I;16", ...), or the photometric
-            interpretation of a DICOM file ("MONOCHROME2", ...).
+        mode: As of ``Picture``.
         phash: Perceptual hash (64 bits as 16 hex digits; imagehash.phash).
-        thumb: (1024,) float32, the grey 32x32 picture with its mean removed and
-            unit norm; the dot product of two is their correlation.
+        thumb: (1024,) uint8, the grey 32x32 picture.
     """
 
     width: int
@@ -73,7 +96,7 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         UnreadableImageError: The bytes are no image, or a truncated one.
     """
-    return _decode(data)[1]
+    return read(data).image
 
 
 def inspect(data: bytes) -> Inspection:
@@ -84,15 +107,20 @@ def inspect(data: bytes) -> Inspection:
     """
     import imagehash
 
-    mode, image = _decode(data)
-    grey = image.convert("L")
-    return Inspection(
-        image.width, image.height, mode, str(imagehash.phash(grey)), _thumb(grey)
-    )
+    found = read(data)
+    width, height = found.image.size
+    grey = found.image.convert("L")
+    small = grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
+    phash = str(imagehash.phash(grey))
+    return Inspection(width, height, found.mode, phash, np.asarray(small).ravel())
 
 
-def _decode(data: bytes) -> tuple[str, Image.Image]:
-    """Returns the file's mode and its upright 8-bit pixels."""
+def read(data: bytes) -> Picture:
+    """Decodes a file's bytes by the rules of ``decode``; says what file it was.
+
+    Raises:
+        UnreadableImageError: The bytes are no image, or a truncated one.
+    """
     if not data:
         raise unreadable("an empty file")
     hush(r"PIL\.")
@@ -103,10 +131,13 @@ def _decode(data: bytes) -> tuple[str, Image.Image]:
             # on odd tags that have nothing to do with the picture.
             turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             pixels = _to_8_bit(image)
-            return image.mode, pixels if turn is None else pixels.transpose(turn)
+            upright = pixels if turn is None else pixels.transpose(turn)
+            # A JPEG with a preview behind it is Pillow's MPO.
+            kind = "JPEG" if image.format == "MPO" else str(image.format)
+            return Picture(kind, image.mode, upright)
     except UnidentifiedImageError as error:
         if dicom.is_dicom(data):
-            return dicom.decode(data)
+            return Picture("DICOM", *dicom.decode(data))
         raise unreadable(f"none of {', '.join(FORMATS)}, DICOM") from error
     except _PILLOW_ERRORS as error:
         raise unreadable(str(error) or type(error).__name__) from error
@@ -127,11 +158,3 @@ def _scale_deep_grey(image: Image.Image) -> Image.Image:
     # Pillow inverts a TIFF whose zero is white at 8 bits, but not deeper ones.
     zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     return Image.fromarray(255 - grey if zero_is_white else grey)
-
-
-def _thumb(grey: Image.Image) -> np.ndarray:
-    small = grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
-    pixels = np.asarray(small, dtype=np.float32).ravel()
-    pixels = pixels - pixels.mean()
-    norm = float(np.linalg.norm(pixels))
-    return np.asarray(pixels / norm if norm > 0 else pixels)

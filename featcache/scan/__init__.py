@@ -16,6 +16,7 @@ from featcache._io import lock
 from featcache.errors import DatasetError, UnreadableImageError, UsageError
 from featcache.images import dicom
 from featcache.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings, some
+from featcache.scan import thumbs as small
 from featcache.scan.groups import DICOM, NEAR_DUPLICATE, given_groups, near_duplicates
 
 Progress = Callable[[int, int], None]
@@ -165,6 +166,7 @@ def _scan(
     clusters = _clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
+        thumbs |= {i: thumb for i, thumb in small.load(folder).items() if i in facts}
         facts = {i: facts[i] for i in thumbs}
         n_known, known = _measure(listing, ids, reasons, facts, progress, keep=True)
         n_new, thumbs = n_new + n_known, thumbs | known
@@ -195,6 +197,8 @@ def _scan(
         )
     if old is None or old.settings != settings or not old.table.equals(result.table):
         manifest.save(result)
+    if near and thumbs:
+        small.save(folder, {i: thumbs[i] for i in ids if i in thumbs})
     return _summary(result, warnings, n_new)
 
 
