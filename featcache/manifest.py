@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,9 @@ COLUMNS = (
     "phash", "status", "reason",
 )  # fmt: skip
 OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
+EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
+IMAGE = "image"  # the grouping in which every image stands alone
+TRUE = ("1", "true", "yes")
 _SCHEMA = 1
 
 
@@ -47,11 +51,13 @@ class Manifest:
         settings: How it was scanned.
         table: One row a file, in natural order; ``COLUMNS`` first, then the
             source's further columns (all text).
+        exclude: What `narrow` has left out.
     """
 
     folder: Path
     settings: Settings
     table: pd.DataFrame
+    exclude: tuple[str, ...] = ()
 
     @property
     def dataset(self) -> str:
@@ -119,6 +125,74 @@ def save(manifest: Manifest) -> None:
         # Beside the settings of another scan the table would be taken for that one's.
         mark.unlink(missing_ok=True)
     write_json(mark, {"schema": _SCHEMA, "settings": asdict(manifest.settings)})
+
+
+def narrow(
+    manifest: Manifest, *, exclude: Sequence[str] = (), group_by: str | None = None
+) -> Manifest:
+    """The same dataset with fewer images or other groups, for one evaluation.
+
+    Args:
+        manifest: The dataset as it was scanned.
+        exclude: Each a column whose value is 1, true or yes in the images to leave
+            out, or COLUMN=VALUE.
+        group_by: A column, or "image" for every image alone; None keeps the groups.
+            An image with an empty value is a group of its own.
+
+    Raises:
+        DatasetError: No such column, or no image has the value.
+    """
+    table = manifest.table.copy()
+    out = pd.Series(False, index=table.index)
+    for text in exclude:
+        out |= _matches(manifest, text)
+    table.loc[out & (table["status"] == OK), "status"] = EXCLUDED
+    settings = manifest.settings
+    if group_by not in (None, settings.group_by):
+        table["group"] = _groups(manifest, str(group_by))
+        settings = replace(settings, group_by=str(group_by))
+    return replace(
+        manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
+    )
+
+
+def _matches(manifest: Manifest, text: str) -> pd.Series:
+    column, _, value = text.partition("=")
+    given = _column(manifest, column, "--exclude")
+    wanted = [value] if "=" in text else TRUE
+    found = (given if "=" in text else given.str.lower()).isin(wanted)
+    if not found[manifest.table["status"] == OK].any():
+        raise DatasetError(
+            f"an image whose {column} is {' or '.join(wanted)}, for --exclude {text}",
+            f"none; the values are {some(sorted(given.unique()))}",
+            f"Give --exclude {column}=VALUE, or leave it out.",
+        )
+    return found
+
+
+def _groups(manifest: Manifest, group_by: str) -> pd.Series:
+    alone = manifest.table["image_id"]
+    if group_by == IMAGE:
+        return alone
+    given = _column(manifest, group_by, "--group-by")
+    if (given == "").all():
+        raise DatasetError(
+            f"--group-by {group_by} to name a group",
+            "an empty column",
+            "Take another column, or image.",
+        )
+    return given.where(given != "", alone)
+
+
+def _column(manifest: Manifest, name: str, flag: str) -> pd.Series:
+    table = manifest.table
+    if name not in table:
+        raise DatasetError(
+            f"{flag} with a column of the manifest: {', '.join(table.columns)}",
+            repr(name),
+            "Take one of them.",
+        )
+    return table[name].astype(str).str.strip()
 
 
 def find(cache: Path, dataset: str | None) -> Path:

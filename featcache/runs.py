@@ -1,7 +1,7 @@
 """Runs: the record of one trained and evaluated model, one folder each."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache._io import atomic_folder, digest, write_json
+from featcache._io import atomic_folder, digest, lock, write_json
 from featcache.errors import RunError
 
 SCHEMA = 1
 TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
-_PROBABILITY = "p_"
+SEVERAL = "several"  # where the parts of a run differ
+PREDICTIONS = "predictions.csv"
+PROBABILITY = "p_"  # and the label: a column of predictions.csv
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ class Run:
         """Labels in class order."""
         return list(self.record["classes"])
 
+    @property
+    def contracts(self) -> set[str]:
+        """The contract_id of every store that its features come from."""
+        blocks = self.record.get("features", [self.record])
+        return {block["contract_id"] for block in blocks if block.get("contract_id")}
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """predictions.csv: one row an image.
@@ -68,20 +76,17 @@ class Run:
         Raises:
             RunError: The file is missing or not as the record says.
         """
-        path = self.folder / "predictions.csv"
+        path = self.folder / PREDICTIONS
         try:
             table = pd.read_csv(
                 path,
                 dtype={"image_id": str, "group": str, "label": str, "split": str},
                 keep_default_na=False,
             )
-            expected = [*_KEYS, *(_PROBABILITY + name for name in self.classes)]
+            expected = [*_KEYS, *(PROBABILITY + name for name in self.classes)]
             if list(table.columns) != expected:
                 raise ValueError(f"columns {', '.join(table.columns)}")
-            if not np.isfinite(table[expected[len(_KEYS) :]].to_numpy(float)).all():
-                raise ValueError("probabilities that are not finite")
-            if not table["label"].isin(self.classes).all():
-                raise ValueError("labels that are none of its classes")
+            _refuse_edited(table, expected[len(_KEYS) :], self.classes)
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"the predictions of run {self.run_id} in {path}",
@@ -94,7 +99,7 @@ class Run:
         """Out-of-fold predictions (``TRAIN``) or those on the test part."""
         part = self.table[self.table["split"] == split]
         index = {name: i for i, name in enumerate(self.classes)}
-        p = part[[_PROBABILITY + name for name in self.classes]].to_numpy(float)
+        p = part[[PROBABILITY + name for name in self.classes]].to_numpy(float)
         return Predictions(
             part["label"].map(index).to_numpy(int), p, part["group"].to_numpy()
         )
@@ -103,10 +108,52 @@ class Run:
 _KEYS = ("image_id", "group", "label", "fold", "split")
 
 
+def _refuse_edited(
+    table: pd.DataFrame, probabilities: list[str], classes: list[str]
+) -> None:
+    """Raises ValueError for what `predictions_table` never writes."""
+    p = table[probabilities].to_numpy(float)
+    if not np.isfinite(p).all():
+        raise ValueError("probabilities that are not finite")
+    if (p < 0).any() or np.abs(p.sum(axis=1) - 1).max(initial=0) > 1e-6:
+        raise ValueError("probabilities that do not sum to 1")
+    if not table["label"].isin(classes).all():
+        raise ValueError("labels that are none of its classes")
+    if table["image_id"].duplicated().any():
+        raise ValueError("images that stand there twice")
+    parts = np.where(table["fold"].to_numpy(int) < 0, TEST, TRAIN)
+    if (table["split"] != parts).any():
+        raise ValueError("folds that are not those of their split")
+
+
 def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
     """A run's id: readable words, then 10 digits of the digest of all its inputs."""
     words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
-    return f"{words}-{backbone}-{digest(inputs)[:10]}"
+    # A file name has at most 255 bytes; the digest tells apart what is cut off.
+    return f"{words[:80]}-{backbone[:120]}-{digest(inputs)[:10]}"
+
+
+def of_features(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a record says of its features.
+
+    Args:
+        blocks: Each with backbone, weights, input_size, contract_id, store, tap and
+            dim.
+
+    Returns:
+        ``features``, which are these blocks, and what all of them have in common:
+        ``weights`` (else "several"), ``input_size``, ``store`` and ``contract_id``
+        (else None).
+    """
+    fields = ("weights", "input_size", "store", "contract_id")
+    common = {key: common_value(block[key] for block in blocks) for key in fields}
+    return common | {"weights": common["weights"] or SEVERAL, "features": list(blocks)}
+
+
+def common_value(values: Iterable[Any]) -> Any:
+    """The one value that all have, or None."""
+    found = list(values)
+    return found[0] if found and all(one == found[0] for one in found) else None
 
 
 def predictions_table(
@@ -124,8 +171,29 @@ def predictions_table(
     table["fold"] = folds
     table["split"] = np.where(folds < 0, TEST, TRAIN)
     for column, name in enumerate(classes):
-        table[_PROBABILITY + name] = p[:, column]
+        table[PROBABILITY + name] = p[:, column]
     return table
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run is there and did not fail.
+
+    Raises:
+        RunError: It is broken.
+    """
+    return (folder / "run.json").is_file() and not load(folder).failed
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Holds the lock of a run, so that two processes publish it in turn.
+
+    Raises:
+        LockedError: Another process has been writing it for a minute.
+    """
+    guard = folder.with_name(f".{folder.name}.lock")
+    with lock(guard, f"run {folder.name}", timeout=60):
+        yield
 
 
 @contextmanager
@@ -147,10 +215,12 @@ def load(folder: Path) -> Run:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] != SCHEMA:
             raise ValueError(f"schema {record['schema']}")
-        lacking = [k for k in _REQUIRED if k not in record]
+        lacking = [k for k, t in _REQUIRED.items() if not isinstance(record.get(k), t)]
         if lacking:
-            raise ValueError(f"no {', '.join(lacking)}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"no usable {', '.join(lacking)}")
+        if not isinstance(record["split"].get("name"), str):
+            raise ValueError("a split without a name")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"a run of featcache in {folder}",
             f"run.json that cannot be used ({error})",
@@ -159,10 +229,10 @@ def load(folder: Path) -> Run:
     return Run(folder, record)
 
 
-_REQUIRED = (
-    "status", "created", "classes", "head", "backbone", "weights", "views", "split",
-    "evaluation_id",
-)  # fmt: skip
+_REQUIRED = {
+    "status": str, "created": str, "classes": list, "head": str, "backbone": str,
+    "weights": str, "views": int, "split": dict, "evaluation_id": str,
+}  # fmt: skip
 
 
 def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:

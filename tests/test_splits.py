@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -344,15 +345,77 @@ def test_failed_split_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def redraw(path: Path, base: Split, rows: Rows, repeat: int = 1) -> Split:
+    name = f"{base.name}-r{repeat}"
+    return splits.load_or_redraw(path, base, *columns(rows), name=name, repeat=repeat)
+
+
+@rule
+@given(datasets(), st.integers(1, 9))
+def test_repeats(data: tuple[Rows, int, float], repeat: int) -> None:
+    """A repeat keeps the test part, and its folds are folds like any other."""
+    rows, folds, test_size = data
+    with TemporaryDirectory() as folder:
+        base = load(Path(folder, "a"), rows, folds=folds, test_size=test_size)
+        again = redraw(Path(folder, "b"), base, rows, repeat)
+    assert (again.repeat, again.base) == (repeat, "default")
+    assert held_out(again) == held_out(base)
+    splits.check(
+        again.of([image for image, _, _ in rows]),
+        *columns(rows)[1:],
+        folds=folds,
+        test_size=test_size,
+    )
+
+
+def held_out(split: Split) -> set[str]:
+    return {image for image, place in split.places.items() if place == TEST}
+
+
+def test_repeats_differ(tmp_path: Path) -> None:
+    """Each repeat has other folds than every other, and the same again when read."""
+    rows = singles({"A": 40, "B": 40})
+    base = load(tmp_path / "base", rows)
+    repeats = [redraw(tmp_path / f"r{n}", base, rows, n) for n in (1, 2)]
+    drawn = [tuple(split.places.items()) for split in (base, *repeats)]
+    assert len(set(drawn)) == 3
+    stamp = (tmp_path / "r1").stat().st_mtime_ns
+    assert redraw(tmp_path / "r1", base, rows) == repeats[0]
+    assert (tmp_path / "r1").stat().st_mtime_ns == stamp
+
+
+def test_a_repeat_grows_with_its_split(tmp_path: Path) -> None:
+    """New images get the place in the test part that the split gives them."""
+    base = load(tmp_path / "base", TEN)
+    first = redraw(tmp_path / "r1", base, TEN)
+    more = [*TEN, *singles({"C": 9})]
+    grown = load(tmp_path / "base", more)
+    again = redraw(tmp_path / "r1", grown, more)
+    assert first.places.items() <= again.places.items()
+    assert held_out(again) == held_out(grown) > held_out(base)
+
+
+def test_a_repeat_is_told_from_a_split(tmp_path: Path) -> None:
+    """Neither is read as the other, nor as a repeat with another test part."""
+    base = load(tmp_path / "base", TEN)
+    redraw(tmp_path / "r1", base, TEN)
+    stored = json.loads((tmp_path / "r1").read_text())
+    assert (stored["repeat"], stored["base"]) == (1, "default")
+    with pytest.raises(SplitError, match="repeat 1 of split default"):
+        load(tmp_path / "r1", TEN)
+    with pytest.raises(SplitError, match="got a split of its own"):
+        redraw(tmp_path / "base", base, TEN)
+    (image, *_) = held_out(base)
+    stored["images"][image] = 0
+    (tmp_path / "r1").write_text(json.dumps(stored))
+    with pytest.raises(SplitError, match="the test part of split default"):
+        redraw(tmp_path / "r1", base, TEN)
+
+
 def test_split_lookup() -> None:
-    """Places come in the order asked; the digest ignores order and other images."""
+    """Places come in the order asked."""
     split = Split("s", 2, 0.2, 0, {"a": TEST, "b": 0, "c": 1})
     assert split.of(["c", "a"]).tolist() == [1, TEST]
     assert split.of(["c", "a"]).dtype == np.int64
-    assert split.digest(["c", "a"]) == split.digest(["a", "c"])
-    assert split.digest(["a", "c"]) != split.digest(["a", "b"])
-    moved = Split("s", 2, 0.2, 0, {"a": TEST, "b": 1, "c": 1})
-    assert split.digest(["a", "c"]) == moved.digest(["a", "c"])
-    assert split.digest(["a", "b"]) != moved.digest(["a", "b"])
     with pytest.raises(SplitError, match="1 without one, the first 'z'"):
         split.of(["a", "z"])

@@ -1,7 +1,7 @@
-"""``featcache train-head``."""
+"""``featcache train-head`` and ``featcache ensemble``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,11 @@ from featcache.cli.common import (
     say,
     seed_option,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from featcache.runs import Run
 
 
 class Views(click.ParamType[int | str]):
@@ -33,6 +38,14 @@ class Views(click.ParamType[int | str]):
             self.fail(f"{value!r} is neither a number nor all", param, ctx)
 
 
+calibrate_option = click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    show_default=True,
+    help="Calibrate the probabilities on the out-of-fold predictions.",
+)
+
+
 @click.command("train-head", short_help="Train heads on the features, fold by fold.")
 @dataset_option
 @click.option(
@@ -42,8 +55,8 @@ class Views(click.ParamType[int | str]):
     multiple=True,
     default=("all",),
     metavar="NAME",
-    help="Whose features: a backbone, backbone-weights, a store's name, or all."
-    "  [default: all]",
+    help="Whose features: a backbone, backbone-weights or a store's name, with or "
+    "without @PX; several joined by +; baselines; or all.  [default: all]",
 )
 @click.option(
     "-H",
@@ -73,10 +86,42 @@ class Views(click.ParamType[int | str]):
     help="Stored inner layers to append to the embedding.",
 )
 @click.option(
+    "--tune/--no-tune",
+    default=None,
+    help="Choose the head's settings by inner folds.  [default: as the head says]",
+)
+@click.option(
+    "--transform",
+    type=click.Choice(["none", "sqrt", "l2", "tune"]),
+    default="none",
+    show_default=True,
+    help="Of the features; tune chooses inside the folds.",
+)
+@click.option(
+    "--pca",
+    default="none",
+    show_default=True,
+    metavar="none|N|tune",
+    help="Principal components to keep; tune chooses inside the folds.",
+)
+@click.option(
     "--tta/--no-tta",
     default=None,
     help="Predict as the mean over an image's views.  [default: where views were "
     "trained on]",
+)
+@calibrate_option
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="COLUMN[=VALUE]",
+    help="Leave out images by a column of the manifest that is 1, true or yes, or "
+    "VALUE; may be repeated.",
+)
+@click.option(
+    "--group-by",
+    metavar="COLUMN|image",
+    help="What stays together in a split.  [default: the manifest's groups]",
 )
 @click.option("--folds", type=int, default=5, show_default=True)
 @click.option(
@@ -85,6 +130,13 @@ class Views(click.ParamType[int | str]):
     default=0.2,
     show_default=True,
     help="Share of the images held out as the test part; 0 for none.",
+)
+@click.option(
+    "--repeats",
+    type=int,
+    default=1,
+    show_default=True,
+    help="How often the folds are drawn; the test part stays.",
 )
 @seed_option
 @click.option(
@@ -111,20 +163,73 @@ def train_head(
             progress=lambda _, done, total: update("fits", done, total),
             **given,
         )
-    failed = [run for run in result.runs if run.failed]
-    for run in failed:
-        say(f"Failed: {run.run_id}: {run.record['reason']}")
-    if as_json:
-        print_json([run.record | {"run_id": run.run_id} for run in result.runs])
-        return
-    if not result.trained:
-        click.echo(f"All {len(result.runs)} runs are there already: nothing to do.")
     for run in result.runs:
-        if not run.failed and run.run_id in result.trained:
+        if run.failed:
+            say(f"Failed: {run.run_id}: {run.record['reason']}")
+    if as_json:
+        print_runs_as_json(result.runs)
+    else:
+        print_runs(result.runs, result.trained)
+        click.echo(f"Split: {result.split.name}. Rank them with: featcache compare")
+    if any(run.failed for run in result.runs):
+        raise click.exceptions.Exit(1)
+
+
+@click.command(short_help="Average runs, with weights from their predictions.")
+@click.argument("members", nargs=-1, required=True, metavar="RUN...")
+@dataset_option
+@click.option(
+    "--weights",
+    type=click.Choice(["fitted", "equal"]),
+    default="fitted",
+    show_default=True,
+    help="Fitted on out-of-fold predictions of the other folds, or all alike.",
+)
+@calibrate_option
+@click.option(
+    "--split", metavar="NAME", help="Which split's runs.  [default: the newest run's]"
+)
+@click.option("--force", is_flag=True, help="Make again what is there.")
+@cache_option
+@reports_option
+@json_option
+def ensemble(
+    dataset: str | None, cache: Path, reports: Path, as_json: bool, **given: Any
+) -> None:
+    """Average the probabilities of runs (ids, parts of ids, or all); record a run.
+
+    Only stored predictions are used: nothing is trained again.
+    """
+    from featcache.cli.compare import _dataset_name
+    from featcache.ensemble import ensemble as work
+
+    result = work(reports / _dataset_name(dataset, cache, reports), **given)
+    for line in result.left_out:
+        say(f"Left out: {line}")
+    if as_json:
+        print_runs_as_json(result.runs)
+        return
+    print_runs(result.runs, result.made)
+    for run in result.runs:
+        votes = run.record["member_weights"]["test"]
+        for member, weight in zip(run.record["members"], votes, strict=True):
+            click.echo(f"  {weight:.3f}  {member}")
+
+
+def print_runs_as_json(runs: "Sequence[Run]") -> None:
+    """Prints the records of runs, each with its run_id."""
+    print_json([run.record | {"run_id": run.run_id} for run in runs])
+
+
+def print_runs(runs: "Sequence[Run]", made: list[str]) -> None:
+    """Prints a line for each run that a call made."""
+    if not made:
+        click.echo(f"All {len(runs)} runs are there already: nothing to do.")
+    for run in runs:
+        if not run.failed and run.run_id in made:
             score = run.record["scores"]["train"]
             click.echo(
                 f"{run.run_id}: accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
                 f"fit {run.record['fit_seconds']:.1f} s"
             )
-    click.echo(f"Split: {result.split.name}. Rank them with: featcache compare")

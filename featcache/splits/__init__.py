@@ -1,12 +1,13 @@
 """Places images in a test part and folds: seeded, stratified, by group, for good.
 
 A group never stands in two parts. A split is written once and used by every head;
-images that come later fill in and move nobody.
+images that come later fill in and move nobody. A repeat of a split has its test part
+and other folds.
 """
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from featcache import _io
 from featcache.errors import SplitError
+from featcache.splits.filling import fill
 
 TEST = -1  # the place of a test image; folds are 0 .. k-1
 SCHEMA = 1
 _SETTINGS = ("folds", "test_size", "seed")
-_ATTEMPTS = 20
 _REDRAW = "Draw a new split: another split name or --seed."
 
 
@@ -35,6 +36,8 @@ class Split:
         test_size: Share of the test part, 0 to 0.9.
         seed: Of the order in which groups are placed.
         places: Place of each image by ``image_id``: a fold, or `TEST`.
+        repeat: 0, or the number of the redrawing of another split's folds.
+        base: Name of that split; None for repeat 0.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Split:
     test_size: float
     seed: int
     places: dict[str, int]
+    repeat: int = 0
+    base: str | None = None
 
     def of(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
         """Places (N,) in the order asked.
@@ -59,12 +64,6 @@ class Split:
             )
         return np.array([self.places[image] for image in image_ids], np.int64)
 
-    def digest(self, image_ids: Iterable[str]) -> str:
-        """Digest of the places of these images, in whatever order they come."""
-        image_ids = list(image_ids)
-        places = self.of(image_ids).tolist()
-        return _io.digest(dict(zip(image_ids, places, strict=True)))
-
 
 def place(
     image_ids: Sequence[str],
@@ -75,6 +74,7 @@ def place(
     test_size: float = 0.2,
     seed: int = 0,
     known: Mapping[str, int] | None = None,
+    repeat: int = 0,
 ) -> dict[str, int]:
     """Places every image; the order of the rows does not matter.
 
@@ -90,6 +90,7 @@ def place(
         test_size: Share of the test part, 0 to 0.9; 0 for none.
         seed: Of the order, 0 or above.
         known: Places that stand already; further images of a group join it.
+        repeat: Another number draws other places with the same seed.
 
     Returns:
         The place of each of ``image_ids``: 0 .. ``folds`` - 1, or `TEST`.
@@ -104,7 +105,7 @@ def place(
     known = known or {}
     group_of = dict(zip(table["image_id"], table["group"], strict=True))
     pinned = {g: known[i] for i, g in group_of.items() if known.get(i) in shares}
-    part_of = _fill(table, shares, pinned, seed)
+    part_of = fill(table, shares, pinned, (seed, repeat))
     places = {i: known.get(i, part_of[g]) for i, g in group_of.items()}
     check(list(places.values()), labels, groups, folds=folds, test_size=test_size)
     return places
@@ -180,17 +181,82 @@ def load_or_make(
         LockedError: Another process has been writing the split for a minute.
     """
     asked = Split(name, folds, test_size, seed, {})
-    split = _read(path, asked)
-    if not split.places.keys() >= set(image_ids):
-        lock = path.with_name(f"{path.name}.lock")
-        with _io.lock(lock, f"split {name!r}", timeout=60):
-            known = _read(path, asked).places
-            settings = _settings(asked)
-            added = place(image_ids, labels, groups, known=known, **settings)
-            split = replace(asked, places=dict(sorted((known | added).items())))
-            head = {"schema": SCHEMA, "name": name, **settings}
-            _io.write_json(path, {**head, "images": split.places})
+    settings = _settings(asked)
+
+    def draw(known: Mapping[str, int]) -> dict[str, int]:
+        return place(image_ids, labels, groups, known=known, **settings)
+
+    split = _complete(path, asked, image_ids, draw)
     check(split.of(image_ids), labels, groups, folds=folds, test_size=test_size)
+    return split
+
+
+def load_or_redraw(
+    path: Path,
+    base: Split,
+    image_ids: Sequence[str],
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    name: str,
+    repeat: int,
+) -> Split:
+    """Reads or draws a repeat of a split: the same test part, other folds.
+
+    Args:
+        path: Its file; images that it lacks are added, as by `load_or_make`.
+        base: The split to repeat, with a place for every image.
+        image_ids: Of the images, (N,).
+        labels: Class of each image, (N,).
+        groups: Group of each image, (N,).
+        name: Of the repeat.
+        repeat: Its number, from 1.
+
+    Raises:
+        SplitError: The file is not this repeat, or as `place` and `check`.
+        LockedError: Another process has been writing it for a minute.
+    """
+    table = _table(image_ids, labels, groups)
+    tested = base.of(image_ids) == TEST
+    rest, test = table[~tested], table.loc[tested, "image_id"]
+
+    def draw(known: Mapping[str, int]) -> dict[str, int]:
+        columns = rest["image_id"].tolist(), rest["label"], rest["group"]
+        settings = _settings(base) | {"test_size": 0, "repeat": repeat}
+        return place(*columns, known=known, **settings) | dict.fromkeys(test, TEST)
+
+    asked = replace(base, name=name, places={}, repeat=repeat, base=base.name)
+    split = _complete(path, asked, image_ids, draw)
+    if not np.array_equal(split.of(image_ids) == TEST, tested):
+        raise _damaged(path, f"the test part of split {base.name}")
+    check(
+        split.of(image_ids),
+        labels,
+        groups,
+        folds=base.folds,
+        test_size=base.test_size,
+    )
+    return split
+
+
+def _complete(
+    path: Path,
+    asked: Split,
+    image_ids: Sequence[str],
+    draw: Callable[[Mapping[str, int]], dict[str, int]],
+) -> Split:
+    """The split at ``path`` with a place for every image, drawn where it has none."""
+    split = _read(path, asked)
+    if split.places.keys() >= set(image_ids):
+        return split
+    lock = path.with_name(f"{path.name}.lock")
+    with _io.lock(lock, f"split {asked.name!r}", timeout=60):
+        known = _read(path, asked).places
+        split = replace(asked, places=dict(sorted((known | draw(known)).items())))
+        head = {"schema": SCHEMA, "name": asked.name, **_settings(asked)}
+        if asked.repeat:
+            head |= {"repeat": asked.repeat, "base": asked.base}
+        _io.write_json(path, {**head, "images": split.places})
     return split
 
 
@@ -206,10 +272,13 @@ def _read(path: Path, asked: Split) -> Split:
     except (ValueError, KeyError, TypeError, AttributeError, SplitError):
         whole = False
     if not whole:
+        raise _damaged(path, f"a split of schema {SCHEMA}")
+    origin = stored.get("repeat", 0), stored.get("base")
+    if origin != (asked.repeat, asked.base):
         raise SplitError(
-            f"a split of schema {SCHEMA} in {path}",
-            "another or a damaged file",
-            "Move it away, and the split is drawn again.",
+            f"{path.name} to be {_origin(asked.repeat, asked.base)}",
+            _origin(*origin),
+            "Give the new split another name.",
         )
     if settings != _settings(asked):
         raise SplitError(
@@ -218,6 +287,18 @@ def _read(path: Path, asked: Split) -> Split:
             f"Ask for {_flags(settings)}, or give the new split another name.",
         )
     return replace(asked, places=stored["images"])
+
+
+def _damaged(path: Path, expected: str) -> SplitError:
+    return SplitError(
+        f"{expected} in {path}",
+        "another or a damaged file",
+        "Move it away, and the split is drawn again.",
+    )
+
+
+def _origin(repeat: int, base: str | None) -> str:
+    return f"repeat {repeat} of split {base}" if repeat else "a split of its own"
 
 
 def _settings(split: Split) -> dict[str, Any]:
@@ -309,91 +390,3 @@ def _listed(folds: int, test_size: float) -> str:
 
 def _part_name(part: int) -> str:
     return "the test part" if part == TEST else f"fold {part}"
-
-
-Content = list[tuple[int, int]]  # what a group holds: (class index, images) pairs
-
-
-class _Filling:
-    """Parts while groups are being placed in them."""
-
-    def __init__(self, shares: Mapping[int, float], contents: list[Content]) -> None:
-        self.shares = shares
-        classes = 1 + max(c for content in contents for c, _ in content)
-        self.totals = [0] * classes
-        self.left = [0] * classes  # groups not placed yet
-        for c, count in itertools.chain.from_iterable(contents):
-            self.totals[c] += count
-            self.left[c] += 1
-        self.images = [dict.fromkeys(shares, 0) for _ in range(classes)]
-        self.lacking = [len(shares)] * classes  # parts without an image
-        self.sizes = dict.fromkeys(shares, 0)
-
-    def add(self, content: Content, part: int) -> None:
-        for c, count in content:
-            self.left[c] -= 1
-            self.lacking[c] -= self.images[c][part] == 0
-            self.images[c][part] += count
-            self.sizes[part] += count
-
-    def best(self, content: Content) -> int:
-        """The part where the group is needed most."""
-        # A class with no group to spare must go where it is lacking.
-        scarce = [c for c, _ in content if self.left[c] <= self.lacking[c]]
-        return min(self.shares, key=lambda part: self._cost(content, scarce, part))
-
-    def _cost(
-        self, content: Content, scarce: list[int], part: int
-    ) -> tuple[int, float, float]:
-        """Scarce classes first, then the balance of classes, then of sizes."""
-        share = self.shares[part]
-        filled = sum(self.images[c][part] == 0 for c in scarce)
-        # Growth of (images - target)^2 / (share total^2). Without the share, a large
-        # test part would get all the largest groups, and too few groups.
-        growth = 0.0
-        for c, count in content:
-            excess = self.images[c][part] - share * self.totals[c]
-            growth += count * (2 * excess + count) / (share * self.totals[c] ** 2)
-        return -filled, growth, self.sizes[part] / share
-
-
-def _fill(
-    table: pd.DataFrame,
-    shares: Mapping[int, float],
-    pinned: Mapping[str, int],
-    seed: int,
-) -> dict[str, int]:
-    """The part of each group; every class in every part if some attempt gives it."""
-    names, contents = _contents(table)
-    part_of: dict[str, int] = {}
-    for attempt in range(_ATTEMPTS):
-        filling = _Filling(shares, contents)
-        order = _order(contents, seed, attempt)
-        for index in sorted(order, key=lambda index: names[index] not in pinned):
-            name, content = names[index], contents[index]
-            part_of[name] = pinned[name] if name in pinned else filling.best(content)
-            filling.add(content, part_of[name])
-        if not any(filling.lacking):
-            break
-    return part_of
-
-
-def _contents(table: pd.DataFrame) -> tuple[list[str], list[Content]]:
-    """Groups in the order of their names, and what each holds."""
-    groups, names = pd.factorize(table["group"], sort=True)
-    labels, classes = pd.factorize(table["label"], sort=True)
-    pairs, counts = np.unique(groups * len(classes) + labels, return_counts=True)
-    contents: list[Content] = [[] for _ in names]
-    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        contents[pair // len(classes)].append((pair % len(classes), count))
-    return list(names), contents
-
-
-def _order(contents: list[Content], seed: int, attempt: int) -> list[int]:
-    """Indices of the groups: large ones first, or in any order at later attempts."""
-    # Raw bits, because NumPy promises only these to stay the same (NEP 19).
-    shuffle = np.random.PCG64([seed, attempt]).random_raw(len(contents))
-    order: list[int] = np.argsort(shuffle, kind="stable").tolist()
-    if attempt == 0:
-        order.sort(key=lambda index: -sum(count for _, count in contents[index]))
-    return order

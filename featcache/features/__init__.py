@@ -1,0 +1,135 @@
+"""Features: stores joined with the manifest, ready for scikit-learn."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from featcache import manifest, splits, store
+from featcache.features.selection import Block, Selection
+from featcache.features.sets import ALL, FeatureSet, find_sets, find_taps
+from featcache.manifest import Manifest
+from featcache.splits import Split
+from featcache.store import Store
+
+__all__ = [
+    "ALL",
+    "Block",
+    "FeatureSet",
+    "Features",
+    "Selection",
+    "draw_split",
+    "find_sets",
+    "find_taps",
+    "load",
+    "tap_names",
+]
+
+
+class Features(NamedTuple):
+    """One row an embedding; all four in the same order.
+
+    Attributes:
+        X: (N, D) float32 embeddings, then those of the taps asked for.
+        y: (N,) labels.
+        groups: (N,) groups.
+        meta: N rows: image_id, view, policy, and the manifest's further columns.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    meta: pd.DataFrame
+
+
+def load(
+    path: str | Path,
+    *,
+    views: int = 0,
+    policy: int | None = None,
+    taps: str | Sequence[str] = (),
+) -> Features:
+    """Loads a store with labels and groups, in the manifest's order.
+
+    Args:
+        path: A store, ``cache/<dataset>/features/<name>.h5``.
+        views: Augmented views to load beside the plain one (view 0) of each image.
+        policy: Index of their policy in the store; by default the newest.
+        taps: Inner layers to append to the embedding: their names, or "all".
+
+    Returns:
+        ``X, y, groups, meta``; (views + 1) rows an image, view 0 first.
+
+    Raises:
+        StoreError: The store is damaged, or lacks rows that were asked for.
+        DatasetError: Its dataset has no manifest.
+    """
+    found = store.open_store(Path(path))
+    chosen = FeatureSet((found,)).select(
+        manifest.load(found.path.parent.parent),
+        views=views,
+        policy=policy,
+        taps=tap_names(found, taps),
+    )
+    meta = chosen.meta
+    return Features(
+        chosen.read(), meta["label"].to_numpy(), meta["group"].to_numpy(), meta
+    )
+
+
+def tap_names(found: Store, taps: str | Sequence[str]) -> list[str]:
+    """Turns a user's words for taps into those of a store; see `find_taps`."""
+    return find_taps([found], taps)
+
+
+def draw_split(
+    dataset: Manifest,
+    name: str | None = None,
+    *,
+    folds: int = 5,
+    test_size: float = 0.2,
+    seed: int = 0,
+    repeat: int = 0,
+) -> Split:
+    """Reads or draws the split of a dataset's usable images.
+
+    Args:
+        dataset: Whose images.
+        name: Of the split; by default made of how it is drawn.
+        folds: Cross-validation folds.
+        test_size: Share of the images in the test part; 0 for none.
+        seed: Of the draw.
+        repeat: 0, or which redrawing of its folds.
+
+    Raises:
+        SplitError: The folds cannot be made, or the split was drawn otherwise.
+    """
+    name = name or f"{_drawn_of(dataset)}-k{folds}-test{test_size:g}-seed{seed}"
+    ok = dataset.ok
+    columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
+    path = dataset.folder / f"splits-{name}.json"
+    base = splits.load_or_make(
+        path, *columns, name=name, folds=folds, test_size=test_size, seed=seed
+    )
+    if not repeat:
+        return base
+    name = f"{name}-r{repeat}"
+    path = path.with_name(f"splits-{name}.json")
+    return splits.load_or_redraw(path, base, *columns, name=name, repeat=repeat)
+
+
+def _drawn_of(dataset: Manifest) -> str:
+    """How the images are grouped and which are left out, in a file name's letters."""
+    words = [_slug(dataset.settings.group_by, "regex")]
+    if dataset.exclude:
+        words.append(_slug("without-" + "-".join(dataset.exclude), "without"))
+    return "-".join(words)
+
+
+def _slug(text: str, kind: str) -> str:
+    if all(c.isalnum() or c in "-_" for c in text):
+        return text
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

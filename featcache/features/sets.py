@@ -1,0 +1,195 @@
+"""Feature sets: what a head is trained on, as a user names it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from featcache import store
+from featcache.errors import StoreError, UnknownNameError, UsageError
+from featcache.features.selection import Selection, select, stored_views
+from featcache.manifest import Manifest
+from featcache.registry import Registry
+from featcache.store import Store
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """What a head is trained on: one store, or several side by side.
+
+    Attributes:
+        stores: In the order of their names, each once.
+    """
+
+    stores: tuple[Store, ...]
+
+    @cached_property
+    def text(self) -> str:
+        """A backbone, or several as ``a@224+b@299``."""
+        if len(self.stores) == 1:
+            return str(self.stores[0].header.contract["backbone"])
+        return "+".join(map(_sized_name, self.stores))
+
+    def select(
+        self,
+        dataset: Manifest,
+        *,
+        views: int | str = ALL,
+        policy: int | None = None,
+        taps: Sequence[str] = (),
+    ) -> Selection:
+        """Finds the rows of a manifest's usable images.
+
+        Args:
+            dataset: Whose images.
+            views: Augmented views beside the plain one, or "all" that are stored.
+            policy: Index of their policy in the first store; by default the newest
+                that all stores have.
+            taps: Inner layers; each store appends those of them that it has.
+
+        Returns:
+            (views + 1) rows an image, view 0 first, in the manifest's order.
+
+        Raises:
+            StoreError: A store lacks rows that were asked for, or that another has.
+            UsageError: No such policy.
+        """
+        recipe = self._recipe(policy)
+        if isinstance(views, str):
+            views = max(stored_views(found, recipe) for found in self.stores)
+        if views < 0:
+            raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
+        return select(self.stores, dataset, views=views, recipe=recipe, taps=taps)
+
+    def _recipe(self, policy: int | None) -> dict[str, Any] | None:
+        lists = [found.header.policies for found in self.stores]
+        known = next(filter(None, lists), [])
+        if policy is None:
+            shared = [p for p in known if all(p in others for others in lists)]
+            newest = shared[-1:] or known[-1:]
+            return newest[0] if newest else None
+        if not 0 <= policy < len(known):
+            raise UsageError(
+                f"--policy 0 to {len(known) - 1}" if known else "no --policy",
+                f"{policy}; {self.text} has {len(known)} policies",
+                "Leave it out for the newest.",
+            )
+        return known[policy]
+
+
+def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
+    """Finds the stores that a user names.
+
+    Args:
+        dataset: Whose stores.
+        names: Each a backbone, backbone-weights or file name, all with or without
+            ``@PX`` for the input size, which gives a set for each store it fits;
+            several of them joined by ``+``, which give one set; or "all".
+
+    Returns:
+        Each set once, in the order asked.
+
+    Raises:
+        UnknownNameError: No store has that name, or several have it inside a ``+``.
+        StoreError: There is no store, or one is damaged.
+    """
+    paths = sorted((dataset.folder / "features").glob("*.h5"))
+    if not paths:
+        raise StoreError(
+            f"features of {dataset.dataset}",
+            "none",
+            f"Run: featcache extract --dataset {dataset.dataset} -b BACKBONE",
+        )
+    chosen: dict[tuple[Path, ...], FeatureSet] = {}
+    for name in names:
+        for found in _paths_of(dataset, paths, name):
+            stores = sorted(map(store.open_store, found), key=_sort_key)
+            chosen[tuple(one.path for one in stores)] = FeatureSet(tuple(stores))
+    return list(chosen.values())
+
+
+def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path]]:
+    """The stores of each set that a text names."""
+    if text == ALL:
+        return [[path] for path in paths]
+    if alone := _matches(paths, text):
+        return [[path] for path in alone]
+    parts = [_the_one(dataset, paths, part) for part in text.split("+")]
+    if len(set(parts)) < len(parts):
+        raise UsageError("each store once in a +", repr(text), "Leave one out.")
+    return [parts]
+
+
+def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
+    found = _matches(paths, name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownNameError(
+            f"{name!r} to mean one store inside a +",
+            f"{len(found)}: {', '.join(path.stem for path in found)}",
+            "Give one of these names.",
+        )
+    plain, size = _without_size(name)
+    raise UnknownNameError(
+        f"a backbone with features: {', '.join(path.stem for path in paths)}",
+        repr(name),
+        f"Run: featcache extract --dataset {dataset.dataset} -b {plain}"
+        + (f" --input-size {size}" if size else ""),
+    )
+
+
+def _matches(paths: list[Path], name: str) -> list[Path]:
+    """A store answers to its file name, less the contract, less the weights tag."""
+    stem = Path(name).stem if name.endswith((".keras", ".h5")) else name
+    found = []
+    for path in paths:
+        parts = path.stem.rsplit("-", 2)
+        if stem in (path.stem, "-".join(parts[:2]), parts[0]):
+            found.append(path)
+    plain, size = _without_size(name)
+    if found or size is None:
+        return found
+    return [
+        path
+        for path in _matches(paths, plain)
+        if store.open_store(path).header.contract.get("input_size") == size
+    ]
+
+
+def _without_size(name: str) -> tuple[str, int | None]:
+    """``densenet121@224`` in its two parts."""
+    plain, _, size = name.rpartition("@")
+    return (plain, int(size)) if plain and size.isdecimal() else (name, None)
+
+
+def _sort_key(found: Store) -> tuple[str, int, str]:
+    contract = found.header.contract
+    return contract["backbone"], contract["input_size"], found.path.name
+
+
+def _sized_name(found: Store) -> str:
+    contract = found.header.contract
+    if found.header.weights == "none":  # a baseline, which has but one size
+        return str(contract["backbone"])
+    return f"{contract['backbone']}@{contract['input_size']}"
+
+
+def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:
+    """Turns a user's words for taps into names that some of the stores have.
+
+    Raises:
+        UnknownNameError: None has such a tap; the nearest names are offered.
+    """
+    known = dict.fromkeys(name for found in stores for name in found.taps)
+    if taps in (ALL, "none", ""):
+        return list(known) if taps == ALL else []
+    names = taps.split(",") if isinstance(taps, str) else list(taps)
+    table = Registry("stored tap", known, hint="Or extract it.")
+    for name in names:
+        if name not in table:
+            raise table.unknown(name)
+    return names

@@ -1,0 +1,335 @@
+"""Ensembles: a vote of runs in which no image has its own say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from toys import CLASSES, header, make_dataset, write_store
+
+from featcache import calibration, metrics, runs
+from featcache.compare import compare
+from featcache.ensemble import EnsembleResult, ensemble, fit_weights
+from featcache.errors import RunError, UsageError
+from featcache.train_head import TrainResult, train_head
+
+N = 60
+PLACES = np.arange(N) % 6 - 1  # -1 is the test part
+Y = np.arange(N) // 6 % 3
+
+
+def sharpened(y: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Predictions that are right for this share of the images, and sure of it."""
+    rng = np.random.default_rng(seed)
+    right = rng.random(len(y)) < share
+    shown = np.where(right, y, (y + rng.integers(1, 3, len(y))) % 3)
+    return 0.1 + 0.7 * np.eye(3)[shown]
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    return tmp_path / "reports" / "chest"
+
+
+@pytest.fixture
+def write(reports: Path) -> Callable[..., runs.Run]:
+    """Writes a run of these predictions, as train-head would."""
+
+    def call(
+        name: str, p: np.ndarray, *, y: np.ndarray = Y, repeat: int = 0, **also: Any
+    ) -> runs.Run:
+        places = np.where(PLACES < 0, -1, (PLACES + repeat * (np.arange(N) // 6)) % 5)
+        split = f"s-r{repeat}" if repeat else "s"
+        record: dict[str, Any] = {
+            "status": "ok", "created": f"2026-01-0{1 + repeat}", "dataset": "chest",
+            "classes": list(CLASSES), "head": "logreg", "backbone": "toy",
+            "weights": "random", "input_size": 32, "views": 0, "policy": None,
+            "tta": False, "taps": [], "seed": 0, "exclude": [],
+            "evaluation_id": f"e{repeat}-{y.tolist()}", "n_images": N, "n_groups": N,
+            "split": {"name": split, "folds": 5, "base": "s", "repeat": repeat},
+            "features": [{
+                "backbone": "toy", "weights": "random", "input_size": 32, "store": "a",
+                "contract_id": "c", "tap": None, "dim": 6,
+            }],
+            "recipe_id": name, "fit_seconds": 1.0, "fold_seconds": [1.0] * 5,
+            "predict_seconds": 0.5,
+        }  # fmt: skip
+        ids = [str(i) for i in range(N)]
+        meta = pd.DataFrame({"image_id": ids, "group": ids})
+        meta["label"] = [CLASSES[i] for i in y]
+        folder = reports / "runs" / f"{name}-{split}"
+        with runs.saving(folder, record | also) as temp:
+            table = runs.predictions_table(meta, places, p, list(CLASSES))
+            table.to_csv(temp / "predictions.csv", index=False)
+        return runs.load(folder)
+
+    return call
+
+
+@pytest.fixture
+def three(write) -> list[runs.Run]:
+    """A good, a fair and a useless run."""
+    return [
+        write(name, sharpened(Y, share, seed))
+        for seed, (name, share) in enumerate(
+            [("good", 0.8), ("fair", 0.7), ("noise", 1 / 3)]
+        )
+    ]
+
+
+@pytest.fixture
+def vote(reports: Path) -> Callable[..., EnsembleResult]:
+    """Makes an ensemble of all runs, not calibrated unless asked."""
+
+    def call(*members: str, **options: Any) -> EnsembleResult:
+        return ensemble(reports, members or ["all"], **{"calibrate": False} | options)
+
+    return call
+
+
+def test_equal_weights_are_the_mean(three, vote) -> None:
+    """Every image's probabilities are the members' mean, in both parts."""
+    (run,) = vote(weights="equal").runs
+    for part in ("train", "test"):
+        mean = np.mean([member.predictions(part).p for member in three], axis=0)
+        np.testing.assert_allclose(run.predictions(part).p, mean)
+    assert set(map(tuple, run.record["member_weights"].values())) == {(0.333333,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ([[0.8, 0.5]] * 4, [1, 0]),
+        ([[1, 0]] * 3 + [[0, 1]], [0.75, 0.25]),
+        ([[0.5, 0.5]] * 4, [0.5, 0.5]),
+        ([[0, 0]] * 4, [0.5, 0.5]),
+        ([[0.9, 0.3, 0.1]] * 2 + [[0.1, 0.3, 0.9]] * 2, [0.5, 0, 0.5]),
+    ],
+)
+def test_weights_have_the_lowest_log_loss(q, expected) -> None:
+    """By hand: 3 log w + log(1 - w) is highest at 3/4; who is never better gets 0."""
+    np.testing.assert_allclose(fit_weights(np.array(q, float)), expected, atol=1e-3)
+
+
+def test_weights_are_at_an_optimum() -> None:
+    """No step towards any member lowers the loss."""
+    q = np.random.default_rng(0).uniform(0.05, 1, (200, 8))
+    w = fit_weights(q)
+    assert w.min() >= 0
+    assert w.sum() == pytest.approx(1)
+    best = np.log(q @ w).mean()
+    for toward in np.eye(8):
+        assert np.log(q @ (0.99 * w + 0.01 * toward)).mean() < best + 1e-6
+
+
+def test_a_fold_has_no_say_in_its_own_weights(write, vote) -> None:
+    """Other labels in one part move the weights of all other parts only."""
+    p = [sharpened(Y, share, seed) for seed, share in enumerate((0.8, 0.7, 0.6))]
+    weights = {}
+    for changed in ("none", -1, 2):
+        y = Y.copy()
+        if changed != "none":
+            y[changed == PLACES] = np.roll(y[changed == PLACES], 1)
+        for i, own in enumerate(p):
+            write(f"m{i}", own, y=y)
+        weights[changed] = vote(force=True).runs[0].record["member_weights"]
+    assert weights[-1] == weights["none"]
+    same = [k for k in weights["none"] if weights[2][k] == weights["none"][k]]
+    assert same == ["2"]
+
+
+def test_noise_gains_nothing(write, vote) -> None:
+    """Forty runs of noise fit the labels they are fitted on, and no others."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([1, 1, 1], (40, N))
+    for i, own in enumerate(p):
+        write(f"m{i:02d}", own)
+    part = vote().runs[0].predictions()
+    train = PLACES >= 0
+    q = p[:, train][:, np.arange(train.sum()), Y[train]].T
+    fitted_on_itself = -np.log(q @ fit_weights(q)).mean()
+    assert fitted_on_itself < np.log(3) - 0.1
+    assert metrics.log_loss(part.y, part.p) > np.log(3) - 0.02
+
+
+def test_the_test_part_is_weighted_by_all_folds(three, vote) -> None:
+    """Its predictions are the members' with the weights of `test`."""
+    (run,) = vote().runs
+    w = run.record["member_weights"]["test"]
+    assert run.record["members"] == sorted(member.run_id for member in three)
+    by_id = {member.run_id: member.predictions("test").p for member in three}
+    mean = sum(
+        own * by_id[name] for own, name in zip(w, run.record["members"], strict=True)
+    )
+    np.testing.assert_allclose(run.predictions("test").p, mean, atol=1e-5)
+
+
+def test_it_is_a_run_like_any_other(three, vote, reports) -> None:
+    """Compare ranks it among its members; its cost is theirs."""
+    (run,) = vote().runs
+    assert run.record["head"] == "ensemble"
+    assert run.record["backbone"] == "toy"
+    assert run.record["model"] is None
+    assert run.record["fit_seconds"] >= 3
+    assert run.record["fold_seconds"] == [3.0] * 5
+    assert run.contracts == {"c"}
+    heads = [row["head"] for row in compare(reports).rows]
+    assert sorted(heads) == ["ensemble", "logreg", "logreg", "logreg"]
+
+
+def test_averages_are_calibrated(three, vote) -> None:
+    """As train-head does: out-of-fold by the other folds, the test part by all."""
+    plain, (run,) = vote().runs[0], vote(calibrate=True).runs
+    assert plain.record["calibration"] is None
+    found = calibration.from_record(run.record["calibration"])
+    np.testing.assert_allclose(
+        run.predictions("test").p, found(plain.predictions("test").p), atol=1e-5
+    )
+    assert run.run_id != plain.run_id
+
+
+def test_a_second_call_makes_nothing(three, vote) -> None:
+    """The order of the members means nothing; --force makes it again."""
+    first = vote("good", "fair")
+    assert len(first.made) == 1
+    assert vote("fair", "good", "good").made == []
+    assert vote("fair", "good").runs[0].run_id == first.made[0]
+    assert vote("fair", "good", force=True).made == first.made
+
+
+def test_a_member_that_was_trained_again_makes_it_new(three, write, vote) -> None:
+    """An ensemble of predictions that are no more is not kept."""
+    first = vote("good", "fair")
+    write("fair", sharpened(Y, 0.6, 9))
+    again = vote("good", "fair")
+    assert again.made == first.made
+    assert (
+        again.runs[0].record["member_digests"]
+        != (first.runs[0].record["member_digests"])
+    )
+
+
+def test_all_leaves_out_what_is_not_worth_a_vote(write, vote, three) -> None:
+    """Trivial, failed and older runs, and ensembles."""
+    vote()
+    write("floor", sharpened(Y, 0.3, 5), head="majority")
+    write("border", sharpened(Y, 0.6, 6), features=[{"backbone": "border"}])
+    write("broken", sharpened(Y, 0.6, 7), status="failed")
+    write("older", sharpened(Y, 0.6, 8), y=np.roll(Y, 6), created="2025-01-01")
+    assert vote().runs[0].record["members"] == [r.run_id for r in three[1::-1]] + [
+        three[2].run_id
+    ]
+
+
+def edited(run: runs.Run) -> None:
+    table = pd.read_csv(run.folder / "predictions.csv").assign(label=CLASSES[0])
+    table.to_csv(run.folder / "predictions.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "members", "said"),
+    [
+        (lambda write: None, ["good"], "two or more runs.*got good"),
+        (lambda write: None, ["nowhere", "good"], "'nowhere', which none of 3"),
+        (lambda write: None, ["oo", "good"], "two or more runs"),
+        (
+            lambda write: write("other", sharpened(Y, 0.8, 1), repeat=1),
+            ["good", "other"],
+            r"differ in the fold of images \(40\)",
+        ),
+        (
+            lambda write: write("other", sharpened(Y, 0.8, 1), y=np.roll(Y, 6)),
+            ["good", "other"],
+            r"differ in the label of images \(54\)",
+        ),
+        (
+            lambda write: write("other", sharpened(Y, 0.8, 1), evaluation_id="x"),
+            ["good", "other"],
+            "differ in their evaluation_id",
+        ),
+        (
+            lambda write: write("other", sharpened(Y, 0.8, 1), status="failed"),
+            ["good", "other"],
+            "none failed and none an ensemble; got other-s",
+        ),
+        (
+            lambda write: write("other", sharpened(Y, 0.8, 1), head="ensemble"),
+            ["good", "other"],
+            "none an ensemble; got other-s",
+        ),
+        (
+            lambda write: edited(write("other", sharpened(Y, 0.8, 1))),
+            ["good", "other"],
+            r"differ in the label of images \(36\)",
+        ),
+    ],
+)
+def test_what_makes_no_ensemble_is_refused(
+    three, write, vote, make, members, said: str
+) -> None:
+    """The error says what differs, and no run is written."""
+    make(write)
+    with pytest.raises(RunError, match=said):
+        vote(*members)
+    with pytest.raises(UsageError, match="--weights fitted or equal"):
+        vote(weights="best")
+
+
+def test_each_repeat_has_its_ensemble(write, vote, three) -> None:
+    """Of the same recipes; a repeat without one of them is told."""
+    for seed, name in enumerate(("good", "fair", "noise")):
+        write(name, sharpened(Y, 0.7, seed), repeat=1)
+    write("good", sharpened(Y, 0.7, 1), repeat=2)
+    result = vote()
+    assert [run.record["split"]["repeat"] for run in result.runs] == [0, 1]
+    assert len({run.run_id for run in result.runs}) == 2
+    assert len({run.record["recipe_id"] for run in result.runs}) == 1
+    assert result.left_out == ["repeat 2: not every member was trained on it"]
+    other = vote(split="s-r1")
+    assert [run.run_id for run in other.runs] == [result.runs[1].run_id]
+
+
+@pytest.mark.slow
+def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
+    """Members that know their training labels by heart have nothing to vote for."""
+    count = 360
+    dataset = make_dataset(tmp_path, count)
+    write_store(dataset, header("a"), views=0, dim=20)
+    shuffled = np.random.default_rng(1).permutation(count)
+    dataset.table["label"] = dataset.table["label"].to_numpy()[shuffled]
+    result: TrainResult = train_head(
+        dataset,
+        tmp_path / "reports",
+        heads=[
+            "sklearn.neighbors:KNeighborsClassifier",
+            "sklearn.tree:DecisionTreeClassifier",
+            "sklearn.ensemble:ExtraTreesClassifier",
+            "sklearn.naive_bayes:GaussianNB",
+            "logreg",
+        ],
+        group_by="image",
+        test_size=0.25,
+        jobs=1,
+    )
+    assert not any(run.failed for run in result.runs)
+    (run,) = ensemble(tmp_path / "reports" / "chest", ["all"]).runs
+    for part in ("train", "test"):
+        scores = run.record["scores"][part]
+        assert scores["accuracy_low"] < 1 / 3 < scores["accuracy_high"]
+        assert scores["log_loss"] > np.log(3) - 0.03
+
+
+def test_the_command(three, run, tmp_path: Path) -> None:
+    """`featcache ensemble` prints the score and each member's weight."""
+    code, out, err = run("ensemble", "good", "fair", "--dataset", "chest")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("ensemble-toy-")
+    weights = {line.split()[1]: float(line.split()[0]) for line in lines[1:]}
+    assert set(weights) == {"good-s", "fair-s"}
+    assert sum(weights.values()) == pytest.approx(1, abs=2e-3)
+    assert "nothing to do" in run("ensemble", "good", "fair", "--dataset", "chest")[1]
+    code, _, err = run("ensemble", "good", "--dataset", "chest")
+    assert (code, err.count("\n")) == (1, 1)

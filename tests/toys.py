@@ -1,0 +1,100 @@
+"""Made-up datasets and stores whose features nearly tell the class."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featcache import manifest, store
+from featcache.manifest import COLUMNS, Manifest, Settings
+from featcache.store import Header
+
+N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
+POLICY = {"flip": True, "seed": 0}
+
+
+def image_ids(count: int = N) -> list[str]:
+    return [f"{i:064x}" for i in range(count)]
+
+
+def header(
+    backbone: str = "toy",
+    *,
+    policies: tuple[dict[str, Any], ...] = (POLICY,),
+    weights: str = "random",
+    **contract: Any,
+) -> Header:
+    """What a store says of itself; 32 px unless told otherwise."""
+    return Header(
+        contract={"backbone": backbone, "input_size": 32} | contract,
+        policies=list(policies),
+        weights=weights,
+        weights_key="",
+        engine="tensorflow",
+        versions={},
+        notes={},
+    )
+
+
+def make_dataset(folder: Path, count: int = N) -> Manifest:
+    """Images of patients with two images each; 6 are disputed; two wards."""
+    numbers = range(count)
+    table = pd.DataFrame("", index=numbers, columns=list(COLUMNS))
+    table["image_id"] = image_ids(count)
+    table["path"] = [f"{i}.png" for i in numbers]
+    table["label"] = [CLASSES[i // 2 % 3] for i in numbers]
+    table["group"] = [f"p{i // 2}" for i in numbers]
+    table["status"] = "ok"
+    table[["width", "height", "bytes"]] = 1
+    table["patient"] = table["group"]
+    table["disputed"] = ["yes" if i < 6 else "0" for i in numbers]
+    table["ward"] = ["" if i == 0 else f"w{i // 3}" for i in numbers]
+    made = Manifest(
+        folder / "cache" / "chest",
+        Settings(str(folder), str(folder), "patient"),
+        table,
+    )
+    manifest.save(made)
+    return made
+
+
+def write_store(
+    dataset: Manifest,
+    about: Header,
+    *,
+    views: int = 2,
+    policy: int = 0,
+    dim: int = D,
+    taps: dict[str, int] | None = None,
+    seed: int = 0,
+) -> Path:
+    """A store whose rows come shuffled; views 1.. are near their view 0."""
+    rng = np.random.default_rng(seed)
+    count = len(dataset.table)
+    codes = np.array([CLASSES.index(label) for label in dataset.table["label"]])
+
+    def matrix(width: int) -> np.ndarray:
+        plain = (
+            rng.normal(size=(count, width))
+            + 1.2 * np.eye(max(width, 3))[codes][:, :width]
+        )
+        X = np.repeat(plain, views + 1, axis=0)
+        return (X + 0.1 * rng.normal(size=X.shape)).astype(np.float32)
+
+    view = np.tile(np.arange(views + 1), count)
+    keys = pd.DataFrame(
+        {
+            "image_id": np.repeat(image_ids(count), views + 1),
+            "view": view,
+            "policy": np.where(view == 0, -1, policy),
+            "path": np.repeat(dataset.table["path"].to_numpy(), views + 1),
+        }
+    )
+    order = rng.permutation(len(keys))
+    widths = {"features": dim} | (taps or {})
+    outputs = {name: matrix(width)[order] for name, width in widths.items()}
+    path = store.store_path(dataset.folder / "features", about)
+    store.seal(path, about, outputs, keys.iloc[order])
+    store.publish(path, about)
+    return path
