@@ -1,0 +1,187 @@
+"""From a run's record back to the command lines that make the run."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from featcache.manifest import Manifest
+from featcache.report.material import Record, blocks, store_names
+from featcache.store import Store
+
+_CONTRACT = {"precision": "float32", "dtype": "float32"}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What can be looked up; what cannot stands as a word in capitals.
+
+    Attributes:
+        manifest: The dataset, which knows its source.
+        stores: Its feature stores by file name, which know their contracts.
+        extracts: Records of the calls of extract, which know the files of networks.
+        records: Records of further runs by run_id, for the members of an ensemble.
+    """
+
+    manifest: Manifest | None = None
+    stores: Mapping[str, Store] = field(default_factory=dict)
+    extracts: Sequence[Record] = ()
+    records: Mapping[str, Record] = field(default_factory=dict)
+
+
+def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
+    """The command lines that make a run, in their order.
+
+    Args:
+        record: Its run.json.
+        known: Where to look up what the record does not say.
+        repeats: How many draws of the folds there are.
+    """
+    lines = []
+    for member in record.get("members") or []:
+        lines += commands(known.records[member], known, repeats=repeats)
+    if record.get("members"):
+        lines.append(shlex.join(_ensemble(record)))
+    else:
+        lines += [shlex.join(words) for words in _extracts(record, known)]
+        lines.append(shlex.join(_train(record, known, repeats)))
+    return list(dict.fromkeys(lines))
+
+
+def _extracts(record: Record, known: Known) -> list[list[str]]:
+    """A call for each store of a run."""
+    by_store: dict[str, list[Record]] = {}
+    for block in blocks(record):
+        by_store.setdefault(str(block.get("store")), []).append(block)
+    return [
+        [
+            *("featcache", "extract", *_source(record, known.manifest)),
+            *_network(mine[0], known.stores.get(name), known.extracts),
+            *_views(record, known.stores.get(name)),
+            *_taps([str(block["tap"]) for block in mine if block.get("tap")]),
+        ]
+        for name, mine in by_store.items()
+    ]
+
+
+def _source(record: Record, manifest: Manifest | None) -> list[str]:
+    if manifest is None:
+        return ["SOURCE", "--dataset", str(record.get("dataset"))]
+    settings = manifest.settings
+    words = [settings.source, "--dataset", manifest.dataset]
+    words += ["--group-by", settings.group_by]
+    if settings.per_class:
+        words += ["--per-class", str(settings.per_class)]
+    if settings.on_conflict != "error":
+        words += ["--on-conflict", settings.on_conflict]
+    return words
+
+
+def _network(
+    block: Record, found: Store | None, extracts: Sequence[Record]
+) -> list[str]:
+    """Backbone, weights, and what of the contract is not as usual."""
+    name, weights = str(block["backbone"]), str(block.get("weights"))
+    if weights == "none":  # a baseline has no options
+        return ["-b", name]
+    file = _file(name, extracts) if weights == "file" else ""
+    words = ["-b", file if file.endswith(".keras") else name]
+    if weights == "random":
+        words += ["--weights", "random"]
+    elif file and not file.endswith(".keras"):
+        words += ["--weights", file]
+    contract = found.header.contract if found else {}
+    if contract.get("preprocess"):
+        words += ["--preprocess", str(contract["preprocess"])]
+    if block.get("input_size"):
+        words += ["--input-size", str(block["input_size"])]
+    for key, usual in _CONTRACT.items():
+        if contract.get(key, usual) != usual:
+            words += [f"--{key}", str(contract[key])]
+    return words
+
+
+def _file(name: str, extracts: Sequence[Record]) -> str:
+    """The file of a network, as the newest call that used it was given it."""
+    for record in reversed(extracts):
+        words = list(map(str, record.get("command", [])))
+        for option, word in pairwise(words):
+            is_network = option in ("-b", "--backbone") and Path(word).stem == name
+            if is_network and word.endswith(".keras"):
+                return word
+            if option == "--weights" and name in words:
+                return word
+    return f"{name}.keras"
+
+
+def _views(record: Record, found: Store | None) -> list[str]:
+    """Augmented views, and the seed of these or of random weights."""
+    policy = record.get("policy")
+    if record.get("views") and policy:
+        words = ["--views", str(record["views"])]
+        words += [] if policy["flip"] else ["--no-flip"]
+        for name in ("brightness", "zoom"):
+            words += [f"--{name}", ",".join(f"{v:g}" for v in policy[name])]
+        return [*words, "--seed", str(policy["seed"])]
+    seed = re.match(r"random seed (\d+)", found.header.weights_key if found else "")
+    return ["--seed", seed[1]] if seed else []
+
+
+def _taps(names: Sequence[str]) -> list[str]:
+    layers = dict.fromkeys(name.removesuffix(":max") for name in names)
+    words = ["--taps", ",".join(layers)] if layers else []
+    if any(name.endswith(":max") for name in names):
+        words += ["--tap-pooling", "avg+max"]
+    return words
+
+
+def _train(record: Record, known: Known, repeats: int) -> list[str]:
+    split, params = record["split"], (record.get("head_is") or {}).get("params") or {}
+    words = ["featcache", "train-head", "--dataset", str(record.get("dataset"))]
+    words += ["-b", _features(record), "-H", str(record["head"])]
+    words += ["--views", str(record.get("views", 0)), *_policy(record, known)]
+    if record.get("taps"):
+        words += ["--taps", ",".join(record["taps"])]
+    if params.get("tune") is not None:
+        words.append("--tune" if params["tune"] else "--no-tune")
+    for name in ("transform", "pca"):
+        if params.get(name, "none") != "none":
+            words += [f"--{name}", str(params[name])]
+    if record.get("views"):
+        words.append("--tta" if record.get("tta") else "--no-tta")
+    words += [] if record.get("calibration") else ["--no-calibrate"]
+    for text in record.get("exclude") or []:
+        words += ["--exclude", str(text)]
+    group_by = split.get("group_by")
+    if known.manifest and group_by not in (None, known.manifest.settings.group_by):
+        words += ["--group-by", str(group_by)]
+    words += ["--folds", str(split.get("folds", 5))]
+    words += ["--test-size", f"{split.get('test_size', 0.2):g}"]
+    words += ["--repeats", str(repeats)] if repeats > 1 else []
+    words += ["--seed", str(record.get("seed", 0))]
+    return [*words, "--split", str(split.get("base") or split["name"])]
+
+
+def _features(record: Record) -> str:
+    """The stores by their file names, which no other store has."""
+    names = [Path(name).stem for name in store_names(record)]
+    return "+".join(names) or str(record["backbone"])
+
+
+def _policy(record: Record, known: Known) -> list[str]:
+    """Which recipe of the store the views are of, where it is not the newest."""
+    found = known.stores.get(str(blocks(record)[0].get("store")))
+    policies = found.header.policies if found else []
+    if not record.get("views") or record.get("policy") in (None, *policies[-1:]):
+        return []
+    return ["--policy", str(policies.index(record["policy"]))] if policies else []
+
+
+def _ensemble(record: Record) -> list[str]:
+    params = (record.get("head_is") or {}).get("params") or {}
+    words = ["featcache", "ensemble", *map(str, record["members"])]
+    words += ["--dataset", str(record.get("dataset"))]
+    words += ["--weights", str(params.get("weights", "fitted"))]
+    return [*words, "--calibrate" if params.get("calibrate") else "--no-calibrate"]

@@ -1,0 +1,137 @@
+"""A small dataset with runs, made by hand, for the tests of the report."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from conftest import picture
+
+from featcache import manifest, runs, store
+from featcache.compare import Leaderboard, compare
+from featcache.manifest import Manifest
+from featcache.scan import scan
+
+CLASSES = ("<img src=x onerror=alert(1)>", "A & B", "plain")
+BACKBONE, STORE = "toynet", "toynet-file-00000000.h5"
+IMAGES = 60
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where everything is."""
+
+    cache: Path
+    reports: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """The dataset."""
+        return manifest.load(self.cache)
+
+    @property
+    def board(self) -> Leaderboard:
+        """Its runs, ranked."""
+        return compare(self.reports)
+
+
+def make(folder: Path) -> Study:
+    """60 images of 30 patients in three classes; a store; three runs.
+
+    Every fifth image of `logreg` is wrong, every third of `softmax`.
+    """
+    found = scan(write_source(folder / "chest"), folder / "cache", group_by="patient")
+    study = Study(found.manifest.folder, folder / "reports" / "chest")
+    header = write_store(study)
+    for head, wrong in (("logreg", 5), ("softmax", 3), ("majority", 0)):
+        write_run(study, head, wrong, {"contract_id": header.contract_id})
+    return study
+
+
+def write_source(folder: Path) -> Path:
+    """Pictures, and a table that says whose they are."""
+    folder.mkdir(parents=True)
+    lines = ["path,label,patient,view,age,site"]
+    for i in range(IMAGES):
+        name = f'odd "{i}" <b>.png' if i == 0 else f"image {i}.png"
+        picture(i, 40 + 60 * (i % 3), (60, 48)).save(folder / name)
+        quoted = name.replace('"', '""')
+        # A third of the patients are one class, the site is a class by another name.
+        patient, view = f"P{i // 6 * 3 + i % 3:02d}", ("PA", "AP")[i % 2]
+        site = ("north", "south", "east")[i % 3]
+        lines.append(f'"{quoted}","{CLASSES[i % 3]}",{patient},{view},{20 + i},{site}')
+    table = folder / "metadata.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    return table
+
+
+def write_store(study: Study) -> store.Header:
+    """Embeddings of 8 numbers that nearly tell the class."""
+    contract = {
+        "backbone": BACKBONE, "input_size": 32, "preprocess": "tf",
+        "precision": "float32", "dtype": "float32",
+    }  # fmt: skip
+    header = store.Header(
+        contract, [], "file", "by hand", "by hand", {"keras": "0"}, {}
+    )
+    path = study.cache / "features" / STORE
+    keys = study.manifest.ok[["image_id", "path"]].assign(
+        view=0, policy=store.NO_POLICY
+    )
+    codes = pd.factorize(study.manifest.ok["label"], sort=True)[0]
+    noise = np.random.default_rng(0).normal(0, 0.3, (len(keys), 8))
+    store.seal(
+        path, header, {"features": (np.eye(8)[codes] + noise).astype("f4")}, keys
+    )
+    store.publish(path, header)
+    return header
+
+
+def write_run(
+    study: Study, head: str, wrong: int, further: dict[str, Any] | None = None
+) -> Path:
+    """A run whose every ``wrong``-th image is predicted as the next class."""
+    ok = study.manifest.ok.reset_index(drop=True)
+    classes = study.manifest.classes
+    codes = ok["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(int)
+    group = pd.factorize(ok["group"], sort=True)[0]
+    folds = np.where(group % 6 == 5, -1, group % 6)
+    named = codes.copy()
+    if wrong:
+        named[::wrong] = (codes[::wrong] + 1) % len(classes)
+    sure = np.linspace(0.5, 0.95, len(ok))[:, None]
+    p = np.where(np.eye(len(classes))[named] > 0, sure, (1 - sure) / 2)
+    if not wrong:
+        p = np.tile([0.4, 0.3, 0.3], (len(ok), 1))
+    record = {
+        "status": "ok", "created": "2026-01-01T00:00:00+0000", "dataset": "chest",
+        "classes": classes, "head": head, "head_is": {"class": head, "params": {}},
+        "backbone": BACKBONE, "weights": "file", "input_size": 32, "store": STORE,
+        "views": 0, "policy": None, "tta": False, "taps": [], "seed": 0,
+        "split": {
+            "name": "patient-k5-test0.2-seed0", "folds": 5, "test_size": 0.2,
+            "seed": 0, "group_by": "patient",
+        },
+        "evaluation_id": "e" * 64, "n_images": len(ok), "n_groups": 30,
+        "fit_seconds": 1.0, "predict_seconds": 0.1, "versions": {"numpy": "2"},
+    }  # fmt: skip
+    record |= further or {}
+    folder = study.reports / "runs" / f"{head}-{BACKBONE}-{wrong:010d}"
+    with runs.saving(folder, record) as temp:
+        table = runs.predictions_table(ok, folds, p, classes)
+        table.to_csv(temp / "predictions.csv", index=False)
+        if head == "softmax":
+            epochs = [(k, e, 1 / e, 1 / e + 0.1) for k in range(5) for e in (1, 2, 3)]
+            history = pd.DataFrame(
+                epochs, columns=["fold", "epoch", "loss", "val_loss"]
+            )
+            history.to_csv(temp / "history.csv", index=False)
+    return folder
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Changes fields of a run's record."""
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

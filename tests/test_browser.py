@@ -1,0 +1,302 @@
+"""The report in headless Chromium: what only a browser can tell."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_study
+
+from featcache.report import html
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium"),
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+A4 = {"width": 718, "height": 1047}  # without margins of 1 cm
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of a small study, as a file."""
+    study = report_study.make(tmp_path_factory.mktemp("report"))
+    return html.write(study.reports, study.board, manifest=study.manifest).as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with api.sync_playwright() as playwright:
+        # Chromium's own sandbox needs a user other than root.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        found.close()
+
+
+class Visit:
+    """An open page, with all that it complained of and asked for."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        options = {"viewport": DESKTOP, "reduced_motion": "reduce"} | options
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+
+    def __enter__(self) -> Any:
+        return self.page
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    with Visit(browser, address) as opened:
+        yield opened
+
+
+def rows(page: Any) -> list[str]:
+    """Heads in the leaderboard as they are seen, from top to bottom."""
+    return page.locator("#board tbody tr:visible th a").all_inner_texts()
+
+
+def thumbnail(page: Any) -> tuple[str, str]:
+    """The path and the picture on the card of the map."""
+    card = page.locator("#card")
+    api.expect(card).to_be_visible()
+    picture = card.locator(".thumb").evaluate(
+        "node => getComputedStyle(node).backgroundImage"
+    )
+    return card.locator(".path").inner_text(), picture
+
+
+def test_it_loads_without_a_complaint_or_a_request(browser: Any, address: str) -> None:
+    """The console stays empty, and only the file itself is asked for."""
+    visit = Visit(browser, address)
+    with visit as page:
+        page.locator("#list summary").click()
+        page.locator("#colour").select_option("2")
+        page.get_by_label("PCA").check()
+    assert visit.complaints == []
+    assert [url for url in visit.requests if not url.startswith("data:")] == [address]
+
+
+def test_text_of_the_data_stays_text(page: Any) -> None:
+    """What looks like a tag in a class or a path makes no element, in the list too."""
+    page.locator("#list summary").click()
+    assert page.locator("img").count() == 0
+    assert page.locator("#list-table b").count() == 0
+    assert "<img src=x onerror=alert(1)>" in page.locator("#list-table").inner_text()
+
+
+def test_headings_sort_each_side_of_the_line(page: Any) -> None:
+    """One click sorts up or down, aria-sort says which; trivial rows stay below."""
+    assert rows(page) == ["logreg", "softmax", "majority"]
+    heading = page.get_by_role("columnheader", name="run", exact=True)
+    for order, expected in (
+        ("ascending", ["logreg", "softmax", "majority"]),
+        ("descending", ["softmax", "logreg", "majority"]),
+    ):
+        heading.get_by_role("button").click()
+        api.expect(heading).to_have_attribute("aria-sort", order)
+        assert rows(page) == expected
+    assert page.locator("#board [aria-sort]").count() == 1
+
+
+def test_headings_sort_by_the_keyboard(page: Any) -> None:
+    """A number sorts from the largest; Enter is a click."""
+    button = page.get_by_role("button", name="log-loss")
+    button.press("Enter")
+    first = rows(page)
+    button.press("Enter")
+    assert rows(page)[:2] == first[:2][::-1]
+
+
+def test_a_filter_leaves_what_matches(page: Any) -> None:
+    """By a text, by a head, by both; the count is told."""
+    page.locator("#filter").fill("LOG")
+    assert rows(page) == ["logreg"]
+    api.expect(page.locator("#count")).to_have_text("1 of 3 runs")
+    page.locator("#filter").fill("")
+    page.locator('[data-filter="head"]').select_option("softmax")
+    assert rows(page) == ["softmax"]
+    page.locator("#filter").fill("logreg")
+    assert rows(page) == []
+
+
+def test_a_row_opens_its_section(page: Any) -> None:
+    """The link of a collapsed run leads there and opens it."""
+    section = page.locator("#run-3")
+    assert section.get_attribute("open") is None
+    page.locator('#board a[href="#run-3"]').click()
+    assert section.get_attribute("open") is not None
+    api.expect(section.locator("summary")).to_be_in_viewport()
+
+
+def test_pointing_at_a_mark_shows_its_image(page: Any) -> None:
+    """The card has the thumbnail, the path and the class; leaving hides it."""
+    page.locator("#plot").scroll_into_view_if_needed()
+    page.locator("#plot path.p").nth(5).hover(force=True)
+    path, picture = thumbnail(page)
+    assert path.endswith(".png")
+    assert picture.startswith('url("data:image/jpeg;base64,')
+    assert "class: " in page.locator("#card").inner_text()
+    page.mouse.move(2, 2)
+    api.expect(page.locator("#card")).to_be_hidden()
+
+
+def test_arrow_keys_go_from_image_to_image(page: Any) -> None:
+    """Focus shows one image, each arrow another, and a live region says which."""
+    page.locator("#map-tools select").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "plot"
+    seen = {thumbnail(page)}
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowDown"):
+        page.keyboard.press(key)
+        seen.add(thumbnail(page))
+    assert len(seen) >= 3
+    path = thumbnail(page)[0]
+    assert page.locator("#said").inner_text().startswith(path)
+    page.keyboard.press("Escape")
+    api.expect(page.locator("#card")).to_be_hidden()
+
+
+def test_the_legend_hides_a_class(page: Any) -> None:
+    """Its button tells its state, and the marks of the class go and come."""
+    shown = page.locator("#plot path.p:not(.off)")
+    button = page.locator("#map-legend button").first
+    everything = shown.count()
+    button.click()
+    assert shown.count() == everything - int(button.locator(".n").inner_text())
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert shown.count() == everything
+
+
+def test_the_list_has_every_image(page: Any) -> None:
+    """It is the map for those who cannot see it, and can be filtered."""
+    page.locator("#list summary").click()
+    lines = page.locator("#list-table tbody tr:visible")
+    assert lines.count() == report_study.IMAGES
+    page.locator("#list-filter").fill("image 7.png")
+    assert lines.count() == 1
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_nothing_is_wider_than_the_screen(
+    browser: Any, address: str, width: int
+) -> None:
+    """With all sections open only tables scroll sideways, never the page."""
+    view = {"width": width, "height": 740}
+    with Visit(browser, address, viewport=view) as page:
+        page.evaluate(
+            "document.querySelectorAll('details').forEach(d => d.open = true)"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_map_answers_a_finger(browser: Any, address: str) -> None:
+    """On a phone a touch shows the image, and the card stays on the screen."""
+    with Visit(browser, address, viewport=PHONE, has_touch=True) as page:
+        page.locator("#plot").scroll_into_view_if_needed()
+        page.locator("#plot path.p").nth(5).tap(force=True)
+        assert thumbnail(page)[1].startswith('url("data:')
+        box = page.locator("#card").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_print_shows_all_sections(page: Any) -> None:
+    """On paper every section is open, and controls are gone; then all is as before."""
+    page.set_viewport_size(A4)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == A4["width"]
+    for section in page.locator("details.run, details.help:not(.list)").all():
+        assert section.locator("> :not(summary)").first.is_visible()
+    assert page.locator(".top, .tools, #list").locator("visible=true").count() == 0
+    page.emulate_media(media="screen")
+    page.wait_for_function("!document.querySelector('#run-3').open")
+    assert len(page.pdf()) > 50_000
+
+
+CONTRAST = """() => {
+  const shade = (color) => {
+    const canvas = document.createElement("canvas").getContext("2d");
+    canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => (v /= 255) <= .04045 ? v / 12.92
+      : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const ground = (node) => {
+    const layers = [];
+    for (let at = node; at; at = at.parentElement) {
+      const [r, g, b, a] = shade(getComputedStyle(at).backgroundColor);
+      layers.push([[r, g, b], a / 255]);
+      if (a === 255) break;
+    }
+    return layers.reverse().reduce((under, [over, a]) =>
+      under.map((v, i) => v * (1 - a) + over[i] * a), [255, 255, 255]);
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("main *, header *, footer *")) {
+    const text = [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!text || !node.checkVisibility()) continue;
+    if (node.closest("svg, .hidden, .thumb")) continue;
+    const style = getComputedStyle(node);
+    const a = light(shade(style.color).slice(0, 3)), b = light(ground(node));
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) found.push(`${node.tagName} ${node.className} ${ratio}`);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(browser: Any, address: str, scheme: str) -> None:
+    """Every visible text has a contrast of at least 4.5 to what lies behind it."""
+    with Visit(browser, address, color_scheme=scheme) as page:
+        page.evaluate(
+            "document.querySelectorAll('details').forEach(d => d.open = true)"
+        )
+        assert page.evaluate(CONTRAST) == []
+
+
+def test_the_theme_can_be_switched(browser: Any, address: str) -> None:
+    """The page follows the system; the button turns it round."""
+    with Visit(browser, address, color_scheme="dark") as page:
+        ground = "getComputedStyle(document.body).backgroundColor"
+        dark = page.evaluate(ground)
+        page.locator("#theme").click()
+        light = page.evaluate(ground)
+    sums = [sum(map(int, re.findall(r"\d+", color)[:3])) for color in (dark, light)]
+    assert sums[0] < 150 < 600 < sums[1]
+
+
+def test_without_a_script_the_page_is_whole(browser: Any, address: str) -> None:
+    """All but the map is there, and no dead control is shown."""
+    with Visit(browser, address, java_script_enabled=False) as page:
+        assert rows(page) == ["logreg", "softmax", "majority"]
+        assert page.locator("#map noscript").count() == 1
+        assert page.locator(".tools:visible, #theme:visible, #all:visible").count() == 0
+        page.locator("#run-3 summary").click()
+        assert page.locator("#run-3 .confusion").first.is_visible()
+
+
+def test_the_file_is_a_plain_file(address: str) -> None:
+    """What is tested above is one file, opened without a server."""
+    assert address.startswith("file://")
+    assert Path(address.removeprefix("file://")).is_file()
