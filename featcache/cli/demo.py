@@ -57,7 +57,7 @@ def demo(
         click.echo(f"{images} phantoms: {table}")
         return
     from featcache.cli.compare import print_board
-    from featcache.demo import demo as work
+    from featcache.study.demo import demo as work
 
     with bars() as update:
         result = work(

@@ -1,22 +1,21 @@
-"""``featcache demo``: a complete run on generated chest phantoms."""
+"""``featcache demo``: a study of generated chest phantoms."""
 
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import abspath
 from pathlib import Path
 
-from featcache import backbones, phantom
-from featcache.backbones import BACKBONES, IMAGENET, RANDOM
-from featcache.compare import Leaderboard, compare
-from featcache.errors import WeightsError
-from featcache.extract import extract
-from featcache.scan import scan
-from featcache.train_head import train_head
-from featcache.views import Policy
+from featcache import phantom
+from featcache.backbones import BACKBONES, IMAGENET, RANDOM, Backbone, fetch_weights
+from featcache.compare import Leaderboard
+from featcache.errors import RunError, WeightsError
+from featcache.study.reading import read
+from featcache.study.running import run
 
+FILE = Path(__file__).with_name("demo.toml")
 DATASET = "demo"
 BACKBONE = "densenet121"
-_VIEWS = 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def demo(
     progress: Callable[[str, int, int], None] | None = None,
     message: Callable[[str], None] | None = None,
 ) -> DemoResult:
-    """Writes phantoms, extracts features, trains all heads, ranks them.
+    """Writes phantoms and runs the study of demo.toml on them.
 
     Every step does only what is missing, so a second demo takes seconds.
 
@@ -63,7 +62,6 @@ def demo(
         FeatcacheError: As the steps do.
     """
     tell = message or (lambda text: None)
-    step = progress or (lambda name, done, total: None)
     name = f"phantoms-{images}-seed{seed}" + ("-shortcut" if shortcut else "")
     folder = cache / DATASET / name
     if not (folder / "metadata.csv").is_file():
@@ -73,40 +71,29 @@ def demo(
             images,
             seed=seed,
             shortcut=shortcut,
-            progress=lambda done, total: step("phantoms", done, total),
+            progress=lambda done, total: progress and progress("phantoms", done, total),
         )
-    found = scan(
-        folder / "metadata.csv",
-        cache,
-        dataset=DATASET,
-        group_by="patient",
-        progress=lambda done, total: step("scan", done, total),
-    )
     weights = _weights(tell)
-    network = backbones.resolve(BACKBONE, weights, seed=seed)
-    extract(
-        found.manifest,
-        [network],
-        views=_VIEWS,
-        policy=Policy(seed=seed),
-        progress=step,
-        message=tell,
+    variables = {"PHANTOMS": abspath(folder), "WEIGHTS": weights}
+    study = read(FILE, variables=variables, seed=seed)
+    result = run(
+        study, cache, reports=reports, jobs=jobs, progress=progress, message=message
     )
-    train_head(
-        found.manifest,
-        reports,
-        backbones=[f"{BACKBONE}-{weights}"],
-        seed=seed,
-        jobs=jobs,
-        progress=lambda _, done, total: step("fits", done, total),
-    )
-    return DemoResult(folder, weights, compare(reports / DATASET))
+    if result.failures:
+        raise RunError(
+            "the demo to go through",
+            "; ".join(result.failures),
+            "Run featcache doctor; what is done is kept.",
+        )
+    return DemoResult(folder, weights, result.boards[0])
 
 
 def _weights(tell: Callable[[str], None]) -> str:
     """ImageNet weights where they can be had; only a demo may do without."""
+    row = BACKBONES[BACKBONE]
+    assert isinstance(row, Backbone)
     try:
-        backbones.fetch_weights(BACKBONES[BACKBONE])
+        fetch_weights(row)
     except WeightsError as error:
         tell(f"{error}")
         tell(

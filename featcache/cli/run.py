@@ -1,0 +1,155 @@
+"""``featcache run``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.common import (
+    bars,
+    cache_option,
+    json_option,
+    print_json,
+    reports_option,
+    say,
+)
+from featcache.cli.compare import print_board
+from featcache.errors import RunError
+
+if TYPE_CHECKING:
+    from featcache.compare import Leaderboard
+    from featcache.study import Study, StudyResult
+
+
+@click.command(short_help="Do all that a study file asks for.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--dry-run", is_flag=True, help="Check the file, show the steps, do nothing."
+)
+@click.option(
+    "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
+)
+@cache_option
+@reports_option
+@json_option
+def run(
+    file: Path,
+    dry_run: bool,
+    jobs: int | None,
+    cache: Path,
+    reports: Path,
+    as_json: bool,
+) -> None:
+    """Do what is missing of the study in FILE, and rank its runs."""
+    from featcache import study as work
+
+    study = work.read(file)
+    if dry_run:
+        print_steps(work.steps(study), as_json=as_json)
+        return
+    with bars() as update:
+        result = work.run(
+            study, cache, reports=reports, jobs=jobs, progress=update, message=say
+        )
+    if not as_json:
+        print_boards(result)
+    written = write_reports(study, result, cache, reports)
+    if as_json:
+        print_json(record(result, written))
+    for path in () if as_json else written:
+        click.echo(f"Report: {path}")
+    if result.failures:
+        raise RunError(
+            f"all of {file} to be done",
+            f"{len(result.failures)} failures: {'; '.join(result.failures)}",
+            "What is done is kept: put that right and run the same command again.",
+        )
+
+
+def print_steps(steps: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Prints what a study would do on stdout."""
+    if as_json:
+        print_json(steps)
+        return
+    for step in steps:
+        said = [
+            f"{key} {_words(value)}"
+            for key, value in step.items()
+            if key not in ("step", "name") and value not in ([], None)
+        ]
+        click.echo(f"{step['step']} {step['name']}: {'; '.join(said)}")
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def write_reports(
+    study: "Study", result: "StudyResult", cache: Path, reports: Path
+) -> list[Path]:
+    """Writes each leaderboard in the forms that the study asks for."""
+    from featcache._io import write_text
+    from featcache.report import tables
+
+    home, written = reports / result.dataset, []
+    for number, board in enumerate(result.boards):
+        more = f"-{board.split}" if number else ""
+        for form in study.formats:
+            written.append(home / f"{study.name}{more}.{_SUFFIXES[form]}")
+            write_text(written[-1], tables.FORMATS[form](board) + "\n")
+        if study.html:
+            page = home / study.name if study.html is True else study.html
+            page = page.with_name(f"{page.name.removesuffix('.html')}{more}.html")
+            write_page(board, home, cache, page)
+            written.append(page)
+    return written
+
+
+def write_page(board: "Leaderboard", home: Path, cache: Path, page: Path) -> None:
+    """Writes the report, unless one of the same runs and images is there."""
+    from importlib.metadata import version
+
+    from featcache._io import digest, sha256_file, write_text
+    from featcache.manifest import load
+    from featcache.report import html, tables
+
+    table = sha256_file(cache / board.dataset / "manifest.csv")
+    told = vars(board) | {"rows": tables.to_json(board)}
+    mark = f"<!-- made of {digest([told, table, version('featcache')])} -->\n"
+    if not page.is_file() or not page.read_text(encoding="utf-8").endswith(mark):
+        say(f"- report {page}")
+        html.write(home, board, manifest=load(cache / board.dataset), path=page)
+        write_text(page, page.read_text(encoding="utf-8") + mark)
+
+
+_SUFFIXES = {"markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}
+
+
+def print_boards(result: "StudyResult") -> None:
+    """Prints the leaderboards on stdout."""
+    for board in result.boards:
+        print_board(board, "table")
+    done = f"{result.computed} embeddings computed, {len(result.trained)} runs made"
+    click.echo(f"{done}." if result.computed or result.trained else "Nothing to do.")
+
+
+def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
+    """What a study did, for JSON."""
+    from featcache.report import tables
+
+    boards = [
+        {"split": b.split, "metric": b.metric, "rows": json.loads(tables.to_json(b))}
+        for b in result.boards
+    ]
+    return {
+        "dataset": result.dataset,
+        "boards": boards,
+        "runs": {
+            name: [r.run_id for r in found] for name, found in result.runs.items()
+        },
+        "computed": result.computed,
+        "trained": result.trained,
+        "failures": result.failures,
+        "reports": written,
+    }
