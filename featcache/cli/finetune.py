@@ -1,0 +1,248 @@
+"""``featcache finetune``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.common import (
+    F,
+    bars,
+    cache_option,
+    dataset_option,
+    json_option,
+    open_dataset,
+    options,
+    print_json,
+    reports_option,
+    say,
+    seed_option,
+)
+from featcache.cli.data import Range
+
+if TYPE_CHECKING:
+    from featcache.runs import Run
+
+
+def _option(flag: str, default: Any, text: str, **more: Any) -> Callable[[F], F]:
+    return click.option(flag, default=default, show_default=True, help=text, **more)
+
+
+_network_options = options(
+    click.option(
+        "-b",
+        "--backbone",
+        "names",
+        multiple=True,
+        required=True,
+        metavar="NAME",
+        help="A backbone, the path of a .keras file, or all for the study's five; may "
+        "be repeated.",
+    ),
+    _option(
+        "--weights",
+        "imagenet",
+        "What the network starts from.",
+        metavar="imagenet|random|FILE",
+    ),
+    _option(
+        "--preprocess",
+        "imagenet",
+        "Input scaling; imagenet is the one that belongs to the backbone.",
+        metavar="imagenet|torch|caffe|tf|none|featurewise",
+    ),
+    click.option("--input-size", type=int, metavar="PX", help="Side of the input."),
+)
+_start_options = options(
+    click.option(
+        "--init-head",
+        metavar="RUN",
+        help="Start from the head of this run: softmax, mlp, mlp-dropout or logreg.  "
+        "[default: a random one]",
+    ),
+    _option(
+        "--head",
+        "softmax",
+        "Shape of the head without --init-head.",
+        type=click.Choice(["softmax", "mlp", "mlp-dropout"]),
+    ),
+    _option(
+        "--unfreeze",
+        "all",
+        "What is trained beside the head: all, last-N-blocks, a LAYER with all behind "
+        "it, or none.",
+        metavar="WHAT",
+    ),
+    _option(
+        "--gradual",
+        0,
+        "Epochs after which each further block begins to learn, the last first; 0 for "
+        "all at once.",
+        metavar="N",
+    ),
+)
+_training_options = options(
+    _option("--epochs", 30, "Most passes over the training images."),
+    _option("--batch-size", 32, "Images a step."),
+    _option(
+        "--optimizer",
+        "adamw",
+        "sgd has momentum 0.9, as in the study.",
+        type=click.Choice(["adamw", "sgd"]),
+    ),
+    click.option(
+        "--learning-rate",
+        type=float,
+        help="Of the head, at its highest.  [default: 3e-4, for sgd 1e-3]",
+    ),
+    _option("--weight-decay", 0.01, "Share of itself that a weight loses a step."),
+    _option("--layer-decay", 0.7, "Factor of the rate from block to block downwards."),
+    _option("--warmup", 1.0, "Epochs in which the rate rises."),
+    _option("--clip", 1.0, "Largest norm of all gradients together; 0 for any."),
+    _option("--label-smoothing", 0.05, "Share of the truth spread over all classes."),
+    _option(
+        "--class-weight",
+        "none",
+        "balanced gives rare classes larger weights.",
+        type=click.Choice(["none", "balanced"]),
+    ),
+    _option(
+        "--validation",
+        0.1,
+        "Share of the training images, whole groups, to stop early by; 0 for none.",
+    ),
+    _option("--patience", 6, "Epochs without a better validation loss to wait."),
+    _option("--ema", 0.0, "Momentum of a moving average of the weights; 0 for none."),
+)
+_view_options = options(
+    _option("--flip/--no-flip", True, "Views may be mirrored."),
+    click.option(
+        "--brightness",
+        type=Range(),
+        default=(0.8, 1.25),
+        help="Views are brightened by a factor in this range.  [default: 0.8,1.25]",
+    ),
+    click.option(
+        "--zoom",
+        type=Range(),
+        default=(1.0, 1.2),
+        help="Views are magnified by a factor in this range.  [default: 1,1.2]",
+    ),
+    _option("--tta", 2, "Predict as the mean over the plain view and so many more."),
+)
+_split_options = options(
+    _option(
+        "--fold",
+        "all",
+        "test trains one network and judges it on the test part alone.",
+        type=click.Choice(["all", "test"]),
+    ),
+    _option(
+        "--calibrate/--no-calibrate",
+        True,
+        "Calibrate the probabilities on the out-of-fold predictions.",
+    ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="COLUMN[=VALUE]",
+        help="Leave out images by a column of the manifest; may be repeated.",
+    ),
+    click.option(
+        "--group-by",
+        metavar="COLUMN|image",
+        help="What stays together in a split.  [default: the manifest's groups]",
+    ),
+    _option("--folds", 5, "Cross-validation folds."),
+    _option("--test-size", 0.2, "Share of the images in the test part; 0 for none."),
+    seed_option,
+    click.option(
+        "--split", metavar="NAME", help="Name of the split.  [default: how it is drawn]"
+    ),
+)
+
+
+@click.command(short_help="Train whole networks, on the splits of the heads.")
+@dataset_option
+@_network_options
+@_start_options
+@_training_options
+@_view_options
+@_split_options
+@click.option(
+    "--max-minutes", type=float, metavar="N", help="Stop then, and keep the best."
+)
+@_option(
+    "--mixed-precision",
+    "auto",
+    "Compute in float16; auto does on GPUs.",
+    type=click.Choice(["auto", "on", "off"]),
+)
+@click.option("--force", is_flag=True, help="Train again what is there.")
+@cache_option
+@reports_option
+@json_option
+def finetune(
+    dataset: str | None,
+    names: tuple[str, ...],
+    cache: Path,
+    reports: Path,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train whole networks end to end, from their weights, and record the runs.
+
+    What was interrupted goes on where its last whole epoch ended.
+    """
+    from featcache.finetune import finetune as work
+
+    manifest = open_dataset(cache, dataset)
+    networks, policy = _networks(names, given), _policy(given)
+    with bars() as update:
+        result = work(
+            manifest,
+            networks,
+            reports=reports,
+            policy=policy,
+            progress=update,
+            message=say,
+            **given,
+        )
+    if as_json:
+        print_json([run.record | {"run_id": run.run_id} for run in result.runs])
+        return
+    for run in result.runs:
+        click.echo(_line(run, new=run.run_id in result.trained))
+    click.echo(f"Split: {result.split.name}. Rank them with: featcache compare")
+
+
+def _networks(names: tuple[str, ...], given: dict[str, Any]) -> Any:
+    from featcache.backbones import resolve_all
+
+    words = {k: given.pop(k) for k in ("weights", "preprocess", "input_size")}
+    return resolve_all(names, seed=given["seed"], message=say, **words)
+
+
+def _policy(given: dict[str, Any]) -> Any:
+    from featcache.views import Policy
+
+    recipe = {k: given.pop(k) for k in ("flip", "brightness", "zoom")}
+    return Policy(**recipe, seed=given["seed"])
+
+
+def _line(run: "Run", *, new: bool) -> str:
+    scores, record = run.record["scores"], run.record
+    told = ", ".join(
+        f"{part} accuracy {of['accuracy']:.3f} "
+        f"({of['accuracy_low']:.3f}-{of['accuracy_high']:.3f})"
+        for part, of in scores.items()
+    )
+    if not new:
+        return f"{run.run_id}: there already; {told}"
+    minutes = sum(one["minutes"] for one in record["trainings"])
+    epochs = "+".join(str(one["epochs"]) for one in record["trainings"])
+    return (
+        f"{run.run_id}: {told}; {record['trainable_parameters']:,} weights trained, "
+        f"{epochs} epochs, {minutes:.1f} min"
+    )

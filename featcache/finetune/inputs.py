@@ -1,0 +1,129 @@
+"""Images for training: decoded and rendered anew each epoch, a few batches ahead."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from featcache import images, sources, views
+from featcache._tf import tensorflow
+from featcache.errors import FeatcacheError, UnreadableImageError, UsageError
+from featcache.manifest import Manifest
+from featcache.views import Policy
+
+_AHEAD = 2  # batches
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A dataset's usable images as pixels.
+
+    Attributes:
+        dataset: Whose images; unreadable ones and duplicates have another status.
+        side: Of the square pictures, in pixels.
+        policy: The recipe of views 1 and up.
+        batch_size: Images in one pass.
+        broken: The error of an image that could not be read.
+    """
+
+    dataset: Manifest
+    side: int
+    policy: Policy
+    batch_size: int
+    broken: list[FeatcacheError] = field(default_factory=list)
+
+    @cached_property
+    def _files(self) -> list[tuple[str, str]]:
+        ok = self.dataset.ok
+        return list(zip(ok["path"], ok["image_id"], strict=True))
+
+    def pixels(self, row: int, view: int) -> np.ndarray:
+        """Renders a view of the image in a row of ``dataset.ok``.
+
+        Returns:
+            (side, side, 3) uint8, RGB: what ``extract`` gives a network of that view.
+
+        Raises:
+            UnreadableImageError: The file is gone, changed, or no picture.
+        """
+        path, image_id = self._files[row]
+        try:
+            data = sources.read_bytes(self.dataset.root, path)
+        except OSError as error:
+            raise _lost(path, error.strerror or str(error)) from error
+        if images.content_id(data) != image_id:
+            raise _lost(path, "a file that has changed since the scan")
+        drawn = views.draw(self.policy, image_id, view) if view else None
+        return views.render(images.decode(data), self.side, drawn)
+
+    def batches(self, rows: np.ndarray, view: int, *targets: np.ndarray) -> Any:
+        """A ``tf.data.Dataset`` of batches, in the order of the rows.
+
+        Args:
+            rows: (n,) rows of ``dataset.ok``.
+            view: Which view of them.
+            targets: Arrays (n, ...) that go with the pixels.
+
+        Returns:
+            Of each batch the pixels (b, side, side, 3) uint8, alone or with targets.
+        """
+        tf = tensorflow()
+
+        def load(row: Any, *others: Any) -> Any:
+            pixels = tf.numpy_function(
+                lambda r: self._load(int(r), view), [row], tf.uint8
+            )
+            pixels = tf.ensure_shape(pixels, (self.side, self.side, 3))
+            return (pixels, *others) if others else pixels
+
+        found = tf.data.Dataset.from_tensor_slices((rows, *targets))
+        found = found.map(load, num_parallel_calls=min(os.cpu_count() or 1, 16))
+        return found.batch(self.batch_size).prefetch(_AHEAD)
+
+    def _load(self, row: int, view: int) -> np.ndarray:
+        try:
+            return np.ascontiguousarray(self.pixels(row, view))
+        except FeatcacheError as error:
+            self.broken.append(error)
+            raise
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Turns TensorFlow's errors into ours.
+
+        Raises:
+            UnreadableImageError: An image cannot be read any more.
+            UsageError: A batch does not fit into memory.
+        """
+        tf = tensorflow()
+        try:
+            yield
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise UsageError(
+                f"a batch of {self.batch_size} images of {self.side} px that fits into "
+                "memory",
+                "too little of it",
+                f"Lower --batch-size (now {self.batch_size}) or --input-size, or "
+                "unfreeze fewer blocks.",
+            ) from error
+        except tf.errors.OpError:
+            if self.broken:
+                raise self.broken[0] from None
+            raise
+
+
+def _lost(path: str, got: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"the picture {path} as it was scanned", got, "Scan the source again."
+    )
+
+
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order (count,) in which an epoch takes its rows, from (seed, epoch) alone."""
+    # Raw bits, because NumPy promises only these to stay the same (NEP 19).
+    raw = np.random.PCG64([seed, epoch]).random_raw(count)
+    return np.argsort(raw, kind="stable")
