@@ -1,0 +1,22 @@
+"""Attribution: which feature adds what to a margin, and where on the image it lies.
+
+Heads and networks come as arguments; nothing here opens a file. The mathematics is in
+docs/explain.md.
+"""
+
+from featcache.attribution.base import Contributions, contrast, margins
+from featcache.attribution.contributions import METHODS, contributions, gradient
+from featcache.attribution.maps import CAMS, placed, spread, upsampled
+
+__all__ = [
+    "CAMS",
+    "METHODS",
+    "Contributions",
+    "contrast",
+    "contributions",
+    "gradient",
+    "margins",
+    "placed",
+    "spread",
+    "upsampled",
+]

@@ -1,0 +1,173 @@
+"""``featcache explain``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.common import (
+    bars,
+    cache_option,
+    dataset_option,
+    json_option,
+    open_dataset,
+    options,
+    print_json,
+    print_table,
+    reports_option,
+    say,
+    seed_option,
+)
+
+if TYPE_CHECKING:
+    from featcache.explain import Figure
+
+choice_options = options(
+    click.option(
+        "--errors", type=int, metavar="N", help="The N wrong predictions most sure."
+    ),
+    click.option(
+        "--per-class",
+        type=int,
+        metavar="N",
+        help="N images of each class.  [default: 3, where nothing is chosen]",
+    ),
+    click.option(
+        "--class",
+        "of",
+        metavar="predicted|true|all|NAME",
+        help="Which class to explain.  [default: predicted; with --errors true too]",
+    ),
+    click.option(
+        "--source",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="A folder to look for images in that have moved.",
+    ),
+    click.option(
+        "-b",
+        "--backbone",
+        "files",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File of a backbone that has moved; may be repeated.",
+    ),
+)
+how_options = options(
+    click.option(
+        "--method",
+        "methods",
+        multiple=True,
+        default=("auto",),
+        show_default=True,
+        help="auto, linear, treeshap, integrated-gradients, gradient-input, shapley, "
+        "cam, grad-cam, grad-cam++, hirescam or occlusion; may be repeated.",
+    ),
+    click.option("--patch", type=int, default=32, show_default=True, metavar="PX"),
+    click.option("--stride", type=int, default=16, show_default=True, metavar="PX"),
+    click.option(
+        "--mean",
+        type=int,
+        default=100,
+        show_default=True,
+        metavar="N",
+        help="Images a class in the mean maps; 0 for none.",
+    ),
+    click.option(
+        "--activations",
+        default="none",
+        show_default=True,
+        metavar="none|default|LAYER,...",
+        help="Show the strongest channels of these layers.",
+    ),
+    click.option("--faithfulness", is_flag=True, help="Measure and compare methods."),
+    click.option(
+        "--mask",
+        "masks",
+        multiple=True,
+        default=("mask", "lesion"),
+        show_default=True,
+        metavar="COLUMN",
+        help="Column of the manifest with masks; may be repeated.",
+    ),
+    click.option("--cells", is_flag=True, help="Draw the cells behind each map."),
+    seed_option,
+)
+
+
+@click.command(short_help="Map where a run's head finds its evidence.")
+@click.argument("run")
+@click.argument("images", nargs=-1)
+@choice_options
+@how_options
+@dataset_option
+@cache_option
+@reports_option
+@json_option
+def explain(
+    run: str,
+    cells: bool,
+    dataset: str | None,
+    cache: Path,
+    reports: Path,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Map where RUN's head finds what speaks for a class, on IMAGES or a choice."""
+    from featcache import runs
+    from featcache.explain import explain as work
+    from featcache.report import pictures
+
+    found = open_dataset(cache, dataset)
+    known = runs.find(reports / found.dataset, run)
+    with bars() as update:
+        result = work(found, known, **asked, progress=update, message=say)
+    folder = reports / found.dataset / "explain" / known.run_id
+    rows = pictures.write(result, folder, cells=cells)
+    for note in result.notes:
+        say(f"Note: {note}.")
+    if as_json:
+        print_json(rows)
+        return
+    print_maps(rows)
+    print_figures(result.figures)
+    click.echo(f"{len(rows)} maps in {folder}")
+
+
+def print_maps(rows: list[dict[str, Any]]) -> None:
+    """Prints a line a map on stdout."""
+    head = [("image", False), ("label", False), ("class", False), ("p", True),
+            ("method", False), ("score", True), ("base", True), ("map sum", True),
+            ("evenly", True)]  # fmt: skip
+    print_table(
+        head,
+        [
+            [
+                *(Path(r["path"]).name, r["label"] or "-", r["class"]),
+                *(f"{r['probability']:.3f}", r["method"], f"{r['score']:+.3f}"),
+                "-" if r["base"] is None else f"{r['base']:+.3f}",
+                "-" if r["base"] is None else f"{r['map_sum']:+.3f}",
+                f"{r['even_share']:.0%}",
+            ]
+            for r in rows
+        ],
+    )
+
+
+def print_figures(figures: "list[Figure]") -> None:
+    """Prints a table of faithfulness on stdout: a line a class and method."""
+    names = list(dict.fromkeys(figure.name for figure in figures))
+    if not names:
+        return
+    cells = {(f.label, f.method, f.name): f for f in figures}
+    lines = dict.fromkeys((f.label, f.method) for f in figures)
+    head = [("class", False), ("method", False), ("images", True)]
+    table = []
+    for label, method in lines:
+        own = [cells.get((label, method, name)) for name in names]
+        most = max(f.images for f in own if f)
+        texts = [
+            f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" if f else "-" for f in own
+        ]
+        table.append([label, method, str(most), *texts])
+    print_table([*head, *((name, True) for name in names)], table)

@@ -1,0 +1,449 @@
+"""Explaining runs: maps that add up, from the image on, and things that have moved."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featcache import backbones, manifest, runs
+from featcache.attribution import margins
+from featcache.errors import (
+    DatasetError,
+    HeadError,
+    RunError,
+    StoreError,
+    UnknownNameError,
+    UsageError,
+    WeightsError,
+)
+from featcache.explain import ExplainResult, explain, judging, making, model, subjects
+from featcache.extract import extract
+from featcache.finetune import finetune
+from featcache.manifest import Manifest
+from featcache.report import painting, pictures
+from featcache.runs import Run
+from featcache.scan import scan
+from featcache.train_head import train_head
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    ),
+]
+LAST_BUT_ONE = "conv2d"  # of the toy network
+
+
+@pytest.fixture
+def trained(dataset: Manifest, tmp_path: Path, toy_network: Path) -> Callable[..., Run]:
+    """Trains one head on the toy network's features, and gives its run."""
+
+    def call(head: str = "logreg", **options: Any) -> Run:
+        size, taps = options.pop("size", 32), options.pop("taps", "none")
+        network = backbones.resolve(str(toy_network), input_size=size)
+        extract(dataset, [network], taps=taps, tap_pooling="avg+max",
+                engine="tensorflow", batch_size=8)  # fmt: skip
+        options = {"backbones": ["all"], "tune": False, "folds": 2, "jobs": 1} | options
+        options |= {"taps": "all" if taps != "none" else "none", "test_size": 0.3}
+        return train_head(dataset, tmp_path / "reports", heads=[head], **options).runs[
+            0
+        ]
+
+    return call
+
+
+@pytest.fixture
+def look(dataset: Manifest, toy_network: Path) -> Callable[..., ExplainResult]:
+    """Explains a run of the dataset, whose network is named, without mean maps."""
+
+    def call(run: Run, **options: Any) -> ExplainResult:
+        return explain(dataset, run, **{"mean": 0, "files": [toy_network]} | options)
+
+    return call
+
+
+def _score(run: Run, one: making.HeatMap, found: model.Model) -> float:
+    """The margin of the map's class, from the image alone."""
+    X = found.features(making.shown(found, [one.subject]))
+    return float(margins(found.head.predict_proba(X))[0, one.code])
+
+
+@pytest.mark.parametrize(
+    ("head", "limit"), [("logreg", 1e-4), ("softmax", 1e-4), ("xgboost", 1e-3)]
+)
+def test_a_map_adds_up_to_the_score(
+    head: str, limit: float, trained, look, dataset, toy_network
+) -> None:
+    """The pixels of a map sum to the margin less the base: pixels to score."""
+    run = trained(head)
+    methods = ["auto"] if head == "xgboost" else ["auto", "cam"]
+    result = look(run, per_class=2, methods=methods)
+    found = model.of_run(run, dataset.folder, files=[toy_network])
+    assert len(result.maps) == 6 * len(methods)
+    for one in result.maps:
+        assert one.map_sum == pytest.approx(one.score - one.base, abs=limit)
+        assert one.score == pytest.approx(_score(run, one, found), abs=1e-4)
+        assert one.values.shape == (making.SIDE, making.SIDE)
+
+
+def test_the_images_features_are_those_of_the_store(
+    trained, dataset, toy_network
+) -> None:
+    """What the maps pool to is what was stored, so the head sees what it learnt on."""
+    run = trained()
+    found = model.of_run(run, dataset.folder, files=[toy_network])
+    (net,) = found.nets
+    finder = subjects.Finder(dataset, run)
+    stored = net.store.read()
+    for row, image_id in enumerate(net.store.keys["image_id"][:3]):
+        shown = making.shown(found, [finder.read(image_id)])
+        pooled = found.pooled(found.maps(shown))
+        np.testing.assert_allclose(pooled[0], stored[row], atol=1e-4)
+        np.testing.assert_allclose(found.features(shown)[0], stored[row], atol=1e-4)
+
+
+def test_taps_and_several_inputs_add_up(trained, look, dataset, toy_network) -> None:
+    """Blocks of inner layers, maxima and other input sizes each have maps; all sum."""
+    extract(dataset, [backbones.resolve(str(toy_network), input_size=48)],
+            engine="tensorflow")  # fmt: skip
+    run = trained(taps=LAST_BUT_ONE, backbones=["toynet@32+toynet@48"])
+    assert len(run.record["features"]) == 4
+    for one in look(run, per_class=1).maps:
+        assert len(set(one.grids)) == 3
+        assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "front", [{"transform": "sqrt"}, {"transform": "l2", "pca": 5}]
+)
+def test_transformed_features_add_up(front: dict[str, Any], trained, look) -> None:
+    """Behind square roots, lengths and PCA the map still sums to the score."""
+    for one in look(trained(**front), per_class=1).maps:
+        assert one.method == "linear"
+        assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
+
+
+def test_every_method_draws_a_map(trained, look) -> None:
+    """Each method gives a finite map of an MLP; Grad-CAM has none below zero."""
+    methods = [name for name in making.ALL if name not in ("linear", "treeshap")]
+    result = look(
+        trained("mlp"), per_class=1, methods=methods, patch=12, stride=6, of="all"
+    )
+    drawn = {one.method for one in result.maps}
+    assert drawn == {*methods} - {"auto"}
+    assert len(result.maps) == 9 * len(methods)
+    for one in result.maps:
+        assert np.isfinite(one.values).all()
+        assert np.isnan(one.base) == (one.method in ("occlusion", *making.CAMS))
+        if one.method in ("grad-cam", "grad-cam++"):
+            assert one.values.min() >= 0
+
+
+def test_occlusion_is_what_the_head_says_of_covered_pictures(
+    trained, look, dataset, toy_network
+) -> None:
+    """One patch over all: the even map holds the fall to the all-grey picture."""
+    run = trained("xgboost")
+    (one,) = look(
+        run, images=[str(dataset.ok["path"].iloc[0])], methods=["occlusion"], patch=32
+    ).maps
+    found = model.of_run(run, dataset.folder, files=[toy_network])
+    pixels = one.subject.pixels(32)
+    grey = np.full_like(pixels, np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8))
+    left = found.margins(found.features({32: grey[None]}))[0, one.code]
+    assert one.map_sum == pytest.approx(one.score - left, abs=1e-6)
+    np.testing.assert_allclose(one.values, one.map_sum / one.values.size)
+
+
+def test_patches_cover_the_picture_to_its_edges() -> None:
+    """Patches overlap by the stride, and the last ones end with the picture."""
+    boxes = making.patches(10, 4, 3)
+    starts = sorted({round(10 * box[0]) for box in boxes})
+    assert starts == [0, 3, 6]
+    assert sorted({round(10 * b[0]) for b in making.patches(10, 4, 4)}) == [0, 4, 6]
+    assert boxes.max() == 1.0
+    np.testing.assert_allclose(making.laid(np.ones(9), boxes, 1.0).std(), 0, atol=1e-5)
+
+
+def test_errors_are_the_surest_and_show_both_classes(trained, look) -> None:
+    """--errors takes wrong test predictions, most probable first, with both classes."""
+    run = trained()
+    table = subjects.judged(run)
+    p = table.filter(regex="^p_").to_numpy()
+    wrong = np.array(run.classes)[p.argmax(axis=1)] != table["label"]
+    expected = table.assign(top=p.max(axis=1))[wrong].sort_values("top")["image_id"]
+    result = look(run, errors=2)
+    ids = list(dict.fromkeys(one.subject.image_id for one in result.maps))
+    assert ids == expected.tolist()[::-1][:2]
+    for image_id in ids:
+        labels = [m.label for m in result.maps if m.subject.image_id == image_id]
+        assert len(labels) == 2
+        assert table.set_index("image_id").loc[image_id, "label"] == labels[1]
+
+
+def test_without_a_test_part_it_is_told_that_the_head_saw_the_images(
+    trained, look
+) -> None:
+    """Out-of-fold images were trained on by the saved head: a note says so."""
+    run = trained()
+    assert not any("trained on them" in note for note in look(run, per_class=1).notes)
+    seen = run.table.loc[run.table["split"] == runs.TRAIN, "image_id"].iloc[0]
+    result = look(run, images=[seen])
+    assert result.maps[0].subject.part == subjects.TRAINED_ON
+    assert any("trained on them" in note for note in result.notes)
+
+
+def test_moved_images_are_found_by_their_content(
+    trained, look, image_folder, tmp_path
+) -> None:
+    """Renamed below the root, or in another folder that is named: the same image."""
+    run = trained()
+    before = look(run, per_class=1).maps[0]
+    old = image_folder / before.subject.path
+    old.rename(old.with_name("other name.png"))
+    after = look(run, images=[before.subject.image_id]).maps[0]
+    assert after.subject.path.endswith("other name.png")
+    assert after.score == before.score
+    shutil.move(image_folder, tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match="--source FOLDER"):
+        look(run, images=[before.subject.image_id[:10]])
+    again = look(
+        run, images=[before.subject.image_id[:10]], source=tmp_path / "elsewhere"
+    )
+    assert again.maps[0].score == before.score
+
+
+def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> None:
+    """A file that the manifest does not know has no label, and a note says so."""
+    run = trained()
+    Image.effect_noise((50, 40), 60).save(tmp_path / "new.png")
+    result = look(run, images=[str(tmp_path / "new.png")])
+    (one,) = result.maps
+    assert (one.subject.label, one.subject.part) == ("", subjects.UNKNOWN)
+    assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
+    assert any("not of the run" in note for note in result.notes)
+    with pytest.raises(UsageError, match="class predicted"):
+        look(run, images=[str(tmp_path / "new.png")], of="true")
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("no such image", "text.png"):
+        with pytest.raises(DatasetError):
+            look(run, images=[str(tmp_path / name)])
+
+
+def test_what_cannot_be_asked_is_refused(trained, look) -> None:
+    """Contradictions and names of nothing are errors that say the way out."""
+    run = trained()
+    with pytest.raises(UsageError, match="one of them"):
+        look(run, errors=1, per_class=1)
+    with pytest.raises(UsageError, match="--per-class of 1"):
+        look(run, per_class=0)
+    with pytest.raises(UnknownNameError, match="grad-cam"):
+        look(run, methods=["gradcam"])
+    with pytest.raises(UnknownNameError, match="NORMAL"):
+        look(run, of="FLU")
+    with pytest.raises(UsageError, match="--patch from 1 to 32"):
+        look(run, methods=["occlusion"], patch=33)
+    with pytest.raises(UsageError, match="--activations"):
+        look(run, activations="no_such_layer")
+    with pytest.raises(HeadError, match="--method auto"):
+        look(run, methods=["treeshap"])
+    with pytest.raises(DatasetError, match="--mask with a column"):
+        look(run, masks=["lungs"])
+
+
+def test_a_run_whose_store_is_gone_says_what_to_extract(trained, look, dataset) -> None:
+    """Another contract's store is not taken in its place."""
+    run = trained()
+    for path in (dataset.folder / "features").glob("*.h5"):
+        path.unlink()
+    with pytest.raises(StoreError, match="featcache extract --dataset chest -b toynet"):
+        look(run)
+
+
+def test_a_network_is_known_by_its_bytes(
+    trained, look, toy_network, tmp_path, monkeypatch
+) -> None:
+    """A moved file is found where it is named, or in the folder of weights."""
+    run = trained()
+    with pytest.raises(WeightsError, match="-b FILE"):
+        look(run, files=[])
+    other = tmp_path / "other.keras"
+    other.write_bytes(toy_network.read_bytes() + b"x")
+    with pytest.raises(WeightsError, match="1 files"):
+        look(run, files=[other])
+    moved = tmp_path / "weights" / "renamed.keras"
+    moved.parent.mkdir()
+    shutil.copy(toy_network, moved)
+    monkeypatch.setenv("FEATCACHE_WEIGHTS", str(moved.parent))
+    assert look(run, files=[], per_class=1).maps
+
+
+def test_runs_without_a_head_are_refused(trained, look) -> None:
+    """Ensembles name their members; failed runs their reason."""
+    run = trained()
+    team = Run(run.folder, run.record | {"features": [], "members": ["a-1", "b-2"]})
+    with pytest.raises(RunError, match="members are: a-1, b-2"):
+        look(team)
+    failed = Run(run.folder, run.record | {"status": "failed", "reason": "no luck"})
+    with pytest.raises(RunError, match="no luck"):
+        look(failed)
+
+
+@pytest.mark.parametrize("head", ["softmax", "mlp"])
+@pytest.mark.parametrize("fold", ["all", "test"])
+def test_a_fine_tuned_network_is_explained_like_a_head(
+    head: str, fold: str, dataset, look, toy_network, tmp_path
+) -> None:
+    """Cut at its embedding it gives the same maps, which add up to its own answer."""
+    network = backbones.resolve(str(toy_network))
+    made = finetune(dataset, [network], reports=tmp_path / "reports", head=head,
+                    epochs=1, folds=2, batch_size=8, tta=0, fold=fold)  # fmt: skip
+    methods = ["auto", "cam", "grad-cam", "occlusion"]
+    result = look(made.runs[0], files=[], per_class=1, of="all", methods=methods,
+                  patch=16)  # fmt: skip
+    assert len(result.maps) == 9 * len(methods)
+    keras = pytest.importorskip("keras")
+    whole = keras.models.load_model(made.runs[0].folder / "model.keras", compile=False)
+    limit = {"linear": 1e-4, "integrated-gradients": 0.05}
+    for one in result.maps:
+        p = whole(one.subject.pixels(32)[None], training=False).numpy()
+        assert one.score == pytest.approx(margins(p)[0, one.code], abs=1e-3)
+        if one.method in limit or (one.method == "cam" and head == "softmax"):
+            gap = one.map_sum - (one.score - one.base)
+            assert abs(gap) < limit.get(one.method, 1e-4)
+
+
+def test_features_without_maps_fall_to_occlusion(dataset, look, tmp_path) -> None:
+    """Pixels have no channels: occlusion takes over, and says so."""
+    networks = [backbones.resolve(name) for name in ("pixels48", "metadata")]
+    extract(dataset, networks)
+    names = ["pixels48", "metadata"]
+    trained = train_head(dataset, tmp_path / "reports", backbones=names,
+                         heads=["logreg"], tune=False, folds=2, jobs=1)  # fmt: skip
+    told: list[str] = []
+    result = look(trained.runs[0], per_class=1, message=told.append, methods=["auto"])
+    assert {one.method for one in result.maps} == {"occlusion"}
+    assert any("occlusion in place of auto" in text for text in told)
+    with pytest.raises(RunError, match="pixels48"):
+        look(trained.runs[1], per_class=1)
+
+
+def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
+    """The dataset with a column of masks: the left half is white."""
+    table, folder = found.table.copy(), found.root / "masks"
+    folder.mkdir(exist_ok=True)
+    table["mask"] = ""
+    for image_id, (width, height) in sizes.items():
+        mask = np.zeros((height, width), np.uint8)
+        mask[:, : width // 2] = 255
+        Image.fromarray(mask).save(folder / f"{image_id[:8]}.png")
+        table.loc[table["image_id"] == image_id, "mask"] = f"masks/{image_id[:8]}.png"
+    changed = Manifest(found.folder, found.settings, table)
+    manifest.save(changed)
+    return changed
+
+
+def test_faithfulness_has_figures_a_class_and_method(
+    trained, dataset, toy_network
+) -> None:
+    """Each method is beside noise; masks of another shape are left out."""
+    run = trained()
+    ids = subjects.first_of_each(subjects.judged(run), 2)
+    sizes = dict.fromkeys(ids, (80, 64)) | {ids[0]: (64, 64)}
+    told: list[str] = []
+    result = explain(
+        _with_masks(dataset, sizes), run, per_class=2, of="true", faithfulness=True,
+        mean=0, files=[toy_network], message=told.append,
+    )  # fmt: skip
+    assert any("64x64 is of other proportions" in text for text in told)
+    names = {(f.method, f.name) for f in result.figures}
+    every = ["deletion", "insertion", "inside mask", "pointing mask", "area mask"]
+    assert names == {(m, n) for m in ("linear", judging.CHANCE) for n in every}
+    assert all(0 <= f.low <= f.value <= f.high <= 1 for f in result.figures
+               if f.groups > 1)  # fmt: skip
+    assert {f.value for f in result.figures if f.name == "area mask"} == {0.5}
+    count = {f.label: f.images for f in result.figures if f.name == "inside mask"}
+    assert sorted(count.values()) == [1, 2, 2]
+    assert len(result.maps) == 6  # noise is in the figures alone
+
+
+def test_deletion_ends_grey_and_insertion_ends_plain(
+    trained, look, dataset, toy_network
+) -> None:
+    """With an even map both curves start and end at known probabilities."""
+    run = trained()
+    (one,) = look(run, images=[str(dataset.ok["path"].iloc[0])]).maps
+    found = model.of_run(run, dataset.folder, files=[toy_network])
+    both = judging.curves(found, one)
+    assert set(both) == {"deletion", "insertion"}
+    assert all(0 < area < 1 for area in both.values())
+    same = judging.curves(found, one)
+    assert both == same
+
+
+def test_the_command_draws_and_lists_every_map(
+    run, trained, dataset, toy_network, tmp_path
+) -> None:
+    """--json is one row a map with its figures and the pictures that show it."""
+    made = trained()
+    words = ("explain", made.run_id, "--cache", dataset.folder.parent, "--json",
+             "--reports", tmp_path / "reports", "-b", toy_network)  # fmt: skip
+    code, out, err = run(*words, "--per-class", 2, "--activations", LAST_BUT_ONE,
+                         "--cells", "--faithfulness")  # fmt: skip
+    assert (code, "Note: " in err) == (0, True)
+    rows = json.loads(out)
+    assert len(rows) == 6
+    for row in rows:
+        gap = row["map_sum"] - (row["score"] - row["base"])
+        assert abs(gap) < 1e-4
+        assert {"image_id", "class", "method", "figures"} <= row.keys()
+        assert all(Path(p).read_bytes()[1:4] == b"PNG" for p in row["files"])
+    folder = tmp_path / "reports" / "chest" / "explain" / made.run_id
+    known = {path.name for path in folder.iterdir()}
+    sheets = {f"class-{name}.png" for name in ("COVID", "NORMAL", "Viral-Pneumonia")}
+    assert sheets | {"mean-linear.png", "maps.json", "faithfulness.json"} <= known
+    assert sum("activations" in name for name in known) == 6
+    code, out, _ = run(*words[:4], *words[5:], "--errors", 1, "--mean", 0)
+    assert code == 0
+    assert "errors.png" in {path.name for path in folder.iterdir()}
+    assert "1e" not in out.splitlines()[0]
+    assert run("explain", "nothing", "--cache", dataset.folder.parent)[0] == 1
+
+
+def test_red_is_for_and_blue_against() -> None:
+    """Over a grey picture the strongest pixel for a class is red, against it blue."""
+    values = np.zeros((20, 20))
+    values[5:10, :] = 1
+    values[12:17, :] = -1
+    drawn = np.asarray(
+        painting.overlay(Image.new("L", (40, 40), 128), values, 1.0), int
+    )
+    assert drawn[15, 20, 0] > drawn[15, 20, 2] + 40
+    assert drawn[29, 20, 2] > drawn[29, 20, 0] + 40
+    assert np.ptp(drawn[1, 1]) <= 1
+    assert pictures.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("head", "limit"), [("logreg", 1e-4), ("softmax", 1e-4), ("xgboost", 1e-3)]
+)
+def test_maps_of_xrays_add_up(
+    head: str, limit: float, real_data: Path, tmp_path: Path
+) -> None:
+    """On real X-rays with SqueezeNet every map sums to its score less its base."""
+    source = real_data / "data/darkcovid/metadata.csv"
+    weights = real_data / "weights/squeezenet1_1_imagenet.keras"
+    found = scan(source, tmp_path / "cache", group_by="patient", per_class=40).manifest
+    network = backbones.resolve(str(weights), preprocess="caffe", input_size=224)
+    extract(found, [network])
+    made = train_head(found, tmp_path / "reports", heads=[head], tune=False, folds=2)
+    result = explain(found, made.runs[0], per_class=4, of="all", mean=0,
+                     files=[weights])  # fmt: skip
+    gaps = [abs(one.map_sum - (one.score - one.base)) for one in result.maps]
+    assert (len(gaps), max(gaps) < limit) == (36, True)
