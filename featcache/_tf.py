@@ -1,5 +1,6 @@
 """The one door to TensorFlow: quiet, thrifty with threads and GPU memory."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -31,6 +32,25 @@ def tensorflow() -> Any:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()
     return tf
+
+
+@contextmanager
+def no_retracing_advice() -> Iterator[None]:
+    """Keeps TensorFlow from warning of a function that is compiled again and again.
+
+    It counts traces a code line, so that a few networks one after the other look to
+    it like one.
+    """
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 @contextmanager

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 
 import click
 
-from featcache.cli import cache, compare, data, demo, doctor, heads
+from featcache.cli import (
+    cache,
+    compare,
+    data,
+    demo,
+    doctor,
+    explain,
+    finetune,
+    heads,
+    run,
+)
 from featcache.errors import FeatcacheError
 
 
@@ -22,8 +32,8 @@ def cli() -> None:
 
 
 for command in (
-    *(data.scan, data.extract, heads.train_head, compare.compare),
-    *(cache.cache, demo.demo, doctor.doctor),
+    *(data.scan, data.extract, heads.train_head, heads.ensemble, finetune.finetune),
+    *(compare.compare, explain.explain, run.run, cache.cache, demo.demo, doctor.doctor),
 ):
     cli.add_command(command)
 
