@@ -181,6 +181,13 @@ def test_a_row_is_predicted_the_same_alone_and_among_others(name):
     )
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if CUSTOM not in name])
+def test_features_that_never_vary_teach_nothing(name):
+    """A constant matrix gives every row the same probabilities, and no warning."""
+    proba = _make(name).fit(np.ones_like(X), Y, GROUPS).predict_proba(X[:5] * 0 + 1)
+    assert np.ptp(proba, axis=0).max() < 1e-6
+
+
 @every_head
 def test_a_class_absent_from_training_has_no_column(name):
     """`classes_` are the classes seen."""

@@ -222,3 +222,15 @@ def open_dataset(cache: Path, dataset: str | None) -> "Manifest":
     from featcache import manifest
 
     return manifest.load(manifest.find(cache, dataset))
+
+
+def dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
+    """Runs can be compared where the cache is not, so both places name datasets."""
+    from featcache import manifest
+
+    known = sorted(p.parent.name for p in reports.glob("*/runs"))
+    if dataset in known:
+        return str(dataset)
+    if dataset is None and len(known) == 1:
+        return known[0]
+    return manifest.find(cache, dataset).name

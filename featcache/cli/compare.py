@@ -7,6 +7,7 @@ import click
 
 from featcache.cli.common import (
     cache_option,
+    dataset_name,
     dataset_option,
     print_json,
     print_table,
@@ -76,7 +77,7 @@ def compare(
     from featcache import compare as work
     from featcache import runs
 
-    folder = reports / _dataset_name(dataset, cache, reports)
+    folder = reports / dataset_name(dataset, cache, reports)
     as_json = as_json or style == "json"
     if confusion:
         matrix = work.confusion(runs.find(folder, confusion))
@@ -92,18 +93,6 @@ def compare(
     print_board(board, "json" if as_json else style)
     if html is not None:
         write_html(board, folder, cache, html)
-
-
-def _dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
-    """Runs can be compared where the cache is not, so both places name datasets."""
-    from featcache import manifest
-
-    known = sorted(p.parent.name for p in reports.glob("*/runs"))
-    if dataset in known:
-        return str(dataset)
-    if dataset is None and len(known) == 1:
-        return known[0]
-    return manifest.find(cache, dataset).name
 
 
 def print_board(board: "Leaderboard", style: str) -> None:

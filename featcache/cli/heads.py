@@ -8,6 +8,7 @@ import click
 from featcache.cli.common import (
     bars,
     cache_option,
+    dataset_name,
     dataset_option,
     json_option,
     open_dataset,
@@ -200,10 +201,9 @@ def ensemble(
 
     Only stored predictions are used: nothing is trained again.
     """
-    from featcache.cli.compare import _dataset_name
     from featcache.ensemble import ensemble as work
 
-    result = work(reports / _dataset_name(dataset, cache, reports), **given)
+    result = work(reports / dataset_name(dataset, cache, reports), **given)
     for line in result.left_out:
         say(f"Left out: {line}")
     if as_json:

@@ -65,7 +65,8 @@ class Embedding:
             )
         scaler = fitted_scaler(Z, self.blocks or COLUMNS)
         pca = PCA(int(self.pca), random_state=self.seed)
-        Z = pca.fit_transform(scaler.transform(Z))
+        with np.errstate(invalid="ignore"):  # shares of no variance at all
+            Z = pca.fit_transform(scaler.transform(Z))
         self.rotation = Pipeline([("scale", scaler), ("pca", pca)])
         return np.asarray(Z)
 
@@ -97,7 +98,9 @@ class _Trial:
         at = self.embedding
         return {"transform": at.transform, "pca": at.pca} | self.scores
 
-    def score(self, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]) -> None:
+    def scored(
+        self, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+    ) -> "_Trial":
         """Scores by the head's own tuning, else by inner folds."""
         if self.head.tune:
             tried = self.head.fit(self.Z, codes, groups).tuning_["tried"]
@@ -105,6 +108,7 @@ class _Trial:
         else:
             one = partial(predict_held, clone(self.head), self.Z, codes, groups)
             self.scores = held_out_scores(codes, folds, one)
+        return self
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -162,14 +166,13 @@ class Embedded(Head):
             if TUNE in (self.transformation, self.pca) and not folds:
                 self.tuning_ = summary([], 0, TOO_FEW)
             return self._trial(X, transforms[0], components[0])
-        trials = []
-        for name in transforms:
-            trials.append(self._trial(X, name, components[0]))
-            trials[-1].score(codes, groups, folds)
+
+        def scored(transform: str, pca: str | int) -> _Trial:
+            return self._trial(X, transform, pca).scored(codes, groups, folds)
+
+        trials = [scored(name, components[0]) for name in transforms]
         taken = min(trials, key=_loss).embedding.transform
-        for k in components[1:]:
-            trials.append(self._trial(X, taken, k))
-            trials[-1].score(codes, groups, folds)
+        trials += [scored(taken, k) for k in components[1:]]
         best = min(trials, key=_loss)
         self.tuning_ = summary([trial.row for trial in trials], len(folds))
         if best.head.tune:

@@ -122,7 +122,7 @@ class Svm(SklearnHead):
     candidates = grid(gamma=(0.3, 1.0), C=(1.0, 3.0, 10.0, 30.0))
 
     def _machine(self, Z: np.ndarray) -> SVC:
-        return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * Z.var()))
+        return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * (Z.var() or 1)))
 
     def _classifier(
         self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
@@ -160,14 +160,14 @@ class Svm(SklearnHead):
 def _walk(Z: np.ndarray, codes: np.ndarray, fold: Fold) -> Iterator[np.ndarray]:
     """Probabilities of a fold's held-out rows at each C of the path."""
     kept, held = fold
-    rows, seen = Z[kept], Z[held]
     # Exact enough to choose by: measured, the same choices at a third of the time.
     model = LogisticRegression(warm_start=True, max_iter=500, tol=1e-3)
     for C in PATH:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.set_params(C=C).fit(rows, codes[kept])
-        yield model.predict_proba(seen)
+            # Rows are taken anew each time, so that one fold at a time is in memory.
+            model.set_params(C=C).fit(Z[kept], codes[kept])
+        yield model.predict_proba(Z[held])
 
 
 def _span(Z: np.ndarray) -> np.ndarray:

@@ -287,6 +287,7 @@ def _folded(line: str) -> str:
     # Not within quotes: a break there would be part of the word.
     if "'" in line:
         return line
-    return " \\\n    ".join(
-        textwrap.wrap(line, 90, break_long_words=False, break_on_hyphens=False)
-    )
+    # An option stays with its value.
+    kept = re.sub(r" (--?[\w-]+) (?=[^-])", r" \1\0", line)
+    lines = textwrap.wrap(kept, 90, break_long_words=False, break_on_hyphens=False)
+    return " \\\n    ".join(lines).replace("\0", " ")
