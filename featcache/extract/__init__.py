@@ -143,7 +143,12 @@ def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
     named = ("views", "taps", "tap_pooling", "engine", "precision", "dtype")
     return {
         "networks": [
-            {"name": n.name, "weights": n.weights, "input_size": n.input_size}
+            {
+                "name": n.name,
+                "weights": n.weights,
+                "input_size": n.input_size,
+                "file": str(n.file.resolve()) if n.file else None,
+            }
             for n in networks
         ],
         "policy": plan.policy.to_dict(),
