@@ -268,8 +268,13 @@ def test_a_run_whose_store_is_gone_says_what_to_extract(trained, look, dataset) 
 def test_a_network_is_known_by_its_bytes(
     trained, look, toy_network, tmp_path, monkeypatch
 ) -> None:
-    """A moved file is found where it is named, or in the folder of weights."""
+    """A file is found where the record or the user names it, or among the weights."""
     run = trained()
+    assert look(run, files=[], per_class=1).maps
+    records = list(tmp_path.rglob("extract-*.json"))
+    assert records
+    for record in records:
+        record.unlink()
     with pytest.raises(WeightsError, match="-b FILE"):
         look(run, files=[])
     other = tmp_path / "other.keras"
