@@ -30,6 +30,7 @@ from featcache import (
     store,
     views,
 )
+from featcache.audit import audit
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS, Network
 from featcache.cli import cli
 from featcache.compare import METRICS, compare
@@ -87,6 +88,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "ensemble": [ensemble],
     "compare": [compare],
     "explain": [explain, pictures.write],
+    "audit": [audit],
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "cache ls": [cache.ls],
@@ -100,7 +102,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 AT_THE_DOOR = {
     "as_json", "cache", "confusion", "data_only", "dataset", "dry_run",
     "file", "html", "names", "reports",
-    "source", "store", "stores", "style",
+    "source", "store", "stores", "strict", "style",
 }  # fmt: skip
 
 

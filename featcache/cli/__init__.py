@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from featcache.cli import (
+    audit,
     cache,
     compare,
     data,
@@ -33,7 +34,8 @@ def cli() -> None:
 
 for command in (
     *(data.scan, data.extract, heads.train_head, heads.ensemble, finetune.finetune),
-    *(compare.compare, explain.explain, run.run, cache.cache, demo.demo, doctor.doctor),
+    *(compare.compare, explain.explain, audit.audit, run.run, cache.cache),
+    *(demo.demo, doctor.doctor),
 ):
     cli.add_command(command)
 

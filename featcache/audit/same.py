@@ -1,0 +1,154 @@
+"""FC001 to FC005: the same picture twice."""
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from featcache.audit.base import (
+    ISSUE,
+    TIP,
+    Answer,
+    Check,
+    NotApplicable,
+    judged,
+    records,
+)
+from featcache.audit.case import Case, unit
+from featcache.manifest import DUPLICATE, UNREADABLE
+
+# Grey 32x32 pictures of one radiograph correlate above this; two patients' do not.
+CORRELATION = 0.99
+BITS = 4  # of 64 that may differ between perceptual hashes of one picture
+CONFLICT = "same bytes under two labels"
+_BLOCK = 1024
+
+
+def alike(rows: np.ndarray, least: float) -> list[tuple[int, int, float]]:
+    """Pairs of rows whose product is above a limit.
+
+    Args:
+        rows: (N, D) of unit norm or less.
+        least: The limit.
+
+    Returns:
+        (i, j, product) with i < j, the largest product first.
+    """
+    found: list[tuple[int, int, float]] = []
+    for start in range(0, len(rows), _BLOCK):
+        products = rows[start : start + _BLOCK] @ rows[start:].T
+        i, j = np.nonzero(np.triu(products > least, k=1))
+        found += zip(
+            (i + start).tolist(), (j + start).tolist(), products[i, j].tolist(),
+            strict=True,
+        )  # fmt: skip
+    return sorted(found, key=lambda pair: -pair[2])
+
+
+@lru_cache(maxsize=2)
+def correlated(case: Case) -> pd.DataFrame:
+    """Pairs of usable images whose grey 32x32 pictures correlate above 0.99.
+
+    Columns a, b (rows of ``case.images``) and correlation.
+    """
+    pairs = alike(unit(case.thumbs), CORRELATION)
+    return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
+
+
+def perceptual(case: Case) -> pd.DataFrame:
+    """Pairs whose perceptual hashes differ in at most 4 of 64 bits: a, b, bits."""
+    known = case.images["phash"].str.fullmatch("[0-9a-f]{16}")
+    at = np.flatnonzero(known)
+    if not len(at):
+        raise NotApplicable("The manifest has no perceptual hashes.")
+    numbers = np.array([list(bytes.fromhex(h)) for h in case.images["phash"][known]])
+    signs = np.unpackbits(numbers.astype(np.uint8), axis=1).astype(np.float32) * 2 - 1
+    pairs = alike(signs, 64 - 2 * BITS - 1)
+    rows = [(at[a], at[b], round((64 - dot) / 2)) for a, b, dot in pairs]
+    return pd.DataFrame(rows, columns=["a", "b", "bits"])
+
+
+def told(case: Case, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs with the path, label and group of both."""
+    table = pairs.copy()
+    for side in ("a", "b"):
+        rows = case.images.iloc[pairs[side].to_numpy(int)]
+        for column in ("image_id", "path", "label", "group"):
+            table[f"{column}_{side}"] = rows[column].to_numpy()
+    return table.drop(columns=["a", "b"])
+
+
+def _bytes(case: Case) -> Answer:
+    table = case.manifest.table
+    readable = table[table["status"] != UNREADABLE]
+    again = readable[readable["status"] == DUPLICATE]
+    rows = records(again[["path", "label", "reason"]])
+    return judged(
+        bool(len(again)),
+        f"{len(again)} of {len(readable)} files have the bytes of another, and are "
+        "left out of all figures.",
+        rows,
+    )
+
+
+def _labels(case: Case) -> Answer:
+    table = case.manifest.table
+    exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
+    rows = records(exact[["path", "label", "reason"]])
+    near = told(case, correlated(case))
+    near = near[near["label_a"] != near["label_b"]]
+    return judged(
+        bool(len(exact) + len(near)),
+        f"{len(exact)} files of the same bytes and {len(near)} pairs of "
+        "near-duplicates stand under two labels.",
+        [*records(near), *rows],
+    )
+
+
+def _across_groups(case: Case, pairs: pd.DataFrame, how: str) -> Answer:
+    table = told(case, pairs)
+    across = table[table["group_a"] != table["group_b"]]
+    return judged(
+        bool(len(across)),
+        f"{len(table)} pairs look the same ({how}): {len(table) - len(across)} within "
+        f"a group, which a split keeps together, {len(across)} in two groups.",
+        records(across),
+    )
+
+
+def _near(case: Case) -> Answer:
+    how = f"correlation above {CORRELATION}"
+    return _across_groups(case, correlated(case), how)
+
+
+def _perceptual(case: Case) -> Answer:
+    return _across_groups(case, perceptual(case), f"at most {BITS} of 64 bits differ")
+
+
+def _across_parts(case: Case) -> Answer:
+    if not case.splits:
+        raise NotApplicable("No split was drawn. Run: featcache train-head")
+    table, rows = told(case, correlated(case)), []
+    for name, places in case.splits.items():
+        a, b = table["image_id_a"].map(places), table["image_id_b"].map(places)
+        apart = a.notna() & b.notna() & (a != b)
+        found = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
+        found["part"] = np.where(found[["place_a", "place_b"]].min(axis=1) < 0,
+                                 "test", "fold")  # fmt: skip
+        rows += records(found.astype({"place_a": int, "place_b": int}))
+    tested = sum(row["part"] == "test" for row in rows)
+    return judged(
+        bool(rows),
+        f"In {len(case.splits)} splits, {len(rows)} times two near-duplicates stand on "
+        f"both sides: {tested} of train and test, {len(rows) - tested} of two folds.",
+        rows,
+    )
+
+
+CHECKS = (
+    Check("FC001", "Files with the same bytes", TIP, _bytes),
+    Check("FC002", "The same picture under two labels", ISSUE, _labels),
+    Check("FC003", "Near-duplicates in two groups", ISSUE, _near),
+    Check("FC004", "Near-duplicates by perceptual hash", TIP, _perceptual),
+    Check("FC005", "Near-duplicates on both sides of a split", ISSUE, _across_parts),
+)

@@ -1,0 +1,498 @@
+"""The audit: what it must find, what it must not, and that it touches nothing."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import picture
+from PIL import Image
+from toys import CLASSES, N, header, make_dataset, write_store
+
+from featcache import manifest, runs, splits
+from featcache.audit import (
+    CHECKS,
+    FINDING,
+    NOT_APPLICABLE,
+    PASSED,
+    AuditResult,
+    audit,
+    confounded,
+    drift,
+    fixing,
+    labels,
+    same,
+    trivial,
+)
+from featcache.audit.base import Finding
+from featcache.audit.case import Case, unit
+from featcache.errors import UsageError
+from featcache.manifest import Manifest
+from featcache.scan import scan
+
+Y = np.array([i // 2 % 3 for i in range(N)])  # the classes of toys.make_dataset
+PATIENT = np.arange(N) // 2
+FOLDS = PATIENT // 3 % 3  # whole patients, every class in every fold
+
+
+def make_run(
+    dataset: Manifest,
+    reports: Path,
+    backbone: str,
+    right: float,
+    *,
+    head: str = "logreg",
+    wrong: tuple[int, ...] = (),
+    folds: np.ndarray | None = None,
+    store: str = "none",
+    groups: list[str] | None = None,
+) -> runs.Run:
+    """A run that is right on a share of the images, sure of itself at 0.9."""
+    miss = np.random.default_rng(len(backbone)).permutation(N)[round(right * N) :]
+    said = Y.copy()
+    said[[*miss, *wrong]] = (said[[*miss, *wrong]] + 1) % 3
+    p = np.full((N, 3), 0.05)
+    p[np.arange(N), said] = 0.9
+    meta = dataset.ok if groups is None else dataset.ok.assign(group=groups)
+    table = runs.predictions_table(
+        meta, FOLDS if folds is None else folds, p, [*CLASSES]
+    )
+    folder = reports / dataset.dataset / "runs" / f"{head}-{backbone}"
+    record = {
+        "status": "done", "created": "2026-01-01", "classes": [*CLASSES], "views": 0,
+        "head": head, "backbone": backbone, "weights": "none", "evaluation_id": "e",
+        "split": {"name": "patient"}, "store": store,
+        "features": [{"backbone": backbone, "store": store}],
+    }  # fmt: skip
+    with runs.saving(folder, record) as temp:
+        table.to_csv(temp / runs.PREDICTIONS, index=False)
+    return runs.load(folder)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Manifest:
+    """90 images of 45 patients without files."""
+    return make_dataset(tmp_path)
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    return tmp_path / "reports"
+
+
+def of(result: AuditResult, code: str) -> Finding:
+    return next(finding for finding in result.findings if finding.code == code)
+
+
+def with_table(dataset: Manifest, table: pd.DataFrame) -> Manifest:
+    changed = replace(dataset, table=table)
+    manifest.save(changed)
+    return changed
+
+
+def case(dataset: Manifest, reports: Path) -> Case:
+    return Case(dataset, reports / dataset.dataset, lambda *_: None)
+
+
+def test_codes_are_unique_and_each_has_its_section() -> None:
+    """docs/audit.md has one heading a check: its code and title, in the same order."""
+    page = (Path(__file__).parents[1] / "docs/audit.md").read_text(encoding="utf-8")
+    heads = [line[4:] for line in page.splitlines() if line.startswith("### FC")]
+    assert heads == [f"{check.code}: {check.title}" for check in CHECKS.values()]
+
+
+def test_nothing_is_found_where_nothing_is_planted(
+    toy: Manifest, reports: Path
+) -> None:
+    """An honest run with weak baselines gives no finding of an issue."""
+    for backbone, share in {"net": 0.9, "metadata": 0.36, "border": 0.34}.items():
+        make_run(toy, reports, backbone, share)
+    ok = toy.ok
+    splits.load_or_make(
+        toy.folder / "splits-a.json", ok["image_id"].tolist(), ok["label"],
+        ok["group"], name="a",
+    )  # fmt: skip
+    kept = toy.table.drop(columns=["disputed", "patient"]).assign(
+        ward=[f"w{i // 6 % 2}" for i in range(N)]
+    )
+    result = audit(with_table(toy, kept), reports)
+    assert [f.code for f in result.findings if f.fires] == []
+    assert [f.code for f in result.findings if f.status == NOT_APPLICABLE] == [
+        "FC004", "FC022", "FC041",
+    ]  # fmt: skip
+
+
+def test_an_empty_dataset_of_runs_is_no_error(toy: Manifest, reports: Path) -> None:
+    """What has no run or split is not applicable, and says what to run."""
+    result = audit(toy, reports)
+    for code in ("FC005", "FC010", "FC020", "FC032", "FC040", "FC041", "FC051"):
+        found = of(result, code)
+        assert found.status == NOT_APPLICABLE
+        assert "featcache " in found.message or "stores" in found.message
+    assert result.run_id is None
+
+
+def test_files_of_the_same_bytes_are_told(toy: Manifest, reports: Path) -> None:
+    """A duplicate of the manifest is evidence; under two labels it is an issue."""
+    table = toy.table.copy()
+    table.loc[5, ["status", "reason"]] = ["duplicate", "same bytes as 4.png"]
+    table.loc[7, ["status", "reason"]] = ["duplicate", "same bytes under two labels"]
+    result = audit(with_table(toy, table), reports)
+    assert [row["path"] for row in of(result, "FC001").evidence] == ["5.png", "7.png"]
+    assert [row["path"] for row in of(result, "FC002").evidence] == ["7.png"]
+    assert of(result, "FC002").fires
+    assert not of(result, "FC001").fires
+
+
+def planted(root: Path) -> Path:
+    """24 pictures in two classes, and four made of the first by small changes."""
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+        for i in range(12):
+            shown = picture(1000 * (label == "b") + i, 120, (96, 96))
+            shown.save(root / label / f"p{label}{i}.png")
+    first = Image.open(root / "a/pa0.png").convert("L")
+    first.resize((70, 70)).save(root / "a/resized.png")
+    first.save(root / "a/jpeg.jpg", quality=40)
+    first.point(lambda grey: round(grey * 0.85)).save(root / "a/dark.png")
+    first.crop((1, 1, 95, 95)).save(root / "b/cut.png")
+    return root
+
+
+def test_planted_near_duplicates_are_found_and_no_others(
+    tmp_path: Path, reports: Path
+) -> None:
+    """Resizing, JPEG, brightness and a cut edge are seen; other pictures are not."""
+    found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
+    result = audit(found, reports)
+    rows = of(result, "FC003").evidence
+    names = {Path(r[f"path_{s}"]).stem for r in rows for s in "ab"}
+    assert names == {"pa0", "resized", "jpeg", "dark", "cut"}
+    assert len(rows) == 10  # all pairs of five
+    assert {r["correlation"] > same.CORRELATION for r in rows} == {True}
+    conflict = of(result, "FC002")
+    assert {"a", "b"} == {r["label_a"] for r in conflict.evidence} | {
+        r["label_b"] for r in conflict.evidence
+    }
+    near = of(result, "FC004").evidence
+    assert {Path(r["path_a"]).stem for r in near} <= names
+
+
+def test_near_duplicates_within_a_group_are_no_finding(
+    tmp_path: Path, reports: Path
+) -> None:
+    """What a split keeps together does no harm."""
+    found = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
+    assert found.settings.group_by == "near-duplicate"
+    answer = of(audit(found, reports), "FC003")
+    assert answer.status == PASSED
+    assert answer.message.startswith("10 pairs")
+
+
+def test_near_duplicates_on_both_sides_of_a_split(
+    tmp_path: Path, reports: Path
+) -> None:
+    """Each pair in two parts of a split is a row, and test parts are counted."""
+    found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
+    ids = found.ok.set_index("path")["image_id"]
+    places = dict.fromkeys(ids, 0) | {ids["a/dark.png"]: -1}
+    write_split(found, places)
+    answer = of(audit(found, reports), "FC005")
+    assert answer.fires
+    assert "4 of train and test, 0 of two folds" in answer.message
+
+
+def write_split(dataset: Manifest, places: dict[str, int], name: str = "hand") -> None:
+    path = dataset.folder / f"splits-{name}.json"
+    path.write_text(json.dumps({"images": places}), encoding="utf-8")
+
+
+def test_a_group_on_both_sides_of_a_hand_made_split(
+    toy: Manifest, reports: Path
+) -> None:
+    """The torn patient is named with its parts; a file that is no split is told."""
+    ids = toy.ok["image_id"].tolist()
+    write_split(toy, dict(zip(ids, (FOLDS).tolist(), strict=True)))
+    assert of(audit(toy, reports), "FC010").status == PASSED
+    write_split(toy, dict(zip(ids, (FOLDS).tolist(), strict=True)) | {ids[0]: -1})
+    (toy.folder / "splits-broken.json").write_text("[]")
+    answer = of(audit(toy, reports), "FC010")
+    assert answer.fires
+    assert answer.message.startswith("1 groups")
+    (torn,) = [row for row in answer.evidence if row.get("group")]
+    assert (torn["group"], torn["parts"]) == ("p0", ["test", "fold 0"])
+    assert {r["split"] for r in answer.evidence} == {
+        "splits-hand.json", "splits-broken.json",
+    }  # fmt: skip
+
+
+def test_the_share_of_an_advantage() -> None:
+    """From 0.5 to 0.9 is the advantage; a run at 0.7 has half of it."""
+    hundred = np.arange(100)
+    value, (low, high) = trivial.share(
+        hundred < 90, hundred < 70, hundred < 50, hundred.astype(str)
+    )
+    assert value == pytest.approx(0.5)
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize("backbone", ["metadata", "border"])
+def test_a_baseline_that_reaches_much_of_the_best_is_found(
+    backbone: str, toy: Manifest, reports: Path
+) -> None:
+    """At 0.8 of 0.9 it fires, each under its own code, and the others do not."""
+    make_run(toy, reports, "net", 0.9)
+    make_run(toy, reports, backbone, 0.8)
+    result = audit(toy, reports)
+    code = {"metadata": "FC020", "border": "FC021"}
+    assert of(result, code.pop(backbone)).fires
+    (other,) = code.values()
+    assert of(result, other).status == NOT_APPLICABLE
+    assert "featcache extract --dataset chest -b" in of(result, other).message
+
+
+def test_a_best_run_at_chance_has_no_advantage_to_share(
+    toy: Manifest, reports: Path
+) -> None:
+    """Where the network learns nothing, the question has no meaning."""
+    make_run(toy, reports, "net", 0.34)
+    make_run(toy, reports, "border", 0.33)
+    assert "no better" in of(audit(toy, reports), "FC021").message
+
+
+def test_the_best_run_is_no_trivial_one(toy: Manifest, reports: Path) -> None:
+    """A baseline above the network, or a majority head, is never the best run."""
+    net = make_run(toy, reports, "net", 0.7)
+    make_run(toy, reports, "pixels48", 0.9)
+    make_run(toy, reports, "other", 1.0, head="majority")
+    assert audit(toy, reports).run_id == net.run_id
+
+
+@pytest.mark.parametrize(
+    ("table", "v"),
+    [([[50, 0], [0, 50]], 1.0), ([[25, 25], [25, 25]], 0.0), ([[9], [9]], 0.0)],
+)
+def test_cramers_v(table: list[list[int]], v: float) -> None:
+    """1 where a value means a class, 0 where it says nothing or there is one class."""
+    assert confounded.cramers_v(np.array(table)) == pytest.approx(v, abs=0.01)
+
+
+def test_a_column_is_judged_over_groups() -> None:
+    """Ten images of each of four patients are four patients: p cannot be small."""
+    values = pd.Series(np.repeat(["x", "x", "y", "y"], 10))
+    classes = pd.Series(np.repeat(["a", "a", "b", "b"], 10))
+    patients = pd.Series(np.repeat([*"1234"], 10))
+    assert confounded.permuted(values, classes, patients)[1] > 0.2
+    alone = pd.Series(np.arange(40).astype(str))
+    assert confounded.permuted(values, classes, alone)[1] == pytest.approx(0.001)
+
+
+def test_a_confounded_source_is_found(toy: Manifest, reports: Path) -> None:
+    """A ward of one class is strong evidence, alone in its class, and named."""
+    names = np.array(["north", "south", "south"])
+    table = toy.table.assign(hospital=names[Y], disputed="")
+    result = audit(with_table(toy, table), reports)
+    assert of(result, "FC030").fires
+    assert of(result, "FC030").evidence[0]["column"] == "hospital"
+    (row,) = [r for r in of(result, "FC031").evidence if r["column"] == "hospital"]
+    assert (row["value"], row["class"], row["images"]) == ("north", "COVID", 30)
+
+
+def test_a_column_that_is_the_label_or_the_group_is_no_source(
+    toy: Manifest, reports: Path
+) -> None:
+    """Another spelling of the class says nothing new."""
+    table = toy.table.assign(finding=[f"c{y}" for y in Y])
+    found = confounded.columns(case(with_table(toy, table), reports))
+    assert "finding" not in found
+    assert "patient" not in found
+
+
+@pytest.mark.parametrize(
+    ("stem", "form"),
+    [("COVID (12)", "a (9)"), ("00012_000", "9_9"), ("1F-a0-77", "x-x-9")],
+)
+def test_patterns_of_file_names(stem: str, form: str) -> None:
+    """Digits, letters and both are told apart; signs stay."""
+    assert confounded.pattern(stem) == form
+
+
+def test_many_numbers_become_quarters_and_missing_ones_stay_so() -> None:
+    """Ages are cut in four, and having none is a value too."""
+    found = confounded.few(pd.Series([str(i) for i in range(40)] + [""] * 4))
+    assert sorted(found.value_counts()) == [4, 10, 10, 10, 10]
+    assert (found == confounded.NONE).sum() == 4
+
+
+def test_a_source_on_which_the_run_is_worse(toy: Manifest, reports: Path) -> None:
+    """All errors in one ward: it is named, and the others are not."""
+    make_run(toy, reports, "net", 1.0, wrong=tuple(range(0, 30)))
+    table = toy.table.assign(ward=["bad" if i < 30 else "good" for i in range(N)])
+    answer = of(audit(with_table(toy, table), reports), "FC032")
+    assert answer.status == FINDING
+    worse = {(r["column"], r["value"]) for r in answer.evidence if r["worse"]}
+    assert ("ward", "bad") in worse
+    assert ("ward", "good") not in worse
+
+
+def test_confident_learning_by_hand() -> None:
+    """Thresholds are 0.6 and 0.7: only the last image reaches that of another class."""
+    P = np.array([[0.9, 0.1], [0.65, 0.35], [0.4, 0.6], [0.1, 0.9], [0.45, 0.55],
+                  [0.25, 0.75]])  # fmt: skip
+    y = np.array([0, 0, 1, 1, 1, 0])
+    assert P[y == 0, 0].mean() == pytest.approx(0.6)
+    counted, margin = labels.conflicts(y, P)
+    assert counted.tolist() == [0, 0, -1, 1, -1, 1]
+    assert margin[[0, 5]] == pytest.approx([0.8, -0.5])
+
+
+def test_planted_label_errors_come_first(toy: Manifest, reports: Path) -> None:
+    """The contradicted images are listed by path with the class that was seen."""
+    make_run(toy, reports, "net", 1.0, wrong=(3, 44))
+    answer = of(audit(toy, reports), "FC040")
+    assert {row["path"] for row in answer.evidence} == {"3.png", "44.png"}
+    (row,) = [row for row in answer.evidence if row["path"] == "3.png"]
+    assert (row["label"], row["suggested"]) == (CLASSES[Y[3]], CLASSES[(Y[3] + 1) % 3])
+
+
+def test_labels_are_dealt_to_whole_groups() -> None:
+    """Images of a group keep one class, and the classes stay as frequent."""
+    dealt = labels.shuffled(Y, PATIENT.astype(str), 0)
+    assert (dealt[::2] == dealt[1::2]).all()
+    assert np.bincount(dealt).tolist() == np.bincount(Y).tolist()
+    assert (dealt != Y).any()
+
+
+@pytest.mark.parametrize(
+    ("folds", "status"), [(FOLDS, PASSED), (np.arange(N) % 2, FINDING)]
+)
+def test_folds_that_part_patients_can_learn_shuffled_labels(
+    folds: np.ndarray, status: str, toy: Manifest, reports: Path
+) -> None:
+    """Two pictures of a patient in two folds give its dealt label away."""
+    about = header("net")
+    path = write_store(toy, about, views=0, dim=60)
+    twins(path, toy)
+    alone = None if status == PASSED else [f"g{i}" for i in range(N)]
+    make_run(toy, reports, "net", 0.9, folds=folds, store=path.name, groups=alone)
+    assert of(audit(toy, reports), "FC041").status == status
+
+
+def twins(path: Path, dataset: Manifest) -> None:
+    """Gives both images of a patient the same embedding."""
+    from featcache import store
+
+    about = store.open_store(path).header
+    path.unlink()
+    rows = np.random.default_rng(0).normal(size=(N, 60))[PATIENT].astype(np.float32)
+    keys = dataset.ok[["image_id", "path"]].assign(view=0, policy=store.NO_POLICY)
+    store.seal(path, about, {"features": rows}, keys)
+    store.publish(path, about)
+
+
+def test_drift_by_hand() -> None:
+    """All larger is 1, all equal a half."""
+    groups, inside = np.array([*"abcd"]), np.array([False, False, True, True])
+    assert drift.apart(np.array([1.0, 2, 3, 4]), inside, groups)[0] == 1.0
+    assert drift.apart(np.ones(4), inside, groups)[0] == 0.5
+
+
+def test_larger_images_of_a_class_are_a_drift(toy: Manifest, reports: Path) -> None:
+    """The width of one class stands out, that of parts does not."""
+    make_run(toy, reports, "net", 0.9)
+    sizes = np.random.default_rng(0).integers(100, 200, N)
+    table = toy.table.assign(width=sizes + 200 * (Y == 0), height=100)
+    result = audit(with_table(toy, table), reports)
+    first = of(result, "FC050").evidence[0]
+    assert (first["class"], first["drifts"]) == ("COVID", True)
+    assert of(result, "FC050").status == FINDING
+    assert of(result, "FC051").status == PASSED
+
+
+def test_a_flat_picture_is_like_no_other() -> None:
+    """Pictures of one grey, or lost ones, are no near-duplicates."""
+    flat = np.full((3, 1024), 7, np.uint8)
+    assert same.alike(unit(flat), same.CORRELATION) == []
+
+
+def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the rows are cut into blocks, each pair is found once."""
+    rows = np.eye(5, dtype=np.float32)[[0, 1, 0, 2, 1]]
+    monkeypatch.setattr(same, "_BLOCK", 2)
+    assert {(i, j) for i, j, _ in same.alike(rows, 0.9)} == {(0, 2), (1, 4)}
+
+
+def test_groups_are_joined_along_chains() -> None:
+    """a-b and b-c make one group, named by its first image."""
+    groups = np.array(["c", "a", "b", "d"])
+    joined = fixing.joined(groups, np.array([[1, 2], [2, 0]]))
+    assert joined.tolist() == ["c", "c", "c", "d"]
+    assert fixing.joined(groups, np.zeros((0, 2), int)).tolist() == groups.tolist()
+
+
+def test_a_fixed_table_can_be_scanned(tmp_path: Path, reports: Path) -> None:
+    """Duplicates are gone, near-duplicates in one group, and the files untouched."""
+    root = planted(tmp_path / "x")
+    (root / "a/again.png").write_bytes((root / "a/pa1.png").read_bytes())
+    before = {p: p.read_bytes() for p in root.rglob("*.*")}
+    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    result = audit(found, reports, fix=tmp_path / "out" / "fixed.csv")
+    assert result.fixed
+    assert (result.fixed.images, result.fixed.dropped, result.fixed.joined) == (
+        28,
+        1,
+        4,
+    )
+    assert result.fixed.two_labels == 4
+    again = scan(tmp_path / "out" / "fixed.csv", tmp_path / "cache2").manifest
+    assert set(again.ok["image_id"]) == set(found.ok["image_id"])
+    assert again.ok["group"].nunique() == 24
+    assert of(audit(again, reports), "FC003").status == PASSED
+    assert {p: p.read_bytes() for p in root.rglob("*.*")} == before
+
+
+def test_the_source_is_never_overwritten(toy: Manifest, reports: Path) -> None:
+    """--fix refuses what is no CSV, and the source itself, before any work."""
+    table = toy.folder / "list.csv"
+    own = replace(toy, settings=replace(toy.settings, source=str(table)))
+    for dataset, path in ((toy, toy.folder / "image.png"), (own, table)):
+        with pytest.raises(UsageError, match="--fix"):
+            audit(dataset, reports, fix=path)
+    assert not (reports / "chest" / "audit.json").exists()
+
+
+def test_the_checklist_fills_what_is_known(
+    toy: Manifest, reports: Path, tmp_path: Path
+) -> None:
+    """Counts come from the records; the rest is marked as the author's."""
+    make_run(toy, reports, "net", 0.9)
+    audit(toy, reports, checklist=tmp_path / "list.md")
+    text = (tmp_path / "list.md").read_text(encoding="utf-8")
+    assert "90 images of 45 groups: 30 COVID" in text
+    assert "Out-of-fold accuracy 0.900" in text
+    assert "| TRIPOD+AI | Fairness | *for the author* |" in text
+    assert {line.count(" | ") for line in text.splitlines() if line[:2] == "| "} == {2}
+
+
+def test_the_command_prints_and_records_one_row_a_check(
+    toy: Manifest, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """JSON on stdout is that of the record; --strict makes an issue exit code 1."""
+    code, out, _ = run("audit", "--json")
+    rows: list[dict[str, Any]] = json.loads(out)
+    assert code == 0
+    assert [row["code"] for row in rows] == [*CHECKS]
+    assert {*rows[0]} == {
+        "code", "title", "severity", "status", "message", "evidence",
+    }  # fmt: skip
+    assert json.loads(Path("reports/chest/audit.json").read_text())["checks"] == rows
+    ids = toy.ok["image_id"].tolist()
+    write_split(toy, dict.fromkeys(ids, 0) | {ids[0]: 1})
+    assert run("audit")[0] == 0
+    code, out, _ = run("audit", "--strict")
+    assert code == 1
+    assert "FC010" in out
