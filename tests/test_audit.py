@@ -25,11 +25,12 @@ from featcache.audit import (
     drift,
     fixing,
     labels,
-    same,
+    pairs,
     trivial,
 )
 from featcache.audit.base import Finding
-from featcache.audit.case import Case, unit
+from featcache.audit.case import Case
+from featcache.audit.pairs import CORRELATION, alike, unit
 from featcache.errors import UsageError
 from featcache.manifest import Manifest
 from featcache.scan import scan
@@ -173,7 +174,7 @@ def test_planted_near_duplicates_are_found_and_no_others(
     names = {Path(r[f"path_{s}"]).stem for r in rows for s in "ab"}
     assert names == {"pa0", "resized", "jpeg", "dark", "cut"}
     assert len(rows) == 10  # all pairs of five
-    assert {r["correlation"] > same.CORRELATION for r in rows} == {True}
+    assert {r["correlation"] > CORRELATION for r in rows} == {True}
     conflict = of(result, "FC002")
     assert {"a", "b"} == {r["label_a"] for r in conflict.evidence} | {
         r["label_b"] for r in conflict.evidence
@@ -416,14 +417,14 @@ def test_larger_images_of_a_class_are_a_drift(toy: Manifest, reports: Path) -> N
 def test_a_flat_picture_is_like_no_other() -> None:
     """Pictures of one grey, or lost ones, are no near-duplicates."""
     flat = np.full((3, 1024), 7, np.uint8)
-    assert same.alike(unit(flat), same.CORRELATION) == []
+    assert alike(unit(flat), CORRELATION) == []
 
 
 def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """However the rows are cut into blocks, each pair is found once."""
     rows = np.eye(5, dtype=np.float32)[[0, 1, 0, 2, 1]]
-    monkeypatch.setattr(same, "_BLOCK", 2)
-    assert {(i, j) for i, j, _ in same.alike(rows, 0.9)} == {(0, 2), (1, 4)}
+    monkeypatch.setattr(pairs, "_BLOCK", 2)
+    assert {(i, j) for i, j, _ in alike(rows, 0.9)} == {(0, 2), (1, 4)}
 
 
 def test_groups_are_joined_along_chains() -> None:

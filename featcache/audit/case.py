@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from featcache import features, images, runs, sources
+from featcache.audit.pairs import CORRELATION, alike, unit
 from featcache.backbones import BASELINES
 from featcache.comparable import repeat
 from featcache.errors import FeatcacheError, UnreadableImageError
@@ -23,7 +24,6 @@ Progress = Callable[[str, int, int], None]
 MAJORITY, UNTRAINED = "majority", "softmax-untrained"
 PIXELS, METADATA = "pixels48", "metadata"
 STATISTICS = ("width", "height", "aspect", "mean", "spread")
-_FLAT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +113,15 @@ class Case:
         ])  # fmt: skip
 
     @cached_property
+    def near(self) -> pd.DataFrame:
+        """Pairs of `images` whose grey 32x32 pictures correlate above 0.99.
+
+        Columns a, b (rows of `images`) and correlation, the largest first.
+        """
+        pairs = alike(unit(self.thumbs), CORRELATION)
+        return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
+
+    @cached_property
     def statistics(self) -> pd.DataFrame:
         """Statistics of each of `images`: `STATISTICS` as far as they are known."""
         stored = self.baseline(METADATA)
@@ -176,6 +185,14 @@ def codes(table: pd.DataFrame, classes: list[str]) -> np.ndarray:
     return table["label"].map({c: i for i, c in enumerate(classes)}).to_numpy(int)
 
 
+def usual(values: pd.Series, groups: pd.Series) -> pd.Series:
+    """The most frequent value of each group, the first of those that are level."""
+    table = pd.DataFrame({"group": groups.to_numpy(), "value": values.to_numpy()})
+    counts = table.value_counts().rename("count").reset_index()
+    counts = counts.sort_values(["count", "value"], ascending=[False, True])
+    return counts.drop_duplicates("group").set_index("group")["value"].sort_index()
+
+
 def right(run: Run) -> np.ndarray:
     """Whether each out-of-fold image is predicted right, in the order of the ids."""
     table = out_of_fold(run)
@@ -190,18 +207,6 @@ def accuracy(run: Run) -> float:
     except FeatcacheError:
         return float("nan")
     return float(hits.mean()) if len(hits) else float("nan")
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Removes each row's mean and brings it to unit norm, (N, D) float32.
-
-    The product of two is their correlation; a picture of one grey becomes zeros.
-    """
-    rows = rows.astype(np.float32)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    np.divide(rows, norms, out=rows, where=norms > _FLAT)
-    return np.where(norms > _FLAT, rows, 0)
 
 
 def _evaluation(run: Run) -> str:

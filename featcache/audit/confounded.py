@@ -1,7 +1,6 @@
 """FC030 to FC032: where an image comes from tells its class."""
 
 import re
-from functools import lru_cache
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +17,7 @@ from featcache.audit.base import (
     judged,
     listed,
 )
-from featcache.audit.case import Case, right
+from featcache.audit.case import Case, right, usual
 from featcache.manifest import COLUMNS
 
 NONE, RARE = "(none)", "(rare)"
@@ -31,7 +30,6 @@ LOWER = 0.1  # accuracy below that of all images
 _KEPT_OUT = ("mask", "lesion")
 
 
-@lru_cache(maxsize=2)
 def columns(case: Case) -> dict[str, pd.Series]:
     """Columns of few values that may say where an image comes from.
 
@@ -105,10 +103,8 @@ def permuted(
     Returns:
         Cramér's V, and the share of permutations that reach it.
     """
-    table = pd.DataFrame({"v": values, "y": labels, "g": groups})
-    usual = table.groupby("g")[["v", "y"]].agg(_usual)
-    v, names = pd.factorize(usual["v"])
-    y, classes = pd.factorize(usual["y"])
+    v, names = pd.factorize(usual(values, groups))
+    y, classes = pd.factorize(usual(labels, groups))
 
     def of(order: np.ndarray) -> float:
         cells = np.bincount(
@@ -193,10 +189,6 @@ def _accuracy(case: Case) -> Answer:
         + (f": {listed(worse, 4)}." if worse else "."),
         rows,
     )
-
-
-def _usual(values: pd.Series) -> object:
-    return values.mode().iloc[0]
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:

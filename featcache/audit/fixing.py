@@ -10,7 +10,6 @@ from scipy.sparse.csgraph import connected_components
 
 from featcache._io import atomic_path
 from featcache.audit.case import Case
-from featcache.audit.same import correlated
 from featcache.errors import UsageError
 from featcache.manifest import COLUMNS
 
@@ -69,7 +68,7 @@ def write(case: Case, path: Path) -> Fixed:
         case: The dataset.
         path: The CSV to write.
     """
-    pairs = correlated(case)
+    pairs = case.near
     table = case.images.drop(columns=[c for c in _OURS if c in case.images])
     groups = joined(case.images["group"].to_numpy(str), pairs[["a", "b"]].to_numpy(int))
     moved = int((groups != case.images["group"].to_numpy(str)).sum())

@@ -16,7 +16,7 @@ from featcache.audit.base import (
     listed,
     records,
 )
-from featcache.audit.case import Case, blocks, codes, probabilities
+from featcache.audit.case import Case, blocks, codes, probabilities, usual
 from featcache.features import FeatureSet
 from featcache.runs import Run
 
@@ -94,8 +94,8 @@ def shuffled(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     Each group has one class, the most frequent of some group.
     """
     of = np.unique(groups, return_inverse=True)[1]
-    usual = pd.Series(y).groupby(of).agg(lambda labels: labels.mode().iloc[0])
-    return np.random.default_rng(seed).permutation(usual.to_numpy())[of]
+    classes = usual(pd.Series(y), pd.Series(of)).to_numpy()
+    return np.asarray(np.random.default_rng(seed).permutation(classes)[of])
 
 
 def _permutation(case: Case) -> Answer:

@@ -1,7 +1,5 @@
 """FC001 to FC005: the same picture twice."""
 
-from functools import lru_cache
-
 import numpy as np
 import pandas as pd
 
@@ -14,45 +12,12 @@ from featcache.audit.base import (
     judged,
     records,
 )
-from featcache.audit.case import Case, unit
+from featcache.audit.case import Case
+from featcache.audit.pairs import CORRELATION, alike
 from featcache.manifest import DUPLICATE, UNREADABLE
 
-# Grey 32x32 pictures of one radiograph correlate above this; two patients' do not.
-CORRELATION = 0.99
 BITS = 4  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"
-_BLOCK = 1024
-
-
-def alike(rows: np.ndarray, least: float) -> list[tuple[int, int, float]]:
-    """Pairs of rows whose product is above a limit.
-
-    Args:
-        rows: (N, D) of unit norm or less.
-        least: The limit.
-
-    Returns:
-        (i, j, product) with i < j, the largest product first.
-    """
-    found: list[tuple[int, int, float]] = []
-    for start in range(0, len(rows), _BLOCK):
-        products = rows[start : start + _BLOCK] @ rows[start:].T
-        i, j = np.nonzero(np.triu(products > least, k=1))
-        found += zip(
-            (i + start).tolist(), (j + start).tolist(), products[i, j].tolist(),
-            strict=True,
-        )  # fmt: skip
-    return sorted(found, key=lambda pair: -pair[2])
-
-
-@lru_cache(maxsize=2)
-def correlated(case: Case) -> pd.DataFrame:
-    """Pairs of usable images whose grey 32x32 pictures correlate above 0.99.
-
-    Columns a, b (rows of ``case.images``) and correlation.
-    """
-    pairs = alike(unit(case.thumbs), CORRELATION)
-    return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
 
 
 def perceptual(case: Case) -> pd.DataFrame:
@@ -95,7 +60,7 @@ def _labels(case: Case) -> Answer:
     table = case.manifest.table
     exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
     rows = records(exact[["path", "label", "reason"]])
-    near = told(case, correlated(case))
+    near = told(case, case.near)
     near = near[near["label_a"] != near["label_b"]]
     return judged(
         bool(len(exact) + len(near)),
@@ -118,7 +83,7 @@ def _across_groups(case: Case, pairs: pd.DataFrame, how: str) -> Answer:
 
 def _near(case: Case) -> Answer:
     how = f"correlation above {CORRELATION}"
-    return _across_groups(case, correlated(case), how)
+    return _across_groups(case, case.near, how)
 
 
 def _perceptual(case: Case) -> Answer:
@@ -128,7 +93,7 @@ def _perceptual(case: Case) -> Answer:
 def _across_parts(case: Case) -> Answer:
     if not case.splits:
         raise NotApplicable("No split was drawn. Run: featcache train-head")
-    table, rows = told(case, correlated(case)), []
+    table, rows = told(case, case.near), []
     for name, places in case.splits.items():
         a, b = table["image_id_a"].map(places), table["image_id_b"].map(places)
         apart = a.notna() & b.notna() & (a != b)

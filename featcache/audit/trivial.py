@@ -6,7 +6,15 @@ import numpy as np
 
 from featcache import metrics
 from featcache.audit.base import ISSUE, TIP, Answer, Check, NotApplicable, judged
-from featcache.audit.case import MAJORITY, UNTRAINED, Case, accuracy, blocks, right
+from featcache.audit.case import (
+    MAJORITY,
+    UNTRAINED,
+    Case,
+    accuracy,
+    blocks,
+    out_of_fold,
+    right,
+)
 from featcache.runs import Run
 
 LARGE = 0.25  # of the best run's advantage: a quarter is not for free
@@ -63,9 +71,11 @@ def _reached(name: str, case: Case) -> Answer:
 
 
 def _best_of(case: Case, name: str) -> Run:
+    ids = case.judged["image_id"].tolist()
     for run in case.runs:  # the best first
         named = {block["backbone"] for block in blocks(run)} == {name}
-        if named and run.record["head"] not in (MAJORITY, UNTRAINED):
+        learns = run.record["head"] not in (MAJORITY, UNTRAINED)
+        if named and learns and out_of_fold(run)["image_id"].tolist() == ids:
             return run
     dataset = case.manifest.dataset
     raise NotApplicable(
