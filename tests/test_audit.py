@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from conftest import picture
 from PIL import Image
-from toys import CLASSES, N, header, make_dataset, write_store
+from toys import CLASSES, N, header, make_dataset
 
-from featcache import manifest, runs, splits
+from featcache import manifest, runs, splits, store
 from featcache.audit import (
     CHECKS,
     FINDING,
@@ -26,6 +26,7 @@ from featcache.audit import (
     fixing,
     labels,
     pairs,
+    reach,
     trivial,
 )
 from featcache.audit.base import Finding
@@ -123,7 +124,7 @@ def test_nothing_is_found_where_nothing_is_planted(
     result = audit(with_table(toy, kept), reports)
     assert [f.code for f in result.findings if f.fires] == []
     assert [f.code for f in result.findings if f.status == NOT_APPLICABLE] == [
-        "FC004", "FC022", "FC041",
+        "FC004", "FC022", "FC033", "FC034", "FC041",
     ]  # fmt: skip
 
 
@@ -340,6 +341,34 @@ def test_a_source_on_which_the_run_is_worse(toy: Manifest, reports: Path) -> Non
     assert ("ward", "good") not in worse
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_features_that_hold_the_source(
+    biased: bool, toy: Manifest, reports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a class looks different at each site, the site is told, and is missed."""
+    monkeypatch.setattr(reach, "MANY", 10)
+    site = PATIENT // 9 % 2
+    rows = np.random.default_rng(0).normal(size=(N, 8))
+    rows += 5 * np.eye(8)[Y + 3 * site * biased]
+    make_run(toy, reports, "net", 0.9, store=put_store(toy, rows))
+    table = toy.table.drop(columns=["ward", "disputed"])
+    table["site"] = np.array(["s0", "s1"])[site]
+    result = audit(with_table(toy, table), reports)
+    status = FINDING if biased else PASSED
+    assert [of(result, code).status for code in ("FC033", "FC034")] == [status] * 2
+    assert {row["column"] for row in of(result, "FC034").evidence} == {"site"}
+
+
+def put_store(dataset: Manifest, rows: np.ndarray) -> str:
+    """Seals embeddings as the dataset's features, and gives the store's name."""
+    about = header("net")
+    path = store.store_path(dataset.folder / "features", about)
+    keys = dataset.ok[["image_id", "path"]].assign(view=0, policy=store.NO_POLICY)
+    store.seal(path, about, {"features": rows.astype(np.float32)}, keys)
+    store.publish(path, about)
+    return path.name
+
+
 def test_confident_learning_by_hand() -> None:
     """Thresholds are 0.6 and 0.7: only the last image reaches that of another class."""
     P = np.array([[0.9, 0.1], [0.65, 0.35], [0.4, 0.6], [0.1, 0.9], [0.45, 0.55],
@@ -375,24 +404,10 @@ def test_folds_that_part_patients_can_learn_shuffled_labels(
     folds: np.ndarray, status: str, toy: Manifest, reports: Path
 ) -> None:
     """Two pictures of a patient in two folds give its dealt label away."""
-    about = header("net")
-    path = write_store(toy, about, views=0, dim=60)
-    twins(path, toy)
+    path = put_store(toy, np.random.default_rng(0).normal(size=(N, 60))[PATIENT])
     alone = None if status == PASSED else [f"g{i}" for i in range(N)]
-    make_run(toy, reports, "net", 0.9, folds=folds, store=path.name, groups=alone)
+    make_run(toy, reports, "net", 0.9, folds=folds, store=path, groups=alone)
     assert of(audit(toy, reports), "FC041").status == status
-
-
-def twins(path: Path, dataset: Manifest) -> None:
-    """Gives both images of a patient the same embedding."""
-    from featcache import store
-
-    about = store.open_store(path).header
-    path.unlink()
-    rows = np.random.default_rng(0).normal(size=(N, 60))[PATIENT].astype(np.float32)
-    keys = dataset.ok[["image_id", "path"]].assign(view=0, policy=store.NO_POLICY)
-    store.seal(path, about, {"features": rows}, keys)
-    store.publish(path, about)
 
 
 def test_drift_by_hand() -> None:

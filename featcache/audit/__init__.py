@@ -17,6 +17,7 @@ from featcache.audit import (
     fixing,
     labels,
     places,
+    reach,
     same,
     trivial,
 )
@@ -55,7 +56,7 @@ CHECKS = Registry(
     "check",
     {
         check.code: check
-        for module in (same, places, trivial, confounded, labels, drift)
+        for module in (same, places, trivial, confounded, reach, labels, drift)
         for check in module.CHECKS
     },
 )

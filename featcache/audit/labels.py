@@ -1,11 +1,9 @@
 """FC040 and FC041: labels that a run contradicts, and labels without a meaning."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from featcache import evaluation, heads, metrics, store
+from featcache import metrics
 from featcache.audit.base import (
     ISSUE,
     TIP,
@@ -16,8 +14,8 @@ from featcache.audit.base import (
     listed,
     records,
 )
-from featcache.audit.case import Case, blocks, codes, probabilities, usual
-from featcache.features import FeatureSet
+from featcache.audit.case import Case, codes, probabilities, usual
+from featcache.audit.quick import Quick
 from featcache.runs import Run
 
 DRAWS = 3
@@ -99,69 +97,28 @@ def shuffled(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _permutation(case: Case) -> Answer:
-    run = next((r for r in case.runs if _stores(case, r)), None)
-    if case.best is None or run is None:
-        raise NotApplicable("No run whose feature stores are all in the cache.")
-    known = case.judged[case.judged["path"].notna()]
-    X, folds = _features(case, run, known), known["fold"].to_numpy(int)
-    patients = known["image_id"].map(_groups(case)).to_numpy(str)
-    y, groups = codes(known, run.classes), known["group"].to_numpy(str)
-    rows = []
+    quick = Quick.of(case)
+    table, rows = quick.table, []
+    named = case.images.set_index("image_id")["group"]
+    patients = quick.of_images(named).to_numpy(str)
+    y, folds = codes(table, quick.run.classes), table["fold"].to_numpy(int)
     for seed in range(DRAWS):
-        labels = shuffled(y, patients, seed)
-        hits = _out_of_fold(X, labels, groups, folds, len(run.classes))
+        dealt = shuffled(y, patients, seed)
+        hits = quick.held_out(dealt, folds) == dealt
         low, high = metrics.group_bootstrap(hits, patients)
-        chance = float(np.bincount(labels).max() / len(labels))
+        chance = float(np.bincount(dealt).max() / len(dealt))
         rows.append({"seed": seed, "accuracy": float(hits.mean()), "low": low,
                      "high": high, "chance": chance})  # fmt: skip
         case.progress("label permutation", seed + 1, DRAWS)
     above = sum(row["low"] > row["chance"] for row in rows)
     return judged(
         above > DRAWS / 2,
-        f"logreg on the features of {run.run_id}, labels dealt anew to whole groups: "
-        f"accuracy {np.mean([r['accuracy'] for r in rows]):.3f}, chance is at most "
-        f"{np.mean([r['chance'] for r in rows]):.3f}; above it in {above} of {DRAWS}.",
+        f"logreg on the features of {quick.run.run_id}, labels dealt anew to whole "
+        f"groups: accuracy {np.mean([r['accuracy'] for r in rows]):.3f}, chance is at "
+        f"most {np.mean([r['chance'] for r in rows]):.3f}; above it in {above} of "
+        f"{DRAWS}.",
         rows,
     )
-
-
-def _out_of_fold(
-    X: np.ndarray, y: np.ndarray, groups: np.ndarray, folds: np.ndarray, classes: int
-) -> np.ndarray:
-    """Whether logreg, untuned, is right on each held-out image, (N,)."""
-    hits = np.zeros(len(y), bool)
-    for fold in np.unique(folds):
-        train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        fit = evaluation.fit_predict(
-            heads.make("logreg", tune=False),
-            X[:, None],
-            y=y,
-            groups=groups,
-            train=train,
-            held=held,
-            n_classes=classes,
-        )
-        hits[held] = fit.p.argmax(axis=1) == y[held]
-    return hits
-
-
-def _stores(case: Case, run: Run) -> list[Path]:
-    """The stores of a run's features; none if one is not in the cache."""
-    names = dict.fromkeys(str(block.get("store")) for block in blocks(run))
-    paths = [case.manifest.folder / "features" / name for name in names]
-    return paths if all(path.is_file() for path in paths) else []
-
-
-def _features(case: Case, run: Run, known: pd.DataFrame) -> np.ndarray:
-    """The plain rows (N, D) of a run's features, in the order of ``known``."""
-    found = FeatureSet(tuple(map(store.open_store, _stores(case, run))))
-    chosen = found.select(case.manifest, views=0, taps=run.record.get("taps", []))
-    row = {image: i for i, image in enumerate(chosen.meta["image_id"])}
-    return chosen.read()[[row[image] for image in known["image_id"]]]
-
-
-def _groups(case: Case) -> dict[str, str]:
-    return dict(zip(case.images["image_id"], case.images["group"], strict=True))
 
 
 CHECKS = (
