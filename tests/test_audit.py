@@ -442,6 +442,24 @@ def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {(i, j) for i, j, _ in alike(rows, 0.9)} == {(0, 2), (1, 4)}
 
 
+def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:
+    """A picture without 3 % of each side is found, by the check for it alone."""
+    root = tmp_path / "x"
+    for label in "ab":
+        (root / label).mkdir(parents=True)
+        for i in range(8):
+            noise = np.random.default_rng([i, label == "b"]).integers(0, 256, (9, 9))
+            shown = Image.fromarray(noise.astype(np.uint8)).resize((128, 128))
+            shown.save(root / label / f"{label}{i}.png")
+    shown = Image.open(root / "a/a0.png")
+    shown.crop((4, 4, 124, 124)).save(root / "a/cut.png")
+    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    result = audit(found, reports)
+    assert of(result, "FC003").status == PASSED
+    (row,) = of(result, "FC006").evidence
+    assert {row["path_a"], row["path_b"]} == {"a/a0.png", "a/cut.png"}
+
+
 def test_groups_are_joined_along_chains() -> None:
     """a-b and b-c make one group, named by its first image."""
     groups = np.array(["c", "a", "b", "d"])

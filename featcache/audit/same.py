@@ -1,4 +1,4 @@
-"""FC001 to FC005: the same picture twice."""
+"""FC001 to FC006: the same picture twice."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from featcache.audit.base import (
     records,
 )
 from featcache.audit.case import Case
-from featcache.audit.pairs import CORRELATION, alike
+from featcache.audit.pairs import CORRELATION, alike, cut_alike
 from featcache.manifest import DUPLICATE, UNREADABLE
 
 BITS = 4  # of 64 that may differ between perceptual hashes of one picture
@@ -90,6 +90,16 @@ def _perceptual(case: Case) -> Answer:
     return _across_groups(case, perceptual(case), f"at most {BITS} of 64 bits differ")
 
 
+def _cut(case: Case) -> Answer:
+    known = set(zip(case.near["a"], case.near["b"], strict=True))
+    pairs = cut_alike(case.thumbs, CORRELATION)
+    new = [pair for pair in pairs if pair[:2] not in known]
+    how = f"correlation above {CORRELATION} once an edge is cut, and not before"
+    return _across_groups(
+        case, pd.DataFrame(new, columns=["a", "b", "correlation"]), how
+    )
+
+
 def _across_parts(case: Case) -> Answer:
     if not case.splits:
         raise NotApplicable("No split was drawn. Run: featcache train-head")
@@ -116,4 +126,5 @@ CHECKS = (
     Check("FC003", "Near-duplicates in two groups", ISSUE, _near),
     Check("FC004", "Near-duplicates by perceptual hash", TIP, _perceptual),
     Check("FC005", "Near-duplicates on both sides of a split", ISSUE, _across_parts),
+    Check("FC006", "Near-duplicates with edges cut off", TIP, _cut),
 )

@@ -59,7 +59,8 @@ def audit(
     else:
         head = [("code", False), ("severity", False), ("status", False),
                 ("title", False), ("message", False)]  # fmt: skip
-        print_table(head, [[str(row[name]) for name, _ in head] for row in result.rows])
+        lines = [[str(row[name]) for name, _ in head] for row in result.rows]
+        print_table(head, lines, drop_first=["title"])
     if result.fixed:
         say(result.fixed.told)
     if strict and result.fires:

@@ -158,6 +158,7 @@ def _content(material: Material) -> Iterator[Gap]:
             "What in the images decides",
             "Text markers, borders and devices were not searched for; a run may "
             "read these and not the lungs.",
+            f"featcache audit --dataset {material.board.dataset}",
         )
     if not (material.reports / "explain" / material.best.run_id).is_dir():
         yield Gap(
