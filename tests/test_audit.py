@@ -32,7 +32,7 @@ from featcache.audit import (
 from featcache.audit.base import Finding
 from featcache.audit.case import Case
 from featcache.audit.pairs import CORRELATION, alike, unit
-from featcache.errors import UsageError
+from featcache.errors import DatasetError, UsageError
 from featcache.manifest import Manifest
 from featcache.scan import scan
 
@@ -124,7 +124,7 @@ def test_nothing_is_found_where_nothing_is_planted(
     result = audit(with_table(toy, kept), reports)
     assert [f.code for f in result.findings if f.fires] == []
     assert [f.code for f in result.findings if f.status == NOT_APPLICABLE] == [
-        "FC004", "FC022", "FC033", "FC034", "FC041",
+        "FC002", "FC003", "FC004", "FC005", "FC006", "FC022", "FC033", "FC034", "FC041",
     ]  # fmt: skip
 
 
@@ -458,6 +458,22 @@ def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:
     assert of(result, "FC003").status == PASSED
     (row,) = of(result, "FC006").evidence
     assert {row["path_a"], row["path_b"]} == {"a/a0.png", "a/cut.png"}
+
+
+def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> None:
+    """Without files nothing passes as free of near-duplicates; some lost are told."""
+    root = planted(tmp_path / "x")
+    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    (root / "b/pb3.png").unlink()
+    assert of(audit(found, reports), "FC003").message.endswith(
+        "1 images cannot be read."
+    )
+    root.rename(tmp_path / "y")
+    result = audit(found, reports)
+    for code in ("FC002", "FC003", "FC006"):
+        assert of(result, code).status == NOT_APPLICABLE
+    with pytest.raises(DatasetError, match="--fix"):
+        audit(found, reports, fix=tmp_path / "fixed.csv")
 
 
 def test_groups_are_joined_along_chains() -> None:

@@ -6,18 +6,30 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.audit.case import Case
+from featcache.audit.case import Case, NotApplicable
 from featcache.manifest import some
 
+__all__ = [
+    "FINDING",
+    "ISSUE",
+    "MOST",
+    "NOT_APPLICABLE",
+    "PASSED",
+    "TIP",
+    "Answer",
+    "Check",
+    "Finding",
+    "NotApplicable",
+    "Row",
+    "judged",
+    "listed",
+    "records",
+]
 ISSUE, TIP = "issue", "tip"
 FINDING, PASSED, NOT_APPLICABLE = "finding", "passed", "not-applicable"
 MOST = 100  # rows of evidence that a check hands over
 
 Row = dict[str, Any]
-
-
-class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
-    """A check cannot be asked here; the text says why, and what would help."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ PIXELS, METADATA = "pixels48", "metadata"
 STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
 
+class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
+    """A check cannot be asked here; the text says why, and what would help."""
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A dataset, and what was made of it.
@@ -113,11 +117,24 @@ class Case:
         ])  # fmt: skip
 
     @cached_property
+    def lost(self) -> int:
+        """How many of `thumbs` cannot be read (or are black)."""
+        return int((~self.thumbs.any(axis=1)).sum())
+
+    @cached_property
     def near(self) -> pd.DataFrame:
         """Pairs of `images` whose grey 32x32 pictures correlate above 0.99.
 
         Columns a, b (rows of `images`) and correlation, the largest first.
+
+        Raises:
+            NotApplicable: No picture can be read.
         """
+        if self.lost == len(self.images):
+            raise NotApplicable(
+                f"No image can be read in {self.manifest.root}, and there is no store "
+                f"of {PIXELS}: scan the source where it is now."
+            )
         pairs = alike(unit(self.thumbs), CORRELATION)
         return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
 

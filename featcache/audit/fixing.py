@@ -9,8 +9,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from featcache._io import atomic_path
-from featcache.audit.case import Case
-from featcache.errors import UsageError
+from featcache.audit.case import Case, NotApplicable
+from featcache.errors import DatasetError, UsageError
 from featcache.manifest import COLUMNS
 
 _OURS = {*COLUMNS} - {"path", "label", "group"}
@@ -67,8 +67,18 @@ def write(case: Case, path: Path) -> Fixed:
     Args:
         case: The dataset.
         path: The CSV to write.
+
+    Raises:
+        DatasetError: No picture can be read.
     """
-    pairs = case.near
+    try:
+        pairs = case.near
+    except NotApplicable as reason:
+        raise DatasetError(
+            "pictures to look for near-duplicates in, for --fix",
+            "none",
+            str(reason),
+        ) from reason
     table = case.images.drop(columns=[c for c in _OURS if c in case.images])
     groups = joined(case.images["group"].to_numpy(str), pairs[["a", "b"]].to_numpy(int))
     moved = int((groups != case.images["group"].to_numpy(str)).sum())

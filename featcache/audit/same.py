@@ -60,7 +60,12 @@ def _labels(case: Case) -> Answer:
     table = case.manifest.table
     exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
     rows = records(exact[["path", "label", "reason"]])
-    near = told(case, case.near)
+    try:
+        near = told(case, case.near)
+    except NotApplicable:
+        if exact.empty:
+            raise
+        near = pd.DataFrame(columns=["label_a", "label_b"])
     near = near[near["label_a"] != near["label_b"]]
     return judged(
         bool(len(exact) + len(near)),
@@ -70,20 +75,23 @@ def _labels(case: Case) -> Answer:
     )
 
 
-def _across_groups(case: Case, pairs: pd.DataFrame, how: str) -> Answer:
+def _across_groups(
+    case: Case, pairs: pd.DataFrame, how: str, *, lost: int = 0
+) -> Answer:
     table = told(case, pairs)
     across = table[table["group_a"] != table["group_b"]]
+    unseen = f" {lost} images cannot be read." if lost else ""
     return judged(
         bool(len(across)),
         f"{len(table)} pairs look the same ({how}): {len(table) - len(across)} within "
-        f"a group, which a split keeps together, {len(across)} in two groups.",
+        f"a group, which a split keeps together, {len(across)} in two groups.{unseen}",
         records(across),
     )
 
 
 def _near(case: Case) -> Answer:
     how = f"correlation above {CORRELATION}"
-    return _across_groups(case, case.near, how)
+    return _across_groups(case, case.near, how, lost=case.lost)
 
 
 def _perceptual(case: Case) -> Answer:
@@ -96,7 +104,10 @@ def _cut(case: Case) -> Answer:
     new = [pair for pair in pairs if pair[:2] not in known]
     how = f"correlation above {CORRELATION} once an edge is cut, and not before"
     return _across_groups(
-        case, pd.DataFrame(new, columns=["a", "b", "correlation"]), how
+        case,
+        pd.DataFrame(new, columns=["a", "b", "correlation"]),
+        how,
+        lost=case.lost,
     )
 
 
