@@ -323,6 +323,15 @@ def test_patterns_of_file_names(stem: str, form: str) -> None:
     assert confounded.pattern(stem) == form
 
 
+def test_the_name_of_a_class_is_no_pattern() -> None:
+    """Files that are named by their class in the same way have one pattern."""
+    found = {
+        confounded.pattern(f"{name} (7)", CLASSES)
+        for name in ("COVID", "NORMAL", "Viral pneumonia")
+    }
+    assert found == {"= (9)"}
+
+
 def test_many_numbers_become_quarters_and_missing_ones_stay_so() -> None:
     """Ages are cut in four, and having none is a value too."""
     found = confounded.few(pd.Series([str(i) for i in range(40)] + [""] * 4))

@@ -110,7 +110,7 @@ def _performance(case: Case) -> str:
 def _validation(case: Case) -> str:
     if case.best is None:
         return ""
-    return "Internal alone: cross-validation within this dataset; no external data."
+    return "Internal: within this dataset. The records hold no external testing."
 
 
 def _found(findings: Sequence[Finding]) -> str:

@@ -1,6 +1,7 @@
 """FC030 to FC032: where an image comes from tells its class."""
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -41,11 +42,12 @@ def columns(case: Case) -> dict[str, pd.Series]:
     own = [c for c in table if c == "mode" or c not in (*COLUMNS, *_KEPT_OUT)]
     found = {str(c): few(table[c]) for c in own if not _same(table[c], table["group"])}
     paths = [PurePosixPath(path) for path in table["path"]]
+    classes = case.manifest.classes
     area = (table["width"].astype(float) * table["height"]).astype(str)
     made = {
         "file type": pd.Series([path.suffix.lower() for path in paths]),
         "folder": pd.Series([path.parent.as_posix() for path in paths]),
-        "file name": pd.Series([pattern(path.stem) for path in paths]),
+        "file name": pd.Series([pattern(path.stem, classes) for path in paths]),
         "image area": area,
     }
     found |= {name: few(values) for name, values in made.items()}
@@ -69,8 +71,13 @@ def few(values: pd.Series) -> pd.Series:
     return values.where(counts >= LEAST_IMAGES, RARE)
 
 
-def pattern(stem: str) -> str:
-    """A file name's form: 9 for digits, a for letters, x for both; signs stay."""
+def pattern(stem: str, classes: Sequence[str] = ()) -> str:
+    """A file name's form: 9 for digits, a for letters, x for both; signs stay.
+
+    The name of a class becomes a sign: that it is there says nothing of a source.
+    """
+    for name in sorted(classes, key=len, reverse=True):
+        stem = re.sub(re.escape(name), "=", stem, flags=re.IGNORECASE)
 
     def form(found: re.Match[str]) -> str:
         text = found[0]

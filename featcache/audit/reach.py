@@ -13,6 +13,7 @@ GROUPS = 5  # that a source needs, so that each fold can have one
 MOST_FITS = 12  # classes and columns that are asked
 MOST_COLUMNS = 3
 CLEARLY = 0.1  # accuracy above that of the most frequent source
+SHARED = 0.1  # of the groups may stand in several sources
 LOSS = 0.05  # of accuracy when a source is left out
 
 
@@ -79,7 +80,9 @@ def _left_out(case: Case) -> Answer:
         kept = usable(quick.table, quick.of_images(values))
         classes = quick.table["label"].groupby(kept).nunique()
         mixed = kept.where(kept.isin(classes.index[classes > 1]))
-        if mixed.nunique() > 1:
+        several = mixed.groupby(quick.table["group"]).nunique()
+        # Elsewhere a source cannot be left out without most groups of the others.
+        if mixed.nunique() > 1 and (several > 1).mean() <= SHARED:
             asked.append((int(mixed.notna().sum()), name, mixed))
     if not asked:
         raise NotApplicable(

@@ -16,7 +16,7 @@ from featcache.audit.case import Case
 from featcache.audit.pairs import CORRELATION, alike, cut_alike
 from featcache.manifest import DUPLICATE, UNREADABLE
 
-BITS = 4  # of 64 that may differ between perceptual hashes of one picture
+BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"
 
 
