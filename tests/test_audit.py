@@ -193,6 +193,7 @@ def test_near_duplicates_within_a_group_are_no_finding(
     answer = of(audit(found, reports), "FC003")
     assert answer.status == PASSED
     assert answer.message.startswith("10 pairs")
+    assert [row["within_group"] for row in answer.evidence] == [True] * 10
 
 
 def test_near_duplicates_on_both_sides_of_a_split(
@@ -555,3 +556,19 @@ def test_the_command_prints_and_records_one_row_a_check(
     code, out, _ = run("audit", "--strict")
     assert code == 1
     assert "FC010" in out
+
+
+@pytest.mark.real
+def test_the_near_identical_pairs_of_darkcovid(
+    tmp_path: Path, reports: Path, real_data: Path
+) -> None:
+    """Two pairs, one of them of equal bytes, each of one patient; sources tell."""
+    table = real_data / "data/darkcovid/metadata.csv"
+    found = scan(table, tmp_path / "cache", group_by="patient").manifest
+    result = audit(found, reports)
+    assert len(of(result, "FC001").evidence) == 1
+    (row,) = of(result, "FC003").evidence
+    assert row["within_group"]
+    assert of(result, "FC003").status == PASSED
+    assert of(result, "FC030").fires
+    assert of(result, "FC031").fires

@@ -79,13 +79,15 @@ def _across_groups(
     case: Case, pairs: pd.DataFrame, how: str, *, lost: int = 0
 ) -> Answer:
     table = told(case, pairs)
-    across = table[table["group_a"] != table["group_b"]]
+    apart = table["group_a"] != table["group_b"]
+    across, within = table[apart], table[~apart]
     unseen = f" {lost} images cannot be read." if lost else ""
     return judged(
         bool(len(across)),
-        f"{len(table)} pairs look the same ({how}): {len(table) - len(across)} within "
+        f"{len(table)} pairs look the same ({how}): {len(within)} within "
         f"a group, which a split keeps together, {len(across)} in two groups.{unseen}",
-        records(across),
+        [{**row, "within_group": False} for row in records(across)]
+        + [{**row, "within_group": True} for row in records(within)],
     )
 
 
