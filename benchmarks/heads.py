@@ -57,7 +57,7 @@ def generate(images: int, width: int, views: int, seed: int = 0) -> dict[str, An
     def maps(rows: int) -> np.ndarray:
         return np.asarray((rng.normal(size=(rows, width)) * spectrum) @ mix)
 
-    plain = 0.13 * maps(3)[y] + 0.7 * maps(groups.max() + 1)[groups] + maps(images)
+    plain = 0.15 * maps(3)[y] + 0.7 * maps(groups.max() + 1)[groups] + maps(images)
     X = np.stack([plain, *(plain + 0.3 * maps(images) for _ in range(views))], axis=1)
     X = np.maximum(X / X.std() + 0.5, 0).astype(np.float32)
     return {"X": X, "y": y, "groups": groups}

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import cross_val_predict
 from sklearn.svm import SVC
 
 from featcache.errors import HeadError
@@ -27,6 +31,7 @@ from featcache.heads.tuning import (
 
 # The usual protocol of a linear probe: 45 values, spaced evenly in the logarithm.
 PATH = tuple(float(f"{C:.3g}") for C in np.logspace(-6, 5, 45))
+MOST_ROWS = 10_000  # whose kernel (400 MB) is kept in memory
 PATIENCE = 4  # values in a row without a better inner log-loss that end the path
 
 
@@ -84,7 +89,8 @@ class LogReg(SklearnHead):
     def _search(
         self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
-        Z = _spanned(fitted_scaler(X, self.scale).transform(X))
+        Z = fitted_scaler(X, self.scale).transform(X)
+        Z = Z if len(Z) >= Z.shape[1] else Z @ _span(Z)
         held = codes[held_rows(folds)]
         walks = [_walk(Z, codes, fold) for fold in folds]
         tried: list[dict[str, Any]] = []
@@ -121,9 +127,6 @@ class Svm(SklearnHead):
     name = "svm"
     candidates = grid(gamma=(0.3, 1.0), C=(1.0, 3.0, 10.0, 30.0))
 
-    def _machine(self, Z: np.ndarray) -> SVC:
-        return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * (Z.var() or 1)))
-
     def _classifier(
         self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
@@ -134,27 +137,51 @@ class Svm(SklearnHead):
                 f"{len(np.unique(groups))} groups for {codes.max() + 1} classes",
                 "Add patients, or take the logreg head.",
             )
-        return CalibratedClassifierCV(
-            self._machine(Z), method="sigmoid", cv=folds, ensemble=False
-        ).fit(Z, codes)
+        machine, rows = self._on_kernel(Z)
+        calibrated = CalibratedClassifierCV(
+            machine, method="sigmoid", cv=folds, ensemble=False
+        ).fit(rows, codes)
+        if rows is not Z:  # calibrated on the kernel matrix, to be used on features
+            fitted = calibrated.calibrated_classifiers_[0]
+            fitted.estimator = self._machine(Z).fit(Z, codes)
+            calibrated.set_params(estimator=self._machine(Z))
+            calibrated.n_features_in_ = Z.shape[1]
+        return calibrated
 
     def _search(
         self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
-        Z = _spanned(fitted_scaler(X, self.scale).transform(X))
-        held = codes[held_rows(folds)]
+        Z = fitted_scaler(X, self.scale).transform(X)
         tried = []
-        for settings in self.candidates:
-            machine = clone(self).set_params(**settings)._machine(Z)
-            margins = [
-                machine.fit(Z[kept], codes[kept]).decision_function(Z[out])
-                for kept, out in folds
-            ]
-            # One calibration for all folds: a few numbers for many rows.
-            margin = np.concatenate(margins).reshape(len(held), -1)
-            proba = LogisticRegression().fit(margin, held).predict_proba(margin)
-            tried.append(settings | scores(held, proba))
+        for gamma, same in groupby(self.candidates, itemgetter("gamma")):
+            machine, rows = clone(self).set_params(gamma=gamma)._on_kernel(Z)
+            for settings in same:
+                margin = cross_val_predict(
+                    machine.set_params(C=settings["C"]),
+                    rows,
+                    codes,
+                    cv=folds,
+                    method="decision_function",
+                ).reshape(len(codes), -1)
+                # One calibration for all folds: a few numbers for many rows.
+                proba = LogisticRegression().fit(margin, codes).predict_proba(margin)
+                tried.append(settings | scores(codes, proba))
         return summary(tried, len(folds))
+
+    def _machine(self, Z: np.ndarray) -> SVC:
+        return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * (Z.var() or 1)))
+
+    def _on_kernel(self, Z: np.ndarray) -> tuple[SVC, np.ndarray]:
+        """A machine, and what to fit it on: the kernel of all rows where that fits.
+
+        One matrix product serves all folds; the machine itself would compute each
+        value of the kernel anew in every fold, ten times slower.
+        """
+        machine = self._machine(Z)
+        if len(Z) > MOST_ROWS:
+            return machine, Z
+        kernel = rbf_kernel(Z, gamma=machine.gamma)
+        return SVC(C=self.C, kernel="precomputed"), kernel
 
 
 def _walk(Z: np.ndarray, codes: np.ndarray, fold: Fold) -> Iterator[np.ndarray]:
@@ -173,13 +200,8 @@ def _walk(Z: np.ndarray, codes: np.ndarray, fold: Fold) -> Iterator[np.ndarray]:
 def _span(Z: np.ndarray) -> np.ndarray:
     """An orthonormal basis (D, N) of the rows of ``Z`` (N, D), where N < D.
 
-    The L2 penalty and distances do not change under rotation, and coefficients lie
-    in the span of the rows: fitted on ``Z @ basis`` they are the same, with fewer
-    columns.
+    The L2 penalty does not change under rotation, and the coefficients lie in the
+    span of the rows: fitted on ``Z @ basis`` they are the same, with fewer columns.
     """
     basis, _ = qr(Z.T, mode="economic", check_finite=False)
     return np.asarray(basis)
-
-
-def _spanned(Z: np.ndarray) -> np.ndarray:
-    return Z if len(Z) >= Z.shape[1] else Z @ _span(Z)
