@@ -5,6 +5,8 @@
 Each measurement runs in a process of its own and starts when the libraries are
 loaded; the variants take turns, so that a noisy machine is noisy for all of them.
 Prints medians and ratios, and appends every measurement to benchmarks/extract.csv.
+``--together`` compares one call for all backbones with a call for each: whole
+processes, and again without the loading of libraries.
 
 Variants:
     study       the study's loop: load_img, np.array, preprocess_input, predict
@@ -168,11 +170,13 @@ def prepare(source: Path, images: int, work: Path) -> int:
 def run(variant: str, names: list[str], work: Path) -> dict[str, Any]:
     """Measures in a process of its own, for its peak memory."""
     command = [sys.executable, __file__, "--work", str(work), "--one", variant, *names]
+    started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{variant} {names}: {done.stderr[-2000:]}")
+    seconds = time.perf_counter() - started
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return result | {"process": seconds}
 
 
 def by_backbone(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
@@ -241,21 +245,24 @@ def difference(one: dict[str, Any], two: dict[str, Any]) -> str:
 
 
 def together(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
-    """All backbones in one call against one call each."""
-    names, ratios, rows = options.backbones, [], []
+    """All backbones in one call against one call each, whole processes."""
+    names, rows = options.backbones, []
+    ratios: dict[str, list[float]] = {"process": [], "seconds": []}
     for turn in range(-1, options.repeats):
         one = run("openvino", names, options.work)
         each = [run("openvino", [name], options.work) for name in names]
         if turn < 0:
             continue  # converts the networks beforehand
-        ratios.append(one["seconds"] / sum(e["seconds"] for e in each))
+        for what, found in ratios.items():
+            found.append(one[what] / sum(e[what] for e in each))
         rows.append(row("one call", "+".join(names), count, one))
         rows += [
             row("a call each", n, count, e) for n, e in zip(names, each, strict=True)
         ]
-    listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-    print(f"one call of {len(names)} backbones / a call each: ", end="")
-    print(f"{statistics.median(ratios):.3f} (median of {listed})")
+    print(f"one call of {len(names)} backbones / a call each, {count} images:")
+    for what, label in (("process", "whole call"), ("seconds", "without imports")):
+        listed = ", ".join(f"{ratio:.3f}" for ratio in ratios[what])
+        print(f"{label:16} {statistics.median(ratios[what]):.3f} (median of {listed})")
     return rows
 
 
