@@ -14,8 +14,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featcache import heads
 from featcache.errors import HeadError, UnknownNameError, UsageError
-from featcache.heads import HEADS, embedded, files, networks
-from featcache.heads.tuning import group_folds
+from featcache.heads import HEADS, embedded, files, linear, networks
+from featcache.heads.tuning import group_folds, scores
 
 CUSTOM = "sklearn.naive_bayes:GaussianNB"
 NAMES = [*HEADS, CUSTOM]
@@ -222,7 +222,7 @@ def test_history_has_one_row_an_epoch_where_there_are_epochs(name):
     rows = _fitted(name).history_
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert bool(rows) == (name.partition(",")[0] in TRAINED_IN_EPOCHS)
-    columns = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+    columns = ["epoch", "loss", "accuracy", *networks.WATCHED]
     assert all(list(row) == columns for row in rows)
 
 
@@ -249,6 +249,24 @@ def test_a_description_is_json_and_tells_parameters_apart():
             "tune": False,
         },
     }
+
+
+def test_a_description_of_a_head_that_tunes_itself_tells_what_it_tries(monkeypatch):
+    """Other candidates are another head; without tuning they do not matter."""
+    tuned, plain = (heads.describe("svm", tune=tune) for tune in (True, False))
+    assert "candidates" not in plain
+    monkeypatch.setattr(linear.Svm, "candidates", [{"C": 1.0}])
+    assert heads.describe("svm", tune=False) == plain
+    assert heads.describe("svm", tune=True) == tuned | {"candidates": [{"C": 1.0}]}
+    assert tuned["candidates"] != [{"C": 1.0}]
+
+
+def test_a_description_of_a_transform_that_is_chosen_tells_the_choice(monkeypatch):
+    """As of a head: other numbers of components to try are another head."""
+    known = heads.describe("logreg", pca="tune")
+    assert heads.describe("logreg", pca="tune") == known
+    monkeypatch.setattr(embedded, "COMPONENTS", (3,))
+    assert heads.describe("logreg", pca="tune") != known
 
 
 def test_a_description_tells_embeddings_apart():
@@ -353,23 +371,67 @@ def test_the_svm_refuses_a_class_of_one_group():
         heads.make("svm").fit(X, Y, np.searchsorted(LABELS, Y))
 
 
-def test_early_stopping_watches_whole_groups_of_a_tenth(monkeypatch):
-    """The validation part shares no patient with the rows trained on."""
-    seen = {}
+def _trainings(monkeypatch):
+    """The rows and epochs of each training of a network, as they come."""
+    seen = []
+    train = networks.Softmax._train
 
-    def spy(self, X, codes, train, held):
-        seen.update(train=train, held=held)
-        return [{"loss": 0.0}]
+    def spy(self, X, codes, rows, **options):
+        seen.append((rows, options["epochs"]))
+        return train(self, X, codes, rows, **options)
 
     monkeypatch.setattr(networks.Softmax, "_train", spy)
-    head = heads.make("softmax").fit(X, Y, GROUPS)
-    train, held = seen["train"], seen["held"]
+    return seen
+
+
+def test_early_stopping_watches_whole_groups_of_a_tenth(monkeypatch):
+    """The rows held out share no patient with the rows trained on."""
+    seen = _trainings(monkeypatch)
+    head = networks.Softmax(epochs=3, refit=False).fit(X, Y, GROUPS)
+    ((train, epochs),) = seen
+    held = np.setdiff1d(np.arange(len(X)), train)
+    assert epochs == 3
     assert not set(GROUPS[train]) & set(GROUPS[held])
     assert 0.05 < len(held) / len(X) < 0.2
     scale = head.model_.get_layer("scale")
     np.testing.assert_allclose(
         np.ravel(scale.mean), X[train].mean(axis=0), rtol=1e-5, atol=1e-6
     )
+
+
+def _hard():
+    """Two clouds of points (60, 40) so close that they are soon known by heart."""
+    codes = np.arange(60) % 2
+    noise = np.random.default_rng(0).normal(size=(60, 40))
+    return (noise + 0.15 * codes[:, None]).astype(np.float32), codes
+
+
+def test_after_early_stopping_all_rows_train_for_as_many_epochs(monkeypatch):
+    """No row is lost to the choice; the scaling is that of all rows, too."""
+    seen = _trainings(monkeypatch)
+    hard, codes = _hard()
+    head = networks.Softmax(epochs=60, patience=3, batch_size=8).fit(hard, codes)
+    refined = [row["val_refined"] for row in head.history_]
+    (first, most), (second, epochs) = seen
+    assert (len(first), len(second)) == (54, 60)
+    assert most == 60 > len(refined)
+    assert epochs == np.argmin(refined) + 1 == len(refined) - 3
+    scale = head.model_.get_layer("scale")
+    np.testing.assert_allclose(np.ravel(scale.mean), hard.mean(axis=0), atol=1e-6)
+
+
+def test_a_network_too_sure_of_itself_is_softened():
+    """The temperature of the best epoch divides what the last layer gives."""
+    hard, codes = _hard()
+    options = {"epochs": 30, "batch_size": 8, "refit": False}
+    head = networks.Softmax(**options).fit(hard, codes)
+    best = min(head.history_, key=lambda row: row["val_refined"])
+    assert best["temperature"] > 1
+    assert best["val_refined"] < best["val_loss"]
+    held = group_folds(codes, np.arange(60), folds=10, seed=0)[0][1]
+    found = scores(codes[held], head.predict_proba(hard[held]))
+    assert found["log_loss"] == pytest.approx(best["val_refined"], abs=1e-5)
+    assert found["accuracy"] == pytest.approx(best["val_accuracy"])
 
 
 def test_without_groups_to_spare_all_epochs_run_on_all_rows():

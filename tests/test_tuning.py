@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from featcache import evaluation, heads
 from featcache.errors import HeadError
-from featcache.heads import HEADS, embedded, linear, tuning
+from featcache.heads import HEADS, embedded, linear, networks, tuning
 from featcache.heads.base import COLUMNS, COMMON, TOO_FEW, fitted_scaler
 
 SCORES = {"log_loss", "accuracy"}
@@ -16,6 +16,8 @@ TUNED = {
     "logreg": {},
     "svm": {"tune": True},
     "xgboost": {"tune": True},
+    "softmax": {"tune": True},
+    "mlp": {"tune": True},
     "embedded": {"transform": "tune", "pca": "tune"},
 }
 
@@ -30,7 +32,14 @@ def clouds(n=120, width=8, *, distance=1.0, seed=0):
 
 def make(name, **more):
     options = TUNED[name] | more
-    return heads.make("logreg" if name == "embedded" else name, **options)
+    return quick(heads.make("logreg" if name == "embedded" else name, **options))
+
+
+def quick(head):
+    """The same with few epochs of a narrow network, where it is one."""
+    short = {"epochs": 2, "units": (4,)}
+    known = head.get_params(deep=False)
+    return head.set_params(**{k: v for k, v in short.items() if k in known})
 
 
 every_tuned_head = pytest.mark.parametrize("name", TUNED)
@@ -83,9 +92,9 @@ def test_with_one_group_a_class_the_defaults_are_taken_and_it_is_said(name):
         pytest.skip("cannot be calibrated without two groups of every class")
     head = make(name).fit(X, codes, codes)
     assert head.tuning_ == tuning.summary([], 0, TOO_FEW)
-    plain = heads.make(head.name if name != "embedded" else "logreg", tune=False)
+    plain = quick(heads.make("logreg" if name == "embedded" else name, tune=False))
     np.testing.assert_allclose(
-        head.predict_proba(X), plain.fit(X, codes).predict_proba(X), atol=1e-6
+        head.predict_proba(X), plain.fit(X, codes, codes).predict_proba(X), atol=1e-6
     )
 
 
@@ -186,6 +195,42 @@ def test_the_kernel_in_memory_changes_nothing_but_the_time(classes, monkeypatch)
     plain = make("svm").fit(*given)
     assert head.tuning_["chosen"] == plain.tuning_["chosen"]
     np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+
+
+# --- networks ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("proba", "log_loss", "temperature"),
+    [
+        ([[0.9, 0.1], [0.9, 0.1]], np.log(2), tuning.HOTTEST),  # one right, one wrong
+        ([[0.9, 0.1], [0.1, 0.9]], -np.log(0.9), 1),  # both right: not made surer
+        ([[64 / 65, 1 / 65]] * 3, 0.6365, 6),  # two of three right: 2 to 1, not 2^6
+    ],
+)
+def test_a_temperature_takes_away_what_is_too_sure(proba, log_loss, temperature):
+    """Odds of 64 that are right two times in three become odds of 2, 64 ** (1 / 6)."""
+    codes = np.array([0, 1, 0])[: len(proba)]
+    found = tuning.softening(codes, np.array(proba))
+    assert found == pytest.approx((log_loss, temperature), rel=1e-2)
+
+
+def test_networks_are_compared_without_training_anew(monkeypatch):
+    """One training a candidate and fold; only the chosen one trains on all its rows."""
+    trained = []
+    train = networks.Softmax._train
+
+    def spy(self, X, codes, rows, **options):
+        trained.append(len(rows))
+        return train(self, X, codes, rows, **options)
+
+    monkeypatch.setattr(networks.Softmax, "_train", spy)
+    head = make("softmax").fit(*clouds())
+    tries = len(head.candidates) * head.tuning_["folds"]
+    assert len(trained) == tries + 2
+    assert max(trained[:tries]) < 80
+    assert trained[-1] == 120
+    assert head.refit
 
 
 # --- embeddings -------------------------------------------------------------------

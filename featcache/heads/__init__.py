@@ -124,6 +124,8 @@ def describe(
 ) -> dict[str, Any]:
     """The identity of a head for a run's digest: its class and every parameter.
 
+    Of a head that tunes itself, also the settings that it tries.
+
     Args:
         name: See `make`, as all the others.
         seed: See `make`.
@@ -132,16 +134,22 @@ def describe(
         transform: See `make`.
         pca: See `make`.
     """
-    params = _plain(name, seed, tune, blocks).get_params(deep=False)
+    head = _plain(name, seed, tune, blocks)
     identity = {
         "class": HEADS[name].path if name in HEADS else _CUSTOM,
-        "params": params,
+        "params": head.get_params(deep=False),
     }
+    if head.tune and head.candidates:
+        identity["candidates"] = list(head.candidates)
     wanted = _embedding(transform, pca)
     if set(wanted.values()) == {NONE}:
         return identity
     if len(blocks) > 1:
         wanted["blocks"] = tuple(blocks)
+    if TUNE in wanted.values():
+        from featcache.heads.embedded import COMPONENTS, TRANSFORMS
+
+        wanted["candidates"] = TRANSFORMS, COMPONENTS
     return identity | {"embedding": wanted}
 
 

@@ -72,6 +72,7 @@ class LogReg(SklearnHead):
     seed: int = 0
 
     name = "logreg"
+    candidates = grid(C=PATH)
     most_folds = 5
 
     def _classifier(
@@ -94,13 +95,14 @@ class LogReg(SklearnHead):
         held = codes[held_rows(folds)]
         walks = [_walk(Z, codes, fold) for fold in folds]
         tried: list[dict[str, Any]] = []
-        for C, *parts in zip(PATH, *walks, strict=True):
-            tried.append({"C": C} | scores(held, np.concatenate(parts)))
+        for settings, *parts in zip(self.candidates, *walks, strict=True):
+            tried.append(settings | scores(held, np.concatenate(parts)))
             losses = [trial["log_loss"] for trial in tried]
             if len(losses) - np.argmin(losses) > PATIENCE:
                 break
-        ended = f"path ended at C={C:g}: no better for {PATIENCE} values"
-        return summary(tried, len(folds), ended if PATH[-1] > C else "")
+        ended = f"path ended at C={settings['C']:g}: no better for {PATIENCE} values"
+        whole = len(tried) == len(self.candidates)
+        return summary(tried, len(folds), "" if whole else ended)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from featcache._tf import no_retracing_advice, tensorflow
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
-from featcache.heads.tuning import grid, group_folds
+from featcache.heads.tuning import Fold, grid, group_folds, scores, softening
 
 ROWS_AT_ONCE = 8192
+WATCHED = ("val_loss", "val_accuracy", "val_refined", "temperature")  # held-out rows
 STEPS_AT_ONCE = 128  # an epoch in one or a few calls, yet Ctrl-C is heard
 
 
@@ -41,13 +43,8 @@ class KerasHead(Head):
         return (), 0.0
 
     def _proba(self, X: np.ndarray) -> np.ndarray:
-        # Eager on purpose: tracing a graph costs more than these few products.
         with _on_cpu():
-            blocks = [
-                self.model_(X[at : at + ROWS_AT_ONCE], training=False).numpy()
-                for at in range(0, len(X), ROWS_AT_ONCE)
-            ]
-        return np.concatenate(blocks)
+            return _probabilities(self.model_, X)
 
     def _write(self, path: Path) -> None:
         self.model_.save(path)
@@ -72,13 +69,25 @@ class Softmax(KerasHead):
     """One softmax layer, trained as in the study's version 1.
 
     Stochastic gradient descent with Nesterov momentum 0.9 and decay 1e-6. About a
-    tenth of the training rows, whole groups, is held out to stop early and to keep
-    the best weights; with too few groups for that, all rows train to the end.
+    tenth of the training rows, whole groups, is held out to find the best epoch and a
+    temperature; then the network is trained anew on all rows for as many epochs
+    (Goodfellow et al., Deep Learning, 2016, algorithm 7.2) and the temperature is
+    folded into its last layer. The best epoch is the one with the smallest log-loss
+    after a temperature of its own (Berta et al., Rethinking Early Stopping: Refine,
+    Then Calibrate, 2025): the plain log-loss rises while the network still learns to
+    tell the classes apart, for it grows too sure of itself. With too few groups for
+    that, all rows train to the end.
+
+    ``history_`` is of the epochs before the training anew: ``loss`` and ``accuracy``
+    of the rows trained on, and of the held-out rows ``val_loss``, ``val_accuracy``,
+    ``val_refined`` (the log-loss after the temperature) and ``temperature``. The row
+    with the smallest ``val_refined`` tells epochs and temperature of the network.
 
     Args:
         tune: Choose some of the following inside the training rows.
         epochs: Most passes over the training rows.
-        patience: Epochs without a better validation loss before stopping.
+        patience: Epochs without a better ``val_refined`` before stopping.
+        refit: Train anew on all rows; if not, the weights of the best epoch are kept.
         learning_rate: Step at the start.
         weight_decay: Share of itself, times the step, that a weight loses at each.
         batch_size: Rows a step.
@@ -89,6 +98,7 @@ class Softmax(KerasHead):
     tune: bool = False
     epochs: int = 20
     patience: int = 5
+    refit: bool = True
     learning_rate: float = 0.01
     weight_decay: float = 0.0
     batch_size: int = 32
@@ -100,46 +110,64 @@ class Softmax(KerasHead):
 
     def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
         folds = group_folds(codes, groups, folds=10, seed=self.seed)
-        train, held = folds[0] if folds else (np.arange(len(X)), np.arange(0))
+        everything = np.arange(len(X))
         with _on_cpu():
-            self.model_ = self._network(X[train])
-            self.history_ = self._train(X, codes, train, held)
-        if not np.isfinite(self.history_[-1]["loss"]):
-            raise HeadError(
-                f"{self.name} to keep a finite loss",
-                f"{self.history_[-1]['loss']} in epoch {len(self.history_)}",
-                f"Lower learning_rate (now {self.learning_rate}).",
+            if not folds:
+                self.history_ = self._train(X, codes, everything, epochs=self.epochs)
+                return
+            train, held = folds[0]
+            stop = _early_stopping(
+                _keras(), X[held], codes[held], patience=self.patience
             )
+            self.history_ = self._train(
+                X, codes, train, epochs=self.epochs, callbacks=[stop]
+            )
+            if self.refit:
+                self._train(X, codes, everything, epochs=stop.best_epoch + 1)
+            _soften(self.model_, self.history_[stop.best_epoch]["temperature"])
+
+    def _search(
+        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+    ) -> dict[str, Any]:
+        # Settings compare as well without the training anew, in half of the time.
+        quick = clone(self).set_params(refit=False)
+        return super(Softmax, quick)._search(X, codes, groups, folds)
 
     def _train(
-        self, X: np.ndarray, codes: np.ndarray, train: np.ndarray, held: np.ndarray
+        self,
+        X: np.ndarray,
+        codes: np.ndarray,
+        rows: np.ndarray,
+        *,
+        epochs: int,
+        callbacks: Sequence[Any] = (),
     ) -> list[dict[str, float]]:
+        """Trains a new ``model_`` on some rows; a history with one row an epoch."""
         keras, tf = _keras(), tensorflow()
-        data = tf.constant(X), tf.constant(codes)
-        shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(
-            len(train), seed=self.seed
-        )
-        stop = keras.callbacks.EarlyStopping(
-            "val_loss", patience=self.patience, restore_best_weights=True
-        )
+        self.model_ = self._network(X[rows])
         # A second model on the same layers is compiled, so that the kept one stays
         # free of optimizer state.
-        trainer = keras.Model(self.model_.inputs, self.model_.outputs)
+        trainer = keras.Model(self.model_.input, self.model_.output)
         trainer.compile(
             self._optimizer(keras),
             "sparse_categorical_crossentropy",
             metrics=["accuracy"],
-            steps_per_execution=min(-(-len(train) // self.batch_size), STEPS_AT_ONCE),
+            steps_per_execution=min(-(-len(rows) // self.batch_size), STEPS_AT_ONCE),
         )
         with no_retracing_advice():
             history = trainer.fit(
-                _rows(tf, data, shuffled.batch(self.batch_size)),
-                validation_data=_held_rows(tf, data, held),
-                epochs=self.epochs,
-                callbacks=[stop] if len(held) else [],
+                _batches(tf, X, codes, rows, size=self.batch_size, seed=self.seed),
+                epochs=epochs,
+                callbacks=list(callbacks),
                 shuffle=False,
                 verbose=0,
             ).history
+        if not np.isfinite(history["loss"][-1]):
+            raise HeadError(
+                f"{self.name} to keep a finite loss",
+                f"{history['loss'][-1]} in epoch {len(history['loss'])}",
+                f"Lower learning_rate (now {self.learning_rate}).",
+            )
         return _by_epoch(history)
 
     def _optimizer(self, keras: Any) -> Any:
@@ -166,6 +194,9 @@ class Softmax(KerasHead):
 class Mlp(Softmax):
     """Two hidden layers, as in the study's version 2.
 
+    It waits longer than one layer does: a deep network, with dropout above all, gets
+    better by fits and starts.
+
     Args:
         units: Widths of the hidden layers.
         dropout: Share dropped after the first hidden layer.
@@ -173,7 +204,7 @@ class Mlp(Softmax):
 
     units: Sequence[int] = (500, 200)
     dropout: float = 0.0
-    epochs: int = 40
+    patience: int = 10
 
     name = "mlp"
 
@@ -251,21 +282,51 @@ def _on_cpu() -> Any:
     return tensorflow().device("CPU:0")
 
 
-def _rows(tf: Any, data: tuple[Any, Any], batches: Any) -> Any:
-    """Turns batches of row indices into batches of (features, codes)."""
-    X, codes = data
-    return batches.map(lambda rows: (tf.gather(X, rows), tf.gather(codes, rows)))
+def _batches(
+    tf: Any, X: np.ndarray, codes: np.ndarray, rows: np.ndarray, *, size: int, seed: int
+) -> Any:
+    """Shuffled batches of (features, codes) of some rows."""
+    features, targets = tf.constant(X), tf.constant(codes)
+    shuffled = tf.data.Dataset.from_tensor_slices(rows).shuffle(len(rows), seed=seed)
+    return shuffled.batch(size).map(
+        lambda some: (tf.gather(features, some), tf.gather(targets, some))
+    )
 
 
-def _held_rows(tf: Any, data: tuple[Any, Any], held: np.ndarray) -> Any:
-    if not len(held):
-        return None
-    indices = tf.data.Dataset.from_tensor_slices(held)
-    return _rows(tf, data, indices.batch(ROWS_AT_ONCE))
+def _early_stopping(
+    keras: Any, X: np.ndarray, codes: np.ndarray, *, patience: int
+) -> Any:
+    """Stops by the log-loss of held-out rows after a temperature of its own."""
+
+    class Refined(keras.callbacks.EarlyStopping):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+            proba = _probabilities(self.model, X)
+            found = *scores(codes, proba).values(), *softening(codes, proba)
+            logs.update(zip(WATCHED, found, strict=True))
+            super().on_epoch_end(epoch, logs)
+
+    return Refined(
+        "val_refined", mode="min", patience=patience, restore_best_weights=True
+    )
+
+
+def _probabilities(model: Any, X: np.ndarray) -> np.ndarray:
+    # Eager on purpose: tracing a graph costs more than these few products.
+    blocks = [
+        model(X[at : at + ROWS_AT_ONCE], training=False).numpy()
+        for at in range(0, len(X), ROWS_AT_ONCE)
+    ]
+    return np.concatenate(blocks)
+
+
+def _soften(model: Any, temperature: float) -> None:
+    """Divides the logits by a temperature, in the weights of the last layer."""
+    layer = model.get_layer("softmax")
+    layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 
 def _by_epoch(history: dict[str, list[float]]) -> list[dict[str, float]]:
-    wanted = ("loss", "accuracy", "val_loss", "val_accuracy")
+    wanted = ("loss", "accuracy", *WATCHED)
     columns = [name for name in wanted if name in history]
     return [
         {"epoch": n + 1, **{name: float(history[name][n]) for name in columns}}

@@ -6,10 +6,13 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from sklearn.model_selection import StratifiedKFold
 
 Fold = tuple[np.ndarray, np.ndarray]
 Tried = list[dict[str, Any]]
+HOTTEST = 20.0  # the highest temperature
 
 
 def group_folds(
@@ -77,6 +80,31 @@ def scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:
     log_loss = -np.log(right.clip(np.finfo(np.float32).eps)).mean()
     accuracy = (proba.argmax(axis=1) == codes).mean()
     return {"log_loss": float(log_loss), "accuracy": float(accuracy)}
+
+
+def softening(codes: np.ndarray, proba: np.ndarray) -> tuple[float, float]:
+    """The log-loss of held-out rows after the temperature that suits them best.
+
+    The logarithms of the probabilities are divided by it (Guo et al., ICML 2017). It
+    is never below 1: a few held-out groups that are all right would ask for certainty.
+
+    Args:
+        codes: (N,) class codes 0..n-1.
+        proba: (N, n) probabilities.
+
+    Returns:
+        The log-loss and the temperature.
+    """
+    logits = np.log(proba.clip(np.finfo(np.float32).tiny)).astype(np.float64)
+    rows = np.arange(len(codes))
+
+    def loss(logarithm: float) -> float:
+        return float(
+            -log_softmax(logits / np.exp(logarithm), axis=1)[rows, codes].mean()
+        )
+
+    found = minimize_scalar(loss, bounds=(0, np.log(HOTTEST)), method="bounded")
+    return float(found.fun), float(np.exp(found.x))
 
 
 def held_rows(folds: Sequence[Fold]) -> np.ndarray:
