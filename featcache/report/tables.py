@@ -41,12 +41,12 @@ def drop_first(board: Leaderboard) -> list[str]:
 
 def _columns(board: Leaderboard) -> list[Column]:
     """What people read: a heading, whether it is a number, and the cell of a row."""
-    metric, twice = board.metric, _twice(board)
+    metric, varied = board.metric, _varied(board)
     return [
         ("#", True, lambda row: str(row["rank"])),
         ("backbone", False, _backbone),
         ("head", False, lambda row: str(row["head"])),
-        ("options", False, lambda row: row["options"] if _what(row) in twice else ""),
+        ("options", False, lambda row: row["options"] if _what(row) in varied else ""),
         ("views", True, lambda row: str(row["views"] or "")),
         (METRIC_NAMES[metric], True, lambda row: _share(row[metric])),
         ("95 %", True, lambda row: _interval(row, metric)),
@@ -64,12 +64,13 @@ def _columns(board: Leaderboard) -> list[Column]:
 
 
 def _what(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("backbone", "weights", "head", "views"))
+    return tuple(row[name] for name in ("backbone", "weights", "head"))
 
 
-def _twice(board: Leaderboard) -> set[tuple[Any, ...]]:
-    """What stands in several rows, which only their options tell apart."""
-    return {what for what, n in Counter(map(_what, board.rows)).items() if n > 1}
+def _varied(board: Leaderboard) -> set[tuple[Any, ...]]:
+    """What stands in several rows with other options."""
+    pairs = {(_what(row), row["options"]) for row in board.rows}
+    return {what for what, n in Counter(what for what, _ in pairs).items() if n > 1}
 
 
 def _backbone(row: Row) -> str:
