@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from featcache import backbones, images, views
-from featcache.backbones import BACKBONES, STUDY, resolve
+from featcache._tf import tensorflow
+from featcache.backbones import BACKBONES, STUDY, build, resolve, with_pixels
 from featcache.errors import UnknownNameError, UsageError, WeightsError
 
 
@@ -263,3 +264,24 @@ def test_architecture_is_part_of_the_contract(toy_network: Path) -> None:
     assert resolve("xception").architecture == "keras.applications.xception.Xception"
     assert resolve(str(toy_network)).architecture.startswith("config.json sha256")
     json.dumps(resolve(str(toy_network)).architecture)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_sequential_network_is_as_good_as_any(tmp_path: Path, pooled: bool) -> None:
+    """Its maps are averaged, and its layers tapped beside a pooling of its own."""
+    tensorflow()  # first, so that it starts quietly
+    import keras
+
+    layers = [
+        keras.layers.Input((32, 32, 3)),
+        keras.layers.Conv2D(4, 3, activation="relu", name="conv"),
+    ]
+    own = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")
+    keras.Sequential([*layers, own] if pooled else layers).save(tmp_path / "net.keras")
+    network = resolve(str(tmp_path / "net.keras"), preprocess="none", input_size=32)
+    graph = with_pixels(build(network), network, taps=["conv", "conv:max"])
+    outputs = graph(np.full((1, 32, 32, 3), 7, np.uint8))
+    assert outputs["features"].shape == (1, 4)
+    np.testing.assert_allclose(outputs["conv"], outputs["features"], rtol=1e-6)
+    assert (outputs["conv:max"].numpy() >= outputs["conv"].numpy() - 1e-6).all()

@@ -83,9 +83,12 @@ def _tapped(core: "keras.Model", tap: str) -> Any:
     if name not in maps:
         raise Registry("tap", dict.fromkeys(maps)).unknown(name)
     output = core.get_layer(name).output
-    if pooling == "max":
-        return keras.layers.GlobalMaxPooling2D()(output)
-    return keras.layers.GlobalAveragePooling2D()(output)
+    pool = {
+        "": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+    }[pooling]
+    # Keras' own name may be that of a layer which the network was saved with.
+    return pool(name=f"tap_{name}_{pooling or 'avg'}")(output)
 
 
 def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
@@ -167,6 +170,8 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         raise WeightsError(
             f"--input-size {shape[1]} for {network.file}", str(side), "Change it."
         )
+    if isinstance(model, keras.Sequential):  # which has no `output`
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     rank = len(model.output_shape) if isinstance(model.output_shape, tuple) else 0
     if rank == 2:
         return model
