@@ -9,11 +9,26 @@ import numpy as np
 import pandas as pd
 
 from featcache import metrics, runs, splits
+from featcache.runs import Run
 from featcache.splits import Split
 
 # Heads that learn nothing from features: shown on purpose, as they are.
 UNTRAINED = ("majority", "softmax-untrained")
 _LIBRARIES = ("featcache", "scikit-learn", "xgboost", "keras", "numpy")
+
+
+def blocks(run: Run) -> list[dict[str, Any]]:
+    """What a run's features are made of."""
+    return run.record.get("features") or [run.record]
+
+
+def is_trivial(run: Run) -> bool:
+    """Whether it is a control and no result of a network.
+
+    It needs no network, or is shown a region alone, or its head learns nothing.
+    """
+    plain = all(b.get("weights") == "none" or b.get("region") for b in blocks(run))
+    return plain or run.record["head"] in UNTRAINED
 
 
 def judged_on(

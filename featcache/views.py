@@ -1,7 +1,7 @@
 """Views: view 0 is the plain image, views 1..K are drawn by a policy."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from PIL import Image
 
 from featcache._io import canonical_json
 from featcache.errors import UsageError
+from featcache.regions import OUTSIDE, RING, WHOLE, WHOLE_PICTURE, WIDTH, Region
 
 RESIZE = "bilinear, antialiased (Pillow)"
 
@@ -25,6 +26,7 @@ class Policy:
         brightness: Factor drawn uniformly from this range.
         zoom: Magnification drawn uniformly from this range; at least 1.
         seed: Another seed draws other views.
+        region: What is shown of the picture, before all else.
 
     Raises:
         UsageError: A range that is empty or out of bounds.
@@ -34,6 +36,7 @@ class Policy:
     brightness: tuple[float, float] = (0.8, 1.25)
     zoom: tuple[float, float] = (1.0, 1.2)
     seed: int = 0
+    region: Region = WHOLE_PICTURE
 
     def __post_init__(self) -> None:
         # One form for 1, 1.0 and np.float64(1), tuple and list: equal policies must
@@ -53,10 +56,13 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as the store's JSON keeps it."""
-        return asdict(self) | {
+        told = {
+            "flip": self.flip,
             "brightness": list(self.brightness),
             "zoom": list(self.zoom),
+            "seed": self.seed,
         }
+        return told | self.region.to_dict()
 
 
 def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float, float]:
@@ -112,6 +118,32 @@ def draw(policy: Policy, image_id: str, view: int) -> Draw:
 
 def _between(bounds: tuple[float, float], share: float) -> float:
     return float(bounds[0] + share * (bounds[1] - bounds[0]))
+
+
+def shown(
+    image: Image.Image, region: Region, mask: np.ndarray | None = None
+) -> Image.Image:
+    """Blackens what a region leaves out, at full size, so that nothing shines through.
+
+    Args:
+        image: Mode "L" or "RGB"; not changed.
+        region: What to show.
+        mask: (H, W) bool, where the region needs one.
+    """
+    if region.kind == WHOLE:
+        return image
+    keep = _ring(image.size) if region.kind == RING else np.asarray(mask)
+    keep = ~keep if region.kind == OUTSIDE else keep
+    black = Image.new(image.mode, image.size)
+    return Image.composite(image, black, Image.fromarray(keep))
+
+
+def _ring(size: tuple[int, int]) -> np.ndarray:
+    width, height = size
+    columns, rows = round(width / WIDTH), round(height / WIDTH)
+    ring = np.ones((height, width), bool)
+    ring[rows : height - rows, columns : width - columns] = False
+    return ring
 
 
 def render(image: Image.Image, size: int, drawn: Draw | None = None) -> np.ndarray:

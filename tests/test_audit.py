@@ -32,7 +32,8 @@ from featcache.audit import (
 from featcache.audit.base import Finding
 from featcache.audit.case import Case
 from featcache.audit.pairs import CORRELATION, alike, unit
-from featcache.errors import DatasetError, UsageError
+from featcache.backbones import BASELINES
+from featcache.errors import DatasetError, RunError, UsageError
 from featcache.manifest import Manifest
 from featcache.scan import scan
 
@@ -52,6 +53,8 @@ def make_run(
     folds: np.ndarray | None = None,
     store: str = "none",
     groups: list[str] | None = None,
+    region: str = "",
+    split: str = "patient",
 ) -> runs.Run:
     """A run that is right on a share of the images, sure of itself at 0.9."""
     miss = np.random.default_rng(len(backbone)).permutation(N)[round(right * N) :]
@@ -63,12 +66,14 @@ def make_run(
     table = runs.predictions_table(
         meta, FOLDS if folds is None else folds, p, [*CLASSES]
     )
-    folder = reports / dataset.dataset / "runs" / f"{head}-{backbone}"
+    folder = reports / dataset.dataset / "runs" / f"{head}-{backbone}{region}"
+    weights = "none" if backbone in BASELINES else "imagenet"
+    block = {"backbone": backbone, "weights": weights, "store": store}
     record = {
         "status": "done", "created": "2026-01-01", "classes": [*CLASSES], "views": 0,
-        "head": head, "backbone": backbone, "weights": "none", "evaluation_id": "e",
-        "split": {"name": "patient"}, "store": store,
-        "features": [{"backbone": backbone, "store": store}],
+        "head": head, "backbone": backbone, "weights": weights, "evaluation_id": split,
+        "split": {"name": split}, "store": store,
+        "features": [block | ({"region": region} if region else {})],
     }  # fmt: skip
     with runs.saving(folder, record) as temp:
         table.to_csv(temp / runs.PREDICTIONS, index=False)
@@ -124,7 +129,8 @@ def test_nothing_is_found_where_nothing_is_planted(
     result = audit(with_table(toy, kept), reports)
     assert [f.code for f in result.findings if f.fires] == []
     assert [f.code for f in result.findings if f.status == NOT_APPLICABLE] == [
-        "FC002", "FC003", "FC004", "FC005", "FC006", "FC022", "FC033", "FC034", "FC041",
+        "FC002", "FC003", "FC004", "FC005", "FC006", "FC022", "FC023", "FC024",
+        "FC025", "FC033", "FC034", "FC041",
     ]  # fmt: skip
 
 
@@ -258,6 +264,54 @@ def test_a_baseline_that_reaches_much_of_the_best_is_found(
     assert "featcache extract --dataset chest -b" in of(result, other).message
 
 
+@pytest.mark.parametrize(
+    ("region", "code", "free", "found"),
+    [
+        ("outside", "FC023", 0.8, True),
+        ("outside", "FC023", 0.35, False),
+        ("inside", "FC024", 0.4, True),
+        ("inside", "FC024", 0.88, False),
+        ("ring", "FC025", 0.8, True),
+        ("ring", "FC025", 0.35, False),
+    ],
+)
+def test_how_much_of_the_best_run_a_region_reaches(
+    region: str, code: str, free: float, found: bool, toy: Manifest, reports: Path
+) -> None:
+    """Without the subject much is a finding, with it alone little is."""
+    make_run(toy, reports, "net", 0.9)
+    make_run(toy, reports, "pixels48", 0.6, region=region)  # no network
+    assert of(audit(toy, reports), code).status == NOT_APPLICABLE
+    make_run(toy, reports, "net", free, region=region)
+    result = audit(toy, reports)
+    assert of(result, code).status == (FINDING if found else PASSED)
+    assert of(result, "FC022").status == NOT_APPLICABLE  # pixels48 of whole pictures
+    assert result.run_id == "logreg-net"
+
+
+def test_checks_of_regions_say_what_is_lacking(toy: Manifest, reports: Path) -> None:
+    """Masks where there are none, else the commands; a ring needs no masks."""
+    make_run(toy, reports, "net", 0.9)
+    assert "No masks" in of(audit(toy, reports), "FC023").message
+    command = "featcache train-head --dataset chest -b net --region "
+    assert f"{command}ring" in of(audit(toy, reports), "FC025").message
+    masked = with_table(toy, toy.table.assign(mask="masks/1.png"))
+    assert f"{command}inside" in of(audit(masked, reports), "FC024").message
+
+
+def test_a_patient_in_several_classes(toy: Manifest, reports: Path) -> None:
+    """Told with its images; without known patients there is no answer."""
+    assert of(audit(toy, reports), "FC011").status == PASSED
+    mixed = toy.table.assign(group=toy.table["group"].replace("p1", "p0"))
+    answer = of(audit(with_table(toy, mixed), reports), "FC011")
+    (row,) = answer.evidence
+    assert (answer.status, row["group"], row["images"]) == (FINDING, "p0", 4)
+    assert row["labels"] == {"COVID": 2, "NORMAL": 2}
+    alone = toy.table.assign(group=toy.table["image_id"])
+    answer = of(audit(with_table(toy, alone), reports), "FC011")
+    assert answer.status == NOT_APPLICABLE
+
+
 def test_a_best_run_at_chance_has_no_advantage_to_share(
     toy: Manifest, reports: Path
 ) -> None:
@@ -273,6 +327,16 @@ def test_the_best_run_is_no_trivial_one(toy: Manifest, reports: Path) -> None:
     make_run(toy, reports, "pixels48", 0.9)
     make_run(toy, reports, "other", 1.0, head="majority")
     assert audit(toy, reports).run_id == net.run_id
+
+
+def test_runs_on_another_split_can_be_asked_for(toy: Manifest, reports: Path) -> None:
+    """By its name; without one it is the newest, and a name without runs is refused."""
+    make_run(toy, reports, "net", 0.7)
+    other = make_run(toy, reports, "other", 0.5, split="image")
+    assert audit(toy, reports).run_id != other.run_id
+    assert audit(toy, reports, split="image").run_id == other.run_id
+    with pytest.raises(RunError, match="split none-such"):
+        audit(toy, reports, split="none-such")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def keys(first: int, count: int, view: int = 0, policy: int = -1) -> pd.DataFram
             "image_id": [f"{n:064x}" for n in range(first, first + count)],
             "view": view,
             "policy": policy,
+            "mask_id": "",
             "path": [f"é/{n}.png" for n in range(first, first + count)],
         }
     )

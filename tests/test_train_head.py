@@ -379,7 +379,7 @@ def test_no_fit_without_the_leak_guard() -> None:
         ({"views": 7}, StoreError, "--views 7"),
         ({"jobs": 0}, UsageError, "--jobs"),
         ({"repeats": 0}, UsageError, "--repeats"),
-        ({"policy": 3}, UsageError, "--policy 0 to 0"),
+        ({"policy": 3}, UsageError, "--policy 0"),
         ({"taps": "fire9"}, UnknownNameError, "fire9"),
         ({"transform": "log"}, UsageError, "none, sqrt, l2, tune"),
         ({"pca": "many"}, UsageError, "many"),

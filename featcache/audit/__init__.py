@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from featcache.audit.base import (
 )
 from featcache.audit.case import Case
 from featcache.audit.fixing import Fixed
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, RunError
 from featcache.manifest import Manifest
 from featcache.registry import Registry
 
@@ -95,6 +96,7 @@ def audit(
     dataset: Manifest,
     reports: Path,
     *,
+    split: str | None = None,
     fix: Path | None = None,
     checklist: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
@@ -107,14 +109,23 @@ def audit(
     Args:
         dataset: Which images.
         reports: The folder of runs of all datasets.
+        split: The split of the runs to look at; by default the newest with more than
+            trivial runs.
         fix: A CSV to write, without duplicates and with near-duplicates in one group.
         checklist: A markdown file to write, with topics of CLAIM 2024 and TRIPOD+AI.
         progress: Called with (name, done, total).
 
     Raises:
+        RunError: No run on that split.
         UsageError: ``fix`` names a file that must not be written.
     """
-    case = Case(dataset, reports / dataset.dataset, progress)
+    case = Case(dataset, reports / dataset.dataset, progress, split)
+    if split and not case.runs:
+        raise RunError(
+            f"runs of {dataset.dataset} on split {split}",
+            "none",
+            "Leave --split out for the newest.",
+        )
     if fix is not None:
         fixing.refuse(case, fix)
     findings = []
@@ -128,8 +139,13 @@ def audit(
         case.reports / FILE,
         fixing.write(case, fix) if fix is not None else None,
     )
-    head = {"schema": SCHEMA, "dataset": result.dataset, "run_id": result.run_id}
-    _io.write_json(result.path, {**head, "checks": result.rows})
+    head = {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": result.dataset,
+        "run_id": result.run_id,
+    }
+    _io.write_json(result.path, head | {"checks": result.rows})
     if checklist is not None:
         _io.write_text(checklist, reporting.markdown(case, findings))
     return result

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +13,13 @@ from PIL import Image
 
 from featcache import features, images, runs, sources
 from featcache.audit.pairs import CORRELATION, alike, unit
-from featcache.backbones import BASELINES
 from featcache.comparable import repeat
 from featcache.errors import FeatcacheError, UnreadableImageError
 from featcache.manifest import Manifest
+from featcache.outcome import is_trivial
 from featcache.runs import Run
 
 Progress = Callable[[str, int, int], None]
-MAJORITY, UNTRAINED = "majority", "softmax-untrained"
 PIXELS, METADATA = "pixels48", "metadata"
 STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
@@ -38,11 +36,13 @@ class Case:
         manifest: The dataset.
         reports: ``reports/<dataset>``.
         progress: Called with (name, done, total) by what takes time.
+        split: Of the runs; None for the newest.
     """
 
     manifest: Manifest
     reports: Path
     progress: Progress
+    split: str | None = None
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -65,10 +65,13 @@ class Case:
     def runs(self) -> list[Run]:
         """Runs of the newest evaluation that has more than trivial ones, best first.
 
-        By out-of-fold accuracy; failed and damaged runs and repeats are left out.
+        By out-of-fold accuracy; failed and damaged runs, repeats, and runs on another
+        than the asked split are left out.
         """
         good, _ = runs.list_runs(self.reports)
         good = [run for run in good if not run.failed and not repeat(run)]
+        if self.split:
+            good = [run for run in good if run.record["split"]["name"] == self.split]
         good.sort(key=lambda run: str(run.record["created"]), reverse=True)
         telling = [run for run in good if not is_trivial(run)] or good
         for first in telling:
@@ -173,17 +176,6 @@ class Case:
                 found.append(thumb)
                 self.progress("read images", done, len(paths))
         return np.stack(found)
-
-
-def blocks(run: Run) -> list[dict[str, Any]]:
-    """What a run's features are made of."""
-    return run.record.get("features") or [run.record]
-
-
-def is_trivial(run: Run) -> bool:
-    """Whether it needs no network, or its head learns nothing."""
-    names = {block["backbone"] for block in blocks(run)}
-    return names <= {*BASELINES} or run.record["head"] in (MAJORITY, UNTRAINED)
 
 
 def out_of_fold(run: Run) -> pd.DataFrame:

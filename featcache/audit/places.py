@@ -1,6 +1,6 @@
-"""FC010: a group on both sides of a split."""
+"""FC010 and FC011: where groups stand, and in how many classes."""
 
-from featcache.audit.base import ISSUE, Answer, Check, NotApplicable, Row, judged
+from featcache.audit.base import ISSUE, TIP, Answer, Check, NotApplicable, Row, judged
 from featcache.audit.case import Case
 from featcache.splits import TEST
 
@@ -34,4 +34,33 @@ def _groups(case: Case) -> Answer:
     )
 
 
-CHECKS = (Check("FC010", "A group on both sides of a split", ISSUE, _groups),)
+def _classes(case: Case) -> Answer:
+    table = case.images
+    if table["group"].is_unique:
+        raise NotApplicable(
+            "Every image is a group of its own, so patients are not known. Run: "
+            "featcache scan SOURCE --group-by COLUMN|REGEX"
+        )
+    mixed = table[table.groupby("group")["label"].transform("nunique") > 1]
+    rows: list[Row] = [
+        {
+            "group": str(group),
+            "labels": {str(k): int(n) for k, n in of["label"].value_counts().items()},
+            "images": len(of),
+            "paths": of["path"].head(6).tolist(),
+        }
+        for group, of in mixed.groupby("group", sort=False)
+    ]
+    rows.sort(key=lambda row: (-row["images"], row["group"]))
+    return judged(
+        bool(rows),
+        f"{len(rows)} of {table['group'].nunique()} groups have images of several "
+        f"classes, {len(mixed)} images in all.",
+        rows,
+    )
+
+
+CHECKS = (
+    Check("FC010", "A group on both sides of a split", ISSUE, _groups),
+    Check("FC011", "A group in several classes", TIP, _classes),
+)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from featcache import evaluation, heads, store
 from featcache.audit.base import NotApplicable
-from featcache.audit.case import Case, blocks
+from featcache.audit.case import Case
 from featcache.features import FeatureSet
+from featcache.outcome import blocks
 from featcache.runs import Run
 
 
@@ -78,7 +79,9 @@ class Quick:
 
 
 def _stores(case: Case, run: Run) -> list[Path]:
-    """The stores of a run's features; none if one is not in the cache."""
+    """The stores of a run on whole pictures; none if one is not in the cache."""
+    if any(block.get("region") for block in blocks(run)):
+        return []
     names = dict.fromkeys(str(block.get("store")) for block in blocks(run))
     paths = [case.manifest.folder / "features" / name for name in names]
     return paths if all(path.is_file() for path in paths) else []

@@ -12,6 +12,7 @@ import pandas as pd
 from featcache import manifest, runs, store
 from featcache.errors import DatasetError, StoreError
 from featcache.manifest import Manifest
+from featcache.regions import Region
 from featcache.runs import Run
 from featcache.store import Header, Store
 
@@ -40,7 +41,8 @@ class Entry:
         dtype: How numbers are stored.
         rows: Embeddings.
         images: Images that they are of.
-        views: Augmented views.
+        views: Augmented views of whole pictures.
+        regions: Other regions that there are renderings of, such as ":inside".
         dim: Width D of the embedding.
         taps: Inner layers.
         created: When it was written (ISO 8601).
@@ -63,6 +65,7 @@ class Entry:
     rows: int = 0
     images: int = 0
     views: int = 0
+    regions: list[str] = field(default_factory=list)
     dim: int = 0
     taps: list[str] = field(default_factory=list)
     created: str = ""
@@ -172,7 +175,10 @@ def _entry(path: Path, good: list[Run]) -> Entry:
 
 
 def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
-    contract = found.header.contract
+    contract, policies = found.header.contract, found.header.policies
+    regions = [Region.of(policy).suffix for policy in policies]
+    whole = [i for i, suffix in enumerate(regions) if not suffix]
+    views = rows.loc[rows["policy"].isin(whole), "view"]
     return {
         "backbone": str(contract.get("backbone", "")),
         "weights": found.header.weights,
@@ -181,7 +187,8 @@ def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
         "dtype": found.header.dtype.name,
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),
-        "views": int(rows["view"].max()) if len(rows) else 0,
+        "views": int(views.max()) if len(views) else 0,
+        "regions": sorted({*regions} - {""}),
         "dim": found.dims.get(store.FEATURES, 0),
         "taps": found.taps,
         "created": found.created,

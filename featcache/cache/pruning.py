@@ -1,5 +1,6 @@
 """Pruning: what nobody needs any more; shown first, removed only when told to."""
 
+import contextlib
 import json
 import shutil
 import time
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache import manifest, runs, store
+from featcache import manifest, runs, sources, store
 from featcache._io import fsync_dir, lock
 from featcache.cache.listing import gone, owner, size, store_paths
 from featcache.engines.base import network_name
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.manifest import Manifest
+from featcache.outcome import blocks
+from featcache.regions import Region
 from featcache.store import Store
 
 # What no lock guards may belong to a machine whose processes are not seen here.
@@ -126,30 +129,53 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
 
 
 def _used(reports: Path, path: Path) -> Recipes:
-    """The recipes that runs trained on a store's views with."""
+    """The policies of the rows of a store that runs were trained on."""
     good, broken = runs.list_runs(reports)
     if broken:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
-    return [run.record["policy"] for run in good if mine in run.contracts]
+    using = [run for run in good if mine in run.contracts]
+    shown = [Region.of(block).to_dict() for run in using for block in blocks(run)]
+    return [*(run.record["policy"] for run in using), *shown]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     found = store.open_store(path)
-    lost, idle = gone(found, images), _idle(found, used)
+    lost, idle, old = gone(found, images), _idle(found, used), _outdated(found, images)
     reasons = []
     if lost.any():
         n = found.keys.loc[lost, "image_id"].nunique()
         reasons.append(f"{lost.sum()} rows of {n} images that left the manifest")
+    if old.any():
+        reasons.append(f"{old.sum()} rows by masks that have changed")
     if (idle & ~lost).any():
         reasons.append(f"{(idle & ~lost).sum()} rows of policies that no run uses")
     if not reasons:
         return
-    before, stays = size(path), 1 - (lost | idle).mean()
+    before, stays = size(path), 1 - (lost | idle | old).mean()
     removal = Removal("rows", path, "; ".join(reasons), before, int(before * stays))
     if not stays:
         removal = replace(removal, kind="store", what=f"all: {removal.what}")
-    yield removal, partial(_thin, path, lambda s: gone(s, images) | _idle(s, used))
+    yield (
+        removal,
+        partial(
+            _thin,
+            path,
+            lambda s: gone(s, images) | _idle(s, used) | _outdated(s, images),
+        ),
+    )
+
+
+def _outdated(found: Store, images: Manifest) -> np.ndarray:
+    """Which rows show a region by another mask than the image has now, (N,) bool."""
+    keys, old = found.keys, np.zeros(len(found.keys), bool)
+    for number, policy in enumerate(found.header.policies):
+        mine, region = (keys["policy"] == number).to_numpy(), Region.of(policy)
+        if mine.any() and region.needs_mask:
+            with contextlib.suppress(DatasetError):  # no masks now: nothing to say
+                now = keys["image_id"].map(sources.find_masks(images, region).ids)
+                old |= mine & (now.notna() & (now != keys["mask_id"])).to_numpy()
+    return old
 
 
 def _idle(found: Store, used: Recipes | None) -> np.ndarray:

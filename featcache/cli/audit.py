@@ -19,6 +19,11 @@ from featcache.cli.common import (
 )
 
 audit_options = options(
+    click.option(
+        "--split",
+        metavar="NAME",
+        help="Split of the runs to look at.  [default: the newest run's]",
+    ),
     click.option("--strict", is_flag=True, help="Exit with 1 if an issue is found."),
     click.option(
         "--fix",

@@ -49,6 +49,23 @@ reports_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
+region_options = options(
+    click.option(
+        "--region",
+        type=click.Choice(["whole", "inside", "outside", "ring"]),
+        default="whole",
+        show_default=True,
+        help="What is shown of each image, the rest black: all, what its mask shows, "
+        "all but that, or the outer twelfth.",
+    ),
+    click.option(
+        "--mask",
+        default="mask",
+        show_default=True,
+        metavar="COLUMN",
+        help="Column of the manifest that names masks, for inside and outside.",
+    ),
+)
 source_options = options(
     click.option(
         "--group-by",

@@ -14,7 +14,6 @@ from featcache.cli.common import (
     reports_option,
     say,
 )
-from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.compare import Confusion, Leaderboard
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     flag_value="",
     metavar="[FILE]",
     help="Also write the report, one self-contained page.  [default: none; without "
-    "FILE reports/<dataset>/report.html]",
+    "FILE reports/<dataset>/report.html, or report-test.html with --on test]",
 )
 @cache_option
 @reports_option
@@ -83,8 +82,6 @@ def compare(
         matrix = work.confusion(runs.find(folder, confusion))
         print_confusion(matrix, as_json=as_json)
         return
-    if html is not None and part != "train":
-        raise UsageError("--html with --on train", part, "Leave one of them out.")
     board = work.compare(folder, metric=metric, split=split, against=against, part=part)
     for line in board.left_out:
         say(f"Not ranked: {line}")

@@ -12,6 +12,7 @@ from featcache.cli.common import (
     json_option,
     open_dataset,
     print_json,
+    region_options,
     say,
     scan_source,
     seed_option,
@@ -22,6 +23,7 @@ from featcache.errors import UsageError
 if TYPE_CHECKING:
     from featcache.extract import StoreResult
     from featcache.scan import ScanResult
+    from featcache.views import Policy
 
 
 class Range(click.ParamType[tuple[float, float]]):
@@ -120,6 +122,7 @@ def _scan_summary(result: "ScanResult") -> str:
     default=(1.0, 1.2),
     help="Views are magnified by a factor in this range.  [default: 1,1.2]",
 )
+@region_options
 @click.option(
     "--weights",
     default="imagenet",
@@ -197,10 +200,8 @@ def extract(
     Only what is missing is computed; a call for what is there costs nothing.
     """
     from featcache import extract as work
-    from featcache.views import Policy
 
     networks = _networks(names, given)
-    policy = Policy(given["flip"], given["brightness"], given["zoom"], given["seed"])
     settings = {k: given[k] for k in ("group_by", "per_class", "on_conflict")}
     if source:
         manifest = scan_source(source, cache, dataset, **settings).manifest
@@ -216,7 +217,7 @@ def extract(
         results = work.extract(
             manifest,
             networks,
-            policy=policy,
+            policy=_policy(given),
             progress=update,
             message=say,
             **{k: given[k] for k in _PASSED_ON},
@@ -232,6 +233,14 @@ _PASSED_ON = (
     *("views", "taps", "tap_pooling", "engine", "precision", "dtype"),
     *("batch_size", "max_bad"),
 )
+
+
+def _policy(given: dict[str, Any]) -> "Policy":
+    from featcache.regions import Region
+    from featcache.views import Policy
+
+    drawn = {k: given[k] for k in ("flip", "brightness", "zoom", "seed")}
+    return Policy(**drawn, region=Region(given["region"], given["mask"]))
 
 
 def _networks(names: tuple[str, ...], given: dict[str, Any]) -> list[Any]:

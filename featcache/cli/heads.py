@@ -13,6 +13,7 @@ from featcache.cli.common import (
     json_option,
     open_dataset,
     print_json,
+    region_options,
     reports_option,
     say,
     seed_option,
@@ -86,6 +87,7 @@ calibrate_option = click.option(
     metavar="none|all|LAYER,...",
     help="Stored inner layers to append to the embedding.",
 )
+@region_options
 @click.option(
     "--tune/--no-tune",
     default=None,

@@ -97,7 +97,7 @@ def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
         metric: What they are ranked by.
     """
     best = judged[0]
-    trivial = [run for run in judged if run.trivial]
+    trivial = [run for run in judged if run.trivial and not run.sees_subject]
     if best in trivial:
         return []
     rows = dict(zip(judged, tests(judged, best, metric), strict=True))

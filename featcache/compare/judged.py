@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from featcache import metrics
-from featcache.backbones import BASELINES
+from featcache import metrics, outcome
 from featcache.metrics import Draws
+from featcache.regions import INSIDE
 from featcache.runs import TEST, TRAIN, Predictions, Run
-
-TRIVIAL_HEADS = ("majority", "softmax-untrained")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +56,14 @@ class Judged:
 
     @property
     def trivial(self) -> bool:
-        """Whether it needs no network, or its head learns nothing from features."""
-        blocks = self.run.record.get("features") or [self.run.record]
-        backbones = {block["backbone"] for block in blocks}
-        return backbones <= {*BASELINES} or self.run.record["head"] in TRIVIAL_HEADS
+        """Whether it is a control and no result of a network."""
+        return outcome.is_trivial(self.run)
+
+    @property
+    def sees_subject(self) -> bool:
+        """Whether it is shown what masks show, and nothing else."""
+        found = outcome.blocks(self.run)
+        return all(block.get("region") == INSIDE for block in found)
 
     @property
     def accuracy_by_fold(self) -> np.ndarray:

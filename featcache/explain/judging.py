@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from featcache import images, sources
@@ -18,7 +17,6 @@ from featcache.metrics import bootstrap_sums, wilson
 
 POINTING = "pointing"
 CHANCE = "chance"  # the method of a map of noise
-_ASPECT = 0.02  # that a mask's proportions may differ from its image's
 _BLUR = 1 / 20  # of the side: standard deviation of the start of insertion
 
 
@@ -169,16 +167,9 @@ def _masks(
 def _mask(subject: Subject, path: str, finder: Finder) -> np.ndarray | str:
     """A mask on the map's pixels, or why it is none."""
     try:
-        mask = images.decode(sources.read_bytes(finder.manifest.root, path))
+        data = sources.read_bytes(finder.manifest.root, path)
+        return images.read_mask(data, subject.picture, (SIDE, SIDE))
     except UnreadableImageError as error:
         return error.got
     except OSError as error:
         return error.strerror or str(error)
-    wide, picture = mask.width / mask.height, subject.picture
-    if abs(wide / (picture.width / picture.height) - 1) > _ASPECT:
-        return (
-            f"{mask.width}x{mask.height} is of other proportions than the image's "
-            f"{picture.width}x{picture.height}"
-        )
-    small = mask.convert("L").resize((SIDE, SIDE), Image.Resampling.NEAREST)
-    return np.asarray(small) > 127

@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from featcache import images, runs, sources, views
-from featcache.errors import DatasetError, UnreadableImageError, UsageError
+from featcache import images, outcome, runs, sources, views
+from featcache.errors import (
+    DatasetError,
+    RunError,
+    UnreadableImageError,
+    UsageError,
+)
 from featcache.manifest import Manifest, some
+from featcache.regions import Region
 from featcache.runs import PROBABILITY, Run
 
 UNKNOWN = "unknown"  # the part of an image that the run has not to do with
@@ -61,12 +67,25 @@ class Finder:
         run: Whose parts they are of.
         source: A folder to look for moved images in.
         masks: Columns of the manifest that name masks.
+
+    Raises:
+        RunError: The run was trained on a region of the images.
     """
 
     manifest: Manifest
     run: Run
     source: Path | None = None
     masks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        shown = {Region.of(block).suffix for block in outcome.blocks(self.run)} - {""}
+        if shown:
+            raise RunError(
+                "a run on whole pictures to explain",
+                f"{self.run.run_id}, a control on {', '.join(shown)} of them",
+                "Explain one on whole pictures; --faithfulness says how much of its "
+                "evidence is inside masks.",
+            )
 
     @cached_property
     def rows(self) -> pd.DataFrame:

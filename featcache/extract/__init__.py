@@ -87,7 +87,9 @@ def extract(
         manifest: The dataset.
         networks: What to run; see ``backbones.resolve``.
         views: Augmented views of each image beside the plain one.
-        policy: Their recipe; by default the study's.
+        policy: Their recipe, by default the study's, and the region that all
+            renderings show; of another region than the whole picture there is a plain
+            rendering too.
         taps: Inner layers to pool beside the embedding: "none", "default" (the ends
             of the blocks), or names with commas between.
         tap_pooling: "avg", or "avg+max" for the maximum as well.
@@ -101,7 +103,8 @@ def extract(
         message: Called with what the user should know meanwhile.
 
     Raises:
-        DatasetError: More than ``max_bad`` of the images cannot be read.
+        DatasetError: More than ``max_bad`` of the images, or of their masks, cannot be
+            read; or the region needs masks that are not there.
         StoreError: A store is damaged, locked, or does not fit on the disk.
         WeightsError: Weights cannot be had.
     """
@@ -121,12 +124,22 @@ def extract(
     )
     _check(plan, max_bad)
     _check_baselines(plan, networks)
+    _tell_missing(plan)
     with recording(manifest.folder, _arguments(plan, networks)) as record:
         jobs = _run(plan, networks, record)
         results = [_result(job) for job in jobs]
         record["stores"] = [asdict(r) | {"path": str(r.path)} for r in results]
         _refuse_bad(manifest, results, max_bad)
     return results
+
+
+def _tell_missing(plan: Plan) -> None:
+    region, missing = plan.policy.region, plan.masks.missing
+    if missing:
+        plan.message(
+            f"{len(missing)} of {len(plan.manifest.ok)} images have no mask in column "
+            f"{region.mask}, and get no row of {region.kind}: {some(missing, 3)}"
+        )
 
 
 def _one_at_a_time(progress: Progress) -> Progress:
@@ -217,6 +230,7 @@ def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> lis
             job = _prepare(plan, network)
             if job.path not in jobs:
                 jobs[job.path] = job
+                job.failures |= plan.masks.lost
                 locks.enter_context(store.writing(job.path, on_takeover=plan.message))
                 look_up(plan, job)
                 _tell_cost_of_taps(plan, job)

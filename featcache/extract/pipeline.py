@@ -20,12 +20,14 @@ from queue import Empty, Full, Queue
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from featcache import images, sources, store, views
 from featcache.backbones import Baseline, Network
 from featcache.engines.base import Engine, Outputs
 from featcache.errors import UnreadableImageError
 from featcache.extract.plan import Job, Plan
+from featcache.images.base import unreadable
 
 # Work is sealed about twice a second: that much, and the batches in flight, is what
 # `kill -9` can cost.
@@ -245,29 +247,58 @@ def _render(
     plan: Plan, path: str, image_id: str, wanted: _Wanted
 ) -> list[tuple[_Lane, Row]]:
     """Decodes an image once, and takes of it what each lane wants."""
-    take = taker(plan, read(plan.manifest.root, path, image_id), image_id)
+    picture = read(plan.manifest.root, path, image_id)
+    take = taker(plan, picture, image_id, _shown(plan, picture.image, image_id))
     rows = []
     for lane, numbers in wanted:
-        view_of = lane.job.missing["view"].to_numpy()
+        draw_of = lane.job.missing["draw"].to_numpy()
         for number in numbers:
-            taken = take(lane.job.network, int(view_of[number]))
+            taken = take(lane.job.network, int(draw_of[number]))
             rows.append((lane, (number, taken)))
     return rows
 
 
-def taker(
-    plan: Plan, picture: images.Picture, image_id: str
-) -> Callable[[Network, int], np.ndarray]:
-    """What an engine takes of a picture, by network and view.
+def _shown(plan: Plan, image: Image.Image, image_id: str) -> Image.Image:
+    """What the plan's region leaves of an image.
 
-    For networks (S, S, 3) uint8, each view cut once a size; for baselines, which are
-    measured here, (D,) float32.
+    Raises:
+        UnreadableImageError: Its mask is not the one that was found, no mask of it, or
+            shows nothing or everything.
+    """
+    region, mask = plan.policy.region, None
+    if region.needs_mask:
+        path = plan.masks.paths[image_id]
+        try:
+            data = sources.read_bytes(plan.manifest.root, path)
+            if images.content_id(data) != plan.masks.ids[image_id]:
+                raise unreadable("it has changed meanwhile")
+            mask = images.read_mask(data, image)
+            if mask.all() or not mask.any():
+                raise unreadable(
+                    f"it shows {'everything' if mask.all() else 'nothing'}"
+                )
+        except (OSError, UnreadableImageError) as error:
+            reason = error.got if isinstance(error, UnreadableImageError) else error
+            raise unreadable(f"its mask {path} is of no use: {reason}") from error
+    return views.shown(image, region, mask)
+
+
+def taker(
+    plan: Plan,
+    picture: images.Picture,
+    image_id: str,
+    shown: Image.Image | None = None,
+) -> Callable[[Network, int], np.ndarray]:
+    """What an engine takes of a picture, by network and draw; draw 0 is plain.
+
+    For networks (S, S, 3) uint8, each view of what is shown (by default all) cut once
+    a size; for baselines, which are measured here, (D,) float32.
     """
 
     @cache
     def cut(size: int, view: int) -> np.ndarray:
         drawn = views.draw(plan.policy, image_id, view) if view else None
-        return views.render(picture.image, size, drawn)
+        return views.render(shown or picture.image, size, drawn)
 
     def take(network: Network, view: int) -> np.ndarray:
         if isinstance(network.row, Baseline):
@@ -283,11 +314,4 @@ def read(root: Path, path: str, image_id: str) -> images.Picture:
     Raises:
         UnreadableImageError: It is gone, changed, or no picture.
     """
-    try:
-        data = sources.read_bytes(root, path)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}"
-        raise UnreadableImageError("the file", reason, "Scan again.") from error
-    if images.content_id(data) != image_id:
-        raise UnreadableImageError("the file", "changed since the scan", "Scan again.")
-    return images.read(data)
+    return images.read(sources.read_scanned(root, path, image_id))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pandas as pd
 from featcache import backbones, images, store, views
 from featcache.backbones import Network
 from featcache.manifest import Manifest
+from featcache.sources import Masks, find_masks
 from featcache.store import FEATURES, Header, Store
 from featcache.views import Policy
 
@@ -35,7 +37,7 @@ class Plan:
         manifest: The dataset.
         cache: The cache folder, for converted networks.
         views: Augmented views beside the plain one.
-        policy: Their recipe.
+        policy: Their recipe, and the region that all renderings show.
         taps: Inner layers: "none", "default", or names with commas.
         tap_pooling: "avg" or "avg+max".
         engine: "auto", "tensorflow" or "openvino".
@@ -59,6 +61,11 @@ class Plan:
     progress: Progress
     message: Message
 
+    @cached_property
+    def masks(self) -> Masks:
+        """What its region needs; read once."""
+        return find_masks(self.manifest, self.policy.region)
+
 
 @dataclass
 class Job:
@@ -71,7 +78,8 @@ class Job:
         taps: Outputs beside the embedding, as "layer" or "layer:max".
         model: The network, if it had to be built already.
         found: The store as it is.
-        missing: Rows to compute, in the plan's order.
+        missing: Rows to compute, in the plan's order; ``draw`` is 0 for the plain
+            rendering, or the number of the draw.
         failures: Path and reason of images that could not be read.
         seconds: Spent in computing.
     """
@@ -153,21 +161,23 @@ def look_up(plan: Plan, job: Job) -> None:
 
 
 def _wanted(plan: Plan, header: Header) -> tuple[pd.DataFrame, Header]:
-    """All rows of the plan in order: image by image, view 0 first."""
-    policy = store.NO_POLICY
+    """All rows of the plan in order: image by image, the plain rendering first."""
+    plain, policy = store.NO_POLICY, store.NO_POLICY
+    region = plan.policy.region.to_dict()
+    if region:  # view 0 is always the whole picture
+        header, plain = header.with_policy(region)
     if plan.views:
         header, policy = header.with_policy(plan.policy.to_dict())
-    ok = plan.manifest.ok
-    view = np.tile(np.arange(plan.views + 1), len(ok))
-    wanted = pd.DataFrame(
-        {
-            "image_id": np.repeat(ok["image_id"].to_numpy(), plan.views + 1),
-            "view": view,
-            "policy": np.where(view == 0, store.NO_POLICY, policy),
-            "path": np.repeat(ok["path"].to_numpy(), plan.views + 1),
-        }
-    )
-    return wanted, header
+    ids = plan.masks.ids
+    rows = plan.manifest.ok[["image_id", "path"]]
+    rows = rows[rows["image_id"].isin(ids)].assign(draw=0)
+    rows = rows.loc[np.repeat(rows.index, plan.views + 1)].reset_index(drop=True)
+    rows["draw"] = np.arange(len(rows)) % (plan.views + 1)
+    is_plain = rows["draw"] == 0
+    rows["view"] = rows["draw"].where(~is_plain, int(bool(region)))
+    rows["policy"] = np.where(is_plain, plain, policy)
+    rows["mask_id"] = rows["image_id"].map(ids)
+    return rows, header
 
 
 def _missing(

@@ -1,7 +1,7 @@
 """Rows of stores side by side: which they are, and reading them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,25 @@ import pandas as pd
 from featcache import store
 from featcache.errors import StoreError
 from featcache.manifest import Manifest
+from featcache.regions import WHOLE_PICTURE, Region
 from featcache.store import Store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which renderings of each image to select.
+
+    Attributes:
+        views: Augmented views beside the plain one.
+        recipe: The policy of these views.
+        region: What all renderings show.
+        masks: By image_id, the SHA-256 of its mask; only for a region that needs them.
+    """
+
+    views: int
+    recipe: dict[str, Any] | None = None
+    region: Region = WHOLE_PICTURE
+    masks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,11 +39,13 @@ class Block:
         store: The store.
         matrix: ``store.FEATURES``, or a tap.
         rows: (N,) rows of the matrix, in the order of the selection.
+        region: What they show.
     """
 
     store: Store
     matrix: str
     rows: np.ndarray
+    region: Region = WHOLE_PICTURE
 
     @property
     def dim(self) -> int:
@@ -33,7 +53,11 @@ class Block:
         return self.store.dims[self.matrix]
 
     def describe(self) -> dict[str, Any]:
-        """What a run record says of the block; ``tap`` is None for the embedding."""
+        """What a run record says of the block.
+
+        ``tap`` is None for the embedding, and ``region`` only there where it is not of
+        whole pictures.
+        """
         header = self.store.header
         return {
             "backbone": header.contract["backbone"],
@@ -43,6 +67,7 @@ class Block:
             "store": self.store.path.name,
             "tap": None if self.matrix == store.FEATURES else self.matrix,
             "dim": self.dim,
+            **self.region.to_dict(),
         }
 
     def read_into(self, out: np.ndarray) -> None:
@@ -118,8 +143,7 @@ def select(
     stores: Sequence[Store],
     dataset: Manifest,
     *,
-    views: int,
-    recipe: dict[str, Any] | None = None,
+    asked: Asked,
     taps: Sequence[str] = (),
 ) -> Selection:
     """Finds the rows of a manifest's usable images in stores.
@@ -127,8 +151,7 @@ def select(
     Args:
         stores: Whose matrices are to stand side by side.
         dataset: Whose images.
-        views: Augmented views beside the plain one.
-        recipe: The policy of these views.
+        asked: Which of their renderings.
         taps: Inner layers; each store appends those of them that it has.
 
     Returns:
@@ -139,13 +162,13 @@ def select(
     """
     blocks = []
     for found in stores:
-        rows = _rows(found, dataset, views, recipe)
+        rows = _rows(found, dataset, asked)
         names = [store.FEATURES, *(tap for tap in taps if tap in found.taps)]
-        blocks += [Block(found, name, rows) for name in names]
+        blocks += [Block(found, name, rows, asked.region) for name in names]
     for block in blocks:
-        _refuse_gaps(block, dataset, views, recipe)
-    meta = _meta(dataset, _keys(stores[0], dataset, views, recipe))
-    return Selection(tuple(blocks), meta, recipe if views else None)
+        _refuse_gaps(block, dataset, asked)
+    meta = _meta(dataset, _keys(stores[0], dataset, asked), asked.views)
+    return Selection(tuple(blocks), meta, asked.recipe if asked.views else None)
 
 
 def stored_views(found: Store, recipe: dict[str, Any] | None) -> int:
@@ -160,27 +183,24 @@ def _index(found: Store, recipe: dict[str, Any] | None) -> int:
     return known.index(recipe) if recipe in known else len(known)
 
 
-def _rows(
-    found: Store, dataset: Manifest, views: int, recipe: dict[str, Any] | None
-) -> np.ndarray:
+def _rows(found: Store, dataset: Manifest, asked: Asked) -> np.ndarray:
     """Rows of the images' views in a store, (N,)."""
-    wanted = _keys(found, dataset, views, recipe)
+    wanted = _keys(found, dataset, asked)
     index = pd.MultiIndex.from_frame(found.keys[store.KEY])
     rows = index.get_indexer(pd.MultiIndex.from_frame(wanted))
     if (rows < 0).any():
         lacking = wanted.loc[rows < 0, "image_id"].nunique()
         raise StoreError(
-            f"{views + 1} views of {len(dataset.ok)} images in {found.path.name}",
+            f"{asked.views + 1} views of {len(dataset.ok)} images in "
+            f"{found.path.name}{asked.region.suffix}",
             f"none or fewer for {lacking} of them",
-            f"Run: {_command(found, dataset, views, recipe)}"
-            + (", or take --views 0." if views else ""),
+            f"Run: {_command(found, dataset, asked)}"
+            + (", or take --views 0." if asked.views else ""),
         )
     return np.asarray(rows)
 
 
-def _refuse_gaps(
-    block: Block, dataset: Manifest, views: int, recipe: dict[str, Any] | None
-) -> None:
+def _refuse_gaps(block: Block, dataset: Manifest, asked: Asked) -> None:
     """A tap that was added later may lack rows; the embedding never does."""
     if block.matrix == store.FEATURES:
         return
@@ -189,14 +209,11 @@ def _refuse_gaps(
         raise StoreError(
             f"tap {block.matrix} of every row in {block.store.path.name}",
             f"none for {lacking} of {len(block.rows)}",
-            f"Run: {_command(block.store, dataset, views, recipe)} "
-            f"--taps {block.matrix}",
+            f"Run: {_command(block.store, dataset, asked)} --taps {block.matrix}",
         )
 
 
-def _command(
-    found: Store, dataset: Manifest, views: int, recipe: dict[str, Any] | None
-) -> str:
+def _command(found: Store, dataset: Manifest, asked: Asked) -> str:
     """The command that extracts what is missing."""
     contract, weights = found.header.contract, found.header.weights
     name = str(contract["backbone"]) + (".keras" if weights == "file" else "")
@@ -205,28 +222,40 @@ def _command(
         words.append("--weights random")
     if weights != "none":
         words.append(f"--input-size {contract['input_size']}")
-    words.append(f"--views {views}")
-    for option, value in (recipe or {}).items() if views else ():
+    words.append(f"--views {asked.views}")
+    for option, value in (asked.recipe or {}).items() if asked.views else ():
+        if option in asked.region.to_dict():
+            continue
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{option}")
         else:
             text = ",".join(f"{v:g}" for v in np.ravel(value))
             words.append(f"--{option} {text}")
-    return " ".join(words)
+    return " ".join([*words, *asked.region.options])
 
 
-def _keys(
-    found: Store, dataset: Manifest, views: int, recipe: dict[str, Any] | None
-) -> pd.DataFrame:
-    """The keys of the rows to select, as this store numbers the recipe."""
+def _keys(found: Store, dataset: Manifest, asked: Asked) -> pd.DataFrame:
+    """The keys of the rows to select, as this store numbers the recipe.
+
+    The plain rendering of a region is view 1 of a policy that is the region alone.
+    """
     image_ids = dataset.ok["image_id"].to_numpy()
-    view = np.tile(np.arange(views + 1), len(image_ids))
-    policy = np.where(view == 0, store.NO_POLICY, _index(found, recipe))
-    columns = (np.repeat(image_ids, views + 1), view, policy)
+    masks = [asked.masks.get(image_id, store.NO_MASK) for image_id in image_ids]
+    region = asked.region.to_dict()
+    plain = _index(found, region) if region else store.NO_POLICY
+    draw = np.tile(np.arange(asked.views + 1), len(image_ids))
+    columns = (
+        np.repeat(image_ids, asked.views + 1),
+        np.where(draw == 0, int(bool(region)), draw),
+        np.where(draw == 0, plain, _index(found, asked.recipe)),
+        np.repeat(masks, asked.views + 1),
+    )
     return pd.DataFrame(dict(zip(store.KEY, columns, strict=True)))
 
 
-def _meta(dataset: Manifest, keys: pd.DataFrame) -> pd.DataFrame:
+def _meta(dataset: Manifest, keys: pd.DataFrame, views: int) -> pd.DataFrame:
+    keys = keys[["image_id", "view", "policy"]].copy()
+    keys["view"] = np.arange(len(keys)) % (views + 1)
     columns = dataset.ok.drop(columns=["status", "reason"]).set_index("image_id")
     # A column of the source, such as the projection, may be called "view" too.
     columns = columns.rename(columns={c: f"given_{c}" for c in ("view", "policy")})

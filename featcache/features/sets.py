@@ -1,6 +1,6 @@
 """Feature sets: what a head is trained on, as a user names it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Any
 
 from featcache import store
 from featcache.errors import StoreError, UnknownNameError, UsageError
-from featcache.features.selection import Selection, select, stored_views
-from featcache.manifest import Manifest
+from featcache.features.selection import Asked, Selection, select, stored_views
+from featcache.manifest import Manifest, some
+from featcache.regions import WHOLE_PICTURE, Region
 from featcache.registry import Registry
 from featcache.store import Store
 
@@ -33,6 +34,11 @@ class FeatureSet:
             return str(self.stores[0].header.contract["backbone"])
         return "+".join(map(_sized_name, self.stores))
 
+    def shows(self, region: Region) -> bool:
+        """Whether all stores have renderings of a region."""
+        plain = region.to_dict()
+        return not plain or all(plain in s.header.policies for s in self.stores)
+
     def select(
         self,
         dataset: Manifest,
@@ -40,6 +46,8 @@ class FeatureSet:
         views: int | str = ALL,
         policy: int | None = None,
         taps: Sequence[str] = (),
+        region: Region = WHOLE_PICTURE,
+        masks: Mapping[str, str] | None = None,
     ) -> Selection:
         """Finds the rows of a manifest's usable images.
 
@@ -47,8 +55,11 @@ class FeatureSet:
             dataset: Whose images.
             views: Augmented views beside the plain one, or "all" that are stored.
             policy: Index of their policy in the first store; by default the newest
-                that all stores have.
+                of the region that all stores have.
             taps: Inner layers; each store appends those of them that it has.
+            region: What the renderings show.
+            masks: By image_id, the SHA-256 of its mask, for a region that needs one:
+                rows of another mask are not found.
 
         Returns:
             (views + 1) rows an image, view 0 first, in the manifest's order.
@@ -57,27 +68,43 @@ class FeatureSet:
             StoreError: A store lacks rows that were asked for, or that another has.
             UsageError: No such policy.
         """
-        recipe = self._recipe(policy)
+        recipe = self._recipe(policy, region)
         if isinstance(views, str):
             views = max(stored_views(found, recipe) for found in self.stores)
         if views < 0:
             raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
-        return select(self.stores, dataset, views=views, recipe=recipe, taps=taps)
+        asked = Asked(views, recipe, region, masks or {})
+        return select(self.stores, dataset, asked=asked, taps=taps)
 
-    def _recipe(self, policy: int | None) -> dict[str, Any] | None:
-        lists = [found.header.policies for found in self.stores]
-        known = next(filter(None, lists), [])
+    def _recipe(self, policy: int | None, region: Region) -> dict[str, Any] | None:
+        lists = [_augmenting(found, region) for found in self.stores]
+        first, known = next(
+            ((f, own) for f, own in zip(self.stores, lists, strict=True) if own),
+            (self.stores[0], []),
+        )
         if policy is None:
             shared = [p for p in known if all(p in others for others in lists)]
             newest = shared[-1:] or known[-1:]
             return newest[0] if newest else None
-        if not 0 <= policy < len(known):
+        every = first.header.policies
+        numbers = [i for i, recipe in enumerate(every) if recipe in known]
+        if policy not in numbers:
             raise UsageError(
-                f"--policy 0 to {len(known) - 1}" if known else "no --policy",
-                f"{policy}; {self.text} has {len(known)} policies",
+                f"--policy {some([*map(str, numbers)])}" if known else "no --policy",
+                f"{policy}; {self.text}{region.suffix} has {len(known)} policies",
                 "Leave it out for the newest.",
             )
-        return known[policy]
+        return every[policy]
+
+
+def _augmenting(found: Store, region: Region) -> list[dict[str, Any]]:
+    """Policies of a region's augmented views, the oldest first."""
+    plain = region.to_dict()
+    return [
+        policy
+        for policy in found.header.policies
+        if policy.items() > plain.items() and ("region" in policy) == bool(plain)
+    ]
 
 
 def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:

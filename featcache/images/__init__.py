@@ -18,6 +18,7 @@ from featcache.images.base import hush, scale_deep, unreadable
 DECODER_VERSION = 1
 COLOUR = "RGB, grey repeated, alpha on black"
 THUMB_SIDE = 32
+_ASPECT = 0.02  # that a mask's proportions may differ from its picture's
 # Whatever a file's name says, only these are tried: Pillow knows others that start
 # programs (EPS) or take almost any bytes (TGA).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -97,6 +98,35 @@ def decode(data: bytes) -> Image.Image:
         UnreadableImageError: The bytes are no image, or a truncated one.
     """
     return read(data).image
+
+
+def read_mask(
+    data: bytes, picture: Image.Image, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Reads a mask onto the pixels of its picture.
+
+    Args:
+        data: The bytes of the mask's file; what is brighter than 127 belongs to it.
+        picture: The picture that it is of. A mask of another size is resized to the
+            nearest pixel.
+        size: Width and height of the result; by default those of the picture.
+
+    Returns:
+        (height, width) bool.
+
+    Raises:
+        UnreadableImageError: The bytes are no image, or its proportions are not those
+            of the picture.
+    """
+    mask = decode(data)
+    apart = mask.width * picture.height / (mask.height * picture.width)
+    if abs(apart - 1) > _ASPECT:
+        raise unreadable(
+            f"{mask.width}x{mask.height} is of other proportions than the image's "
+            f"{picture.width}x{picture.height}"
+        )
+    fitted = mask.convert("L").resize(size or picture.size, Image.Resampling.NEAREST)
+    return np.asarray(fitted) > 127
 
 
 def inspect(data: bytes) -> Inspection:

@@ -7,11 +7,21 @@ from pathlib import Path
 from featcache.errors import DatasetError
 from featcache.sources.base import SUFFIXES, Listing
 from featcache.sources.folders import holds_images, image_folders, list_classes
-from featcache.sources.reading import is_zip, read_bytes
+from featcache.sources.masks import Masks, find_masks
+from featcache.sources.reading import is_zip, read_bytes, read_scanned
 from featcache.sources.tables import list_table
 from featcache.sources.trees import Archive, Folder
 
-__all__ = ["SUFFIXES", "Listing", "is_zip", "list_source", "read_bytes"]
+__all__ = [
+    "SUFFIXES",
+    "Listing",
+    "Masks",
+    "find_masks",
+    "is_zip",
+    "list_source",
+    "read_bytes",
+    "read_scanned",
+]
 _TABLE = "metadata.csv"
 
 

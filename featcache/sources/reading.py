@@ -1,6 +1,7 @@
 """Reading files of a folder, and members of a zip without unpacking it."""
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -8,6 +9,8 @@ import weakref
 from functools import lru_cache
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
+
+from featcache.errors import UnreadableImageError
 
 LIMIT = 2**30  # bytes of one file
 _MOST_RATIO = 1000
@@ -31,6 +34,28 @@ def read_bytes(root: Path, path: str) -> bytes:
             ever), larger than 1 GiB, or, in a zip, encrypted, damaged or a bomb.
     """
     return _read_member(root, path) if is_zip(root) else read_file(root / path)
+
+
+def read_scanned(root: Path, path: str, image_id: str) -> bytes:
+    """Reads a file that the manifest lists, as it was scanned.
+
+    Args:
+        root: The source's folder or zip.
+        path: Of the manifest.
+        image_id: SHA-256 (64 hex digits) of its bytes.
+
+    Raises:
+        UnreadableImageError: It is gone, or has changed.
+    """
+    expected, way_out = f"the picture {path} as it was scanned", "Scan again."
+    try:
+        data = read_bytes(root, path)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+        raise UnreadableImageError(expected, reason, way_out) from error
+    if hashlib.sha256(data).hexdigest() != image_id:
+        raise UnreadableImageError(expected, "changed since the scan", way_out)
+    return data
 
 
 def read_file(path: Path, size: int = -1) -> bytes:

@@ -1,6 +1,6 @@
 """Feature stores: one HDF5 file holds one dataset of images x one contract.
 
-Rows are keyed by (image_id, view, policy); their order has no meaning. Work is
+Rows are keyed by (image_id, view, policy, mask_id); their order has no meaning. Work is
 sealed in parts beside the store and published by merging them into a new file.
 Nothing is ever written in place. The layout is described in docs/file-format.md.
 """
@@ -8,6 +8,7 @@ Nothing is ever written in place. The layout is described in docs/file-format.md
 from featcache.store.base import (
     FEATURES,
     KEY,
+    NO_MASK,
     NO_POLICY,
     Header,
     Store,
@@ -20,6 +21,7 @@ from featcache.store.write import merge, parts_folder, publish, seal, writing
 __all__ = [
     "FEATURES",
     "KEY",
+    "NO_MASK",
     "NO_POLICY",
     "Header",
     "Store",

@@ -16,8 +16,9 @@ from featcache._io import digest
 from featcache.errors import ContractError, StoreError
 
 SCHEMA = 1
-KEY = ["image_id", "view", "policy"]
+KEY = ["image_id", "view", "policy", "mask_id"]
 NO_POLICY = -1  # the policy of view 0
+NO_MASK = ""  # the mask of a row that needs none
 FEATURES = "features"
 TAPS = "taps"  # the group of the inner layers' matrices
 SLAB_BYTES = 2 * 2**20
@@ -71,7 +72,7 @@ class Store:
         header: What it says of itself.
         dims: Width of each matrix; "features" and, by layer, the taps.
         filled: Rows of each matrix that are computed; a tap may lack some.
-        keys: One row an embedding: image_id, view, policy, path.
+        keys: One row an embedding: image_id, view, policy, mask_id, path.
         created: When it was written (ISO 8601).
     """
 
@@ -192,6 +193,7 @@ def _read(path: Path, file: h5py.File) -> Store:
             "image_id": file["image_id"].asstr()[:],
             "view": file["view"][:].astype(int),
             "policy": file["policy"][:].astype(int),
+            "mask_id": file["mask_id"].asstr()[:] if "mask_id" in file else NO_MASK,
             "path": file["path"].asstr()[:],
         }
     )
@@ -277,9 +279,7 @@ def check_contract(store: Store, header: Header) -> None:
 
 
 def keys_sha256(keys: pd.DataFrame) -> str:
-    """SHA-256 over image_id, view and policy of all rows in order."""
-    text = "\n".join(
-        f"{image_id} {view} {policy}"
-        for image_id, view, policy in keys[KEY].itertuples(index=False, name=None)
-    )
+    """SHA-256 over image_id, view, policy and, if any, mask_id of all rows in order."""
+    rows = keys[KEY].itertuples(index=False, name=None)
+    text = "\n".join(" ".join(map(str, row)).rstrip() for row in rows)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -18,6 +18,7 @@ from featcache._io import ForgivingFile, atomic_path, canonical_json, lock
 from featcache.errors import StoreError
 from featcache.store.base import (
     KEY,
+    NO_MASK,
     NO_POLICY,
     SCHEMA,
     Header,
@@ -55,8 +56,10 @@ def seal(
         path: The store they belong to.
         header: Its header.
         outputs: (N, D) matrices by name: "features" and any taps.
-        keys: N rows of image_id, view, policy, path.
+        keys: N rows of image_id, view, policy, path and, where masks were used,
+            mask_id.
     """
+    keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
     folder = parts_folder(path)
     number = 1 + max((int(p.stem) for p in folder.glob("*.h5")), default=-1)
     # Written in memory first: HDF5 and a full disk do not get on.
@@ -224,8 +227,10 @@ def _fill(
         file.attrs[name] = value if isinstance(value, str) else canonical_json(value)
     for name, matrix in matrices.items():
         _write_matrix(file, name, matrix, len(keys), header.dtype)
-    text = keys["image_id"].to_numpy().astype("S64")
-    file.create_dataset("image_id", data=text, dtype=h5py.string_dtype("ascii", 64))
+    for name in ("image_id", "mask_id"):
+        if (keys[name] != NO_MASK).any() or name == "image_id":
+            text = keys[name].to_numpy().astype("S64")
+            file.create_dataset(name, data=text, dtype=h5py.string_dtype("ascii", 64))
     file.create_dataset("view", data=keys["view"].to_numpy(np.uint16))
     file.create_dataset("policy", data=keys["policy"].to_numpy(np.int16))
     file.create_dataset(

@@ -8,6 +8,7 @@ from pathlib import Path
 from featcache import features, runs
 from featcache.errors import DatasetError, UsageError
 from featcache.manifest import Manifest, narrow
+from featcache.regions import MASK, WHOLE, Region
 from featcache.runs import Run
 from featcache.splits import Split
 from featcache.train_head.plan import ALL, Choice, plan
@@ -40,6 +41,8 @@ def train_head(
     views: int | str = ALL,
     policy: int | None = None,
     taps: str = "none",
+    region: str = WHOLE,
+    mask: str = MASK,
     tta: bool | None = None,
     tune: bool | None = None,
     transform: str = "none",
@@ -72,6 +75,9 @@ def train_head(
         policy: Index of their policy in the store; by default the newest.
         taps: Inner layers to append to the embedding: "none", "all" that are
             stored, or names with commas between.
+        region: What the network was shown of each image: "whole", "inside", "outside"
+            or "ring"; see ``regions.Region``.
+        mask: Column of the manifest that names the masks of "inside" and "outside".
         tta: Predict held-out images as the mean over their views; by default
             where views were trained on.
         tune: Choose the head's settings by inner folds; by default as the head says.
@@ -93,7 +99,8 @@ def train_head(
 
     Raises:
         UnknownNameError: No such backbone, tap or head.
-        DatasetError: No such column, or fewer than two classes.
+        DatasetError: No such column, an image without the mask that the region needs,
+            or fewer than two classes.
         StoreError: Features are missing.
         SplitError: The folds cannot be made.
     """
@@ -106,8 +113,9 @@ def train_head(
             "Scan a source with more classes, or exclude less.",
         )
     choice = Choice(
-        (), views, policy, taps, tta, tune, transform, pca, calibrate, seed
-    ).of(heads)
+        (), views, policy, taps, tta, tune, transform, pca, calibrate, seed,
+        Region(region, mask),
+    ).of(heads)  # fmt: skip
     drawn = [
         features.draw_split(
             dataset, split, folds=folds, test_size=test_size, seed=seed, repeat=repeat

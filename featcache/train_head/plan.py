@@ -1,6 +1,6 @@
 """Which runs a call asks for: heads x features x splits, each with its record."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from featcache import features, heads, outcome, runs, splits
+from featcache import features, heads, outcome, runs, sources, splits
 from featcache._io import digest
 from featcache.backbones import BASELINES
-from featcache.errors import StoreError
+from featcache.errors import DatasetError, StoreError
 from featcache.features import FeatureSet, Selection
 from featcache.heads import HEADS
-from featcache.manifest import Manifest
+from featcache.manifest import Manifest, some
+from featcache.regions import Region
 from featcache.splits import Split
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Choice:
     pca: int | str
     calibrate: bool
     seed: int
+    region: Region
 
     def of(self, names: Iterable[str]) -> Self:
         """The same choice for the heads that a user names.
@@ -83,12 +85,14 @@ class Material:
         selection: Their rows, which are read when they are needed.
         images: One row an image.
         codes: (images,) class indices.
+        masks: Digest of the masks of a region that needs them.
     """
 
     about: dict[str, Any]
     selection: Selection
     images: pd.DataFrame
     codes: np.ndarray
+    masks: str | None
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -148,16 +152,39 @@ def plan(
     """
     names = [n for name in backbones for n in _baselines(name)]
     found = features.find_sets(dataset, names)
+    if ALL in names:  # that have the region at all
+        found = [one for one in found if one.shows(choice.region)] or found
     taps = features.find_taps([s for one in found for s in one.stores], choice.taps)
+    masks = _masks(dataset, choice.region)
     for one in found:
         _refuse_statistics(one, drawn[0])
-        material = _material(dataset, one, choice, taps)
+        material = _material(dataset, one, choice, taps, masks)
         for split in drawn:
             yield from _jobs(dataset, folder, material, choice, split)
 
 
 def _baselines(name: str) -> Sequence[str]:
     return BASELINES if name == "baselines" else (name,)
+
+
+def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
+    """By image_id, the digest of its mask; nothing where the region needs none.
+
+    Raises:
+        DatasetError: An image has no mask.
+    """
+    if not region.needs_mask:
+        return {}
+    found = sources.find_masks(dataset, region)
+    if found.missing:
+        raise DatasetError(
+            f"a mask of each image in column {region.mask}, for --region {region.kind}",
+            f"none of {len(found.missing)} of {len(dataset.ok)}, such as "
+            f"{some(found.missing, 1)}",
+            f"Leave them out, here and of the runs to compare with: --exclude "
+            f"{region.mask}=",
+        )
+    return found.ids
 
 
 def _refuse_statistics(found: FeatureSet, split: Split) -> None:
@@ -175,15 +202,26 @@ def _refuse_statistics(found: FeatureSet, split: Split) -> None:
 
 
 def _material(
-    dataset: Manifest, found: FeatureSet, choice: Choice, taps: Sequence[str]
+    dataset: Manifest,
+    found: FeatureSet,
+    choice: Choice,
+    taps: Sequence[str],
+    masks: Mapping[str, str],
 ) -> Material:
-    chosen = found.select(dataset, views=choice.views, policy=choice.policy, taps=taps)
+    chosen = found.select(
+        dataset,
+        views=choice.views,
+        policy=choice.policy,
+        taps=taps,
+        region=choice.region,
+        masks=masks,
+    )
     images = chosen.meta[chosen.meta["view"] == 0].reset_index(drop=True)
     code = {label: i for i, label in enumerate(dataset.classes)}
     blocks = [block.describe() for block in chosen.blocks]
     about = {
         "dataset": dataset.dataset,
-        "backbone": found.text,
+        "backbone": found.text + choice.region.suffix,
         **runs.of_features(blocks),
         "taps": chosen.taps,
         "views": chosen.views,
@@ -195,7 +233,8 @@ def _material(
         "n_images": len(images),
         "n_groups": int(images["group"].nunique()),
     }
-    return Material(about, chosen, images, images["label"].map(code).to_numpy(int))
+    codes = images["label"].map(code).to_numpy(int)
+    return Material(about, chosen, images, codes, digest(masks) if masks else None)
 
 
 def _jobs(
@@ -221,7 +260,9 @@ def _jobs(
             "blocks": [[b["contract_id"], b["tap"]] for b in about["features"]],
             "calibrate": calibrated,
         }
+        if region := choice.region.to_dict():
+            recipe |= region | {"masks": material.masks}
         inputs = recipe | {"evaluation_id": about["evaluation_id"]}
         about["recipe_id"] = digest(recipe)
-        run_id = runs.make_id(name, about["backbone"], inputs)
+        run_id = runs.make_id(name, about["backbone"].replace(":", "-"), inputs)
         yield Job(folder / run_id, choice, about, material, places, calibrated)
