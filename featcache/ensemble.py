@@ -4,17 +4,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from featcache import calibration, outcome, runs, splits
 from featcache._io import digest, sha256_file
-from featcache.backbones import BASELINES
 from featcache.comparable import base_split, differences, recipe, repeat
 from featcache.errors import RunError, UsageError
 from featcache.manifest import some
+from featcache.regions import Region
 from featcache.runs import Run
 
 ALL = "all"
@@ -26,6 +28,8 @@ _COMMON = (
     "dataset", "backbone", "policy", "classes", "exclude", "seed", "split",
     "evaluation_id", "n_images", "n_groups",
 )  # fmt: skip
+
+_BLOCK = ("contract_id", "backbone", "weights", "input_size", "tap")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,10 @@ def ensemble(
     Args:
         reports: ``reports/<dataset>``.
         members: Ids of runs, or parts of ids that one run has; or "all" that can be
-            compared, but for trivial ones (no network, or no training), failed ones
-            and ensembles.
+            compared, but for trivial ones (no network, a region alone, or no
+            training), failed ones, ensembles, and those without out-of-fold
+            predictions. Where a named one has none, the ensemble is judged on the
+            test part alone; its weights have to be equal, and it is not calibrated.
         weights: "fitted" or "equal".
         calibrate: Calibrate the averages as ``train_head`` does.
         split: Name of the split to take "all" of; by default the newest run's.
@@ -78,10 +84,13 @@ def ensemble(
         raise UsageError(f"--weights {FITTED} or {EQUAL}", repr(weights), "Take one.")
     good, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
-    chosen = _all(good, split) if ALL in members else _named(reports, members)
-    _refuse(chosen)
+    every = ALL in members
+    found = _all(good, split, left_out) if every else _named(reports, members)
+    _refuse_unfit(found)
+    chosen = _judged(found, fitting=weights == FITTED or calibrate)
+    _refuse_apart(chosen)
     made: list[str] = []
-    found: list[Run] = []
+    done: list[Run] = []
     for team in (chosen, *_repeats(chosen, good, left_out)):
         team.sort(key=lambda run: run.run_id)  # the order they are named in is nothing
         record = _planned(team, weights, calibrate)
@@ -92,8 +101,8 @@ def ensemble(
             if force or not _is_done(folder, record):
                 _make(folder, record, team)
                 made.append(run_id)
-        found.append(runs.load(folder))
-    return EnsembleResult(found, made, left_out)
+        done.append(runs.load(folder))
+    return EnsembleResult(done, made, left_out)
 
 
 def fit_weights(q: np.ndarray) -> np.ndarray:
@@ -119,9 +128,9 @@ def fit_weights(q: np.ndarray) -> np.ndarray:
     return np.asarray(w / w.sum())
 
 
-def _all(good: list[Run], split: str | None) -> list[Run]:
+def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
     """Every run of one evaluation, the newest or of the named split, worth a vote."""
-    able = [run for run in good if not run.failed and not _is_trivial(run)]
+    able = [run for run in good if not run.failed and not outcome.is_trivial(run)]
     able = [run for run in able if run.record["head"] != HEAD]
     able.sort(key=lambda run: run.record["created"], reverse=True)
     if split:
@@ -129,17 +138,17 @@ def _all(good: list[Run], split: str | None) -> list[Run]:
     else:
         able = [run for run in able if base_split(run) == base_split(able[0])]
         able = [run for run in able if not repeat(run)]
-    return [r for r in able if _evaluation(r) == _evaluation(able[0])]
+    able = [r for r in able if _evaluation(r) == _evaluation(able[0])]
+    left_out += [
+        f"run {run.run_id} has no out-of-fold predictions"
+        for run in able
+        if not _has_folds(run)
+    ]
+    return [run for run in able if _has_folds(run)]
 
 
 def _evaluation(run: Run) -> str:
     return str(run.record["evaluation_id"])
-
-
-def _is_trivial(run: Run) -> bool:
-    backbones = {block.get("backbone") for block in run.record.get("features", ())}
-    plain = bool(backbones) and backbones <= {*BASELINES}
-    return plain or run.record["head"] in outcome.UNTRAINED
 
 
 def _named(reports: Path, members: Sequence[str]) -> list[Run]:
@@ -147,8 +156,40 @@ def _named(reports: Path, members: Sequence[str]) -> list[Run]:
     return list(found.values())
 
 
-def _refuse(chosen: list[Run]) -> None:
-    """Refuses what makes no ensemble, and says what differs."""
+class _Tested(Run):
+    """A run of which only the test part is looked at."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        found = super().table
+        return found[found["split"] == runs.TEST]
+
+
+def _has_folds(run: Run) -> bool:
+    return bool((run.table["split"] == runs.TRAIN).any())
+
+
+def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
+    """The runs, on the part of the images that all have predictions of.
+
+    Raises:
+        RunError: That is the test part, where nothing may be fitted.
+    """
+    alone = [run.run_id for run in chosen if not _has_folds(run)]
+    if not alone:
+        return chosen
+    if fitting:
+        raise RunError(
+            "out-of-fold predictions of all members, to fit weights and calibrate by",
+            f"{some(alone)} with the test part alone",
+            "Give --weights equal and --no-calibrate for an ensemble that is judged on "
+            "the test part, or fine-tune with --fold all.",
+        )
+    return [_Tested(run.folder, run.record) for run in chosen]
+
+
+def _refuse_unfit(chosen: list[Run]) -> None:
+    """Refuses what makes no ensemble."""
     unfit = [r.run_id for r in chosen if r.failed or r.record["head"] == HEAD]
     if len(chosen) < 2 or unfit:
         raise RunError(
@@ -156,6 +197,10 @@ def _refuse(chosen: list[Run]) -> None:
             some(unfit or [run.run_id for run in chosen]) or "none",
             "featcache compare lists the runs; featcache train-head makes more.",
         )
+
+
+def _refuse_apart(chosen: list[Run]) -> None:
+    """Refuses runs that were not judged alike, and says what differs."""
     first, *others = chosen
     for run in others:
         told = differences(first, run)
@@ -185,7 +230,8 @@ def _repeats(
         if len(whole) < len(team):
             left_out.append(f"repeat {number}: not every member was trained on it")
         elif not differences(chosen[0], whole[0], folds=False):
-            _refuse(whole)
+            _refuse_unfit(whole)
+            _refuse_apart(whole)
             yield whole
 
 
@@ -195,7 +241,8 @@ def _planned(team: list[Run], weights: str, calibrate: bool) -> dict[str, Any]:
     common = {k: runs.common_value(r.get(k) for r in records) for k in _COMMON}
     how = {"weights": weights, "calibrate": calibrate}
     blocks = {
-        (block["contract_id"], block["tap"]): block
+        # What is fine-tuned has no contract.
+        (*(block.get(key) for key in _BLOCK), Region.of(block)): block
         for record in records
         for block in record.get("features", ())
     }

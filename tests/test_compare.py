@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 
 from featcache import metrics, runs
-from featcache.backbones import BASELINES
 from featcache.compare import Leaderboard, compare, confusion
-from featcache.compare.judged import TRIVIAL_HEADS
 from featcache.errors import RunError
+from featcache.outcome import UNTRAINED
 from featcache.report import tables
 
 CLASSES = ["COVID", "NORMAL"]
@@ -281,16 +280,20 @@ def test_older_runs_have_no_recipe(add: Add, reports: Path) -> None:
     assert [row["repeats"] for row in compare(reports).rows] == [1, 1]
 
 
-TRIVIAL = [("logreg", name) for name in BASELINES] + [(h, "toy") for h in TRIVIAL_HEADS]
+TRIVIAL = [
+    ("logreg", {"weights": "none"}),
+    ("logreg", {"features": [{"region": "outside", "weights": "imagenet"}]}),
+    *((head, {}) for head in UNTRAINED),
+]
 
 
-@pytest.mark.parametrize(("head", "backbone"), TRIVIAL)
+@pytest.mark.parametrize(("head", "record"), TRIVIAL)
 def test_trivial_runs_stand_below_the_line(
-    add: Add, reports: Path, head: str, backbone: str
+    add: Add, reports: Path, head: str, record: dict[str, Any]
 ) -> None:
     """Whatever its figure, a run that sees no anatomy or learns nothing comes last."""
     add("poor", range(60))
-    name = add(head, backbone=backbone)
+    name = add(head, **record)
     board = compare(reports)
     assert [row["below_line"] for row in board.rows] == [False, True]
     assert board.rows[1]["run_id"] == name
@@ -304,17 +307,29 @@ def test_the_warning_needs_a_tie(add: Add, reports: Path) -> None:
     add("majority", range(60))
     add("good", range(10))
     assert compare(reports).warnings == []
-    add("logreg", range(14), backbone="border")
+    add("logreg", range(14), backbone="border", weights="none")
     assert "border" in compare(reports).warnings[0]
     assert "majority" not in compare(reports).warnings[0]
 
 
+@pytest.mark.parametrize(("region", "told"), [("outside", 1), ("inside", 0)])
+def test_a_tie_with_the_subject_alone_is_no_warning(
+    add: Add, reports: Path, region: str, told: int
+) -> None:
+    """That all of the figure is in the lungs is good; that none is, is not."""
+    add("good", range(10))
+    block = {"backbone": "toy", "weights": "imagenet", "region": region}
+    add("logreg", range(10), backbone=f"toy-{region}", features=[block])
+    assert len(compare(reports).warnings) == told
+
+
 @pytest.mark.parametrize("kind", ["ensemble", "concatenation"])
 def test_trivial_by_its_features(add: Add, reports: Path, kind: str) -> None:
-    """All blocks have to be baselines; one with a network is enough to stand above."""
-    blocks = [{"backbone": "border"}, {"backbone": "metadata"}]
-    add("low", backbone="border+metadata", features=blocks)
-    add("high", backbone="border+toy", features=[*blocks, {"backbone": "toy"}])
+    """All blocks have to be controls; one network on whole pictures stands above."""
+    network = {"backbone": "toy", "weights": "imagenet"}
+    blocks = [{"backbone": "border", "weights": "none"}, network | {"region": "ring"}]
+    add("low", backbone="border+toy:ring", features=blocks)
+    add("high", backbone="border+toy", features=[*blocks, network])
     found = by_head(compare(reports))
     assert found["low"]["below_line"]
     assert not found["high"]["below_line"]
@@ -404,7 +419,7 @@ def test_a_narrow_terminal_drops_whole_columns(
 def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
     """The command prints the warning beside the table and not in it."""
     add("poor", range(60))
-    add("logreg", backbone="border")
+    add("logreg", backbone="border", weights="none")
     code, out, err = run("compare", "--against", "border")
     assert code == 0
     assert "Warning: the best run, poor-toy-0" in err

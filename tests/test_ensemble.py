@@ -38,8 +38,9 @@ def write(reports: Path) -> Callable[..., runs.Run]:
     """Writes a run of these predictions, as train-head would."""
 
     def call(
-        name: str, p: np.ndarray, *, y: np.ndarray = Y, repeat: int = 0, **also: Any
-    ) -> runs.Run:
+        name: str, p: np.ndarray, *, y: np.ndarray = Y, repeat: int = 0,
+        only: np.ndarray | slice = slice(None), **also: Any,
+    ) -> runs.Run:  # fmt: skip
         places = np.where(PLACES < 0, -1, (PLACES + repeat * (np.arange(N) // 6)) % 5)
         split = f"s-r{repeat}" if repeat else "s"
         record: dict[str, Any] = {
@@ -61,7 +62,9 @@ def write(reports: Path) -> Callable[..., runs.Run]:
         meta["label"] = [CLASSES[i] for i in y]
         folder = reports / "runs" / f"{name}-{split}"
         with runs.saving(folder, record | also) as temp:
-            table = runs.predictions_table(meta, places, p, list(CLASSES))
+            table = runs.predictions_table(
+                meta[only], places[only], p[only], list(CLASSES)
+            )
             table.to_csv(temp / "predictions.csv", index=False)
         return runs.load(folder)
 
@@ -215,12 +218,67 @@ def test_all_leaves_out_what_is_not_worth_a_vote(write, vote, three) -> None:
     """Trivial, failed and older runs, and ensembles."""
     vote()
     write("floor", sharpened(Y, 0.3, 5), head="majority")
-    write("border", sharpened(Y, 0.6, 6), features=[{"backbone": "border"}])
+    for name, told in {
+        "border": {"weights": "none"},
+        "ring": {"region": "ring"},
+    }.items():
+        block = {"weights": "random", "contract_id": "c", "tap": None} | told
+        write(name, sharpened(Y, 0.6, 6), features=[block])
     write("broken", sharpened(Y, 0.6, 7), status="failed")
     write("older", sharpened(Y, 0.6, 8), y=np.roll(Y, 6), created="2025-01-01")
     assert vote().runs[0].record["members"] == [r.run_id for r in three[1::-1]] + [
         three[2].run_id
     ]
+
+
+def tuned(write: Callable[..., runs.Run], name: str, seed: int) -> runs.Run:
+    """A run as fine-tuning writes it: no contract; with --fold test no folds."""
+    block = {
+        "backbone": name, "weights": "imagenet", "input_size": 32, "store": None,
+        "contract_id": None, "tap": None, "dim": 6,
+    }  # fmt: skip
+    also = {"head": "finetune", "features": [block], "backbone": name}
+    return write(name, sharpened(Y, 0.8, seed), only=PLACES < 0, **also)
+
+
+def test_the_test_part_alone(three, write, vote, reports) -> None:
+    """With a member that has no folds nothing is fitted, and only test is judged."""
+    name, other = tuned(write, "vgg19", 8).run_id, tuned(write, "resnet50", 9).run_id
+    for options in ({}, {"weights": "equal", "calibrate": True}):
+        with pytest.raises(RunError, match=rf"{name}, {other} with.*--weights equal"):
+            vote(name, other, "good", **options)
+    (run,) = vote(name, other, "good", weights="equal").runs
+    p = np.mean([runs.find(reports, member).predictions("test").p
+                 for member in (name, other, "good")], axis=0)  # fmt: skip
+    np.testing.assert_allclose(run.predictions("test").p, p)
+    assert run.record["scores"].keys() == {"test"}
+    assert [b["backbone"] for b in run.record["features"]] == [
+        "toy",
+        "resnet50",
+        "vgg19",
+    ]
+    ranked = [row["run_id"] for row in compare(reports, part="test").rows]
+    assert run.run_id in ranked
+    assert vote(other, "good", name, weights="equal").made == []
+
+
+def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
+    """It is told, and the others vote as if it were not there."""
+    name = tuned(write, "vgg19", 8).run_id
+    result = vote()
+    assert result.runs[0].record["members"] == sorted(run.run_id for run in three)
+    assert result.left_out == [f"run {name} has no out-of-fold predictions"]
+
+
+def test_members_of_the_test_part_are_compared_there(three, write, vote) -> None:
+    """Edited labels are refused in that part too."""
+    name = tuned(write, "vgg19", 8).run_id
+    run = write("other", sharpened(Y, 0.8, 1))
+    table = pd.read_csv(run.folder / "predictions.csv")
+    table.loc[(table["split"] == "test") & (table.index < 7), "label"] = CLASSES[2]
+    table.to_csv(run.folder / "predictions.csv", index=False)
+    with pytest.raises(RunError, match=r"differ in the label of images \(2\)"):
+        vote(name, "other", weights="equal")
 
 
 def edited(run: runs.Run) -> None:

@@ -2,22 +2,28 @@
 
 import inspect
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import picture
 from PIL import Image
 
 from featcache import backbones, heads, outcome, runs, splits, study, views
+from featcache._io import write_json
 from featcache.compare import compare, confusion
+from featcache.ensemble import ensemble
 from featcache.errors import (
     ContractError,
     DatasetError,
@@ -27,14 +33,19 @@ from featcache.errors import (
     UnknownNameError,
     UnreadableImageError,
     UsageError,
+    WeightsError,
 )
-from featcache.finetune import FinetuneResult, finetune, training
-from featcache.finetune.checkpoint import Checkpoint, State
-from featcache.finetune.inputs import Images, order
+from featcache.extract import extract
+from featcache.finetune import FinetuneResult, finetune, timing, training
+from featcache.finetune.checkpoint import Checkpoint, State, others
+from featcache.finetune.inputs import Data, Images, order
+from featcache.finetune.network import values
 from featcache.finetune.settings import Settings
 from featcache.finetune.start import folded, origin
-from featcache.finetune.training import Data
 from featcache.manifest import Manifest, narrow
+from featcache.regions import Region
+from featcache.scan import scan
+from featcache.study import running
 from featcache.train_head import train_head
 from featcache.views import Policy
 
@@ -50,6 +61,52 @@ def settings(**given: Any) -> Settings:
     }
     policy = given.pop("policy", Policy())
     return Settings.of(defaults | given, policy)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """36 images in three classes, grouped by patient, for all tests together."""
+    home = tmp_path_factory.mktemp("finetune")
+    for label, name in enumerate(("COVID", "NORMAL", "Viral Pneumonia")):
+        (home / "chest" / name).mkdir(parents=True)
+        for i in range(12):
+            image = picture(100 * label + i, 60 + 60 * label)
+            image.save(home / "chest" / name / f"p{label}{i // 2:02d}_{i}.png")
+    return scan(home / "chest", home / "cache", group_by=r"(p\d{3})_").manifest
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    dataset: Manifest, toy_network: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., runs.Run]:
+    """Trains a head on the toy network's features, each once."""
+    extract(
+        dataset, [backbones.resolve(str(toy_network))], views=1, taps="conv2d",
+        tap_pooling="avg+max", engine="tensorflow",
+    )  # fmt: skip
+    reports = tmp_path_factory.mktemp("heads")
+
+    def call(head: str, **options: Any) -> runs.Run:
+        given = {"folds": 2, "jobs": 1, "views": 0, "calibrate": False} | options
+        given = {"tune": False} | given if head == "logreg" else given
+        return train_head(dataset, reports, heads=[head], **given).runs[0]
+
+    return call
+
+
+@pytest.fixture
+def cached(
+    dataset: Manifest, fitted: Callable[..., runs.Run], tmp_path: Path
+) -> Callable[..., runs.Run]:
+    """Puts a trained head among the runs of a test, on the split of ``tune``."""
+
+    def call(head: str, **options: Any) -> runs.Run:
+        run = fitted(head, **options)
+        folder = tmp_path / "reports" / dataset.dataset / "runs" / run.run_id
+        shutil.copytree(run.folder, folder, dirs_exist_ok=True)
+        return runs.load(folder)
+
+    return call
 
 
 @pytest.fixture
@@ -68,19 +125,37 @@ def tune(
     return call
 
 
-@pytest.fixture
-def cached(
-    dataset: Manifest, toy: Callable[..., Any], tmp_path: Path
-) -> Callable[..., runs.Run]:
-    """Trains a head on the toy network's features, on the same split."""
-    toy(dataset, views=1, taps="conv2d", tap_pooling="avg+max")
+OPTIONS = {
+    "head": "mlp-dropout", "ema": 0.5, "epochs": 3, "validation": 0.5, "patience": 3,
+    "batch_size": 4, "gradual": 1, "calibrate": False,
+}  # fmt: skip
 
-    def call(head: str, **options: Any) -> runs.Run:
-        given = {"folds": 2, "jobs": 1, "views": 0, "calibrate": False} | options
-        made = train_head(dataset, tmp_path / "reports", heads=[head], **given)
-        return made.runs[0]
 
-    return call
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run on two folds and the test part, and what was told meanwhile."""
+
+    run: runs.Run
+    told: list[str]
+    ticks: list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    dataset: Manifest, toy_network: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Undisturbed:
+    told: list[str] = []
+    ticks: list[tuple[str, int, int]] = []
+    network = backbones.resolve(str(toy_network))
+    made = finetune(
+        dataset,
+        [network],
+        reports=tmp_path_factory.mktemp("whole"),
+        progress=lambda *tick: ticks.append(tick),
+        message=told.append,
+        **QUICK | OPTIONS,
+    )
+    return Undisturbed(made.runs[0], told, ticks)
 
 
 def images(dataset: Manifest, **given: Any) -> Images:
@@ -236,6 +311,39 @@ def test_a_closed_block_stands_still(toy_network: Path, optimizer: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["off", "on"])
+def test_a_moving_average(toy_network: Path, precision: str) -> None:
+    """With momentum 0.25, a quarter of the old and three of the new weights."""
+    net, asked = make_net(toy_network, ema=0.25, mixed_precision=precision)
+    net.open(1, asked)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    seen = []
+    for _ in range(2):
+        net.trainer.train_on_batch(pixels, np.eye(3, dtype="float32")[[0, 1, 2] * 2])
+        seen.append(net.trainable[0].numpy())
+    assert np.abs(seen[1] - seen[0]).max() > 1e-5
+    wanted = 0.25 * seen[0] + 0.75 * seen[1]
+    np.testing.assert_allclose(net.averaged()[0], wanted, atol=1e-6)
+    np.testing.assert_array_equal(net.trainable[0].numpy(), seen[1])
+
+
+@pytest.mark.slow
+def test_an_estimate_changes_nothing(toy_network: Path, dataset: Manifest) -> None:
+    """Times are above 0, and no weight, no state of the optimizer has moved."""
+    net, asked = make_net(toy_network, head="mlp-dropout", ema=0.5)
+    rows, codes = np.arange(9), np.arange(36) % 3
+    data = Data(images(dataset, batch_size=4), codes, rows, rows[:4], 3)
+    before = values(net.variables)
+    pace = timing.pace(net, data, asked)
+    assert min(pace.render, pace.step, pace.predict) > 0
+    assert pace.epoch(data) == pytest.approx(
+        3 * (pace.render + pace.step) + pace.render + pace.predict
+    )
+    for now, then in zip(values(net.variables), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.slow
 def test_the_rate_rises_and_falls() -> None:
     """Over one of five epochs of 4 steps up to 0.1, then down to a hundredth of it."""
     from featcache.finetune.optimizer import schedule
@@ -322,53 +430,93 @@ def test_two_classes_are_folded() -> None:
 
 @pytest.mark.slow
 def test_a_run_as_any_other(
-    tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
+    whole: Undisturbed,
+    tune: Callable[..., FinetuneResult],
+    cached: Callable[..., runs.Run],
 ) -> None:
-    """It is judged on the split of the heads, ranked with them, and made once."""
-    told: list[str] = []
-    base = cached("logreg")
-    made = tune(validation=0.2, message=told.append)
-    (run,) = made.runs
-    assert made.trained == [run.run_id]
+    """It is judged on the split of the heads, ranked and averaged with them."""
+    base, other = cached("logreg"), whole.run
+    run = runs.load(shutil.copytree(other.folder, base.folder.parent / other.run_id))
     assert run.record["evaluation_id"] == base.record["evaluation_id"]
     assert run.record["status"] == "ok"
     assert [one["fold"] for one in run.record["trainings"]] == [0, 1, -1]
-    assert run.record["trainable_parameters"] == 608 + 876 + 39
+    head = 12 * 500 + 500 + 500 * 200 + 200 + 200 * 3 + 3
+    assert run.record["trainable_parameters"] == 608 + 876 + head
     assert run.record["scores"].keys() == {"train", "test"}
     page = Path(__file__).parents[1] / "docs/file-format.md"
     named = set(re.findall(r"`([\w.]+)`", page.read_text(encoding="utf-8")))
     assert {*run.record, *run.record["trainings"][0]} <= named
+    (voted,) = ensemble(
+        base.folder.parents[1], [run.run_id, base.run_id], calibrate=False
+    ).runs
+    p = {
+        one.run_id: one.table.set_index("image_id").filter(regex="^p_")
+        for one in (base, run)
+    }
+    names, weights = voted.record["members"], voted.record["member_weights"]
+    mean = sum(w * p[name] for w, name in zip(weights["test"], names, strict=True))
+    test = voted.table[voted.table["fold"] == splits.TEST].set_index("image_id")
+    np.testing.assert_allclose(mean.loc[test.index], test[mean.columns], atol=1e-5)
     board = compare(run.folder.parents[1])
-    assert {row["head"] for row in board.rows} == {"finetune", "logreg"}
+    assert {row["head"] for row in board.rows} == {"finetune", "logreg", "ensemble"}
     assert board.left_out == []
-    assert sum("s a step" in line for line in told) == 1
-    assert tune(validation=0.2).trained == []
+    (row,) = [row for row in board.rows if row["head"] == "finetune"]
+    assert row["trainable_parameters"] == run.record["trainable_parameters"]
+    assert row["options"].startswith("head mlp-dropout, gradual 1, epochs 3")
+    assert tune(**OPTIONS).trained == []
 
 
 @pytest.mark.slow
-def test_the_saved_network_takes_pixels(
-    tune: Callable[..., FinetuneResult], dataset: Manifest
-) -> None:
-    """model.keras gives the published probabilities of the test part."""
+def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
+    """An estimate once; then loss, accuracy and the time left of this and of all."""
+    assert sum("s a step of 4 images" in line for line in whole.told) == 1
+    assert "networks: 3, epochs of all: up to 9" in whole.told[0]
+    epochs = [line for line in whole.told if "epoch 1 of 3" in line]
+    assert [line.split(":")[0] for line in epochs] == [
+        "toynet, fold 0", "toynet, fold 1", "toynet, test",
+    ]  # fmt: skip
+    told = r"loss \d\.\d+, accuracy \d\.\d+, held out .*; at most \d+ s left"
+    assert all(re.search(told, line) for line in epochs)
+    assert ["until all are done" in line for line in epochs] == [True, True, False]
+
+
+@pytest.mark.slow
+def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
+    """Steps only go up, and the last step of the last network ends it."""
+    names, done, totals = zip(*whole.ticks, strict=True)
+    assert set(names) == {"toynet"}
+    assert list(done) == sorted({*done})
+    assert all(one <= total for one, total in zip(done, totals, strict=True))
+    if whole.run.record["trainings"][-1]["epochs"] == 3:
+        assert done[-1] == totals[-1]
+
+
+@pytest.mark.slow
+def test_the_saved_network_takes_pixels(whole: Undisturbed, dataset: Manifest) -> None:
+    """model.keras gives the published probabilities: the mean over views 0 and 1."""
     import keras
 
-    (run,) = tune(fold="test", tta=0).runs
-    assert set(run.table["fold"]) == {splits.TEST}
-    assert run.record["scores"].keys() == {"test"}
-    model = keras.models.load_model(run.folder / "model.keras")
-    table = run.table.set_index("image_id")
+    model = keras.models.load_model(whole.run.folder / "model.keras")
+    table = whole.run.table.set_index("image_id")
+    table = table[table["fold"] == splits.TEST]
     ids = dataset.ok["image_id"]
     rows = np.flatnonzero(ids.isin(table.index))
-    p = model.predict(images(dataset, batch_size=4).batches(rows, 0), verbose=0)
+    source = images(dataset, batch_size=8)
+    best = whole.run.record["trainings"][-1]["best_epoch"]
+    p = [
+        model.predict(source.batches(rows, view), verbose=0)
+        for view in range(2 if best else 1)
+    ]
     wanted = table.loc[ids.iloc[rows]].filter(regex="^p_").to_numpy()
-    np.testing.assert_allclose(p, wanted, atol=1e-6)
+    np.testing.assert_allclose(np.mean(p, axis=0), wanted, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_half_precision(tune: Callable[..., FinetuneResult]) -> None:
     """In float16, with a scaled loss, it ends near where float32 does."""
     full, half = (
-        tune(fold="test", mixed_precision=how, ema=0.5).runs[0] for how in ("off", "on")
+        tune(fold="test", mixed_precision=how, ema=0.5, epochs=1, tta=0).runs[0]
+        for how in ("off", "on")
     )
     assert "float16" in half.record["machine"]
     p, q = (run.table.filter(regex="^p_").to_numpy() for run in (full, half))
@@ -381,9 +529,9 @@ def test_from_a_cached_head(
 ) -> None:
     """The run says which head it started from, and how good that was."""
     base = cached("logreg")
-    told: list[str] = []
-    (run,) = tune(init_head=base.run_id, validation=0.3, message=told.append).runs
+    (run,) = tune(init_head=base.run_id, validation=0.3, fold="test", epochs=1).runs
     assert run.record["init_head"] == base.run_id
+    assert run.record["options"][0] == f"from {base.run_id}"
     assert run.record["head"] == "finetune-from-logreg"
     last = run.record["trainings"][-1]
     assert last["best_loss"] <= last["start"]["log_loss"]
@@ -412,6 +560,19 @@ def test_heads_that_do_not_fit(
     run = cached(**{"head": "logreg"} | trained)
     with pytest.raises(error, match=names):
         tune(init_head=run.run_id, **asked)
+
+
+def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
+    """Networks are trained on whole pictures; heads on a region do not fit."""
+    with pytest.raises(UsageError, match="--region ring"):
+        settings(policy=Policy(region=Region("ring")))
+    record = {
+        "status": "ok", "head": "logreg", "head_is": {},
+        "features": [{"store": "a", "region": "ring"}],
+    }  # fmt: skip
+    network = backbones.resolve(str(toy_network))
+    with pytest.raises(HeadError, match="region ring"):
+        origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")
 
 
 @pytest.mark.slow
@@ -465,26 +626,61 @@ def test_before_any_work(
 
 @pytest.mark.slow
 def test_an_image_that_is_gone(
-    tune: Callable[..., FinetuneResult], dataset: Manifest
+    tune: Callable[..., FinetuneResult],
+    dataset: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Training stops with its path; it is no crash of TensorFlow's."""
     lost = dataset.ok["path"].iloc[0]
-    (dataset.root / lost).unlink()
-    with pytest.raises(UnreadableImageError) as caught:
-        tune(fold="test", validation=0.0, split="all", test_size=0.2)
-    assert str(lost) in str(caught.value)
+    root = shutil.copytree(dataset.root, tmp_path / "fewer")
+    (root / lost).unlink()
+    given = replace(dataset, settings=replace(dataset.settings, root=str(root)))
+    for on_cpu in (True, False):  # met by the estimate, and by an epoch
+        monkeypatch.setattr(timing, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        with pytest.raises(UnreadableImageError) as caught:
+            tune(given, fold="test", validation=0.0, batch_size=36)
+        assert str(lost) in str(caught.value)
 
 
 @pytest.mark.slow
-def test_too_large_a_batch(dataset: Manifest) -> None:
-    """What TensorFlow says of memory becomes what the user can do."""
+def test_unreadable_images_are_left_out(image_folder: Path, tmp_path: Path) -> None:
+    """What the scan could not read is no row of what is trained on."""
+    bad = image_folder / "COVID" / "broken.png"
+    bad.write_bytes(b"no picture")
+    found = scan(image_folder, tmp_path / "other").manifest
+    source = images(found, batch_size=8)
+    assert (found.table["status"] == "unreadable").sum() == 1
+    assert len(found.ok) == 36
+    for row in range(36):
+        assert source.pixels(row, 0).shape == (32, 32, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ResourceExhaustedError", "OOM when allocating tensor"),
+        ("InternalError", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+    ],
+)
+def test_too_large_a_batch(
+    name: str,
+    text: str,
+    tune: Callable[..., FinetuneResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What TensorFlow says of memory becomes what the user can lower."""
     from featcache._tf import tensorflow
 
-    error = tensorflow().errors.ResourceExhaustedError(None, None, "OOM")
-    with pytest.raises(UsageError, match="--batch-size"), images(
-        dataset, batch_size=512
-    ).in_use():  # fmt: skip
+    error = getattr(tensorflow().errors, name)(None, None, text)
+
+    def exhausted(*arguments: Any) -> None:
         raise error
+
+    monkeypatch.setattr(timing, "pace", exhausted)
+    with pytest.raises(UsageError, match=r"--batch-size \(now 8\) or --input-size"):
+        tune(fold="test")
 
 
 @pytest.mark.slow
@@ -496,7 +692,7 @@ def test_a_loss_that_is_not_finite(
         tune(fold="test", learning_rate=1e30, clip=0.0)
     plain = Data.weights
     calls = iter([1.0, np.nan])
-    monkeypatch.setattr(training, "on_cpu", lambda: False)
+    monkeypatch.setattr(timing, "on_cpu", lambda: False)
     monkeypatch.setattr(
         Data, "weights", lambda data, asked: plain(data, asked) * next(calls)
     )
@@ -512,7 +708,8 @@ def test_a_loss_that_is_not_finite(
 def test_a_time_limit(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends with what it has; with more time the same work goes on from there."""
+    """It ends with what it has, and says so; with more time it goes on from there."""
+    told: list[str] = []
     plain, clock = training._fit, iter([0.0, float("inf")])
     real = time.monotonic
 
@@ -523,14 +720,21 @@ def test_a_time_limit(
         return real() + 1e6 if next(clock) == 0 else 0.0
 
     monkeypatch.setattr(training, "_fit", fit)
-    (short,) = tune(fold="test", epochs=3, max_minutes=1.0).runs
+    again = {"fold": "test", "epochs": 3, "message": told.append}
+    (short,) = tune(**again, max_minutes=1.0).runs
     assert short.record["trainings"][0]["stopped"] == training.TIME
+    assert "cut short 1 of 1 networks" in told[-1]
+    assert "--max-minutes" in told[-1]
+    assert tune(**again, max_minutes=1.0).trained == []
     monkeypatch.undo()
-    told: list[str] = []
-    (whole,) = tune(fold="test", epochs=3, max_minutes=9.0, message=told.append).runs
+    told.clear()
+    tune(**again | {"epochs": 1})
+    assert "under other settings (epochs 3, not 1)" in told[0]
+    (whole,) = tune(**again, max_minutes=9.0).runs
     assert whole.run_id != short.run_id
     assert any("goes on behind epoch 1" in line for line in told)
     assert whole.record["trainings"][0]["epochs"] == 3
+    assert tune(**again).trained == []
 
 
 def test_checkpoints_of_others(tmp_path: Path) -> None:
@@ -554,11 +758,38 @@ def test_checkpoints_of_others(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path / "none.npz", "these").load() == (None, "")
 
 
+def test_checkpoints_of_other_settings(tmp_path: Path) -> None:
+    """Those of the same network are told, with what differs and what to do."""
+    one = {"network": "toynet", "keras": "3.1", "params": {"ema": 0.5, "epochs": 3}}
+    two = {"network": "toynet", "keras": "3.2", "params": {"ema": 0.0, "epochs": 3}}
+    write_json(tmp_path / "a" / "about.json", one)
+    write_json(tmp_path / "b" / "about.json", two | {"network": "vgg19"})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "about.json").write_text("{")
+    assert others(tmp_path / "a", one) == []
+    (told,) = others(tmp_path / "d", two)
+    assert f"{tmp_path / 'a'} has a training of toynet" in told
+    assert "(keras 3.1, not 3.2, ema 0.5, not 0.0)" in told
+    assert "delete the folder" in told
+
+
+def test_what_is_not_as_usual_is_said_in_words() -> None:
+    """Defaults go without saying, and so does the rate that an optimizer has."""
+    usual = settings()
+    assert settings().differing(usual) == []
+    assert settings(seed=3, policy=Policy(seed=3)).differing(usual) == []
+    assert settings(optimizer="sgd").differing(usual) == ["optimizer sgd"]
+    asked = settings(
+        unfreeze="last-2-blocks", learning_rate=1e-4, ema=0.98,
+        policy=Policy(flip=False, zoom=(1, 1.5)),
+    )  # fmt: skip
+    assert asked.differing(usual) == [
+        "unfreeze last-2-blocks", "learning rate 0.0001", "ema 0.98", "flip off",
+        "zoom 1-1.5",
+    ]  # fmt: skip
+
+
 TOLERANCE = 1e-5  # of probabilities, after a resume on one machine
-OPTIONS = {
-    "head": "mlp-dropout", "ema": 0.5, "epochs": 3, "fold": "test", "validation": 0.2,
-    "patience": 3, "gradual": 1,
-}  # fmt: skip
 
 
 def killed(code: str) -> int:
@@ -567,49 +798,58 @@ def killed(code: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])
-def test_a_killed_training_goes_on(
-    how: str,
-    tune: Callable[..., FinetuneResult],
+def test_a_stopped_training_goes_on(
+    run: Callable[..., tuple[int, str, str]],
+    whole: Undisturbed,
     dataset: Manifest,
     toy_network: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped in mid-epoch, it ends with the predictions of an undisturbed one."""
-    (whole,) = tune(**OPTIONS, force=True).runs
-    elsewhere = tmp_path / "again"
-    if how == "kill -9":
-        code = f"""
+    """Killed in the second fold, interrupted in the last network: no epoch is lost."""
+    reports = tmp_path / "again"
+    words = ["finetune", "-b", toy_network, "--cache", dataset.folder.parent,
+             "--reports", reports, "--no-calibrate"]  # fmt: skip
+    for name, value in (QUICK | OPTIONS).items():
+        words += [] if name == "calibrate" else [f"--{name.replace('_', '-')}", value]
+    first, last = (whole.ticks[i][2] // 9 for i in (0, -1))  # steps an epoch
+    # In the second of three epochs: of fold 1, and of the network of the test part.
+    code = f"""
 import os, signal
-from pathlib import Path
-from featcache import backbones, manifest
-from featcache.finetune import finetune
+from featcache import cli
+from featcache.cli import finetune
+from contextlib import nullcontext
 def progress(name, done, total):
-    if done == total // 3 + 2:  # the second step of the second epoch
+    if done == {4 * first + 2}:
         os.kill(os.getpid(), signal.SIGKILL)
-finetune(manifest.load(Path({str(dataset.folder)!r})),
-         [backbones.resolve({str(toy_network)!r})], reports=Path({str(elsewhere)!r}),
-         progress=progress, **{QUICK | OPTIONS!r})
+finetune.bars = lambda: nullcontext(progress)
+cli.main({[str(word) for word in words]!r})
 """
-        assert killed(code) == -signal.SIGKILL
-    else:
+    assert killed(code) == -signal.SIGKILL
 
-        def progress(name: str, done: int, total: int) -> None:
-            if done == total // 3 + 2:
-                raise KeyboardInterrupt
+    def interrupting(name: str, done: int, total: int) -> None:
+        if done == 7 * last + 2:
+            os.kill(os.getpid(), signal.SIGINT)
 
-        with pytest.raises(KeyboardInterrupt):
-            tune(**OPTIONS, reports=elsewhere, progress=progress)
-    told: list[str] = []
-    network = backbones.resolve(str(toy_network))
-    (resumed,) = finetune(
-        dataset, [network], reports=elsewhere, message=told.append, **QUICK | OPTIONS
-    ).runs
-    assert any("goes on behind epoch 1" in line for line in told)
-    assert resumed.run_id == whole.run_id
-    got, wanted = (r.table.filter(regex="^p_").to_numpy() for r in (resumed, whole))
-    np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
-    assert not any((elsewhere / dataset.dataset / "checkpoints").glob("*/*"))
+    monkeypatch.setattr(
+        "featcache.cli.finetune.bars", lambda: nullcontext(interrupting)
+    )
+    status, _, told = run(*words)
+    assert status == 130
+    assert "toynet, fold 0: trained already" in told
+    assert "fold 0: epoch" not in told
+    assert "toynet, fold 1: goes on behind epoch 1" in told
+    assert told.splitlines()[-1].endswith("run the same command to go on.")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    status, out, told = run(*words)
+    assert status == 0
+    assert "toynet, test: goes on behind epoch 1" in told
+    assert whole.run.run_id in out
+    resumed = runs.load(reports / dataset.dataset / "runs" / whole.run.run_id)
+    p, wanted = (r.table.filter(regex="^p_").to_numpy() for r in (resumed, whole.run))
+    np.testing.assert_allclose(p, wanted, atol=TOLERANCE)
+    assert not any((reports / dataset.dataset / "checkpoints").iterdir())
 
 
 @pytest.mark.slow
@@ -617,7 +857,9 @@ def test_the_command(
     run: Callable[..., tuple[int, str, str]], dataset: Manifest, toy_network: Path
 ) -> None:
     """It prints the accuracy, and with --json the record; errors are one line."""
+    cache = dataset.folder.parent
     words = ["finetune", "-b", toy_network, "--epochs", 1, "--batch-size", 8]
+    words += ["--cache", cache]
     code, out, err = run(*words, "--fold", "test")
     assert code == 0, err
     assert "test accuracy" in out
@@ -626,6 +868,11 @@ def test_the_command(
     assert (code, json.loads(out)[0]["backbone"]) == (0, "toynet")
     code, _, err = run(*words, "--init-head", "nothing")
     assert (code, err.count("\n")) == (1, 1)
+    Path("other").mkdir()  # where the fixture has gone
+    Path("other/chest").write_text("in the way of a folder")
+    code, _, err = run(*words, "--reports", "other")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "other/chest" in err
 
 
 def test_outcomes_of_a_test_part_alone() -> None:
@@ -672,6 +919,7 @@ engine = "tensorflow"
 [evaluation]
 folds = 2
 tta = false
+tune = false
 calibrate = false
 
 [[train]]
@@ -686,6 +934,12 @@ fold = "test"
 epochs = 1
 batch_size = 8
 flip = false
+
+[[ensemble]]
+name = "mean"
+members = ["heads/logreg", "whole/finetune-from-logreg"]
+weights = "equal"
+calibrate = false
 """
 
 
@@ -714,6 +968,11 @@ def test_a_study_says_how(study_file: Path) -> None:
     ("line", "named"),
     [
         ('init_head = "heads/logreg"', 'init_head = "nobody"'),
+        ('init_head = "heads/logreg"', 'init_head = "heads/svm"'),
+        (
+            'members = ["heads/logreg", "whole/finetune-from-logreg"]',
+            'members = ["heads/logreg", "whole/finetune"]',
+        ),
         ("epochs = 1", "epochs = 0"),
         ('fold = "test"', 'fold = "3"'),
         ("batch_size = 8", 'optimizer = "lion"'),
@@ -733,12 +992,63 @@ def test_errors_of_a_study_name_the_key(
 
 @pytest.mark.slow
 def test_a_study_fine_tunes(study_file: Path, tmp_path: Path) -> None:
-    """It starts from the head of its own [[train]], and is ranked on the test part."""
+    """It starts from the head of its own [[train]], is ranked and averaged with it."""
     reports = tmp_path / "reports"
-    done = study.run(study.read(study_file), tmp_path / "cache", reports=reports)
+    study_file.write_text(STUDY + '[report]\nagainst = "whole"\n')
+    asked = study.read(study_file)
+    assert asked.against == ("whole", None)
+    asked = study.read(study_file)
+    asked = replace(asked, against=None)  # what is out-of-fold has no such run
+    done = study.run(asked, tmp_path / "cache", reports=reports, jobs=1)
     assert done.failures == []
     (head,), (whole,) = done.runs["heads"], done.runs["whole"]
+    (mean,) = done.runs["mean"]
     assert whole.record["init_head"] == head.run_id
-    assert whole.run_id in done.trained
+    assert {whole.run_id, mean.run_id} < {*done.trained}
+    assert {*mean.record["members"]} == {head.run_id, whole.run_id}
     board = compare(reports / "chest", part="test")
-    assert {row["run_id"] for row in board.rows} == {head.run_id, whole.run_id}
+    ids = {row["run_id"] for row in board.rows}
+    assert ids == {head.run_id, whole.run_id, mean.run_id}
+
+
+LACKING = """
+[[finetune]]
+name = "never"
+backbones = ["vgg19", "resnet50"]
+fold = "test"
+
+[[ensemble]]
+name = "lost"
+members = ["heads", "never"]
+"""
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_had_stop_nothing_else(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told with its reason, known before or not; so is what needs its run."""
+
+    def none(row: Any) -> Path:
+        if row.factory == "ResNet50" and not late:
+            return Path("resnet50.h5")  # and gone when it is wanted
+        raise WeightsError(f"weights of {row.factory}", "no connection", "Get them.")
+
+    late: list[str] = []
+    monkeypatch.setattr(running, "fetch_weights", none)
+    monkeypatch.setattr(
+        backbones, "fetch_weights", lambda row: late.append(row.factory) or none(row)
+    )
+    heads_alone = STUDY.split("[[finetune]]")[0]
+    study_file.write_text(heads_alone + LACKING)
+    asked = study.read(study_file)
+    done = study.run(asked, tmp_path / "cache", reports=tmp_path / "r", jobs=1)
+    assert late == ["ResNet50"]
+    assert [text.split(".")[0] for text in done.failures] == [
+        "vgg19: expected weights of VGG19; got no connection",
+        "never: there are no weights of vgg19",
+        "never, resnet50: expected weights of ResNet50; got no connection",
+        "lost: there are no runs of never",
+    ]
+    assert [run.record["head"] for run in done.runs["heads"]] == ["logreg"]
+    assert done.boards[0].rows

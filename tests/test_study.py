@@ -19,6 +19,7 @@ from featcache.backbones import STUDY
 from featcache.compare import Leaderboard
 from featcache.errors import DatasetError, UsageError, WeightsError
 from featcache.manifest import Manifest
+from featcache.regions import Region
 from featcache.study import keys, running
 from featcache.study.keys import REQUIRED, SECTIONS, TOP, fits, in_words
 from featcache.study.lines import lines_of
@@ -151,6 +152,7 @@ WRONG = [
     ('engine = "tensorflow"', 'engine = "tensorflaw"', "Did you mean tensorflow?"),
     ('engine = "tensorflow"', 'preprocess = "coffee"', "Did you mean caffe?"),
     ('engine = "tensorflow"', 'weights = "no.h5"', "no such file"),
+    ('engine = "tensorflow"', 'region = "insade"', "Did you mean inside?"),
     ('engine = "tensorflow"', "brightness = [1.2, 0.8]", "LO <= HI"),
     ('engine = "tensorflow"', 'taps = "default"', "default for toynet"),
     ("input_size = [32, 48]", "input_size = [32, 8]", "input_size of 32 or more"),
@@ -231,6 +233,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "taps": ["a", "b"], "tap_pooling": "avg+max", "engine": "openvino",
         "precision": "int8", "dtype": "float16", "batch_size": 4, "max_bad": 0.5,
         "flip": False, "brightness": [1, 2], "zoom": [1, 3], "input_size": 40,
+        "region": "outside", "mask": "lungs",
     },
     "train": {
         "heads": ["svm"], "views": 1, "tta": False, "tune": True, "transform": "sqrt",
@@ -270,7 +273,8 @@ def test_every_key_arrives(file: Path) -> None:
     asked = study.read(file)
     given, (extract,) = VALUES["extract"], asked.extracts
     (network,) = extract.networks
-    policy = {"flip": False, "brightness": (1, 2), "zoom": (1, 3), "seed": 3}
+    policy: dict[str, Any] = {"flip": False, "brightness": (1, 2), "zoom": (1, 3)}
+    policy |= {"seed": 3, "region": Region("outside", "lungs")}
     assert vars(extract.policy) == policy
     assert (network.weights, network.preprocess) == ("random", "none")
     assert (network.input_size, network.seed) == (40, 3)
@@ -435,7 +439,7 @@ def test_the_studies_are_valid(
 
 
 def test_granada_is_the_study(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions 0, 1, 2 and 2b for the five backbones, 1200 images a class, 80/20."""
+    """Versions 0 to 3 for the five backbones, 1200 images a class, 80/20."""
     monkeypatch.setenv("COVID_RADIOGRAPHY", str(file.parent / "chest"))
     asked = study.read(ROOT / "studies/granada.toml")
     assert asked.dataset["per_class"] == 1200
@@ -450,6 +454,11 @@ def test_granada_is_the_study(file: Path, monkeypatch: pytest.MonkeyPatch) -> No
             assert [n.name for n in networks] == list(STUDY)
             assert {n.input_size for n in networks} == {224}
             assert {n.weights for n in networks} == {"imagenet"}
+    (tuned,) = asked.finetunes
+    assert [n.name for n in tuned.networks] == list(STUDY)
+    assert {(n.input_size, n.weights) for n in tuned.networks} == {(224, "imagenet")}
+    assert (tuned.name, tuned.settings["fold"]) == ("version 3", "test")
+    assert (tuned.settings["optimizer"], tuned.init_head) == ("sgd", None)
     assert found.pop("baselines")[0] == ["logreg", "majority"]
     assert found == {
         "version 0": (["softmax-untrained"], "none", False),
@@ -540,6 +549,51 @@ def test_other_stores_change_nothing(
     assert {(run.record["policy"] or {}).get("seed", 1) for run in runs} == {1}
 
 
+REGIONS = r"""
+[dataset]
+source = "chest"
+group_by = '(p\d{3})_'
+
+[[extract]]
+name = "all"
+backbones = ["${NET}"]
+engine = "tensorflow"
+
+[[extract]]
+name = "rim"
+backbones = ["${NET}"]
+engine = "tensorflow"
+region = "ring"
+
+[[train]]
+name = "both"
+heads = ["logreg"]
+tune = false
+folds = 2
+"""
+
+
+@pytest.mark.slow
+def test_a_train_sees_the_region_of_its_extract(file: Path, tmp_path: Path) -> None:
+    """The same backbone shown all and a ring is two feature sets, and two runs."""
+    file.write_text(REGIONS)
+    done = study.run(
+        study.read(file), tmp_path / "cache", reports=tmp_path / "r", jobs=1
+    )
+    assert done.failures == []
+    shown = [run.record["features"][0].get("region") for run in done.runs["both"]]
+    assert sorted(map(str, shown)) == ["None", "ring"]
+    other = 'region = "ring"\ninput_size = 48'
+    sets = 'backbones = ["toynet@32+toynet@48"]\nheads = ["logreg"]'
+    file.write_text(
+        REGIONS.replace('region = "ring"', other).replace('heads = ["logreg"]', sets)
+    )
+    with pytest.raises(
+        UsageError, match=r"one region for a set.*whole in all, ring in"
+    ):
+        study.read(file)
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -555,18 +609,18 @@ study.run(study.read(path), path.parent / "cache", jobs=1, progress=progress)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "done"), [("toynet", 40), ("fits", 5)])
-def test_killed_and_run_again(file: Path, tmp_path: Path, what: str, done: int) -> None:
-    """A study killed in the middle and run again ends like one that was not."""
+def test_killed_and_run_again(file: Path, tmp_path: Path) -> None:
+    """A study killed twice on its way and run again ends like one that was not."""
     asked = study.read(file)
     whole = study.run(asked, tmp_path / "one", reports=tmp_path / "r1", jobs=1)
-    killed = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(file), what, str(done)],
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for what, done in [("toynet", 40), ("fits", 5)]:
+        killed = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(file), what, str(done)],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = study.run(asked, tmp_path / "cache", reports=tmp_path / "reports", jobs=1)
     assert again.failures == []
     assert figures(again.boards[0]) == figures(whole.boards[0])

@@ -1,6 +1,7 @@
 """``featcache compare``: rank runs, and refuse to rank what cannot be compared."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,9 +59,10 @@ def compare(
     ranked = sorted(repeats, key=lambda judged: judged.rank_key(metric))
     held = next((one for one in ranked if one.run.run_id == named), ranked[0])
     rows = [
-        {"rank": rank, **described(one), **scored(one), **test}
+        {"rank": rank, **_described(one), **scored(one), **test}
         | paired.repeated(repeats[one], repeats[held])
         | tested(one)
+        | {"trainable_parameters": one.run.record.get("trainable_parameters")}
         for rank, (one, test) in enumerate(
             zip(ranked, paired.tests(ranked, held, metric), strict=True), 1
         )
@@ -75,6 +77,13 @@ def compare(
         warnings=paired.warnings(ranked, metric),
         part=part,
     )
+
+
+def _described(judged: Judged) -> dict[str, Any]:
+    """What a run is, with what it says itself of its options."""
+    row = described(judged)
+    told = filter(None, [row["options"], *judged.run.record.get("options", [])])
+    return row | {"options": ", ".join(told)}
 
 
 def confusion(run: Run) -> Confusion:

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 from featcache import features, runs
@@ -11,8 +12,9 @@ from featcache.backbones import Network
 from featcache.errors import UsageError
 from featcache.finetune.plan import Job, plan, try_writing
 from featcache.finetune.settings import FOLDS, Settings
+from featcache.finetune.timing import Budget
 from featcache.finetune.training import Message, Progress
-from featcache.finetune.work import Budget, Work
+from featcache.finetune.work import Work
 from featcache.manifest import Manifest, narrow
 from featcache.runs import Run
 from featcache.splits import Split
@@ -154,19 +156,27 @@ def finetune(
             fold=fold,
             calibrate=calibrate,
             minutes=max_minutes,
+            options=settings.differing(_usual()),
         )
         for network in networks
     ]
-    there = [job for job in asked if runs.is_done(job.folder)]
-    todo = [job for job in asked if force or job not in there]
-    for job in there if force else ():
-        shutil.rmtree(job.checkpoints, ignore_errors=True)
-    _work(todo, max_minutes, progress, message)
+    there = {job: job.done for job in asked}
+    todo = [job for job in asked if force or not there[job]]
+    for job in todo:
+        if there[job]:
+            shutil.rmtree(job.checkpoints, ignore_errors=True)
+    made = _work(todo, max_minutes, progress, message)
+    folders = [made.get(job) or there[job] for job in asked]
     return FinetuneResult(
-        [runs.load(job.folder) for job in asked],
-        [job.folder.name for job in todo],
+        [runs.load(folder) for folder in folders if folder],
+        [folder.name for folder in made.values()],
         drawn,
     )
+
+
+def _usual() -> Settings:
+    arguments = signature(finetune).parameters.items()
+    return Settings.of({k: one.default for k, one in arguments}, Policy())
 
 
 def _check(fold: str, max_minutes: float | None) -> None:
@@ -183,14 +193,11 @@ def _work(
     max_minutes: float | None,
     progress: Progress | None,
     message: Message | None,
-) -> None:
+) -> dict[Job, Path]:
+    """Makes each run; says where it is."""
     seconds = float("inf") if max_minutes is None else 60 * max_minutes
     parts = sum(len(job.parts) for job in todo)
     budget = Budget(time.monotonic() + seconds, parts)
-    for job in todo:
-        Work(
-            job,
-            budget,
-            progress or (lambda name, done, total: None),
-            message or (lambda text: None),
-        ).run()
+    tick = progress or (lambda name, done, total: None)
+    tell = message or (lambda text: None)
+    return {job: Work(job, budget, tick, tell).run() for job in todo}

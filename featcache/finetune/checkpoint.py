@@ -1,8 +1,12 @@
-"""Checkpoints: where the training of one network stands, in one file."""
+"""Checkpoints: where the training of one network stands, in one file.
+
+Those of one run are a folder, beside a file that says what decides them.
+"""
 
 import json
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from featcache._io import atomic_path
+from featcache.manifest import some
 
 Arrays = list[np.ndarray]
+ABOUT = "about.json"
+_LONG = 30  # letters of a value that a digest, a list or a file name exceeds
 
 
 @dataclass
@@ -76,6 +83,13 @@ class Checkpoint:
         Returns:
             The state, or None and why there is none: "" if there is no file.
         """
+        return self._read(_ARRAYS)
+
+    def peek(self) -> State:
+        """How far the training is, without the weights; at its start without a file."""
+        return self._read(())[0] or State()
+
+    def _read(self, names: Sequence[str]) -> tuple[State | None, str]:
         try:
             with (
                 self.path.open("rb") as file,
@@ -84,12 +98,46 @@ class Checkpoint:
                 about = json.loads(found["about"].tobytes())
                 if about["belongs"] != self.belongs:
                     return None, f"{self.path} belongs to other settings"
-                arrays = {name: _numbered(found, name) for name in _ARRAYS}
+                arrays = {name: _numbered(found, name) for name in names}
                 return State(**about["state"] | arrays), ""
         except FileNotFoundError:
             return None, ""
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             return None, f"{self.path} is damaged ({error})"
+
+
+def others(folder: Path, decides: dict[str, Any]) -> list[str]:
+    """Tells of the checkpoints that a network has under other settings.
+
+    Args:
+        folder: Where its own are to be.
+        decides: What decides them; ``network`` is its name.
+    """
+    told = []
+    for path in sorted(folder.parent.glob(f"*/{ABOUT}")):
+        with suppress(OSError, ValueError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent != folder and found["network"] == decides["network"]:
+                differ = some(_differences(found, json.loads(json.dumps(decides))))
+                told.append(
+                    f"{path.parent} has a training of {found['network']} under other "
+                    f"settings ({differ}). It is left alone: ask for these again to "
+                    "go on with it, or delete the folder"
+                )
+    return told
+
+
+def _differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
+    told: list[str] = []
+    for key in sorted({*one, *two}):
+        a, b = one.get(key), two.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            told += _differences(a, b)
+        elif a != b:
+            short = max(len(str(a)), len(str(b))) < _LONG
+            name = key.replace("_", " ")
+            told.append(f"{name} {a}, not {b}" if short else f"another {name}")
+    return told
 
 
 def _light(state: State) -> State:

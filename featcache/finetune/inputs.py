@@ -11,7 +11,8 @@ import numpy as np
 
 from featcache import images, sources, views
 from featcache._tf import tensorflow
-from featcache.errors import FeatcacheError, UnreadableImageError, UsageError
+from featcache.errors import FeatcacheError, UsageError
+from featcache.finetune.settings import BALANCED, Settings
 from featcache.manifest import Manifest
 from featcache.views import Policy
 
@@ -51,12 +52,7 @@ class Images:
             UnreadableImageError: The file is gone, changed, or no picture.
         """
         path, image_id = self._files[row]
-        try:
-            data = sources.read_bytes(self.dataset.root, path)
-        except OSError as error:
-            raise _lost(path, error.strerror or str(error)) from error
-        if images.content_id(data) != image_id:
-            raise _lost(path, "a file that has changed since the scan")
+        data = sources.read_scanned(self.dataset.root, path, image_id)
         drawn = views.draw(self.policy, image_id, view) if view else None
         return views.render(images.decode(data), self.side, drawn)
 
@@ -102,24 +98,25 @@ class Images:
         tf = tensorflow()
         try:
             yield
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise UsageError(
-                f"a batch of {self.batch_size} images of {self.side} px that fits into "
-                "memory",
-                "too little of it",
-                f"Lower --batch-size (now {self.batch_size}) or --input-size, or "
-                "unfreeze fewer blocks.",
-            ) from error
-        except tf.errors.OpError:
+        except MemoryError as error:
+            raise self._too_large() from error
+        except tf.errors.OpError as error:
             if self.broken:
                 raise self.broken[0] from None
+            # CUDA's own errors of memory come as others than ResourceExhausted.
+            exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
+            if exhausted or "out of memory" in str(error).lower():
+                raise self._too_large() from error
             raise
 
-
-def _lost(path: str, got: str) -> UnreadableImageError:
-    return UnreadableImageError(
-        f"the picture {path} as it was scanned", got, "Scan the source again."
-    )
+    def _too_large(self) -> UsageError:
+        return UsageError(
+            f"a batch of {self.batch_size} images of {self.side} px that fits into "
+            "memory",
+            "too little of it",
+            f"Lower --batch-size (now {self.batch_size}) or --input-size, or "
+            "unfreeze fewer blocks; what is trained is kept.",
+        )
 
 
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -127,3 +124,41 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
     # Raw bits, because NumPy promises only these to stay the same (NEP 19).
     raw = np.random.PCG64([seed, epoch]).random_raw(count)
     return np.argsort(raw, kind="stable")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What one network is trained and validated on.
+
+    Attributes:
+        images: Where the pixels come from.
+        codes: (N,) class indices of all images.
+        fit: Rows to train on.
+        held: Rows to stop early by; may be empty.
+        n_classes: C.
+    """
+
+    images: Images
+    codes: np.ndarray
+    fit: np.ndarray
+    held: np.ndarray
+    n_classes: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.fit) // self.images.batch_size)
+
+    def epoch(self, epoch: int, settings: Settings) -> Any:
+        """Batches of an epoch, from 1: pixels, one-hot labels, weights."""
+        rows = self.fit[order(len(self.fit), settings.seed, epoch)]
+        one_hot = np.eye(self.n_classes, dtype=np.float32)[self.codes[rows]]
+        weights = self.weights(settings)[self.codes[rows]]
+        return self.images.batches(rows, settings.view(epoch), one_hot, weights)
+
+    def weights(self, settings: Settings) -> np.ndarray:
+        """Weight of an image by its class, (C,); 1 on average."""
+        if settings.class_weight != BALANCED:
+            return np.ones(self.n_classes, np.float32)
+        counts = np.bincount(self.codes[self.fit], minlength=self.n_classes)
+        return np.asarray(len(self.fit) / self.n_classes / counts, np.float32)

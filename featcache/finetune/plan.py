@@ -14,6 +14,7 @@ from featcache import backbones, outcome, runs, splits
 from featcache._io import digest, sha256_file
 from featcache.backbones import IMAGENET, Backbone, Network, Preprocess
 from featcache.errors import DatasetError, SplitError, UsageError
+from featcache.finetune.checkpoint import Checkpoint
 from featcache.finetune.settings import TEST, Settings
 from featcache.finetune.start import Origin, origin, standardising
 from featcache.manifest import Manifest
@@ -38,6 +39,7 @@ class Job:
         only_test: Whether there is but one network, judged on the test part.
         calibrate: Whether its predictions are to be calibrated.
         minutes: Most that the call may take.
+        options: In words, which settings are not the usual ones.
     """
 
     reports: Path
@@ -50,6 +52,7 @@ class Job:
     only_test: bool
     calibrate: bool
     minutes: float | None
+    options: list[str]
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -120,25 +123,47 @@ class Job:
     @cached_property
     def folder(self) -> Path:
         """Of the run."""
+        return self._named(None)
+
+    @cached_property
+    def short(self) -> Path:
+        """Of the run, if the time limit cuts it short."""
+        return self._named(self.minutes)
+
+    def _named(self, minutes: float | None) -> Path:
         inputs = self.recipe | {
             "evaluation_id": self.judged["evaluation_id"],
             "parts": self.parts,
-            "minutes": self.minutes,
+            "minutes": minutes,
         }
         name = runs.make_id(self.head, self.network.name, inputs)
         return self.reports / "runs" / name
 
+    @property
+    def done(self) -> Path | None:
+        """The folder of the run that is there; one cut short only by this limit."""
+        folders = (self.folder, self.short)
+        return next((folder for folder in folders if runs.is_done(folder)), None)
+
     @cached_property
-    def belongs(self) -> str:
-        """Digest of what decides the weights: that of checkpoints.
+    def decides(self) -> dict[str, Any]:
+        """What decides the weights.
 
         The time allowed is left out, so that with more of it the work goes on.
         """
         versions = {name: metadata.version(name) for name in _LIBRARIES}
         recipe = {key: v for key, v in self.recipe.items() if key != "calibrate"}
-        return digest(
-            recipe | versions | {"evaluation_id": self.judged["evaluation_id"]}
-        )
+        return recipe | versions | {"evaluation_id": self.judged["evaluation_id"]}
+
+    @cached_property
+    def belongs(self) -> str:
+        """Digest of what decides the weights: that of checkpoints."""
+        return digest(self.decides)
+
+    def checkpoint(self, part: int) -> Checkpoint:
+        """Of the network that never sees a part."""
+        name = "test" if part == splits.TEST else str(part)
+        return Checkpoint(self.checkpoints / f"{name}.npz", f"{self.belongs} {part}")
 
     @property
     def checkpoints(self) -> Path:
@@ -168,6 +193,10 @@ class Job:
             "init_head": self.origin.run.run_id if self.origin else None,
             "preprocess": self.network.preprocess,
             "max_minutes": self.minutes,
+            "options": [
+                *([f"from {self.origin.run.run_id}"] if self.origin else []),
+                *self.options,
+            ],
         }
 
 
@@ -182,6 +211,7 @@ def plan(
     fold: str,
     calibrate: bool,
     minutes: float | None,
+    options: list[str],
 ) -> Job:
     """Checks all that can be known before any work.
 
@@ -212,6 +242,7 @@ def plan(
         only_test=fold == TEST,
         calibrate=calibrate and fold != TEST,
         minutes=minutes,
+        options=options,
     )
 
 

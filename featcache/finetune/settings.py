@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from featcache.errors import UsageError
+from featcache.regions import WHOLE_PICTURE
 from featcache.views import Policy
 
 HEADS = ("softmax", "mlp", "mlp-dropout")
@@ -73,6 +74,19 @@ class Settings:
         """The view that an epoch, from 1, trains on."""
         return 0 if self.policy.is_identity else epoch
 
+    def differing(self, usual: "Settings") -> list[str]:
+        """In words, what is not as usual; all but the seed, which is the split's."""
+        now, then = asdict(self), asdict(usual)
+        now |= {k: getattr(self.policy, k) for k in vars(self.policy) if k != "seed"}
+        then |= {k: getattr(usual.policy, k) for k in vars(self.policy) if k != "seed"}
+        then["learning_rate"] = OPTIMIZERS[self.optimizer]
+        apart = {"seed", "policy"}
+        return [
+            f"{key.replace('_', ' ')} {_spelled(value)}"
+            for key, value in now.items()
+            if key not in apart and value != then[key]
+        ]
+
     def params(self) -> dict[str, Any]:
         """All of them, as a run's record keeps them."""
         return asdict(self) | {"policy": self.policy.to_dict()}
@@ -100,12 +114,24 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 
 
 def _check(made: Settings) -> None:
+    if made.policy.region != WHOLE_PICTURE:
+        raise UsageError(
+            "whole pictures", f"--region {made.policy.region.kind}", "Leave it out."
+        )
     for name, allowed in _CHOICES.items():
         if getattr(made, name) not in allowed:
             raise _misfit(made, name, ", ".join(allowed))
     for name, (low, high, words) in _BOUNDS.items():
         if not low <= getattr(made, name) <= high:
             raise _misfit(made, name, words)
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-".join(map(_spelled, value)) if isinstance(value, tuple) else str(value)
 
 
 def _misfit(made: Settings, name: str, words: str) -> UsageError:

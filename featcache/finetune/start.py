@@ -189,6 +189,13 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
             f"{run.run_id}, whose features are transformed ({told})",
             "Train the head with --transform none --pca none.",
         )
+    regions = {b["region"] for b in record["features"] if b.get("region")}
+    if regions:
+        raise HeadError(
+            f"{wanted}, on features of whole pictures",
+            f"{run.run_id}, on region {', '.join(sorted(regions))}",
+            "Start from another run.",
+        )
     if run.classes != dataset.classes:
         raise HeadError(
             f"a head for the classes {', '.join(dataset.classes)}",

@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from featcache._tf import tensorflow
 from featcache.errors import HeadError
 from featcache.finetune.checkpoint import Checkpoint, State
-from featcache.finetune.inputs import Images, order
+from featcache.finetune.inputs import Data
 from featcache.finetune.network import Net, assign, values
-from featcache.finetune.settings import BALANCED, Settings
+from featcache.finetune.settings import Settings
+from featcache.finetune.timing import span
 from featcache.heads.tuning import scores
 
 Progress = Callable[[str, int, int], None]
@@ -20,45 +19,6 @@ Message = Callable[[str], None]
 EPOCHS, EARLY, TIME, NOT_FINITE = (
     "all epochs", "no better", "time limit", "loss not finite",
 )  # fmt: skip
-_TIMED_STEPS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """What one network is trained and validated on.
-
-    Attributes:
-        images: Where the pixels come from.
-        codes: (N,) class indices of all images.
-        fit: Rows to train on.
-        held: Rows to stop early by; may be empty.
-        n_classes: C.
-    """
-
-    images: Images
-    codes: np.ndarray
-    fit: np.ndarray
-    held: np.ndarray
-    n_classes: int
-
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-        return -(-len(self.fit) // self.images.batch_size)
-
-    def epoch(self, epoch: int, settings: Settings) -> Any:
-        """Batches of an epoch, from 1: pixels, one-hot labels, weights."""
-        rows = self.fit[order(len(self.fit), settings.seed, epoch)]
-        one_hot = np.eye(self.n_classes, dtype=np.float32)[self.codes[rows]]
-        weights = self.weights(settings)[self.codes[rows]]
-        return self.images.batches(rows, settings.view(epoch), one_hot, weights)
-
-    def weights(self, settings: Settings) -> np.ndarray:
-        """Weight of an image by its class, (C,); 1 on average."""
-        if settings.class_weight != BALANCED:
-            return np.ones(self.n_classes, np.float32)
-        counts = np.bincount(self.codes[self.fit], minlength=self.n_classes)
-        return np.asarray(len(self.fit) / self.n_classes / counts, np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,16 +26,28 @@ class Watch:
     """How a training is followed.
 
     Attributes:
-        name: Of what is trained, for what is told.
-        progress: Called with (name, steps done, steps to do).
+        run: What is trained.
+        name: Which of its networks, for what is told.
+        progress: Called with (run, steps done, steps to do) of all its networks.
         message: Called with what the user should know.
+        part: Networks of the run before this one.
+        parts: Networks of the run.
         deadline: When to stop, of ``time.monotonic``.
+        end: When all has to be done.
     """
 
+    run: str
     name: str
     progress: Progress
     message: Message
+    part: int = 0
+    parts: int = 1
     deadline: float = float("inf")
+    end: float = float("inf")
+
+    def tick(self, done: int, total: int) -> None:
+        """Tells of steps of this network, as steps of all networks of the run."""
+        self.progress(self.run, self.part * total + done, self.parts * total)
 
 
 @dataclass
@@ -100,15 +72,12 @@ def train(
 
     Raises:
         HeadError: The loss was not finite before there was anything to keep.
-        UnreadableImageError: An image cannot be read any more.
-        UsageError: A batch does not fit into memory.
     """
-    with data.images.in_use():
-        state = _resumed(net, checkpoint, watch) or _begun(net, data)
-        while not state.stopped:
-            _train_epoch(net, data, settings, state, watch)
-            if state.stopped != TIME:  # a part of an epoch is done again
-                _save(net, checkpoint, state)
+    state = _resumed(net, checkpoint, watch) or _begun(net, data)
+    while not state.stopped:
+        _train_epoch(net, data, settings, state, watch)
+        if state.stopped != TIME:  # a part of an epoch is done again
+            _save(net, checkpoint, state)
     assign(net.trainable, state.best)
     return state
 
@@ -119,7 +88,9 @@ def _resumed(net: Net, checkpoint: Checkpoint, watch: Watch) -> State | None:
         watch.message(f"{watch.name}: starts anew, for the checkpoint {why_not}")
     if state is None:
         return None
-    if not state.stopped:
+    if state.stopped:
+        watch.message(f"{watch.name}: trained already, {state.epoch} epochs")
+    else:
         assign(net.variables, state.variables)
         watch.message(f"{watch.name}: goes on behind epoch {state.epoch}")
     return state
@@ -175,7 +146,6 @@ def _ended(state: State, settings: Settings) -> str:
 def _tell(
     settings: Settings, state: State, row: dict[str, float], watch: Watch
 ) -> None:
-    left = state.seconds / state.epoch * (settings.epochs - state.epoch)
     held = (
         f", held out {row['val_loss']:.3f} {row['val_accuracy']:.3f}"
         if "val_loss" in row
@@ -184,12 +154,22 @@ def _tell(
     watch.message(
         f"{watch.name}: epoch {state.epoch} of {settings.epochs}, loss "
         f"{row['loss']:.3f}, accuracy {row['accuracy']:.3f}{held}; "
-        + (
-            f"stopped: {state.stopped}"
-            if state.stopped
-            else f"at most {span(left)} left"
-        )
+        f"{_left(settings, state, watch)}"
     )
+
+
+def _left(settings: Settings, state: State, watch: Watch) -> str:
+    """Why a network has stopped or how long it may take; and all that come after."""
+    now, epoch = time.monotonic(), state.seconds / state.epoch
+    own = min(epoch * (settings.epochs - state.epoch), max(watch.deadline - now, 0))
+    told = f"at most {span(own)} left"
+    if state.stopped:
+        own, told = 0, f"stopped: {state.stopped}"
+    later = watch.parts - watch.part - 1
+    if later:
+        whole = min(own + later * settings.epochs * epoch, max(watch.end - now, 0))
+        told += f", at most {span(whole)} until all are done"
+    return told
 
 
 def _stop_not_finite(
@@ -228,7 +208,7 @@ def _fit(net: Net, data: Data, settings: Settings, done: int, watch: Watch) -> _
         def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
             run.step = batch + 1
             run.logs = {k: float(logs[k]) for k in ("loss", "accuracy")}
-            watch.progress(watch.name, done * steps + run.step, settings.epochs * steps)
+            watch.tick(done * steps + run.step, settings.epochs * steps)
             if not np.isfinite(run.logs["loss"]):
                 run.ended = NOT_FINITE
             elif time.monotonic() > watch.deadline:
@@ -243,31 +223,3 @@ def _fit(net: Net, data: Data, settings: Settings, done: int, watch: Watch) -> _
         callbacks=[Watching()],
     )
     return run
-
-
-def seconds_a_step(net: Net, data: Data, settings: Settings) -> float:
-    """Times a few steps, and puts all weights back to where they were."""
-    before = values(net.variables)
-    net.open(1, settings)
-    batches = list(data.epoch(1, settings).take(1))
-    times = []
-    with data.images.in_use():
-        for _ in range(_TIMED_STEPS):
-            started = time.monotonic()
-            net.trainer.train_on_batch(*batches[0])
-            times.append(time.monotonic() - started)
-    assign(net.variables, before)
-    net.trainer.reset_metrics()
-    return min(times)  # the first builds the graph
-
-
-def span(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def on_cpu() -> bool:
-    """Whether there is no GPU."""
-    return not tensorflow().config.list_logical_devices("GPU")

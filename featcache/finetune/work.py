@@ -7,23 +7,25 @@ import shutil
 import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from featcache import backbones, calibration, outcome, runs, splits
-from featcache._io import lock
+from featcache._io import lock, write_json
 from featcache._tf import no_retracing_advice
 from featcache.finetune import network as networks
-from featcache.finetune import training
-from featcache.finetune.checkpoint import Checkpoint, State
-from featcache.finetune.inputs import Images
+from featcache.finetune import timing, training
+from featcache.finetune.checkpoint import ABOUT, State, others
+from featcache.finetune.inputs import Data, Images
 from featcache.finetune.network import Net
 from featcache.finetune.plan import Job
 from featcache.finetune.settings import Settings
 from featcache.finetune.start import Start, refuse_weights
-from featcache.finetune.training import Data, Message, Progress, Watch
+from featcache.finetune.timing import Budget
+from featcache.finetune.training import Message, Progress, Watch
 from featcache.heads.tuning import group_folds
 from featcache.splits import assert_disjoint
 
@@ -31,26 +33,6 @@ if TYPE_CHECKING:
     import keras
 
 MODEL = "model.keras"
-
-
-@dataclass
-class Budget:
-    """The time that is left for the networks that are left.
-
-    Attributes:
-        end: Of ``time.monotonic``.
-        parts: Networks still to be trained.
-    """
-
-    end: float
-    parts: int
-
-    def deadline(self) -> float:
-        """When the next network has to be done, and one less is left."""
-        now = time.monotonic()
-        share = max(self.end - now, 0) / self.parts
-        self.parts -= 1
-        return now + share
 
 
 @dataclass(frozen=True)
@@ -104,29 +86,50 @@ class Work:
         side, size = job.network.input_size, job.settings.batch_size
         return Images(job.dataset, side, job.settings.policy, size)
 
-    def run(self) -> None:
-        """Trains, predicts and records, going on from checkpoints that are there."""
+    def run(self) -> Path:
+        """Trains, predicts and records, going on from checkpoints that are there.
+
+        Returns:
+            The folder of the run.
+        """
         job = self.job
         guard = job.checkpoints.with_suffix(".lock")
         with (
             no_retracing_advice(),
             lock(guard, f"the checkpoints of {job.folder.name}"),
+            self.images.in_use(),
         ):
+            self.begin()
             done: dict[int, Trained] = {}
             for part in job.parts:
                 # Its network is large, and only the last is kept.
                 done = {k: replace(t, net=None) for k, t in done.items()}  # type: ignore[arg-type]
                 gc.collect()
                 done[part] = self.part(part)
-            self.record(done)
-            if all(t.state.stopped != training.TIME for t in done.values()):
+            whole = [t.state.stopped != training.TIME for t in done.values()]
+            folder = job.folder if all(whole) else job.short
+            self.record(done, folder)
+            if all(whole):
                 shutil.rmtree(job.checkpoints, ignore_errors=True)
+            else:
+                self.message(
+                    f"{job.network.name}: the time limit cut short "
+                    f"{whole.count(False)} of {len(whole)} networks; the same command "
+                    "with a higher --max-minutes, or none, goes on from there"
+                )
+            return folder
+
+    def begin(self) -> None:
+        """Marks the folder of checkpoints, and tells of those that are none of ours."""
+        folder = self.job.checkpoints
+        if not (folder / ABOUT).is_file():
+            for told in others(folder, self.job.decides):
+                self.message(told)
+            write_json(folder / ABOUT, self.job.decides)
 
     def part(self, part: int) -> Trained:
         """Trains the network that never sees a part, and lets it predict that."""
         job, settings = self.job, self.job.settings
-        name = "test" if part == splits.TEST else f"fold {part}"
-        name = f"{job.network.name}, {name}"
         rows, stop_by, held = self.rows(part)
         data = Data(self.images, job.codes, rows, stop_by, len(job.dataset.classes))
         net = networks.make(
@@ -140,14 +143,27 @@ class Work:
         )
         self.counts = net.count()
         self.estimate(net, data)
-        watch = Watch(name, self.progress, self.message, self.budget.deadline())
-        path = job.checkpoints / f"{name.split()[-1]}.npz"
-        checkpoint = Checkpoint(path, f"{job.belongs} {part}")
-        state = training.train(net, data, settings, checkpoint=checkpoint, watch=watch)
+        state = training.train(
+            net, data, settings, checkpoint=job.checkpoint(part), watch=self.watch(part)
+        )
         started = time.perf_counter()
         # A start that training could not better has seen plain views alone.
         p = self.predict(net, held, views=settings.tta if state.best_epoch else 0)
         return Trained(net, state, p, time.perf_counter() - started)
+
+    def watch(self, part: int) -> Watch:
+        """How the training of a part is followed; its time begins now."""
+        job, name = self.job, self.job.network.name
+        return Watch(
+            name,
+            f"{name}, {'test' if part == splits.TEST else f'fold {part}'}",
+            self.progress,
+            self.message,
+            job.parts.index(part),
+            len(job.parts),
+            self.budget.deadline(),
+            self.budget.end,
+        )
 
     def rows(self, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows to train on, to stop early by, and to predict; no group in two."""
@@ -178,54 +194,55 @@ class Work:
         return job.origin.start(rows, job.codes, job.groups)
 
     def estimate(self, net: Net, data: Data) -> None:
-        """Says once, on a CPU, how long all may take."""
-        if self.told or not training.on_cpu():
+        """Says once, on a CPU, how long what is missing may take."""
+        job, settings = self.job, self.job.settings
+        if self.told or not timing.on_cpu():
             return
         self.told = True
-        second, epochs = (
-            training.seconds_a_step(net, data, self.job.settings),
-            self.job.settings.epochs,
-        )
-        left = second * data.steps * epochs * self.budget.parts
-        limit = (
-            "" if self.job.minutes is None else f"; {self.job.minutes:g} min allowed"
-        )
+        states = [job.checkpoint(part).peek() for part in job.parts]
+        left = [0 if s.stopped else settings.epochs - s.epoch for s in states]
+        if not any(left):
+            return
+        pace = timing.pace(net, data, settings)
+        held = int(np.isin(job.places, job.parts).sum())
+        seconds = sum(left) * pace.epoch(data)
+        seconds += (settings.tta + 1) * pace.images(data, held)
+        limit = "" if job.minutes is None else f"; {job.minutes:g} min allowed"
         self.message(
-            f"{second:.2g} s a step of {self.images.batch_size} images on this CPU, "
-            f"{data.steps} steps an epoch, up to {epochs} epochs, {self.budget.parts} "
-            f"networks: at most {training.span(left)}{limit}"
+            f"{pace.step + pace.render:.2g} s a step of {data.images.batch_size} "
+            f"images on this CPU, steps an epoch: {data.steps}, networks: "
+            f"{sum(map(bool, left))}, epochs of all: up to {sum(left)}; that takes at "
+            f"most {timing.span(seconds)}{limit}"
         )
 
     def predict(self, net: Net, rows: np.ndarray, *, views: int) -> np.ndarray:
         """Probabilities (n, C): the mean over the plain view and further ones."""
         if not len(rows):
             return np.zeros((0, len(self.job.dataset.classes)))
-        with self.images.in_use():
-            several = [
-                net.predict(self.images.batches(rows, view))
-                for view in range(views + 1)
-            ]
+        several = [
+            net.predict(self.images.batches(rows, view)) for view in range(views + 1)
+        ]
         return np.asarray(np.mean(several, axis=0))
 
-    def record(self, done: dict[int, Trained]) -> None:
+    def record(self, done: dict[int, Trained], folder: Path) -> None:
         """Publishes the run."""
         job = self.job
         record = job.record() | outcome.stamp() | self.features()
         p, figures = self.figures(done)
         judged = np.isin(job.places, job.parts)
         with (
-            runs.writing(job.folder),
-            runs.saving(job.folder, record | figures) as folder,
+            runs.writing(folder),
+            runs.saving(folder, record | figures) as temp,
         ):
             table = runs.predictions_table(
                 job.images[judged], job.places[judged], p[judged], job.dataset.classes
             )
-            table.to_csv(folder / runs.PREDICTIONS, index=False)
+            table.to_csv(temp / runs.PREDICTIONS, index=False)
             rows = [
                 {"fold": k, **row} for k, t in done.items() for row in t.state.history
             ]
-            pd.DataFrame(rows).to_csv(folder / "history.csv", index=False)
-            done[splits.TEST].net.model.save(folder / MODEL)
+            pd.DataFrame(rows).to_csv(temp / "history.csv", index=False)
+            done[splits.TEST].net.model.save(temp / MODEL)
 
     def features(self) -> dict[str, Any]:
         """What the record says of the network; it has no store."""
@@ -283,7 +300,7 @@ class Work:
 
 def _machine(settings: Settings) -> str:
     """What it ran on, and how."""
-    gpus = "" if training.on_cpu() else ", on GPU"
+    gpus = "" if timing.on_cpu() else ", on GPU"
     half = ", in float16" if networks.is_mixed(settings) else ""
     return f"{platform.machine()}, {os.cpu_count()} CPUs{gpus}{half}"
 

@@ -18,6 +18,7 @@ from featcache.compare import METRICS, compare
 from featcache.ensemble import EQUAL, FITTED, ensemble
 from featcache.extract import extract
 from featcache.finetune import finetune
+from featcache.regions import KINDS, MASK, WHOLE
 from featcache.scan import scan
 from featcache.train_head import train_head
 from featcache.views import Policy
@@ -76,7 +77,8 @@ class Section:
         return {name: given[key] for name, key in keys.items() if key in given}
 
 
-_TRAINED = frozenset({"manifest", "reports", "policy", "jobs", "force", "progress"})
+_SHOWN = frozenset({"region", "mask"})  # as the [[extract]] says
+_TRAINED = _SHOWN | {"manifest", "reports", "policy", "jobs", "force", "progress"}
 _EXTRACTED = frozenset(
     {"names", "manifest", "networks", "policy", "progress", "message"}
 )
@@ -94,6 +96,8 @@ SECTIONS = {
             "backbones": Key(Names, REQUIRED),
             "input_size": Key(int | Sequence[int]),
             **_TAPS,
+            "region": Key(str, WHOLE),
+            "mask": Key(str, MASK),
         },
         given=_EXTRACTED,
         many=True,
@@ -114,7 +118,7 @@ SECTIONS = {
             "backbones": Key(Names, REQUIRED),
             "init_head": Key(str),
         },
-        given=_EXTRACTED | {"reports", "force"},
+        given=_EXTRACTED | {"reports", "force", "region"},
         many=True,
     ),
     "ensemble": Section(
@@ -135,6 +139,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "dataset.on_conflict": ("error", "drop"),
     "extract.preprocess": (IMAGENET, FEATUREWISE, *PREPROCESS),
     "extract.tap_pooling": extracting.TAP_POOLINGS,
+    "extract.region": KINDS,
     "extract.engine": extracting.ENGINES,
     "extract.precision": extracting.PRECISIONS,
     "extract.dtype": extracting.DTYPES,

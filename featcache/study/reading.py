@@ -19,21 +19,22 @@ from featcache.backbones import (
     resolve_all,
 )
 from featcache.compare import compare
-from featcache.ensemble import HEAD, ensemble
+from featcache.ensemble import ensemble
 from featcache.errors import UsageError
 from featcache.extract import extract
 from featcache.features import draw_split
+from featcache.regions import MASK, WHOLE, Region
 from featcache.registry import Registry
 from featcache.scan import scan
 from featcache.scan.groups import DICOM, NEAR_DUPLICATE
 from featcache.study import document, tuning
-from featcache.study.base import Ensemble, Extract, Member, Source, Study, Train
+from featcache.study.base import Ensemble, Extract, Finetune, Source, Study, Train
 from featcache.study.document import Block
 from featcache.study.keys import SECTIONS, TOP
+from featcache.study.members import ALL, Blocks, member
 from featcache.train_head import train_head
 from featcache.views import Policy
 
-ALL = "all"
 _HINT = "Or give a regular expression with one group, or dicom:KEYWORD."
 
 
@@ -75,7 +76,8 @@ def read(
     trained = {b.name: _train(b, extracts) for b in trains}
     finetunes = {b.name: tuning.read(b, _networks(b), trained) for b in tunes}
     blocks = _inherit(found["ensemble"], seeded, taken=[*trained, *finetunes])
-    ensembles = {b.name: _ensemble(b, trained) for b in blocks}
+    voters: dict[str, Train | Finetune | None] = {**trained, **finetunes}
+    ensembles = {b.name: _ensemble(b, voters) for b in blocks}
     blank = replace(top, own={})
     return Study(
         path=path,
@@ -85,16 +87,16 @@ def read(
         trains=tuple(trained.values()),
         finetunes=tuple(finetunes.values()),
         ensembles=tuple(ensembles.values()),
-        **_report([*found["report"], blank][0], trained | dict.fromkeys(ensembles)),
+        **_report([*found["report"], blank][0], voters | dict.fromkeys(ensembles)),
     )
 
 
-def _report(block: Block, blocks: Mapping[str, Train | None]) -> dict[str, Any]:
+def _report(block: Block, blocks: Blocks) -> dict[str, Any]:
     """What a study says of its report, by the names of `Study`."""
     given = SECTIONS["report"].arguments(compare, block.own)
     html, against = block.own.get("html", False), given.pop("against", None)
     with block.blaming("against"):
-        named = _member(against, blocks) if against else None
+        named = member(against, blocks) if against else None
     return {
         "report": given,
         "against": named,
@@ -164,6 +166,8 @@ def _extract(block: Block) -> Extract:
     if isinstance(settings.get("taps"), list):
         settings["taps"] = ",".join(settings["taps"])
     asked = SECTIONS["extract"].arguments(Policy, block.given)
+    shown = {"kind": asked.get("region", WHOLE), "mask": block.given.get("mask", MASK)}
+    asked["region"] = Region(**shown)
     for key, value in asked.items():
         with block.blaming(key):
             Policy(**{key: value})
@@ -230,6 +234,7 @@ def _train(block: Block, extracts: Mapping[str, Extract]) -> Train:
         with block.blaming("backbones", i):
             sets += _sets(text, candidates)
     train = Train(block.name, tuple(dict.fromkeys(sets)), settings)
+    _check_regions(block, train, extracts)
     _check_rows(block, train, extracts)
     _check_statistics(block, train, extracts)
     return train
@@ -271,6 +276,16 @@ def _matching(term: str, candidates: list[Source]) -> list[Source]:
         known = [n for s in candidates for n in (s.network.name, s.label)]
         raise Registry("backbone of [[extract]]", dict.fromkeys(known)).unknown(term)
     return found
+
+
+def _check_regions(block: Block, train: Train, extracts: Mapping[str, Extract]) -> None:
+    """What stands side by side shows the same of an image."""
+    for chosen in train.sets:
+        names = {extracts[s.extract].policy.region: s.extract for s in chosen}
+        if len(names) > 1:
+            got = ", ".join(f"{r.kind} in {name}" for r, name in names.items())
+            way_out = "Say with from which [[extract]]."
+            raise block.error(("backbones",), "one region for a set", got, way_out)
 
 
 def _check_rows(block: Block, train: Train, extracts: Mapping[str, Extract]) -> None:
@@ -316,25 +331,10 @@ def _check_statistics(
                 )
 
 
-def _ensemble(block: Block, trained: Mapping[str, Train]) -> Ensemble:
+def _ensemble(block: Block, voters: Blocks) -> Ensemble:
     settings = SECTIONS["ensemble"].arguments(ensemble, block.given)
     members = []
     for i, text in enumerate(settings.pop("members")):
         with block.blaming("members", i):
-            members.append(_member(text, trained))
+            members.append(member(text, voters))
     return Ensemble(block.name, tuple(members), settings)
-
-
-def _member(text: str, trained: Mapping[str, Train | None]) -> Member:
-    """The block and perhaps the head that "name" or "name/head" stands for.
-
-    Raises:
-        UnknownNameError: There is no such one.
-    """
-    name, _, head = (text, "", "") if text in trained else text.rpartition("/")
-    train = Registry("block's name, or name/head", trained)[name or text]
-    if head:
-        asked = train.settings.get("heads", [ALL]) if train else [HEAD]
-        names = [h for g in asked for h in (heads.HEADS if g == ALL else [g])]
-        Registry(f"head of {name}", dict.fromkeys(names, True))[head]
-    return name, head or None

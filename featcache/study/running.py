@@ -1,6 +1,6 @@
 """Runs a study: each step by the function of its command, only what is missing."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from featcache.errors import FeatcacheError
 from featcache.extract import StoreResult, extract
 from featcache.finetune import finetune
 from featcache.manifest import Manifest, some
+from featcache.regions import Region
 from featcache.runs import Run
 from featcache.scan import scan
 from featcache.store import Store
@@ -27,6 +28,7 @@ from featcache.study.base import (
     Study,
     Train,
 )
+from featcache.study.members import spelled
 from featcache.train_head import train_head
 
 Progress = Callable[[str, int, int], None]
@@ -40,7 +42,8 @@ class StudyResult:
     Attributes:
         dataset: Its name.
         boards: A leaderboard for each split of the study, in the file's order.
-        runs: The runs of each ``[[train]]`` and ``[[ensemble]]``, by its name.
+        runs: The runs of each ``[[train]]``, ``[[finetune]]`` and ``[[ensemble]]``, by
+            its name.
         computed: Embeddings computed by this call.
         trained: Ids of the runs made by this call.
         failures: What could not be done, one line each.
@@ -88,18 +91,16 @@ def run(
     )
     work.fetch()
     data = work.scan(cache)
-    for asked in study.extracts:
-        with work.step("extract", asked.name):
-            work.extract(data, asked)
-    for train in study.trains:
-        with work.step("train", train.name):
-            work.train(data, train)
-    for tuned in study.finetunes:
-        with work.step("finetune", tuned.name):
-            work.finetune(data, tuned)
-    for several in study.ensembles:
-        with work.step("ensemble", several.name):
-            work.ensemble(data, several)
+    steps: dict[str, tuple[Sequence[Any], Callable[..., None]]] = {
+        "extract": (study.extracts, work.extract),
+        "train": (study.trains, work.train),
+        "finetune": (study.finetunes, work.finetune),
+        "ensemble": (study.ensembles, work.ensemble),
+    }
+    for what, (blocks, do) in steps.items():
+        for asked in blocks:
+            with work.step(what, asked.name):
+                do(data, asked)
     boards = work.rank(data)
     return StudyResult(
         data.dataset, boards, work.runs, work.computed, work.trained, work.failures
@@ -127,6 +128,12 @@ class _Work:
         """Tells what is done next; keeps its error for the end."""
         title = name if name.startswith(what) else f"{what} {name}"
         self.tell(f"- {title}")
+        with self.attempt(title):
+            yield
+
+    @contextmanager
+    def attempt(self, title: str) -> Iterator[None]:
+        """Keeps an error for the end."""
         try:
             yield
         except FeatcacheError as error:
@@ -208,8 +215,9 @@ class _Work:
                 labels = "+".join(source.label for source in chosen)
                 self.fail(f"{asked.name}: there are no features of {labels}")
         found = self.runs.setdefault(asked.name, [])
-        for (views, policy, taps), names_of_sets in calls.items():
+        for (views, policy, taps, region), names_of_sets in calls.items():
             chosen_rows = {"views": views, "policy": policy, "taps": taps}
+            chosen_rows |= {"region": region.kind, "mask": region.mask}
             result = train_head(
                 data,
                 self.reports,
@@ -224,8 +232,8 @@ class _Work:
 
     def selection(
         self, asked: Train, chosen: tuple[Source, ...]
-    ) -> tuple[int, int | None, str]:
-        """Which rows and columns of a set's stores: views, their policy, taps.
+    ) -> tuple[int, int | None, str, Region]:
+        """Which rows and columns of a set's stores: views, their policy, taps, region.
 
         The study decides, and not what else the stores happen to hold.
         """
@@ -242,7 +250,8 @@ class _Work:
         recipe = made[0].policy.to_dict()
         # train_head counts policies as the first store does, by name and input size.
         first = min((self.stores[source] for source in chosen), key=_order)
-        return views, first.header.policies.index(recipe) if views else None, taps
+        policy = first.header.policies.index(recipe) if views else None
+        return views, policy, taps, made[0].policy.region
 
     def members(self, asked: Iterable[Member]) -> list[Run]:
         """The runs that are meant; where there are repeats, the first of each."""
@@ -259,24 +268,26 @@ class _Work:
         """Fine-tunes those backbones whose weights, and heads, can be had."""
         found = self.runs.setdefault(asked.name, [])
         for network in asked.networks:
-            if self.lacks(network):
-                continue
             head = self.head_of(asked, network) if asked.init_head else None
+            if self.lacks(network):
+                self.fail(f"{asked.name}: there are no weights of {network.name}")
+                continue
             if asked.init_head and not head:
                 self.fail(f"{asked.name}: no head on features of {network.name}")
                 continue
-            result = finetune(
-                data,
-                [network],
-                reports=self.reports,
-                init_head=head,
-                policy=asked.policy,
-                progress=self.progress,
-                message=lambda text: self.tell(f"  {text}"),
-                **asked.settings,
-            )
-            found += result.runs
-            self.trained += result.trained
+            with self.attempt(f"{asked.name}, {network.name}"):
+                result = finetune(
+                    data,
+                    [network],
+                    reports=self.reports,
+                    init_head=head,
+                    policy=asked.policy,
+                    progress=self.progress,
+                    message=lambda text: self.tell(f"  {text}"),
+                    **asked.settings,
+                )
+                found += result.runs
+                self.trained += result.trained
         self.tell_runs(asked.name)
 
     def head_of(self, asked: Finetune, network: Network) -> str | None:
@@ -288,6 +299,10 @@ class _Work:
         return of[0] if len(of) == 1 else None
 
     def ensemble(self, data: Manifest, asked: Ensemble) -> None:
+        for each in asked.members:
+            if not self.members([each]):
+                self.fail(f"{asked.name}: there are no runs of {spelled(each)}")
+                return
         members = [each.run_id for each in self.members(asked.members)]
         result = ensemble(self.reports / data.dataset, members, **asked.settings)
         self.runs[asked.name] = result.runs

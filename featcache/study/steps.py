@@ -4,6 +4,7 @@ from typing import Any
 
 from featcache.backbones import IMAGENET, Backbone, Network, find_weights
 from featcache.study.base import Extract, Finetune, Source, Study, Train
+from featcache.study.members import spelled
 
 
 def steps(study: Study) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def steps(study: Study) -> list[dict[str, Any]]:
             {
                 "step": "ensemble",
                 "name": several.name,
-                "members": ["/".join(filter(None, m)) for m in several.members],
+                "members": [spelled(member) for member in several.members],
                 **several.settings,
             }
             for several in study.ensembles
@@ -55,12 +56,11 @@ def _not_here(network: Network) -> bool:
 
 
 def _finetune(asked: Finetune) -> dict[str, Any]:
-    start = {"init_head": "/".join(filter(None, asked.init_head or ()))}
     return {
         "step": "finetune",
         "name": asked.name,
         "backbones": [f"{n.name}@{n.input_size} ({n.weights})" for n in asked.networks],
-        **(start if asked.init_head else {}),
+        **({"init_head": spelled(asked.init_head)} if asked.init_head else {}),
         **asked.settings,
         "policy": asked.policy.to_dict(),
     }

@@ -7,9 +7,10 @@ from featcache.backbones import Network
 from featcache.finetune import finetune
 from featcache.finetune.settings import FOLDS, Settings
 from featcache.registry import Registry
-from featcache.study.base import Finetune, Member, Train
+from featcache.study.base import Finetune, Train
 from featcache.study.document import Block
 from featcache.study.keys import SECTIONS
+from featcache.study.members import member
 from featcache.views import Policy
 
 
@@ -44,13 +45,6 @@ def read(
         if network.is_baseline:
             got, way_out = network.name, "It has no weights: leave it out."
             raise block.error(("backbones",), "networks", got, way_out)
-    named = _started_from(block, start, trained) if start else None
-    return Finetune(block.name, tuple(networks), Policy(**recipe), named, settings)
-
-
-def _started_from(block: Block, text: str, trained: Mapping[str, Train]) -> Member:
-    """The block, and the head in it, that "name/head" stands for."""
-    name, _, head = (text, "", "") if text in trained else text.rpartition("/")
     with block.blaming("init_head"):
-        Registry("[[train]], as name or name/head", trained)[name or text]
-    return name, head or None
+        named = member(start, trained) if start else None
+    return Finetune(block.name, tuple(networks), Policy(**recipe), named, settings)
