@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import report_records
 import report_study
 
+from featcache import runs
 from featcache.report import html
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -24,8 +26,10 @@ A4 = {"width": 718, "height": 1047}  # without margins of 1 cm
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of a small study, as a file."""
+    """The report of a small study with an audit and maps, as a file."""
     study = report_study.make(tmp_path_factory.mktemp("report"))
+    report_records.write_audit(study, "another-run")
+    report_records.write_maps(study, runs.find(study.reports, "logreg"))
     return html.write(study.reports, study.board, manifest=study.manifest).as_uri()
 
 
@@ -95,8 +99,12 @@ def test_it_loads_without_a_complaint_or_a_request(browser: Any, address: str) -
 def test_text_of_the_data_stays_text(page: Any) -> None:
     """What looks like a tag in a class or a path makes no element, in the list too."""
     page.locator("#list summary").click()
-    assert page.locator("img").count() == 0
+    pictures = page.locator("img")
+    assert (
+        pictures.count() == page.locator('#run-1 img[src^="data:image/webp"]').count()
+    )
     assert page.locator("#list-table b").count() == 0
+    assert page.locator("#audit td b").count() == 0
     assert "<img src=x onerror=alert(1)>" in page.locator("#list-table").inner_text()
 
 
@@ -193,6 +201,38 @@ def test_the_list_has_every_image(page: Any) -> None:
     assert lines.count() == 1
 
 
+def test_maps_are_shown_side_by_side(browser: Any, address: str) -> None:
+    """All pictures load; on a phone too an image stands beside its maps."""
+    loaded = "nodes => nodes.every(n => n.complete && n.naturalWidth > 50)"
+    for view in (DESKTOP, PHONE):
+        with Visit(browser, address, viewport=view) as page:
+            assert page.locator("#run-1 img").evaluate_all(loaded)
+            card = page.locator("#run-1 .cards:not(.means) li").first
+            boxes = [one.bounding_box() for one in card.locator("img").all()]
+            assert len(boxes) == 3
+            assert len({round(box["y"]) for box in boxes}) == 1
+            assert boxes[-1]["x"] + boxes[-1]["width"] <= view["width"]
+
+
+def test_statuses_differ_without_their_colours(page: Any) -> None:
+    """Each has a word and a sign of its own, and the table stays one on a phone."""
+    told = page.locator("#audit .state").all_inner_texts()
+    assert set(told) == {"! finding", "? finding", "– not applicable", "✓ passed"}
+    page.set_viewport_size(PHONE)
+    table = page.get_by_role("table", name="Checks of the audit")
+    assert table.get_by_role("row").count() == len(told) + 1
+    assert table.get_by_role("columnheader").count() == 4
+
+
+def test_further_candidates_open_by_the_keyboard(page: Any) -> None:
+    """Six are shown at first; Enter on the summary shows all."""
+    lines = page.locator("#audit .errors:not(.twins) li")
+    shown = lines.locator("visible=true")
+    assert (shown.count(), lines.count()) == (6, 24)
+    page.locator("#audit summary").press("Enter")
+    assert shown.count() == 24
+
+
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(
     browser: Any, address: str, width: int
@@ -225,6 +265,7 @@ def test_print_shows_all_sections(page: Any) -> None:
     for section in page.locator("details.run, details.help:not(.list)").all():
         assert section.locator("> :not(summary)").first.is_visible()
     assert page.locator(".top, .tools, #list").locator("visible=true").count() == 0
+    assert page.locator("#audit .errors li").locator("visible=false").count() == 0
     page.emulate_media(media="screen")
     page.wait_for_function("!document.querySelector('#run-3').open")
     assert len(page.pdf()) > 50_000

@@ -26,6 +26,7 @@ from featcache import (
     doctor,
     manifest,
     phantom,
+    regions,
     runs,
     store,
     views,
@@ -82,7 +83,7 @@ LEAST = {
 # The library functions behind each command.
 BEHIND: dict[str, list[Callable[..., Any]]] = {
     "scan": [scan],
-    "extract": [extract, scan, views.Policy, backbones.resolve],
+    "extract": [extract, scan, views.Policy, regions.Region, backbones.resolve],
     "train-head": [train_head],
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
@@ -258,8 +259,9 @@ def test_command_and_library_have_equal_defaults(command: str) -> None:
     for function in BEHIND[command]:
         for name, argument in inspect.signature(function).parameters.items():
             known.add(name)
+            default = getattr(argument.default, "kind", argument.default)  # a region
             if name in given and argument.default is not argument.empty:
-                assert given[name] == argument.default, (function, name)
+                assert given[name] == default, (function, name)
     assert set(given) <= known
 
 

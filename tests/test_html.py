@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -439,7 +440,7 @@ def collect_first(study: Study) -> runs.Run:
 
 def test_an_audit_closes_its_gap(study: Study) -> None:
     """Where there is a record of an audit, the box no longer asks for one."""
-    (study.reports / "audit-1.json").write_text("{}")
+    (study.reports / "audit.json").write_text("{}")
     assert "What in the images decides" not in gaps(study)
 
 
@@ -458,6 +459,22 @@ def test_a_run_of_each_baseline_closes_their_gap(study: Study) -> None:
             study, "logreg", 30 + i, {"backbone": name, "weights": "none"}
         )
     assert "How far one gets without a network" not in gaps(study)
+
+
+def test_masks_ask_for_a_run_without_what_they_show(study: Study) -> None:
+    """Until there is one on a region outside of them."""
+    title, table = "Whether it needs what the masks show", study.manifest.table
+    masked = replace(study.manifest, table=table.assign(mask="masks/all.png"))
+
+    def titles() -> set[str]:
+        material = collect(study.reports, study.board, masked)
+        return {gap.title for gap in unchecked.gaps(material)}
+
+    assert title not in gaps(study)
+    assert title in titles()
+    block = {"backbone": "net", "weights": "imagenet", "region": "outside"}
+    report_study.write_run(study, "logreg", 40, block | {"features": [block]})
+    assert title not in titles()
 
 
 # Commands
@@ -479,6 +496,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "tuned": {"head_is": {"params": {"tune": False, "transform": "sqrt", "pca": "50"}}},
     "narrowed": {"exclude": ["disputed", "view=AP"], "calibration": {"kept": True}},
     "baseline": {"backbone": "metadata", "weights": "none"},
+    "region": {"features": [PLAIN | {"region": "outside", "mask": "lungs"}]},
     "joined": {
         "backbone": "densenet121@224+vgg19@320",
         "features": [
@@ -524,6 +542,9 @@ def test_commands_say_what_the_record_says(kind: str) -> None:
         ranges = (tuple(POLICY[k]) for k in ("brightness", "zoom"))
         assert (first["flip"], first["brightness"], first["zoom"]) == (False, *ranges)
         assert first["seed"] == 7
+    for shown in (train, first):
+        asked = ("outside", "lungs") if kind == "region" else ("whole", "mask")
+        assert (shown["region"], shown["mask"]) == asked
     if kind == "taps":
         assert (first["taps"], first["tap_pooling"]) == ("pool1,pool2", "avg+max")
     if kind == "joined":

@@ -4,13 +4,19 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from featcache.finetune import finetune
 from featcache.manifest import Manifest
+from featcache.regions import Region
 from featcache.report.material import Record, blocks, store_names
 from featcache.store import Store
 
+_ELSEWHERE = {"policy", "seed", "init_head"}  # words of their own say these
+_PLAIN = {"flip": False, "brightness": (1.0, 1.0), "zoom": (1.0, 1.0)}
 _CONTRACT = {"precision": "float32", "dtype": "float32"}
 
 
@@ -42,8 +48,12 @@ def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
     lines = []
     for member in record.get("members") or []:
         lines += commands(known.records[member], known, repeats=repeats)
+    if str(record.get("init_head")) in known.records:
+        lines += commands(known.records[record["init_head"]], known, repeats=repeats)
     if record.get("members"):
         lines.append(shlex.join(_ensemble(record)))
+    elif record.get("trainings"):
+        lines.append(shlex.join(_finetune(record, known)))
     else:
         lines += [shlex.join(words) for words in _extracts(record, known)]
         lines.append(shlex.join(_train(record, known, repeats)))
@@ -60,6 +70,7 @@ def _extracts(record: Record, known: Known) -> list[list[str]]:
             *("featcache", "extract", *_source(record, known.manifest)),
             *_network(mine[0], known.stores.get(name), known.extracts),
             *_views(record, known.stores.get(name)),
+            *Region.of(mine[0]).options,
             *_taps([str(block["tap"]) for block in mine if block.get("tap")]),
         ]
         for name, mine in by_store.items()
@@ -120,10 +131,7 @@ def _views(record: Record, found: Store | None) -> list[str]:
     """Augmented views, and the seed of these or of random weights."""
     policy = record.get("policy")
     if record.get("views") and policy:
-        words = ["--views", str(record["views"])]
-        words += [] if policy["flip"] else ["--no-flip"]
-        for name in ("brightness", "zoom"):
-            words += [f"--{name}", ",".join(f"{v:g}" for v in policy[name])]
+        words = ["--views", str(record["views"]), *_recipe(policy)]
         return [*words, "--seed", str(policy["seed"])]
     seed = re.match(r"random seed (\d+)", found.header.weights_key if found else "")
     return ["--seed", seed[1]] if seed else []
@@ -138,9 +146,10 @@ def _taps(names: Sequence[str]) -> list[str]:
 
 
 def _train(record: Record, known: Known, repeats: int) -> list[str]:
-    split, params = record["split"], (record.get("head_is") or {}).get("params") or {}
+    params = (record.get("head_is") or {}).get("params") or {}
     words = ["featcache", "train-head", "--dataset", str(record.get("dataset"))]
     words += ["-b", _features(record), "-H", str(record["head"])]
+    words += Region.of(blocks(record)[0]).options
     words += ["--views", str(record.get("views", 0)), *_policy(record, known)]
     if record.get("taps"):
         words += ["--taps", ",".join(record["taps"])]
@@ -152,6 +161,13 @@ def _train(record: Record, known: Known, repeats: int) -> list[str]:
     if record.get("views"):
         words.append("--tta" if record.get("tta") else "--no-tta")
     words += [] if record.get("calibration") else ["--no-calibrate"]
+    words += ["--repeats", str(repeats)] if repeats > 1 else []
+    return [*words, *_split(record, known)]
+
+
+def _split(record: Record, known: Known) -> list[str]:
+    """Which images, and how they are split."""
+    split, words = record["split"], []
     for text in record.get("exclude") or []:
         words += ["--exclude", str(text)]
     group_by = split.get("group_by")
@@ -159,9 +175,42 @@ def _train(record: Record, known: Known, repeats: int) -> list[str]:
         words += ["--group-by", str(group_by)]
     words += ["--folds", str(split.get("folds", 5))]
     words += ["--test-size", f"{split.get('test_size', 0.2):g}"]
-    words += ["--repeats", str(repeats)] if repeats > 1 else []
     words += ["--seed", str(record.get("seed", 0))]
     return [*words, "--split", str(split.get("base") or split["name"])]
+
+
+def _finetune(record: Record, known: Known) -> list[str]:
+    """A fine-tuned network: what differs from the defaults of `finetune`."""
+    params = record["head_is"]["params"]
+    words = ["featcache", "finetune", "--dataset", str(record.get("dataset"))]
+    words += _network(blocks(record)[0], None, known.extracts)
+    words += ["--preprocess", str(record["preprocess"])]
+    if record.get("init_head"):
+        words += ["--init-head", str(record["init_head"])]
+    usual = signature(finetune).parameters
+    for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
+        if params[name] not in (None, usual[name].default):
+            words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
+    words += _recipe(record.get("policy") or _PLAIN)
+    if record.get("max_minutes") is not None:
+        words += ["--max-minutes", f"{record['max_minutes']:g}"]
+    if not any(training["fold"] >= 0 for training in record["trainings"]):
+        words += ["--fold", "test"]
+    elif not record.get("calibration"):
+        words.append("--no-calibrate")
+    return [*words, *_split(record, known)]
+
+
+def _spelled(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _recipe(policy: Record) -> list[str]:
+    """The options of a policy."""
+    words = [] if policy["flip"] else ["--no-flip"]
+    for name in ("brightness", "zoom"):
+        words += [f"--{name}", ",".join(f"{v:g}" for v in policy[name])]
+    return words
 
 
 def _features(record: Record) -> str:

@@ -15,19 +15,23 @@ from featcache._io import write_text
 from featcache.compare import Leaderboard
 from featcache.manifest import Manifest
 from featcache.metrics import METRICS
-from featcache.report import dataset, provenance, unchecked
+from featcache.report import dataset, painting, provenance, unchecked
+from featcache.report.audited import Audited, audited
 from featcache.report.charts import STYLES, Svg, interval, key, mark
 from featcache.report.commands import Known, commands
+from featcache.report.explained import looks
 from featcache.report.material import Material, collect
+from featcache.report.plots import PARTS
 from featcache.report.points import Points, points
 from featcache.report.sections import Section, section
 from featcache.report.tables import caption
 from featcache.report.thumbs import TILE, Sheet, look_alikes, sheet
-from featcache.runs import TEST
+from featcache.runs import TEST, TRAIN
 from featcache.scan.groups import NEAR_DUPLICATE_CORRELATION
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
+_FILES = {TRAIN: "report.html", TEST: "report-test.html"}
 _OPTIONAL = dict.fromkeys(
     ("repeats", "tied", "p_holm", "difference", "options", "accuracy_sd")
 )
@@ -47,7 +51,8 @@ def write(
         board: What ``compare`` ranked there.
         manifest: The dataset; without it the page has no map, no thumbnails and no
             files left out, and says so.
-        path: The file; by default ``report.html`` in ``reports``.
+        path: The file; by default ``report.html`` in ``reports``, and
+            ``report-test.html`` for a leaderboard of the test part.
 
     Returns:
         The file.
@@ -55,7 +60,7 @@ def write(
     Raises:
         RunError: A run is broken.
     """
-    path = path or reports / "report.html"
+    path = path or reports / _FILES[board.part]
     write_text(path, render(collect(reports, board, manifest)))
     return path
 
@@ -68,7 +73,10 @@ def render(material: Material) -> str:
         for run, row in list(zip(material.runs, rows, strict=True))[:MOST_SECTIONS]
     ]
     shown = points(material)
-    tiles, pairs = _thumbnails(material, shown, sections)
+    head = _headline(material)
+    audit = audited(material, head["best"]["run_id"])
+    tiles, pairs = _thumbnails(material, shown, sections, audit)
+    look = looks(material, material.runs[: len(sections)])
     css, script = _text("report.css"), _text("report.js")
     return str(
         _environment()
@@ -78,11 +86,16 @@ def render(material: Material) -> str:
             classes=material.best.classes,
             caption=caption(material.board),
             held=material.board.against,
-            warnings=_warnings(material.board),
-            head=_headline(material),
+            warnings=_warnings(material.board, audit),
+            head=head,
+            part=PARTS[material.board.part],
+            on_test=material.board.part == TEST,
             table=_leaderboard(material.board, len(sections)),
             gaps=unchecked.gaps(material),
+            audit=audit,
             sections=sections,
+            looks=look,
+            ramp=Svg(painting.ramp()),
             opened=OPEN_SECTIONS,
             map=shown,
             map_json=_map_json(shown, tiles) if shown else None,
@@ -156,8 +169,12 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _warnings(board: Leaderboard) -> list[str]:
-    return board.warnings + [f"Not ranked: {line}" for line in board.left_out]
+def _warnings(board: Leaderboard, audit: Audited | None) -> list[str]:
+    told = [f"Not ranked: {line}" for line in board.left_out]
+    if audit and audit.issues:
+        found = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
+        told.insert(0, f"The audit found issues: {found}")
+    return board.warnings + told
 
 
 def is_trivial(row: dict[str, Any]) -> bool:
@@ -171,6 +188,9 @@ def _headline(material: Material) -> dict[str, Any]:
     ranked = [row for row in rows if not is_trivial(row)] or rows
     best = ranked[0]
     trivial = [row for row in rows if is_trivial(row) and row is not best]
+    judged, on_test = material.judged, material.board.part == TEST
+    if on_test:
+        judged = judged[judged["split"] == TEST]
     return {
         "best": best,
         "value": best[metric],
@@ -178,9 +198,9 @@ def _headline(material: Material) -> dict[str, Any]:
         "tied": sum(bool(row.get("tied")) for row in ranked[1:]),
         "knows_tied": any("tied" in row for row in rows),
         "trivial": trivial[0] if trivial else None,
-        "images": len(material.best.table),
-        "groups": int(material.best.table["group"].nunique()),
-        "test_images": int((material.best.table["split"] == TEST).sum()),
+        "images": len(judged),
+        "groups": int(judged["group"].nunique()),
+        "test_images": 0 if on_test else int((judged["split"] == TEST).sum()),
     }
 
 
@@ -210,7 +230,8 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
         "below": [line for line in lines if is_trivial(line["row"])],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
-        "has_test": any(row.get("test_accuracy") is not None for row in board.rows),
+        "has_test": board.part != TEST
+        and any(row.get("test_accuracy") is not None for row in board.rows),
         "held_rank": (held or board.rows)[0]["rank"],
         "has_difference": any(row.get("p_holm") is not None for row in board.rows),
         "choices": {
@@ -235,19 +256,22 @@ def _axis(board: Leaderboard) -> tuple[float, float]:
 
 
 def _thumbnails(
-    material: Material, shown: Points | None, sections: list[Section]
+    material: Material,
+    shown: Points | None,
+    sections: list[Section],
+    audit: Audited | None,
 ) -> tuple[Sheet, list[tuple[str, str]] | None]:
-    """Tiles of all images on the page, and look-alikes among them."""
+    """Tiles of all images on the page, and look-alikes among those of the runs."""
     if material.manifest is None:
         return Sheet(reason="the dataset's cache was not at hand"), None
-    images = material.images
+    paths = material.manifest.ok.set_index("image_id")["path"]
     wanted = [error.image_id for one in sections for error in one.errors]
+    wanted += audit.image_ids if audit else []
     wanted += list(shown.ids) if shown else []
-    known = [i for i in dict.fromkeys(wanted) if i in images.index]
-    found = sheet(material.manifest.root, images.loc[known, "path"])
-    pairs = look_alikes(
-        found.small, pd.Series(images["group"]), above=NEAR_DUPLICATE_CORRELATION
-    )
+    known = [i for i in dict.fromkeys(wanted) if i in paths.index]
+    found = sheet(material.manifest.root, paths.loc[known])
+    groups = pd.Series(material.images["group"])
+    pairs = look_alikes(found.small, groups, above=NEAR_DUPLICATE_CORRELATION)
     return found, pairs
 
 

@@ -54,10 +54,12 @@ class Material:
 
     @cached_property
     def judged(self) -> pd.DataFrame:
-        """Who was judged, by image_id: group, label, fold and split."""
-        return self.best.table.set_index("image_id")[
-            ["group", "label", "fold", "split"]
-        ]
+        """Who was judged, by image_id: group, label, fold and split.
+
+        A run may be judged on the test part alone; the one that says most is asked.
+        """
+        table = max((run.table for run in self.runs), key=len)
+        return table.set_index("image_id")[["group", "label", "fold", "split"]]
 
     @cached_property
     def images(self) -> pd.DataFrame:

@@ -45,6 +45,11 @@ def rising(values: np.ndarray) -> np.ndarray:
     return _colours((values - low) / ((high - low) or 1), _RISING)
 
 
+def ramp() -> str:
+    """The colours from the least to the largest value, as CSS takes them."""
+    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in _DIVERGING)
+
+
 def _colours(at: np.ndarray, anchors: tuple[tuple[int, int, int], ...]) -> np.ndarray:
     places = np.linspace(0, 1, len(anchors))
     bands = [np.interp(at, places, band) for band in np.array(anchors).T]

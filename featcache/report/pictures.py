@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache._io import atomic_path, write_json
+from featcache._io import write_json
 from featcache.attribution.maps import upsampled
 from featcache.explain import Activations, ExplainResult, HeatMap, MeanMap
 from featcache.report.painting import (
@@ -25,6 +25,7 @@ from featcache.report.painting import (
     stretched,
     text,
 )
+from featcache.report.panels import IMAGE, MAP, OVERLAY, Panel, Plan, Strip, save
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,15 +54,16 @@ def write(
     sheets = _sheets(result, folder)
     for one in result.maps:
         path = folder / f"{_stem(one)}.png"
-        _save(_single(one, result.run.run_id, cells), path)
+        save(_single(one, result.run.run_id, cells), path)
         own = [path, *(sheets[key] for key in _keys(result, one) if key in sheets)]
         rows.append(row(one) | {"files": [str(p) for p in own]})
     for method in dict.fromkeys(m.method for m in result.means):
         of = [m for m in result.means if m.method == method]
-        _save(_mean_sheet(of), folder / f"mean-{slug(method)}.png")
+        sheet, plan = _mean_sheet(of)
+        save(sheet, folder / f"mean-{slug(method)}.png", plan)
     for found in result.activations:
         name = f"{found.subject.image_id[:12]}-{slug(found.layer)}-activations.png"
-        _save(_contact_sheet(found), folder / name)
+        save(_contact_sheet(found), folder / name)
     write_json(folder / ROWS, {"notes": result.notes, "maps": rows})
     if result.figures:
         figures = [_finite(asdict(figure)) for figure in result.figures]
@@ -105,11 +107,6 @@ def slug(name: str) -> str:
 
 def _stem(one: HeatMap) -> str:
     return f"{one.subject.image_id[:12]}-{slug(one.label)}-{slug(one.method)}"
-
-
-def _save(image: "Image", path: Path) -> None:
-    with atomic_path(path) as temp:
-        image.save(temp, "PNG")
 
 
 def density(values: np.ndarray) -> np.ndarray:
@@ -196,16 +193,17 @@ def _sheets(result: ExplainResult, folder: Path) -> dict[str, Path]:
     for name, maps in by_name.items():
         title = "Surest errors" if result.of_errors else maps[0].subject.label
         paths[name] = folder / f"{name}.png"
-        _save(_sheet(title, maps, result.run.run_id), paths[name])
+        sheet, plan = _sheet(title, maps, result.run.run_id)
+        save(sheet, paths[name], plan)
     return paths
 
 
-def _sheet(title: str, maps: Sequence[HeatMap], run_id: str) -> "Image":
+def _sheet(title: str, maps: Sequence[HeatMap], run_id: str) -> "tuple[Image, Plan]":
     """A strip an image, original first, then its maps; one scale a method."""
-    strips: dict[str, list[HeatMap]] = {}
+    by_image: dict[str, list[HeatMap]] = {}
     for one in maps:
-        strips.setdefault(one.subject.image_id, []).append(one)
-    own = list(strips.values())[:_MOST]
+        by_image.setdefault(one.subject.image_id, []).append(one)
+    own = list(by_image.values())[:_MOST]
     methods = dict.fromkeys(m.method for m in maps)
     limits = {
         name: limit_of(density(m.values) for m in maps if m.method == name)
@@ -215,17 +213,21 @@ def _sheet(title: str, maps: Sequence[HeatMap], run_id: str) -> "Image":
     tall, columns = TILE + 44, max(1, min(len(own), _WIDEST // wide))
     rows = -(-len(own) // columns)
     sheet = paper(max(columns * wide + GAP, 560), 74 + rows * tall + GAP)
-    left = f", {len(strips) - len(own)} more not shown" if len(strips) > _MOST else ""
+    left = (
+        f", {len(by_image) - len(own)} more not shown" if len(by_image) > _MOST else ""
+    )
     text(sheet, (GAP, 8), f"{title} · {len(own)} images{left}", 20)
     words = "; ".join(f"{n}: ±{limits[n]:.2g}" for n in methods)
     line = f"red: for the class, blue: against; {UNIT}, full colour at {words}"
     text(sheet, (GAP, 36), line, 12, ink=SOFT, width=sheet.width - 2 * GAP)
     text(sheet, (GAP, 52), run_id, 12, ink=SOFT, width=sheet.width - 2 * GAP)
-    for n, strip in enumerate(own):
+    strips = [
         _strip(
             sheet, strip, limits, (GAP + n % columns * wide, 74 + n // columns * tall)
         )
-    return sheet
+        for n, strip in enumerate(own)
+    ]
+    return sheet, Plan(title, limits, strips)
 
 
 def _strip(
@@ -233,26 +235,38 @@ def _strip(
     strip: Sequence[HeatMap],
     limits: dict[str, float],
     at: tuple[int, int],
-) -> None:
+) -> Strip:
     x, y = at
     picture = fitted(strip[0].subject.picture, TILE)
     down = TILE - picture.height  # so that captions are near
     across = (TILE - picture.width) // 2
-    sheet.paste(picture, (x + across, y + down))
-    name = Path(strip[0].subject.path).name
-    text(sheet, (x, y + TILE + 3), name, 12, width=TILE)
-    label = strip[0].subject.label or "no label"
+    box = _pasted(sheet, picture, (x + across, y + down))
+    of = strip[0].subject
+    found = Strip(of.path, of.label or "", of.part, 1, [Panel(IMAGE, box)])
+    text(sheet, (x, y + TILE + 3), Path(of.path).name, 12, width=TILE)
+    label = of.label or "no label"
     text(sheet, (x, y + TILE + 18), f"is {label}", 12, ink=SOFT, width=TILE)
     for one in strip:
         x += TILE + 4
         drawn = overlay(picture, density(one.values), limits[one.method])
-        sheet.paste(drawn, (x + across, y + down))
+        box = _pasted(sheet, drawn, (x + across, y + down))
+        about = one.label, one.method, one.probability
+        found.panels.append(Panel(OVERLAY, box, *about))
         words = f"{one.label} {one.probability:.2f}"
         text(sheet, (x, y + TILE + 3), words, 12, width=TILE)
         text(sheet, (x, y + TILE + 18), one.method, 12, ink=SOFT, width=TILE)
+    return found
 
 
-def _mean_sheet(means: Sequence[MeanMap]) -> "Image":
+def _pasted(
+    sheet: "Image", picture: "Image", at: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Pastes a picture; returns its box."""
+    sheet.paste(picture, at)
+    return (*at, at[0] + picture.width, at[1] + picture.height)
+
+
+def _mean_sheet(means: Sequence[MeanMap]) -> "tuple[Image, Plan]":
     """A row a class: mean picture, overlay, map; one scale for all."""
     from PIL import Image
 
@@ -262,18 +276,24 @@ def _mean_sheet(means: Sequence[MeanMap]) -> "Image":
     text(sheet, (GAP, 8), f"Mean maps · {means[0].method}", 20)
     words = f"each class's evidence, mean over its images; {UNIT}"
     text(sheet, (GAP, 36), words, 12, ink=SOFT)
+    plan = Plan("Mean maps", {means[0].method: limit})
     for n, one in enumerate(means):
         y = top + n * (side + 34)
         caption = f"{one.label} · {one.images} images, {one.part}"
         text(sheet, (GAP, y), caption, 13, width=sheet.width)
         picture = fitted(Image.fromarray(one.picture), side)
         values = density(one.values)
-        panels = (picture, overlay(picture, values, limit),
-                  plain(picture, values, limit))  # fmt: skip
-        for column, panel in enumerate(panels):
-            sheet.paste(panel, (GAP + column * (side + GAP), y + 20))
+        panels = {
+            IMAGE: picture, OVERLAY: overlay(picture, values, limit),
+            MAP: plain(picture, values, limit),
+        }  # fmt: skip
+        found = Strip(one.label, one.label, one.part, one.images)
+        for column, (kind, panel) in enumerate(panels.items()):
+            box = _pasted(sheet, panel, (GAP + column * (side + GAP), y + 20))
+            found.panels.append(Panel(kind, box, one.label, one.method))
+        plan.strips.append(found)
         sheet.paste(scale(limit, side), (GAP + 3 * (side + GAP), y + 20))
-    return sheet
+    return sheet, plan
 
 
 def _contact_sheet(found: Activations) -> "Image":

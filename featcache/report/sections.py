@@ -1,7 +1,7 @@
 """The section of one run: tables, charts and its worst errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,23 +10,13 @@ import pandas as pd
 from featcache import metrics
 from featcache.compare import confusion
 from featcache.report import scoring
-from featcache.report.charts import Axis, Series, Svg, interval, key, lines
+from featcache.report.charts import Svg, interval
 from featcache.report.material import Material, blocks, source_columns
+from featcache.report.plots import PARTS, Chart, curves, learning, reliability
 from featcache.report.scoring import ClassScores, Estimate
 from featcache.runs import TEST, TRAIN, Predictions, Run
 
 _MOST_ERRORS = 12
-PARTS = {TRAIN: "out-of-fold", TEST: "test part"}
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure: title, drawing, what explains the lines, and a line below."""
-
-    title: str
-    svg: Svg
-    legend: list[tuple[Svg, str]] = field(default_factory=list)
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,11 @@ class Section:
 
 
 def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
-    """Computes a run's section from its predictions and its record."""
+    """Computes a run's section from its predictions and its record.
+
+    Where one part is shown, it is that which the leaderboard is about.
+    """
+    judged = material.board.part
     parts = {name: run.predictions(name) for name in PARTS}
     parts = {name: part for name, part in parts.items() if len(part.y)}
     draws = {k: metrics.bootstrap(v.y, v.p, v.groups) for k, v in parts.items()}
@@ -87,12 +81,16 @@ def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
         facts=_facts(run, row),
         scores=_scores(parts, draws),
         matrices=_matrices(run),
-        charts=[*_curves(run, parts), *_reliability(run, parts), *_learning(run)],
+        charts=[
+            *curves(run, parts[judged], PARTS[judged]),
+            *reliability(run, parts),
+            *learning(run),
+        ],
         classes=[
             (PARTS[name], _classes(part, run.classes, draws[name]))
             for name, part in parts.items()
         ],
-        sources=_sources(material, run, parts[TRAIN]),
+        sources=_sources(material, run, judged),
         tuning=_tuning(run),
         errors=_errors(material, run),
     )
@@ -171,7 +169,7 @@ def _scores(
 def _matrices(run: Run) -> list[Matrix]:
     counted = confusion(run)
     found = []
-    for name, counts in (("out-of-fold", counted.train), ("test part", counted.test)):
+    for part, counts in ((TRAIN, counted.train), (TEST, counted.test)):
         if counts is None:
             continue
         sums = np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -179,114 +177,15 @@ def _matrices(run: Run) -> list[Matrix]:
             list(zip(map(int, n), map(float, s), strict=True))
             for n, s in zip(counts, counts / sums, strict=True)
         ]
-        found.append(Matrix(name, list(zip(run.classes, cells, strict=True))))
+        found.append(Matrix(PARTS[part], list(zip(run.classes, cells, strict=True))))
     return found
 
 
-def _curves(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
-    part = parts[TRAIN]
-    areas = metrics.auc_per_class(part.y, part.p)
-    rocs, recalls, roc_keys, recall_keys = [], [], [], []
-    for c, name in enumerate(run.classes):
-        true = part.y == c
-        if not 0 < true.sum() < len(true):
-            continue
-        rocs.append(Series(c, *scoring.roc(true, part.p[:, c])))
-        roc_keys.append((key(c), f"{name}: AUC {areas[c]:.3f}"))
-        recall, precision, mean = scoring.precision_recall(true, part.p[:, c])
-        recalls.append(Series(c, recall, precision))
-        recall_keys.append((key(c), f"{name}: average precision {mean:.3f}"))
-    share, truth = Axis("1 - specificity"), Axis("sensitivity")
-    return [
-        Chart(
-            "ROC, one class against the rest",
-            lines(rocs, share, truth, guide=True, label="ROC curve of each class"),
-            roc_keys,
-        ),
-        Chart(
-            "Precision and recall",
-            lines(recalls, Axis("recall (sensitivity)"), Axis("precision"),
-                  label="Precision-recall curve of each class"),
-            recall_keys,
-        ),
-    ]  # fmt: skip
-
-
-def _reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
-    series, keys = [], []
-    for style, (name, part) in enumerate(parts.items()):
-        bins = scoring.bins(part)
-        x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
-        radii = [2 + 8 * (b.n / len(part.y)) ** 0.5 for b in bins]
-        series.append(Series(style, x, y, radii))
-        keys.append(
-            (key(style), f"{PARTS[name]}: ECE {metrics.ece(part.y, part.p):.3f}")
-        )
-    note = "Large marks hold many images; fewer than 5 are not drawn. On the diagonal, "
-    note += "80 % sure is right in 80 %."
-    if told := _calibration(run.record.get("calibration") or {}):
-        note += f" {told}"
-    svg = lines(
-        series, Axis("highest probability"), Axis("accuracy"), guide=True,
-        label="Reliability: accuracy by the highest probability",
-    )  # fmt: skip
-    return [Chart("Reliability", svg, keys, note)]
-
-
-def _calibration(record: dict[str, Any]) -> str:
-    if not record:
-        return ""
-    kept = record.get("kept", record.get("method", "none") != "none")
-    method = record.get("method", "none")
-    if not kept or method == "none":
-        return "Calibration was tried and not kept."
-    before, after = record.get("ece_before"), record.get("ece_after")
-    text = f"Calibrated by {method}"
-    if before is not None and after is not None:
-        text += f": out-of-fold ECE {before:.3f} before, {after:.3f} after"
-    return text + "."
-
-
-def _learning(run: Run) -> list[Chart]:
-    """Loss and accuracy by epoch: mean over the folds, and each fold thin."""
-    path = run.folder / "history.csv"
-    try:
-        history = pd.read_csv(path)
-    except (OSError, ValueError):
-        return []
-    if not {"fold", "epoch"} <= set(history):
-        return []
-    history = history[history["fold"] >= 0]
-    charts = []
-    for name in ("loss", "accuracy"):
-        shown = [c for c in (name, f"val_{name}") if c in history]
-        if shown and len(history):
-            charts.append(_epochs(history, shown, name))
-    return charts
-
-
-def _epochs(history: pd.DataFrame, shown: Sequence[str], name: str) -> Chart:
-    words = {name: "training rows", f"val_{name}": "rows held out of training"}
-    series, keys = [], []
-    for style, column in enumerate(shown):
-        for _, fold in history.groupby("fold"):
-            series.append(Series(style, fold["epoch"], fold[column], faint=True))
-        mean = history.groupby("epoch")[column].mean()
-        series.append(Series(style, mean.index, mean))
-        keys.append((key(style), words[column]))
-    x = Axis.around("epoch", history["epoch"], whole=True)
-    y = Axis.around(name, history[list(shown)].to_numpy().ravel())
-    svg = lines(series, x, y, label=f"{name} by epoch")
-    return Chart(f"Learning: {name}", svg, keys, "Thick: mean over the folds.")
-
-
-def _sources(
-    material: Material, run: Run, part: Predictions
-) -> dict[str, list[SourceRow]]:
-    """Out-of-fold accuracy by each source column."""
+def _sources(material: Material, run: Run, judged: str) -> dict[str, list[SourceRow]]:
+    """Accuracy on the judged part by each source column."""
     if material.manifest is None:
         return {}
-    table = run.table[run.table["split"] == TRAIN]
+    part, table = run.predictions(judged), run.table[run.table["split"] == judged]
     found = {}
     for name, values in source_columns(material.images).items():
         given = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
@@ -330,7 +229,9 @@ def _short(value: Any) -> str:
 
 
 def _errors(material: Material, run: Run) -> list[Error]:
-    images = material.images
+    images, table = material.images, run.table
+    if material.board.part == TEST:
+        table = table[table["split"] == TEST]
     paths = images["path"] if "path" in images else pd.Series(dtype=str)
     return [
         Error(
@@ -341,7 +242,5 @@ def _errors(material: Material, run: Run) -> list[Error]:
             predicted,
             list(zip(run.classes, map(float, p), strict=True)),
         )
-        for row, predicted, p in scoring.worst_errors(
-            run.table, run.classes, _MOST_ERRORS
-        )
+        for row, predicted, p in scoring.worst_errors(table, run.classes, _MOST_ERRORS)
     ]

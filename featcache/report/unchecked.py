@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from featcache.audit import FILE as AUDIT
 from featcache.backbones import BASELINES
+from featcache.regions import MASK, OUTSIDE
 from featcache.report.dataset import has_test
+from featcache.report.explained import FOLDER
 from featcache.report.material import Material, blocks, source_columns
+from featcache.runs import TEST
 
 _FEW_GROUPS = 30
 _MANY_IMAGES = 20
@@ -82,7 +86,8 @@ def _sources(material: Material) -> Iterator[Gap]:
 
 
 def _baselines(material: Material) -> Iterator[Gap]:
-    names = {block["backbone"] for run in material.runs for block in blocks(run.record)}
+    shown = [block for run in material.runs for block in blocks(run.record)]
+    names = {block["backbone"] for block in shown if not block.get("region")}
     lacking = [name for name in BASELINES if name not in names]
     if lacking:
         yield Gap(
@@ -98,10 +103,26 @@ def _baselines(material: Material) -> Iterator[Gap]:
             "largest class is not on the leaderboard.",
             "featcache train-head -H majority",
         )
+    regions = {block.get("region") for block in shown}
+    if OUTSIDE not in regions and material.images.get(MASK, pd.Series("")).any():
+        best = blocks(material.best.record)[0]["backbone"]
+        yield Gap(
+            "Whether it needs what the masks show",
+            "There are masks, and no run on pictures in which that region is black.",
+            f"featcache extract --region outside -b {best} && "
+            f"featcache train-head --region outside -b {best}",
+        )
 
 
 def _test(material: Material) -> Iterator[Gap]:
     rows = material.board.rows
+    if material.board.part == TEST and len(rows) > 1:
+        yield Gap(
+            "A test part that nothing was chosen by",
+            f"The best of {len(rows)} runs was chosen by the figures of the test "
+            "part, which are therefore a little too high.",
+            "featcache compare --on train --html",
+        )
     if not has_test(material.judged):
         chosen = f"The best of {len(rows)} runs was" if len(rows) > 1 else "The run was"
         yield Gap(
@@ -123,15 +144,21 @@ def _test(material: Material) -> Iterator[Gap]:
 def _repeats(material: Material) -> Iterator[Gap]:
     if (material.board.rows[0].get("repeats") or 1) <= 1:
         yield Gap(
-            "Another draw of the folds",
+            "Another draw of the "
+            + ("test part" if material.board.part == TEST else "folds"),
             f"All figures rest on one split ({material.board.split}); another draw "
             "moves them, and may change the order of runs that are close.",
-            "featcache train-head --repeats 3",
+            "featcache train-head "
+            + ("--seed 1" if material.board.part == TEST else "--repeats 3"),
         )
 
 
 def _few_groups(material: Material) -> Iterator[Gap]:
-    counts = material.judged.groupby("label")["group"].nunique()
+    judged = material.judged
+    if material.board.part == TEST:
+        judged = judged[judged["split"] == TEST]
+    counts = judged.groupby("label")["group"].nunique()
+    counts = counts.reindex(material.best.classes, fill_value=0)
     few = counts[counts < _FEW_GROUPS]
     if len(few):
         told = ", ".join(f"{name} ({n})" for name, n in few.items())
@@ -153,18 +180,20 @@ def _several_classes(material: Material) -> Iterator[Gap]:
 
 
 def _content(material: Material) -> Iterator[Gap]:
-    if not list(material.reports.glob("audit*")):
+    if not (material.reports / AUDIT).is_file():
         yield Gap(
             "What in the images decides",
             "Text markers, borders and devices were not searched for; a run may "
             "read these and not the lungs.",
             f"featcache audit --dataset {material.board.dataset}",
         )
-    if not (material.reports / "explain" / material.best.run_id).is_dir():
+    # An ensemble has no maps of its own.
+    names = material.best.record.get("members") or [material.best.run_id]
+    if not any((material.reports / FOLDER / name).is_dir() for name in names):
         yield Gap(
             "Where the best run looks",
             "No heatmap of it was drawn, so nobody saw whether it looks at the lungs.",
-            f"featcache explain {material.best.run_id} --errors 12",
+            f"featcache explain {names[0]} --errors 12",
         )
 
 
