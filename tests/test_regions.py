@@ -245,7 +245,7 @@ def test_a_run_on_a_region_is_a_control(masked: Manifest, tmp_path: Path) -> Non
     assert (block["region"], block["mask"]) == ("inside", "mask")
     assert run.record["evaluation_id"] == whole.record["evaluation_id"]
     assert "region" not in whole.record["features"][0]
-    with pytest.raises(RunError, match="a control on :inside"):
+    with pytest.raises(RunError, match="a control on --region inside"):
         explain(masked, run)
     kept = cache.prune(masked.folder.parent, tmp_path, policies=True).removals
     assert kept == []

@@ -71,9 +71,10 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     left_out += damaged
     if not chosen:
         raise RunError(
-            f"a run in {reports} whose predictions can be read",
-            "; ".join(left_out),
-            "Train with --force, or take another --split.",
+            f"a run in {reports} to judge "
+            + ("out-of-fold" if part == TRAIN else "on its test part"),
+            "; ".join(left_out).rstrip("."),
+            "Train with --force, or take another --split or part.",
         )
     repeats = [run for run in found if repeat(run) and part == TRAIN]
     entries, alone = _with_repeats(chosen, repeats)
@@ -97,7 +98,7 @@ def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
         try:
             judged[run.run_id] = _judged_on(run, part)
         except RunError as error:
-            left_out.append(str(error))
+            left_out.append(f"{error.expected}: {error.got}. {error.way_out}")
     usual = Counter(judged.values()).most_common(1)
     left_out += [
         f"run {name}: its predictions are not of the images that its record says. "

@@ -18,7 +18,7 @@ from featcache.errors import (
     UsageError,
 )
 from featcache.manifest import Manifest, some
-from featcache.regions import Region
+from featcache.regions import WHOLE_PICTURE, Region
 from featcache.runs import PROBABILITY, Run
 
 UNKNOWN = "unknown"  # the part of an image that the run has not to do with
@@ -78,11 +78,11 @@ class Finder:
     masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        shown = {Region.of(block).suffix for block in outcome.blocks(self.run)} - {""}
-        if shown:
+        shown = {Region.of(block) for block in outcome.blocks(self.run)}
+        if shown := shown - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole pictures to explain",
-                f"{self.run.run_id}, a control on {', '.join(shown)} of them",
+                f"{self.run.run_id}, a control on --region {shown.pop().kind}",
                 "Explain one on whole pictures; --faithfulness says how much of its "
                 "evidence is inside masks.",
             )
