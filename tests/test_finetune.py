@@ -834,7 +834,12 @@ cli.main({[str(word) for word in words]!r})
     monkeypatch.setattr(
         "featcache.cli.finetune.bars", lambda: nullcontext(interrupting)
     )
-    status, _, told = run(*words)
+    # Where the tests run in the background, Ctrl-C is ignored from birth.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, _, told = run(*words)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 130
     assert "toynet, fold 0: trained already" in told
     assert "fold 0: epoch" not in told
