@@ -220,6 +220,8 @@ def _command(found: Store, dataset: Manifest, asked: Asked) -> str:
     words = [f"featcache extract --dataset {dataset.dataset} -b {name}"]
     if weights == "random":
         words.append("--weights random")
+    if weights == "file":
+        words.append(f"--preprocess {contract['preprocess']}")
     if weights != "none":
         words.append(f"--input-size {contract['input_size']}")
     words.append(f"--views {asked.views}")
