@@ -178,7 +178,7 @@ def _warnings(board: Leaderboard, audit: Audited | None) -> list[str]:
 
 
 def is_trivial(row: dict[str, Any]) -> bool:
-    """Whether a row stands below the line: no network or no learning."""
+    """Whether a row stands below the line: no network, no learning, or a region."""
     return bool(row.get("below_line", row["head"] == "majority"))
 
 

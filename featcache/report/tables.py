@@ -24,7 +24,7 @@ METRIC_NAMES = {
     "brier": "Brier",
     "ece": "ECE",
 }
-LINE = "below the line: no network, or no learning"
+LINE = "below the line: no network, no learning, or not all of the picture"
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
