@@ -21,6 +21,7 @@ __all__ = [
     "Finding",
     "NotApplicable",
     "Row",
+    "in_splits",
     "judged",
     "listed",
     "records",
@@ -103,3 +104,11 @@ def records(table: pd.DataFrame) -> list[Row]:
 def listed(names: Sequence[object], limit: int = 3) -> str:
     """The first few names, and how many more."""
     return some([str(name) for name in names], limit)
+
+
+def in_splits(case: Case, rows: Sequence[Row]) -> str:
+    """How many of the splits the rows are of, and which."""
+    names = dict.fromkeys(str(row["split"]).removesuffix(".json") for row in rows)
+    return f"in {len(names)} of {len(case.splits)} splits" + (
+        f" ({listed([*names])})" if names else ""
+    )

@@ -1,6 +1,15 @@
 """FC010 and FC011: where groups stand, and in how many classes."""
 
-from featcache.audit.base import ISSUE, TIP, Answer, Check, NotApplicable, Row, judged
+from featcache.audit.base import (
+    ISSUE,
+    TIP,
+    Answer,
+    Check,
+    NotApplicable,
+    Row,
+    in_splits,
+    judged,
+)
 from featcache.audit.case import Case
 from featcache.splits import TEST
 
@@ -28,8 +37,7 @@ def _groups(case: Case) -> Answer:
     unread = f"; {broken} files cannot be read as splits" if broken else ""
     return judged(
         bool(rows),
-        f"{torn} groups stand in more than one part, in {len(case.splits)} splits"
-        f"{unread}.",
+        f"{torn} groups stand in more than one part, {in_splits(case, rows)}{unread}.",
         rows,
     )
 

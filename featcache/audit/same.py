@@ -9,6 +9,7 @@ from featcache.audit.base import (
     Answer,
     Check,
     NotApplicable,
+    in_splits,
     judged,
     records,
 )
@@ -127,8 +128,9 @@ def _across_parts(case: Case) -> Answer:
     tested = sum(row["part"] == "test" for row in rows)
     return judged(
         bool(rows),
-        f"In {len(case.splits)} splits, {len(rows)} times two near-duplicates stand on "
-        f"both sides: {tested} of train and test, {len(rows) - tested} of two folds.",
+        f"{len(rows)} times two near-duplicates stand on both sides, "
+        f"{in_splits(case, rows)}: {tested} of train and test, {len(rows) - tested} of "
+        "two folds.",
         rows,
     )
 
