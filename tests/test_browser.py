@@ -186,19 +186,20 @@ def test_the_legend_hides_a_class(page: Any) -> None:
     button = page.locator("#map-legend button").first
     everything = shown.count()
     button.click()
-    assert shown.count() == everything - int(button.locator(".n").inner_text())
+    less = int(button.locator(".n").inner_text())
+    api.expect(shown).to_have_count(everything - less)
     assert button.get_attribute("aria-pressed") == "false"
     button.click()
-    assert shown.count() == everything
+    api.expect(shown).to_have_count(everything)
 
 
 def test_the_list_has_every_image(page: Any) -> None:
     """It is the map for those who cannot see it, and can be filtered."""
     page.locator("#list summary").click()
     lines = page.locator("#list-table tbody tr:visible")
-    assert lines.count() == report_study.IMAGES
+    api.expect(lines).to_have_count(report_study.IMAGES)
     page.locator("#list-filter").fill("image 7.png")
-    assert lines.count() == 1
+    api.expect(lines).to_have_count(1)
 
 
 def test_maps_are_shown_side_by_side(browser: Any, address: str) -> None:
@@ -230,7 +231,7 @@ def test_further_candidates_open_by_the_keyboard(page: Any) -> None:
     shown = lines.locator("visible=true")
     assert (shown.count(), lines.count()) == (6, 24)
     page.locator("#audit summary").press("Enter")
-    assert shown.count() == 24
+    api.expect(shown).to_have_count(24)
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
