@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import re
 import shutil
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -792,9 +790,28 @@ def test_what_is_not_as_usual_is_said_in_words() -> None:
 TOLERANCE = 1e-5  # of probabilities, after a resume on one machine
 
 
-def killed(code: str) -> int:
-    """Runs a Python text in a process of its own; returns how that ended."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
+def stopped(words: list[Any], step: int, by: signal.Signals) -> tuple[int, str]:
+    """Trains in a process of its own, which a signal meets at a step of the progress.
+
+    Returns:
+        How it ended, and what it told.
+    """
+    code = f"""
+import os, signal
+from contextlib import nullcontext
+from featcache import cli
+from featcache.cli import finetune
+# Where the tests run in the background, Ctrl-C is ignored from birth.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def progress(name, done, total):
+    if done == {step}:
+        os.kill(os.getpid(), {int(by)})
+finetune.bars = lambda: nullcontext(progress)
+cli.main({[str(word) for word in words]!r})
+"""
+    command = [sys.executable, "-X", "faulthandler", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stderr
 
 
 @pytest.mark.slow
@@ -814,38 +831,14 @@ def test_a_stopped_training_goes_on(
         words += [] if name == "calibrate" else [f"--{name.replace('_', '-')}", value]
     first, last = (whole.ticks[i][2] // 9 for i in (0, -1))  # steps an epoch
     # In the second of three epochs: of fold 1, and of the network of the test part.
-    code = f"""
-import os, signal
-from featcache import cli
-from featcache.cli import finetune
-from contextlib import nullcontext
-def progress(name, done, total):
-    if done == {4 * first + 2}:
-        os.kill(os.getpid(), signal.SIGKILL)
-finetune.bars = lambda: nullcontext(progress)
-cli.main({[str(word) for word in words]!r})
-"""
-    assert killed(code) == -signal.SIGKILL
-
-    def interrupting(name: str, done: int, total: int) -> None:
-        if done == 7 * last + 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(
-        "featcache.cli.finetune.bars", lambda: nullcontext(interrupting)
-    )
-    # Where the tests run in the background, Ctrl-C is ignored from birth.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        status, _, told = run(*words)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert status == 130
+    status, _ = stopped(words, 4 * first + 2, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    status, told = stopped(words, 7 * last + 2, signal.SIGINT)
+    assert status == 130, told
     assert "toynet, fold 0: trained already" in told
     assert "fold 0: epoch" not in told
     assert "toynet, fold 1: goes on behind epoch 1" in told
     assert told.splitlines()[-1].endswith("run the same command to go on.")
-    monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     status, out, told = run(*words)
     assert status == 0

@@ -268,6 +268,35 @@ assert "tensorflow" not in sys.modules
     run_watched(body, tmp_path)
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_ctrl_c_behind_engines_is_no_crash(
+    path: Path, precision: str, tmp_path: Path
+) -> None:
+    """OpenVINO takes back the stack for signals; none is left with what is gone."""
+    code = f"""
+import os, signal
+from pathlib import Path
+import numpy as np
+from featcache.engines.int8 import quantise
+from featcache.engines.openvino import OpenVINOEngine
+path = first = Path({str(path)!r})
+if {precision == "int8"}:
+    first = Path({str(tmp_path / "int8.xml")!r})
+    quantise(path, first, [np.zeros((4, {SIDE}, {SIDE}, 3), np.uint8)])
+a, b = OpenVINOEngine(first), OpenVINOEngine(path)
+del a
+del b
+# Where the tests run in the background, Ctrl-C is ignored from birth.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
 @pytest.mark.slow
 def test_converting_calls_nobody(toy_network: Path, tmp_path: Path) -> None:
     """Conversion and quantisation call nobody, say nothing, leave no id."""

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ _ROWS = 8
 # OpenVINO's bindings set NumPy up at the first look at a tensor. Two engines that take
 # it in two threads at once wait for each other for ever.
 _first_look = threading.Lock()
+_one_core = threading.Lock()
 _DIGEST = "featcache_weights_sha256"
 
 
@@ -40,6 +42,22 @@ def openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def core() -> Any:
+    """OpenVINO's runtime: one a process, kept to its end.
+
+    Its CPU plugin lends the thread a stack for signals and takes it back when the
+    runtime goes. Of two that go in the order they came, the thread is left with the
+    stack of the first, and the next Ctrl-C is a segmentation fault.
+    """
+    with _one_core:
+        return _core()
+
+
+@cache
+def _core() -> Any:
+    return openvino().Core()
 
 
 class OpenVINOEngine(Engine):
@@ -76,7 +94,7 @@ class OpenVINOEngine(Engine):
         }
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
-        self._network = openvino().Core().compile_model(model, "CPU", config)
+        self._network = core().compile_model(model, "CPU", config)
         self._requests = self._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         request = self._network.create_infer_request()
         with _first_look:
@@ -178,7 +196,7 @@ def read(path: Path) -> Any:
     """
     expected, way_out = f"an OpenVINO network in {path}", "Delete it to have it anew."
     try:
-        model = openvino().Core().read_model(path)
+        model = core().read_model(path)
         written = model.get_rt_info(_DIGEST).astype(str)
     except RuntimeError as error:
         got = " ".join(str(error).split())[:300]
