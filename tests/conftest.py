@@ -4,21 +4,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from toys import picture
 
 from featcache import backbones, cli
 from featcache.extract import StoreResult, extract
 from featcache.manifest import Manifest
 from featcache.scan import scan
-
-
-def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
-    """A grey picture of noise around a shade, unlike that of any other seed."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.normal(shade, 60, (6, 6)).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

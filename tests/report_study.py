@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from conftest import picture
+from toys import picture
 
 from featcache import manifest, runs, store
 from featcache.compare import Leaderboard, compare

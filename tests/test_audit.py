@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import picture
 from PIL import Image
-from toys import CLASSES, N, header, make_dataset
+from toys import CLASSES, N, header, make_dataset, picture
 
 from featcache import manifest, runs, splits, store
 from featcache.audit import (

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
 from test_extract_stage import age
 from test_images import encode, noise
+from toys import picture
 
 import featcache
 from featcache import backbones, images, store, views

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
 from test_images import RAMP, encode, noise, reason
 from test_images import pixels as pixels_of
 from test_scan import column
+from toys import picture
 
 from featcache import images
 from featcache.errors import DatasetError, UsageError

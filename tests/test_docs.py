@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import picture
+from toys import picture
 
 import featcache
 from featcache import (

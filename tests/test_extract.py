@@ -82,7 +82,7 @@ def test_only_what_is_missing_is_computed(
     assert toy(dataset).computed == 36
     assert toy(dataset, views=2).computed == 72
     assert toy(dataset, views=1, policy=Policy(flip=False)).computed == 36
-    from conftest import picture
+    from toys import picture
 
     picture(999, 50).save(image_folder / "COVID" / "new.png")
     more = scan(image_folder, dataset.folder.parent).manifest

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
+from toys import picture
 
 from featcache import backbones, heads, outcome, runs, splits, study, views
 from featcache._io import write_json

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_study
-from conftest import picture
 from PIL import Image
 from report_study import CLASSES, IMAGES, Study
+from toys import picture
 
 from featcache import runs
 from featcache.backbones import BASELINES

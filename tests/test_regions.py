@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
+from toys import picture
 
 import featcache
 from featcache import backbones, cache, images, phantom, runs, store, views

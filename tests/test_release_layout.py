@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import picture
 from PIL import Image
 from test_scan import column
+from toys import picture
 
 from featcache.scan import scan
 from featcache.sources import list_source

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import picture
 from PIL import Image
+from toys import picture
 
 from featcache import images, manifest, sources
 from featcache.errors import DatasetError, UsageError

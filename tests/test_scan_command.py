@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import picture
+from toys import picture
 
 Run = Callable[..., tuple[int, str, str]]
 

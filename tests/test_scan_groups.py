@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import picture
 from PIL import Image, ImageEnhance
 from test_scan import column, groups, save
+from toys import picture
 
 from featcache import images, manifest
 from featcache.errors import DatasetError

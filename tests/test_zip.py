@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
 from test_images import encode
 from test_scan import column
 from test_sources import paths, rows
+from toys import picture
 
 import featcache
 from featcache import backbones

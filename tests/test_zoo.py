@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import ExifTags, Image, PngImagePlugin
 from test_images import STORED, encode, noise, png
 from test_scan import column
+from toys import picture
 
 from featcache import backbones, images, sources
 from featcache.scan import scan

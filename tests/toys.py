@@ -1,10 +1,11 @@
-"""Made-up datasets and stores whose features nearly tell the class."""
+"""Made-up pictures, and datasets and stores whose features nearly tell the class."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from featcache import manifest, store
 from featcache.manifest import COLUMNS, Manifest, Settings
@@ -12,6 +13,13 @@ from featcache.store import Header
 
 N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 POLICY = {"flip": True, "seed": 0}
+
+
+def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
+    """A grey picture of noise around a shade, unlike that of any other seed."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(shade, 60, (6, 6)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
 def image_ids(count: int = N) -> list[str]:
