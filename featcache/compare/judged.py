@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache import metrics, outcome
+from featcache import metrics, outcome, runs
 from featcache.metrics import Draws
 from featcache.regions import INSIDE
 from featcache.runs import TEST, TRAIN, Predictions, Run
@@ -79,21 +79,29 @@ class Judged:
 
 def described(judged: Judged) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
-    record = judged.run.record
+    record, found = judged.run.record, outcome.blocks(judged.run)
     return {
         "run_id": judged.run.run_id,
         "backbone": record["backbone"],
         "weights": record["weights"],
         "input_size": record.get("input_size"),
+        "preprocess": runs.common_value(block.get("preprocess") for block in found),
         "head": record["head"],
         "views": record["views"],
         "taps": ",".join(record.get("taps", [])),
         "tta": record.get("tta"),
-        "options": ", ".join(_options(record)),
+        "options": ", ".join([*_storage(found), *_options(record)]),
         "split": record["split"]["name"],
         "n": len(judged.right),
         "n_groups": judged.draws.groups,
     }
+
+
+def _storage(blocks: list[dict[str, Any]]) -> list[str]:
+    """In words, which of the features are not computed or kept in float32."""
+    usual = "float32"
+    told = {b.get(name) or usual for b in blocks for name in ("precision", "dtype")}
+    return sorted(told - {usual})
 
 
 def _options(record: dict[str, Any]) -> list[str]:
@@ -105,6 +113,7 @@ def _options(record: dict[str, Any]) -> list[str]:
         f"{len(members)} members": members,
         "equal weights": members and params.get("weights") == "equal",
         f"{len(record.get('taps', []))} taps": record.get("taps"),
+        "plain view alone": record.get("views") and record.get("tta") is False,
         "tuned": record.get("tuning"),
         f"transform {params.get('transform')}": params.get("transform", "none")
         != "none",

@@ -58,11 +58,14 @@ class Block:
         ``tap`` is None for the embedding, and ``region`` only there where it is not of
         whole pictures.
         """
-        header = self.store.header
+        header, contract = self.store.header, self.store.header.contract
         return {
-            "backbone": header.contract["backbone"],
+            "backbone": contract["backbone"],
             "weights": header.weights,
-            "input_size": header.contract["input_size"],
+            "input_size": contract["input_size"],
+            "preprocess": contract.get("preprocess"),
+            "precision": contract.get("precision"),
+            "dtype": header.dtype.name,
             "contract_id": header.contract_id,
             "store": self.store.path.name,
             "tap": None if self.matrix == store.FEATURES else self.matrix,

@@ -5,7 +5,6 @@ import io
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -41,12 +40,12 @@ def drop_first(board: Leaderboard) -> list[str]:
 
 def _columns(board: Leaderboard) -> list[Column]:
     """What people read: a heading, whether it is a number, and the cell of a row."""
-    metric, varied = board.metric, _varied(board)
+    metric, shared = board.metric, _shared(board)
     return [
         ("#", True, lambda row: str(row["rank"])),
         ("backbone", False, _backbone),
         ("head", False, lambda row: str(row["head"])),
-        ("options", False, lambda row: row["options"] if _what(row) in varied else ""),
+        ("options", False, lambda row: _differing(row, shared[_what(row)])),
         ("views", True, lambda row: str(row["views"] or "")),
         (METRIC_NAMES[metric], True, lambda row: _share(row[metric])),
         ("95 %", True, lambda row: _interval(row, metric)),
@@ -67,10 +66,24 @@ def _what(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("backbone", "weights", "head"))
 
 
-def _varied(board: Leaderboard) -> set[tuple[Any, ...]]:
-    """What stands in several rows with other options."""
-    pairs = {(_what(row), row["options"]) for row in board.rows}
-    return {what for what, n in Counter(what for what, _ in pairs).items() if n > 1}
+def _facts(row: Row) -> list[str]:
+    """In words, what tells rows of one head on one backbone apart."""
+    size, options = row["input_size"], row["options"]
+    facts = [f"{size} px" if size else "", row.get("preprocess") or ""]
+    return [fact for fact in [*facts, *options.split(", ")] if fact]
+
+
+def _shared(board: Leaderboard) -> dict[tuple[Any, ...], set[str]]:
+    """The facts that all rows of one head on one backbone have in common."""
+    shared: dict[tuple[Any, ...], set[str]] = {}
+    for row in board.rows:
+        facts = set(_facts(row))
+        shared[_what(row)] = shared.get(_what(row), facts) & facts
+    return shared
+
+
+def _differing(row: Row, shared: set[str]) -> str:
+    return ", ".join(fact for fact in _facts(row) if fact not in shared)
 
 
 def _backbone(row: Row) -> str:
