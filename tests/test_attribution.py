@@ -8,9 +8,6 @@ from featcache.attribution import faithful, gradients, maps
 from featcache.attribution.stages import stages
 from featcache.errors import HeadError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-)
 FRONTS = {
     "plain": {},
     "sqrt": {"transform": "sqrt"},

@@ -7,13 +7,7 @@ from featcache import evaluation, heads, metrics
 from featcache.heads import HEADS
 from featcache.heads.tuning import group_folds
 
-pytestmark = [
-    pytest.mark.slow,
-    # Keras 3.15 reads TensorFlow variables through an interface that NumPy deprecates.
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    ),
-]
+pytestmark = pytest.mark.slow
 CASES = (
     {name: {} for name in HEADS}
     | {f"{name}, tuned": {"tune": True} for name in ("svm", "xgboost", "softmax")}

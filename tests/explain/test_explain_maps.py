@@ -1,8 +1,6 @@
-"""Explaining runs: maps that add up, from the image on, and things that have moved."""
+"""Maps of runs: each adds up to the score, from the image on, and is drawn."""
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,61 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featcache import backbones, manifest, runs
+from featcache import backbones
 from featcache.attribution import margins
-from featcache.errors import (
-    DatasetError,
-    HeadError,
-    RunError,
-    StoreError,
-    UnknownNameError,
-    UsageError,
-    WeightsError,
-)
-from featcache.explain import ExplainResult, explain, judging, making, model, subjects
+from featcache.errors import RunError
+from featcache.explain import explain, making, model, subjects
 from featcache.extract import extract
 from featcache.finetune import finetune
-from featcache.manifest import Manifest
 from featcache.report import painting, pictures
 from featcache.runs import Run
 from featcache.scan import scan
 from featcache.train_head import train_head
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    ),
-]
+pytestmark = pytest.mark.slow
 LAST_BUT_ONE = "conv2d"  # of the toy network
-
-
-@pytest.fixture
-def trained(dataset: Manifest, tmp_path: Path, toy_network: Path) -> Callable[..., Run]:
-    """Trains one head on the toy network's features, and gives its run."""
-
-    def call(head: str = "logreg", **options: Any) -> Run:
-        size, taps = options.pop("size", 32), options.pop("taps", "none")
-        network = backbones.resolve(str(toy_network), input_size=size)
-        extract(dataset, [network], taps=taps, tap_pooling="avg+max",
-                engine="tensorflow", batch_size=8)  # fmt: skip
-        options = {"backbones": ["all"], "tune": False, "folds": 2, "jobs": 1} | options
-        options |= {"taps": "all" if taps != "none" else "none", "test_size": 0.3}
-        return train_head(dataset, tmp_path / "reports", heads=[head], **options).runs[
-            0
-        ]
-
-    return call
-
-
-@pytest.fixture
-def look(dataset: Manifest, toy_network: Path) -> Callable[..., ExplainResult]:
-    """Explains a run of the dataset, whose network is named, without mean maps."""
-
-    def call(run: Run, **options: Any) -> ExplainResult:
-        return explain(dataset, run, **{"mean": 0, "files": [toy_network]} | options)
-
-    return call
 
 
 def _score(run: Run, one: making.HeatMap, found: model.Model) -> float:
@@ -170,135 +126,6 @@ def test_patches_cover_the_picture_to_its_edges() -> None:
     np.testing.assert_allclose(making.laid(np.ones(9), boxes, 1.0).std(), 0, atol=1e-5)
 
 
-def test_errors_are_the_surest_and_show_both_classes(trained, look) -> None:
-    """--errors takes wrong test predictions, most probable first, with both classes."""
-    run = trained()
-    table = subjects.judged(run)
-    p = table.filter(regex="^p_").to_numpy()
-    wrong = np.array(run.classes)[p.argmax(axis=1)] != table["label"]
-    expected = table.assign(top=p.max(axis=1))[wrong].sort_values("top")["image_id"]
-    result = look(run, errors=2)
-    ids = list(dict.fromkeys(one.subject.image_id for one in result.maps))
-    assert ids == expected.tolist()[::-1][:2]
-    for image_id in ids:
-        labels = [m.label for m in result.maps if m.subject.image_id == image_id]
-        assert len(labels) == 2
-        assert table.set_index("image_id").loc[image_id, "label"] == labels[1]
-
-
-def test_without_a_test_part_it_is_told_that_the_head_saw_the_images(
-    trained, look
-) -> None:
-    """Out-of-fold images were trained on by the saved head: a note says so."""
-    run = trained()
-    assert not any("trained on them" in note for note in look(run, per_class=1).notes)
-    seen = run.table.loc[run.table["split"] == runs.TRAIN, "image_id"].iloc[0]
-    result = look(run, images=[seen])
-    assert result.maps[0].subject.part == subjects.TRAINED_ON
-    assert any("trained on them" in note for note in result.notes)
-
-
-def test_moved_images_are_found_by_their_content(
-    trained, look, image_folder, tmp_path
-) -> None:
-    """Renamed below the root, or in another folder that is named: the same image."""
-    run = trained()
-    before = look(run, per_class=1).maps[0]
-    old = image_folder / before.subject.path
-    old.rename(old.with_name("other name.png"))
-    after = look(run, images=[before.subject.image_id]).maps[0]
-    assert after.subject.path.endswith("other name.png")
-    assert after.score == before.score
-    shutil.move(image_folder, tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match="--source FOLDER"):
-        look(run, images=[before.subject.image_id[:10]])
-    again = look(
-        run, images=[before.subject.image_id[:10]], source=tmp_path / "elsewhere"
-    )
-    assert again.maps[0].score == before.score
-
-
-def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> None:
-    """A file that the manifest does not know has no label, and a note says so."""
-    run = trained()
-    Image.effect_noise((50, 40), 60).save(tmp_path / "new.png")
-    result = look(run, images=[str(tmp_path / "new.png")])
-    (one,) = result.maps
-    assert (one.subject.label, one.subject.part) == ("", subjects.UNKNOWN)
-    assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
-    assert any("not of the run" in note for note in result.notes)
-    with pytest.raises(UsageError, match="class predicted"):
-        look(run, images=[str(tmp_path / "new.png")], of="true")
-    (tmp_path / "text.png").write_text("no picture")
-    for name in ("no such image", "text.png"):
-        with pytest.raises(DatasetError):
-            look(run, images=[str(tmp_path / name)])
-
-
-def test_what_cannot_be_asked_is_refused(trained, look) -> None:
-    """Contradictions and names of nothing are errors that say the way out."""
-    run = trained()
-    with pytest.raises(UsageError, match="one of them"):
-        look(run, errors=1, per_class=1)
-    with pytest.raises(UsageError, match="--per-class of 1"):
-        look(run, per_class=0)
-    with pytest.raises(UnknownNameError, match="grad-cam"):
-        look(run, methods=["gradcam"])
-    with pytest.raises(UnknownNameError, match="NORMAL"):
-        look(run, of="FLU")
-    with pytest.raises(UsageError, match="--patch from 1 to 32"):
-        look(run, methods=["occlusion"], patch=33)
-    with pytest.raises(UsageError, match="--activations"):
-        look(run, activations="no_such_layer")
-    with pytest.raises(HeadError, match="--method auto"):
-        look(run, methods=["treeshap"])
-    with pytest.raises(DatasetError, match="--mask with a column"):
-        look(run, masks=["lungs"])
-
-
-def test_a_run_whose_store_is_gone_says_what_to_extract(trained, look, dataset) -> None:
-    """Another contract's store is not taken in its place."""
-    run = trained()
-    for path in (dataset.folder / "features").glob("*.h5"):
-        path.unlink()
-    with pytest.raises(StoreError, match="featcache extract --dataset chest -b toynet"):
-        look(run)
-
-
-def test_a_network_is_known_by_its_bytes(
-    trained, look, toy_network, tmp_path, monkeypatch
-) -> None:
-    """A file is found where the record or the user names it, or among the weights."""
-    run = trained()
-    assert look(run, files=[], per_class=1).maps
-    records = list(tmp_path.rglob("extract-*.json"))
-    assert records
-    for record in records:
-        record.unlink()
-    with pytest.raises(WeightsError, match="-b FILE"):
-        look(run, files=[])
-    other = tmp_path / "other.keras"
-    other.write_bytes(toy_network.read_bytes() + b"x")
-    with pytest.raises(WeightsError, match="1 files"):
-        look(run, files=[other])
-    moved = tmp_path / "weights" / "renamed.keras"
-    moved.parent.mkdir()
-    shutil.copy(toy_network, moved)
-    monkeypatch.setenv("FEATCACHE_WEIGHTS", str(moved.parent))
-    assert look(run, files=[], per_class=1).maps
-
-
-def test_runs_without_a_head_are_refused(trained, look) -> None:
-    """Ensembles name their members; failed runs their reason."""
-    run = trained()
-    team = Run(run.folder, run.record | {"features": [], "members": ["a-1", "b-2"]})
-    with pytest.raises(RunError, match="members are: a-1, b-2"):
-        look(team)
-    failed = Run(run.folder, run.record | {"status": "failed", "reason": "no luck"})
-    with pytest.raises(RunError, match="no luck"):
-        look(failed)
-
-
 @pytest.mark.parametrize("head", ["softmax", "mlp"])
 @pytest.mark.parametrize("fold", ["all", "test"])
 def test_a_fine_tuned_network_is_explained_like_a_head(
@@ -336,59 +163,6 @@ def test_features_without_maps_fall_to_occlusion(dataset, look, tmp_path) -> Non
     assert any("occlusion in place of auto" in text for text in told)
     with pytest.raises(RunError, match="pixels48"):
         look(trained.runs[1], per_class=1)
-
-
-def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
-    """The dataset with a column of masks: the left half is white."""
-    table, folder = found.table.copy(), found.root / "masks"
-    folder.mkdir(exist_ok=True)
-    table["mask"] = ""
-    for image_id, (width, height) in sizes.items():
-        mask = np.zeros((height, width), np.uint8)
-        mask[:, : width // 2] = 255
-        Image.fromarray(mask).save(folder / f"{image_id[:8]}.png")
-        table.loc[table["image_id"] == image_id, "mask"] = f"masks/{image_id[:8]}.png"
-    changed = Manifest(found.folder, found.settings, table)
-    manifest.save(changed)
-    return changed
-
-
-def test_faithfulness_has_figures_a_class_and_method(
-    trained, dataset, toy_network
-) -> None:
-    """Each method is beside noise; masks of another shape are left out."""
-    run = trained()
-    ids = subjects.first_of_each(subjects.judged(run), 2)
-    sizes = dict.fromkeys(ids, (80, 64)) | {ids[0]: (64, 64)}
-    told: list[str] = []
-    result = explain(
-        _with_masks(dataset, sizes), run, per_class=2, of="true", faithfulness=True,
-        mean=0, files=[toy_network], message=told.append,
-    )  # fmt: skip
-    assert any("64x64 is of other proportions" in text for text in told)
-    names = {(f.method, f.name) for f in result.figures}
-    every = ["deletion", "insertion", "inside mask", "pointing mask", "area mask"]
-    assert names == {(m, n) for m in ("linear", judging.CHANCE) for n in every}
-    assert all(0 <= f.low <= f.value <= f.high <= 1 for f in result.figures
-               if f.groups > 1)  # fmt: skip
-    assert {f.value for f in result.figures if f.name == "area mask"} == {0.5}
-    count = {f.label: f.images for f in result.figures if f.name == "inside mask"}
-    assert sorted(count.values()) == [1, 2, 2]
-    assert len(result.maps) == 6  # noise is in the figures alone
-
-
-def test_deletion_ends_grey_and_insertion_ends_plain(
-    trained, look, dataset, toy_network
-) -> None:
-    """With an even map both curves start and end at known probabilities."""
-    run = trained()
-    (one,) = look(run, images=[str(dataset.ok["path"].iloc[0])]).maps
-    found = model.of_run(run, dataset.folder, files=[toy_network])
-    both = judging.curves(found, one)
-    assert set(both) == {"deletion", "insertion"}
-    assert all(0 < area < 1 for area in both.values())
-    same = judging.curves(found, one)
-    assert both == same
 
 
 def test_the_command_draws_and_lists_every_map(

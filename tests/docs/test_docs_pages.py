@@ -1,160 +1,31 @@
-"""Documents are executed: what they say of commands, options, files is true."""
+"""Documents are executed: what they say of lines, links, files and fields is true."""
 
-import inspect
 import json
 import re
 import runpy
 import shlex
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from documents import COMMANDS, PAGES, ROOT, blocks, read, rows, section
 from toys import picture
 
 import featcache
-from featcache import (
-    backbones,
-    cache,
-    doctor,
-    manifest,
-    phantom,
-    regions,
-    runs,
-    store,
-    views,
-)
-from featcache.audit import audit
-from featcache.backbones import BACKBONES, BASELINES, NETWORKS, Network
+from featcache import backbones, manifest, runs, store, views
+from featcache.backbones import Network
 from featcache.cli import cli
-from featcache.compare import METRICS, compare
-from featcache.ensemble import ensemble
-from featcache.errors import FeatcacheError
-from featcache.explain import explain
-from featcache.extract import extract
+from featcache.compare import compare
 from featcache.extract.plan import contract
-from featcache.finetune import finetune
-from featcache.heads import HEADS
-from featcache.report import pictures
 from featcache.scan import scan
-from featcache.sources import SUFFIXES
-from featcache.study import demo
-from featcache.study import run as run_study
 from featcache.train_head import train_head
-
-ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    page
-    for folder in (".", "cache", "docs", "docs/decisions", "reports")
-    for page in (ROOT / folder).glob("*.md")
-)
-
-
-def commands(
-    group: click.Group, above: str = ""
-) -> Iterator[tuple[str, click.Command]]:
-    """Every command by its words, such as "cache ls"."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{above}{name} ")
-        else:
-            yield above + name, command
-
-
-COMMANDS = dict(commands(cli))
-# The fewest words with which each command parses.
-LEAST = {
-    "scan": ["here"],
-    "extract": ["-b", "densenet121"],
-    "finetune": ["-b", "densenet121"],
-    "ensemble": ["all"],
-    "explain": ["run"],
-    "run": ["study.toml"],
-    "cache info": ["store"],
-    "cache export": ["store", "--to", "file.csv"],
-}
-# The library functions behind each command.
-BEHIND: dict[str, list[Callable[..., Any]]] = {
-    "scan": [scan],
-    "extract": [extract, scan, views.Policy, regions.Region, backbones.resolve],
-    "train-head": [train_head],
-    "finetune": [finetune, views.Policy, backbones.resolve],
-    "ensemble": [ensemble],
-    "compare": [compare],
-    "explain": [explain, pictures.write],
-    "audit": [audit],
-    "run": [run_study],
-    "demo": [demo.demo, phantom.write],
-    "cache ls": [cache.ls],
-    "cache info": [cache.info],
-    "cache verify": [cache.verify],
-    "cache prune": [cache.prune],
-    "cache export": [cache.export],
-    "doctor": [doctor.doctor],
-}
-# Options that are the door's own business.
-AT_THE_DOOR = {
-    "as_json", "cache", "confusion", "data_only", "dataset", "dry_run",
-    "file", "html", "names", "reports",
-    "source", "store", "stores", "strict", "style",
-}  # fmt: skip
-
-
-def read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.M)
-
-
-def rows(text: str) -> list[list[str]]:
-    """Cells of all table rows of a text."""
-    lines = re.findall(r"^\|(.*)\|$", text.replace(r"\|", "/"), re.MULTILINE)
-    return [[cell.strip() for cell in line.split("|")] for line in lines]
-
-
-def section(command: str) -> str:
-    """What docs/commands.md says of a command."""
-    found = re.search(
-        rf"^## featcache {command}\n(.*?)(?=^## |\Z)",
-        read("docs/commands.md"),
-        re.DOTALL | re.MULTILINE,
-    )
-    assert found, f"{command} is not in docs/commands.md"
-    return found[1]
-
-
-def documented(command: str) -> dict[tuple[str, ...], str]:
-    """Options of a command in docs/commands.md, with the cell of their default."""
-    return {
-        tuple(re.findall(r"--?[a-zA-Z][\w-]*", row[0])): row[1]
-        for row in rows(section(command))
-        if row[0].startswith("`-")
-    }
-
-
-def options(command: str) -> dict[str, click.Option]:
-    found = COMMANDS[command].params
-    return {p.name: p for p in found if isinstance(p, click.Option) and p.name}
-
-
-def defaults(command: str) -> dict[str, Any]:
-    """What a command gets when nothing but the necessary is given."""
-    words = list(LEAST.get(command, []))  # click empties the list
-    return COMMANDS[command].make_context(command, words).params
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FEATCACHE_CACHE", raising=False)
 
 
 @pytest.fixture
@@ -212,91 +83,6 @@ def run_of_study(study: Path) -> runs.Run:
     one = ["densenet121"]
     result = train_head(found, Path("reports"), backbones=one, heads=names, jobs=1)
     return result.runs[0]
-
-
-def test_every_command_is_documented() -> None:
-    """Each command has a section in docs/commands.md, and no other has one."""
-    found = re.findall(r"^## featcache (.+)$", read("docs/commands.md"), re.MULTILINE)
-    assert sorted(found) == sorted(COMMANDS)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_documented(command: str) -> None:
-    """The table of a command lists each option, with all its spellings."""
-    spelled = {(*o.opts, *o.secondary_opts) for o in options(command).values()}
-    assert set(documented(command)) == spelled
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_documented_defaults_are_the_commands(command: str) -> None:
-    """A default in code is click's; one in words stands for click's None."""
-    given, cells = defaults(command), documented(command)
-    for name, option in options(command).items():
-        cell = cells[(*option.opts, *option.secondary_opts)]
-        if option.required:
-            expected = "required"
-        elif given[name] in (None, ()):
-            assert "`" not in cell, option.opts
-            continue
-        else:
-            expected = f"`{spell(given[name])}`"
-        assert cell == expected, option.opts
-
-
-def spell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ",".join(map(spell, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_and_library_have_equal_defaults(command: str) -> None:
-    """An option's default is that of the library's argument of the same name."""
-    given = defaults(command)
-    known = set(AT_THE_DOOR)
-    for function in BEHIND[command]:
-        for name, argument in inspect.signature(function).parameters.items():
-            known.add(name)
-            default = getattr(argument.default, "kind", argument.default)  # a region
-            if name in given and argument.default is not argument.empty:
-                assert given[name] == default, (function, name)
-    assert set(given) <= known
-
-
-def test_backbones_and_heads_are_documented() -> None:
-    """The tables of backbones and heads are those of the registries."""
-    table = [
-        [f"`{n}`", str(b.dim), f"{b.input_size} px", b.preprocess, f"`{b.file_name}`"]
-        for n, b in NETWORKS.items()
-    ]
-    assert [r for r in rows(section("extract")) if r[0].strip("`") in NETWORKS] == table
-    plain = [[f"`{name}`", str(BACKBONES[name].dim)] for name in BASELINES]
-    found = [r[:2] for r in rows(section("extract")) if r[0].strip("`") in BASELINES]
-    assert found == plain
-    heads = [[f"`{name}`", row.about] for name, row in HEADS.items()]
-    assert [r for r in rows(section("train-head")) if len(r) == 2][2:] == heads
-
-
-def test_suffixes_are_documented() -> None:
-    """The section of scan lists the suffixes of images."""
-    assert set(re.findall(r"`(\.\w+)`", section("scan"))) == SUFFIXES
-
-
-def test_metrics_are_documented() -> None:
-    """The option --metric names every metric."""
-    assert all(metric in section("compare") for metric in METRICS)
-
-
-def test_exit_codes(run: Callable[..., tuple[int, str, str]]) -> None:
-    """0 for done, 1 for a domain error in one line, 2 for usage, as documented."""
-    assert run("--version")[0] == 0
-    code, out, err = run("compare")
-    assert (code, out, err.count("\n")) == (FeatcacheError.exit_code, "", 1)
-    assert run("compare", "--no-such-option")[0] == 2
-    found = [int(row[0]) for row in rows(read("docs/commands.md")) if row[0].isdigit()]
-    assert found == [0, 1, 2, 130]
 
 
 def lines_of_shell() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,19 @@
+"""The dataset that is audited, and where its runs are."""
+
+from pathlib import Path
+
+import pytest
+from toys import make_dataset
+
+from featcache.manifest import Manifest
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Manifest:
+    """90 images of 45 patients without files."""
+    return make_dataset(tmp_path)
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    return tmp_path / "reports"

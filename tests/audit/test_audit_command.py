@@ -1,0 +1,85 @@
+"""The audit as a whole: what it says where nothing is planted, and how it tells it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from audit_toys import make_run, of, with_table, write_split
+from toys import N
+
+from featcache import splits
+from featcache.audit import CHECKS, NOT_APPLICABLE, audit
+from featcache.manifest import Manifest
+
+
+def test_codes_are_unique_and_each_has_its_section() -> None:
+    """docs/audit.md has one heading a check: its code and title, in the same order."""
+    page = (Path(__file__).parents[2] / "docs/audit.md").read_text(encoding="utf-8")
+    heads = [line[4:] for line in page.splitlines() if line.startswith("### FC")]
+    assert heads == [f"{check.code}: {check.title}" for check in CHECKS.values()]
+
+
+def test_nothing_is_found_where_nothing_is_planted(
+    toy: Manifest, reports: Path
+) -> None:
+    """An honest run with weak baselines gives no finding of an issue."""
+    for backbone, share in {"net": 0.9, "metadata": 0.36, "border": 0.34}.items():
+        make_run(toy, reports, backbone, share)
+    ok = toy.ok
+    splits.load_or_make(
+        toy.folder / "splits-a.json", ok["image_id"].tolist(), ok["label"],
+        ok["group"], name="a",
+    )  # fmt: skip
+    kept = toy.table.drop(columns=["disputed", "patient"]).assign(
+        ward=[f"w{i // 6 % 2}" for i in range(N)]
+    )
+    result = audit(with_table(toy, kept), reports)
+    assert [f.code for f in result.findings if f.fires] == []
+    assert [f.code for f in result.findings if f.status == NOT_APPLICABLE] == [
+        "FC002", "FC003", "FC004", "FC005", "FC006", "FC022", "FC023", "FC024",
+        "FC025", "FC033", "FC034", "FC041",
+    ]  # fmt: skip
+
+
+def test_an_empty_dataset_of_runs_is_no_error(toy: Manifest, reports: Path) -> None:
+    """What has no run or split is not applicable, and says what to run."""
+    result = audit(toy, reports)
+    for code in ("FC005", "FC010", "FC020", "FC032", "FC040", "FC041", "FC051"):
+        found = of(result, code)
+        assert found.status == NOT_APPLICABLE
+        assert "featcache " in found.message or "stores" in found.message
+    assert result.run_id is None
+
+
+def test_the_checklist_fills_what_is_known(
+    toy: Manifest, reports: Path, tmp_path: Path
+) -> None:
+    """Counts come from the records; the rest is marked as the author's."""
+    make_run(toy, reports, "net", 0.9)
+    audit(toy, reports, checklist=tmp_path / "list.md")
+    text = (tmp_path / "list.md").read_text(encoding="utf-8")
+    assert "90 images of 45 groups: 30 COVID" in text
+    assert "Out-of-fold accuracy 0.900" in text
+    assert "| TRIPOD+AI | Fairness | *for the author* |" in text
+    assert {line.count(" | ") for line in text.splitlines() if line[:2] == "| "} == {2}
+
+
+def test_the_command_prints_and_records_one_row_a_check(
+    toy: Manifest, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """JSON on stdout is that of the record; --strict makes an issue exit code 1."""
+    code, out, _ = run("audit", "--json")
+    rows: list[dict[str, Any]] = json.loads(out)
+    assert code == 0
+    assert [row["code"] for row in rows] == [*CHECKS]
+    assert {*rows[0]} == {
+        "code", "title", "severity", "status", "message", "evidence",
+    }  # fmt: skip
+    assert json.loads(Path("reports/chest/audit.json").read_text())["checks"] == rows
+    ids = toy.ok["image_id"].tolist()
+    write_split(toy, dict.fromkeys(ids, 0) | {ids[0]: 1})
+    assert run("audit")[0] == 0
+    code, out, _ = run("audit", "--strict")
+    assert code == 1
+    assert "FC010" in out

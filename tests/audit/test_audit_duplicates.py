@@ -1,0 +1,205 @@
+"""The audit of duplicates and torn groups, and the fixed table; it touches no file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audit_toys import FOLDS, of, planted, with_table, write_split
+from PIL import Image
+
+from featcache.audit import FINDING, NOT_APPLICABLE, PASSED, audit, fixing, pairs
+from featcache.audit.pairs import CORRELATION, alike, unit
+from featcache.errors import DatasetError, UsageError
+from featcache.manifest import Manifest
+from featcache.scan import scan
+
+
+def test_files_of_the_same_bytes_are_told(toy: Manifest, reports: Path) -> None:
+    """A duplicate of the manifest is evidence; under two labels it is an issue."""
+    table = toy.table.copy()
+    table.loc[5, ["status", "reason"]] = ["duplicate", "same bytes as 4.png"]
+    table.loc[7, ["status", "reason"]] = ["duplicate", "same bytes under two labels"]
+    result = audit(with_table(toy, table), reports)
+    assert [row["path"] for row in of(result, "FC001").evidence] == ["5.png", "7.png"]
+    assert [row["path"] for row in of(result, "FC002").evidence] == ["7.png"]
+    assert of(result, "FC002").fires
+    assert not of(result, "FC001").fires
+
+
+def test_planted_near_duplicates_are_found_and_no_others(
+    tmp_path: Path, reports: Path
+) -> None:
+    """Resizing, JPEG, brightness and a cut edge are seen; other pictures are not."""
+    found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
+    result = audit(found, reports)
+    rows = of(result, "FC003").evidence
+    names = {Path(r[f"path_{s}"]).stem for r in rows for s in "ab"}
+    assert names == {"pa0", "resized", "jpeg", "dark", "cut"}
+    assert len(rows) == 10  # all pairs of five
+    assert {r["correlation"] > CORRELATION for r in rows} == {True}
+    conflict = of(result, "FC002")
+    assert {"a", "b"} == {r["label_a"] for r in conflict.evidence} | {
+        r["label_b"] for r in conflict.evidence
+    }
+    near = of(result, "FC004").evidence
+    assert {Path(r["path_a"]).stem for r in near} <= names
+
+
+def test_near_duplicates_within_a_group_are_no_finding(
+    tmp_path: Path, reports: Path
+) -> None:
+    """What a split keeps together does no harm."""
+    found = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
+    assert found.settings.group_by == "near-duplicate"
+    answer = of(audit(found, reports), "FC003")
+    assert answer.status == PASSED
+    assert answer.message.startswith("10 pairs")
+    assert [row["within_group"] for row in answer.evidence] == [True] * 10
+
+
+def test_near_duplicates_on_both_sides_of_a_split(
+    tmp_path: Path, reports: Path
+) -> None:
+    """Each pair in two parts of a split is a row, and test parts are counted."""
+    found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
+    ids = found.ok.set_index("path")["image_id"]
+    places = dict.fromkeys(ids, 0) | {ids["a/dark.png"]: -1}
+    write_split(found, places)
+    answer = of(audit(found, reports), "FC005")
+    assert answer.fires
+    assert "4 of train and test, 0 of two folds" in answer.message
+
+
+def test_a_group_on_both_sides_of_a_hand_made_split(
+    toy: Manifest, reports: Path
+) -> None:
+    """The torn patient is named with its parts; a file that is no split is told."""
+    ids = toy.ok["image_id"].tolist()
+    write_split(toy, dict(zip(ids, (FOLDS).tolist(), strict=True)))
+    assert of(audit(toy, reports), "FC010").status == PASSED
+    write_split(toy, dict(zip(ids, (FOLDS).tolist(), strict=True)) | {ids[0]: -1})
+    (toy.folder / "splits-broken.json").write_text("[]")
+    answer = of(audit(toy, reports), "FC010")
+    assert answer.fires
+    assert answer.message.startswith("1 groups")
+    (torn,) = [row for row in answer.evidence if row.get("group")]
+    assert (torn["group"], torn["parts"]) == ("p0", ["test", "fold 0"])
+    assert {r["split"] for r in answer.evidence} == {
+        "splits-hand.json", "splits-broken.json",
+    }  # fmt: skip
+
+
+def test_a_patient_in_several_classes(toy: Manifest, reports: Path) -> None:
+    """Told with its images; without known patients there is no answer."""
+    assert of(audit(toy, reports), "FC011").status == PASSED
+    mixed = toy.table.assign(group=toy.table["group"].replace("p1", "p0"))
+    answer = of(audit(with_table(toy, mixed), reports), "FC011")
+    (row,) = answer.evidence
+    assert (answer.status, row["group"], row["images"]) == (FINDING, "p0", 4)
+    assert row["labels"] == {"COVID": 2, "NORMAL": 2}
+    alone = toy.table.assign(group=toy.table["image_id"])
+    answer = of(audit(with_table(toy, alone), reports), "FC011")
+    assert answer.status == NOT_APPLICABLE
+
+
+def test_a_flat_picture_is_like_no_other() -> None:
+    """Pictures of one grey, or lost ones, are no near-duplicates."""
+    flat = np.full((3, 1024), 7, np.uint8)
+    assert alike(unit(flat), CORRELATION) == []
+
+
+def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the rows are cut into blocks, each pair is found once."""
+    rows = np.eye(5, dtype=np.float32)[[0, 1, 0, 2, 1]]
+    monkeypatch.setattr(pairs, "_BLOCK", 2)
+    assert {(i, j) for i, j, _ in alike(rows, 0.9)} == {(0, 2), (1, 4)}
+
+
+def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:
+    """A picture without 3 % of each side is found, by the check for it alone."""
+    root = tmp_path / "x"
+    for label in "ab":
+        (root / label).mkdir(parents=True)
+        for i in range(8):
+            noise = np.random.default_rng([i, label == "b"]).integers(0, 256, (9, 9))
+            shown = Image.fromarray(noise.astype(np.uint8)).resize((128, 128))
+            shown.save(root / label / f"{label}{i}.png")
+    shown = Image.open(root / "a/a0.png")
+    shown.crop((4, 4, 124, 124)).save(root / "a/cut.png")
+    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    result = audit(found, reports)
+    assert of(result, "FC003").status == PASSED
+    (row,) = of(result, "FC006").evidence
+    assert {row["path_a"], row["path_b"]} == {"a/a0.png", "a/cut.png"}
+
+
+def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> None:
+    """Without files nothing passes as free of near-duplicates; some lost are told."""
+    root = planted(tmp_path / "x")
+    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    (root / "b/pb3.png").unlink()
+    assert of(audit(found, reports), "FC003").message.endswith(
+        "1 images cannot be read."
+    )
+    root.rename(tmp_path / "y")
+    result = audit(found, reports)
+    for code in ("FC002", "FC003", "FC006"):
+        assert of(result, code).status == NOT_APPLICABLE
+    with pytest.raises(DatasetError, match="--fix"):
+        audit(found, reports, fix=tmp_path / "fixed.csv")
+
+
+def test_groups_are_joined_along_chains() -> None:
+    """a-b and b-c make one group, named by its first image."""
+    groups = np.array(["c", "a", "b", "d"])
+    joined = fixing.joined(groups, np.array([[1, 2], [2, 0]]))
+    assert joined.tolist() == ["c", "c", "c", "d"]
+    assert fixing.joined(groups, np.zeros((0, 2), int)).tolist() == groups.tolist()
+
+
+def test_a_fixed_table_can_be_scanned(tmp_path: Path, reports: Path) -> None:
+    """Duplicates are gone, near-duplicates in one group, and the files untouched."""
+    root = planted(tmp_path / "x")
+    (root / "a/again.png").write_bytes((root / "a/pa1.png").read_bytes())
+    before = {p: p.read_bytes() for p in root.rglob("*.*")}
+    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    result = audit(found, reports, fix=tmp_path / "out" / "fixed.csv")
+    assert result.fixed
+    assert (result.fixed.images, result.fixed.dropped, result.fixed.joined) == (
+        28,
+        1,
+        4,
+    )
+    assert result.fixed.two_labels == 4
+    again = scan(tmp_path / "out" / "fixed.csv", tmp_path / "cache2").manifest
+    assert set(again.ok["image_id"]) == set(found.ok["image_id"])
+    assert again.ok["group"].nunique() == 24
+    assert of(audit(again, reports), "FC003").status == PASSED
+    assert {p: p.read_bytes() for p in root.rglob("*.*")} == before
+
+
+def test_the_source_is_never_overwritten(toy: Manifest, reports: Path) -> None:
+    """--fix refuses what is no CSV, and the source itself, before any work."""
+    table = toy.folder / "list.csv"
+    own = replace(toy, settings=replace(toy.settings, source=str(table)))
+    for dataset, path in ((toy, toy.folder / "image.png"), (own, table)):
+        with pytest.raises(UsageError, match="--fix"):
+            audit(dataset, reports, fix=path)
+    assert not (reports / "chest" / "audit.json").exists()
+
+
+@pytest.mark.real
+def test_the_near_identical_pairs_of_darkcovid(
+    tmp_path: Path, reports: Path, real_data: Path
+) -> None:
+    """Two pairs, one of them of equal bytes, each of one patient; sources tell."""
+    table = real_data / "data/darkcovid/metadata.csv"
+    found = scan(table, tmp_path / "cache", group_by="patient").manifest
+    result = audit(found, reports)
+    assert len(of(result, "FC001").evidence) == 1
+    (row,) = of(result, "FC003").evidence
+    assert row["within_group"]
+    assert of(result, "FC003").status == PASSED
+    assert of(result, "FC030").fires
+    assert of(result, "FC031").fires

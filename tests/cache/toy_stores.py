@@ -1,0 +1,60 @@
+"""A cache of toy stores, made by hand, for the tests of the commands on it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from test_store import HEADER, fill, flip_byte, keys, rows
+
+from featcache import manifest, runs, store
+from featcache.manifest import Manifest, Settings
+
+FOLDER = Path("cache/toy/features")
+PATH = FOLDER / "toy-random-12345678.h5"
+REPORTS = Path("reports")
+ONE, TWO = {"flip": True}, {"flip": False}
+Run = Callable[..., tuple[int, str, str]]
+
+
+def images(*numbers: int) -> Manifest:
+    """Makes the manifest of images whose ids are their numbers."""
+    table = keys(0, 1 + max(numbers)).iloc[list(numbers)][["image_id", "path"]]
+    table = table.reindex(columns=manifest.COLUMNS, fill_value="").assign(
+        label=[f"class {n % 2}" for n in numbers],
+        group=[f"patient {n}" for n in numbers],
+        status=manifest.OK,
+        **dict.fromkeys(("width", "height", "bytes"), 1),
+    )
+    found = Manifest(FOLDER.parent, Settings("xrays", "xrays", "patient"), table)
+    manifest.save(found)
+    return found
+
+
+def with_views(count: int, *policies: dict[str, object]) -> store.Store:
+    """A store of plain rows, and of one view by each policy."""
+    fill(PATH, (0, count))
+    for number, _ in enumerate(policies):
+        header = replace(HEADER, policies=list(policies))
+        views = keys(0, count, view=1, policy=number)
+        store.seal(PATH, header, {"features": rows(0, count)}, views)
+        store.publish(PATH, header)
+    return store.open_store(PATH)
+
+
+def record(name: str, policy: dict[str, object] | None = None) -> None:
+    """A run that used the store, and another one beside it."""
+    fields: dict[str, object] = {key: kind() for key, kind in runs._REQUIRED.items()}
+    blocks = [{"contract_id": contract} for contract in (HEADER.contract_id, "other")]
+    fields |= {"features": blocks, "contract_id": None, "split": {"name": "k5"}}
+    fields |= {"policy": policy, "status": "ok"}
+    with runs.saving(REPORTS / "toy" / "runs" / name, fields):
+        pass
+
+
+def left() -> set[str]:
+    """Names of all files and folders with the store."""
+    return {path.name for path in FOLDER.rglob("*")}
+
+
+def damage_matrix(path: Path) -> None:
+    flip_byte(path, rows(1000, 1).tobytes())

@@ -1,0 +1,146 @@
+"""How the leaderboard is printed: options, the line, repeats, widths, warnings."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_board import Add
+
+from featcache import runs
+from featcache.compare import compare, confusion
+from featcache.report import tables
+
+
+def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
+    """Tuning, transform, PCA and calibration are shown where they differ."""
+    params = {"transform": "sqrt", "pca": 64}
+    tuning = [{"fold": 0, "chosen": {"C": 1}}]
+    found = {"method": "temperature", "kept": True}
+    add("logreg", range(4), recipe_id="plain")
+    first = reports / "runs" / "logreg-toy-0"
+    first.rename(first.with_name("logreg-toy-plain"))
+    add(
+        "logreg",
+        head_is={"params": params},
+        calibration=found,
+        taps=["a", "b"],
+        tuning=tuning,
+    )
+    board = compare(reports)
+    told = ["2 taps, tuned, transform sqrt, pca 64, temperature", ""]
+    assert [row["options"] for row in board.rows] == told
+    shown = {heading: cells for heading, _, cells in tables.columns(board)}
+    assert shown["options"] == told
+    add("svm")
+    assert "options" in dict.fromkeys(h for h, *_ in tables.columns(compare(reports)))
+
+
+def test_features_tell_runs_apart(add: Add, reports: Path) -> None:
+    """Size, scaling and precision are shown, but what all rows have in common."""
+    block = {"preprocess": "caffe", "precision": "float32", "dtype": "float32"}
+    others = ({}, {"precision": "int8"}, {"dtype": "float16"}, {"preprocess": "tf"})
+    for i, other in enumerate([*others, {}]):
+        made = add(
+            "logreg",
+            range(i),
+            input_size=320 if i == 4 else 224,
+            features=[block | other],
+            tuning=[{"fold": 0, "chosen": {"C": 1}}],
+            recipe_id=str(i),
+        )
+        run = reports / "runs" / made
+        run.rename(run.with_name(f"{made}-{i}"))
+    shown = {name: cells for name, _, cells in tables.columns(compare(reports))}
+    assert shown["options"] == [
+        "224 px, caffe",
+        "224 px, caffe, int8",
+        "224 px, caffe, float16",
+        "224 px, tf",
+        "320 px, caffe",
+    ]
+
+
+def test_the_line_is_drawn_in_every_format(add: Add, reports: Path) -> None:
+    """Markdown has a row, LaTeX a rule, and both give difference, p and the mark."""
+    add("good", range(4))
+    add("twin", range(2, 6))
+    add("poor", range(60))
+    add("majority", range(90))
+    board = compare(reports)
+    markdown = tables.to_markdown(board).splitlines()
+    assert tables.LINE in markdown[5]
+    assert "| tied |" in markdown[3]
+    assert "| -0.280 | <0.001 |" in markdown[4]
+    latex = tables.to_latex(board)
+    assert latex.count(r"\midrule") == 2
+    assert r"$-0.280$ & $<$0.001" in latex
+    assert json.loads(tables.to_json(board))[0]["p"] is None
+    header, *lines = tables.to_csv(board).splitlines()
+    assert header.split(",") == list(board.rows[0])
+    assert len(lines) == 4
+
+
+def test_repeats_are_shown(add: Add, reports: Path) -> None:
+    """The column has mean, spread and count, and is not there without repeats."""
+    add("good", range(10))
+    headings = [heading for heading, *_ in tables.columns(compare(reports))]
+    assert "repeats" not in headings
+    add("good", range(14), repeat=1)
+    shown = {heading: cells for heading, _, cells in tables.columns(compare(reports))}
+    assert shown["repeats"] == ["0.940 ± 0.014 (2)"]
+
+
+@pytest.mark.parametrize("width", [72, 100, 120])
+def test_a_narrow_terminal_drops_whole_columns(
+    add: Add, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Every cell that is shown is whole; what is not shown is named on stderr."""
+    long = "squeezenet1_1_imagenet@224+squeezenet1_1_imagenet@320"
+    add("mlp-dropout", range(4), backbone=long, test=10)
+    add("logreg", range(30), test=10)
+    add("majority", range(60), test=10)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, out, err = run("compare")
+    assert code == 0, err
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    table = text[: text.index("chest:")]
+    assert max(map(len, table.splitlines())) <= width
+    board = compare(Path("reports/chest"))
+    dropped = set(re.findall(r"[\w% -]+(?=[,.])", err.split("Too narrow for:")[1]))
+    shown = 0
+    for heading, numeric, cells in tables.columns(board):
+        if numeric and heading not in {name.strip() for name in dropped}:
+            shown += 1
+            assert all(cell in table for cell in [heading, *cells])
+    assert shown >= 3
+    assert "95 %" in table
+
+
+def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
+    """The command prints the warning beside the table and not in it."""
+    add("poor", range(60))
+    add("logreg", backbone="border", weights="none")
+    code, out, err = run("compare", "--against", "border")
+    assert code == 0
+    assert "Warning: the best run, poor-toy-0" in err
+    assert "Warning" not in out
+    assert len(json.loads(run("compare", "--json")[1])) == 2
+
+
+def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None:
+    """Sensitivity and specificity are read from the rows; both parts are there."""
+    add("good", range(0, 80, 4), test=20)
+    matrix = confusion(runs.find(reports, "good"))
+    assert matrix.test is not None
+    assert matrix.test.sum() + matrix.train.sum() == 200
+    for part, counts in (("train", matrix.train), ("test", matrix.test)):
+        shares = np.diag(counts) / counts.sum(axis=1)
+        assert matrix.scores[part]["sensitivity"] == pytest.approx(shares)
+        assert matrix.scores[part]["specificity"] == pytest.approx(shares[::-1])
+    rows = tables.confusion_parts(matrix)["test"]
+    assert rows[0][-3] == f"{matrix.scores['test']['sensitivity'][0]:.3f}"

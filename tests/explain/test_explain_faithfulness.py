@@ -1,0 +1,64 @@
+"""Faithfulness of maps: deletion, insertion and masks, beside noise."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featcache import manifest
+from featcache.explain import explain, judging, model, subjects
+from featcache.manifest import Manifest
+
+pytestmark = pytest.mark.slow
+
+
+def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
+    """The dataset with a column of masks: the left half is white."""
+    table, folder = found.table.copy(), found.root / "masks"
+    folder.mkdir(exist_ok=True)
+    table["mask"] = ""
+    for image_id, (width, height) in sizes.items():
+        mask = np.zeros((height, width), np.uint8)
+        mask[:, : width // 2] = 255
+        Image.fromarray(mask).save(folder / f"{image_id[:8]}.png")
+        table.loc[table["image_id"] == image_id, "mask"] = f"masks/{image_id[:8]}.png"
+    changed = Manifest(found.folder, found.settings, table)
+    manifest.save(changed)
+    return changed
+
+
+def test_faithfulness_has_figures_a_class_and_method(
+    trained, dataset, toy_network
+) -> None:
+    """Each method is beside noise; masks of another shape are left out."""
+    run = trained()
+    ids = subjects.first_of_each(subjects.judged(run), 2)
+    sizes = dict.fromkeys(ids, (80, 64)) | {ids[0]: (64, 64)}
+    told: list[str] = []
+    result = explain(
+        _with_masks(dataset, sizes), run, per_class=2, of="true", faithfulness=True,
+        mean=0, files=[toy_network], message=told.append,
+    )  # fmt: skip
+    assert any("64x64 is of other proportions" in text for text in told)
+    names = {(f.method, f.name) for f in result.figures}
+    every = ["deletion", "insertion", "inside mask", "pointing mask", "area mask"]
+    assert names == {(m, n) for m in ("linear", judging.CHANCE) for n in every}
+    assert all(0 <= f.low <= f.value <= f.high <= 1 for f in result.figures
+               if f.groups > 1)  # fmt: skip
+    assert {f.value for f in result.figures if f.name == "area mask"} == {0.5}
+    count = {f.label: f.images for f in result.figures if f.name == "inside mask"}
+    assert sorted(count.values()) == [1, 2, 2]
+    assert len(result.maps) == 6  # noise is in the figures alone
+
+
+def test_deletion_ends_grey_and_insertion_ends_plain(
+    trained, look, dataset, toy_network
+) -> None:
+    """With an even map both curves start and end at known probabilities."""
+    run = trained()
+    (one,) = look(run, images=[str(dataset.ok["path"].iloc[0])]).maps
+    found = model.of_run(run, dataset.folder, files=[toy_network])
+    both = judging.curves(found, one)
+    assert set(both) == {"deletion", "insertion"}
+    assert all(0 < area < 1 for area in both.values())
+    same = judging.curves(found, one)
+    assert both == same

@@ -1,0 +1,152 @@
+"""No epoch is lost: time limits, checkpoints, and trainings that are stopped."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_training import OPTIONS, QUICK, Undisturbed
+
+from featcache import runs
+from featcache._io import write_json
+from featcache.finetune import FinetuneResult, training
+from featcache.finetune.checkpoint import Checkpoint, State, others
+from featcache.manifest import Manifest
+
+
+@pytest.mark.slow
+def test_a_time_limit(
+    tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with what it has, and says so; with more time it goes on from there."""
+    told: list[str] = []
+    plain, clock = training._fit, iter([0.0, float("inf")])
+    real = time.monotonic
+
+    def fit(net: Any, data: Any, asked: Any, done: int, watch: Any) -> Any:
+        return plain(net, data, asked, done, replace(watch, deadline=deadline()))
+
+    def deadline() -> float:
+        return real() + 1e6 if next(clock) == 0 else 0.0
+
+    monkeypatch.setattr(training, "_fit", fit)
+    again = {"fold": "test", "epochs": 3, "message": told.append}
+    (short,) = tune(**again, max_minutes=1.0).runs
+    assert short.record["trainings"][0]["stopped"] == training.TIME
+    assert "cut short 1 of 1 networks" in told[-1]
+    assert "--max-minutes" in told[-1]
+    assert tune(**again, max_minutes=1.0).trained == []
+    monkeypatch.undo()
+    told.clear()
+    tune(**again | {"epochs": 1})
+    assert "under other settings (epochs 3, not 1)" in told[0]
+    (whole,) = tune(**again, max_minutes=9.0).runs
+    assert whole.run_id != short.run_id
+    assert any("goes on behind epoch 1" in line for line in told)
+    assert whole.record["trainings"][0]["epochs"] == 3
+    assert tune(**again).trained == []
+
+
+def test_checkpoints_of_others(tmp_path: Path) -> None:
+    """One of other settings, or a damaged one, is left alone with a word."""
+    path = tmp_path / "a" / "0.npz"
+    state = State(epoch=3, best=[np.arange(3)], history=[{"loss": 0.5}])
+    Checkpoint(path, "these").save(state)
+    found, told = Checkpoint(path, "these").load()
+    assert told == ""
+    assert found is not None
+    assert (found.epoch, found.history) == (3, [{"loss": 0.5}])
+    assert found.best[0].tolist() == [0, 1, 2]
+    assert Checkpoint(path, "others").load() == (
+        None,
+        f"{path} belongs to other settings",
+    )
+    path.write_bytes(path.read_bytes()[:-40])
+    found, told = Checkpoint(path, "these").load()
+    assert found is None
+    assert "damaged" in told
+    assert Checkpoint(tmp_path / "none.npz", "these").load() == (None, "")
+
+
+def test_checkpoints_of_other_settings(tmp_path: Path) -> None:
+    """Those of the same network are told, with what differs and what to do."""
+    one = {"network": "toynet", "keras": "3.1", "params": {"ema": 0.5, "epochs": 3}}
+    two = {"network": "toynet", "keras": "3.2", "params": {"ema": 0.0, "epochs": 3}}
+    write_json(tmp_path / "a" / "about.json", one)
+    write_json(tmp_path / "b" / "about.json", two | {"network": "vgg19"})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "about.json").write_text("{")
+    assert others(tmp_path / "a", one) == []
+    (told,) = others(tmp_path / "d", two)
+    assert f"{tmp_path / 'a'} has a training of toynet" in told
+    assert "(keras 3.1, not 3.2, ema 0.5, not 0.0)" in told
+    assert "delete the folder" in told
+
+
+TOLERANCE = 1e-5  # of probabilities, after a resume on one machine
+
+
+def stopped(words: list[Any], step: int, by: signal.Signals) -> tuple[int, str]:
+    """Trains in a process of its own, which a signal meets at a step of the progress.
+
+    Returns:
+        How it ended, and what it told.
+    """
+    code = f"""
+import os, signal
+from contextlib import nullcontext
+from featcache import cli
+from featcache.cli import finetune
+# Where the tests run in the background, Ctrl-C is ignored from birth.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def progress(name, done, total):
+    if done == {step}:
+        os.kill(os.getpid(), {int(by)})
+finetune.bars = lambda: nullcontext(progress)
+cli.main({[str(word) for word in words]!r})
+"""
+    command = [sys.executable, "-X", "faulthandler", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on(
+    run: Callable[..., tuple[int, str, str]],
+    whole: Undisturbed,
+    dataset: Manifest,
+    toy_network: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed in the second fold, interrupted in the last network: no epoch is lost."""
+    reports = tmp_path / "again"
+    words = ["finetune", "-b", toy_network, "--cache", dataset.folder.parent,
+             "--reports", reports, "--no-calibrate"]  # fmt: skip
+    for name, value in (QUICK | OPTIONS).items():
+        words += [] if name == "calibrate" else [f"--{name.replace('_', '-')}", value]
+    first, last = (whole.ticks[i][2] // 9 for i in (0, -1))  # steps an epoch
+    # In the second of three epochs: of fold 1, and of the network of the test part.
+    status, _ = stopped(words, 4 * first + 2, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    status, told = stopped(words, 7 * last + 2, signal.SIGINT)
+    assert status == 130, told
+    assert "toynet, fold 0: trained already" in told
+    assert "fold 0: epoch" not in told
+    assert "toynet, fold 1: goes on behind epoch 1" in told
+    assert told.splitlines()[-1].endswith("run the same command to go on.")
+    monkeypatch.chdir(tmp_path)
+    status, out, told = run(*words)
+    assert status == 0
+    assert "toynet, test: goes on behind epoch 1" in told
+    assert whole.run.run_id in out
+    resumed = runs.load(reports / dataset.dataset / "runs" / whole.run.run_id)
+    p, wanted = (r.table.filter(regex="^p_").to_numpy() for r in (resumed, whole.run))
+    np.testing.assert_allclose(p, wanted, atol=TOLERANCE)
+    assert not any((reports / dataset.dataset / "checkpoints").iterdir())

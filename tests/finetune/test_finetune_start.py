@@ -1,0 +1,163 @@
+"""The start from a cached head: the same predictions, and heads that do not fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_training import images, settings
+
+from featcache import backbones, heads, runs, splits
+from featcache.errors import (
+    ContractError,
+    DatasetError,
+    FeatcacheError,
+    HeadError,
+    UsageError,
+)
+from featcache.finetune import FinetuneResult
+from featcache.finetune.start import folded, origin
+from featcache.manifest import Manifest
+from featcache.regions import Region
+from featcache.views import Policy
+
+CASES = [
+    ("softmax", {}),
+    ("mlp-dropout", {}),
+    ("logreg", {}),
+    ("logreg", {"taps": "all", "views": 1}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "options"), CASES)
+def test_it_starts_where_the_cached_head_is(
+    head: str,
+    options: dict[str, Any],
+    cached: Callable[..., runs.Run],
+    dataset: Manifest,
+    toy_network: Path,
+) -> None:
+    """Before the first step it predicts what the head does on features of view 0."""
+    from featcache.finetune import network as networks
+
+    run, network = cached(head, **options), backbones.resolve(str(toy_network))
+    of = run.record["evaluation_id"]
+    start = origin(run, dataset, network, evaluation_id=of)
+    places = run.table.set_index("image_id")["fold"].loc[dataset.ok["image_id"]]
+    rows = np.flatnonzero(places != splits.TEST)
+    net = networks.make(
+        backbones.build(network),
+        network,
+        start.start(rows, np.zeros(36), np.zeros(36)),
+        settings(),
+        n_classes=3,
+        steps=4,
+    )
+    held = np.flatnonzero(places == splits.TEST)
+    p = net.predict(images(dataset, batch_size=8).batches(held, 0))
+    kept = heads.load(run.folder).predict_proba(start.features[held, 0])
+    np.testing.assert_allclose(p, kept, atol=1e-4)
+    if not options:  # these are what the run has published
+        order_of = dataset.ok["image_id"].iloc[held]
+        table = run.table.set_index("image_id").loc[order_of].filter(regex="^p_")
+        np.testing.assert_allclose(p, table.to_numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_fold_starts_from_a_head_that_never_saw_it(
+    cached: Callable[..., runs.Run], dataset: Manifest, toy_network: Path
+) -> None:
+    """The head of a fold is fitted on its training rows, and not the saved one."""
+    run, network = cached("logreg", tune=False), backbones.resolve(str(toy_network))
+    of = run.record["evaluation_id"]
+    start = origin(run, dataset, network, evaluation_id=of)
+    y = dataset.ok["label"].map(run.classes.index).to_numpy()
+    groups = dataset.ok["group"].to_numpy()
+    places = run.table.set_index("image_id")["fold"].loc[dataset.ok["image_id"]]
+    rows = np.flatnonzero(places == 1)
+    found = start.start(rows, y, groups)
+    by_hand = heads.make("logreg", tune=False)
+    by_hand.fit(start.features[rows, 0], y[rows], groups[rows])
+    wanted, saved = folded(by_hand), folded(start.head)
+    np.testing.assert_allclose(found.weights[0], wanted.weights[0], rtol=1e-5)
+    assert not np.allclose(found.weights[0], saved.weights[0], rtol=1e-2)
+
+
+def test_two_classes_are_folded() -> None:
+    """Logistic regression of two classes becomes two logits, the first of them 0."""
+    rng = np.random.default_rng(0)
+    X = rng.normal([1, 5, -2], [1, 10, 0.1], (40, 3)).astype("float32")
+    y = (X[:, 0] + rng.normal(0, 0.5, 40) > 1).astype(int)
+    head = heads.make("logreg", tune=False).fit(X, y)
+    kernel, bias = folded(head).weights
+    z = X @ kernel + bias
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(p, head.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_from_a_cached_head(
+    tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
+) -> None:
+    """The run says which head it started from, and how good that was."""
+    base = cached("logreg")
+    (run,) = tune(init_head=base.run_id, validation=0.3, fold="test", epochs=1).runs
+    assert run.record["init_head"] == base.run_id
+    assert run.record["options"][0] == f"from {base.run_id}"
+    assert run.record["head"] == "finetune-from-logreg"
+    last = run.record["trainings"][-1]
+    assert last["best_loss"] <= last["start"]["log_loss"]
+
+
+REFUSED = [
+    ({"head": "svm"}, {}, HeadError, "svm"),
+    ({"transform": "sqrt"}, {}, HeadError, "sqrt"),
+    ({"pca": 2}, {}, HeadError, "pca 2"),
+    ({"seed": 1}, {}, HeadError, "seed1"),
+    ({}, {"preprocess": "caffe"}, ContractError, "preprocess"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trained", "asked", "error", "names"), REFUSED)
+def test_heads_that_do_not_fit(
+    trained: dict[str, Any],
+    asked: dict[str, Any],
+    error: type[FeatcacheError],
+    names: str,
+    tune: Callable[..., FinetuneResult],
+    cached: Callable[..., runs.Run],
+) -> None:
+    """A head of another kind, split or contract is refused by name."""
+    run = cached(**{"head": "logreg"} | trained)
+    with pytest.raises(error, match=names):
+        tune(init_head=run.run_id, **asked)
+
+
+def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
+    """Networks are trained on whole pictures; heads on a region do not fit."""
+    with pytest.raises(UsageError, match="--region ring"):
+        settings(policy=Policy(region=Region("ring")))
+    record = {
+        "status": "ok", "head": "logreg", "head_is": {},
+        "features": [{"store": "a", "region": "ring"}],
+    }  # fmt: skip
+    network = backbones.resolve(str(toy_network))
+    with pytest.raises(HeadError, match="region ring"):
+        origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")
+
+
+@pytest.mark.slow
+def test_a_head_for_other_classes(
+    tune: Callable[..., FinetuneResult],
+    cached: Callable[..., runs.Run],
+    dataset: Manifest,
+) -> None:
+    """A head that knows another list of classes is refused."""
+    run = cached("logreg")
+    with pytest.raises(HeadError, match="Viral Pneumonia"):
+        tune(init_head=run.run_id, exclude=["label=Viral Pneumonia"])
+    with pytest.raises(DatasetError, match="two classes"):
+        tune(exclude=["label=Viral Pneumonia", "label=COVID"])

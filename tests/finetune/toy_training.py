@@ -1,0 +1,41 @@
+"""What the tests of fine-tuning share: quick options, settings, images, a run."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from featcache import runs
+from featcache.finetune import finetune
+from featcache.finetune.inputs import Images
+from featcache.finetune.settings import Settings
+from featcache.manifest import Manifest
+from featcache.views import Policy
+
+QUICK = {"epochs": 2, "batch_size": 8, "folds": 2, "learning_rate": 0.01, "tta": 1}
+OPTIONS = {
+    "head": "mlp-dropout", "ema": 0.5, "epochs": 3, "validation": 0.5, "patience": 3,
+    "batch_size": 4, "gradual": 1, "calibrate": False,
+}  # fmt: skip
+
+
+def settings(**given: Any) -> Settings:
+    """The defaults of ``finetune``, with some of them given."""
+    defaults = {
+        name: argument.default
+        for name, argument in inspect.signature(finetune).parameters.items()
+    }
+    policy = given.pop("policy", Policy())
+    return Settings.of(defaults | given, policy)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run on two folds and the test part, and what was told meanwhile."""
+
+    run: runs.Run
+    told: list[str]
+    ticks: list[tuple[str, int, int]]
+
+
+def images(dataset: Manifest, **given: Any) -> Images:
+    return Images(**{"dataset": dataset, "side": 32, "policy": Policy(), **given})

@@ -1,0 +1,178 @@
+"""The report: one file that stands alone, shows the records, and escapes all text."""
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import report_study
+from report_pages import Reader
+from report_study import CLASSES, IMAGES, Study
+
+from featcache.report import html
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the study."""
+    made = report_study.make(tmp_path_factory.mktemp("report"))
+    return html.write(made.reports, made.board, manifest=made.manifest).read_text()
+
+
+def test_the_page_stands_alone(page: str) -> None:
+    """No address in it leads anywhere but into the page; its policy allows no other."""
+    read = Reader(page)
+    assert {tag for tag, _ in read.tags} & {"img", "iframe", "object", "base"} == set()
+    links = read.values("href")
+    assert all(link.startswith("#") or link == "data:," for link in links)
+    assert read.values("src") == []
+    assert all(url.startswith("data:") for url in re.findall(r"url\((.{5})", page))
+    assert "@import" not in page
+    [policy] = [m["content"] for m in read.of("meta") if "http-equiv" in m]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_only_our_script_may_run(page: str) -> None:
+    """The policy names the digest of the one script, so that no other runs."""
+    blocks = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+    [script] = [body for attributes, body in blocks if "json" not in attributes]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert not [name for _, a in Reader(page).tags for name in a if name[:2] == "on"]
+
+
+def test_text_of_the_data_is_never_markup(page: str) -> None:
+    """A class named as a tag, and a path with quotes and tags, are text everywhere."""
+    read = Reader(page)
+    assert CLASSES[0] in read.text
+    assert 'odd "0" <b>.png' in read.text
+    assert "<img" not in page
+    assert "<b>.png" not in page
+
+
+def test_every_run_has_a_section_in_its_order(page: str) -> None:
+    """The best is first and open; each row of the leaderboard leads to its section."""
+    sections = [a for a in Reader(page).of("details") if "run" in a.get("class", "")]
+    assert [section["id"] for section in sections] == ["run-1", "run-2", "run-3"]
+    assert [("open" in section) for section in sections] == [True, True, False]
+    heads = re.findall(r'<a href="#run-\d">(.*?)</a>', page)
+    assert heads == ["logreg", "softmax", "majority"]
+
+
+def test_trivial_rows_stand_below_the_line(page: str) -> None:
+    """Majority is in the part of the table that is headed as trivial."""
+    above, below = page.split('<tbody class="below">')
+    assert ">majority</a>" not in above
+    assert ">majority</a>" in below
+
+
+def test_the_page_can_be_read_by_machines(page: str) -> None:
+    """Tables have captions and scopes, controls names, ids are unique, links lead."""
+    read = Reader(page)
+    counts = Counter(tag for tag, _ in read.tags)
+    assert counts["caption"] == counts["table"] > 10
+    assert all("scope" in heading for heading in read.of("th"))
+    assert all("aria-label" in a for a in read.of("svg") if a.get("role"))
+    assert all("aria-hidden" in a or "role" in a for a in read.of("svg"))
+    ids = read.values("id")
+    assert len(ids) == len(set(ids))
+    assert {h[1:] for h in read.values("href") if h.startswith("#")} <= set(ids)
+    assert {name for a in read.values("aria-labelledby") for name in a.split()} <= {
+        *ids
+    }
+    assert counts["h1"] == 1
+    assert [a["lang"] for a in read.of("html")] == ["en"]
+
+
+def test_the_figures_are_those_of_the_predictions(page: str) -> None:
+    """Each fifth image is wrong: 12 of 60, and so off the diagonals of `logreg`."""
+    section = page.split('id="run-1"')[1].split('id="run-2"')[0]
+    cells = re.findall(r'class="number (hit|miss)"[^>]*><b>(\d+)</b>', section)
+    wrong = sum(int(count) for kind, count in cells if kind == "miss")
+    assert sum(int(count) for _, count in cells) == IMAGES
+    assert wrong == IMAGES / 5
+
+
+def test_learning_curves_are_shown_where_there_are_some(page: str) -> None:
+    """Only the head with a history has them."""
+    sections = re.split(r'id="run-\d"', page)[1:]
+    assert ["Learning: loss" in one for one in sections] == [False, True, False]
+
+
+def test_without_the_cache_the_page_says_so(study: Study) -> None:
+    """No map, no thumbnails, and the box names what was not at hand."""
+    text = Reader(html.write(study.reports, study.board).read_text()).text
+    assert "There is no map" in text
+    assert "the dataset's cache was not at hand" in text
+    assert "no image" in text
+
+
+def test_without_the_images_the_page_says_so(study: Study) -> None:
+    """The map stays; thumbnails are missing with the reason."""
+    for path in study.manifest.root.glob("*.png"):
+        path.unlink()
+    path = html.write(study.reports, study.board, manifest=study.manifest)
+    text = Reader(path.read_text()).text
+    assert f"{IMAGES} of {IMAGES} images could not be read" in text
+    assert "Each mark is an image" in text
+    assert "--sheet: url" not in path.read_text()
+
+
+def test_a_lost_store_costs_only_the_map(study: Study) -> None:
+    """Thumbnails of the errors stay, and the box names the store."""
+    (study.cache / "features" / report_study.STORE).unlink()
+    path = html.write(study.reports, study.board, manifest=study.manifest)
+    assert "There is no map" in path.read_text()
+    assert f"the features {report_study.STORE}" in path.read_text()
+    assert "--sheet: url" in path.read_text()
+
+
+def test_the_points_of_the_map_are_the_images(page: str) -> None:
+    """Each image has a place in every layout, its class, and a tile."""
+    [text] = re.findall(r'id="points">(.*?)</script>', page, re.DOTALL)
+    points = json.loads(text)
+    assert len(points["paths"]) == IMAGES
+    assert sorted(points["tiles"]) == list(range(IMAGES))
+    assert [one["name"] for one in points["layouts"]][:2] == ["PCA", "t-SNE"]
+    assert {len(one["xy"]) for one in points["layouts"]} == {2 * IMAGES}
+    colours = {one["name"]: one for one in points["colours"]}
+    assert [*colours] == [
+        "class", "predicted", "outcome", "part of the split", "view", "age",
+    ]  # fmt: skip
+    wrong = colours["outcome"]["values"].index("wrong")
+    assert colours["outcome"]["codes"].count(wrong) == IMAGES / 5
+
+
+def test_compare_writes_the_report(
+    study: Study, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Without FILE it goes beside the runs; what is printed stays the same."""
+    words = [
+        "compare",
+        "--cache",
+        study.cache.parent,
+        "--reports",
+        study.reports.parent,
+    ]
+    plain = run(*words)
+    code, out, err = run(*words, "--html")
+    assert (code, out) == plain[:2]
+    assert (study.reports / "report.html").is_file()
+    assert f"Report: {study.reports / 'report.html'}" in err
+    assert run(*words, "--html", "own.html")[0] == 0
+    assert Path("own.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_page_on_the_report_runs(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python of docs/report.md writes the report beside the runs."""
+    monkeypatch.chdir(study.cache.parent.parent)
+    text = (Path(__file__).parents[2] / "docs/report.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
+    exec(code.replace("xrays", "chest"), {})
+    assert (study.reports / "report.html").is_file()
