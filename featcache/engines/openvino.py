@@ -149,6 +149,7 @@ def convert(graph: "keras.Model", path: Path) -> None:
         ConversionError: OpenVINO cannot run this network, or it cannot be written.
     """
     tf, ov = tensorflow(), openvino()
+    _mend_frontend(tf.__version__)
     root = logging.getLogger()
     level, filters, handlers = root.level, root.filters[:], root.handlers[:]
 
@@ -164,6 +165,17 @@ def convert(graph: "keras.Model", path: Path) -> None:
     finally:  # a failed conversion leaves the root logger changed
         root.setLevel(level)
         root.filters, root.handlers = filters, handlers
+
+
+def _mend_frontend(version: str) -> None:
+    """Tells OpenVINO which TensorFlow there is.
+
+    The frontend finds out by ``exec("del tensorflow")``, which from Python 3.13 on no
+    longer sees what its own ``exec("import tensorflow")`` has bound (PEP 667).
+    """
+    from openvino.frontend.tensorflow import utils
+
+    utils.get_environment_setup = lambda framework: {"tensorflow": version}
 
 
 def failed(expected: str, error: Exception) -> ConversionError:
