@@ -42,6 +42,8 @@ class Registry(Mapping[str, Row]):
         """Returns the error for a name that is not in the table."""
         near = difflib.get_close_matches(name.lower(), self._rows, n=3, cutoff=0.5)
         offer = f"Did you mean {' or '.join(near)}?" if near else ""
+        if "," in name:
+            offer = "Give several one by one, each behind its own option."
         return UnknownNameError(
             f"a {self.kind} of: {', '.join(self._rows)}",
             repr(name),

@@ -153,6 +153,7 @@ def test_fewer_groups_than_folds(run, tmp_path: Path, toy_network: Path) -> None
     ("arguments", "code", "said"),
     [
         (["-b", "densnet121"], 1, "Did you mean densenet121"),
+        (["-b", "densenet121,vgg19"], 1, "one by one"),
         (["-b", "densenet121", "--views", "-1"], 1, "--views from 0"),
         (["-b", "densenet121", "--views", "two"], 2, "--views"),
         (["-b", "densenet121", "--zoom", "0.5,1"], 1, "--zoom LO,HI with 1 <="),
