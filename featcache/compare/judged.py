@@ -88,6 +88,7 @@ def described(judged: Judged) -> dict[str, Any]:
         "preprocess": runs.common_value(block.get("preprocess") for block in found),
         "head": record["head"],
         "views": record["views"],
+        "policy": _policy(record),
         "taps": ",".join(record.get("taps", [])),
         "tta": record.get("tta"),
         "options": ", ".join([*_storage(found), *_options(record)]),
@@ -95,6 +96,19 @@ def described(judged: Judged) -> dict[str, Any]:
         "n": len(judged.right),
         "n_groups": judged.draws.groups,
     }
+
+
+def _policy(record: dict[str, Any]) -> str | None:
+    """In words, how the views were drawn; None where there are none."""
+    told = []
+    for name, value in ((record.get("views") and record.get("policy")) or {}).items():
+        if isinstance(value, bool):
+            told.append(name if value else f"no {name}")
+        elif isinstance(value, list):
+            told.append(f"{name} {'-'.join(map(str, value))}")
+        else:
+            told.append(f"{name} {value}")
+    return ", ".join(told) or None
 
 
 def _storage(blocks: list[dict[str, Any]]) -> list[str]:

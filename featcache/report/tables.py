@@ -45,7 +45,7 @@ def _columns(board: Leaderboard) -> list[Column]:
         ("#", True, lambda row: str(row["rank"])),
         ("backbone", False, _backbone),
         ("head", False, lambda row: str(row["head"])),
-        ("options", False, lambda row: _differing(row, shared[_what(row)])),
+        ("options", False, lambda row: _differing(row, shared)),
         ("views", True, lambda row: str(row["views"] or "")),
         (METRIC_NAMES[metric], True, lambda row: _share(row[metric])),
         ("95 %", True, lambda row: _interval(row, metric)),
@@ -66,24 +66,34 @@ def _what(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("backbone", "weights", "head"))
 
 
-def _facts(row: Row) -> list[str]:
-    """In words, what tells rows of one head on one backbone apart."""
-    size, options = row["input_size"], row["options"]
-    facts = [f"{size} px" if size else "", row.get("preprocess") or ""]
-    return [fact for fact in [*facts, *options.split(", ")] if fact]
+def _facts(row: Row) -> list[tuple[Any, list[str]]]:
+    """In words, what tells rows of one head on one backbone apart.
+
+    The recipe of views stands for itself: runs without views have none to share.
+    """
+    size = f"{row['input_size']} px" if row["input_size"] else ""
+    told = [size, row["preprocess"], *row["options"].split(", ")]
+    facts = [(_what(row), list(filter(None, told)))]
+    if row["policy"]:
+        facts.append(((*_what(row), "views"), row["policy"].split(", ")))
+    return facts
 
 
-def _shared(board: Leaderboard) -> dict[tuple[Any, ...], set[str]]:
+def _shared(board: Leaderboard) -> dict[Any, set[str]]:
     """The facts that all rows of one head on one backbone have in common."""
-    shared: dict[tuple[Any, ...], set[str]] = {}
-    for row in board.rows:
-        facts = set(_facts(row))
-        shared[_what(row)] = shared.get(_what(row), facts) & facts
+    shared: dict[Any, set[str]] = {}
+    for what, facts in (found for row in board.rows for found in _facts(row)):
+        shared[what] = shared.get(what, set(facts)) & set(facts)
     return shared
 
 
-def _differing(row: Row, shared: set[str]) -> str:
-    return ", ".join(fact for fact in _facts(row) if fact not in shared)
+def _differing(row: Row, shared: dict[Any, set[str]]) -> str:
+    return ", ".join(
+        fact
+        for what, facts in _facts(row)
+        for fact in facts
+        if fact not in shared[what]
+    )
 
 
 def _backbone(row: Row) -> str:

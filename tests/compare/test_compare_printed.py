@@ -40,27 +40,33 @@ def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
 
 
 def test_features_tell_runs_apart(add: Add, reports: Path) -> None:
-    """Size, scaling and precision are shown, but what all rows have in common."""
+    """Size, scaling, precision and views: only what rows do not have in common."""
     block = {"preprocess": "caffe", "precision": "float32", "dtype": "float32"}
-    others = ({}, {"precision": "int8"}, {"dtype": "float16"}, {"preprocess": "tf"})
-    for i, other in enumerate([*others, {}]):
-        made = add(
-            "logreg",
-            range(i),
-            input_size=320 if i == 4 else 224,
-            features=[block | other],
-            tuning=[{"fold": 0, "chosen": {"C": 1}}],
-            recipe_id=str(i),
-        )
+    policy = {"flip": True, "brightness": [0.8, 1.25], "seed": 0}
+    others = [
+        {},
+        {"features": [block | {"precision": "int8"}]},
+        {"features": [block | {"dtype": "float16"}]},
+        {"features": [block | {"preprocess": "tf"}]},
+        {"input_size": 320},
+        {"policy": policy | {"flip": False, "brightness": [1, 1]}},
+        {"views": 0},
+    ]
+    usual = {"input_size": 224, "features": [block], "views": 2, "policy": policy}
+    for i, other in enumerate(others):
+        record = usual | other | {"recipe_id": str(i), "tuning": [{"fold": 0}]}
+        made = add("logreg", range(i), **record)
         run = reports / "runs" / made
         run.rename(run.with_name(f"{made}-{i}"))
     shown = {name: cells for name, _, cells in tables.columns(compare(reports))}
     assert shown["options"] == [
+        "224 px, caffe, flip, brightness 0.8-1.25",
+        "224 px, caffe, int8, flip, brightness 0.8-1.25",
+        "224 px, caffe, float16, flip, brightness 0.8-1.25",
+        "224 px, tf, flip, brightness 0.8-1.25",
+        "320 px, caffe, flip, brightness 0.8-1.25",
+        "224 px, caffe, no flip, brightness 1-1",
         "224 px, caffe",
-        "224 px, caffe, int8",
-        "224 px, caffe, float16",
-        "224 px, tf",
-        "320 px, caffe",
     ]
 
 
