@@ -149,6 +149,17 @@ def test_baselines_are_three_sets(dataset, train) -> None:
     assert texts(dataset, "metadata+border") == ["border+metadata"]
 
 
+def test_the_command_asks_for_the_same_contract(dataset, select) -> None:
+    """Else it would make another store, and the views would still be lacking."""
+    contract = {"preprocess": "tf", "precision": "int8", "dtype": "float16"}
+    write_store(dataset, header("a", policies=(OTHER,)))
+    write_store(dataset, header("densenet121", **contract), views=0)
+    with pytest.raises(StoreError, match="--input-size 32 --precision int8") as told:
+        select("a+densenet121")
+    assert "--weights random --preprocess tf" in told.value.way_out
+    assert "--dtype float16" in told.value.way_out
+
+
 def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     """The error gives the command that extracts just these views; 0 views work."""
     write_store(dataset, header("a", policies=(OTHER,)))
@@ -158,8 +169,8 @@ def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     assert "3 views of 90 images in densenet121-random" in told.value.expected
     assert told.value.way_out == (
         "Run: featcache extract --dataset chest -b densenet121 --weights random "
-        "--input-size 32 --views 2 --brightness 0.8,1.25 --no-flip --seed 7 "
-        "--zoom 1,1.2, or take --views 0."
+        "--input-size 32 --views 2 --no-flip --brightness 0.8,1.25 --zoom 1,1.2 "
+        "--seed 7, or take --views 0."
     )
     assert select("a+densenet121", views=0).views == 0
 

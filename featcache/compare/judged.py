@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache import metrics, outcome, runs
+from featcache import metrics, outcome, runs, store
 from featcache.metrics import Draws
 from featcache.regions import INSIDE
 from featcache.runs import TEST, TRAIN, Predictions, Run
@@ -99,16 +99,9 @@ def described(judged: Judged) -> dict[str, Any]:
 
 
 def _policy(record: dict[str, Any]) -> str | None:
-    """In words, how the views were drawn; None where there are none."""
-    told = []
-    for name, value in ((record.get("views") and record.get("policy")) or {}).items():
-        if isinstance(value, bool):
-            told.append(name if value else f"no {name}")
-        elif isinstance(value, list):
-            told.append(f"{name} {'-'.join(map(str, value))}")
-        else:
-            told.append(f"{name} {value}")
-    return ", ".join(told) or None
+    """The options of the views' recipe; None where there are no views."""
+    recipe = record.get("policy") if record.get("views") else None
+    return " ".join(store.recipe_options(recipe)) if recipe else None
 
 
 def _storage(blocks: list[dict[str, Any]]) -> list[str]:

@@ -220,22 +220,9 @@ def _command(found: Store, dataset: Manifest, asked: Asked) -> str:
     """The command that extracts what is missing."""
     contract, weights = found.header.contract, found.header.weights
     name = str(contract["backbone"]) + (".keras" if weights == "file" else "")
-    words = [f"featcache extract --dataset {dataset.dataset} -b {name}"]
-    if weights == "random":
-        words.append("--weights random")
-    if weights == "file":
-        words.append(f"--preprocess {contract['preprocess']}")
-    if weights != "none":
-        words.append(f"--input-size {contract['input_size']}")
-    words.append(f"--views {asked.views}")
-    for option, value in (asked.recipe or {}).items() if asked.views else ():
-        if option in asked.region.to_dict():
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{'' if value else 'no-'}{option}")
-        else:
-            text = ",".join(f"{v:g}" for v in np.ravel(value))
-            words.append(f"--{option} {text}")
+    words = ["featcache extract", "--dataset", dataset.dataset, "-b", name]
+    words += [*store.network_options(contract, weights), "--views", str(asked.views)]
+    words += store.recipe_options(asked.recipe or {}) if asked.views else []
     return " ".join([*words, *asked.region.options])
 
 

@@ -13,11 +13,10 @@ from featcache.finetune import finetune
 from featcache.manifest import Manifest
 from featcache.regions import Region
 from featcache.report.material import Record, blocks, store_names
-from featcache.store import Store
+from featcache.store import Store, network_options, recipe_options
 
 _ELSEWHERE = {"policy", "seed", "init_head"}  # words of their own say these
 _PLAIN = {"flip": False, "brightness": (1.0, 1.0), "zoom": (1.0, 1.0)}
-_CONTRACT = {"precision": "float32", "dtype": "float32"}
 
 
 @dataclass(frozen=True)
@@ -95,23 +94,12 @@ def _network(
 ) -> list[str]:
     """Backbone, weights, and what of the contract is not as usual."""
     name, weights = str(block["backbone"]), str(block.get("weights"))
-    if weights == "none":  # a baseline has no options
-        return ["-b", name]
     file = _file(name, extracts) if weights == "file" else ""
     words = ["-b", file if file.endswith(".keras") else name]
-    if weights == "random":
-        words += ["--weights", "random"]
-    elif file and not file.endswith(".keras"):
+    if file and not file.endswith(".keras"):
         words += ["--weights", file]
-    contract = found.header.contract if found else {}
-    if contract.get("preprocess"):
-        words += ["--preprocess", str(contract["preprocess"])]
-    if block.get("input_size"):
-        words += ["--input-size", str(block["input_size"])]
-    for key, usual in _CONTRACT.items():
-        if contract.get(key, usual) != usual:
-            words += [f"--{key}", str(contract[key])]
-    return words
+    contract = found.header.contract if found else block
+    return words + network_options(contract, weights)
 
 
 def _file(name: str, extracts: Sequence[Record]) -> str:
@@ -131,8 +119,7 @@ def _views(record: Record, found: Store | None) -> list[str]:
     """Augmented views, and the seed of these or of random weights."""
     policy = record.get("policy")
     if record.get("views") and policy:
-        words = ["--views", str(record["views"]), *_recipe(policy)]
-        return [*words, "--seed", str(policy["seed"])]
+        return ["--views", str(record["views"]), *recipe_options(policy)]
     seed = re.match(r"random seed (\d+)", found.header.weights_key if found else "")
     return ["--seed", seed[1]] if seed else []
 
@@ -184,14 +171,14 @@ def _finetune(record: Record, known: Known) -> list[str]:
     params = record["head_is"]["params"]
     words = ["featcache", "finetune", "--dataset", str(record.get("dataset"))]
     words += _network(blocks(record)[0], None, known.extracts)
-    words += ["--preprocess", str(record["preprocess"])]
     if record.get("init_head"):
         words += ["--init-head", str(record["init_head"])]
     usual = signature(finetune).parameters
     for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
         if params[name] not in (None, usual[name].default):
             words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
-    words += _recipe(record.get("policy") or _PLAIN)
+    recipe = record.get("policy") or _PLAIN
+    words += recipe_options({k: v for k, v in recipe.items() if k != "seed"})
     if record.get("max_minutes") is not None:
         words += ["--max-minutes", f"{record['max_minutes']:g}"]
     if not any(training["fold"] >= 0 for training in record["trainings"]):
@@ -203,14 +190,6 @@ def _finetune(record: Record, known: Known) -> list[str]:
 
 def _spelled(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _recipe(policy: Record) -> list[str]:
-    """The options of a policy."""
-    words = [] if policy["flip"] else ["--no-flip"]
-    for name in ("brightness", "zoom"):
-        words += [f"--{name}", ",".join(f"{v:g}" for v in policy[name])]
-    return words
 
 
 def _features(record: Record) -> str:

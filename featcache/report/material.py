@@ -119,7 +119,7 @@ def blocks(record: Record) -> list[dict[str, Any]]:
     """The feature blocks of a run; one for runs that say nothing of blocks."""
     if record.get("features"):
         return list(record["features"])
-    names = ("backbone", "weights", "input_size", "contract_id", "store")
+    names = ("backbone", "weights", "input_size", "preprocess", "contract_id", "store")
     one = {name: record.get(name) for name in names}
     return [one | {"tap": tap} for tap in (None, *record.get("taps", []))]
 

@@ -5,6 +5,7 @@ sealed in parts beside the store and published by merging them into a new file.
 Nothing is ever written in place. The layout is described in docs/file-format.md.
 """
 
+from featcache.store.asking import network_options, recipe_options
 from featcache.store.base import (
     FEATURES,
     KEY,
@@ -27,9 +28,11 @@ __all__ = [
     "Store",
     "check_contract",
     "merge",
+    "network_options",
     "open_store",
     "parts_folder",
     "publish",
+    "recipe_options",
     "seal",
     "store_path",
     "writing",

@@ -60,12 +60,12 @@ def test_features_tell_runs_apart(add: Add, reports: Path) -> None:
         run.rename(run.with_name(f"{made}-{i}"))
     shown = {name: cells for name, _, cells in tables.columns(compare(reports))}
     assert shown["options"] == [
-        "224 px, caffe, flip, brightness 0.8-1.25",
-        "224 px, caffe, int8, flip, brightness 0.8-1.25",
-        "224 px, caffe, float16, flip, brightness 0.8-1.25",
-        "224 px, tf, flip, brightness 0.8-1.25",
-        "320 px, caffe, flip, brightness 0.8-1.25",
-        "224 px, caffe, no flip, brightness 1-1",
+        "224 px, caffe, --brightness 0.8,1.25",
+        "224 px, caffe, int8, --brightness 0.8,1.25",
+        "224 px, caffe, float16, --brightness 0.8,1.25",
+        "224 px, tf, --brightness 0.8,1.25",
+        "320 px, caffe, --brightness 0.8,1.25",
+        "224 px, caffe, --no-flip, --brightness 1,1",
         "224 px, caffe",
     ]
 

@@ -1,0 +1,33 @@
+"""From what a store says of itself to the options of a command that ask for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def network_options(contract: Mapping[str, Any], weights: str) -> list[str]:
+    """The words that ask for a network as a contract has it.
+
+    Args:
+        contract: Of a store; what it does not say is not asked for.
+        weights: Their tag; a file has to be named beside.
+    """
+    if weights == "none":  # a baseline has no options
+        return []
+    words = ["--weights", "random"] if weights == "random" else []
+    for name in ("preprocess", "input_size", "precision", "dtype"):
+        value = contract.get(name)
+        if value not in (None, "float32"):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def recipe_options(recipe: Mapping[str, Any]) -> list[str]:
+    """The words that ask for a recipe of views, one of ``Header.policies``.
+
+    A region has words of its own: ``Region.options``.
+    """
+    words = [] if recipe.get("flip", True) else ["--no-flip"]
+    for name in ("brightness", "zoom"):
+        if name in recipe:
+            words += [f"--{name}", ",".join(f"{v:g}" for v in recipe[name])]
+    return words + (["--seed", str(recipe["seed"])] if "seed" in recipe else [])
