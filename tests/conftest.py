@@ -51,6 +51,21 @@ def dataset(image_folder: Path, tmp_path: Path) -> Manifest:
 
 
 @pytest.fixture
+def study_file(
+    image_folder: Path, toy_network: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Writes a study beside its images; $NET is the toy network."""
+
+    def call(text: str) -> Path:
+        monkeypatch.setenv("NET", str(toy_network))
+        path = image_folder.parent / "toy.toml"
+        path.write_text(text)
+        return path
+
+    return call
+
+
+@pytest.fixture
 def toy(toy_network: Path) -> Callable[..., StoreResult]:
     """Extracts the toy network's features of a dataset."""
 

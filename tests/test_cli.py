@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from toys import HEARS_CTRL_C
 
 from featcache.cli import common
 from featcache.extract import pipeline
@@ -229,8 +230,7 @@ def test_a_real_sigint_leaves_no_lock(
 ) -> None:
     """A process that gets Ctrl-C ends with 130 and without a lock file."""
     code = (
-        # Where the tests run in the background, Ctrl-C is ignored from birth.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"{HEARS_CTRL_C}\n"
         "import time; from featcache import cli, extract; from featcache.cli import "
         "common\n"
         "def slow(*a): print('row', flush=True); time.sleep(0.2)\n"

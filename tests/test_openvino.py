@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toys import HEARS_CTRL_C
 
 from featcache import backbones
 from featcache._tf import tensorflow
@@ -286,8 +287,7 @@ if {precision == "int8"}:
 a, b = OpenVINOEngine(first), OpenVINOEngine(path)
 del a
 del b
-# Where the tests run in the background, Ctrl-C is ignored from birth.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+{HEARS_CTRL_C}
 try:
     os.kill(os.getpid(), signal.SIGINT)
 except KeyboardInterrupt:

@@ -12,6 +12,8 @@ from featcache.manifest import COLUMNS, Manifest, Settings
 from featcache.store import Header
 
 N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
+# Where the tests run in the background, Ctrl-C is ignored from birth.
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 POLICY = {"flip": True, "seed": 0}
 
 

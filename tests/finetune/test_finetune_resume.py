@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
+from toys import HEARS_CTRL_C
 
 from featcache import runs
 from featcache._io import write_json
@@ -103,8 +104,7 @@ import os, signal
 from contextlib import nullcontext
 from featcache import cli
 from featcache.cli import finetune
-# Where the tests run in the background, Ctrl-C is ignored from birth.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+{HEARS_CTRL_C}
 def progress(name, done, total):
     if done == {step}:
         os.kill(os.getpid(), {int(by)})

@@ -1,5 +1,6 @@
 """Fine-tuning in a study: its keys, its errors, and weights that cannot be had."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,24 +50,19 @@ calibrate = false
 
 
 @pytest.fixture
-def study_file(
-    image_folder: Path, toy_network: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def toml(study_file: Callable[[str], Path]) -> Path:
     """A study with a head and a network that starts from it."""
-    monkeypatch.setenv("NET", str(toy_network))
-    path = image_folder.parent / "toy.toml"
-    path.write_text(STUDY)
-    return path
+    return study_file(STUDY)
 
 
-def test_a_study_says_how(study_file: Path) -> None:
+def test_a_study_says_how(toml: Path) -> None:
     """Its keys are arguments; what [evaluation] says of the split holds here too."""
-    (asked,) = study.read(study_file).finetunes
+    (asked,) = study.read(toml).finetunes
     assert asked.init_head == ("heads", "logreg")
     assert asked.policy == Policy(flip=False)
     wanted = {"fold": "test", "epochs": 1, "batch_size": 8, "folds": 2, "seed": 0}
     assert asked.settings == wanted | {"calibrate": False}
-    assert "finetune" in [step["step"] for step in study.steps(study.read(study_file))]
+    assert "finetune" in [step["step"] for step in study.steps(study.read(toml))]
 
 
 @pytest.mark.parametrize(
@@ -84,25 +80,23 @@ def test_a_study_says_how(study_file: Path) -> None:
         ("flip = false", "zoom = [0.5, 1]"),
     ],
 )
-def test_errors_of_a_study_name_the_key(
-    line: str, named: str, study_file: Path
-) -> None:
+def test_errors_of_a_study_name_the_key(line: str, named: str, toml: Path) -> None:
     """A value that cannot work is refused with its line."""
-    study_file.write_text(STUDY.replace(line, named))
+    toml.write_text(STUDY.replace(line, named))
     key = named.split(" ")[0]
     number = STUDY.replace(line, named).split("\n").index(named) + 1
     with pytest.raises(UsageError, match=f"line {number}, {key} of"):
-        study.read(study_file)
+        study.read(toml)
 
 
 @pytest.mark.slow
-def test_a_study_fine_tunes(study_file: Path, tmp_path: Path) -> None:
+def test_a_study_fine_tunes(toml: Path, tmp_path: Path) -> None:
     """It starts from the head of its own [[train]], is ranked and averaged with it."""
     reports = tmp_path / "reports"
-    study_file.write_text(STUDY + '[report]\nagainst = "whole"\n')
-    asked = study.read(study_file)
+    toml.write_text(STUDY + '[report]\nagainst = "whole"\n')
+    asked = study.read(toml)
     assert asked.against == ("whole", None)
-    asked = study.read(study_file)
+    asked = study.read(toml)
     asked = replace(asked, against=None)  # what is out-of-fold has no such run
     done = study.run(asked, tmp_path / "cache", reports=reports, jobs=1)
     assert done.failures == []
@@ -130,7 +124,7 @@ members = ["heads", "never"]
 
 @pytest.mark.slow
 def test_weights_that_cannot_be_had_stop_nothing_else(
-    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is told with its reason, known before or not; so is what needs its run."""
 
@@ -145,8 +139,8 @@ def test_weights_that_cannot_be_had_stop_nothing_else(
         backbones, "fetch_weights", lambda row: late.append(row.factory) or none(row)
     )
     heads_alone = STUDY.split("[[finetune]]")[0]
-    study_file.write_text(heads_alone + LACKING)
-    asked = study.read(study_file)
+    toml.write_text(heads_alone + LACKING)
+    asked = study.read(toml)
     done = study.run(asked, tmp_path / "cache", reports=tmp_path / "r", jobs=1)
     assert late == ["ResNet50"]
     assert [text.split(".")[0] for text in done.failures] == [
