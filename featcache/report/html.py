@@ -24,7 +24,7 @@ from featcache.report.material import Material, collect
 from featcache.report.plots import PARTS
 from featcache.report.points import Points, points
 from featcache.report.sections import Section, section
-from featcache.report.tables import caption
+from featcache.report.tables import TRIVIAL, caption
 from featcache.report.thumbs import TILE, Sheet, look_alikes, sheet
 from featcache.runs import TEST, TRAIN
 from featcache.scan.groups import NEAR_DUPLICATE_CORRELATION
@@ -88,6 +88,7 @@ def render(material: Material) -> str:
             held=material.board.against,
             warnings=_warnings(material.board, audit),
             head=head,
+            trivial=TRIVIAL,
             part=PARTS[material.board.part],
             on_test=material.board.part == TEST,
             table=_leaderboard(material.board, len(sections)),

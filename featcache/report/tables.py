@@ -23,7 +23,8 @@ METRIC_NAMES = {
     "brier": "Brier",
     "ece": "ECE",
 }
-LINE = "below the line: no network, no learning, or not all of the picture"
+TRIVIAL = "no network, no learning, or not all of the picture"
+LINE = f"below the line: {TRIVIAL}"
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
@@ -75,7 +76,7 @@ def _facts(row: Row) -> list[tuple[Any, list[str]]]:
     told = [size, row["preprocess"], *row["options"].split(", ")]
     facts = [(_what(row), list(filter(None, told)))]
     if row["policy"]:
-        facts.append(((*_what(row), "views"), row["policy"].split(", ")))
+        facts.append(((*_what(row), "views"), re.split(r" (?=--)", row["policy"])))
     return facts
 
 
