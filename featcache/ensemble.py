@@ -21,6 +21,7 @@ from featcache.runs import Run
 
 ALL = "all"
 HEAD = "ensemble"
+REVISION = 1  # raised with any change that moves the numbers of ensembles
 FITTED, EQUAL = "fitted", "equal"
 _LEAST = 1e-15  # of a probability, as in the log-loss
 # What a record takes over from its members where they all have the same.
@@ -238,23 +239,24 @@ def _repeats(
 def _planned(team: list[Run], weights: str, calibrate: bool) -> dict[str, Any]:
     """What the record says before any weight is fitted."""
     records = [run.record for run in team]
-    common = {k: runs.common_value(r.get(k) for r in records) for k in _COMMON}
-    how = {"weights": weights, "calibrate": calibrate}
+    common = {k: runs.common_value(r[k] for r in records) for k in _COMMON}
+    params = {"weights": weights, "calibrate": calibrate}
+    head_is = {"head": HEAD, "revision": REVISION, "params": params}
     blocks = {
         # What is fine-tuned has no contract.
-        (*(block.get(key) for key in _BLOCK), Region.of(block)): block
+        (*(block[key] for key in _BLOCK), Region.of(block)): block
         for record in records
-        for block in record.get("features", ())
+        for block in record["features"]
     }
     return common | {
         "backbone": common["backbone"] or runs.SEVERAL,
         **runs.of_features(list(blocks.values())),
-        "taps": sorted({tap for record in records for tap in record.get("taps", ())}),
+        "taps": sorted({tap for record in records for tap in record["taps"]}),
         "views": max(record["views"] for record in records),
-        "tta": any(record.get("tta") for record in records),
+        "tta": any(record["tta"] for record in records),
         "head": HEAD,
-        "head_is": {"class": f"{__name__}:{HEAD}", "params": how},
-        "recipe_id": digest({"recipes": sorted(map(recipe, team)), **how}),
+        "head_is": head_is,
+        "recipe_id": digest({"recipes": sorted(map(recipe, team)), **head_is}),
         "members": [run.run_id for run in team],
         "member_digests": [sha256_file(run.folder / runs.PREDICTIONS) for run in team],
     }
@@ -264,7 +266,7 @@ def _is_done(folder: Path, record: dict[str, Any]) -> bool:
     """Whether it was made of these predictions of its members."""
     if not runs.is_done(folder):
         return False
-    made_of = runs.load(folder).record.get("member_digests")
+    made_of = runs.load(folder).record["member_digests"]
     return bool(made_of == record["member_digests"])
 
 
@@ -327,11 +329,9 @@ def _averaged(
 def _seconds(team: list[Run], own: float) -> dict[str, Any]:
     """What the members cost, and the fit of the weights."""
     records = [run.record for run in team]
-    fits = [record.get("fold_seconds") or [] for record in records]
+    fits = [record["fold_seconds"] for record in records]
     return {
-        "fit_seconds": round(own + sum(r.get("fit_seconds") or 0 for r in records), 3),
+        "fit_seconds": round(own + sum(r["fit_seconds"] for r in records), 3),
         "fold_seconds": [round(sum(of), 3) for of in zip(*fits, strict=False)],
-        "predict_seconds": round(
-            sum(r.get("predict_seconds") or 0 for r in records), 3
-        ),
+        "predict_seconds": round(sum(r["predict_seconds"] for r in records), 3),
     }

@@ -14,12 +14,8 @@ from featcache.splits import Split
 
 # Heads that learn nothing from features: shown on purpose, as they are.
 UNTRAINED = ("majority", "softmax-untrained")
+FINETUNED = "finetune"  # name of the head of fine-tuned networks
 _LIBRARIES = ("featcache", "scikit-learn", "xgboost", "keras", "numpy")
-
-
-def blocks(run: Run) -> list[dict[str, Any]]:
-    """What a run's features are made of."""
-    return run.record.get("features") or [run.record]
 
 
 def is_trivial(run: Run) -> bool:
@@ -27,7 +23,8 @@ def is_trivial(run: Run) -> bool:
 
     It needs no network, or is shown a region alone, or its head learns nothing.
     """
-    plain = all(b.get("weights") == "none" or b.get("region") for b in blocks(run))
+    blocks = run.record["features"]
+    plain = all(b["weights"] == "none" or b.get("region") for b in blocks)
     return plain or run.record["head"] in UNTRAINED
 
 

@@ -66,8 +66,8 @@ class Run:
     @property
     def contracts(self) -> set[str]:
         """The contract_id of every store that its features come from."""
-        blocks = self.record.get("features", [self.record])
-        return {block["contract_id"] for block in blocks if block.get("contract_id")}
+        ids = {block["contract_id"] for block in self.record["features"]}
+        return ids - {None}  # what is fine-tuned has no contract
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -218,7 +218,8 @@ def load(folder: Path) -> Run:
         lacking = [k for k, t in _REQUIRED.items() if not isinstance(record.get(k), t)]
         if lacking:
             raise ValueError(f"no usable {', '.join(lacking)}")
-        if not isinstance(record["split"].get("name"), str):
+        split = record["split"]
+        if not all(isinstance(split.get(key), str) for key in ("name", "base")):
             raise ValueError("a split without a name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
@@ -231,7 +232,8 @@ def load(folder: Path) -> Run:
 
 _REQUIRED = {
     "status": str, "created": str, "classes": list, "head": str, "backbone": str,
-    "weights": str, "views": int, "split": dict, "evaluation_id": str,
+    "weights": str, "views": int, "taps": list, "split": dict, "evaluation_id": str,
+    "features": list, "head_is": dict, "recipe_id": str,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from toys import CLASSES, header, make_dataset, write_store
+from toys import CLASSES, header, make_dataset, run_record, write_store
 
 from featcache import calibration, metrics, runs
 from featcache.compare import compare
@@ -44,24 +44,16 @@ def write(reports: Path) -> Callable[..., runs.Run]:
         places = np.where(PLACES < 0, -1, (PLACES + repeat * (np.arange(N) // 6)) % 5)
         split = f"s-r{repeat}" if repeat else "s"
         record: dict[str, Any] = {
-            "status": "ok", "created": f"2026-01-0{1 + repeat}", "dataset": "chest",
-            "classes": list(CLASSES), "head": "logreg", "backbone": "toy",
-            "weights": "random", "input_size": 32, "views": 0, "policy": None,
-            "tta": False, "taps": [], "seed": 0, "exclude": [],
+            "created": f"2026-01-0{1 + repeat}", "classes": list(CLASSES),
             "evaluation_id": f"e{repeat}-{y.tolist()}", "n_images": N, "n_groups": N,
-            "split": {"name": split, "folds": 5, "base": "s", "repeat": repeat},
-            "features": [{
-                "backbone": "toy", "weights": "random", "input_size": 32, "store": "a",
-                "contract_id": "c", "tap": None, "dim": 6,
-            }],
-            "recipe_id": name, "fit_seconds": 1.0, "fold_seconds": [1.0] * 5,
-            "predict_seconds": 0.5,
+            "split": {"name": split, "base": "s", "repeat": repeat},
+            "recipe_id": name, "predict_seconds": 0.5,
         }  # fmt: skip
         ids = [str(i) for i in range(N)]
         meta = pd.DataFrame({"image_id": ids, "group": ids})
         meta["label"] = [CLASSES[i] for i in y]
         folder = reports / "runs" / f"{name}-{split}"
-        with runs.saving(folder, record | also) as temp:
+        with runs.saving(folder, run_record(**record | also)) as temp:
             table = runs.predictions_table(
                 meta[only], places[only], p[only], list(CLASSES)
             )

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from toys import CONTRACT
 
 from featcache import store
 from featcache.errors import ContractError, LockedError, StoreError
@@ -20,7 +21,7 @@ from featcache.store import Header
 
 DIM = 5
 HEADER = Header(
-    contract={"backbone": "toy", "input_size": 32, "preprocess": "tf"},
+    contract=dict(CONTRACT),
     policies=[],
     weights="random",
     weights_key="random seed 0",

@@ -68,7 +68,7 @@ def _split(case: Case) -> str:
     return (
         f"Split {about['name']}: {len(out_of_fold(case.best))} images in "
         f"{table.loc[table['fold'] >= 0, 'fold'].nunique()} folds, {test}; disjoint by "
-        f"group ({about.get('group_by', case.manifest.settings.group_by)})."
+        f"group ({about['group_by']})."
     )
 
 
@@ -83,7 +83,7 @@ def _model(case: Case) -> str:
 
 
 def _software(case: Case) -> str:
-    versions = case.best.record.get("versions", {}) if case.best else {}
+    versions = case.best.record["versions"] if case.best else {}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 

@@ -10,7 +10,6 @@ from featcache import evaluation, heads, store
 from featcache.audit.base import NotApplicable
 from featcache.audit.case import Case
 from featcache.features import FeatureSet
-from featcache.outcome import blocks
 from featcache.runs import Run
 
 
@@ -40,7 +39,7 @@ class Quick:
         if case.best is None or run is None:
             raise NotApplicable("No run whose feature stores are all in the cache.")
         found = FeatureSet(tuple(map(store.open_store, _stores(case, run))))
-        chosen = found.select(case.manifest, views=0, taps=run.record.get("taps", []))
+        chosen = found.select(case.manifest, views=0, taps=run.record["taps"])
         row = {image: i for i, image in enumerate(chosen.meta["image_id"])}
         table = case.judged[case.judged["image_id"].isin(row)].reset_index(drop=True)
         return cls(run, chosen.read()[[row[i] for i in table["image_id"]]], table)
@@ -80,8 +79,9 @@ class Quick:
 
 def _stores(case: Case, run: Run) -> list[Path]:
     """The stores of a run on whole pictures; none if one is not in the cache."""
-    if any(block.get("region") for block in blocks(run)):
+    blocks = run.record["features"]
+    if any(block.get("region") for block in blocks):
         return []
-    names = dict.fromkeys(str(block.get("store")) for block in blocks(run))
+    names = dict.fromkeys(str(block["store"]) for block in blocks)
     paths = [case.manifest.folder / "features" / name for name in names]
     return paths if all(path.is_file() for path in paths) else []

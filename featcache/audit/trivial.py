@@ -16,7 +16,7 @@ from featcache.audit.base import (
     judged,
 )
 from featcache.audit.case import Case, accuracy, out_of_fold, right
-from featcache.outcome import UNTRAINED, blocks
+from featcache.outcome import UNTRAINED
 from featcache.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.runs import Run
 
@@ -97,7 +97,7 @@ def _best_of(case: Case, best: Run, name: str) -> Run:
     ids = case.judged["image_id"].tolist()
     has_masks = bool(case.images.get(MASK, pd.Series()).any())
     for run in case.runs:  # the best first
-        suits = all(_is_on(name, block, has_masks) for block in blocks(run))
+        suits = all(_is_on(name, block, has_masks) for block in run.record["features"])
         learns = run.record["head"] not in UNTRAINED
         if suits and learns and out_of_fold(run)["image_id"].tolist() == ids:
             return run
@@ -124,15 +124,15 @@ def _is_on(name: str, block: Row, has_masks: bool) -> bool:
     if name not in _NAMES:
         return bool(block["backbone"] == name) and region.kind == WHOLE
     usual = region.mask in ("", MASK) or not has_masks
-    return region.kind == name and block.get("weights") != "none" and usual
+    return region.kind == name and block["weights"] != "none" and usual
 
 
 def _on_region(best: Run, name: str) -> str:
     """The words that ask for the best run's networks on a region."""
     names = [
-        f"-b {block['backbone']}" + ".keras" * (block.get("weights") == "file")
-        for block in blocks(best)
-        if block.get("weights") != "none"
+        f"-b {block['backbone']}" + ".keras" * (block["weights"] == "file")
+        for block in best.record["features"]
+        if block["weights"] != "none"
     ]
     return " ".join([*dict.fromkeys(names), f"--region {name}"])
 

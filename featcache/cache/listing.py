@@ -180,10 +180,10 @@ def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
     whole = [i for i, suffix in enumerate(regions) if not suffix]
     views = rows.loc[rows["policy"].isin(whole), "view"]
     return {
-        "backbone": str(contract.get("backbone", "")),
+        "backbone": str(contract["backbone"]),
         "weights": found.header.weights,
-        "input_size": int(contract.get("input_size", 0)),
-        "precision": str(contract.get("precision", "")),
+        "input_size": int(contract["input_size"]),
+        "precision": str(contract["precision"]),
         "dtype": found.header.dtype.name,
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),

@@ -19,7 +19,6 @@ from featcache.cache.listing import gone, owner, size, store_paths
 from featcache.engines.base import network_name
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.manifest import Manifest
-from featcache.outcome import blocks
 from featcache.regions import Region
 from featcache.store import Store
 
@@ -135,7 +134,9 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    shown = [Region.of(block).to_dict() for run in using for block in blocks(run)]
+    shown = [
+        Region.of(block).to_dict() for run in using for block in run.record["features"]
+    ]
     return [*(run.record["policy"] for run in using), *shown]
 
 

@@ -52,7 +52,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     found, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     left_out += [
-        f"run {run.run_id} failed: {run.record.get('reason')}"
+        f"run {run.run_id} failed: {run.record['reason']}"
         for run in found
         if run.failed
     ]
@@ -195,7 +195,7 @@ def reference(reports: Path, name: str, chosen: Chosen) -> Run:
         return run
     split, base = known[0].record["split"]["name"], base_split(run)
     if run.failed:
-        got, way_out = f"failed: {run.record.get('reason')}", "Name another run."
+        got, way_out = f"failed: {run.record['reason']}", "Name another run."
     elif repeat(run):
         got = f"is repeat {repeat(run)} of split {base}"
         way_out = "Name the run of the same recipe that the leaderboard shows."

@@ -62,7 +62,7 @@ class Judged:
     @property
     def sees_subject(self) -> bool:
         """Whether it is shown what masks show, and nothing else."""
-        found = outcome.blocks(self.run)
+        found = self.run.record["features"]
         return all(block.get("region") == INSIDE for block in found)
 
     @property
@@ -79,18 +79,18 @@ class Judged:
 
 def described(judged: Judged) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
-    record, found = judged.run.record, outcome.blocks(judged.run)
+    record, found = judged.run.record, judged.run.record["features"]
     return {
         "run_id": judged.run.run_id,
         "backbone": record["backbone"],
         "weights": record["weights"],
-        "input_size": record.get("input_size"),
-        "preprocess": runs.common_value(block.get("preprocess") for block in found),
+        "input_size": record["input_size"],
+        "preprocess": runs.common_value(block["preprocess"] for block in found),
         "head": record["head"],
         "views": record["views"],
         "policy": _policy(record),
-        "taps": ",".join(record.get("taps", [])),
-        "tta": record.get("tta"),
+        "taps": ",".join(record["taps"]),
+        "tta": record["tta"],
         "options": ", ".join([*_storage(found), *_options(record)]),
         "split": record["split"]["name"],
         "n": len(judged.right),
@@ -100,31 +100,30 @@ def described(judged: Judged) -> dict[str, Any]:
 
 def _policy(record: dict[str, Any]) -> str | None:
     """The options of the views' recipe; None where there are no views."""
-    recipe = record.get("policy") if record.get("views") else None
+    recipe = record["policy"] if record["views"] else None
     return " ".join(store.recipe_options(recipe)) if recipe else None
 
 
 def _storage(blocks: list[dict[str, Any]]) -> list[str]:
     """In words, which of the features are not computed or kept in float32."""
-    usual = "float32"
-    told = {b.get(name) or usual for b in blocks for name in ("precision", "dtype")}
-    return sorted(told - {usual})
+    told = {block[name] for block in blocks for name in ("precision", "dtype")}
+    return sorted(told - {"float32"})
 
 
 def _options(record: dict[str, Any]) -> list[str]:
     """In words, what tells runs of one head on the same features apart."""
-    params = (record.get("head_is") or {}).get("params") or {}
-    calibration = record.get("calibration") or {}
-    members = record.get("members") or []
+    params = record["head_is"]["params"]
+    embedding = record["head_is"].get("embedding", {"transform": "none", "pca": "none"})
+    calibration = record["calibration"] or {}
+    members = record.get("members", [])
     told = {
         f"{len(members)} members": members,
         "equal weights": members and params.get("weights") == "equal",
-        f"{len(record.get('taps', []))} taps": record.get("taps"),
-        "plain view alone": record.get("views") and record.get("tta") is False,
-        "tuned": record.get("tuning"),
-        f"transform {params.get('transform')}": params.get("transform", "none")
-        != "none",
-        f"pca {params.get('pca')}": params.get("pca", "none") != "none",
+        f"{len(record['taps'])} taps": record["taps"],
+        "plain view alone": record["views"] and not record["tta"],
+        "tuned": record["tuning"],
+        f"transform {embedding['transform']}": embedding["transform"] != "none",
+        f"pca {embedding['pca']}": embedding["pca"] != "none",
         f"{calibration.get('method')}": calibration.get("kept"),
     }
     return [words for words, is_so in told.items() if is_so]
@@ -149,8 +148,8 @@ def tested(judged: Judged) -> dict[str, Any]:
         ends = metrics.group_bootstrap(right, test.groups)
         row |= _with_ends("test_accuracy", float(right.mean()), ends)
     return row | {
-        "fit_seconds": record.get("fit_seconds"),
-        "predict_seconds": record.get("predict_seconds"),
+        "fit_seconds": record["fit_seconds"],
+        "predict_seconds": record["predict_seconds"],
         "below_line": judged.trivial,
     }
 

@@ -214,12 +214,12 @@ def _notes(asked: Model, chosen: Sequence[Subject]) -> list[str]:
         )
     if unknown:
         notes.append(f"{unknown} images are not of the run: they have no part in it")
-    if (record.get("calibration") or {}).get("kept"):
+    if record["calibration"] and record["calibration"]["kept"]:
         notes.append(
             "the run's probabilities are calibrated; scores and probabilities here are "
             "the head's own, before that"
         )
-    if record.get("tta"):
+    if record["tta"]:
         notes.append(
             "the run's probabilities are means over views; maps are of the plain view"
         )

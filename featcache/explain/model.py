@@ -130,7 +130,7 @@ def of_run(
     if run.failed:
         raise RunError(
             "a run with a head to explain",
-            f"{run.run_id}, which failed: {run.record.get('reason', '')}",
+            f"{run.run_id}, which failed: {run.record['reason']}",
             "Take another run.",
         )
     if tuned.is_tuned(run):

@@ -24,6 +24,7 @@ from featcache.backbones import (
 )
 from featcache.engines.base import Engine
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
+from featcache.manifest import some
 from featcache.runs import Run
 from featcache.store import FEATURES, Header, Store
 
@@ -62,7 +63,7 @@ class Net:
     @property
     def is_int8(self) -> bool:
         """Whether its stored features are of a network of 8 bits."""
-        return self.store.header.contract.get("precision") == "int8"
+        return bool(self.store.header.contract["precision"] == "int8")
 
     def mean(self, image_ids: Sequence[str]) -> np.ndarray:
         """Mean (D,) of the plain views of images.
@@ -111,7 +112,7 @@ class Net:
     @cached_property
     def _core(self) -> "keras.Model":
         core = backbones.build(self.network)
-        wanted = self.store.header.contract.get("weights_digest")
+        wanted = self.store.header.contract["weights_digest"]
         got = backbones.weights_digest(core)
         if got != wanted:
             raise StoreError(
@@ -177,12 +178,11 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
         StoreError: A store is gone, or was made of other images' pixels.
         WeightsError: A network's file cannot be found.
     """
-    blocks = run.record.get("features")
-    if not blocks:
-        members = ", ".join(run.record.get("members", [])) or "none"
+    blocks, members = run.record["features"], run.record.get("members")
+    if members:
         raise RunError(
             f"a run that a head was trained for, to explain {run.run_id}",
-            f"one without features of its own; its members are: {members}",
+            f"one without features of its own; its members are: {some(members)}",
             "Explain its members.",
         )
     nets = []

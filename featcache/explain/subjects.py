@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from featcache import images, outcome, runs, sources, views
+from featcache import images, runs, sources, views
 from featcache.errors import (
     DatasetError,
     RunError,
@@ -78,7 +78,7 @@ class Finder:
     masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        shown = {Region.of(block) for block in outcome.blocks(self.run)}
+        shown = {Region.of(block) for block in self.run.record["features"]}
         if shown := shown - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole pictures to explain",

@@ -10,13 +10,13 @@ from featcache._tf import tensorflow
 from featcache.engines.base import Engine
 from featcache.errors import RunError
 from featcache.explain.networks import Pixels, engine, passed
+from featcache.outcome import FINETUNED
 from featcache.runs import Run
 from featcache.store import FEATURES
 
 if TYPE_CHECKING:
     import keras
 
-_FINETUNED = "featcache.finetune"
 _MEAN_OF = 100  # images whose mean is what an embedding is compared with
 
 
@@ -38,7 +38,7 @@ class TunedHead:
         classes_: (C,) class codes.
     """
 
-    name = "finetune"
+    name = FINETUNED
 
     def __init__(self, model: "keras.Model") -> None:
         self.model_ = model
@@ -113,8 +113,7 @@ class TunedNet:
 
 def is_tuned(run: Run) -> bool:
     """Whether a run is a fine-tuned network."""
-    about = run.record.get("head_is") or {}
-    return str(about.get("class", "")).startswith(_FINETUNED)
+    return bool(run.record["head_is"]["head"] == FINETUNED)
 
 
 def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
@@ -136,10 +135,11 @@ def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
         if type(layer).__name__ == "GlobalAveragePooling2D"
         and len(layer.output.shape) == 2
     ]
-    if run.record.get("taps") or not pooling:
+    taps = run.record["taps"]
+    if taps or not pooling:
         raise RunError(
             f"a head on the mean of the last maps, to explain {run.run_id}",
-            f"one on taps ({', '.join(run.record.get('taps', [])) or 'no pooling'})",
+            f"one on taps ({', '.join(taps) or 'no pooling'})",
             "Explain the run of a head on the same features.",
         )
     behind = keras.Model(pooling[-1].output, model.output)

@@ -183,7 +183,7 @@ def _matches(paths: list[Path], name: str) -> list[Path]:
     return [
         path
         for path in _matches(paths, plain)
-        if store.open_store(path).header.contract.get("input_size") == size
+        if store.open_store(path).header.contract["input_size"] == size
     ]
 
 

@@ -20,7 +20,8 @@ from featcache.finetune.start import Origin, origin, standardising
 from featcache.manifest import Manifest
 from featcache.splits import Split
 
-HEAD = "finetune"  # how the names of its runs begin
+HEAD = outcome.FINETUNED  # how the names of its runs begin
+REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
 _LIBRARIES = ("keras", "tensorflow")
 
 
@@ -98,6 +99,7 @@ class Job:
             made = sha256_file(run.folder / runs.PREDICTIONS)
             params |= {"head": None, "init_head": run.run_id, "init_predictions": made}
         return {
+            "revision": REVISION,
             "network": self.network.name,
             "architecture": self.network.architecture,
             "weights": backbones.weights_key(self.network),
@@ -188,7 +190,7 @@ class Job:
             "n_groups": int(self.images["group"].nunique()),
             **self.judged,
             "head": self.head,
-            "head_is": {"class": "featcache.finetune:finetune", "params": params},
+            "head_is": {"head": HEAD, "revision": REVISION, "params": params},
             "recipe_id": digest(self.recipe),
             "init_head": self.origin.run.run_id if self.origin else None,
             "preprocess": self.network.preprocess,

@@ -183,7 +183,7 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
     embedding = record["head_is"].get("embedding")
     if embedding:
-        told = ", ".join(f"{key} {value}" for key, value in embedding.items())
+        told = f"transform {embedding['transform']}, pca {embedding['pca']}"
         raise HeadError(
             f"{wanted}, on features as they are",
             f"{run.run_id}, whose features are transformed ({told})",
@@ -224,9 +224,9 @@ def _refuse_contract(found: store.Store, network: Network) -> None:
         "decoder": images.DECODER_VERSION,
     }
     differ = [
-        f"{key} {contract.get(key)!r}, not {value!r}"
+        f"{key} {contract[key]!r}, not {value!r}"
         for key, value in wanted.items()
-        if contract.get(key) != value
+        if contract[key] != value
     ]
     if found.header.weights != network.weights:
         differ.append(f"weights {found.header.weights!r}, not {network.weights!r}")
@@ -244,7 +244,7 @@ def refuse_weights(origin: Origin, digest: str) -> None:
     Raises:
         ContractError: They are of others.
     """
-    stored = origin.found.header.contract.get("weights_digest")
+    stored = origin.found.header.contract["weights_digest"]
     if stored != digest:
         raise _other_contract(origin.found, f"weights {stored}, not {digest}")
 
@@ -287,4 +287,4 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
 
 
 def _pairs(contract: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(key, contract.get(key)) for key in ("backbone", "input_size")]
+    return [(key, contract[key]) for key in ("backbone", "input_size")]

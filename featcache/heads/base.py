@@ -148,7 +148,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """
         self.classes_ = np.array(record["classes"])
         self.n_features_in_ = record["n_features"]
-        self.history_, self.tuning_ = [], record.get("tuning", {})
+        self.history_, self.tuning_ = [], record["tuning"]
         self._read(folder / self.file)
         return self
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,15 +125,10 @@ def audited(material: Material, best: str) -> Audited | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] != SCHEMA:
             raise ValueError(f"schema {found['schema']}")
-        made = found.get("created") or _changed(path.stat().st_mtime)
-        return _audited(material, found, best, str(made))
+        return _audited(material, found, best, str(found["created"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         material.lacking.append(f"{FILE}, which cannot be used ({error})")
         return None
-
-
-def _changed(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(seconds))
 
 
 def _audited(material: Material, found: Row, best: str, made: str) -> Audited:

@@ -12,7 +12,7 @@ from typing import Any
 from featcache.finetune import finetune
 from featcache.manifest import Manifest
 from featcache.regions import Region
-from featcache.report.material import Record, blocks, store_names
+from featcache.report.material import Record, store_names
 from featcache.store import Store, network_options, recipe_options
 
 _ELSEWHERE = {"policy", "seed", "init_head"}  # words of their own say these
@@ -45,7 +45,7 @@ def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
         repeats: How many draws of the folds there are.
     """
     lines = []
-    for member in record.get("members") or []:
+    for member in record.get("members", []):
         lines += commands(known.records[member], known, repeats=repeats)
     if str(record.get("init_head")) in known.records:
         lines += commands(known.records[record["init_head"]], known, repeats=repeats)
@@ -62,15 +62,15 @@ def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
 def _extracts(record: Record, known: Known) -> list[list[str]]:
     """A call for each store of a run."""
     by_store: dict[str, list[Record]] = {}
-    for block in blocks(record):
-        by_store.setdefault(str(block.get("store")), []).append(block)
+    for block in record["features"]:
+        by_store.setdefault(str(block["store"]), []).append(block)
     return [
         [
             *("featcache", "extract", *_source(record, known.manifest)),
             *_network(mine[0], known.stores.get(name), known.extracts),
             *_views(record, known.stores.get(name)),
             *Region.of(mine[0]).options,
-            *_taps([str(block["tap"]) for block in mine if block.get("tap")]),
+            *_taps([str(block["tap"]) for block in mine if block["tap"]]),
         ]
         for name, mine in by_store.items()
     ]
@@ -78,7 +78,7 @@ def _extracts(record: Record, known: Known) -> list[list[str]]:
 
 def _source(record: Record, manifest: Manifest | None) -> list[str]:
     if manifest is None:
-        return ["SOURCE", "--dataset", str(record.get("dataset"))]
+        return ["SOURCE", "--dataset", str(record["dataset"])]
     settings = manifest.settings
     words = [settings.source, "--dataset", manifest.dataset]
     words += ["--group-by", settings.group_by]
@@ -93,7 +93,7 @@ def _network(
     block: Record, found: Store | None, extracts: Sequence[Record]
 ) -> list[str]:
     """Backbone, weights, and what of the contract is not as usual."""
-    name, weights = str(block["backbone"]), str(block.get("weights"))
+    name, weights = str(block["backbone"]), str(block["weights"])
     file = _file(name, extracts) if weights == "file" else ""
     words = ["-b", file if file.endswith(".keras") else name]
     if file and not file.endswith(".keras"):
@@ -117,8 +117,8 @@ def _file(name: str, extracts: Sequence[Record]) -> str:
 
 def _views(record: Record, found: Store | None) -> list[str]:
     """Augmented views, and the seed of these or of random weights."""
-    policy = record.get("policy")
-    if record.get("views") and policy:
+    policy = record["policy"]
+    if record["views"] and policy:
         return ["--views", str(record["views"]), *recipe_options(policy)]
     seed = re.match(r"random seed (\d+)", found.header.weights_key if found else "")
     return ["--seed", seed[1]] if seed else []
@@ -133,21 +133,21 @@ def _taps(names: Sequence[str]) -> list[str]:
 
 
 def _train(record: Record, known: Known, repeats: int) -> list[str]:
-    params = (record.get("head_is") or {}).get("params") or {}
-    words = ["featcache", "train-head", "--dataset", str(record.get("dataset"))]
+    head_is = record["head_is"]
+    words = ["featcache", "train-head", "--dataset", str(record["dataset"])]
     words += ["-b", _features(record), "-H", str(record["head"])]
-    words += Region.of(blocks(record)[0]).options
-    words += ["--views", str(record.get("views", 0)), *_policy(record, known)]
-    if record.get("taps"):
+    words += Region.of(record["features"][0]).options
+    words += ["--views", str(record["views"]), *_policy(record, known)]
+    if record["taps"]:
         words += ["--taps", ",".join(record["taps"])]
-    if params.get("tune") is not None:
-        words.append("--tune" if params["tune"] else "--no-tune")
-    for name in ("transform", "pca"):
-        if params.get(name, "none") != "none":
-            words += [f"--{name}", str(params[name])]
-    if record.get("views"):
-        words.append("--tta" if record.get("tta") else "--no-tta")
-    words += [] if record.get("calibration") else ["--no-calibrate"]
+    if "tune" in head_is["params"]:
+        words.append("--tune" if head_is["params"]["tune"] else "--no-tune")
+    if embedding := head_is.get("embedding"):
+        for name in ("transform", "pca"):
+            words += [f"--{name}", str(embedding[name])]
+    if record["views"]:
+        words.append("--tta" if record["tta"] else "--no-tta")
+    words += [] if record["calibration"] else ["--no-calibrate"]
     words += ["--repeats", str(repeats)] if repeats > 1 else []
     return [*words, *_split(record, known)]
 
@@ -155,35 +155,35 @@ def _train(record: Record, known: Known, repeats: int) -> list[str]:
 def _split(record: Record, known: Known) -> list[str]:
     """Which images, and how they are split."""
     split, words = record["split"], []
-    for text in record.get("exclude") or []:
+    for text in record["exclude"]:
         words += ["--exclude", str(text)]
-    group_by = split.get("group_by")
-    if known.manifest and group_by not in (None, known.manifest.settings.group_by):
+    group_by = split["group_by"]
+    if known.manifest and group_by != known.manifest.settings.group_by:
         words += ["--group-by", str(group_by)]
-    words += ["--folds", str(split.get("folds", 5))]
-    words += ["--test-size", f"{split.get('test_size', 0.2):g}"]
-    words += ["--seed", str(record.get("seed", 0))]
-    return [*words, "--split", str(split.get("base") or split["name"])]
+    words += ["--folds", str(split["folds"])]
+    words += ["--test-size", f"{split['test_size']:g}"]
+    words += ["--seed", str(record["seed"])]
+    return [*words, "--split", str(split["base"])]
 
 
 def _finetune(record: Record, known: Known) -> list[str]:
     """A fine-tuned network: what differs from the defaults of `finetune`."""
     params = record["head_is"]["params"]
-    words = ["featcache", "finetune", "--dataset", str(record.get("dataset"))]
-    words += _network(blocks(record)[0], None, known.extracts)
-    if record.get("init_head"):
+    words = ["featcache", "finetune", "--dataset", str(record["dataset"])]
+    words += _network(record["features"][0], None, known.extracts)
+    if record["init_head"]:
         words += ["--init-head", str(record["init_head"])]
     usual = signature(finetune).parameters
     for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
         if params[name] not in (None, usual[name].default):
             words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
-    recipe = record.get("policy") or _PLAIN
+    recipe = record["policy"] or _PLAIN
     words += recipe_options({k: v for k, v in recipe.items() if k != "seed"})
-    if record.get("max_minutes") is not None:
+    if record["max_minutes"] is not None:
         words += ["--max-minutes", f"{record['max_minutes']:g}"]
     if not any(training["fold"] >= 0 for training in record["trainings"]):
         words += ["--fold", "test"]
-    elif not record.get("calibration"):
+    elif not record["calibration"]:
         words.append("--no-calibrate")
     return [*words, *_split(record, known)]
 
@@ -200,16 +200,16 @@ def _features(record: Record) -> str:
 
 def _policy(record: Record, known: Known) -> list[str]:
     """Which recipe of the store the views are of, where it is not the newest."""
-    found = known.stores.get(str(blocks(record)[0].get("store")))
+    found = known.stores.get(str(record["features"][0]["store"]))
     policies = found.header.policies if found else []
-    if not record.get("views") or record.get("policy") in (None, *policies[-1:]):
+    if not record["views"] or record["policy"] in (None, *policies[-1:]):
         return []
     return ["--policy", str(policies.index(record["policy"]))] if policies else []
 
 
 def _ensemble(record: Record) -> list[str]:
-    params = (record.get("head_is") or {}).get("params") or {}
+    params = record["head_is"]["params"]
     words = ["featcache", "ensemble", *map(str, record["members"])]
-    words += ["--dataset", str(record.get("dataset"))]
-    words += ["--weights", str(params.get("weights", "fitted"))]
-    return [*words, "--calibrate" if params.get("calibrate") else "--no-calibrate"]
+    words += ["--dataset", str(record["dataset"])]
+    words += ["--weights", str(params["weights"])]
+    return [*words, "--calibrate" if params["calibrate"] else "--no-calibrate"]

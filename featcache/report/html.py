@@ -32,9 +32,6 @@ from featcache.scan.groups import NEAR_DUPLICATE_CORRELATION
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
 _FILES = {TRAIN: "report.html", TEST: "report-test.html"}
-_OPTIONAL = dict.fromkeys(
-    ("repeats", "tied", "p_holm", "difference", "options", "accuracy_sd")
-)
 
 
 def write(
@@ -178,17 +175,12 @@ def _warnings(board: Leaderboard, audit: Audited | None) -> list[str]:
     return board.warnings + told
 
 
-def is_trivial(row: dict[str, Any]) -> bool:
-    """Whether a row stands below the line: no network, no learning, or a region."""
-    return bool(row.get("below_line", row["head"] == "majority"))
-
-
 def _headline(material: Material) -> dict[str, Any]:
     """The key figures at the top of the page."""
     rows, metric = material.board.rows, material.board.metric
-    ranked = [row for row in rows if not is_trivial(row)] or rows
+    ranked = [row for row in rows if not row["below_line"]] or rows
     best = ranked[0]
-    trivial = [row for row in rows if is_trivial(row) and row is not best]
+    trivial = [row for row in rows if row["below_line"] and row is not best]
     judged, on_test = material.judged, material.board.part == TEST
     if on_test:
         judged = judged[judged["split"] == TEST]
@@ -196,8 +188,7 @@ def _headline(material: Material) -> dict[str, Any]:
         "best": best,
         "value": best[metric],
         "ends": _ends(best, metric),
-        "tied": sum(bool(row.get("tied")) for row in ranked[1:]),
-        "knows_tied": any("tied" in row for row in rows),
+        "tied": sum(bool(row["tied"]) for row in ranked[1:]),
         "trivial": trivial[0] if trivial else None,
         "images": len(judged),
         "groups": int(judged["group"].nunique()),
@@ -206,7 +197,7 @@ def _headline(material: Material) -> dict[str, Any]:
 
 
 def _ends(row: dict[str, Any], metric: str) -> tuple[float, float] | None:
-    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
     if low is None or high is None or math.isnan(low):
         return None
     return float(low), float(high)
@@ -219,7 +210,7 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
     axis, band = _axis(board), _ends((held or board.rows)[0], metric)
     lines: list[dict[str, Any]] = [
         {
-            "row": _OPTIONAL | row,
+            "row": row,
             "anchor": f"#run-{row['rank']}" if i < sections else None,
             "ends": _ends(row, metric),
             "strip": interval(row[metric], _ends(row, metric), axis=axis, band=band),
@@ -227,14 +218,14 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
         for i, row in enumerate(board.rows)
     ]
     return {
-        "above": [line for line in lines if not is_trivial(line["row"])],
-        "below": [line for line in lines if is_trivial(line["row"])],
+        "above": [line for line in lines if not line["row"]["below_line"]],
+        "below": [line for line in lines if line["row"]["below_line"]],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
-        and any(row.get("test_accuracy") is not None for row in board.rows),
+        and any(row["test_accuracy"] is not None for row in board.rows),
         "held_rank": (held or board.rows)[0]["rank"],
-        "has_difference": any(row.get("p_holm") is not None for row in board.rows),
+        "has_difference": any(row["p_holm"] is not None for row in board.rows),
         "choices": {
             name: sorted({str(row[name]) for row in board.rows})
             for name in ("backbone", "head")
@@ -300,7 +291,7 @@ def _commands(material: Material, sections: int) -> list[tuple[str, str]]:
             run.run_id,
             "\n".join(
                 _folded(line)
-                for line in commands(run.record, known, repeats=row.get("repeats") or 1)
+                for line in commands(run.record, known, repeats=row["repeats"])
             ),
         )
         for run, row in zip(material.runs[:sections], rows, strict=True)

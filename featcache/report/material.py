@@ -107,7 +107,7 @@ def _members(reports: Path, found: list[Run], lacking: list[str]) -> dict[str, R
     """Records of all members; an ensemble whose member is gone is told."""
     members: dict[str, Record] = {run.run_id: run.record for run in found}
     for run in found:
-        for name in run.record.get("members") or []:
+        for name in run.record.get("members", []):
             try:
                 members[name] = runs.load(reports / "runs" / name).record
             except FeatcacheError as error:
@@ -115,19 +115,10 @@ def _members(reports: Path, found: list[Run], lacking: list[str]) -> dict[str, R
     return members
 
 
-def blocks(record: Record) -> list[dict[str, Any]]:
-    """The feature blocks of a run; one for runs that say nothing of blocks."""
-    if record.get("features"):
-        return list(record["features"])
-    names = ("backbone", "weights", "input_size", "preprocess", "contract_id", "store")
-    one = {name: record.get(name) for name in names}
-    return [one | {"tap": tap} for tap in (None, *record.get("taps", []))]
-
-
 def store_names(record: Record) -> list[str]:
     """File names of the stores that a run was trained on."""
-    names = (block.get("store") for block in blocks(record))
-    return list(dict.fromkeys(name for name in names if name))
+    names = dict.fromkeys(block["store"] for block in record["features"])
+    return [name for name in names if name]
 
 
 def _extracts(folder: Path) -> list[dict[str, Any]]:
@@ -182,12 +173,12 @@ def embeddings(material: Material, run: Run) -> pd.DataFrame | None:
     if material.manifest is None:
         return None
     parts = []
-    for block in blocks(run.record):
-        found = material.stores.get(str(block.get("store")))
+    for block in run.record["features"]:
+        found = material.stores.get(str(block["store"]))
         if found is None:
             return None
         try:
-            parts.append(_block(found, str(block.get("tap") or "")))
+            parts.append(_block(found, block["tap"] or store.FEATURES))
         except (FeatcacheError, KeyError) as error:
             got = getattr(error, "got", f"no {error}")
             material.lacking.append(f"the features {found.path.name}: {got}")
@@ -196,6 +187,6 @@ def embeddings(material: Material, run: Run) -> pd.DataFrame | None:
 
 
 def _block(found: Store, tap: str) -> pd.DataFrame:
-    X = found.read(tap or store.FEATURES)
+    X = found.read(tap)
     plain = (found.keys["view"] == 0).to_numpy()
     return pd.DataFrame(X[plain], index=found.keys["image_id"][plain]).dropna()

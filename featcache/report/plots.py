@@ -72,7 +72,7 @@ def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
         )
     note = "Large marks hold many images; fewer than 5 are not drawn. On the diagonal, "
     note += "80 % sure is right in 80 %."
-    if told := _calibration(run.record.get("calibration") or {}):
+    if told := _calibration(run.record["calibration"]):
         note += f" {told}"
     svg = lines(
         series, Axis("highest probability"), Axis("accuracy"), guide=True,
@@ -81,18 +81,16 @@ def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
     return [Chart("Reliability", svg, keys, note)]
 
 
-def _calibration(record: dict[str, Any]) -> str:
-    if not record:
+def _calibration(record: dict[str, Any] | None) -> str:
+    if record is None:
         return ""
-    kept = record.get("kept", record.get("method", "none") != "none")
-    method = record.get("method", "none")
-    if not kept or method == "none":
+    if not record["kept"]:
         return "Calibration was tried and not kept."
-    before, after = record.get("ece_before"), record.get("ece_after")
-    text = f"Calibrated by {method}"
-    if before is not None and after is not None:
-        text += f": out-of-fold ECE {before:.3f} before, {after:.3f} after"
-    return text + "."
+    before, after = record["ece_before"], record["ece_after"]
+    return (
+        f"Calibrated by {record['method']}: out-of-fold ECE {before:.3f} before, "
+        f"{after:.3f} after."
+    )
 
 
 def learning(run: Run) -> list[Chart]:

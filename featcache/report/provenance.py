@@ -58,7 +58,7 @@ def _versions(material: Material) -> Table:
     """Versions of the libraries: of the runs, of the stores, and of this page."""
     used: dict[str, dict[str, set[str]]] = {}
     kinds = {
-        "runs": [run.record.get("versions", {}) for run in material.runs],
+        "runs": [run.record["versions"] for run in material.runs],
         "features": [one.header.versions for one in material.stores.values()],
         "this page": [_here()],
     }

@@ -11,7 +11,7 @@ from featcache import metrics
 from featcache.compare import confusion
 from featcache.report import scoring
 from featcache.report.charts import Svg, interval
-from featcache.report.material import Material, blocks, source_columns
+from featcache.report.material import Material, source_columns
 from featcache.report.plots import PARTS, Chart, curves, learning, reliability
 from featcache.report.scoring import ClassScores, Estimate
 from featcache.runs import TEST, TRAIN, Predictions, Run
@@ -110,19 +110,19 @@ def _strip(one: Estimate) -> Svg:
 def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
     """What was trained on what, as pairs of words."""
     record = run.record
-    views, split = int(record.get("views") or 0), record["split"]
+    views, split = int(record["views"]), record["split"]
     told = {
-        "features": "; ".join(dict.fromkeys(map(_block, blocks(record)))),
+        "features": "; ".join(dict.fromkeys(map(_block, record["features"]))),
         "members": _members(record),
         "views": f"{views} augmented beside the plain one" if views else "plain only",
-        "prediction": "mean over the views" if record.get("tta") else "plain view",
-        "options": row.get("options"),
-        "split": f"{split['name']}, grouped by {split.get('group_by', 'unknown')}",
-        "images left out": ", ".join(map(str, record.get("exclude") or [])),
+        "prediction": "mean over the views" if record["tta"] else "plain view",
+        "options": row["options"],
+        "split": f"{split['name']}, grouped by {split['group_by']}",
+        "images left out": ", ".join(map(str, record["exclude"])),
         "repeats": _repeats(row),
-        "seed": record.get("seed"),
-        "fit": f"{record.get('fit_seconds') or 0:.1f} s on all of train, "
-        f"{record.get('predict_seconds') or 0:.1f} s for all predictions",
+        "seed": record["seed"],
+        "fit": f"{record['fit_seconds']:.1f} s on all of train, "
+        f"{record['predict_seconds']:.1f} s for all predictions",
         "made": record["created"],
         "run_id": run.run_id,
     }
@@ -131,14 +131,14 @@ def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _members(record: dict[str, Any]) -> str:
     """The runs of an ensemble with their weights in the fit on all of train."""
-    members = record.get("members") or []
-    weights = (record.get("member_weights") or {}).get(TEST, [])
-    told = [f"{w:.2f} x {name}" for w, name in zip(weights, members, strict=False)]
-    return "; ".join(told or members)
+    if "members" not in record:
+        return ""
+    pairs = zip(record["member_weights"][TEST], record["members"], strict=True)
+    return "; ".join(f"{weight:.2f} x {name}" for weight, name in pairs)
 
 
 def _repeats(row: dict[str, Any]) -> str:
-    if (row.get("repeats") or 1) < 2 or row.get("accuracy_sd") is None:
+    if row["repeats"] < 2:
         return ""
     return (
         f"{row['repeats']} draws of the folds: accuracy {row['accuracy_mean']:.3f} on "
@@ -147,10 +147,9 @@ def _repeats(row: dict[str, Any]) -> str:
 
 
 def _block(block: dict[str, Any]) -> str:
-    text = f"{block.get('backbone')} ({block.get('weights')}"
-    text += f", {block['input_size']} px" if block.get("input_size") else ""
-    tap = block.get("tap")
-    return text + (f", {tap})" if tap and tap != "features" else ")")
+    text = f"{block['backbone']} ({block['weights']}"
+    text += f", {block['input_size']} px" if block["input_size"] else ""
+    return text + (f", {block['tap']})" if block["tap"] else ")")
 
 
 def _scores(
@@ -210,16 +209,15 @@ def _source_row(part: Predictions, given: np.ndarray, value: str) -> SourceRow:
 def _tuning(run: Run) -> list[str]:
     """One line a fold of what was chosen and how well it did inside the fold."""
     told = []
-    for entry in run.record.get("tuning") or []:
-        if not entry.get("chosen"):
+    for entry in run.record["tuning"]:
+        if not entry["chosen"]:
             continue
-        fold = int(entry.get("fold", -1))
+        fold = int(entry["fold"])
         where = f"fold {fold}" if fold >= 0 else "all of train"
         chosen = ", ".join(f"{k} {_short(v)}" for k, v in entry["chosen"].items())
-        tried = len(entry.get("tried") or [])
         told.append(
-            f"{where}: {chosen} (inner log-loss {entry.get('log_loss') or 0:.3f}, "
-            f"{tried} settings on {entry.get('folds')} inner folds)"
+            f"{where}: {chosen} (inner log-loss {entry['log_loss']:.3f}, "
+            f"{len(entry['tried'])} settings on {entry['folds']} inner folds)"
         )
     return told
 

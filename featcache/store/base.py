@@ -54,7 +54,7 @@ class Header:
     @property
     def dtype(self) -> np.dtype[Any]:
         """How numbers are stored: float32 or float16."""
-        return np.dtype(str(self.contract.get("dtype", "float32")))
+        return np.dtype(str(self.contract["dtype"]))
 
     def with_policy(self, policy: dict[str, Any]) -> tuple["Header", int]:
         """Returns a header that knows the policy, and the policy's index."""

@@ -9,6 +9,7 @@ from typing import Any
 from featcache import manifest as manifests
 from featcache import store
 from featcache.backbones import IMAGENET, Backbone, Network, fetch_weights
+from featcache.comparable import base_split, repeat
 from featcache.compare import Leaderboard, compare
 from featcache.ensemble import ensemble
 from featcache.errors import FeatcacheError
@@ -261,7 +262,7 @@ class _Work:
             for each in self.runs.get(name, [])
             if head in (None, each.record["head"])
             and not each.failed
-            and not each.record["split"].get("repeat")
+            and not repeat(each)
         ]
 
     def finetune(self, data: Manifest, asked: Finetune) -> None:
@@ -328,12 +329,12 @@ class _Work:
     def rank(self, data: Manifest) -> list[Leaderboard]:
         """A leaderboard for each split of the study's runs."""
         whole = [each for found in self.runs.values() for each in found]
-        splits = [_base(each) for each in whole if not each.failed]
+        splits = [base_split(each) for each in whole if not each.failed]
         folder, asked = self.reports / data.dataset, dict(self.study.report)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
-            held = [each.run_id for each in named if _base(each) == split]
+            held = [each.run_id for each in named if base_split(each) == split]
             if len(held) > 1:
                 self.fail(
                     f"against: {len(held)} runs where one is needed: {some(held)}"
@@ -347,13 +348,7 @@ class _Work:
 
 
 def _source(run: Run) -> tuple[str, int | None]:
-    return run.record["backbone"], run.record.get("input_size")
-
-
-def _base(run: Run) -> str:
-    """Name of the split of a run, or of that which its split repeats."""
-    split = run.record["split"]
-    return str(split.get("base") or split["name"])
+    return run.record["backbone"], run.record["input_size"]
 
 
 def _order(found: Store) -> tuple[str, int, str]:

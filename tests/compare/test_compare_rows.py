@@ -213,13 +213,6 @@ def test_repeats_that_do_not_fit_are_told(add: Add, reports: Path) -> None:
     assert any(orphan in line for line in board.left_out)
 
 
-def test_older_runs_have_no_recipe(add: Add, reports: Path) -> None:
-    """A record without recipe, repeat and base is the first draw of its own recipe."""
-    for head in ("good", "poor"):
-        add(head, recipe_id=None, split={"name": "first"})
-    assert [row["repeats"] for row in compare(reports).rows] == [1, 1]
-
-
 TRIVIAL = [
     ("logreg", {"weights": "none"}),
     ("logreg", {"features": [{"region": "outside", "weights": "imagenet"}]}),

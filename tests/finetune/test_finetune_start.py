@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from toy_training import images, settings
+from toys import run_record
 
 from featcache import backbones, heads, runs, splits
 from featcache.errors import (
@@ -140,10 +141,7 @@ def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -
     """Networks are trained on whole pictures; heads on a region do not fit."""
     with pytest.raises(UsageError, match="--region ring"):
         settings(policy=Policy(region=Region("ring")))
-    record = {
-        "status": "ok", "head": "logreg", "head_is": {},
-        "features": [{"store": "a", "region": "ring"}],
-    }  # fmt: skip
+    record = run_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):
         origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")

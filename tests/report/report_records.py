@@ -44,7 +44,8 @@ def write_audit(study: Study, run_id: str | None, **changes: Any) -> Path:
             "status": status, "message": MESSAGE, "evidence": evidence,
         })  # fmt: skip
     path = study.reports / "audit.json"
-    head = {"schema": SCHEMA, "dataset": "chest", "run_id": run_id, "checks": checks}
+    head = {"schema": SCHEMA, "created": "2026-01-01", "dataset": "chest"}
+    head |= {"run_id": run_id, "checks": checks}
     path.write_text(json.dumps(head | changes))
     return path
 

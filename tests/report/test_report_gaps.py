@@ -7,6 +7,7 @@ import pytest
 import report_study
 from report_pages import parsed
 from report_study import Study
+from toys import BLOCK, run_record
 
 from featcache import runs
 from featcache.backbones import BASELINES
@@ -34,7 +35,7 @@ def test_the_gaps_of_the_study(study: Study) -> None:
     }
 
 
-SPLIT = {"name": "s", "folds": 5, "test_size": 0.2, "seed": 0}
+SPLIT = run_record()["split"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ SPLIT = {"name": "s", "folds": 5, "test_size": 0.2, "seed": 0}
     [
         ({"split": SPLIT | {"group_by": "image"}}, "Patients were not kept together"),
         ({"split": SPLIT | {"group_by": "near-duplicate"}}, "Patients are not known"),
-        ({"weights": "random"}, "Pretrained weights"),
+        ({"features": [BLOCK]}, "Pretrained weights"),
         ({"versions": {"numpy": "1"}}, "Whether versions change the figures"),
     ],
 )
