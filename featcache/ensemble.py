@@ -66,8 +66,8 @@ def ensemble(
 
     Args:
         reports: ``reports/<dataset>``.
-        members: Ids of runs, or parts of ids that one run has; or "all" that can be
-            compared, but for trivial ones (no network, a region alone, or no
+        members: Short ids of runs, or parts of ids that one run has; or "all" that
+            can be compared, but for trivial ones (no network, a region alone, or no
             training), failed ones, ensembles, and those without out-of-fold
             predictions. Where a named one has none, the ensemble is judged on the
             test part alone; its weights have to be equal, and it is not calibrated.

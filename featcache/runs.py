@@ -19,6 +19,7 @@ TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
 SEVERAL = "several"  # where the parts of a run differ
 PREDICTIONS = "predictions.csv"
 PROBABILITY = "p_"  # and the label: a column of predictions.csv
+SHORT, SHORTEST = 6, 4  # digits of a short id: as it is shown, and as it may be given
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Run:
     def run_id(self) -> str:
         """Names the run: head, backbone and the digest of its inputs."""
         return self.folder.name
+
+    @property
+    def short_id(self) -> str:
+        """The first digits of that digest, six or as many as no other run here has."""
+        return short_id(self.folder)
 
     @property
     def failed(self) -> bool:
@@ -131,6 +137,32 @@ def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
     words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
     # A file name has at most 255 bytes; the digest tells apart what is cut off.
     return f"{words[:80]}-{backbone[:120]}-{digest(inputs)[:10]}"
+
+
+def short_id(folder: Path) -> str:
+    """The short id of a run: six digits of its id's digest, more if another has them.
+
+    Args:
+        folder: Of the run, beside those of the other runs of its dataset.
+
+    Returns:
+        The digits; the whole id where these do not tell it apart.
+    """
+    digits = _digest_of(folder.name)
+    others = [_digest_of(name) for name in _ids(folder.parent) if name != folder.name]
+    for length in range(SHORT, len(digits) + 1):
+        if not any(other.startswith(digits[:length]) for other in others):
+            return digits[:length]
+    return folder.name
+
+
+def _digest_of(run_id: str) -> str:
+    return run_id.rpartition("-")[2]
+
+
+def _ids(folder: Path) -> list[str]:
+    """The ids of all runs in a folder of runs, broken ones included."""
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def of_features(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -249,21 +281,40 @@ def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:
     return good, broken
 
 
+def matching(reports: Path, reference: str) -> list[str]:
+    """The ids of the runs that a reference may mean.
+
+    Args:
+        reports: ``reports/<dataset>``.
+        reference: The id of a run; else the first digits of its digest, four or more;
+            else any part of its id.
+    """
+    names = _ids(reports / "runs")
+    exact = [name for name in names if name == reference]
+    if not exact and len(reference) >= SHORTEST:
+        exact = [name for name in names if _digest_of(name).startswith(reference)]
+    return exact or [name for name in names if reference in name]
+
+
 def find(reports: Path, reference: str) -> Run:
-    """Finds a run by its id or by any part of it that is unique.
+    """Finds a run by its id, its short id, or a part of its id that is unique.
 
     Raises:
-        RunError: No run, or several, have that in their id.
+        RunError: No run fits, or several do, which the error lists.
     """
-    names = sorted(p.name for p in (reports / "runs").glob("[!.]*") if p.is_dir())
-    matches = [n for n in names if n == reference] or [
-        n for n in names if reference in n
-    ]
+    matches = matching(reports, reference)
     if len(matches) == 1:
         return load(reports / "runs" / matches[0])
+    candidates = [f"{short_id(reports / 'runs' / n)} ({n})" for n in matches[:_LISTED]]
+    if len(matches) > _LISTED:
+        candidates.append(f"{len(matches) - _LISTED} more")
     raise RunError(
-        "the id of one run, or a part that only one has",
-        f"{reference!r}, which {len(matches) or 'none'} of {len(names)} runs have"
-        + (f": {', '.join(matches[:5])}" if matches else ""),
-        "featcache compare lists the ids.",
+        "the short id of one run, or a part of its id that no other run has",
+        f"{reference!r}, which fits {len(matches) or 'none'} of the "
+        f"{len(_ids(reports / 'runs'))} runs"
+        + (f": {', '.join(candidates)}" if matches else ""),
+        "featcache compare shows the short ids in the column run.",
     )
+
+
+_LISTED = 10  # runs that an error names

@@ -12,7 +12,7 @@ from PIL import Image
 
 from featcache import backbones, images, views
 from featcache._tf import tensorflow
-from featcache.backbones import BACKBONES, STUDY, build, resolve, with_pixels
+from featcache.backbones import BACKBONES, CLASSIC5, build, resolve, with_pixels
 from featcache.errors import UnknownNameError, UsageError, WeightsError
 
 
@@ -32,7 +32,7 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_studys_five_are_there() -> None:
     """Widths, input sizes and preprocessing are those of the networks' authors."""
-    rows = {name: BACKBONES[name] for name in STUDY}
+    rows = {name: BACKBONES[name] for name in CLASSIC5}
     facts = {n: (b.dim, b.input_size, b.preprocess) for n, b in rows.items()}
     assert facts == {
         "densenet121": (1024, 224, "torch"),
@@ -223,7 +223,7 @@ def test_random_weights_follow_from_the_seed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDY)
+@pytest.mark.parametrize("name", CLASSIC5)
 def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
     """load_img, the network's own preprocess_input and predict give the same."""
     import importlib

@@ -1,5 +1,6 @@
 """Ensembles: a vote of runs in which no image has its own say."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,7 +283,11 @@ def edited(run: runs.Run) -> None:
     ("make", "members", "said"),
     [
         (lambda write: None, ["good"], "two or more runs.*got good"),
-        (lambda write: None, ["nowhere", "good"], "'nowhere', which none of 3"),
+        (
+            lambda write: None,
+            ["nowhere", "good"],
+            "'nowhere', which fits none of the 3",
+        ),
         (lambda write: None, ["oo", "good"], "two or more runs"),
         (
             lambda write: write("other", sharpened(Y, 0.8, 1), repeat=1),
@@ -376,7 +381,7 @@ def test_the_command(three, run, tmp_path: Path) -> None:
     code, out, err = run("ensemble", "good", "fair", "--dataset", "chest")
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("ensemble-toy-")
+    assert re.match(r"(\w{6}) ensemble-toy-\1", lines[0])
     weights = {line.split()[1]: float(line.split()[0]) for line in lines[1:]}
     assert set(weights) == {"good-s", "fair-s"}
     assert sum(weights.values()) == pytest.approx(1, abs=2e-3)

@@ -321,7 +321,7 @@ def check_network(graph: Any, path: Path, pixels: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", backbones.STUDY)
+@pytest.mark.parametrize("name", backbones.CLASSIC5)
 def test_the_studys_backbones_convert(name: str, tmp_path: Path) -> None:
     """Each gives TensorFlow's numbers at its own input size."""
     graph = pixels_graph(name, weights="random")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="RUN",
-    help="Test all others against this run.  [default: the best]",
+    help="Test all others against this run: its short id, or a part of its id.  "
+    "[default: the best]",
 )
 @click.option(
     "--on",
@@ -137,7 +138,7 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
         print_json(vars(matrix) | counts)
         return
     for part, rows in tables.confusion_parts(matrix).items():
-        click.echo(f"{matrix.run_id}, {part}: rows are true classes")
+        click.echo(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
         names = [(name, True) for name in matrix.classes]
         scores = [
             (tables.METRIC_NAMES.get(s, s), True)

@@ -96,9 +96,9 @@ def _scan_summary(result: "ScanResult") -> str:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A backbone, the path of a .keras file, all for the study's five "
-    "(densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for those "
-    "without a network (metadata, pixels48, border); may be repeated.",
+    help="A backbone, the path of a .keras file, classic5 for the five networks of the "
+    "2021 notebook (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines "
+    "for features without a network (metadata, pixels48, border); may be repeated.",
 )
 @click.option(
     "--views",

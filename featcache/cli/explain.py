@@ -131,7 +131,7 @@ def explain(
         return
     print_maps(rows)
     print_figures(result.figures)
-    click.echo(f"{len(rows)} maps in {folder}")
+    click.echo(f"{len(rows)} maps of run {known.short_id} in {folder}")
 
 
 def print_maps(rows: list[dict[str, Any]]) -> None:

@@ -36,8 +36,8 @@ def compare(
         reports: ``reports/<dataset>``.
         metric: One of ``METRICS``.
         split: Name of a split.
-        against: The run that all others are tested against, by any unique part of its
-            id; the best if left out.
+        against: The run that all others are tested against, by its short id or any
+            unique part of its id; the best if left out.
         part: Rank by what: "train" for out-of-fold predictions, "test" for those on
             the test part. A test part that runs are chosen by is one no more.
 
@@ -99,5 +99,10 @@ def confusion(run: Run) -> Confusion:
         for name, part in parts.items()
     }
     return Confusion(
-        run.run_id, run.classes, counts.get(TRAIN), counts.get(TEST), scores
+        run.short_id,
+        run.run_id,
+        run.classes,
+        counts.get(TRAIN),
+        counts.get(TEST),
+        scores,
     )

@@ -39,7 +39,8 @@ class Confusion:
     """A run's confusion matrices: rows are true classes, columns predicted.
 
     Attributes:
-        run_id: The run.
+        run: Short id of the run.
+        run_id: Its id.
         classes: C labels in class order.
         train: (C, C) counts, out-of-fold; None for a run without.
         test: (C, C) counts on the test part; None without one.
@@ -47,6 +48,7 @@ class Confusion:
             each class; None for what a class without images does not have.
     """
 
+    run: str
     run_id: str
     classes: list[str]
     train: np.ndarray | None

@@ -81,6 +81,7 @@ def described(judged: Judged) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
     record, found = judged.run.record, judged.run.record["features"]
     return {
+        "run": judged.run.short_id,
         "run_id": judged.run.run_id,
         "backbone": record["backbone"],
         "weights": record["weights"],

@@ -88,8 +88,8 @@ def finetune(
         manifest: The dataset.
         networks: What to train; see ``backbones.resolve``.
         reports: The reports folder; runs go to ``reports/<dataset>/runs``.
-        init_head: Start from the head of this run (its id, or a unique part of it),
-            fitted anew for each network on what that is trained on.
+        init_head: Start from the head of this run (its short id, or a unique part of
+            its id), fitted anew for each network on what that is trained on.
         head: Else the shape of the head: "softmax", "mlp" or "mlp-dropout".
         unfreeze: What is trained beside the head: "all", "last-N-blocks", the name of
             a layer (with all behind it), or "none".

@@ -250,8 +250,8 @@ def plan(
 
 def _find(reports: Path, reference: str) -> runs.Run:
     """The run that is meant: what was started from it has its head's name too."""
-    names = [path.name for path in (reports / "runs").glob(f"*{reference}*")]
-    cached = [name for name in names if not name.startswith((".", HEAD))]
+    names = runs.matching(reports, reference)
+    cached = [name for name in names if not name.startswith(HEAD)]
     return runs.find(reports, cached[0] if len(cached) == 1 else reference)
 
 

@@ -225,6 +225,7 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
         "has_test": board.part != TEST
         and any(row["test_accuracy"] is not None for row in board.rows),
         "held_rank": (held or board.rows)[0]["rank"],
+        "held_run": (held or board.rows)[0]["run"],
         "has_difference": any(row["p_holm"] is not None for row in board.rows),
         "choices": {
             name: sorted({str(row[name]) for row in board.rows})
@@ -280,14 +281,15 @@ def _map_json(shown: Points, tiles: Sheet) -> dict[str, Any]:
     }
 
 
-def _commands(material: Material, sections: int) -> list[tuple[str, str]]:
-    """Name and command lines of each run that has a section."""
+def _commands(material: Material, sections: int) -> list[tuple[str, str, str]]:
+    """Short id, id and command lines of each run that has a section."""
     known = Known(
         material.manifest, material.stores, material.extracts, material.members
     )
     rows = material.board.rows[:sections]
     return [
         (
+            run.short_id,
             run.run_id,
             "\n".join(
                 _folded(line)

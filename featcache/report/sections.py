@@ -124,6 +124,7 @@ def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
         "fit": f"{record['fit_seconds']:.1f} s on all of train, "
         f"{record['predict_seconds']:.1f} s for all predictions",
         "made": record["created"],
+        "run": run.short_id,
         "run_id": run.run_id,
     }
     return [(k, str(v)) for k, v in told.items() if v not in (None, "")]

@@ -16,6 +16,7 @@ from featcache.backbones import (
     IMAGENET,
     RANDOM,
     Network,
+    expand,
     resolve_all,
 )
 from featcache.compare import compare
@@ -270,8 +271,7 @@ def _sets(text: str, candidates: list[Source]) -> list[tuple[Source, ...]]:
 def _matching(term: str, candidates: list[Source]) -> list[Source]:
     if term == ALL:
         return candidates
-    names = BASELINES if term == "baselines" else (term,)
-    found = [s for s in candidates for name in names if s.answers_to(name)]
+    found = [s for s in candidates for n in expand([term]) if s.answers_to(n)]
     if not found:
         known = [n for s in candidates for n in (s.network.name, s.label)]
         raise Registry("backbone of [[extract]]", dict.fromkeys(known)).unknown(term)

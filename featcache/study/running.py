@@ -318,11 +318,14 @@ class _Work:
         self.tell(f"  {len(self.runs[name])} runs, {len(new)} new")
         for each in self.runs[name]:
             if each.failed:
-                self.fail(f"{name}: {each.run_id}: {each.record['reason']}")
+                self.fail(
+                    f"{name}: {each.short_id} {each.run_id}: {each.record['reason']}"
+                )
             elif each.run_id in new:
                 scores = next(iter(each.record["scores"].values()))
                 self.tell(
-                    f"  {each.run_id}: accuracy {scores['accuracy']:.3f} "
+                    f"  {each.short_id} {each.run_id}: "
+                    f"accuracy {scores['accuracy']:.3f} "
                     f"({scores['accuracy_low']:.3f}-{scores['accuracy_high']:.3f})"
                 )
 

@@ -68,8 +68,8 @@ def train_head(
         manifest: The dataset; its stores hold the features.
         reports: The reports folder; runs go to ``reports/<dataset>/runs``.
         backbones: Feature sets: names of stores (backbone, backbone-weights or file
-            name, with or without ``@PX``), several of them joined by ``+``, "all",
-            or "baselines".
+            name, with or without ``@PX``), several of them joined by ``+``, "all"
+            that are stored, "classic5", or "baselines".
         heads: Names of ``featcache.heads.HEADS``, ``module:Class``, or "all".
         views: Augmented views to train on: a number, or "all" that are stored.
         policy: Index of their policy in the store; by default the newest.

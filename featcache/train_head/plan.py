@@ -11,7 +11,7 @@ import pandas as pd
 
 from featcache import features, heads, outcome, runs, sources, splits
 from featcache._io import digest
-from featcache.backbones import BASELINES
+from featcache.backbones import expand
 from featcache.errors import DatasetError, StoreError
 from featcache.features import FeatureSet, Selection
 from featcache.heads import HEADS
@@ -150,7 +150,7 @@ def plan(
     Raises:
         FeatcacheError: Features, taps, views or folds are not there.
     """
-    names = [n for name in backbones for n in _baselines(name)]
+    names = expand(backbones)
     found = features.find_sets(dataset, names)
     if ALL in names:  # that have the region at all
         found = [one for one in found if one.shows(choice.region)] or found
@@ -161,10 +161,6 @@ def plan(
         material = _material(dataset, one, choice, taps, masks)
         for split in drawn:
             yield from _jobs(dataset, folder, material, choice, split)
-
-
-def _baselines(name: str) -> Sequence[str]:
-    return BASELINES if name == "baselines" else (name,)
 
 
 def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
