@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featcache import backbones, images, views
-from featcache._tf import tensorflow
+from featcache import backbones
 from featcache.backbones import BACKBONES, CLASSIC5, build, resolve, with_pixels
+from featcache.core.tf import tensorflow
+from featcache.dataset import images, views
 from featcache.errors import UnknownNameError, UsageError, WeightsError
 
 
@@ -152,7 +153,7 @@ def test_another_file_of_that_name_is_refused(no_weights: Path) -> None:
 
 
 def embed(network: backbones.Network, pixels: np.ndarray, batch: int) -> np.ndarray:
-    from featcache.engines.tensorflow import TensorFlowEngine
+    from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
     graph = backbones.with_pixels(backbones.build(network), network)
     engine = TensorFlowEngine(graph, batch_size=batch)

@@ -15,7 +15,7 @@ from PIL import Image
 from toys import HEARS_CTRL_C
 
 from featcache.cli import common
-from featcache.extract import pipeline
+from featcache.commands.extract import pipeline
 
 FIELDS = {
     *("rank", "run_id", "backbone", "weights", "head", "views", "n", "n_groups"),
@@ -278,7 +278,7 @@ def test_a_full_disk_is_one_line(
     run, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError of any step is told with its file, not as a traceback."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     def full(_: object) -> None:
         raise OSError(28, "No space left on device", "cache/chest/manifest.csv")

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from toys import CLASSES, header, make_dataset, run_record, write_store
 
-from featcache import calibration, metrics, runs
-from featcache.compare import compare
-from featcache.ensemble import EnsembleResult, ensemble, fit_weights
+from featcache.commands.compare import compare
+from featcache.commands.ensemble import EnsembleResult, ensemble, fit_weights
+from featcache.commands.train_head import TrainResult, train_head
 from featcache.errors import RunError, UsageError
-from featcache.train_head import TrainResult, train_head
+from featcache.evaluation import calibration, metrics, runs
 
 N = 60
 PLACES = np.arange(N) % 6 - 1  # -1 is the test part

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from toys import header, make_dataset, naming_modules, write_store
 
-from featcache import backbones, ensemble, heads, runs
+from featcache import backbones, heads
 from featcache.backbones import BASELINES, baselines
-from featcache.extract.plan import contract
+from featcache.commands import ensemble
+from featcache.commands.extract.plan import contract
+from featcache.commands.train_head import TrainResult, train_head
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
 from featcache.heads import HEADS, HeadRow
-from featcache.manifest import Manifest
-from featcache.train_head import TrainResult, train_head
 
 CUSTOM = "sklearn.naive_bayes:GaussianNB"
 Train = Callable[..., TrainResult]

@@ -12,11 +12,11 @@ import pytest
 from toys import HEARS_CTRL_C
 
 from featcache import backbones
-from featcache._tf import tensorflow
-from featcache.engines.base import Engine
-from featcache.engines.int8 import drift, quantise
-from featcache.engines.openvino import OpenVINOEngine, convert, digest
-from featcache.engines.tensorflow import TensorFlowEngine
+from featcache.backbones.engines.base import Engine
+from featcache.backbones.engines.int8 import drift, quantise
+from featcache.backbones.engines.openvino import OpenVINOEngine, convert, digest
+from featcache.backbones.engines.tensorflow import TensorFlowEngine
+from featcache.core.tf import tensorflow
 from featcache.errors import ConversionError, UsageError
 
 SIDE = 32

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import binomtest
 
-from featcache import metrics
-from featcache.metrics import interval, resampling
+from featcache.evaluation import metrics
+from featcache.evaluation.metrics import interval, resampling
 
 
 def random_case(

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from toys import CONTRACT
 
-from featcache import store
 from featcache.errors import ContractError, LockedError, StoreError
-from featcache.store import Header
+from featcache.features import store
+from featcache.features.store import Header
 
 DIM = 5
 HEADER = Header(

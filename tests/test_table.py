@@ -114,7 +114,7 @@ class Asked:
 
 def as_keras_builds(name: str) -> tuple[Any, Asked]:
     """Keras' own graph for the ImageNet weights; nothing is fetched or loaded."""
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras

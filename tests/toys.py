@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from featcache import manifest, store
-from featcache.manifest import COLUMNS, Manifest, Settings
-from featcache.store import Header
+from featcache.dataset import manifest
+from featcache.dataset.manifest import COLUMNS, Manifest, Settings
+from featcache.features import store
+from featcache.features.store import Header
 
 N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 # Where the tests run in the background, Ctrl-C is ignored from birth.

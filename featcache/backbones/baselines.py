@@ -14,7 +14,7 @@ from PIL import Image
 from featcache.backbones.base import Backbone
 
 if TYPE_CHECKING:
-    from featcache.images import Picture
+    from featcache.dataset.images import Picture
 
 VERSION = 1
 SIDE = 48

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from featcache.backbones.base import Backbone
 from featcache.backbones.baselines import ROWS
-from featcache.registry import Registry
+from featcache.core.registry import Registry
 
 CLASSIC5 = ("densenet121", "resnet50", "vgg19", "inceptionv3", "xception")
 

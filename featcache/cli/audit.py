@@ -55,8 +55,8 @@ def audit(
     **asked: Any,
 ) -> None:
     """Check a dataset, its splits and its runs for what makes figures too good."""
-    from featcache import runs
-    from featcache.audit import audit as work
+    from featcache.commands.audit import audit as work
+    from featcache.evaluation import runs
 
     with bars() as update:
         result = work(open_dataset(cache, dataset), reports, **asked, progress=update)

@@ -11,8 +11,8 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from featcache.manifest import Manifest
-    from featcache.scan import ScanResult
+    from featcache.commands.scan import ScanResult
+    from featcache.dataset.manifest import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -216,7 +216,7 @@ def scan_source(
     source: Path, cache: Path, dataset: str | None, **settings: Any
 ) -> "ScanResult":
     """Scans a source with a bar and tells what is worth knowing."""
-    from featcache.scan import scan
+    from featcache.commands.scan import scan
 
     with bars() as update:
         result = scan(
@@ -237,14 +237,14 @@ def scan_source(
 
 def open_dataset(cache: Path, dataset: str | None) -> "Manifest":
     """Opens a scanned dataset; without a name, the only one."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     return manifest.load(manifest.find(cache, dataset))
 
 
 def dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
     """Runs can be compared where the cache is not, so both places name datasets."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     known = sorted(p.parent.name for p in reports.glob("*/runs"))
     if dataset in known:

@@ -21,9 +21,9 @@ from featcache.cli.common import (
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
-    from featcache.extract import StoreResult
-    from featcache.scan import ScanResult
-    from featcache.views import Policy
+    from featcache.commands.extract import StoreResult
+    from featcache.commands.scan import ScanResult
+    from featcache.dataset.views import Policy
 
 
 class Range(click.ParamType[tuple[float, float]]):
@@ -199,7 +199,7 @@ def extract(
 
     Only what is missing is computed; a call for what is there costs nothing.
     """
-    from featcache import extract as work
+    from featcache.commands import extract as work
 
     networks = _networks(names, given)
     settings = {k: given[k] for k in ("group_by", "per_class", "on_conflict")}
@@ -236,8 +236,8 @@ _PASSED_ON = (
 
 
 def _policy(given: dict[str, Any]) -> "Policy":
-    from featcache.regions import Region
-    from featcache.views import Policy
+    from featcache.dataset.regions import Region
+    from featcache.dataset.views import Policy
 
     drawn = {k: given[k] for k in ("flip", "brightness", "zoom", "seed")}
     return Policy(**drawn, region=Region(given["region"], given["mask"]))

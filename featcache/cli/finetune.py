@@ -22,7 +22,7 @@ from featcache.cli.data import Range
 from featcache.cli.heads import print_runs_as_json
 
 if TYPE_CHECKING:
-    from featcache.runs import Run
+    from featcache.evaluation.runs import Run
 
 
 def _option(flag: str, default: Any, text: str, **more: Any) -> Callable[[F], F]:
@@ -195,7 +195,7 @@ def finetune(
 
     What was interrupted goes on where its last whole epoch ended.
     """
-    from featcache.finetune import finetune as work
+    from featcache.commands.finetune import finetune as work
 
     manifest = open_dataset(cache, dataset)
     networks, policy = _networks(names, given), _policy(given)
@@ -225,7 +225,7 @@ def _networks(names: tuple[str, ...], given: dict[str, Any]) -> Any:
 
 
 def _policy(given: dict[str, Any]) -> Any:
-    from featcache.views import Policy
+    from featcache.dataset.views import Policy
 
     recipe = {k: given.pop(k) for k in ("flip", "brightness", "zoom")}
     return Policy(**recipe, seed=given["seed"])

@@ -22,7 +22,7 @@ from featcache.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from featcache.runs import Run
+    from featcache.evaluation.runs import Run
 
 
 class Views(click.ParamType[int | str]):
@@ -157,7 +157,7 @@ def train_head(
     dataset: str | None, cache: Path, reports: Path, as_json: bool, **given: Any
 ) -> None:
     """Train heads on cached features, fold by fold, and record every run."""
-    from featcache.train_head import train_head as work
+    from featcache.commands.train_head import train_head as work
 
     manifest = open_dataset(cache, dataset)
     with bars() as update:
@@ -204,8 +204,8 @@ def ensemble(
 
     Only stored predictions are used: nothing is trained again.
     """
-    from featcache import runs
-    from featcache.ensemble import ensemble as work
+    from featcache.commands.ensemble import ensemble as work
+    from featcache.evaluation import runs
 
     result = work(reports / dataset_name(dataset, cache, reports), **given)
     for line in result.left_out:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcache.core.registry import Registry
 from featcache.errors import UsageError
-from featcache.registry import Registry
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from featcache.compare import METRICS, Confusion, Leaderboard
-from featcache.runs import TEST, TRAIN
+from featcache.commands.compare import METRICS, Confusion, Leaderboard
+from featcache.evaluation.runs import TEST, TRAIN
 
 Row = dict[str, Any]
 Column = tuple[str, bool, Callable[[Row], str]]

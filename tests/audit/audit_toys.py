@@ -9,11 +9,13 @@ import pandas as pd
 from PIL import Image
 from toys import CLASSES, N, header, picture, run_record
 
-from featcache import manifest, runs, store
-from featcache.audit import AuditResult
-from featcache.audit.base import Finding
 from featcache.backbones import BASELINES
-from featcache.manifest import Manifest
+from featcache.commands.audit import AuditResult
+from featcache.commands.audit.base import Finding
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
+from featcache.features import store
 
 Y = np.array([i // 2 % 3 for i in range(N)])  # the classes of toys.make_dataset
 PATIENT = np.arange(N) // 2

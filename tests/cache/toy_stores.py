@@ -7,8 +7,10 @@ from pathlib import Path
 from test_store import HEADER, fill, flip_byte, keys, rows
 from toys import run_record
 
-from featcache import manifest, runs, store
-from featcache.manifest import Manifest, Settings
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest, Settings
+from featcache.evaluation import runs
+from featcache.features import store
 
 FOLDER = Path("cache/toy/features")
 PATH = FOLDER / "toy-random-12345678.h5"

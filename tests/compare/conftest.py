@@ -9,7 +9,7 @@ import pytest
 from toy_board import CLASSES, FOLDS, GROUPS, Add
 from toys import run_record
 
-from featcache import runs
+from featcache.evaluation import runs
 
 
 @pytest.fixture

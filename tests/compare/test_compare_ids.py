@@ -10,10 +10,10 @@ import click
 import pytest
 from toy_board import Add
 
-from featcache import runs
 from featcache.cli import cli
-from featcache.compare import compare
+from featcache.commands.compare import compare
 from featcache.errors import RunError
+from featcache.evaluation import runs
 from featcache.report import tables
 
 # The words of a call for each way to give a RUN, which stands at {}.

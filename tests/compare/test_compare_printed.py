@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from toy_board import Add
 
-from featcache import runs
-from featcache.compare import compare, confusion
+from featcache.commands.compare import compare, confusion
+from featcache.evaluation import runs
 from featcache.report import tables
 
 

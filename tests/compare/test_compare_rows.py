@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from toy_board import CLASSES, FOLDS, GROUPS, Add
 
-from featcache import metrics
-from featcache.compare import Leaderboard, compare
+from featcache.commands.compare import Leaderboard, compare
 from featcache.errors import RunError
-from featcache.outcome import UNTRAINED
+from featcache.evaluation import metrics
+from featcache.evaluation.outcome import UNTRAINED
 from featcache.report import tables
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from featcache import backbones
-from featcache.explain import ExplainResult, explain
-from featcache.extract import extract
-from featcache.manifest import Manifest
-from featcache.runs import Run
-from featcache.train_head import train_head
+from featcache.commands.explain import ExplainResult, explain
+from featcache.commands.extract import extract
+from featcache.commands.train_head import train_head
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation.runs import Run
 
 
 @pytest.fixture

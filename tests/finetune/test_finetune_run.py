@@ -12,12 +12,14 @@ import pytest
 from toy_training import OPTIONS, Undisturbed, images, settings
 from toys import naming_modules
 
-from featcache import backbones, outcome, runs, splits
-from featcache.compare import compare, confusion
-from featcache.ensemble import ensemble
-from featcache.finetune import FinetuneResult
-from featcache.manifest import Manifest
-from featcache.views import Policy
+from featcache import backbones
+from featcache.commands.compare import compare, confusion
+from featcache.commands.ensemble import ensemble
+from featcache.commands.finetune import FinetuneResult
+from featcache.dataset import splits
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
+from featcache.evaluation import outcome, runs
 
 
 @pytest.mark.slow
@@ -185,7 +187,9 @@ def test_another_revision_is_another_run(
     dataset: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A raised revision changes the id of the run, its recipe and its checkpoints."""
-    plan = importlib.import_module("featcache.finetune.plan")  # not the function
+    plan = importlib.import_module(
+        "featcache.commands.finetune.plan"
+    )  # not the function
     places = {image_id: n % 3 - 1 for n, image_id in enumerate(dataset.ok["image_id"])}
 
     def ids() -> set[str]:

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from toys import picture, run_record
 
-from featcache import manifest, runs, store
-from featcache.compare import Leaderboard, compare
-from featcache.manifest import Manifest
-from featcache.scan import scan
+from featcache.commands.compare import Leaderboard, compare
+from featcache.commands.scan import scan
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
+from featcache.features import store
 
 CLASSES = ("<img src=x onerror=alert(1)>", "A & B", "plain")
 BACKBONE, STORE = "toynet", "toynet-file-00000000.h5"

@@ -11,8 +11,8 @@ import pytest
 import report_records
 import report_study
 
-from featcache import runs
-from featcache.report import html
+from featcache.evaluation import runs
+from featcache.report.html import page as html_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -30,7 +30,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     study = report_study.make(tmp_path_factory.mktemp("report"))
     report_records.write_audit(study, "another-run")
     report_records.write_maps(study, runs.find(study.reports, "logreg"))
-    return html.write(study.reports, study.board, manifest=study.manifest).as_uri()
+    return html_page.write(study.reports, study.board, manifest=study.manifest).as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import pytest
 from report_pages import parsed
 from toys import run_record
 
-from featcache.finetune import finetune
-from featcache.finetune.settings import Settings
-from featcache.report.commands import Known, commands
-from featcache.views import Policy
+from featcache.commands.finetune import finetune
+from featcache.commands.finetune.settings import Settings
+from featcache.dataset.views import Policy
+from featcache.report.html.reproduce import Known, commands
 
 DEFAULTS = {name: one.default for name, one in signature(finetune).parameters.items()}
 PLAIN: dict[str, Any] = {

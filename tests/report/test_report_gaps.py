@@ -9,14 +9,14 @@ from report_pages import parsed
 from report_study import Study
 from toys import BLOCK, run_record
 
-from featcache import runs
 from featcache.backbones import BASELINES
-from featcache.report import unchecked
-from featcache.report.material import collect
+from featcache.evaluation import runs
+from featcache.report.html import gaps_section
+from featcache.report.html.context import collect
 
 
 def gaps(study: Study) -> set[str]:
-    found = unchecked.gaps(collect(study.reports, study.board, study.manifest))
+    found = gaps_section.gaps(collect(study.reports, study.board, study.manifest))
     for gap in found:
         if gap.way_out.startswith("featcache "):
             assert [parsed(line) for line in gap.way_out.split(" && ")]
@@ -90,7 +90,7 @@ def test_masks_ask_for_a_run_without_what_they_show(study: Study) -> None:
 
     def titles() -> set[str]:
         material = collect(study.reports, study.board, masked)
-        return {gap.title for gap in unchecked.gaps(material)}
+        return {gap.title for gap in gaps_section.gaps(material)}
 
     assert title not in gaps(study)
     assert title in titles()

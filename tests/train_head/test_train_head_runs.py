@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from toys import CLASSES
 
-from featcache import compare as comparing
-from featcache import runs
+from featcache.commands import compare as comparing
 from featcache.errors import RunError, UsageError
+from featcache.evaluation import runs
 
 
 def test_the_leaderboard_is_computed_from_the_predictions(train, reports) -> None:
