@@ -237,7 +237,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from featcache import backbones, manifest
-from featcache.extract import extract as run, pipeline
+from featcache.commands.extract import extract as run, pipeline
 pipeline._SEAL_SECONDS = 0.02
 def slow(name, done, total):
     print(done, flush=True)

@@ -11,7 +11,7 @@ import pytest
 
 import featcache
 from featcache import backbones
-from featcache.backbones.engines import openvino
+from featcache.backbones.engines import choose, openvino
 from featcache.commands.extract import engine as engines
 from featcache.commands.extract import extract, pipeline
 from featcache.dataset.manifest import Manifest
@@ -267,8 +267,8 @@ def test_auto_is_tensorflow_on_a_gpu_and_openvino_on_a_cpu(monkeypatch) -> None:
             "exists",
             lambda p, gpu=gpu: gpu if p.name == "nvidiactl" else exists(p),
         )
-        assert engines.preferred("auto") == engine
-    assert engines.preferred("tensorflow") == "tensorflow"
+        assert choose.preferred("auto") == engine
+    assert choose.preferred("tensorflow") == "tensorflow"
 
 
 @pytest.mark.slow
@@ -295,7 +295,7 @@ FIRST_USE = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from featcache.engines.openvino import OpenVINOEngine
+from featcache.backbones.engines.openvino import OpenVINOEngine
 engines = [OpenVINOEngine(Path(sys.argv[1])) for _ in range(4)]
 gate = threading.Barrier(4)
 def use(engine):

@@ -261,7 +261,7 @@ def run_watched(body: str, home: Path) -> None:
 def test_a_stored_network_needs_no_tensorflow(path: Path, tmp_path: Path) -> None:
     """From its file a network runs without TensorFlow, and calls nobody."""
     body = f"""
-from featcache.engines.openvino import OpenVINOEngine
+from featcache.backbones.engines.openvino import OpenVINOEngine
 engine = OpenVINOEngine(Path({str(path)!r}))
 list(engine.run([np.zeros((3, {SIDE}, {SIDE}, 3), np.uint8)]))
 assert "tensorflow" not in sys.modules
@@ -279,7 +279,7 @@ import os, signal
 from pathlib import Path
 import numpy as np
 from featcache.engines.int8 import quantise
-from featcache.engines.openvino import OpenVINOEngine
+from featcache.backbones.engines.openvino import OpenVINOEngine
 path = first = Path({str(path)!r})
 if {precision == "int8"}:
     first = Path({str(tmp_path / "int8.xml")!r})
@@ -303,7 +303,7 @@ def test_converting_calls_nobody(toy_network: Path, tmp_path: Path) -> None:
     body = f"""
 from featcache import backbones
 from featcache.engines.int8 import quantise
-from featcache.engines.openvino import convert
+from featcache.backbones.engines.openvino import convert
 network = backbones.resolve({str(toy_network)!r})
 f32, int8 = Path({str(tmp_path)!r}, "x.xml"), Path({str(tmp_path)!r}, "y.xml")
 convert(backbones.with_pixels(backbones.build(network), network), f32)

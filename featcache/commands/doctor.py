@@ -180,7 +180,7 @@ def _gpu() -> Check:
 
 def _engine() -> Check:
     try:
-        from featcache.commands.extract.engine import preferred
+        from featcache.backbones.engines.choose import preferred
 
         chosen = preferred("auto")
     except ImportError as error:

@@ -1,6 +1,5 @@
 """From a network to an engine: which one, converted once, quantised once."""
 
-import importlib.util
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 from featcache import backbones, features
 from featcache.backbones import Network, Preprocess
 from featcache.backbones.engines.base import Engine, network_name
+from featcache.backbones.engines.choose import preferred
 from featcache.backbones.engines.numpy import NumpyEngine
 from featcache.commands.extract.pipeline import read, taker
 from featcache.commands.extract.plan import Job, Plan, versions
@@ -31,15 +31,6 @@ _converting = threading.Lock()  # Keras builds one network at a time
 AGREEMENT = 1e-4  # of the engines, relative to the largest number
 # Another release may round differently; a real change is far larger than this.
 TOLERANCE = {"float32": 1e-3, "int8": 5e-2}
-
-
-def preferred(engine: str) -> str:
-    """What "auto" means here: TensorFlow on a GPU, else OpenVINO where it is."""
-    if engine != "auto":
-        return engine
-    if Path("/dev/nvidiactl").exists() or not importlib.util.find_spec("openvino"):
-        return "tensorflow"
-    return "openvino"
 
 
 def make(plan: Plan, jobs: list[Job]) -> list[Engine]:
