@@ -231,7 +231,7 @@ def test_a_real_sigint_leaves_no_lock(
     """A process that gets Ctrl-C ends with 130 and without a lock file."""
     code = (
         f"{HEARS_CTRL_C}\n"
-        "import time; from featcache import cli, extract; from featcache.cli import "
+        "import time; from featcache import cli; from featcache.cli import "
         "common\n"
         "def slow(*a): print('row', flush=True); time.sleep(0.2)\n"
         "from contextlib import contextmanager\n"

@@ -236,7 +236,8 @@ def test_options_that_can_never_work_are_refused(dataset, toy, options, said) ->
 KILLED = """
 import sys, time
 from pathlib import Path
-from featcache import backbones, manifest
+from featcache import backbones
+from featcache.dataset import manifest
 from featcache.commands.extract import extract as run, pipeline
 pipeline._SEAL_SECONDS = 0.02
 def slow(name, done, total):

@@ -279,8 +279,9 @@ def test_what_is_converted_needs_no_tensorflow(dataset, toy, toy_network: Path) 
     toy(dataset, **OV)
     manifest.save(dataset)
     code = (
-        "import sys; from pathlib import Path; from featcache import backbones, "
-        "manifest; from featcache.commands.extract import extract\n"
+        "import sys; from pathlib import Path; from featcache import backbones\n"
+        "from featcache.dataset import manifest\n"
+        "from featcache.commands.extract import extract\n"
         f"d = manifest.load(Path({str(dataset.folder)!r}))\n"
         f"r = extract(d, [backbones.resolve({str(toy_network)!r})], views=1)\n"
         "print(r[0].engine, r[0].computed, 'tensorflow' in sys.modules)"

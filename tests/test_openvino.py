@@ -278,7 +278,7 @@ def test_ctrl_c_behind_engines_is_no_crash(
 import os, signal
 from pathlib import Path
 import numpy as np
-from featcache.engines.int8 import quantise
+from featcache.backbones.engines.int8 import quantise
 from featcache.backbones.engines.openvino import OpenVINOEngine
 path = first = Path({str(path)!r})
 if {precision == "int8"}:
@@ -302,7 +302,7 @@ def test_converting_calls_nobody(toy_network: Path, tmp_path: Path) -> None:
     """Conversion and quantisation call nobody, say nothing, leave no id."""
     body = f"""
 from featcache import backbones
-from featcache.engines.int8 import quantise
+from featcache.backbones.engines.int8 import quantise
 from featcache.backbones.engines.openvino import convert
 network = backbones.resolve({str(toy_network)!r})
 f32, int8 = Path({str(tmp_path)!r}, "x.xml"), Path({str(tmp_path)!r}, "y.xml")

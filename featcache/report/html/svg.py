@@ -1,6 +1,6 @@
 """Charts as inline SVG: colours are CSS variables, so that they follow the theme.
 
-Every series has a colour, a dash and a mark of its own; see ``page/report.css``.
+Every series has a colour, a dash and a mark of its own; see ``templates/report.css``.
 """
 
 from collections.abc import Sequence
