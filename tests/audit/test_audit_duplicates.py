@@ -13,7 +13,7 @@ from featcache.commands.audit import (
     NOT_APPLICABLE,
     PASSED,
     audit,
-    fix,
+    fixes,
     similarity,
 )
 from featcache.commands.audit.similarity import CORRELATION, alike, unit
@@ -160,9 +160,9 @@ def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> No
 def test_groups_are_joined_along_chains() -> None:
     """a-b and b-c make one group, named by its first image."""
     groups = np.array(["c", "a", "b", "d"])
-    joined = fix.joined(groups, np.array([[1, 2], [2, 0]]))
+    joined = fixes.joined(groups, np.array([[1, 2], [2, 0]]))
     assert joined.tolist() == ["c", "c", "c", "d"]
-    assert fix.joined(groups, np.zeros((0, 2), int)).tolist() == groups.tolist()
+    assert fixes.joined(groups, np.zeros((0, 2), int)).tolist() == groups.tolist()
 
 
 def test_a_fixed_table_can_be_scanned(tmp_path: Path, reports: Path) -> None:
