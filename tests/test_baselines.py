@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from test_extract_stage import age
 from test_images import encode, noise
-from toys import picture
+from toys import Heard, picture
 
 import featcache
 from featcache import backbones
@@ -245,7 +245,7 @@ def test_they_wait_for_no_turn(
             done.set()
 
     monkeypatch.setattr(engines, "make", made)
-    run_all(dataset, str(toy_network), "baselines", progress=progress)
+    run_all(dataset, str(toy_network), "baselines", reporter=Heard(at_each=progress))
     assert waited == [True] * 5
 
 
@@ -282,7 +282,7 @@ def test_beside_a_network_they_go_without_its_options() -> None:
     """The options are for the network; what goes without them is told once."""
     said: list[str] = []
     found = backbones.resolve_all(
-        ["baselines", "vgg19", "border"], "random", input_size=64, message=said.append
+        ["baselines", "vgg19", "border"], "random", input_size=64, reporter=Heard(said)
     )
     assert [(n.name, n.weights, n.input_size) for n in found] == [
         *(("metadata", "none", 0), ("pixels48", "none", 48), ("border", "none", 48)),
@@ -300,7 +300,7 @@ def test_they_have_no_inner_layers(dataset: Manifest, toy_network: Path) -> None
         run_all(dataset, taps="default")
     said: list[str] = []
     results = run_all(
-        dataset, str(toy_network), "border", taps="conv2d", message=said.append
+        dataset, str(toy_network), "border", taps="conv2d", reporter=Heard(said)
     )
     assert [r.taps for r in results.values()] == [["conv2d"], []]
     assert said == ["--taps conv2d: not for border, which need no network"]
@@ -310,7 +310,7 @@ def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
     """With --precision int8 their store is the float32 one, and it is said."""
     said: list[str] = []
     plain = run_all(dataset)
-    result = run_all(dataset, precision="int8", message=said.append)
+    result = run_all(dataset, precision="int8", reporter=Heard(said))
     assert {n: r.path for n, r in plain.items()} == {
         n: r.path for n, r in result.items()
     }

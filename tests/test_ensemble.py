@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from toys import CLASSES, header, make_dataset, run_record, write_store
+from toys import CLASSES, header, make_dataset, run_record, train_flat, write_store
 
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import EnsembleResult, ensemble, fit_weights
-from featcache.commands.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult
 from featcache.errors import RunError, UsageError
 from featcache.evaluation import calibration, metrics, runs
 
@@ -354,7 +354,7 @@ def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
     write_store(dataset, header("a"), views=0, dim=20)
     shuffled = np.random.default_rng(1).permutation(count)
     dataset.table["label"] = dataset.table["label"].to_numpy()[shuffled]
-    result: TrainResult = train_head(
+    result: TrainResult = train_flat(
         dataset,
         tmp_path / "reports",
         heads=[

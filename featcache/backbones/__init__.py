@@ -6,7 +6,7 @@ row would say is given by options or by a JSON file of the same name beside it.
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from featcache.backbones.baselines import BASELINES, Baseline
 from featcache.backbones.build import build, weights_digest, with_pixels
 from featcache.backbones.table import BACKBONES, CLASSIC5, NETWORKS
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
+from featcache.core.progress import SILENT, Reporter
 from featcache.errors import UsageError, WeightsError
 
 __all__ = [
@@ -118,7 +119,7 @@ def resolve_all(
     preprocess: str = "imagenet",
     input_size: int | None = None,
     seed: int = 0,
-    message: Callable[[str], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Network]:
     """Turns the names of a call into networks, each once; see ``resolve``.
 
@@ -130,7 +131,7 @@ def resolve_all(
         preprocess: As for ``resolve``.
         input_size: As for ``resolve``.
         seed: As for ``resolve``.
-        message: Called with which options some of them go without.
+        reporter: Hears which options some of them go without.
 
     Raises:
         UsageError: "all", which is too many to be meant; and as ``resolve``.
@@ -148,8 +149,8 @@ def resolve_all(
     if len(plain) == len(wanted):
         plain = []  # nothing here that the options could be meant for
     given = _of_networks(weights, preprocess, input_size)
-    if plain and given and message:
-        message(
+    if plain and given:
+        reporter.message(
             f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
         )
     return [

@@ -1,11 +1,11 @@
 """A ``[[finetune]]`` of a study file."""
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 
 from featcache.backbones import Network
 from featcache.commands.finetune import finetune
-from featcache.commands.finetune.settings import FOLDS, Settings
+from featcache.commands.finetune.settings import FOLDS
+from featcache.core.options import arguments
 from featcache.core.registry import Registry
 from featcache.dataset.views import Policy
 from featcache.study.base import Finetune, Train
@@ -34,10 +34,9 @@ def read(
     for key, value in recipe.items():
         with block.blaming(key):
             Policy(**{key: value})
-    defaults = {k: p.default for k, p in signature(finetune).parameters.items()}
     for key, value in settings.items():
         with block.blaming(key):
-            Settings.of(defaults | {key: value}, Policy())
+            arguments(finetune, {key: value})
     if "fold" in settings:
         with block.blaming("fold"):
             Registry("fold", dict.fromkeys(FOLDS))[settings["fold"]]

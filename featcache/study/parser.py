@@ -28,9 +28,9 @@ from featcache.commands.train_head import train_head
 from featcache.core.registry import Registry
 from featcache.dataset import manifest, sources
 from featcache.dataset.regions import MASK, WHOLE, Region
+from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import UsageError
-from featcache.features import draw_split
 from featcache.study import document, finetune_block
 from featcache.study.base import Ensemble, Extract, Finetune, Source, Study, Train
 from featcache.study.document import Block
@@ -109,7 +109,7 @@ def _report(block: Block, blocks: Blocks) -> dict[str, Any]:
 
 def _of_splits(own: Mapping[str, Any]) -> dict[str, Any]:
     """What holds for whole networks too: the other keys are of heads."""
-    shared = ("exclude", "group_by", "folds", "test_size", "seed", "split", "calibrate")
+    shared = (*vars(SplitOptions()), "calibrate")
     return {key: own[key] for key in shared if key in own}
 
 
@@ -314,17 +314,17 @@ def _check_statistics(
     block: Block, train: Train, extracts: Mapping[str, Extract]
 ) -> None:
     """Featurewise statistics are those of the default split's training images."""
-    default = {k: v.default for k, v in signature(draw_split).parameters.items()}
+    default = vars(SplitOptions())
     for source in {source for chosen in train.sets for source in chosen}:
         if source.network.preprocess != FEATUREWISE:
             continue
-        default["seed"] = extracts[source.extract].policy.seed
+        usual = default | {"seed": extracts[source.extract].policy.seed}
         for key in ("folds", "test_size", "seed", "split", "group_by", "exclude"):
-            value = train.settings.get(key, default.get(key))
-            if value != default.get(key):
+            value = train.settings.get(key, usual[key])
+            if value != usual[key]:
                 raise block.error(
                     (key,),
-                    f"{key} to be {default.get(key)} where an [[extract]] is "
+                    f"{key} to be {usual[key]} where an [[extract]] is "
                     "featurewise, for it is standardised on the training images of "
                     "that split",
                     str(value),

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toys import train_flat
 
 from featcache import backbones
 from featcache.commands.explain import ExplainResult, explain
 from featcache.commands.extract import extract
-from featcache.commands.train_head import train_head
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.runs import Run
 
@@ -25,7 +25,7 @@ def trained(dataset: Manifest, tmp_path: Path, toy_network: Path) -> Callable[..
                 engine="tensorflow", batch_size=8)  # fmt: skip
         options = {"backbones": ["all"], "tune": False, "folds": 2, "jobs": 1} | options
         options |= {"taps": "all" if taps != "none" else "none", "test_size": 0.3}
-        return train_head(dataset, tmp_path / "reports", heads=[head], **options).runs[
+        return train_flat(dataset, tmp_path / "reports", heads=[head], **options).runs[
             0
         ]
 

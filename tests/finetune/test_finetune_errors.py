@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toys import Heard
 
 from featcache.commands.finetune import FinetuneResult, timing, training
 from featcache.commands.finetune.inputs import Data
@@ -109,7 +110,7 @@ def test_a_loss_that_is_not_finite(
         Data, "weights", lambda data, asked: plain(data, asked) * next(calls)
     )
     told: list[str] = []
-    (run,) = tune(fold="test", message=told.append).runs
+    (run,) = tune(fold="test", reporter=Heard(told)).runs
     (about,) = run.record["trainings"]
     assert (about["stopped"], about["epochs"]) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()

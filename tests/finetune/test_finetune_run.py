@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_training import OPTIONS, Undisturbed, images, settings
+from toy_training import OPTIONS, Undisturbed, images
 from toys import naming_modules
 
 from featcache import backbones
 from featcache.commands.compare import compare, confusion
 from featcache.commands.ensemble import ensemble
 from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
@@ -121,15 +122,14 @@ def test_half_precision(tune: Callable[..., FinetuneResult]) -> None:
 
 def test_what_is_not_as_usual_is_said_in_words() -> None:
     """Defaults go without saying, and so does the rate that an optimizer has."""
-    usual = settings()
-    assert settings().differing(usual) == []
-    assert settings(seed=3, policy=Policy(seed=3)).differing(usual) == []
-    assert settings(optimizer="sgd").differing(usual) == ["optimizer sgd"]
-    asked = settings(
+    assert FinetuneSettings().differing() == []
+    assert FinetuneSettings(seed=3, policy=Policy(seed=3)).differing() == []
+    assert FinetuneSettings(optimizer="sgd").differing() == ["optimizer sgd"]
+    asked = FinetuneSettings(
         unfreeze="last-2-blocks", learning_rate=1e-4, ema=0.98,
         policy=Policy(flip=False, zoom=(1, 1.5)),
     )  # fmt: skip
-    assert asked.differing(usual) == [
+    assert asked.differing() == [
         "unfreeze last-2-blocks", "learning rate 0.0001", "ema 0.98", "flip off",
         "zoom 1-1.5",
     ]  # fmt: skip
@@ -195,9 +195,10 @@ def test_another_revision_is_another_run(
     def ids() -> set[str]:
         job = plan.Job(
             reports=Path("reports"), dataset=dataset,
-            network=backbones.resolve("densenet121", "random"), settings=settings(),
+            network=backbones.resolve("densenet121", "random"),
+            settings=FinetuneSettings(),
             origin=None, statistics=None, split=splits.Split("s", 2, 0.2, 0, places),
-            only_test=False, calibrate=False, minutes=None, options=[],
+            only_test=False, calibrate=False, minutes=None,
         )  # fmt: skip
         return {job.folder.name, job.belongs, job.record()["recipe_id"]}
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_training import images, settings
+from toy_training import images
 from toys import run_record
 
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import folded, origin
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -54,7 +55,7 @@ def test_it_starts_where_the_cached_head_is(
         backbones.build(network),
         network,
         start.start(rows, np.zeros(36), np.zeros(36)),
-        settings(),
+        FinetuneSettings(),
         n_classes=3,
         steps=4,
     )
@@ -142,7 +143,7 @@ def test_heads_that_do_not_fit(
 def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
     """Networks are trained on whole pictures; heads on a region do not fit."""
     with pytest.raises(UsageError, match="--region ring"):
-        settings(policy=Policy(region=Region("ring")))
+        FinetuneSettings(policy=Policy(region=Region("ring")))
     record = run_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):

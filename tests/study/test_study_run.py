@@ -149,13 +149,15 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from featcache import study
+from featcache.core.progress import Reporter
 
-def progress(name, done, total):
-    if name == sys.argv[2] and done >= int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
+class Killer(Reporter):
+    def progress(self, name, done, total):
+        if name == sys.argv[2] and done >= int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 path = Path(sys.argv[1])
-study.run(study.read(path), path.parent / "cache", jobs=1, progress=progress)
+study.run(study.read(path), path.parent / "cache", jobs=1, reporter=Killer())
 """
 
 

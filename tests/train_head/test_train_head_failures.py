@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import N
+from toys import Heard, N
 
 from featcache import heads
 from featcache.commands import compare as comparing
@@ -203,7 +203,7 @@ def test_parallel_processes_give_the_same_figures(train) -> None:
         test_size=0,
         jobs=2,
         force=True,
-        progress=lambda _, done, total: said.append(done),
+        reporter=Heard(at_each=lambda _, done, total: said.append(done)),
     )
     assert said == list(range(1, 19))
     for one, two in zip(alone.runs, together.runs, strict=True):

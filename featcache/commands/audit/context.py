@@ -1,7 +1,6 @@
 """The case: a dataset with its splits and runs, opened once for all checks."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from PIL import Image
 
 from featcache import features
 from featcache.commands.audit.similarity import CORRELATION, alike, unit
+from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, UnreadableImageError
@@ -21,7 +21,6 @@ from featcache.evaluation.comparable import repeat
 from featcache.evaluation.outcome import is_trivial
 from featcache.evaluation.runs import Run
 
-Progress = Callable[[str, int, int], None]
 PIXELS, METADATA = "pixels48", "metadata"
 STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
@@ -37,13 +36,13 @@ class Case:
     Attributes:
         manifest: The dataset.
         reports: ``reports/<dataset>``.
-        progress: Called with (name, done, total) by what takes time.
+        reporter: Hears of what takes time.
         split: Of the runs; None for the newest.
     """
 
     manifest: Manifest
     reports: Path
-    progress: Progress
+    reporter: Reporter
     split: str | None = None
 
     @cached_property
@@ -176,7 +175,7 @@ class Case:
         with ThreadPoolExecutor() as pool:
             for done, thumb in enumerate(pool.map(one, paths), 1):
                 found.append(thumb)
-                self.progress("read images", done, len(paths))
+                self.reporter.progress("read images", done, len(paths))
         return np.stack(found)
 
 

@@ -24,11 +24,11 @@ from featcache.commands.explain.faithfulness import Figure, judged, summary
 from featcache.commands.explain.heatmaps import (
     OCCLUSION,
     HeatMap,
-    Progress,
     Recipe,
     Wish,
 )
-from featcache.commands.explain.model import Message, Model
+from featcache.commands.explain.model import Model
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.runs import PROBABILITY, Run
@@ -80,8 +80,7 @@ def explain(
     files: Sequence[Path] = (),
     source: Path | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-    message: Message | None = None,
+    reporter: Reporter = SILENT,
 ) -> ExplainResult:
     """Maps where on images a run's saved head finds evidence for classes.
 
@@ -107,8 +106,7 @@ def explain(
         files: Files of weights, where those of the extraction have moved.
         source: A folder to look for images in that have moved.
         seed: Of Shapley sampling.
-        progress: Called with (what, done, to do).
-        message: Called with what the user should know meanwhile.
+        reporter: Hears of the maps made, and what the user should know meanwhile.
 
     Raises:
         RunError: The run has no head, or no features of its own.
@@ -118,23 +116,22 @@ def explain(
         WeightsError: A network's file is gone.
         UsageError: Arguments that contradict one another.
     """
-    tell, update = message or (lambda _: None), progress or (lambda *_: None)
     wanted = [heatmaps.named(name) for name in dict.fromkeys(methods)]
     _check(manifest, mean, masks)
     finder = Finder(manifest, run, source, masks)
     asked = model.of_run(run, manifest.folder, files=files, pixels=finder.pixels)
     chosen = explained_images.chosen(
-        finder, images, errors=errors, per_class=per_class, message=tell
+        finder, images, errors=errors, per_class=per_class, reporter=reporter
     )
     wishes = _wishes(asked, chosen, of, errors is not None)
-    suited = [_suited(asked, name, tell) for name in wanted]
+    suited = [_suited(asked, name, reporter) for name in wanted]
     recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(suited)]
-    maps = [m for r in recipes for m in heatmaps.make(asked, wishes, r, update)]
+    maps = [m for r in recipes for m in heatmaps.make(asked, wishes, r, reporter)]
     count = 0 if images else mean
-    means = [class_means.means(asked, finder, r, count, update, tell) for r in recipes]
+    means = [class_means.means(asked, finder, r, count, reporter) for r in recipes]
     figures: list[Figure] = []
     if faithfulness:
-        both = judged(asked, maps, finder, progress=update, message=tell)
+        both = judged(asked, maps, finder, reporter=reporter)
         figures, maps = summary(both), both[: len(maps)]
     return ExplainResult(
         run,
@@ -160,11 +157,11 @@ def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:
         )
 
 
-def _suited(asked: Model, method: str, message: Message) -> str:
+def _suited(asked: Model, method: str, reporter: Reporter) -> str:
     """The method, or occlusion where features are no means of maps."""
     if asked.has_maps or method == OCCLUSION:
         return method
-    message(
+    reporter.message(
         f"{asked.run.record['backbone']} has no maps whose means are its features: "
         f"occlusion in place of {method}"
     )

@@ -1,6 +1,6 @@
 """What is beside single maps: mean maps of classes, and activations of layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,9 @@ from featcache.commands.explain.explained_images import (
     judged,
     readable,
 )
-from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Progress, Recipe
+from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Recipe
 from featcache.commands.explain.model import Model
+from featcache.core.progress import Reporter
 from featcache.errors import RunError, UsageError
 from featcache.features.store import FEATURES
 
@@ -69,8 +70,7 @@ def means(
     finder: Finder,
     recipe: Recipe,
     count: int,
-    progress: Progress,
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[MeanMap]:
     """Mean map of each class over at most ``count`` of its images.
 
@@ -81,13 +81,13 @@ def means(
         return []
     table = judged(finder.run)
     table = table[table["image_id"].isin(finder.rows.index)]
-    subjects = readable(finder, first_of_each(table, count), message)
+    subjects = readable(finder, first_of_each(table, count), reporter)
     found = []
     for code, label in enumerate(model.classes):
         own = [subject for subject in subjects if subject.label == label]
         if not own:
             continue
-        maps = heatmaps.make(model, [(s, code) for s in own], recipe, progress)
+        maps = heatmaps.make(model, [(s, code) for s in own], recipe, reporter)
         values, picture, method = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE)), ""
         for one in maps:
             values += one.values / len(own)

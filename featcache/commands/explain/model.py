@@ -1,6 +1,6 @@
 """A run as it can be asked: its head behind its networks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,3 @@ def of_run(
             "Train it again with --force.",
         )
     return Model(run, loaded, nets)
-
-
-Message = Callable[[str], None]

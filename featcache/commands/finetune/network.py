@@ -8,7 +8,7 @@ import numpy as np
 
 from featcache.backbones import Network, Preprocess, flat
 from featcache.commands.finetune.optimizer import compiled
-from featcache.commands.finetune.settings import ALL, NONE, Settings
+from featcache.commands.finetune.settings import ALL, NONE, FinetuneSettings
 from featcache.commands.finetune.start import Start
 from featcache.core.registry import Registry
 from featcache.core.tf import tensorflow
@@ -59,7 +59,7 @@ class Net:
             "trainable_parameters": sum(int(np.prod(v.shape)) for v in self.trainable),
         }
 
-    def open(self, epoch: int, settings: Settings) -> None:
+    def open(self, epoch: int, settings: FinetuneSettings) -> None:
         """Sets the rates of an epoch, from 1: what is not open yet has rate 0.
 
         With ``gradual`` = g, the last block opens after g epochs, the one before it
@@ -102,7 +102,7 @@ def make(
     core: "keras.Model",
     network: Network,
     start: Start,
-    settings: Settings,
+    settings: FinetuneSettings,
     *,
     n_classes: int,
     steps: int,
@@ -170,7 +170,7 @@ def strategy() -> Any:
     return tf.distribute.get_strategy()
 
 
-def is_mixed(settings: Settings) -> bool:
+def is_mixed(settings: FinetuneSettings) -> bool:
     """Whether to compute in float16: by default on GPUs."""
     gpus = tensorflow().config.list_logical_devices("GPU")
     return {"auto": bool(gpus), "on": True}.get(settings.mixed_precision, False)

@@ -13,7 +13,7 @@ import pandas as pd
 from featcache import backbones
 from featcache.backbones import IMAGENET, Backbone, Network, Preprocess
 from featcache.commands.finetune.checkpoint import Checkpoint
-from featcache.commands.finetune.settings import TEST, Settings
+from featcache.commands.finetune.settings import TEST, FinetuneSettings
 from featcache.commands.finetune.start import Origin, origin, standardising
 from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
@@ -42,20 +42,18 @@ class Job:
         only_test: Whether there is but one network, judged on the test part.
         calibrate: Whether its predictions are to be calibrated.
         minutes: Most that the call may take.
-        options: In words, which settings are not the usual ones.
     """
 
     reports: Path
     dataset: Manifest
     network: Network
-    settings: Settings
+    settings: FinetuneSettings
     origin: Origin | None
     statistics: Preprocess | None
     split: Split
     only_test: bool
     calibrate: bool
     minutes: float | None
-    options: list[str]
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -199,7 +197,7 @@ class Job:
             "max_minutes": self.minutes,
             "options": [
                 *([f"from {self.origin.run.run_id}"] if self.origin else []),
-                *self.options,
+                *self.settings.differing(),
             ],
         }
 
@@ -209,13 +207,12 @@ def plan(
     network: Network,
     *,
     reports: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     split: Split,
     init_head: str | None,
     fold: str,
     calibrate: bool,
     minutes: float | None,
-    options: list[str],
 ) -> Job:
     """Checks all that can be known before any work.
 
@@ -246,7 +243,6 @@ def plan(
         only_test=fold == TEST,
         calibrate=calibrate and fold != TEST,
         minutes=minutes,
-        options=options,
     )
 
 

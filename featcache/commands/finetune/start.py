@@ -12,6 +12,7 @@ from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
 from featcache.dataset import images, splits, views
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import ContractError, HeadError, StoreError
 from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, store
@@ -118,11 +119,10 @@ class Origin:
     def features(self) -> np.ndarray:
         """(N, V, D) features of the dataset's usable images, plain view first."""
         record = self.run.record
-        known = self.found.header.policies
         chosen = FeatureSet((self.found,)).select(
             self.dataset,
             views=record["views"],
-            policy=known.index(record["policy"]) if record["views"] else None,
+            policy=Policy.of(record["policy"]) if record["views"] else None,
             taps=self.taps,
         )
         return chosen.read().reshape(-1, record["views"] + 1, sum(chosen.dims))

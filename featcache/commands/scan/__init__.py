@@ -1,6 +1,5 @@
 """``featcache scan``: from a folder or CSV to a manifest that can be trusted."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from featcache.commands.scan.groups import (
     near_duplicates,
 )
 from featcache.core.io import lock
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, manifest, sources
 from featcache.dataset.images import dicom
 from featcache.dataset.manifest import (
@@ -30,8 +30,6 @@ from featcache.dataset.manifest import (
     some,
 )
 from featcache.errors import DatasetError, UnreadableImageError, UsageError
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def scan(
     group_by: str | None = None,
     per_class: int | None = None,
     on_conflict: str | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> ScanResult:
     """Makes or refreshes the manifest of a source.
 
@@ -83,7 +81,7 @@ def scan(
         per_class: Take the first so many images of each class, in natural order or
             that of the CSV; 0 for all.
         on_conflict: The same bytes under two labels: "error" (default) or "drop".
-        progress: Called with (images read, images).
+        reporter: Hears how many images are read, as "scan".
 
     Raises:
         DatasetError: The source or its grouping cannot be used.
@@ -104,7 +102,7 @@ def scan(
             old = _known(folder, source, warnings, named=bool(dataset))
             asked = {"group_by": group_by, "on_conflict": on_conflict}
             listing, settings = _settings(source, old, asked, per_class, warnings)
-            return _scan(folder, settings, listing, old, warnings, progress)
+            return _scan(folder, settings, listing, old, warnings, reporter)
     finally:
         with suppress(OSError):
             folder.rmdir()  # empty only if the scan failed on a new dataset
@@ -168,19 +166,19 @@ def _scan(
     listing: sources.Listing,
     old: Manifest | None,
     warnings: list[str],
-    progress: Progress | None,
+    reporter: Reporter,
 ) -> ScanResult:
     files = _identify(listing, _keyword(settings.group_by))
     ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = _measured(old) if old else {}
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = _measure(listing, ids, reasons, facts, progress, keep=near)
+    n_new, thumbs = _measure(listing, ids, reasons, facts, reporter, keep=near)
     clusters = _clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
         thumbs |= {i: thumb for i, thumb in small.load(folder).items() if i in facts}
         facts = {i: facts[i] for i in thumbs}
-        n_known, known = _measure(listing, ids, reasons, facts, progress, keep=True)
+        n_known, known = _measure(listing, ids, reasons, facts, reporter, keep=True)
         n_new, thumbs = n_new + n_known, thumbs | known
         clusters = near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
     table = listing.table.drop(columns="group", errors="ignore")
@@ -278,7 +276,7 @@ def _measure(
     ids: list[str],
     reasons: list[str],
     facts: _Facts,
-    progress: Progress | None,
+    reporter: Reporter,
     *,
     keep: bool,
 ) -> tuple[int, dict[str, np.ndarray]]:
@@ -311,8 +309,7 @@ def _measure(
                 facts[image_id] = (found.width, found.height, found.mode, found.phash)
                 if keep:
                     thumbs[image_id] = found.thumb
-            if progress:
-                progress(done, len(first))
+            reporter.progress("scan", done, len(first))
     for row, image_id in enumerate(ids):
         reasons[row] = reasons[row] or failed.get(image_id, "")
     return len(first), thumbs

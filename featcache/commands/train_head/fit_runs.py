@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.train_head.plan import Job, Material
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import splits
 from featcache.evaluation import calibration, outcome, runs
 from featcache.evaluation.fitting import Fit, side_by_side
@@ -20,7 +21,6 @@ _COST = {
     "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
 }  # fmt: skip
 
-Progress = Callable[[str, int, int], None]
 Outcomes = dict[int, Fit | str]
 
 
@@ -29,7 +29,7 @@ def train(
     *,
     n_jobs: int,
     force: bool = False,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Runs all folds of all jobs side by side; records each run when it is whole.
 
@@ -37,7 +37,7 @@ def train(
         todo: The runs.
         n_jobs: Parallel processes.
         force: Replace runs that have come to be there meanwhile.
-        progress: Called with (run_id, fits done, fits to do).
+        reporter: Hears of the fits done, as "fits".
     """
     tasks = [(job, part) for job in todo for part in job.parts]
     tasks.sort(key=lambda task: _cost(task[0]), reverse=True)
@@ -50,8 +50,7 @@ def train(
             outcomes[job.folder][part] = result
             if len(outcomes[job.folder]) == len(job.parts):
                 _record(job, outcomes[job.folder], Path(temp), force)
-            if progress:
-                progress(job.folder.name, done, len(tasks))
+            reporter.progress("fits", done, len(tasks))
 
 
 def _cost(job: Job) -> float:
@@ -78,7 +77,7 @@ def _call(
     """The arguments of one fit; see ``evaluation.fit_predict``."""
     in_train = (job.places != part) & (job.places != splits.TEST)
     return {
-        "head": job.choice.head(job.name, job.material.selection.dims),
+        "head": job.options.head(job.name, job.material.selection.dims),
         "X": matrices[job.material],
         "y": job.material.codes,
         "groups": job.material.groups,

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featcache.core import io
 from featcache.dataset.splits.filling import fill
+from featcache.dataset.splits.options import SplitOptions as SplitOptions
 from featcache.errors import SplitError
 
 TEST = -1  # the place of a test image; folds are 0 .. k-1
