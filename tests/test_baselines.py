@@ -296,14 +296,14 @@ def test_beside_a_network_they_go_without_its_options() -> None:
 
 def test_they_have_no_inner_layers(dataset: Manifest, toy_network: Path) -> None:
     """Taps are refused where nothing has any; beside a network they are its own."""
-    with pytest.raises(UsageError, match="leave --taps out"):
+    with pytest.raises(UsageError, match="leave `taps` out"):
         run_all(dataset, taps="default")
     said: list[str] = []
     results = run_all(
         dataset, str(toy_network), "border", taps="conv2d", reporter=Heard(said)
     )
     assert [r.taps for r in results.values()] == [["conv2d"], []]
-    assert said == ["--taps conv2d: not for border, which need no network"]
+    assert said == ["`taps='conv2d'`: not for border, which need no network"]
 
 
 def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:

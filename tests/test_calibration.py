@@ -171,5 +171,5 @@ def test_folds_are_refused(folds: list[float]) -> None:
 )
 def test_edited_records_are_refused(record: dict) -> None:
     """A record that no calibration wrote is an error with a way out."""
-    with pytest.raises(RunError, match="--force"):
+    with pytest.raises(RunError, match="`force=True`"):
         from_record(record)

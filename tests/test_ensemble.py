@@ -238,7 +238,7 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     """With a member that has no folds nothing is fitted, and only test is judged."""
     name, other = tuned(write, "vgg19", 8).run_id, tuned(write, "resnet50", 9).run_id
     for options in ({}, {"weights": "equal", "calibrate": True}):
-        with pytest.raises(RunError, match=rf"{name}, {other} with.*--weights equal"):
+        with pytest.raises(RunError, match=rf"{name}, {other} with.*`weights='equal'`"):
             vote(name, other, "good", **options)
     (run,) = vote(name, other, "good", weights="equal").runs
     p = np.mean([runs.find(reports, member).predictions("test").p
@@ -328,7 +328,7 @@ def test_what_makes_no_ensemble_is_refused(
     make(write)
     with pytest.raises(RunError, match=said):
         vote(*members)
-    with pytest.raises(UsageError, match="--weights fitted or equal"):
+    with pytest.raises(UsageError, match="`weights` fitted or equal"):
         vote(weights="best")
 
 

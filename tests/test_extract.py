@@ -214,11 +214,11 @@ def test_a_second_process_is_refused(dataset, toy) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"views": -1}, "--views"),
-        ({"views": 70000}, "--views"),
-        ({"engine": "torch"}, "--engine"),
-        ({"batch_size": 0}, "--batch-size"),
-        ({"max_bad": 2.0}, "--max-bad"),
+        ({"views": -1}, "`views`"),
+        ({"views": 70000}, "`views`"),
+        ({"engine": "torch"}, "`engine`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"max_bad": 2.0}, "`max_bad`"),
         (
             {
                 "views": 1,

@@ -71,7 +71,7 @@ def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> Non
     """The fall-back is told, and the store says which engine it was."""
 
     def refuse(*_: object) -> None:
-        raise ConversionError("a network", "an odd one", "Use --engine tensorflow.")
+        raise ConversionError("a network", "an odd one", "Use `engine='tensorflow'`.")
 
     monkeypatch.setattr(openvino, "convert", refuse)
     said: list[str] = []

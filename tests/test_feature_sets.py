@@ -158,8 +158,8 @@ def test_the_command_asks_for_the_same_contract(dataset, select) -> None:
     write_store(dataset, header("densenet121", **contract), views=0)
     with pytest.raises(StoreError, match="--input-size 32 --precision int8") as told:
         select("a+densenet121")
-    assert "--weights random --preprocess tf" in told.value.way_out
-    assert "--dtype float16" in told.value.way_out
+    assert "--weights random --preprocess tf" in told.value.hint
+    assert "--dtype float16" in told.value.hint
 
 
 def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
@@ -169,10 +169,10 @@ def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     with pytest.raises(StoreError) as told:
         select("a+densenet121")
     assert "3 views of 90 images in densenet121-random" in told.value.expected
-    assert told.value.way_out == (
+    assert told.value.hint == (
         "Run: featcache extract --dataset chest -b densenet121 --weights random "
         "--preprocess tf --input-size 32 --views 2 --no-flip "
-        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take --views 0."
+        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take `views=0`."
     )
     assert select("a+densenet121", views=0).views == 0
 

@@ -194,7 +194,7 @@ def test_an_image_without_a_mask_gets_no_row(masked: Manifest, tmp_path: Path) -
     said: list[str] = []
     assert fill(dataset, "outside", reporter=Heard(said)).computed == 23
     assert "1 of 24 images have no mask" in said[0]
-    with pytest.raises(DatasetError, match="--exclude mask="):
+    with pytest.raises(DatasetError, match="`exclude='mask='`"):
         train(dataset, tmp_path, region="outside")
     run = train(dataset, tmp_path, region="outside", exclude=["mask="])
     assert len(run.table) == 23
@@ -248,7 +248,7 @@ def test_a_run_on_a_region_is_a_control(masked: Manifest, tmp_path: Path) -> Non
     assert (block["region"], block["mask"]) == ("inside", "mask")
     assert run.record["evaluation_id"] == whole.record["evaluation_id"]
     assert "region" not in whole.record["features"][0]
-    with pytest.raises(RunError, match="a control on --region inside"):
+    with pytest.raises(RunError, match="a control on region inside"):
         explain(masked, run)
     kept = cache.prune(masked.folder.parent, tmp_path, policies=True).removals
     assert kept == []

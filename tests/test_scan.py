@@ -301,7 +301,7 @@ def test_another_source_needs_a_name(
     scan(image_folder, cache, group_by=r"(p\d+)")
     other = tmp_path / "elsewhere" / "chest"
     shutil.copytree(image_folder, other)
-    with pytest.raises(DatasetError, match="--dataset"):
+    with pytest.raises(DatasetError, match="`dataset`"):
         scan(other, cache)
     assert scan(other, cache, dataset="second").manifest.folder == cache / "second"
     moved = scan(other, cache, dataset="chest")

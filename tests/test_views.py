@@ -260,5 +260,5 @@ def test_a_range_that_cannot_be_drawn_from_is_refused(asked: dict[str, object]) 
     [(name, value)] = asked.items()
     with pytest.raises(UsageError) as caught:
         Policy(**asked)  # type: ignore[arg-type]
-    assert f"--{name} LO,HI" in caught.value.expected
+    assert f"`{name}` LO,HI" in caught.value.expected
     assert caught.value.got == str(value)

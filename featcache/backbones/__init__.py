@@ -85,10 +85,10 @@ def resolve(
             baseline with what only networks have.
     """
     if input_size is not None and input_size < 32:
-        raise UsageError("--input-size of 32 or more", str(input_size), "Raise it.")
+        raise UsageError("`input_size` of 32 or more", str(input_size), "Raise it.")
     if preprocess not in (IMAGENET, FEATUREWISE, *PREPROCESS):
         raise UsageError(
-            f"--preprocess imagenet, featurewise, {', '.join(PREPROCESS)}",
+            f"`preprocess` imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
             "Take the one that belongs to the weights.",
         )
@@ -212,7 +212,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
     known = preprocess in (FEATUREWISE, *PREPROCESS)
     if not known or not isinstance(input_size, int):
         raise UsageError(
-            f"--preprocess {'|'.join(PREPROCESS)} and --input-size PX for {path.name}",
+            f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
             f"preprocess {preprocess!r}, input size {input_size!r}",
             f'Give both, or write them to {beside.name}: {{"preprocess": "caffe", '
             '"input_size": 224}.',

@@ -110,7 +110,7 @@ def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
         raise WeightsError(
             f"weights and an input size that fit {network.name}",
             f"{weights or 'random weights'} at {side} px ({_first_line(error)})",
-            "Give another file or --input-size.",
+            "Give another file or `input_size`.",
         ) from error
     return _frozen(_flat(model, row.rescale))
 
@@ -168,7 +168,7 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         )
     if any(have not in (None, side) for have in shape[1:3]):
         raise WeightsError(
-            f"--input-size {shape[1]} for {network.file}", str(side), "Change it."
+            f"`input_size={shape[1]}` for {network.file}", str(side), "Change it."
         )
     if isinstance(model, keras.Sequential):  # which has no `output`
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)

@@ -75,7 +75,7 @@ def fetch_weights(row: Backbone) -> Path:
             f"neither the file nor a download of it ({error})",
             f"Download {row.url} elsewhere and put it, as {row.file_name}, into "
             "~/.keras/models or into the folder $FEATCACHE_WEIGHTS; or use "
-            "--weights random for a trial.",
+            "`weights='random'` for a trial.",
         ) from error
     return Path(path)
 

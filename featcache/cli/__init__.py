@@ -22,6 +22,7 @@ from featcache.cli import (
     scan,
     train_head,
 )
+from featcache.cli.output import say
 from featcache.errors import FeatcacheError
 
 # The stages of a study, in the order in which a person comes to them.
@@ -102,5 +103,5 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(" ".join(text.split()), err=True)
+    say(" ".join(text.split()))
     sys.exit(code)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Tells the user something that is not a result, on stderr."""
-    click.echo(text, err=True)
+    """Says something that is not a result, on stderr, in the command line's words."""
+    from featcache.cli import cli
+
+    click.echo(spelled(text, cli), err=True)
 
 
 def print_json(value: Any) -> None:

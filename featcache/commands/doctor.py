@@ -201,7 +201,7 @@ def _weights(offline: bool) -> Iterator[Check]:
     for name, row in NETWORKS.items():
         have, title = found[name], f"weights {name}"
         if isinstance(have, WeightsError):
-            yield Check(title, WARN, f"damaged: {have.got}", have.way_out)
+            yield Check(title, WARN, f"damaged: {have.got}", have.hint)
         elif have:
             kind = row.checksum[0].upper() + " ok" if row.checksum else "no checksum"
             yield Check(title, PASS, f"{have}, {kind}")

@@ -83,7 +83,7 @@ def ensemble(
         UsageError: No such weights.
     """
     if weights not in (FITTED, EQUAL):
-        raise UsageError(f"--weights {FITTED} or {EQUAL}", repr(weights), "Take one.")
+        raise UsageError(f"`weights` {FITTED} or {EQUAL}", repr(weights), "Take one.")
     good, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     every = ALL in members
@@ -184,8 +184,8 @@ def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
         raise RunError(
             "out-of-fold predictions of all members, to fit weights and calibrate by",
             f"{some(alone)} with the test part alone",
-            "Give --weights equal and --no-calibrate for an ensemble that is judged on "
-            "the test part, or fine-tune with --fold all.",
+            "Give `weights='equal'` and `calibrate=False` for an ensemble that is "
+            "judged on the test part, or fine-tune with `fold='all'`.",
         )
     return [_Tested(run.folder, run.record) for run in chosen]
 

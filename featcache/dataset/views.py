@@ -80,7 +80,7 @@ def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float,
     if least <= low <= high < float("inf"):
         return low, high
     raise UsageError(
-        f"--{name} LO,HI with {least:g} <= LO <= HI",
+        f"`{name}` LO,HI with {least:g} <= LO <= HI",
         str(given),
         "Give the smaller first.",
     )

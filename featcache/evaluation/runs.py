@@ -97,7 +97,7 @@ class Run:
             raise RunError(
                 f"the predictions of run {self.run_id} in {path}",
                 str(error).splitlines()[0],
-                "Train it again with --force, or delete the run's folder.",
+                "Train it again with `force=True`, or delete the run's folder.",
             ) from error
         return table
 
@@ -257,7 +257,7 @@ def load(folder: Path) -> Run:
         raise RunError(
             f"a run of featcache in {folder}",
             f"run.json that cannot be used ({error})",
-            "Train it again with --force, or delete the folder.",
+            "Train it again with `force=True`, or delete the folder.",
         ) from error
     return Run(folder, record)
 

@@ -73,7 +73,9 @@ class FeatureSet:
         if isinstance(views, str):
             views = max(stored_views(found, recipe) for found in self.stores)
         if views < 0:
-            raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
+            raise UsageError(
+                "`views` of 0 or more", str(views), "Leave it out for none."
+            )
         asked = Asked(views, recipe, region, masks or {})
         return select(self.stores, dataset, asked=asked, taps=taps)
 

@@ -210,7 +210,7 @@ def _embedding(transform: str, pca: str | int) -> dict[str, Any]:
         return {"transform": transform, "pca": pca}
     if not str(pca).isdecimal() or int(pca) < 1:
         raise UsageError(
-            "none, tune, or 1 or more components", repr(pca), "Try --pca tune."
+            "none, tune, or 1 or more components", repr(pca), "Try `pca='tune'`."
         )
     return {"transform": transform, "pca": int(pca)}
 

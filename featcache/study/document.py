@@ -112,7 +112,11 @@ class Block:
         try:
             yield
         except FeatcacheError as error:
-            raise self.error(keys, error.expected, error.got, error.way_out) from error
+            hint, got = _as_keys(error.hint), _as_keys(error.got)
+            if error.expected:
+                expected = _as_keys(error.expected)
+                raise self.error(keys, expected, got, hint) from error
+            raise UsageError(f"{got} ({self.place(*keys)})", hint) from error
 
     def filled(self, text: str, *keys: str | int) -> str:
         """A text of the file with its variables filled in.
@@ -137,6 +141,16 @@ class Block:
     def path(self, text: str, *keys: str | int) -> Path:
         """A path of the file: variables filled in, relative to the file."""
         return self.document.path.parent / Path(self.filled(text, *keys)).expanduser()
+
+
+def _as_keys(text: str) -> str:
+    """A library text with its options as keys: `tune=True` as tune = true."""
+    text = re.sub(r"`(\w+)=(True|False)`", lambda m: f"{m[1]} = {m[2].lower()}", text)
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", _as_key, text)
+
+
+def _as_key(marked: re.Match[str]) -> str:
+    return f"{marked[1]} = {marked[2]}" if marked[2] else marked[1]
 
 
 def read(path: Path, variables: Mapping[str, str]) -> Document:

@@ -92,7 +92,7 @@ def test_too_large_a_batch(
         raise error
 
     monkeypatch.setattr(timing, "pace", exhausted)
-    with pytest.raises(UsageError, match=r"--batch-size \(now 8\) or --input-size"):
+    with pytest.raises(UsageError, match=r"`batch_size` \(now 8\) or `input_size`"):
         tune(fold="test")
 
 
@@ -101,7 +101,7 @@ def test_a_loss_that_is_not_finite(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first epoch it is an error with advice; later the best so far is kept."""
-    with pytest.raises(HeadError, match="--learning-rate"):
+    with pytest.raises(HeadError, match="`learning_rate`"):
         tune(fold="test", learning_rate=1e30, clip=0.0)
     plain = Data.weights
     calls = iter([1.0, np.nan])

@@ -13,6 +13,7 @@ from toys import Heard, N
 from featcache import heads
 from featcache.commands import compare as comparing
 from featcache.commands.train_head import train_head
+from featcache.dataset.views import Policy
 from featcache.errors import (
     DatasetError,
     FeatcacheError,
@@ -76,7 +77,7 @@ def test_a_failed_head_is_told_by_the_exit_code(
     words = ["train-head", "-H", "majority", "-H", "logreg", "--no-tune", "--jobs", "1"]
     code, out, err = run(*words)
     assert code == 1
-    assert re.fullmatch(r"Failed: majority-toy-\w+: ValueError: boom\n", err)
+    assert re.fullmatch(r"Failed: \w+ majority-toy-\w+: ValueError: boom\n", err)
     assert "logreg-toy-" in out
     records = json.loads(run(*words, "--json")[1])
     assert [record["status"] for record in records] == ["failed", "ok"]
@@ -103,11 +104,11 @@ def test_no_fit_without_the_leak_guard() -> None:
     [
         ({"heads": ["logrg"]}, UnknownNameError, "mean logreg"),
         ({"backbones": ["vgg19"]}, UnknownNameError, "featcache extract"),
-        ({"views": -1}, UsageError, "--views"),
+        ({"views": -1}, UsageError, "`views`"),
         ({"views": 7}, StoreError, "--views 7"),
-        ({"jobs": 0}, UsageError, "--jobs"),
-        ({"repeats": 0}, UsageError, "--repeats"),
-        ({"policy": 3}, UsageError, "--policy 0"),
+        ({"jobs": 0}, UsageError, "`jobs`"),
+        ({"repeats": 0}, UsageError, "`repeats`"),
+        ({"policy": Policy(seed=9)}, StoreError, "leave `policy` out"),
         ({"taps": "fire9"}, UnknownNameError, "fire9"),
         ({"transform": "log"}, UsageError, "none, sqrt, l2, tune"),
         ({"pca": "many"}, UsageError, "many"),
@@ -115,12 +116,12 @@ def test_no_fit_without_the_leak_guard() -> None:
         ({"exclude": ["ward=w77"]}, DatasetError, "none; the values are , w0"),
         ({"exclude": ["phash"]}, DatasetError, "1 or true or yes"),
         ({"exclude": ["label=COVID", "label=NORMAL"]}, DatasetError, "two classes"),
-        ({"group_by": "sex"}, DatasetError, "--group-by with a column"),
+        ({"group_by": "sex"}, DatasetError, "`group_by` with a column"),
         ({"group_by": "phash"}, DatasetError, "an empty column"),
         ({"group_by": "label"}, SplitError, "groups of every class"),
-        ({"folds": 1}, SplitError, "--folds"),
+        ({"folds": 1}, SplitError, "`folds=2`"),
         ({"folds": 40}, SplitError, "groups"),
-        ({"test_size": 1.0}, SplitError, "--test-size"),
+        ({"test_size": 1.0}, SplitError, "`test_size=0.2`"),
         ({"heads": ["sklearn.svm:LinearSVC"]}, FeatcacheError, "predict_proba"),
         ({"heads": ["nowhere:Class"]}, FeatcacheError, "nowhere"),
     ],

@@ -51,7 +51,7 @@ def _nncf() -> Any:
         import nncf
     except ImportError as error:
         raise UsageError(
-            "NNCF for --precision int8",
+            "NNCF for `precision='int8'`",
             "it is not installed",
             "pip install 'featcache[int8]'",
         ) from error

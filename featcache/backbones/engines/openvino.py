@@ -181,7 +181,7 @@ def _mend_frontend(version: str) -> None:
 def failed(expected: str, error: Exception) -> ConversionError:
     """The error for a network that can be used with TensorFlow alone."""
     got = " ".join(str(error).split())[:300] or type(error).__name__
-    return ConversionError(expected, got, "Use --engine tensorflow.")
+    return ConversionError(expected, got, "Use `engine='tensorflow'`.")
 
 
 def write(model: Any, path: Path) -> None:

@@ -130,7 +130,7 @@ def audit(
         raise RunError(
             f"runs of {dataset.dataset} on split {split}",
             "none",
-            "Leave --split out for the newest.",
+            "Leave `split` out for the newest.",
         )
     if fix is not None:
         fixes.refuse(case, fix)

@@ -104,7 +104,7 @@ def _best_of(case: Case, best: Run, name: str) -> Run:
     if name in _NAMES and Region(name).needs_mask and not has_masks:
         raise NotApplicable(
             f"No masks: the manifest has no column {MASK}, which a scan fills from "
-            "masks/ beside images/. Name another with --mask."
+            "masks/ beside images/. Another: featcache extract --mask COLUMN."
         )
     words = f"-b {name}" if name not in _NAMES else _on_region(best, name)
     dataset = case.manifest.dataset

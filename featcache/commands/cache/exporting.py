@@ -71,10 +71,16 @@ def export(
 
 def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
     if to.suffix not in WRITERS:
-        raise UsageError(f"--to FILE{'|'.join(WRITERS)}", str(to), "Take one of these.")
+        raise UsageError(
+            f"`to` with a name that ends in {', '.join(WRITERS)}",
+            str(to),
+            "Take one of these.",
+        )
     if to.exists() and not force:
         raise UsageError(
-            "--to a new file", f"{to}, which is there", "Give --force to replace it."
+            "`to` a new file",
+            f"{to}, which is there",
+            "Give `force=True` to replace it.",
         )
     if to.suffix == ".parquet" and not find_spec("pyarrow"):
         raise UsageError(

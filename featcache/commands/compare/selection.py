@@ -65,7 +65,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
             f"runs to compare in {reports}" + (f" on split {split}" if split else ""),
             "; ".join(left_out) or "none",
             "Run: featcache train-head -H all"
-            + ("" if not split else ", or another --split"),
+            + ("" if not split else ", or take another `split`"),
         )
     chosen, damaged = _whole(named[0], part)
     left_out += damaged
@@ -74,7 +74,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
             f"a run in {reports} to judge "
             + ("out-of-fold" if part == TRAIN else "on its test part"),
             "; ".join(left_out).rstrip("."),
-            "Train with --force, or take another --split or part.",
+            "Train with `force=True`, or take another `split` or `part`.",
         )
     repeats = [run for run in found if repeat(run) and part == TRAIN]
     entries, alone = _with_repeats(chosen, repeats)
@@ -98,11 +98,11 @@ def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
         try:
             judged[run.run_id] = _judged_on(run, part)
         except RunError as error:
-            left_out.append(f"{error.expected}: {error.got}. {error.way_out}")
+            left_out.append(f"{error.expected}: {error.got}. {error.hint}")
     usual = Counter(judged.values()).most_common(1)
     left_out += [
         f"run {name}: its predictions are not of the images that its record says. "
-        "Train it again with --force"
+        "Train it again with `force=True`"
         for name, of in judged.items()
         if of != usual[0][0]
     ]
@@ -125,7 +125,7 @@ def _judged_on(run: Run, part: str) -> int:
             f"predictions of run {run.run_id} "
             + ("out-of-fold" if part == TRAIN else "on a test part"),
             "none",
-            f"See it with --on {other}.",
+            f"See it with `part={other!r}`.",
         )
     return int(pd.util.hash_pandas_object(columns, index=False).sum())
 
@@ -168,7 +168,7 @@ def _told(group: Sequence[Run], chosen: Run | None) -> str:
     split = record["split"]["name"]
     told = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
     if chosen is None or split != chosen.record["split"]["name"]:
-        return told.format(f"split {split}; see them with --split {split}")
+        return told.format(f"split {split}; see them with `split={split!r}`")
     return told.format(
         f"they differ in {_difference(group[0], chosen)}, from before images, labels "
         "or groups changed: train them again"
@@ -201,9 +201,9 @@ def reference(reports: Path, name: str, chosen: Chosen) -> Run:
         way_out = "Name the run of the same recipe that the leaderboard shows."
     else:
         got = f"differs in {_difference(run, known[0])}"
-        way_out = f"See it with --split {base}, or train it again."
+        way_out = f"See it with `split={base!r}`, or train it again."
     raise RunError(
-        f"--against a run that was judged as those of split {split}",
+        f"`against` a run that was judged as those of split {split}",
         f"{run.run_id}, which {got}",
         way_out,
     )

@@ -146,12 +146,12 @@ def explain(
 
 def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:
     if mean < 0:
-        raise UsageError("--mean of 0 or more", str(mean), "0 is for none.")
+        raise UsageError("`mean` of 0 or more", str(mean), "0 is for none.")
     columns = [str(name) for name in manifest.table]
     unknown = sorted({*masks} - {*columns, *MASKS})
     if unknown:
         raise DatasetError(
-            f"--mask with a column of the manifest: {', '.join(columns)}",
+            f"`masks` with a column of the manifest: {', '.join(columns)}",
             ", ".join(unknown),
             "Take one of them.",
         )
@@ -175,7 +175,7 @@ def _wishes(
     names = asked.classes
     if of not in (None, PREDICTED, TRUE, EVERY, *names):
         raise UnknownNameError(
-            f"--class {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
+            f"`of` {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
             repr(of),
             "Take one of them.",
         )
@@ -192,9 +192,9 @@ def _wishes(
         wishes += [(subject, c) for c in dict.fromkeys(codes) if c is not None]
     if not wishes:
         raise UsageError(
-            "images whose class is known, for --class true",
+            "images whose class is known, for `of='true'`",
             "none that the manifest knows",
-            "Use --class predicted.",
+            "Use `of='predicted'`.",
         )
     return wishes
 

@@ -79,9 +79,9 @@ class Finder:
         if shown := shown - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole pictures to explain",
-                f"{self.run.run_id}, a control on --region {shown.pop().kind}",
-                "Explain one on whole pictures; --faithfulness says how much of its "
-                "evidence is inside masks.",
+                f"{self.run.run_id}, a control on region {shown.pop().kind}",
+                "Explain one on whole pictures; `faithfulness=True` says how much of "
+                "its evidence is inside masks.",
             )
 
     @cached_property
@@ -161,7 +161,7 @@ class Finder:
             f"the image {path} of {self.manifest.dataset} in {self.manifest.root}"
             + (f" or {self.source}" if self.source else ""),
             "no file with its bytes",
-            "Give the folder that holds it now: --source FOLDER.",
+            "Give the folder that holds it now as `source`.",
         )
 
     @cached_property
@@ -272,8 +272,8 @@ def _check(names: Sequence[str], errors: int | None, per_class: int | None) -> N
     ways = [bool(names), errors is not None, per_class is not None]
     if sum(ways) > 1:
         raise UsageError(
-            "IMAGES, or --errors N, or --per-class N", "several", "Give one of them."
+            "`images`, or `errors`, or `per_class`", "several", "Give one of them."
         )
-    for flag, number in (("errors", errors), ("per-class", per_class)):
+    for flag, number in (("errors", errors), ("per_class", per_class)):
         if number is not None and number < 1:
-            raise UsageError(f"--{flag} of 1 or more", str(number), "Raise it.")
+            raise UsageError(f"`{flag}` of 1 or more", str(number), "Raise it.")

@@ -282,7 +282,7 @@ def _check(model: Model, recipe: Recipe) -> None:
     largest = max(model.sizes)
     if not 1 <= recipe.patch <= largest or recipe.stride < 1:
         raise UsageError(
-            f"--patch from 1 to {largest} and --stride of 1 or more",
+            f"`patch` from 1 to {largest} and `stride` of 1 or more",
             f"{recipe.patch} and {recipe.stride}",
             "Half a patch is a good stride.",
         )

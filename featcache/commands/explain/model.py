@@ -144,6 +144,6 @@ def of_run(
         raise RunError(
             f"{loaded.n_features_in_} features for the head of {run.run_id}",
             f"{width} in its stores",
-            "Train it again with --force.",
+            "Train it again with `force=True`.",
         )
     return Model(run, loaded, nets)

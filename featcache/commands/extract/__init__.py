@@ -177,13 +177,14 @@ def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
 def _check(plan: Plan, max_bad: float) -> None:
     if not 0 <= plan.views < 2**16:
         raise UsageError(
-            "--views from 0 to 65535", str(plan.views), "0 is the plain view."
+            "`views` from 0 to 65535", str(plan.views), "0 is the plain view."
         )
     if plan.views and plan.policy.is_identity:
         raise UsageError(
             "a policy that changes the image",
-            f"--views {plan.views} with --no-flip --brightness 1,1 --zoom 1,1",
-            "Every view would equal view 0: allow a change or use --views 0.",
+            f"`views={plan.views}` with `flip=False`, `brightness=(1, 1)` and "
+            "`zoom=(1, 1)`",
+            "Every view would equal view 0: allow a change or use `views=0`.",
         )
     choices = {
         "engine": ENGINES,
@@ -194,12 +195,11 @@ def _check(plan: Plan, max_bad: float) -> None:
     for name, allowed in choices.items():
         given = getattr(plan, name)
         if given not in allowed:
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag} {', '.join(allowed)}", repr(given), "Take one.")
+            raise UsageError(f"`{name}` {', '.join(allowed)}", repr(given), "Take one.")
     if plan.batch_size < 1:
-        raise UsageError("--batch-size of 1 or more", str(plan.batch_size), "Try 32.")
+        raise UsageError("`batch_size` of 1 or more", str(plan.batch_size), "Try 32.")
     if not 0 <= max_bad <= 1:
-        raise UsageError("--max-bad from 0 to 1", str(max_bad), "0.05 is 5 %.")
+        raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
     if not plan.manifest.root.exists():
         raise DatasetError(
             f"the images of {plan.manifest.dataset} in {plan.manifest.root}",
@@ -212,14 +212,14 @@ def _check(plan: Plan, max_bad: float) -> None:
 def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
     """Tells what means nothing for a backbone without a network."""
     plain = [n.name for n in networks if n.is_baseline]
-    given = [f"--taps {plan.taps}"] if plan.taps != "none" else []
+    given = [f"`taps={plan.taps!r}`"] if plan.taps != "none" else []
     if plain and given and len(plain) == len(networks):
         raise UsageError(
-            "a network for --taps",
+            "a network for `taps`",
             ", ".join(plain),
-            "These have no inner layers: leave --taps out.",
+            "These have no inner layers: leave `taps` out.",
         )
-    given += ["--precision int8"] if plan.precision == "int8" else []
+    given += ["`precision='int8'`"] if plan.precision == "int8" else []
     if plain and given:
         plan.reporter.message(
             f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
@@ -280,7 +280,7 @@ def _tap_names(plan: Plan, network: Network) -> list[str]:
     layers = list(network.taps) if plan.taps == "default" else plan.taps.split(",")
     if not layers:
         raise UsageError(
-            f"names of layers for --taps of {network.name}",
+            f"names of layers for `taps` of {network.name}",
             "default, of which it has none",
             'Name them, or write "taps": [...] to the JSON file beside the network.',
         )
@@ -327,9 +327,9 @@ def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) 
         bad |= dict(result.failures)
     if len(bad) > max_bad * len(table):
         raise DatasetError(
-            f"at most {max_bad:.0%} unreadable images (--max-bad)",
+            f"at most {max_bad:.0%} unreadable images (`max_bad`)",
             f"{len(bad)} of {len(table)}: "
             + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
             "The good ones are stored. Replace the files and scan again, or raise "
-            "--max-bad.",
+            "`max_bad`.",
         )

@@ -116,7 +116,7 @@ class Work:
                 self.reporter.message(
                     f"{job.network.name}: the time limit cut short "
                     f"{whole.count(False)} of {len(whole)} networks; the same command "
-                    "with a higher --max-minutes, or none, goes on from there"
+                    "with a higher `max_minutes`, or none, goes on from there"
                 )
             return folder
 

@@ -114,7 +114,7 @@ class Images:
             f"a batch of {self.batch_size} images of {self.side} px that fits into "
             "memory",
             "too little of it",
-            f"Lower --batch-size (now {self.batch_size}) or --input-size, or "
+            f"Lower `batch_size` (now {self.batch_size}) or `input_size`, or "
             "unfreeze fewer blocks; what is trained is kept.",
         )
 

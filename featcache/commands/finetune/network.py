@@ -240,7 +240,7 @@ def _unfreeze(base: "keras.Model", asked: str) -> dict[str, int]:
     chosen = _chosen(base, block_of, asked)
     if not chosen and asked != NONE:
         raise UsageError(
-            f"a layer of {base.name} that can be trained, for --unfreeze {asked}",
+            f"a layer of {base.name} that can be trained, for `unfreeze={asked!r}`",
             "none",
             f"It has {1 + max(block_of.values(), default=-1)} blocks and ends with "
             f"{', '.join([*block_of][-3:])}; to train the head alone, say none.",
@@ -271,6 +271,6 @@ def _chosen(base: "keras.Model", block_of: dict[str, int], asked: str) -> list[s
 def _number(asked: str, word: str) -> int:
     if not word.isdecimal():
         raise UsageError(
-            "--unfreeze last-N-blocks with a number", repr(asked), "Try last-2-blocks."
+            "`unfreeze` last-N-blocks with a number", repr(asked), "Try last-2-blocks."
         )
     return int(word)

@@ -264,7 +264,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
         )
     if fold == TEST and not split.test_size:
         raise SplitError(
-            "a test part for --fold test", "--test-size 0", "Give --test-size 0.2."
+            "a test part for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
         )
     if not dataset.root.exists():
         raise DatasetError(

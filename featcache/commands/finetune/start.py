@@ -178,7 +178,7 @@ def origin(
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     record = run.record
-    wanted = f"--init-head with a run whose head is {', '.join(FOLDABLE)}"
+    wanted = f"`init_head` with a run whose head is {', '.join(FOLDABLE)}"
     if run.failed or record["head"] not in FOLDABLE:
         got = "failed" if run.failed else record["head"]
         raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
@@ -188,7 +188,7 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(
             f"{wanted}, on features as they are",
             f"{run.run_id}, whose features are transformed ({told})",
-            "Train the head with --transform none --pca none.",
+            "Train the head with `transform='none'` and `pca='none'`.",
         )
     regions = {b["region"] for b in record["features"] if b.get("region")}
     if regions:
@@ -207,7 +207,7 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(
             "a head that was judged on the same images, groups and folds",
             f"{run.run_id}, on split {record['split']['name']}",
-            "Give the --folds, --test-size, --seed, --split, --exclude and --group-by "
+            "Give the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
             "of that run, or train it on this split.",
         )
 
@@ -254,7 +254,7 @@ def _other_contract(found: store.Store, differ: str) -> ContractError:
     return ContractError(
         "a head on features of the network that is fine-tuned",
         f"{found.path.name}, made with {differ}",
-        "Give the -b, --weights, --preprocess and --input-size of that store, or "
+        "Give the backbone, `weights`, `preprocess` and `input_size` of that store, or "
         "train a head on features of this network.",
     )
 
@@ -279,8 +279,8 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
             return Preprocess(scale, offset)
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
-        f"statistics of the training images of split {split}, for --preprocess "
-        "featurewise",
+        f"statistics of the training images of split {split}, for "
+        "`preprocess='featurewise'`",
         f"no such features of {network.name} at {network.input_size} px",
         f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
         f"--preprocess featurewise --input-size {network.input_size}",

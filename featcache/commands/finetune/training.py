@@ -185,8 +185,8 @@ def _stop_not_finite(
         HeadError: There were none.
     """
     got = f"none in epoch {state.epoch + 1}, step {run.step}"
-    advice = f"Lower --learning-rate (now {settings.rate:g})" + (
-        "" if settings.clip else ", or set --clip 1"
+    advice = f"Lower `learning_rate` (now {settings.rate:g})" + (
+        "" if settings.clip else ", or set `clip=1`"
     )
     if not state.history:
         raise HeadError(f"{watch.name} to have a finite loss", got, f"{advice}.")

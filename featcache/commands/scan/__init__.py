@@ -89,10 +89,10 @@ def scan(
     """
     if per_class is not None and per_class < 0:
         raise UsageError(
-            "--per-class N of 0 (all) or more", str(per_class), "Give 0 or N."
+            "`per_class` of 0 (all) or more", str(per_class), "Give 0 or more."
         )
     if dataset and (Path(dataset).name != dataset or dataset.startswith(".")):
-        raise UsageError("--dataset with a plain name", dataset, "Name no folder.")
+        raise UsageError("`dataset` with a plain name", dataset, "Name no folder.")
     source = Path(abspath(source))
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"
@@ -121,7 +121,7 @@ def _settings(
         per_class = before.per_class
         warnings.append(
             f"takes the first {per_class} images of each class, as the last scan did; "
-            "--per-class 0 takes all"
+            "`per_class=0` takes all"
         )
     listing = sources.list_source(source, per_class=per_class or None)
     by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
@@ -154,8 +154,8 @@ def _known(
         raise DatasetError(
             f"dataset {folder.name} to be made from {old.settings.source}",
             str(source),
-            "Give this one a name of its own with --dataset NAME (or name "
-            f"--dataset {folder.name} to replace the manifest; features are kept).",
+            "Give this one a name of its own as `dataset` (or "
+            f"`dataset={folder.name!r}` to replace the manifest; features are kept).",
         )
     return old
 
@@ -215,8 +215,8 @@ def _scan(
 _MEASURED = ("width", "height", "mode", "phash")
 _NOTHING = (0, 0, "", "")
 _PATIENTS_ARE_KNOWN = (
-    "the DICOM files name their patients: --group-by dicom:PatientID keeps the images "
-    "of a patient together (under a pseudonym)"
+    "the DICOM files name their patients: `group_by='dicom:PatientID'` keeps the "
+    "images of a patient together (under a pseudonym)"
 )
 _Facts = dict[str, tuple[int, int, str, str]]
 
@@ -327,7 +327,7 @@ def _mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
             f"{conflicts['image_id'].nunique()} pictures under two labels: "
             + some([f"{r.path} ({r.label})" for r in pairs.itertuples()], 8),
             "Remove the wrong copies, or leave all of them out with "
-            "--on-conflict drop.",
+            "`on_conflict='drop'`.",
         )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
     kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]

@@ -209,11 +209,12 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
     found = sources.find_masks(dataset, region)
     if found.missing:
         raise DatasetError(
-            f"a mask of each image in column {region.mask}, for --region {region.kind}",
+            f"a mask of each image in column {region.mask}, for "
+            f"`region={region.kind!r}`",
             f"none of {len(found.missing)} of {len(dataset.ok)}, such as "
             f"{some(found.missing, 1)}",
-            f"Leave them out, here and of the runs to compare with: --exclude "
-            f"{region.mask}=",
+            "Leave them out, here and of the runs to compare with: "
+            f"`exclude='{region.mask}='`.",
         )
     return found.ids
 
