@@ -1,10 +1,12 @@
 """Made-up pictures, and datasets and stores whose features nearly tell the class."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from featcache import manifest, store
@@ -15,6 +17,12 @@ N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 # Where the tests run in the background, Ctrl-C is ignored from birth.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 POLICY = {"flip": True, "seed": 0}
+
+
+def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
+    """Cases of a test that are all slow, but for some."""
+    slow = pytest.mark.slow
+    return [x if x in fast else pytest.param(x, marks=slow) for x in cases]
 
 
 def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
