@@ -22,7 +22,12 @@ POLICY = {"flip": True, "seed": 0}
 def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
     """Cases of a test that are all slow, but for some."""
     slow = pytest.mark.slow
-    return [x if x in fast else pytest.param(x, marks=slow) for x in cases]
+    return [
+        x
+        if x in fast
+        else pytest.param(*(x if isinstance(x, tuple) else (x,)), marks=slow)
+        for x in cases
+    ]
 
 
 def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
@@ -30,6 +35,16 @@ def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.
     rng = np.random.default_rng(seed)
     coarse = rng.normal(shade, 60, (6, 6)).clip(0, 255).astype(np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def write_images(root: Path) -> Path:
+    """Three class folders of 12 images, patients of two images each."""
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            image = picture(100 * label + i, 60 + 60 * label)
+            image.save(root / name / f"p{label}{i // 2:02d}_{name} ({i + 1}).png")
+    return root
 
 
 def image_ids(count: int = N) -> list[str]:

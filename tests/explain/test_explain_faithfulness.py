@@ -8,8 +8,6 @@ from featcache import manifest
 from featcache.explain import explain, judging, model, subjects
 from featcache.manifest import Manifest
 
-pytestmark = pytest.mark.slow
-
 
 def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
     """The dataset with a column of masks: the left half is white."""
