@@ -20,13 +20,11 @@ POLICY = {"flip": True, "seed": 0}
 
 
 def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
-    """Cases of a test that are all slow, but for some."""
-    slow = pytest.mark.slow
+    """Cases of a test, values or tuples of them, that are slow but for some."""
+    rows = [(case, case if isinstance(case, tuple) else (case,)) for case in cases]
     return [
-        x
-        if x in fast
-        else pytest.param(*(x if isinstance(x, tuple) else (x,)), marks=slow)
-        for x in cases
+        pytest.param(*row, marks=[pytest.mark.slow] * (case not in fast))
+        for case, row in rows
     ]
 
 

@@ -1,7 +1,6 @@
 """Faithfulness of maps: deletion, insertion and masks, beside noise."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from featcache import manifest
