@@ -45,7 +45,7 @@ CONVERTED = ("openvino", "int8", "ceiling")
 
 def measure(variant: str, names: list[str], work: Path) -> dict[str, Any]:
     """Runs one variant in this process; returns seconds and what came out."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     dataset = manifest.load(work / "cache" / "set")
     if variant == "study":
@@ -59,8 +59,8 @@ def study(name: str, dataset: Any) -> dict[str, Any]:
     """What the study's notebooks do, with the features written to HDF5."""
     import h5py
 
-    from featcache._tf import tensorflow
     from featcache.backbones import BACKBONES
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras
@@ -101,8 +101,9 @@ def featcache(
     variant: str, names: list[str], dataset: Any, work: Path
 ) -> dict[str, Any]:
     """``featcache extract`` into an empty dataset folder."""
-    from featcache import backbones, store
-    from featcache.extract import extract
+    from featcache import backbones
+    from featcache.commands.extract import extract
+    from featcache.features import store
 
     fresh = work / "cache" / f"fresh-{time.time_ns()}"
     fresh.mkdir()
@@ -128,8 +129,9 @@ def ceiling(name: str, dataset: Any, work: Path) -> dict[str, Any]:
     """OpenVINO's own loop over tensors that are in memory already."""
     import openvino as ov
 
-    from featcache import backbones, images, views
-    from featcache.engines.openvino import convert
+    from featcache import backbones
+    from featcache.backbones.engines.openvino import convert
+    from featcache.dataset import images, views
 
     network = backbones.resolve(name, "random")
     side = network.input_size
@@ -156,8 +158,8 @@ def ceiling(name: str, dataset: Any, work: Path) -> dict[str, Any]:
 
 def prepare(source: Path, images: int, work: Path) -> int:
     """Scans the images and keeps so many of them, spread over the set."""
-    from featcache import manifest
-    from featcache.scan import scan
+    from featcache.commands.scan import scan
+    from featcache.dataset import manifest
 
     found = scan(source, work / "cache", dataset="set").manifest
     ok = found.ok
@@ -322,7 +324,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         options.work = Path(folder)
         if options.source is None:
-            from featcache import phantom
+            from featcache.dataset import phantom
 
             options.source = phantom.write(options.work / "set", options.images)
         count = prepare(options.source, options.images, options.work)

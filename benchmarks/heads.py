@@ -87,7 +87,7 @@ def parts(y: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarra
 def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, Any]:
     """What ``featcache train-head`` does between reading and recording."""
     from featcache import heads
-    from featcache.evaluation import Fit, side_by_side
+    from featcache.evaluation.fitting import Fit, side_by_side
 
     y, groups = data["y"], data["groups"]
     folds = parts(y, groups)
@@ -178,7 +178,7 @@ def _xgboost(name: str, jobs: int) -> Callable[..., Any]:
 def _keras(name: str, jobs: int) -> Callable[..., Any]:
     from sklearn.preprocessing import StandardScaler
 
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras

@@ -8,9 +8,9 @@ import pytest
 from toys import write_images
 
 from featcache import backbones, cli
-from featcache.extract import StoreResult, extract
-from featcache.manifest import Manifest
-from featcache.scan import scan
+from featcache.commands.extract import StoreResult, extract
+from featcache.commands.scan import scan
+from featcache.dataset.manifest import Manifest
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def image_folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def toy_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .keras file of a small convolutional network with BatchNormalization."""
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras

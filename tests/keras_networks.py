@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featcache._tf import tensorflow
 from featcache.backbones import NETWORKS
+from featcache.core.tf import tensorflow
 
 FACTS = Path(__file__).with_suffix(".json")
 COLOURS = [[0, 0, 0], [50, 100, 200]]

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from featcache import attribution, heads
-from featcache.attribution import faithful, gradients, maps
-from featcache.attribution.stages import stages
+from featcache import heads
+from featcache.commands.explain import attribution
+from featcache.commands.explain.attribution import faithful, gradients, maps
+from featcache.commands.explain.attribution.stages import stages
 from featcache.errors import HeadError
 
 FRONTS = {
@@ -218,7 +219,7 @@ def test_cams_of_a_pooled_head_are_known() -> None:
 @pytest.mark.slow
 def test_a_flat_network_gives_the_slopes_of_a_pooled_head() -> None:
     """On a network with its head on top, the layer's gradient is the closed form."""
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras

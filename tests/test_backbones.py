@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featcache import backbones, images, views
-from featcache._tf import tensorflow
-from featcache.backbones import BACKBONES, STUDY, build, resolve, with_pixels
+from featcache import backbones
+from featcache.backbones import BACKBONES, CLASSIC5, build, resolve, with_pixels
+from featcache.core.tf import tensorflow
+from featcache.dataset import images, views
 from featcache.errors import UnknownNameError, UsageError, WeightsError
 
 
@@ -32,7 +33,7 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_studys_five_are_there() -> None:
     """Widths, input sizes and preprocessing are those of the networks' authors."""
-    rows = {name: BACKBONES[name] for name in STUDY}
+    rows = {name: BACKBONES[name] for name in CLASSIC5}
     facts = {n: (b.dim, b.input_size, b.preprocess) for n, b in rows.items()}
     assert facts == {
         "densenet121": (1024, 224, "torch"),
@@ -152,7 +153,7 @@ def test_another_file_of_that_name_is_refused(no_weights: Path) -> None:
 
 
 def embed(network: backbones.Network, pixels: np.ndarray, batch: int) -> np.ndarray:
-    from featcache.engines.tensorflow import TensorFlowEngine
+    from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
     graph = backbones.with_pixels(backbones.build(network), network)
     engine = TensorFlowEngine(graph, batch_size=batch)
@@ -223,7 +224,7 @@ def test_random_weights_follow_from_the_seed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDY)
+@pytest.mark.parametrize("name", CLASSIC5)
 def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
     """load_img, the network's own preprocess_input and predict give the same."""
     import importlib

@@ -17,15 +17,17 @@ from test_images import encode, noise
 from toys import picture
 
 import featcache
-from featcache import backbones, images, store, views
+from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS, baselines
-from featcache.engines.base import Engine
+from featcache.backbones.engines.base import Engine
+from featcache.commands.extract import StoreResult, extract, pipeline
+from featcache.commands.extract import engine as engines
+from featcache.commands.scan import scan
+from featcache.dataset import images, views
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UsageError
-from featcache.extract import StoreResult, extract, pipeline
-from featcache.extract import engine as engines
-from featcache.manifest import Manifest
-from featcache.scan import scan
-from featcache.views import Policy
+from featcache.features import store
 
 Stores = dict[str, StoreResult]
 HALVES = np.repeat(np.array([[100, 200]], np.uint8), [12, 12], axis=1).repeat(8, axis=0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from featcache import calibration, metrics
-from featcache.calibration import cross_fit, from_record
 from featcache.errors import RunError, SplitError, UsageError
+from featcache.evaluation import calibration, metrics
+from featcache.evaluation.calibration import cross_fit, from_record
 
 
 def fair(seed: int, images: int = 1000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

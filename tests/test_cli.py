@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from toys import HEARS_CTRL_C
 
+from featcache import cli
 from featcache.cli import common
-from featcache.extract import pipeline
+from featcache.commands.extract import pipeline
 
 FIELDS = {
     *("rank", "run_id", "backbone", "weights", "head", "views", "n", "n_groups"),
@@ -231,7 +232,7 @@ def test_a_real_sigint_leaves_no_lock(
     """A process that gets Ctrl-C ends with 130 and without a lock file."""
     code = (
         f"{HEARS_CTRL_C}\n"
-        "import time; from featcache import cli, extract; from featcache.cli import "
+        "import time; from featcache import cli; from featcache.cli import "
         "common\n"
         "def slow(*a): print('row', flush=True); time.sleep(0.2)\n"
         "from contextlib import contextmanager\n"
@@ -278,7 +279,7 @@ def test_a_full_disk_is_one_line(
     run, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError of any step is told with its file, not as a traceback."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     def full(_: object) -> None:
         raise OSError(28, "No space left on device", "cache/chest/manifest.csv")
@@ -330,3 +331,36 @@ def test_version(run) -> None:
     code, out, _ = run("--version")
     assert code == 0
     assert re.search(r"\d+\.\d+\.\d+", out)
+
+
+def test_help_lists_every_command_under_its_stage(run) -> None:
+    """The overview has each command once, below the stage where it is needed."""
+    lines = run("--help")[1].splitlines()
+    stages = [line.rstrip(":") for line in lines if re.fullmatch(r"[A-Z]\w+:", line)]
+    assert stages == ["Options", *cli.STAGES]
+    names = re.findall(r"^  ([a-z][\w-]+)  ", "\n".join(lines), re.MULTILINE)
+    assert sorted(names) == sorted(cli.cli.commands)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    """The documented line loads a script, which asks featcache for the words."""
+    documents = Path(__file__).parents[1] / "docs" / "commands.md"
+    assert f"_FEATCACHE_COMPLETE={shell}_source featcache" in documents.read_text()
+    code = "import sys; sys.argv = ['featcache']; from featcache import cli; cli.main()"
+    for words, last, expected in (
+        ("featcache tr", "tr", "train-head"),
+        ("featcache train-head --vi", "--vi", "--views"),
+    ):
+        request = {
+            "_FEATCACHE_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": last if shell == "fish" else str(len(words.split()) - 1),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | request,
+            capture_output=True,
+            text=True,
+        )
+        assert expected in done.stdout

@@ -10,8 +10,8 @@ from test_images import RAMP, encode, noise
 from test_images import pixels as pixels_of
 from toys import picture
 
-from featcache import images
-from featcache.images import dicom
+from featcache.dataset import images
+from featcache.dataset.images import dicom
 
 pydicom = pytest.importorskip("pydicom")
 

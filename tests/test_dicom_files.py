@@ -12,10 +12,10 @@ from test_images import RAMP, reason
 from test_scan import column
 from toys import picture
 
-from featcache import images
+from featcache.commands.scan import scan
+from featcache.dataset import images
+from featcache.dataset.images import dicom
 from featcache.errors import DatasetError, UsageError
-from featcache.images import dicom
-from featcache.scan import scan
 
 pydicom = pytest.importorskip("pydicom")
 

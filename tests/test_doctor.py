@@ -16,8 +16,8 @@ from urllib.error import URLError
 
 import pytest
 
-from featcache import doctor
 from featcache.backbones import NETWORKS
+from featcache.commands import doctor
 
 Run = Callable[..., tuple[int, str, str]]
 Patch = pytest.MonkeyPatch

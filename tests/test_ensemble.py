@@ -1,5 +1,6 @@
 """Ensembles: a vote of runs in which no image has its own say."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from toys import CLASSES, header, make_dataset, write_store
+from toys import CLASSES, header, make_dataset, run_record, write_store
 
-from featcache import calibration, metrics, runs
-from featcache.compare import compare
-from featcache.ensemble import EnsembleResult, ensemble, fit_weights
+from featcache.commands.compare import compare
+from featcache.commands.ensemble import EnsembleResult, ensemble, fit_weights
+from featcache.commands.train_head import TrainResult, train_head
 from featcache.errors import RunError, UsageError
-from featcache.train_head import TrainResult, train_head
+from featcache.evaluation import calibration, metrics, runs
 
 N = 60
 PLACES = np.arange(N) % 6 - 1  # -1 is the test part
@@ -44,24 +45,16 @@ def write(reports: Path) -> Callable[..., runs.Run]:
         places = np.where(PLACES < 0, -1, (PLACES + repeat * (np.arange(N) // 6)) % 5)
         split = f"s-r{repeat}" if repeat else "s"
         record: dict[str, Any] = {
-            "status": "ok", "created": f"2026-01-0{1 + repeat}", "dataset": "chest",
-            "classes": list(CLASSES), "head": "logreg", "backbone": "toy",
-            "weights": "random", "input_size": 32, "views": 0, "policy": None,
-            "tta": False, "taps": [], "seed": 0, "exclude": [],
+            "created": f"2026-01-0{1 + repeat}", "classes": list(CLASSES),
             "evaluation_id": f"e{repeat}-{y.tolist()}", "n_images": N, "n_groups": N,
-            "split": {"name": split, "folds": 5, "base": "s", "repeat": repeat},
-            "features": [{
-                "backbone": "toy", "weights": "random", "input_size": 32, "store": "a",
-                "contract_id": "c", "tap": None, "dim": 6,
-            }],
-            "recipe_id": name, "fit_seconds": 1.0, "fold_seconds": [1.0] * 5,
-            "predict_seconds": 0.5,
+            "split": {"name": split, "base": "s", "repeat": repeat},
+            "recipe_id": name, "predict_seconds": 0.5,
         }  # fmt: skip
         ids = [str(i) for i in range(N)]
         meta = pd.DataFrame({"image_id": ids, "group": ids})
         meta["label"] = [CLASSES[i] for i in y]
         folder = reports / "runs" / f"{name}-{split}"
-        with runs.saving(folder, record | also) as temp:
+        with runs.saving(folder, run_record(**record | also)) as temp:
             table = runs.predictions_table(
                 meta[only], places[only], p[only], list(CLASSES)
             )
@@ -290,7 +283,11 @@ def edited(run: runs.Run) -> None:
     ("make", "members", "said"),
     [
         (lambda write: None, ["good"], "two or more runs.*got good"),
-        (lambda write: None, ["nowhere", "good"], "'nowhere', which none of 3"),
+        (
+            lambda write: None,
+            ["nowhere", "good"],
+            "'nowhere', which fits none of the 3",
+        ),
         (lambda write: None, ["oo", "good"], "two or more runs"),
         (
             lambda write: write("other", sharpened(Y, 0.8, 1), repeat=1),
@@ -384,7 +381,7 @@ def test_the_command(three, run, tmp_path: Path) -> None:
     code, out, err = run("ensemble", "good", "fair", "--dataset", "chest")
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("ensemble-toy-")
+    assert re.match(r"(\w{6}) ensemble-toy-\1", lines[0])
     weights = {line.split()[1]: float(line.split()[0]) for line in lines[1:]}
     assert set(weights) == {"good-s", "fair-s"}
     assert sum(weights.values()) == pytest.approx(1, abs=2e-3)

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache import backbones, manifest, store, views
+from featcache import backbones
+from featcache.commands.extract import StoreResult, extract
+from featcache.commands.extract import engine as engines
+from featcache.commands.scan import scan
+from featcache.dataset import manifest, views
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, LockedError, UsageError
-from featcache.extract import StoreResult, extract
-from featcache.extract import engine as engines
-from featcache.manifest import Manifest
-from featcache.scan import scan
-from featcache.views import Policy
+from featcache.features import store
 
 
 @pytest.fixture
@@ -112,8 +114,8 @@ def test_features_do_not_depend_on_the_way_they_were_asked_for(
 
 def test_rows_belong_to_their_images(dataset, toy, toy_network: Path) -> None:
     """A row is the embedding of the view that its key names, of that very file."""
-    from featcache import images
-    from featcache.engines.tensorflow import TensorFlowEngine
+    from featcache.backbones.engines.tensorflow import TensorFlowEngine
+    from featcache.dataset import images
 
     result = toy(dataset, views=1)
     network = backbones.resolve(str(toy_network))
@@ -234,8 +236,9 @@ def test_options_that_can_never_work_are_refused(dataset, toy, options, said) ->
 KILLED = """
 import sys, time
 from pathlib import Path
-from featcache import backbones, manifest
-from featcache.extract import extract as run, pipeline
+from featcache import backbones
+from featcache.dataset import manifest
+from featcache.commands.extract import extract as run, pipeline
 pipeline._SEAL_SECONDS = 0.02
 def slow(name, done, total):
     print(done, flush=True)

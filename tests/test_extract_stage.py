@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache import backbones, store
-from featcache.engines import openvino
+from featcache import backbones
+from featcache.backbones.engines import choose, openvino
+from featcache.commands.extract import engine as engines
+from featcache.commands.extract import extract, pipeline
+from featcache.dataset.manifest import Manifest
 from featcache.errors import ConversionError, StoreError, UnknownNameError, UsageError
-from featcache.extract import engine as engines
-from featcache.extract import extract, pipeline
-from featcache.manifest import Manifest
+from featcache.features import store
 
 OV = {"engine": "openvino"}
 
@@ -39,7 +40,7 @@ def test_the_engines_give_the_same_numbers(dataset, toy, tmp_path: Path) -> None
 
 def replace_root(result, dataset: Manifest):
     """Puts the manifest beside a store that was made in another folder."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     manifest.save(replace(dataset, folder=result.path.parent.parent))
     return result
@@ -98,7 +99,7 @@ def test_taps_are_pooled_maps_of_inner_layers(
     assert result.taps == [layers[0], f"{layers[0]}:max"]
     X, _, _, meta = featcache.load(result.path, taps="all")
     assert X.shape == (36, 12 + 8 + 8)
-    from featcache import images, views
+    from featcache.dataset import images, views
 
     path = dataset.root / meta["path"].iloc[5]
     pixels = views.render(images.decode(path.read_bytes()), 32)[None] / 127.5 - 1
@@ -155,7 +156,7 @@ def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> 
     statistics = store.open_store(result.path).header.contract["statistics"]
     (path,) = dataset.folder.glob("splits-*.json")
     assert statistics["split"] in path.name
-    from featcache import images, views
+    from featcache.dataset import images, views
 
     places = json.loads(path.read_text())["images"]
     pixels = np.stack(
@@ -266,20 +267,21 @@ def test_auto_is_tensorflow_on_a_gpu_and_openvino_on_a_cpu(monkeypatch) -> None:
             "exists",
             lambda p, gpu=gpu: gpu if p.name == "nvidiactl" else exists(p),
         )
-        assert engines.preferred("auto") == engine
-    assert engines.preferred("tensorflow") == "tensorflow"
+        assert choose.preferred("auto") == engine
+    assert choose.preferred("tensorflow") == "tensorflow"
 
 
 @pytest.mark.slow
 def test_what_is_converted_needs_no_tensorflow(dataset, toy, toy_network: Path) -> None:
     """A process that only runs a converted network never loads TensorFlow."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     toy(dataset, **OV)
     manifest.save(dataset)
     code = (
-        "import sys; from pathlib import Path; from featcache import backbones, "
-        "manifest; from featcache.extract import extract\n"
+        "import sys; from pathlib import Path; from featcache import backbones\n"
+        "from featcache.dataset import manifest\n"
+        "from featcache.commands.extract import extract\n"
         f"d = manifest.load(Path({str(dataset.folder)!r}))\n"
         f"r = extract(d, [backbones.resolve({str(toy_network)!r})], views=1)\n"
         "print(r[0].engine, r[0].computed, 'tensorflow' in sys.modules)"
@@ -294,7 +296,7 @@ FIRST_USE = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from featcache.engines.openvino import OpenVINOEngine
+from featcache.backbones.engines.openvino import OpenVINOEngine
 engines = [OpenVINOEngine(Path(sys.argv[1])) for _ in range(4)]
 gate = threading.Barrier(4)
 def use(engine):

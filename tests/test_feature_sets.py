@@ -9,11 +9,11 @@ from toys import POLICY, N, header, make_dataset, write_store
 
 import featcache
 from featcache import features
+from featcache.commands.train_head import fit_runs, train_head
+from featcache.dataset.manifest import Manifest
 from featcache.errors import StoreError, UnknownNameError, UsageError
+from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, Selection
-from featcache.manifest import Manifest
-from featcache.runs import Run
-from featcache.train_head import train_head, work
 
 OTHER = {"flip": False, "brightness": [0.8, 1.25], "zoom": [1.0, 1.2], "seed": 7}
 
@@ -169,8 +169,8 @@ def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     assert "3 views of 90 images in densenet121-random" in told.value.expected
     assert told.value.way_out == (
         "Run: featcache extract --dataset chest -b densenet121 --weights random "
-        "--input-size 32 --views 2 --no-flip --brightness 0.8,1.25 --zoom 1,1.2 "
-        "--seed 7, or take --views 0."
+        "--preprocess tf --input-size 32 --views 2 --no-flip "
+        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take --views 0."
     )
     assert select("a+densenet121", views=0).views == 0
 
@@ -268,7 +268,7 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
     write_store(dataset, header("a"))
     write_store(dataset, header("b"))
     reads: list[FeatureSet] = []
-    read, beside = Selection.read, work.side_by_side
+    read, beside = Selection.read, fit_runs.side_by_side
     monkeypatch.setattr(Selection, "read", lambda s: reads.append(s) or read(s))
     seen: list[np.ndarray] = []
 
@@ -276,7 +276,7 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
         seen.extend(call["X"] for call in calls)
         return beside(calls, n_jobs)
 
-    monkeypatch.setattr(work, "side_by_side", side_by_side)
+    monkeypatch.setattr(fit_runs, "side_by_side", side_by_side)
     names = ["majority", "sklearn.naive_bayes:GaussianNB"]
     found = train("a", "a+b", heads=names, folds=3, repeats=2)
     assert len(found) == 8

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from featcache import images, views
+from featcache.dataset import images, views
 from featcache.errors import UnreadableImageError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -318,7 +318,7 @@ def test_a_picture_tells_its_file_and_its_greys() -> None:
 @pytest.mark.slow
 def test_view_0_is_the_studys_load_img(tmp_path: Path) -> None:
     """Grey or RGB, enlarged or reduced: bit for bit what Keras loads."""
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras

@@ -8,29 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from featcache import _io
+from featcache.core import io
+from featcache.core.registry import Registry
 from featcache.errors import FeatcacheError, LockedError, UnknownNameError
-from featcache.registry import Registry
 
 
 def test_natural_order_counts_numbers() -> None:
     """``(2)`` comes before ``(10)``, and letters' case does not matter."""
     names = ["COVID (10).png", "covid (2).png", "COVID (1).png"]
     expected = ["COVID (1).png", "covid (2).png", "COVID (10).png"]
-    assert sorted(names, key=_io.natural_key) == expected
+    assert sorted(names, key=io.natural_key) == expected
 
 
 def test_equal_values_have_equal_digests() -> None:
     """A digest does not depend on the order of keys."""
-    assert _io.digest({"a": 1, "b": [2]}) == _io.digest({"b": [2], "a": 1})
-    assert _io.digest({"a": 1}) != _io.digest({"a": 2})
+    assert io.digest({"a": 1, "b": [2]}) == io.digest({"b": [2], "a": 1})
+    assert io.digest({"a": 1}) != io.digest({"a": 2})
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     """An exception inside the block keeps the old bytes and no temporary file."""
     path = tmp_path / "a.txt"
-    _io.write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), _io.atomic_path(path) as temp:  # noqa: PT012
+    io.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), io.atomic_path(path) as temp:  # noqa: PT012
         temp.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
@@ -41,11 +41,11 @@ def test_a_folder_is_published_whole(tmp_path: Path) -> None:
     """A folder appears when its block ends, replaces an old one, or not at all."""
     target = tmp_path / "run"
     for text in ("one", "two"):
-        with _io.atomic_folder(target) as temp:
+        with io.atomic_folder(target) as temp:
             (temp / "x").write_text(text)
     with (  # noqa: PT012
         pytest.raises(ValueError, match="stop"),
-        _io.atomic_folder(target) as temp,
+        io.atomic_folder(target) as temp,
     ):
         (temp / "x").write_text("three")
         raise ValueError("stop")
@@ -57,9 +57,9 @@ def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
     """A held lock names its owner's pid; after the block nothing is left."""
     path = tmp_path / "a.lock"
     with (
-        _io.lock(path, "store a"),
+        io.lock(path, "store a"),
         pytest.raises(LockedError, match=f"pid {os.getpid()}"),
-        _io.lock(path, "store a"),
+        io.lock(path, "store a"),
     ):
         pass
     assert not path.exists()
@@ -68,7 +68,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
 def test_ctrl_c_leaves_no_lock(tmp_path: Path) -> None:
     """An interrupt inside the block removes the lock file."""
     path = tmp_path / "a.lock"
-    with pytest.raises(KeyboardInterrupt), _io.lock(path, "store a"):
+    with pytest.raises(KeyboardInterrupt), io.lock(path, "store a"):
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
 
@@ -77,7 +77,8 @@ def test_a_dead_owners_lock_is_taken_over_and_reported(tmp_path: Path) -> None:
     """After kill -9 the lock is free, and the next owner is told whose it was."""
     path = tmp_path / "a.lock"
     code = (
-        "import sys, time; from pathlib import Path; from featcache._io import lock\n"
+        "import sys, time; from pathlib import Path\n"
+        "from featcache.core.io import lock\n"
         f"with lock(Path({str(path)!r}), 'store a'): print('held', flush=True); "
         "time.sleep(60)"
     )
@@ -89,7 +90,7 @@ def test_a_dead_owners_lock_is_taken_over_and_reported(tmp_path: Path) -> None:
         assert owner.stdout.readline() == "held\n"
         owner.send_signal(signal.SIGKILL)
     said: list[str] = []
-    with _io.lock(path, "store a", timeout=5, on_takeover=said.append):
+    with io.lock(path, "store a", timeout=5, on_takeover=said.append):
         pass
     assert len(said) == 1
     assert f"pid {owner.pid}" in said[0]
@@ -98,7 +99,7 @@ def test_a_dead_owners_lock_is_taken_over_and_reported(tmp_path: Path) -> None:
 def test_a_waiter_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     """Two processes that wait for one lock never hold it at once."""
     code = (
-        "import sys; from pathlib import Path; from featcache._io import lock\n"
+        "import sys; from pathlib import Path; from featcache.core.io import lock\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "for _ in range(20):\n"
         "    with lock(folder / 'a.lock', 'a', timeout=30):\n"

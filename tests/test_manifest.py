@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from test_sources import touch
 
-from featcache import manifest
+from featcache.dataset import manifest
+from featcache.dataset.manifest import COLUMNS, Manifest, Settings
 from featcache.errors import DatasetError
-from featcache.manifest import COLUMNS, Manifest, Settings
 
 
 def made(folder: Path, **columns: list[str]) -> Manifest:

@@ -1,4 +1,4 @@
-"""Rules of featcache.metrics."""
+"""Rules of featcache.evaluation.metrics."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as reference
 
-from featcache import metrics
 from featcache.errors import UsageError
+from featcache.evaluation import metrics
 
 # Six images of three classes; predicted 0 1 | 1 1 | 2 0. By hand: right are images
 # 0, 2, 3 and 4.

@@ -12,11 +12,11 @@ import pytest
 from toys import HEARS_CTRL_C
 
 from featcache import backbones
-from featcache._tf import tensorflow
-from featcache.engines.base import Engine
-from featcache.engines.int8 import drift, quantise
-from featcache.engines.openvino import OpenVINOEngine, convert, digest
-from featcache.engines.tensorflow import TensorFlowEngine
+from featcache.backbones.engines.base import Engine
+from featcache.backbones.engines.int8 import drift, quantise
+from featcache.backbones.engines.openvino import OpenVINOEngine, convert, digest
+from featcache.backbones.engines.tensorflow import TensorFlowEngine
+from featcache.core.tf import tensorflow
 from featcache.errors import ConversionError, UsageError
 
 SIDE = 32
@@ -261,7 +261,7 @@ def run_watched(body: str, home: Path) -> None:
 def test_a_stored_network_needs_no_tensorflow(path: Path, tmp_path: Path) -> None:
     """From its file a network runs without TensorFlow, and calls nobody."""
     body = f"""
-from featcache.engines.openvino import OpenVINOEngine
+from featcache.backbones.engines.openvino import OpenVINOEngine
 engine = OpenVINOEngine(Path({str(path)!r}))
 list(engine.run([np.zeros((3, {SIDE}, {SIDE}, 3), np.uint8)]))
 assert "tensorflow" not in sys.modules
@@ -278,8 +278,8 @@ def test_ctrl_c_behind_engines_is_no_crash(
 import os, signal
 from pathlib import Path
 import numpy as np
-from featcache.engines.int8 import quantise
-from featcache.engines.openvino import OpenVINOEngine
+from featcache.backbones.engines.int8 import quantise
+from featcache.backbones.engines.openvino import OpenVINOEngine
 path = first = Path({str(path)!r})
 if {precision == "int8"}:
     first = Path({str(tmp_path / "int8.xml")!r})
@@ -302,8 +302,8 @@ def test_converting_calls_nobody(toy_network: Path, tmp_path: Path) -> None:
     """Conversion and quantisation call nobody, say nothing, leave no id."""
     body = f"""
 from featcache import backbones
-from featcache.engines.int8 import quantise
-from featcache.engines.openvino import convert
+from featcache.backbones.engines.int8 import quantise
+from featcache.backbones.engines.openvino import convert
 network = backbones.resolve({str(toy_network)!r})
 f32, int8 = Path({str(tmp_path)!r}, "x.xml"), Path({str(tmp_path)!r}, "y.xml")
 convert(backbones.with_pixels(backbones.build(network), network), f32)
@@ -321,7 +321,7 @@ def check_network(graph: Any, path: Path, pixels: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", backbones.STUDY)
+@pytest.mark.parametrize("name", backbones.CLASSIC5)
 def test_the_studys_backbones_convert(name: str, tmp_path: Path) -> None:
     """Each gives TensorFlow's numbers at its own input size."""
     graph = pixels_graph(name, weights="random")

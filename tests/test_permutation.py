@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from featcache import evaluation, heads, metrics
+from featcache import heads
+from featcache.evaluation import fitting, metrics
 from featcache.heads import HEADS
 from featcache.heads.tuning import group_folds
 
@@ -49,7 +50,7 @@ def out_of_fold(name, X, y, groups):
         head = heads.make(name.partition(",")[0], **CASES[name])
         if head.tune and "epochs" in head.get_params():
             head.set_params(epochs=3)  # many short trainings
-        fit = evaluation.fit_predict(
+        fit = fitting.fit_predict(
             head, X, y=y, groups=groups, train=train, held=held, n_classes=3, tta=True
         )
         right[held] = fit.p.argmax(axis=1) == y[held]

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from featcache.dataset.phantom import CLASSES, COLUMNS, Phantom, draw, write
 from featcache.errors import DatasetError, UnknownNameError, UsageError
-from featcache.phantom import CLASSES, COLUMNS, Phantom, draw, write
 
 SIZE = 96
 PATIENTS = range(12)

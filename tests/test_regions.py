@@ -12,8 +12,17 @@ from PIL import Image
 from toys import picture
 
 import featcache
-from featcache import backbones, cache, images, phantom, runs, store, views
-from featcache._io import canonical_json
+from featcache import backbones
+from featcache.commands import cache
+from featcache.commands.explain import explain
+from featcache.commands.extract import StoreResult, extract
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
+from featcache.core.io import canonical_json
+from featcache.dataset import images, phantom, views
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.regions import KINDS, Region
+from featcache.dataset.views import Policy
 from featcache.errors import (
     DatasetError,
     RunError,
@@ -21,13 +30,8 @@ from featcache.errors import (
     UnreadableImageError,
     UsageError,
 )
-from featcache.explain import explain
-from featcache.extract import StoreResult, extract
-from featcache.manifest import Manifest
-from featcache.regions import KINDS, Region
-from featcache.scan import scan
-from featcache.train_head import train_head
-from featcache.views import Policy
+from featcache.evaluation import runs
+from featcache.features import store
 
 NAMES = ("COVID", "NORMAL")
 
@@ -272,7 +276,7 @@ def test_the_audit_tells_markers_from_lungs(
     tmp_path: Path, run: Callable[..., tuple[int, str, str]], shortcut: bool
 ) -> None:
     """What is outside the lungs gives the class away with markers, and only so."""
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras

@@ -11,8 +11,8 @@ from PIL import Image
 from test_scan import column
 from toys import picture
 
-from featcache.scan import scan
-from featcache.sources import list_source
+from featcache.commands.scan import scan
+from featcache.dataset.sources import list_source
 
 NOTE = "to have them: pip install 'featcache[xlsx]'"
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from toys import picture
 
-from featcache import images, manifest, sources
+from featcache.commands.scan import scan
+from featcache.dataset import images, manifest, sources
 from featcache.errors import DatasetError, UsageError
-from featcache.scan import scan
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -11,10 +11,10 @@ from PIL import Image, ImageEnhance
 from test_scan import column, groups, save
 from toys import picture
 
-from featcache import images, manifest
+from featcache.commands.scan import scan, thumbs
+from featcache.commands.scan.groups import unit
+from featcache.dataset import images, manifest
 from featcache.errors import DatasetError
-from featcache.scan import scan, thumbs
-from featcache.scan.groups import unit
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from featcache.dataset.sources import Listing, list_source
 from featcache.errors import DatasetError
-from featcache.sources import Listing, list_source
 
 Table = list[tuple[str, str]]
 

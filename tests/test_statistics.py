@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import binomtest
 from toys import slow_but
 
-from featcache import metrics
-from featcache.metrics import interval, resampling
+from featcache.evaluation import metrics
+from featcache.evaluation.metrics import interval, resampling
 
 
 def random_case(

@@ -13,14 +13,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from toys import CONTRACT
 
-from featcache import store
 from featcache.errors import ContractError, LockedError, StoreError
-from featcache.store import Header
+from featcache.features import store
+from featcache.features.store import Header
 
 DIM = 5
 HEADER = Header(
-    contract={"backbone": "toy", "input_size": 32, "preprocess": "tf"},
+    contract=dict(CONTRACT),
     policies=[],
     weights="random",
     weights_key="random seed 0",

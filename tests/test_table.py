@@ -14,8 +14,8 @@ from keras_networks import SIDE
 from toys import slow_but
 
 from featcache import backbones
-from featcache.backbones import NETWORKS, PREPROCESS, STUDY, resolve
-from featcache.errors import WeightsError
+from featcache.backbones import CLASSIC5, NETWORKS, PREPROCESS, resolve
+from featcache.errors import UsageError, WeightsError
 
 UNCHECKED = {"mobilenet", "mobilenetv2"}  # Keras publishes no checksum of these
 KERAS = json.loads(keras_networks.FACTS.read_text())
@@ -31,7 +31,7 @@ def keras_folder() -> Path:
 
 def test_the_studys_five_come_first() -> None:
     """The table goes on with the rest of Keras' networks."""
-    assert tuple(NETWORKS)[:5] == STUDY
+    assert tuple(NETWORKS)[:5] == CLASSIC5
 
 
 def test_every_network_of_keras_is_a_row() -> None:
@@ -66,13 +66,15 @@ def test_the_published_checksums_are_keras_own() -> None:
         assert row.checksum is None or f'"{row.checksum[1]}"' in text
 
 
-def test_all_means_the_study() -> None:
-    """``-b all`` runs the study's five, not every row."""
+def test_classic5_means_five_networks() -> None:
+    """``-b classic5`` runs its five; ``-b all`` is refused, and both ways out named."""
     from featcache.cli.data import _networks
 
     given = {"weights": "random", "preprocess": "imagenet", "input_size": None}
-    networks = _networks(("nasnetlarge", "all"), given | {"seed": 0})
-    assert [network.name for network in networks] == ["nasnetlarge", *STUDY]
+    networks = _networks(("nasnetlarge", "classic5"), given | {"seed": 0})
+    assert [network.name for network in networks] == ["nasnetlarge", *CLASSIC5]
+    with pytest.raises(UsageError, match=r"classic5 for densenet121.*baselines for "):
+        backbones.resolve_all(["all"])
 
 
 def test_a_file_without_checksum_is_named_by_its_content(

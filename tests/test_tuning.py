@@ -6,8 +6,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from featcache import evaluation, heads
+from featcache import heads
 from featcache.errors import HeadError
+from featcache.evaluation import fitting
 from featcache.heads import HEADS, embedded, linear, networks, tuning
 from featcache.heads.base import COLUMNS, COMMON, TOO_FEW, fitted_scaler
 
@@ -118,7 +119,7 @@ def test_the_tuner_never_sees_the_outer_fold_nor_splits_a_group(name, monkeypatc
     head = make(name)
     none = np.arange(0)
     arguments = {"y": codes, "groups": groups, "n_classes": 3}
-    fit = evaluation.fit_predict(head, views, train=train, held=none, **arguments)
+    fit = fitting.fit_predict(head, views, train=train, held=none, **arguments)
     assert fit.tuning == head.tuning_
     assert fit.tuning["tried"]
     assert seen

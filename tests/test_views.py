@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from featcache.dataset.views import Draw, Policy, draw, render
 from featcache.errors import UsageError
-from featcache.views import Draw, Policy, draw, render
 
 IMAGE = "0" * 64
 STILL = Policy(flip=False, brightness=(1.0, 1.0), zoom=(1.0, 1.0))
@@ -45,7 +45,7 @@ def test_a_draw_never_changes() -> None:
 def test_another_process_draws_the_same() -> None:
     """Nothing but (policy, seed, image_id, view) has a say: no state, no hash seed."""
     code = (
-        "from featcache.views import Policy, draw\n"
+        "from featcache.dataset.views import Policy, draw\n"
         f"print(repr(draw(Policy(seed=3), {IMAGE!r}, 7)))"
     )
     drawn = [

@@ -18,11 +18,11 @@ from toys import picture
 
 import featcache
 from featcache import backbones
+from featcache.commands.extract import extract
+from featcache.commands.scan import scan
+from featcache.dataset.sources import list_source, read_bytes
+from featcache.dataset.sources.reading import LIMIT
 from featcache.errors import DatasetError
-from featcache.extract import extract
-from featcache.scan import scan
-from featcache.sources import list_source, read_bytes
-from featcache.sources.reading import LIMIT
 
 
 def pack(path: Path, *names: str, **contents: bytes) -> Path:

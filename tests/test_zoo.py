@@ -15,8 +15,9 @@ from test_images import STORED, encode, noise, png
 from test_scan import column
 from toys import picture
 
-from featcache import backbones, images, sources
-from featcache.scan import scan
+from featcache import backbones
+from featcache.commands.scan import scan
+from featcache.dataset import images, sources
 
 Animal = bytes | Callable[[Path], None]
 # Smooth, of 16 x 24 pixels, with 0 and 255 in it, and unlike its mirrored forms.
@@ -333,7 +334,7 @@ def test_only_the_good_are_extracted(
     zoo: Path, tmp_path: Path, toy_network: Path
 ) -> None:
     """Each usable image has one row, in one pass without an error."""
-    from featcache.extract import extract
+    from featcache.commands.extract import extract
 
     manifest = scan(zoo, tmp_path / "cache").manifest
     network = backbones.resolve(str(toy_network))

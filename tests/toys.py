@@ -1,5 +1,7 @@
 """Made-up pictures, and datasets and stores whose features nearly tell the class."""
 
+import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from featcache import manifest, store
-from featcache.manifest import COLUMNS, Manifest, Settings
-from featcache.store import Header
+from featcache.dataset import manifest
+from featcache.dataset.manifest import COLUMNS, Manifest, Settings
+from featcache.features import store
+from featcache.features.store import Header
 
 N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 # Where the tests run in the background, Ctrl-C is ignored from birth.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 POLICY = {"flip": True, "seed": 0}
+CONTRACT = {
+    "backbone": "toy", "input_size": 32, "preprocess": "tf", "precision": "float32",
+    "dtype": "float32",
+}  # fmt: skip
+BLOCK = CONTRACT | {
+    "weights": "random", "contract_id": "c", "store": "toy.h5", "tap": None, "dim": D,
+}  # fmt: skip
 
 
 def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
@@ -58,7 +68,7 @@ def header(
 ) -> Header:
     """What a store says of itself; 32 px unless told otherwise."""
     return Header(
-        contract={"backbone": backbone, "input_size": 32} | contract,
+        contract=CONTRACT | {"backbone": backbone} | contract,
         policies=list(policies),
         weights=weights,
         weights_key="",
@@ -66,6 +76,41 @@ def header(
         versions={},
         notes={},
     )
+
+
+def run_record(**fields: Any) -> dict[str, Any]:
+    """All that a run of a head says of itself; one block of features, of its fields."""
+    record = {
+        "status": "ok", "created": "2026-01-01T00:00:00.000+00:00", "dataset": "chest",
+        "backbone": "toy", "weights": "random", "input_size": 32, "store": "toy.h5",
+        "contract_id": "c", "taps": [], "views": 0, "policy": None, "tta": False,
+        "classes": list(CLASSES), "exclude": [], "seed": 0, "n_images": N,
+        "n_groups": N // 2, "evaluation_id": "e", "head": "logreg", "recipe_id": "r",
+        "model": "model.skops", "fit_seconds": 1.0, "fold_seconds": [1.0] * 5,
+        "predict_seconds": 0.1, "tuning": [], "calibration": None, "scores": {},
+        "versions": {"numpy": "2"},
+    } | fields  # fmt: skip
+    split = {
+        "name": "s", "folds": 5, "test_size": 0.2, "seed": 0, "group_by": "patient",
+        "repeat": 0,
+    } | fields.get("split", {})  # fmt: skip
+    head_is = {"head": record["head"], "revision": 1, "params": {}}
+    own = {key: record[key] for key in BLOCK.keys() & record.keys()}
+    return record | {
+        "split": {"base": split["name"]} | split,
+        "head_is": head_is | fields.get("head_is", {}),
+        "features": [BLOCK | own | b for b in fields.get("features", [{}])],
+    }
+
+
+def naming_modules(folder: Path) -> list[str]:
+    """Files of a run, and parts of those that are archives, that name our modules."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in filter(zipfile.is_zipfile, folder.iterdir()):
+        with zipfile.ZipFile(path) as archive:
+            files |= {f"{path.name}/{n}": archive.read(n) for n in archive.namelist()}
+    assert "run.json" in files
+    return [name for name, data in files.items() if re.search(rb"featcache[.:/]", data)]
 
 
 def make_dataset(folder: Path, count: int = N) -> Manifest:

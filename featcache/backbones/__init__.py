@@ -6,7 +6,7 @@ row would say is given by options or by a JSON file of the same name beside it.
 
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ from featcache.backbones.base import (
 )
 from featcache.backbones.baselines import BASELINES, Baseline
 from featcache.backbones.build import build, weights_digest, with_pixels
-from featcache.backbones.table import BACKBONES, NETWORKS, STUDY
+from featcache.backbones.table import BACKBONES, CLASSIC5, NETWORKS
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
 from featcache.errors import UsageError, WeightsError
 
 __all__ = [
     "BACKBONES",
     "BASELINES",
+    "CLASSIC5",
+    "COLLECTIONS",
     "FEATUREWISE",
     "FILE",
     "IMAGENET",
@@ -38,12 +40,12 @@ __all__ = [
     "NONE",
     "PREPROCESS",
     "RANDOM",
-    "STUDY",
     "Backbone",
     "Baseline",
     "Network",
     "Preprocess",
     "build",
+    "expand",
     "fetch_weights",
     "find_weights",
     "resolve",
@@ -52,6 +54,9 @@ __all__ = [
     "weights_key",
     "with_pixels",
 ]
+
+
+COLLECTIONS = {"classic5": CLASSIC5, "baselines": BASELINES}
 
 
 def resolve(
@@ -120,16 +125,25 @@ def resolve_all(
     Beside networks, baselines go without the options that only networks have.
 
     Args:
-        names: As for ``resolve``, "all" for the study's five, or "baselines" for
-            those rows that need no network.
+        names: As for ``resolve``, or one of ``COLLECTIONS``.
         weights: As for ``resolve``.
         preprocess: As for ``resolve``.
         input_size: As for ``resolve``.
         seed: As for ``resolve``.
         message: Called with which options some of them go without.
+
+    Raises:
+        UsageError: "all", which is too many to be meant; and as ``resolve``.
     """
-    several = {"all": STUDY, "baselines": BASELINES}
-    wanted = dict.fromkeys(n for name in names for n in several.get(name, (name,)))
+    if "all" in names:
+        raise UsageError(
+            "a backbone, classic5 or baselines",
+            f"'all', which may mean {len(CLASSIC5)} networks or {len(NETWORKS)}",
+            f"Give classic5 for {', '.join(CLASSIC5)}; baselines for "
+            f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
+            "are listed in docs/commands.md under featcache extract.",
+        )
+    wanted = dict.fromkeys(expand(names))
     plain = [name for name in wanted if name in BASELINES]
     if len(plain) == len(wanted):
         plain = []  # nothing here that the options could be meant for
@@ -146,6 +160,11 @@ def resolve_all(
         )
         for name in wanted
     ]
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """The same names, with a collection's names in its place."""
+    return [n for name in names for n in COLLECTIONS.get(name, (name,))]
 
 
 def _of_networks(weights: str, preprocess: str, input_size: int | None) -> list[str]:

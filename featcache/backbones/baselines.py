@@ -14,7 +14,7 @@ from PIL import Image
 from featcache.backbones.base import Backbone
 
 if TYPE_CHECKING:
-    from featcache.images import Picture
+    from featcache.dataset.images import Picture
 
 VERSION = 1
 SIDE = 48
@@ -38,15 +38,17 @@ class Baseline(Backbone):
     """A row of the table that is measured, and not run.
 
     Attributes:
+        name: Its name in the table.
         measure: From a picture and the view of it to (D,) float32.
     """
 
+    name: str = field(kw_only=True)
     measure: "Callable[[Picture, Cut], np.ndarray]" = field(kw_only=True)
 
     @property
     def architecture(self) -> str:
         """What is measured, as text for the contract."""
-        return f"{self.measure.__name__}, version {VERSION}"
+        return f"{self.name}, version {VERSION}"
 
 
 def metadata(picture: "Picture", cut: Cut) -> np.ndarray:
@@ -77,14 +79,22 @@ def border(picture: "Picture", cut: Cut) -> np.ndarray:
 
 
 def _row(
-    measure: "Callable[[Picture, Cut], np.ndarray]", dim: int, input_size: int
+    name: str,
+    measure: "Callable[[Picture, Cut], np.ndarray]",
+    dim: int,
+    input_size: int,
 ) -> Baseline:
-    return Baseline("", "", dim, input_size, "none", url="", md5="", measure=measure)
+    return Baseline(
+        *("", "", dim, input_size, "none"), url="", md5="", name=name, measure=measure
+    )
 
 
 ROWS = {
-    "metadata": _row(metadata, 5 + len(MODES) + len(KINDS), 0),
-    "pixels48": _row(pixels48, SIDE**2, SIDE),
-    "border": _row(border, SIDE**2 - (SIDE - 2 * RING) ** 2, SIDE),
+    row.name: row
+    for row in (
+        _row("metadata", metadata, 5 + len(MODES) + len(KINDS), 0),
+        _row("pixels48", pixels48, SIDE**2, SIDE),
+        _row("border", border, SIDE**2 - (SIDE - 2 * RING) ** 2, SIDE),
+    )
 }
 BASELINES = ("metadata", "pixels48", "border")

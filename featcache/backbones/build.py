@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache._tf import tensorflow
 from featcache.backbones.base import (
     IMAGENET,
     PREPROCESS,
@@ -16,8 +15,9 @@ from featcache.backbones.base import (
     Preprocess,
 )
 from featcache.backbones.weights import fetch_weights
+from featcache.core.registry import Registry
+from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError
-from featcache.registry import Registry
 
 if TYPE_CHECKING:
     import keras

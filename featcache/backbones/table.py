@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from featcache.backbones.base import Backbone
 from featcache.backbones.baselines import ROWS
-from featcache.registry import Registry
+from featcache.core.registry import Registry
 
-STUDY = ("densenet121", "resnet50", "vgg19", "inceptionv3", "xception")
+CLASSIC5 = ("densenet121", "resnet50", "vgg19", "inceptionv3", "xception")
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _NOTOP = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -219,7 +219,7 @@ _ALL: dict[str, Backbone] = dict([
 ])
 # fmt: on
 
-NETWORKS = Registry("network", {name: _ALL[name] for name in STUDY} | _ALL)
+NETWORKS = Registry("network", {name: _ALL[name] for name in CLASSIC5} | _ALL)
 BACKBONES: Registry[Backbone] = Registry(
     "backbone", {**NETWORKS, **ROWS}, hint="Or give the path of a .keras file."
 )

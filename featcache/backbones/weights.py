@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from featcache._io import sha256_file
-from featcache._tf import tensorflow
 from featcache.backbones.base import NONE, RANDOM, Backbone, Network
+from featcache.core.io import sha256_file
+from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError
 
 

@@ -22,8 +22,35 @@ from featcache.cli import (
 )
 from featcache.errors import FeatcacheError
 
+# The stages of a study, in the order in which a person comes to them.
+STAGES: dict[str, tuple[click.Command, ...]] = {
+    "Data": (data.scan, audit.audit),
+    "Features": (data.extract, cache.cache),
+    "Heads": (heads.train_head, finetune.finetune, heads.ensemble),
+    "Judgement": (compare.compare, explain.explain),
+    "All": (run.run, demo.demo, doctor.doctor),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Staged(click.Group):
+    """A group whose help lists its commands by stage."""
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Writes a section for each stage, its command names in one column."""
+        widest = max(map(len, self.commands))
+        for stage, commands in STAGES.items():
+            with formatter.section(stage):
+                formatter.write_dl(
+                    [
+                        (f"{command.name:{widest}}", command.get_short_help_str(60))
+                        for command in commands
+                    ]
+                )
+
+
+@click.group(cls=Staged, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="featcache")
 def cli() -> None:
     """Run each frozen backbone once, then compare heads in seconds.
@@ -32,11 +59,7 @@ def cli() -> None:
     """
 
 
-for command in (
-    *(data.scan, data.extract, heads.train_head, heads.ensemble, finetune.finetune),
-    *(compare.compare, explain.explain, audit.audit, run.run, cache.cache),
-    *(demo.demo, doctor.doctor),
-):
+for command in (command for commands in STAGES.values() for command in commands):
     cli.add_command(command)
 
 

@@ -18,7 +18,7 @@ from featcache.cli.common import (
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
-    from featcache.cache import Checked, Entry, Info, Pruned
+    from featcache.commands.cache import Checked, Entry, Info, Pruned
 
 Rows = list[tuple[str, str]]
 
@@ -42,7 +42,7 @@ def _mib(size: int) -> str:
 @json_option
 def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
     """List the feature stores of every dataset, damaged ones with the reason."""
-    from featcache import cache as work
+    from featcache.commands import cache as work
 
     entries = work.ls(cache, reports, dataset=dataset)
     if as_json:
@@ -95,7 +95,7 @@ def _listed(entry: "Entry") -> dict[str, Any]:
 @json_option
 def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
     """Show what STORE says of itself, how far it goes, and who uses it."""
-    from featcache import cache as work
+    from featcache.commands import cache as work
 
     found = work.info(work.find(cache, store), reports)
     if as_json:
@@ -178,7 +178,7 @@ def _coverage(found: "Info") -> str:
 @json_option
 def verify(stores: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> None:
     """Check every checksum of each STORE and its sealed parts; by default of all."""
-    from featcache import cache as work
+    from featcache.commands import cache as work
 
     paths = [work.find(cache, name) for name in stores] or work.store_paths(cache)
     with bars() as update:
@@ -220,7 +220,7 @@ def prune(cache: Path, reports: Path, as_json: bool, **given: Any) -> None:
     Rows of images that left the manifest, what dead processes left behind, and
     converted networks without a store.
     """
-    from featcache import cache as work
+    from featcache.commands import cache as work
 
     pruned = work.prune(cache, reports, **given)
     for line in pruned.left_out:
@@ -280,7 +280,7 @@ def _freed(pruned: "Pruned") -> str:
 @json_option
 def export(store: str, cache: Path, as_json: bool, **given: Any) -> None:
     """Write STORE with labels, groups, image ids, views and paths to one file."""
-    from featcache import cache as work
+    from featcache.commands import cache as work
 
     written = work.export(work.find(cache, store), **given)
     if as_json:

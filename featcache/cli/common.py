@@ -11,8 +11,8 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from featcache.manifest import Manifest
-    from featcache.scan import ScanResult
+    from featcache.commands.scan import ScanResult
+    from featcache.dataset.manifest import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,7 +149,7 @@ def print_table(
         headings: Of the columns.
         rows: Their cells.
         drop_first: Headings that a narrow terminal does without, the least important
-            first; columns of text are folded where they must.
+            first; columns of long text are folded where they must.
         line_before: Index of the row above which there is a line.
 
     Returns:
@@ -171,12 +171,13 @@ def print_table(
         if _least_width(shown) <= console.width:
             dropped.remove(name)
     shown = [column for column in columns if column[0] not in dropped]
-    console.print(_table(shown, line_before, whole_numbers=bool(drop_first)))
+    console.print(_table(shown, line_before, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
 
 
 _Column = tuple[str, bool, list[str]]  # heading, whether it is numeric, cells
 _WIDEST = 24  # of a column of text, before numbers have to go
+_SHORT = 10  # letters of a text that is never folded, such as the short id of a run
 
 
 def _least_width(columns: list[_Column]) -> int:
@@ -192,7 +193,7 @@ def _least_width(columns: list[_Column]) -> int:
 
 
 def _table(
-    columns: list[_Column], line_before: int | None, *, whole_numbers: bool
+    columns: list[_Column], line_before: int | None, *, whole_cells: bool
 ) -> "Table":
     from rich.box import Box
     from rich.table import Table
@@ -200,9 +201,9 @@ def _table(
     # SIMPLE_HEAD of rich, with a line between sections.
     box = Box("    \n    \n ── \n    \n ── \n    \n    \n    \n")
     table = Table(box=box, pad_edge=False)
-    for heading, numeric, _ in columns:
+    for heading, numeric, cells in columns:
         side: Literal["left", "right"] = "right" if numeric else "left"
-        whole = numeric and whole_numbers
+        whole = whole_cells and (numeric or max(map(len, cells), default=0) <= _SHORT)
         table.add_column(heading, justify=side, overflow="fold", no_wrap=whole)
     for number, row in enumerate(zip(*(cells for *_, cells in columns), strict=True)):
         if number == line_before:
@@ -215,7 +216,7 @@ def scan_source(
     source: Path, cache: Path, dataset: str | None, **settings: Any
 ) -> "ScanResult":
     """Scans a source with a bar and tells what is worth knowing."""
-    from featcache.scan import scan
+    from featcache.commands.scan import scan
 
     with bars() as update:
         result = scan(
@@ -236,14 +237,14 @@ def scan_source(
 
 def open_dataset(cache: Path, dataset: str | None) -> "Manifest":
     """Opens a scanned dataset; without a name, the only one."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     return manifest.load(manifest.find(cache, dataset))
 
 
 def dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
     """Runs can be compared where the cache is not, so both places name datasets."""
-    from featcache import manifest
+    from featcache.dataset import manifest
 
     known = sorted(p.parent.name for p in reports.glob("*/runs"))
     if dataset in known:

@@ -16,7 +16,7 @@ from featcache.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from featcache.compare import Confusion, Leaderboard
+    from featcache.commands.compare import Confusion, Leaderboard
 
 
 @click.command(short_help="Rank the runs, with intervals.")
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="RUN",
-    help="Test all others against this run.  [default: the best]",
+    help="Test all others against this run: its short id, or a part of its id.  "
+    "[default: the best]",
 )
 @click.option(
     "--on",
@@ -73,8 +74,8 @@ def compare(
     reports: Path,
 ) -> None:
     """Rank the runs of a dataset, with intervals and paired tests, best first."""
-    from featcache import compare as work
-    from featcache import runs
+    from featcache.commands import compare as work
+    from featcache.evaluation import runs
 
     folder = reports / dataset_name(dataset, cache, reports)
     as_json = as_json or style == "json"
@@ -114,14 +115,14 @@ def print_board(board: "Leaderboard", style: str) -> None:
 
 def write_html(board: "Leaderboard", folder: Path, cache: Path, file: str) -> None:
     """Writes the report; without the cache it is a smaller one."""
-    from featcache import manifest
-    from featcache.report import html
+    from featcache.dataset import manifest
+    from featcache.report.html import page
 
     here = (cache / folder.name / "manifest.csv").is_file()
     dataset = manifest.load(cache / folder.name) if here else None
     if dataset is None:
         say(f"No {folder.name} in {cache}: the report has no map and no thumbnails.")
-    path = html.write(
+    path = page.write(
         folder, board, manifest=dataset, path=Path(file) if file else None
     )
     say(f"Report: {path}")
@@ -137,7 +138,7 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
         print_json(vars(matrix) | counts)
         return
     for part, rows in tables.confusion_parts(matrix).items():
-        click.echo(f"{matrix.run_id}, {part}: rows are true classes")
+        click.echo(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
         names = [(name, True) for name in matrix.classes]
         scores = [
             (tables.METRIC_NAMES.get(s, s), True)

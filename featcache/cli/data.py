@@ -21,9 +21,9 @@ from featcache.cli.common import (
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
-    from featcache.extract import StoreResult
-    from featcache.scan import ScanResult
-    from featcache.views import Policy
+    from featcache.commands.extract import StoreResult
+    from featcache.commands.scan import ScanResult
+    from featcache.dataset.views import Policy
 
 
 class Range(click.ParamType[tuple[float, float]]):
@@ -96,9 +96,9 @@ def _scan_summary(result: "ScanResult") -> str:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A backbone, the path of a .keras file, all for the study's five "
-    "(densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for those "
-    "without a network (metadata, pixels48, border); may be repeated.",
+    help="A backbone, the path of a .keras file, classic5 for the five networks of the "
+    "2021 notebook (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines "
+    "for features without a network (metadata, pixels48, border); may be repeated.",
 )
 @click.option(
     "--views",
@@ -199,7 +199,7 @@ def extract(
 
     Only what is missing is computed; a call for what is there costs nothing.
     """
-    from featcache import extract as work
+    from featcache.commands import extract as work
 
     networks = _networks(names, given)
     settings = {k: given[k] for k in ("group_by", "per_class", "on_conflict")}
@@ -236,8 +236,8 @@ _PASSED_ON = (
 
 
 def _policy(given: dict[str, Any]) -> "Policy":
-    from featcache.regions import Region
-    from featcache.views import Policy
+    from featcache.dataset.regions import Region
+    from featcache.dataset.views import Policy
 
     drawn = {k: given[k] for k in ("flip", "brightness", "zoom", "seed")}
     return Policy(**drawn, region=Region(given["region"], given["mask"]))

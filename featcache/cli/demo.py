@@ -44,7 +44,7 @@ def demo(
 ) -> None:
     """Run everything once on generated chest phantoms, offline if need be."""
     if data_only:
-        from featcache import phantom
+        from featcache.dataset import phantom
 
         with bars() as update:
             table = phantom.write(

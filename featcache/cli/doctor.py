@@ -16,7 +16,7 @@ from featcache.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from featcache.doctor import Check
+    from featcache.commands.doctor import Check
 
 
 @click.command(short_help="Check versions, devices, weights and disk.")
@@ -31,8 +31,8 @@ def doctor(
     cache: Path, reports: Path, offline: bool, deep: bool, as_json: bool
 ) -> None:
     """Check versions, devices, weights and disk: PASS, WARN or FAIL, with a fix."""
-    from featcache.doctor import FAIL
-    from featcache.doctor import doctor as work
+    from featcache.commands.doctor import FAIL
+    from featcache.commands.doctor import doctor as work
 
     checks = work(cache, reports, offline=offline, deep=deep)
     if as_json:
@@ -44,7 +44,7 @@ def doctor(
 
 
 def _print(checks: "list[Check]") -> None:
-    from featcache.manifest import some
+    from featcache.dataset.manifest import some
 
     headings = [("", False), ("check", False), ("found", False)]
     print_table(headings, [[c.status, c.name, c.found] for c in checks])

@@ -20,7 +20,7 @@ from featcache.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from featcache.explain import Figure
+    from featcache.commands.explain import Figure
 
 choice_options = options(
     click.option(
@@ -114,16 +114,16 @@ def explain(
     **asked: Any,
 ) -> None:
     """Map where RUN's head finds what speaks for a class, on IMAGES or a choice."""
-    from featcache import runs
-    from featcache.explain import explain as work
-    from featcache.report import pictures
+    from featcache.commands.explain import explain as work
+    from featcache.evaluation import runs
+    from featcache.report.heatmaps import sheets
 
     found = open_dataset(cache, dataset)
     known = runs.find(reports / found.dataset, run)
     with bars() as update:
         result = work(found, known, **asked, progress=update, message=say)
     folder = reports / found.dataset / "explain" / known.run_id
-    rows = pictures.write(result, folder, cells=cells)
+    rows = sheets.write(result, folder, cells=cells)
     for note in result.notes:
         say(f"Note: {note}.")
     if as_json:
@@ -131,7 +131,7 @@ def explain(
         return
     print_maps(rows)
     print_figures(result.figures)
-    click.echo(f"{len(rows)} maps in {folder}")
+    click.echo(f"{len(rows)} maps of run {known.short_id} in {folder}")
 
 
 def print_maps(rows: list[dict[str, Any]]) -> None:

@@ -14,15 +14,15 @@ from featcache.cli.common import (
     json_option,
     open_dataset,
     options,
-    print_json,
     reports_option,
     say,
     seed_option,
 )
 from featcache.cli.data import Range
+from featcache.cli.heads import print_runs_as_json
 
 if TYPE_CHECKING:
-    from featcache.runs import Run
+    from featcache.evaluation.runs import Run
 
 
 def _option(flag: str, default: Any, text: str, **more: Any) -> Callable[[F], F]:
@@ -37,8 +37,8 @@ _network_options = options(
         multiple=True,
         required=True,
         metavar="NAME",
-        help="A backbone, the path of a .keras file, or all for the study's five; may "
-        "be repeated.",
+        help="A backbone, the path of a .keras file, or classic5 for the five networks "
+        "of the 2021 notebook; may be repeated.",
     ),
     _option(
         "--weights",
@@ -58,8 +58,8 @@ _start_options = options(
     click.option(
         "--init-head",
         metavar="RUN",
-        help="Start from the head of this run: softmax, mlp, mlp-dropout or logreg.  "
-        "[default: a random one]",
+        help="Start from the head of this run (its short id, or a part of its id): "
+        "softmax, mlp, mlp-dropout or logreg.  [default: a random one]",
     ),
     _option(
         "--head",
@@ -195,7 +195,7 @@ def finetune(
 
     What was interrupted goes on where its last whole epoch ended.
     """
-    from featcache.finetune import finetune as work
+    from featcache.commands.finetune import finetune as work
 
     manifest = open_dataset(cache, dataset)
     networks, policy = _networks(names, given), _policy(given)
@@ -210,7 +210,7 @@ def finetune(
             **given,
         )
     if as_json:
-        print_json([run.record | {"run_id": run.run_id} for run in result.runs])
+        print_runs_as_json(result.runs)
         return
     for run in result.runs:
         click.echo(_line(run, new=run.run_id in result.trained))
@@ -225,7 +225,7 @@ def _networks(names: tuple[str, ...], given: dict[str, Any]) -> Any:
 
 
 def _policy(given: dict[str, Any]) -> Any:
-    from featcache.views import Policy
+    from featcache.dataset.views import Policy
 
     recipe = {k: given.pop(k) for k in ("flip", "brightness", "zoom")}
     return Policy(**recipe, seed=given["seed"])
@@ -239,10 +239,11 @@ def _line(run: "Run", *, new: bool) -> str:
         for part, of in scores.items()
     )
     if not new:
-        return f"{run.run_id}: there already; {told}"
+        return f"{run.short_id} {run.run_id}: there already; {told}"
     minutes = sum(one["minutes"] for one in record["trainings"])
     epochs = "+".join(str(one["epochs"]) for one in record["trainings"])
     return (
-        f"{run.run_id}: {told}; {record['trainable_parameters']:,} weights trained, "
+        f"{run.short_id} {run.run_id}: {told}; "
+        f"{record['trainable_parameters']:,} weights trained, "
         f"{epochs} epochs, {minutes:.1f} min"
     )

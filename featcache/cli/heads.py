@@ -22,7 +22,7 @@ from featcache.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from featcache.runs import Run
+    from featcache.evaluation.runs import Run
 
 
 class Views(click.ParamType[int | str]):
@@ -58,7 +58,8 @@ calibrate_option = click.option(
     default=("all",),
     metavar="NAME",
     help="Whose features: a backbone, backbone-weights or a store's name, with or "
-    "without @PX; several joined by +; baselines; or all.  [default: all]",
+    "without @PX; several joined by +; classic5; baselines; or all that are stored.  "
+    "[default: all]",
 )
 @click.option(
     "-H",
@@ -156,7 +157,7 @@ def train_head(
     dataset: str | None, cache: Path, reports: Path, as_json: bool, **given: Any
 ) -> None:
     """Train heads on cached features, fold by fold, and record every run."""
-    from featcache.train_head import train_head as work
+    from featcache.commands.train_head import train_head as work
 
     manifest = open_dataset(cache, dataset)
     with bars() as update:
@@ -168,7 +169,7 @@ def train_head(
         )
     for run in result.runs:
         if run.failed:
-            say(f"Failed: {run.run_id}: {run.record['reason']}")
+            say(f"Failed: {run.short_id} {run.run_id}: {run.record['reason']}")
     if as_json:
         print_runs_as_json(result.runs)
     else:
@@ -199,11 +200,12 @@ def train_head(
 def ensemble(
     dataset: str | None, cache: Path, reports: Path, as_json: bool, **given: Any
 ) -> None:
-    """Average the probabilities of runs (ids, parts of ids, or all); record a run.
+    """Average the probabilities of runs (short ids, parts of ids, or all).
 
     Only stored predictions are used: nothing is trained again.
     """
-    from featcache.ensemble import ensemble as work
+    from featcache.commands.ensemble import ensemble as work
+    from featcache.evaluation import runs
 
     result = work(reports / dataset_name(dataset, cache, reports), **given)
     for line in result.left_out:
@@ -215,12 +217,15 @@ def ensemble(
     for run in result.runs:
         votes = run.record["member_weights"]["test"]
         for member, weight in zip(run.record["members"], votes, strict=True):
-            click.echo(f"  {weight:.3f}  {member}")
+            short = runs.short_id(run.folder.with_name(member))
+            click.echo(f"  {weight:.3f}  {short} {member}")
 
 
 def print_runs_as_json(runs: "Sequence[Run]") -> None:
-    """Prints the records of runs, each with its run_id."""
-    print_json([run.record | {"run_id": run.run_id} for run in runs])
+    """Prints the records of runs, each with its short and its whole id."""
+    print_json(
+        [run.record | {"run": run.short_id, "run_id": run.run_id} for run in runs]
+    )
 
 
 def print_runs(runs: "Sequence[Run]", made: list[str]) -> None:
@@ -231,7 +236,7 @@ def print_runs(runs: "Sequence[Run]", made: list[str]) -> None:
         if not run.failed and run.run_id in made:
             score = run.record["scores"]["train"]
             click.echo(
-                f"{run.run_id}: accuracy {score['accuracy']:.3f} "
+                f"{run.short_id} {run.run_id}: accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
                 f"fit {run.record['fit_seconds']:.1f} s"
             )

@@ -18,7 +18,7 @@ from featcache.cli.compare import print_board
 from featcache.errors import RunError
 
 if TYPE_CHECKING:
-    from featcache.compare import Leaderboard
+    from featcache.commands.compare import Leaderboard
     from featcache.study import Study, StudyResult
 
 
@@ -89,7 +89,7 @@ def write_reports(
     study: "Study", result: "StudyResult", cache: Path, reports: Path
 ) -> list[Path]:
     """Writes each leaderboard in the forms that the study asks for."""
-    from featcache._io import write_text
+    from featcache.core.io import write_text
     from featcache.report import tables
 
     home, written = reports / result.dataset, []
@@ -110,16 +110,17 @@ def write_page(board: "Leaderboard", home: Path, cache: Path, page: Path) -> Non
     """Writes the report, unless one of the same runs and images is there."""
     from importlib.metadata import version
 
-    from featcache._io import digest, sha256_file, write_text
-    from featcache.manifest import load
-    from featcache.report import html, tables
+    from featcache.core.io import digest, sha256_file, write_text
+    from featcache.dataset.manifest import load
+    from featcache.report import tables
+    from featcache.report.html import page as html_page
 
     table = sha256_file(cache / board.dataset / "manifest.csv")
     told = vars(board) | {"rows": tables.to_json(board)}
     mark = f"<!-- made of {digest([told, table, version('featcache')])} -->\n"
     if not page.is_file() or not page.read_text(encoding="utf-8").endswith(mark):
         say(f"- report {page}")
-        html.write(home, board, manifest=load(cache / board.dataset), path=page)
+        html_page.write(home, board, manifest=load(cache / board.dataset), path=page)
         write_text(page, page.read_text(encoding="utf-8") + mark)
 
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from featcache import manifest, splits, store
+from featcache.dataset import manifest, splits
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.splits import Split
+from featcache.features import store
 from featcache.features.selection import Block, Selection
 from featcache.features.sets import ALL, FeatureSet, find_sets, find_taps
-from featcache.manifest import Manifest
-from featcache.splits import Split
-from featcache.store import Store
+from featcache.features.store import Store
 
 __all__ = [
     "ALL",

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache import store
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.errors import StoreError
-from featcache.manifest import Manifest
-from featcache.regions import WHOLE_PICTURE, Region
-from featcache.store import Store
+from featcache.features import store
+from featcache.features.store import Store
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Block:
             "backbone": contract["backbone"],
             "weights": header.weights,
             "input_size": contract["input_size"],
-            "preprocess": contract.get("preprocess"),
-            "precision": contract.get("precision"),
+            "preprocess": contract["preprocess"],
+            "precision": contract["precision"],
             "dtype": header.dtype.name,
             "contract_id": header.contract_id,
             "store": self.store.path.name,

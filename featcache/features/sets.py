@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from featcache import store
+from featcache.core.registry import Registry
+from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.errors import StoreError, UnknownNameError, UsageError
+from featcache.features import store
 from featcache.features.selection import Asked, Selection, select, stored_views
-from featcache.manifest import Manifest, some
-from featcache.regions import WHOLE_PICTURE, Region
-from featcache.registry import Registry
-from featcache.store import Store
+from featcache.features.store import Store
 
 ALL = "all"
 
@@ -183,7 +183,7 @@ def _matches(paths: list[Path], name: str) -> list[Path]:
     return [
         path
         for path in _matches(paths, plain)
-        if store.open_store(path).header.contract.get("input_size") == size
+        if store.open_store(path).header.contract["input_size"] == size
     ]
 
 

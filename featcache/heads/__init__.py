@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcache.core.registry import Registry
 from featcache.errors import UsageError
-from featcache.registry import Registry
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
@@ -29,12 +29,15 @@ class HeadRow:
         kind: The library whose model file it writes: sklearn, xgboost or keras.
         about: One line for listings.
         tune: Whether it tunes itself unless told otherwise: where that is cheap.
+        revision: Raised with any change that moves the head's numbers. With the name
+            it is the head's identity in records and digests; ``path`` is not.
     """
 
     path: str
     kind: str
     about: str
     tune: bool = False
+    revision: int = 1
 
 
 def _keras(cls: str, about: str) -> HeadRow:
@@ -65,8 +68,11 @@ HEADS: Registry[HeadRow] = Registry(
     },
     hint="Or give module:Class of a scikit-learn classifier.",
 )
-_CUSTOM = "featcache.heads.custom:CustomHead"
-_EMBEDDED = "featcache.heads.embedded:Embedded"
+# What wraps a foreign classifier, and what transforms the features of a head.
+_WRAPPERS = {
+    "custom": HeadRow("featcache.heads.custom:CustomHead", "sklearn", "module:Class"),
+    "embedded": HeadRow("featcache.heads.embedded:Embedded", "sklearn", "a transform"),
+}
 NONE, TUNE = "none", "tune"
 TRANSFORMS = (NONE, "sqrt", "l2", TUNE)
 
@@ -122,9 +128,10 @@ def describe(
     transform: str = "none",
     pca: str | int = "none",
 ) -> dict[str, Any]:
-    """The identity of a head for a run's digest: its class and every parameter.
+    """The identity of a head for a run's digest: name, revision, every parameter.
 
-    Of a head that tunes itself, also the settings that it tries.
+    Of a head that tunes itself, also the settings that it tries. Of a transform, also
+    its revision; of ``module:Class``, the revision is that of what wraps it.
 
     Args:
         name: See `make`, as all the others.
@@ -135,8 +142,10 @@ def describe(
         pca: See `make`.
     """
     head = _plain(name, seed, tune, blocks)
+    row = _WRAPPERS["custom"] if ":" in name else HEADS[name]
     identity = {
-        "class": HEADS[name].path if name in HEADS else _CUSTOM,
+        "head": name,
+        "revision": row.revision,
         "params": head.get_params(deep=False),
     }
     if head.tune and head.candidates:
@@ -144,6 +153,7 @@ def describe(
     wanted = _embedding(transform, pca)
     if set(wanted.values()) == {NONE}:
         return identity
+    wanted["revision"] = _WRAPPERS["embedded"].revision
     if len(blocks) > 1:
         wanted["blocks"] = tuple(blocks)
     if TUNE in wanted.values():
@@ -168,9 +178,8 @@ def _restored(record: dict[str, Any], folder: Path) -> "Head":
     name, params = record["head"], record["params"]
     if "embedding" in record:
         params = params | {"head": _restored(params["head"], folder)}
-        head: Head = _class(_EMBEDDED)(**params)
-    else:
-        head = _class(HEADS[name].path if name in HEADS else _CUSTOM)(**params)
+    row = _WRAPPERS.get(name) or HEADS[name]
+    head: Head = _class(row.path)(**params)
     return head.restore(record, folder)
 
 

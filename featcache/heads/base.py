@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from featcache import _io
+from featcache.core import io
 from featcache.errors import HeadError
 from featcache.heads.files import RECORD, TRUSTED, read_model, write_model
 from featcache.heads.tuning import Fold, held_out_scores, inner_folds, summary
@@ -133,7 +133,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         # Written last, the record says that the model file beside it is whole.
         (folder / RECORD).unlink(missing_ok=True)
         self._write(folder / self.file)
-        _io.write_json(folder / RECORD, self._record())
+        io.write_json(folder / RECORD, self._record())
         return self.file
 
     def restore(self, record: dict[str, Any], folder: Path) -> Self:
@@ -148,7 +148,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """
         self.classes_ = np.array(record["classes"])
         self.n_features_in_ = record["n_features"]
-        self.history_, self.tuning_ = [], record.get("tuning", {})
+        self.history_, self.tuning_ = [], record["tuning"]
         self._read(folder / self.file)
         return self
 

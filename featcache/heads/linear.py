@@ -20,14 +20,7 @@ from sklearn.svm import SVC
 
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Scale, SklearnHead, fitted_scaler
-from featcache.heads.tuning import (
-    Fold,
-    grid,
-    held_rows,
-    inner_folds,
-    scores,
-    summary,
-)
+from featcache.heads.tuning import Fold, grid, held_rows, inner_folds, scores, summary
 
 # The usual protocol of a linear probe: 45 values, spaced evenly in the logarithm.
 PATH = tuple(float(f"{C:.3g}") for C in np.logspace(-6, 5, 45))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from featcache._tf import no_retracing_advice, tensorflow
+from featcache.core.tf import no_retracing_advice, tensorflow
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
 from featcache.heads.tuning import Fold, grid, group_folds, scores, softening

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from featcache.compare import METRICS, Confusion, Leaderboard
-from featcache.runs import TEST, TRAIN
+from featcache.commands.compare import METRICS, Confusion, Leaderboard
+from featcache.evaluation.runs import TEST, TRAIN
 
 Row = dict[str, Any]
 Column = tuple[str, bool, Callable[[Row], str]]
@@ -44,6 +44,7 @@ def _columns(board: Leaderboard) -> list[Column]:
     metric, shared = board.metric, _shared(board)
     return [
         ("#", True, lambda row: str(row["rank"])),
+        ("run", False, lambda row: str(row["run"])),
         ("backbone", False, _backbone),
         ("head", False, lambda row: str(row["head"])),
         ("options", False, lambda row: _differing(row, shared)),
@@ -166,7 +167,8 @@ def caption(board: Leaderboard) -> str:
     )
     if len(board.rows) < 2:
         return text
-    held = "the best" if board.against == top["run_id"] else board.against
+    against = [f"run {r['run']}" for r in board.rows if r["run_id"] == board.against]
+    held = "the best" if board.against == top["run_id"] else "".join(against)
     return (
         f"{text}; diff to {held}, p of a paired test over groups (Holm), tied from "
         "0.05 on"
@@ -201,7 +203,7 @@ def to_markdown(board: Leaderboard) -> str:
         *_cells(table),
     ]
     if line := line_before(board):
-        lines.insert(line + 2, ["", f"*{LINE}*", *[""] * (len(table) - 2)])
+        lines.insert(line + 2, ["", "", f"*{LINE}*", *[""] * (len(table) - 3)])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{text}\n\n{caption(board)}."
 

@@ -1,9 +1,9 @@
 """Studies: scan, extract, train, ensembles and compare in one TOML file."""
 
 from featcache.study.base import Ensemble, Extract, Source, Study, Train
-from featcache.study.reading import read
-from featcache.study.running import StudyResult, run
-from featcache.study.steps import steps
+from featcache.study.dry_run import steps
+from featcache.study.parser import read
+from featcache.study.runner import StudyResult, run
 
 __all__ = [
     "Ensemble",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.backbones import Network
-from featcache.views import Policy
+from featcache.dataset.views import Policy
 
 # A ``[[train]]`` or ``[[ensemble]]``, and one of its heads; None for all.
 Member = tuple[str, str | None]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from os.path import abspath
 from pathlib import Path
 
-from featcache import phantom
 from featcache.backbones import BACKBONES, IMAGENET, RANDOM, Backbone, fetch_weights
-from featcache.compare import Leaderboard
+from featcache.commands.compare import Leaderboard
+from featcache.dataset import phantom
 from featcache.errors import RunError, WeightsError
-from featcache.study.reading import read
-from featcache.study.running import run
+from featcache.study.parser import read
+from featcache.study.runner import run
 
 FILE = Path(__file__).with_name("demo.toml")
 DATASET = "demo"

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from featcache.core.registry import Registry
 from featcache.errors import FeatcacheError, UsageError
-from featcache.registry import Registry
 from featcache.study.keys import (
     BOUNDS,
     CHOICES,
@@ -21,7 +21,7 @@ from featcache.study.keys import (
     fits,
     in_words,
 )
-from featcache.study.lines import Where, lines_of
+from featcache.study.toml_lines import Where, lines_of
 
 
 @dataclass(frozen=True)

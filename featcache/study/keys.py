@@ -12,16 +12,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from featcache import extract as extracting
 from featcache.backbones import FEATUREWISE, IMAGENET, PREPROCESS, resolve_all
-from featcache.compare import METRICS, compare
-from featcache.ensemble import EQUAL, FITTED, ensemble
-from featcache.extract import extract
-from featcache.finetune import finetune
-from featcache.regions import KINDS, MASK, WHOLE
-from featcache.scan import scan
-from featcache.train_head import train_head
-from featcache.views import Policy
+from featcache.commands import extract as extracting
+from featcache.commands.compare import METRICS, compare
+from featcache.commands.ensemble import EQUAL, FITTED, ensemble
+from featcache.commands.extract import extract
+from featcache.commands.finetune import finetune
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
+from featcache.dataset.regions import KINDS, MASK, WHOLE
+from featcache.dataset.views import Policy
 
 REQUIRED = inspect.Parameter.empty
 Function = Callable[..., Any]

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from featcache import ensemble, heads
-from featcache.finetune.plan import HEAD
-from featcache.registry import Registry
+from featcache import heads
+from featcache.commands import ensemble
+from featcache.commands.finetune.plan import HEAD
+from featcache.core.registry import Registry
 from featcache.study.base import Finetune, Member, Train
 
 ALL = "all"

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from toys import CLASSES, N, header, picture
+from toys import CLASSES, N, header, picture, run_record
 
-from featcache import manifest, runs, store
-from featcache.audit import AuditResult
-from featcache.audit.base import Finding
 from featcache.backbones import BASELINES
-from featcache.manifest import Manifest
+from featcache.commands.audit import AuditResult
+from featcache.commands.audit.base import Finding
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
+from featcache.features import store
 
 Y = np.array([i // 2 % 3 for i in range(N)])  # the classes of toys.make_dataset
 PATIENT = np.arange(N) // 2
@@ -46,13 +48,16 @@ def make_run(
     )
     folder = reports / dataset.dataset / "runs" / f"{head}-{backbone}{region}"
     weights = "none" if backbone in BASELINES else "imagenet"
-    block = {"backbone": backbone, "weights": weights, "store": store}
-    record = {
-        "status": "done", "created": "2026-01-01", "classes": [*CLASSES], "views": 0,
-        "head": head, "backbone": backbone, "weights": weights, "evaluation_id": split,
-        "split": {"name": split}, "store": store,
-        "features": [block | ({"region": region} if region else {})],
-    }  # fmt: skip
+    record = run_record(
+        head=head,
+        backbone=backbone,
+        weights=weights,
+        recipe_id=folder.name,
+        evaluation_id=split,
+        split={"name": split},
+        store=store,
+        features=[{"region": region} if region else {}],
+    )
     with runs.saving(folder, record) as temp:
         table.to_csv(temp / runs.PREDICTIONS, index=False)
     return runs.load(folder)

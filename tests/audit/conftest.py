@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from toys import make_dataset
 
-from featcache.manifest import Manifest
+from featcache.dataset.manifest import Manifest
 
 
 @pytest.fixture

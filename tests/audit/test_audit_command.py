@@ -8,9 +8,9 @@ from typing import Any
 from audit_toys import make_run, of, with_table, write_split
 from toys import N
 
-from featcache import splits
-from featcache.audit import CHECKS, NOT_APPLICABLE, audit
-from featcache.manifest import Manifest
+from featcache.commands.audit import CHECKS, NOT_APPLICABLE, audit
+from featcache.dataset import splits
+from featcache.dataset.manifest import Manifest
 
 
 def test_codes_are_unique_and_each_has_its_section() -> None:

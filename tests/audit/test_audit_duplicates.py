@@ -8,11 +8,18 @@ import pytest
 from audit_toys import FOLDS, of, planted, with_table, write_split
 from PIL import Image
 
-from featcache.audit import FINDING, NOT_APPLICABLE, PASSED, audit, fixing, pairs
-from featcache.audit.pairs import CORRELATION, alike, unit
+from featcache.commands.audit import (
+    FINDING,
+    NOT_APPLICABLE,
+    PASSED,
+    audit,
+    fixes,
+    similarity,
+)
+from featcache.commands.audit.similarity import CORRELATION, alike, unit
+from featcache.commands.scan import scan
+from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError, UsageError
-from featcache.manifest import Manifest
-from featcache.scan import scan
 
 
 def test_files_of_the_same_bytes_are_told(toy: Manifest, reports: Path) -> None:
@@ -112,7 +119,7 @@ def test_a_flat_picture_is_like_no_other() -> None:
 def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """However the rows are cut into blocks, each pair is found once."""
     rows = np.eye(5, dtype=np.float32)[[0, 1, 0, 2, 1]]
-    monkeypatch.setattr(pairs, "_BLOCK", 2)
+    monkeypatch.setattr(similarity, "_BLOCK", 2)
     assert {(i, j) for i, j, _ in alike(rows, 0.9)} == {(0, 2), (1, 4)}
 
 
@@ -153,9 +160,9 @@ def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> No
 def test_groups_are_joined_along_chains() -> None:
     """a-b and b-c make one group, named by its first image."""
     groups = np.array(["c", "a", "b", "d"])
-    joined = fixing.joined(groups, np.array([[1, 2], [2, 0]]))
+    joined = fixes.joined(groups, np.array([[1, 2], [2, 0]]))
     assert joined.tolist() == ["c", "c", "c", "d"]
-    assert fixing.joined(groups, np.zeros((0, 2), int)).tolist() == groups.tolist()
+    assert fixes.joined(groups, np.zeros((0, 2), int)).tolist() == groups.tolist()
 
 
 def test_a_fixed_table_can_be_scanned(tmp_path: Path, reports: Path) -> None:

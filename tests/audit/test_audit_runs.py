@@ -7,15 +7,22 @@ import pytest
 from audit_toys import FOLDS, PATIENT, Y, make_run, of, put_store, with_table
 from toys import CLASSES, N
 
-from featcache.audit import FINDING, NOT_APPLICABLE, PASSED, audit, labels, trivial
+from featcache.commands.audit import (
+    FINDING,
+    NOT_APPLICABLE,
+    PASSED,
+    audit,
+    labels,
+    shortcuts,
+)
+from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
-from featcache.manifest import Manifest
 
 
 def test_the_share_of_an_advantage() -> None:
     """From 0.5 to 0.9 is the advantage; a run at 0.7 has half of it."""
     hundred = np.arange(100)
-    value, (low, high) = trivial.share(
+    value, (low, high) = shortcuts.share(
         hundred < 90, hundred < 70, hundred < 50, hundred.astype(str)
     )
     assert value == pytest.approx(0.5)

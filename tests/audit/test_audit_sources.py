@@ -8,9 +8,16 @@ import pytest
 from audit_toys import PATIENT, Y, make_run, of, put_store, with_table
 from toys import CLASSES, N
 
-from featcache.audit import FINDING, PASSED, audit, confounded, drift, reach
-from featcache.audit.case import Case
-from featcache.manifest import Manifest
+from featcache.commands.audit import (
+    FINDING,
+    PASSED,
+    audit,
+    confounding,
+    drift,
+    source_probe,
+)
+from featcache.commands.audit.context import Case
+from featcache.dataset.manifest import Manifest
 
 
 def case(dataset: Manifest, reports: Path) -> Case:
@@ -23,7 +30,7 @@ def case(dataset: Manifest, reports: Path) -> Case:
 )
 def test_cramers_v(table: list[list[int]], v: float) -> None:
     """1 where a value means a class, 0 where it says nothing or there is one class."""
-    assert confounded.cramers_v(np.array(table)) == pytest.approx(v, abs=0.01)
+    assert confounding.cramers_v(np.array(table)) == pytest.approx(v, abs=0.01)
 
 
 def test_a_column_is_judged_over_groups() -> None:
@@ -31,9 +38,9 @@ def test_a_column_is_judged_over_groups() -> None:
     values = pd.Series(np.repeat(["x", "x", "y", "y"], 10))
     classes = pd.Series(np.repeat(["a", "a", "b", "b"], 10))
     patients = pd.Series(np.repeat([*"1234"], 10))
-    assert confounded.permuted(values, classes, patients)[1] > 0.2
+    assert confounding.permuted(values, classes, patients)[1] > 0.2
     alone = pd.Series(np.arange(40).astype(str))
-    assert confounded.permuted(values, classes, alone)[1] == pytest.approx(0.001)
+    assert confounding.permuted(values, classes, alone)[1] == pytest.approx(0.001)
 
 
 def test_a_confounded_source_is_found(toy: Manifest, reports: Path) -> None:
@@ -52,7 +59,7 @@ def test_a_column_that_is_the_label_or_the_group_is_no_source(
 ) -> None:
     """Another spelling of the class says nothing new."""
     table = toy.table.assign(finding=[f"c{y}" for y in Y])
-    found = confounded.columns(case(with_table(toy, table), reports))
+    found = confounding.columns(case(with_table(toy, table), reports))
     assert "finding" not in found
     assert "patient" not in found
 
@@ -63,13 +70,13 @@ def test_a_column_that_is_the_label_or_the_group_is_no_source(
 )
 def test_patterns_of_file_names(stem: str, form: str) -> None:
     """Digits, letters and both are told apart; signs stay."""
-    assert confounded.pattern(stem) == form
+    assert confounding.pattern(stem) == form
 
 
 def test_the_name_of_a_class_is_no_pattern() -> None:
     """Files that are named by their class in the same way have one pattern."""
     found = {
-        confounded.pattern(f"{name} (7)", CLASSES)
+        confounding.pattern(f"{name} (7)", CLASSES)
         for name in ("COVID", "NORMAL", "Viral pneumonia")
     }
     assert found == {"= (9)"}
@@ -77,9 +84,9 @@ def test_the_name_of_a_class_is_no_pattern() -> None:
 
 def test_many_numbers_become_quarters_and_missing_ones_stay_so() -> None:
     """Ages are cut in four, and having none is a value too."""
-    found = confounded.few(pd.Series([str(i) for i in range(40)] + [""] * 4))
+    found = confounding.few(pd.Series([str(i) for i in range(40)] + [""] * 4))
     assert sorted(found.value_counts()) == [4, 10, 10, 10, 10]
-    assert (found == confounded.NONE).sum() == 4
+    assert (found == confounding.NONE).sum() == 4
 
 
 def test_a_source_on_which_the_run_is_worse(toy: Manifest, reports: Path) -> None:
@@ -98,7 +105,7 @@ def test_features_that_hold_the_source(
     biased: bool, toy: Manifest, reports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a class looks different at each site, the site is told, and is missed."""
-    monkeypatch.setattr(reach, "MANY", 10)
+    monkeypatch.setattr(source_probe, "MANY", 10)
     site = PATIENT // 9 % 2
     rows = np.random.default_rng(0).normal(size=(N, 8))
     rows += 5 * np.eye(8)[Y + 3 * site * biased]

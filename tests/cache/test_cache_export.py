@@ -9,8 +9,9 @@ from test_store import HEADER, fill, keys, rows
 from toy_stores import ONE, PATH, Run, images, with_views
 
 import featcache
-from featcache import cache, store
-from featcache.cache import exporting
+from featcache.commands import cache
+from featcache.commands.cache import exporting
+from featcache.features import store
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, pd.DataFrame]:

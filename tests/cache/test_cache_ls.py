@@ -9,8 +9,9 @@ import pytest
 from test_store import HEADER, damage_keys, fill, keys, rows
 from toy_stores import FOLDER, ONE, PATH, REPORTS, Run, images, record, with_views
 
-from featcache import cache, store
+from featcache.commands import cache
 from featcache.errors import StoreError
+from featcache.features import store
 
 
 def test_ls_tells_what_a_store_holds(run: Run) -> None:

@@ -24,10 +24,11 @@ from toy_stores import (
 )
 
 import featcache
-from featcache import cache, store
-from featcache.cache import pruning
-from featcache.engines.base import network_name
+from featcache.backbones.engines.base import network_name
+from featcache.commands import cache
+from featcache.commands.cache import pruning
 from featcache.errors import RunError
+from featcache.features import store
 
 
 def test_prune_shows_and_then_does(run: Run) -> None:
@@ -110,7 +111,7 @@ def test_an_interrupted_prune_leaves_the_store_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("featcache.store.write._write_matrix", interrupted)
+        patch.setattr("featcache.features.store.write._write_matrix", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cache.prune(Path("cache"), REPORTS, yes=True)
     assert PATH.read_bytes() == content

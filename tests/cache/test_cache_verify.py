@@ -8,8 +8,9 @@ import pytest
 from test_store import HEADER, damage_cut, damage_keys, fill, keys, rows
 from toy_stores import FOLDER, PATH, Run, damage_matrix, left
 
-from featcache import cache, store
+from featcache.commands import cache
 from featcache.errors import LockedError
+from featcache.features import store
 
 
 def test_whole_stores_are_whole(run: Run) -> None:

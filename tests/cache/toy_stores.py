@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from test_store import HEADER, fill, flip_byte, keys, rows
+from toys import run_record
 
-from featcache import manifest, runs, store
-from featcache.manifest import Manifest, Settings
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest, Settings
+from featcache.evaluation import runs
+from featcache.features import store
 
 FOLDER = Path("cache/toy/features")
 PATH = FOLDER / "toy-random-12345678.h5"
@@ -43,10 +46,8 @@ def with_views(count: int, *policies: dict[str, object]) -> store.Store:
 
 def record(name: str, policy: dict[str, object] | None = None) -> None:
     """A run that used the store, and another one beside it."""
-    fields: dict[str, object] = {key: kind() for key, kind in runs._REQUIRED.items()}
     blocks = [{"contract_id": contract} for contract in (HEADER.contract_id, "other")]
-    fields |= {"features": blocks, "contract_id": None, "split": {"name": "k5"}}
-    fields |= {"policy": policy, "status": "ok"}
+    fields = run_record(features=blocks, contract_id=None, policy=policy)
     with runs.saving(REPORTS / "toy" / "runs" / name, fields):
         pass
 

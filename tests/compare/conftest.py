@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from toy_board import CLASSES, FOLDS, GROUPS, Add
+from toys import run_record
 
-from featcache import runs
+from featcache.evaluation import runs
 
 
 @pytest.fixture
@@ -44,13 +45,11 @@ def add(reports: Path) -> Add:
         table["p_COVID"], table["p_NORMAL"] = p, 1 - p
         run_id = f"{head}-{backbone}-{repeat}"
         about = {
-            "status": "ok",
             "created": f"2026-01-01T00:00:{len(list(reports.glob('runs/*'))):02d}",
             "classes": CLASSES,
             "head": head,
             "backbone": backbone,
             "weights": "imagenet",
-            "views": 0,
             "recipe_id": f"{head}-{backbone}",
             "evaluation_id": f"judged-{repeat}",
             "split": {
@@ -59,7 +58,8 @@ def add(reports: Path) -> Add:
                 "repeat": repeat,
             },
         }
-        with runs.saving(reports / "runs" / run_id, about | record) as folder:
+        whole = run_record(**about | record)
+        with runs.saving(reports / "runs" / run_id, whole) as folder:
             table.to_csv(folder / "predictions.csv", index=False)
         return run_id
 

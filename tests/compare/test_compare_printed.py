@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from toy_board import Add
 
-from featcache import runs
-from featcache.compare import compare, confusion
+from featcache.commands.compare import compare, confusion
+from featcache.evaluation import runs
 from featcache.report import tables
 
 
 def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
     """Tuning, transform, PCA and calibration are shown where they differ."""
-    params = {"transform": "sqrt", "pca": 64}
+    embedding = {"transform": "sqrt", "pca": 64}
     tuning = [{"fold": 0, "chosen": {"C": 1}}]
     found = {"method": "temperature", "kept": True}
     add("logreg", range(4), recipe_id="plain")
@@ -25,7 +25,7 @@ def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
     first.rename(first.with_name("logreg-toy-plain"))
     add(
         "logreg",
-        head_is={"params": params},
+        head_is={"embedding": embedding},
         calibration=found,
         taps=["a", "b"],
         tuning=tuning,
@@ -53,6 +53,7 @@ def test_features_tell_runs_apart(add: Add, reports: Path) -> None:
         {"views": 0},
     ]
     usual = {"input_size": 224, "features": [block], "views": 2, "policy": policy}
+    usual["tta"] = True
     for i, other in enumerate(others):
         record = usual | other | {"recipe_id": str(i), "tuning": [{"fold": 0}]}
         made = add("logreg", range(i), **record)

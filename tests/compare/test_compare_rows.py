@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from toy_board import CLASSES, FOLDS, GROUPS, Add
 
-from featcache import metrics
-from featcache.compare import Leaderboard, compare
+from featcache.commands.compare import Leaderboard, compare
 from featcache.errors import RunError
-from featcache.outcome import UNTRAINED
+from featcache.evaluation import metrics
+from featcache.evaluation.outcome import UNTRAINED
 from featcache.report import tables
 
 
@@ -211,13 +211,6 @@ def test_repeats_that_do_not_fit_are_told(add: Add, reports: Path) -> None:
         f"run {changed}, a repeat, differs in the label of images (1)" in board.left_out
     )
     assert any(orphan in line for line in board.left_out)
-
-
-def test_older_runs_have_no_recipe(add: Add, reports: Path) -> None:
-    """A record without recipe, repeat and base is the first draw of its own recipe."""
-    for head in ("good", "poor"):
-        add(head, recipe_id=None, split={"name": "first"})
-    assert [row["repeats"] for row in compare(reports).rows] == [1, 1]
 
 
 TRIVIAL = [

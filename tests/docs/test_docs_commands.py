@@ -9,22 +9,24 @@ import click
 import pytest
 from documents import COMMANDS, read, rows, section
 
-from featcache import backbones, cache, doctor, phantom, regions, views
-from featcache.audit import audit
+from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS
-from featcache.compare import METRICS, compare
-from featcache.ensemble import ensemble
+from featcache.commands import cache, doctor
+from featcache.commands.audit import audit
+from featcache.commands.compare import METRICS, compare
+from featcache.commands.ensemble import ensemble
+from featcache.commands.explain import explain
+from featcache.commands.extract import extract
+from featcache.commands.finetune import finetune
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
+from featcache.dataset import phantom, regions, views
+from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
-from featcache.explain import explain
-from featcache.extract import extract
-from featcache.finetune import finetune
 from featcache.heads import HEADS
-from featcache.report import pictures
-from featcache.scan import scan
-from featcache.sources import SUFFIXES
+from featcache.report.heatmaps import sheets
 from featcache.study import demo
 from featcache.study import run as run_study
-from featcache.train_head import train_head
 
 # The fewest words with which each command parses.
 LEAST = {
@@ -45,7 +47,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
     "compare": [compare],
-    "explain": [explain, pictures.write],
+    "explain": [explain, sheets.write],
     "audit": [audit],
     "run": [run_study],
     "demo": [demo.demo, phantom.write],

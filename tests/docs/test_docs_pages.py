@@ -19,13 +19,16 @@ from documents import COMMANDS, PAGES, ROOT, blocks, read, rows, section
 from toys import picture
 
 import featcache
-from featcache import backbones, manifest, runs, store, views
+from featcache import backbones
 from featcache.backbones import Network
 from featcache.cli import cli
-from featcache.compare import compare
-from featcache.extract.plan import contract
-from featcache.scan import scan
-from featcache.train_head import train_head
+from featcache.commands.compare import compare
+from featcache.commands.extract.plan import contract
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
+from featcache.dataset import manifest, views
+from featcache.evaluation import runs
+from featcache.features import store
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from toys import write_images
 
-from featcache import backbones, runs
-from featcache.explain import ExplainResult, explain
-from featcache.extract import extract
-from featcache.manifest import Manifest
-from featcache.runs import Run
-from featcache.scan import scan
-from featcache.train_head import train_head
+from featcache import backbones
+from featcache.commands.explain import ExplainResult, explain
+from featcache.commands.extract import extract
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
+from featcache.evaluation.runs import Run
 
 
 @pytest.fixture(scope="session")

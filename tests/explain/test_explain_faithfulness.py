@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from featcache import manifest
-from featcache.explain import explain, judging, model, subjects
-from featcache.manifest import Manifest
+from featcache.commands.explain import explain, explained_images, faithfulness, model
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest
 
 
 def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
@@ -28,7 +28,7 @@ def test_faithfulness_has_figures_a_class_and_method(
 ) -> None:
     """Each method is beside noise; masks of another shape are left out."""
     run = trained()
-    ids = subjects.first_of_each(subjects.judged(run), 2)
+    ids = explained_images.first_of_each(explained_images.judged(run), 2)
     sizes = dict.fromkeys(ids, (80, 64)) | {ids[0]: (64, 64)}
     told: list[str] = []
     result = explain(
@@ -38,7 +38,7 @@ def test_faithfulness_has_figures_a_class_and_method(
     assert any("64x64 is of other proportions" in text for text in told)
     names = {(f.method, f.name) for f in result.figures}
     every = ["deletion", "insertion", "inside mask", "pointing mask", "area mask"]
-    assert names == {(m, n) for m in ("linear", judging.CHANCE) for n in every}
+    assert names == {(m, n) for m in ("linear", faithfulness.CHANCE) for n in every}
     assert all(0 <= f.low <= f.value <= f.high <= 1 for f in result.figures
                if f.groups > 1)  # fmt: skip
     assert {f.value for f in result.figures if f.name == "area mask"} == {0.5}
@@ -54,8 +54,8 @@ def test_deletion_ends_grey_and_insertion_ends_plain(
     run = trained()
     (one,) = look(run, images=[str(dataset.ok["path"].iloc[0])]).maps
     found = model.of_run(run, dataset.folder, files=[toy_network])
-    both = judging.curves(found, one)
+    both = faithfulness.curves(found, one)
     assert set(both) == {"deletion", "insertion"}
     assert all(0 < area < 1 for area in both.values())
-    same = judging.curves(found, one)
+    same = faithfulness.curves(found, one)
     assert both == same

@@ -11,22 +11,22 @@ from PIL import Image
 from toys import slow_but
 
 from featcache import backbones
-from featcache.attribution import margins
+from featcache.commands.explain import explain, explained_images, heatmaps, model
+from featcache.commands.explain.attribution import margins
+from featcache.commands.extract import extract
+from featcache.commands.finetune import finetune
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
 from featcache.errors import RunError
-from featcache.explain import explain, making, model, subjects
-from featcache.extract import extract
-from featcache.finetune import finetune
-from featcache.report import painting, pictures
-from featcache.runs import Run
-from featcache.scan import scan
-from featcache.train_head import train_head
+from featcache.evaluation.runs import Run
+from featcache.report.heatmaps import drawing, sheets
 
 LAST_BUT_ONE = "conv2d"  # of the toy network
 
 
-def _score(run: Run, one: making.HeatMap, found: model.Model) -> float:
+def _score(run: Run, one: heatmaps.HeatMap, found: model.Model) -> float:
     """The margin of the map's class, from the image alone."""
-    X = found.features(making.shown(found, [one.subject]))
+    X = found.features(heatmaps.shown(found, [one.subject]))
     return float(margins(found.head.predict_proba(X))[0, one.code])
 
 
@@ -45,7 +45,7 @@ def test_a_map_adds_up_to_the_score(
     for one in result.maps:
         assert one.map_sum == pytest.approx(one.score - one.base, abs=limit)
         assert one.score == pytest.approx(_score(run, one, found), abs=1e-4)
-        assert one.values.shape == (making.SIDE, making.SIDE)
+        assert one.values.shape == (heatmaps.SIDE, heatmaps.SIDE)
 
 
 def test_the_images_features_are_those_of_the_store(
@@ -55,10 +55,10 @@ def test_the_images_features_are_those_of_the_store(
     run = trained()
     found = model.of_run(run, dataset.folder, files=[toy_network])
     (net,) = found.nets
-    finder = subjects.Finder(dataset, run)
+    finder = explained_images.Finder(dataset, run)
     stored = net.store.read()
     for row, image_id in enumerate(net.store.keys["image_id"][:3]):
-        shown = making.shown(found, [finder.read(image_id)])
+        shown = heatmaps.shown(found, [finder.read(image_id)])
         pooled = found.pooled(found.maps(shown))
         np.testing.assert_allclose(pooled[0], stored[row], atol=1e-4)
         np.testing.assert_allclose(found.features(shown)[0], stored[row], atol=1e-4)
@@ -85,7 +85,7 @@ def test_transformed_features_add_up(front: dict[str, Any], trained, look) -> No
 
 def test_every_method_draws_a_map(trained, look) -> None:
     """Each method gives a finite map of an MLP; Grad-CAM has none below zero."""
-    methods = [name for name in making.ALL if name not in ("linear", "treeshap")]
+    methods = [name for name in heatmaps.ALL if name not in ("linear", "treeshap")]
     result = look(
         trained("mlp"), per_class=1, methods=methods, patch=12, stride=6, of="all"
     )
@@ -94,7 +94,7 @@ def test_every_method_draws_a_map(trained, look) -> None:
     assert len(result.maps) == 9 * len(methods)
     for one in result.maps:
         assert np.isfinite(one.values).all()
-        assert np.isnan(one.base) == (one.method in ("occlusion", *making.CAMS))
+        assert np.isnan(one.base) == (one.method in ("occlusion", *heatmaps.CAMS))
         if one.method in ("grad-cam", "grad-cam++"):
             assert one.values.min() >= 0
 
@@ -117,12 +117,14 @@ def test_occlusion_is_what_the_head_says_of_covered_pictures(
 
 def test_patches_cover_the_picture_to_its_edges() -> None:
     """Patches overlap by the stride, and the last ones end with the picture."""
-    boxes = making.patches(10, 4, 3)
+    boxes = heatmaps.patches(10, 4, 3)
     starts = sorted({round(10 * box[0]) for box in boxes})
     assert starts == [0, 3, 6]
-    assert sorted({round(10 * b[0]) for b in making.patches(10, 4, 4)}) == [0, 4, 6]
+    assert sorted({round(10 * b[0]) for b in heatmaps.patches(10, 4, 4)}) == [0, 4, 6]
     assert boxes.max() == 1.0
-    np.testing.assert_allclose(making.laid(np.ones(9), boxes, 1.0).std(), 0, atol=1e-5)
+    np.testing.assert_allclose(
+        heatmaps.laid(np.ones(9), boxes, 1.0).std(), 0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,13 +202,11 @@ def test_red_is_for_and_blue_against() -> None:
     values = np.zeros((20, 20))
     values[5:10, :] = 1
     values[12:17, :] = -1
-    drawn = np.asarray(
-        painting.overlay(Image.new("L", (40, 40), 128), values, 1.0), int
-    )
+    drawn = np.asarray(drawing.overlay(Image.new("L", (40, 40), 128), values, 1.0), int)
     assert drawn[15, 20, 0] > drawn[15, 20, 2] + 40
     assert drawn[29, 20, 2] > drawn[29, 20, 0] + 40
     assert np.ptp(drawn[1, 1]) <= 1
-    assert pictures.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
+    assert sheets.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
 
 
 @pytest.mark.real

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featcache import runs
+from featcache.commands.explain import explained_images
 from featcache.errors import (
     DatasetError,
     HeadError,
@@ -16,14 +16,14 @@ from featcache.errors import (
     UsageError,
     WeightsError,
 )
-from featcache.explain import subjects
-from featcache.runs import Run
+from featcache.evaluation import runs
+from featcache.evaluation.runs import Run
 
 
 def test_errors_are_the_surest_and_show_both_classes(trained, look) -> None:
     """--errors takes wrong test predictions, most probable first, with both classes."""
     run = trained()
-    table = subjects.judged(run)
+    table = explained_images.judged(run)
     p = table.filter(regex="^p_").to_numpy()
     wrong = np.array(run.classes)[p.argmax(axis=1)] != table["label"]
     expected = table.assign(top=p.max(axis=1))[wrong].sort_values("top")["image_id"]
@@ -44,7 +44,7 @@ def test_without_a_test_part_it_is_told_that_the_head_saw_the_images(
     assert not any("trained on them" in note for note in look(run, per_class=1).notes)
     seen = run.table.loc[run.table["split"] == runs.TRAIN, "image_id"].iloc[0]
     result = look(run, images=[seen])
-    assert result.maps[0].subject.part == subjects.TRAINED_ON
+    assert result.maps[0].subject.part == explained_images.TRAINED_ON
     assert any("trained on them" in note for note in result.notes)
 
 
@@ -74,7 +74,7 @@ def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> No
     Image.effect_noise((50, 40), 60).save(tmp_path / "new.png")
     result = look(run, images=[str(tmp_path / "new.png")])
     (one,) = result.maps
-    assert (one.subject.label, one.subject.part) == ("", subjects.UNKNOWN)
+    assert (one.subject.label, one.subject.part) == ("", explained_images.UNKNOWN)
     assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
     assert any("not of the run" in note for note in result.notes)
     with pytest.raises(UsageError, match="class predicted"):

@@ -9,12 +9,13 @@ import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
 from toys import write_images
 
-from featcache import backbones, runs
-from featcache.extract import extract
-from featcache.finetune import FinetuneResult, finetune
-from featcache.manifest import Manifest
-from featcache.scan import scan
-from featcache.train_head import train_head
+from featcache import backbones
+from featcache.commands.extract import extract
+from featcache.commands.finetune import FinetuneResult, finetune
+from featcache.commands.scan import scan
+from featcache.commands.train_head import train_head
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from featcache.commands.finetune import FinetuneResult, timing, training
+from featcache.commands.finetune.inputs import Data
+from featcache.dataset.manifest import Manifest
 from featcache.errors import HeadError, SplitError, UnreadableImageError, UsageError
-from featcache.finetune import FinetuneResult, timing, training
-from featcache.finetune.inputs import Data
-from featcache.manifest import Manifest
 
 WRONG = [
     {"head": "svm"},
@@ -83,7 +83,7 @@ def test_too_large_a_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What TensorFlow says of memory becomes what the user can lower."""
-    from featcache._tf import tensorflow
+    from featcache.core.tf import tensorflow
 
     error = getattr(tensorflow().errors, name)(None, None, text)
 

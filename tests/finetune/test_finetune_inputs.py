@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from toy_training import images, settings
 
-from featcache import views
-from featcache.finetune.inputs import Data, order
-from featcache.manifest import Manifest, narrow
-from featcache.scan import scan
-from featcache.views import Policy
+from featcache.commands.finetune.inputs import Data, order
+from featcache.commands.scan import scan
+from featcache.dataset import views
+from featcache.dataset.manifest import Manifest, narrow
+from featcache.dataset.views import Policy
 
 PLAIN = Policy(flip=False, brightness=(1, 1), zoom=(1, 1))
 

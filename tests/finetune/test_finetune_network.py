@@ -8,11 +8,11 @@ import pytest
 from toy_training import images, settings
 
 from featcache import backbones
+from featcache.commands.finetune import timing
+from featcache.commands.finetune.inputs import Data
+from featcache.commands.finetune.network import values
+from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, UnknownNameError, UsageError
-from featcache.finetune import timing
-from featcache.finetune.inputs import Data
-from featcache.finetune.network import values
-from featcache.manifest import Manifest
 
 
 @pytest.mark.slow
@@ -50,8 +50,8 @@ def test_a_block_ends_where_maps_get_smaller() -> None:
 
 def make_net(toy_network: Path, **given: Any) -> Any:
     """A network of three classes that is to be trained."""
-    from featcache.finetune import network as networks
-    from featcache.finetune.start import Start
+    from featcache.commands.finetune import network as networks
+    from featcache.commands.finetune.start import Start
 
     network = backbones.resolve(str(toy_network))
     asked = settings(**given)
@@ -158,7 +158,7 @@ def test_an_estimate_changes_nothing(toy_network: Path, dataset: Manifest) -> No
 @pytest.mark.slow
 def test_the_rate_rises_and_falls() -> None:
     """Over one of five epochs of 4 steps up to 0.1, then down to a hundredth of it."""
-    from featcache.finetune.optimizer import schedule
+    from featcache.commands.finetune.optimizer import schedule
 
     rate = schedule(settings(epochs=5, warmup=1, learning_rate=0.1), 4)
     found = [float(rate(step)) for step in (0, 2, 4, 12, 20)]

@@ -14,11 +14,11 @@ import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
 from toys import HEARS_CTRL_C
 
-from featcache import runs
-from featcache._io import write_json
-from featcache.finetune import FinetuneResult, training
-from featcache.finetune.checkpoint import Checkpoint, State, others
-from featcache.manifest import Manifest
+from featcache.commands.finetune import FinetuneResult, training
+from featcache.commands.finetune.checkpoint import Checkpoint, State, others
+from featcache.core.io import write_json
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A fine-tuned run: judged, told, ranked and saved as any other; and the command."""
 
+import importlib
 import json
 import re
 import shutil
@@ -9,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toy_training import OPTIONS, Undisturbed, images, settings
+from toys import naming_modules
 
-from featcache import outcome, runs, splits
-from featcache.compare import compare, confusion
-from featcache.ensemble import ensemble
-from featcache.finetune import FinetuneResult
-from featcache.manifest import Manifest
-from featcache.views import Policy
+from featcache import backbones
+from featcache.commands.compare import compare, confusion
+from featcache.commands.ensemble import ensemble
+from featcache.commands.finetune import FinetuneResult
+from featcache.dataset import splits
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
+from featcache.evaluation import outcome, runs
 
 
 @pytest.mark.slow
@@ -27,6 +31,8 @@ def test_a_run_as_any_other(
     """It is judged on the split of the heads, ranked and averaged with them."""
     base, other = cached("logreg"), whole.run
     run = runs.load(shutil.copytree(other.folder, base.folder.parent / other.run_id))
+    assert naming_modules(run.folder) == []
+    assert run.record["head_is"]["head"] == outcome.FINETUNED
     assert run.record["evaluation_id"] == base.record["evaluation_id"]
     assert run.record["status"] == "ok"
     assert [one["fold"] for one in run.record["trainings"]] == [0, 1, -1]
@@ -175,3 +181,27 @@ def test_a_test_part_alone_is_ranked_by_it(
     assert [row["run_id"] for row in board.rows] == [base.run_id]
     assert "--on test" in board.left_out[0]
     assert confusion(run).train is None
+
+
+def test_another_revision_is_another_run(
+    dataset: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A raised revision changes the id of the run, its recipe and its checkpoints."""
+    plan = importlib.import_module(
+        "featcache.commands.finetune.plan"
+    )  # not the function
+    places = {image_id: n % 3 - 1 for n, image_id in enumerate(dataset.ok["image_id"])}
+
+    def ids() -> set[str]:
+        job = plan.Job(
+            reports=Path("reports"), dataset=dataset,
+            network=backbones.resolve("densenet121", "random"), settings=settings(),
+            origin=None, statistics=None, split=splits.Split("s", 2, 0.2, 0, places),
+            only_test=False, calibrate=False, minutes=None, options=[],
+        )  # fmt: skip
+        return {job.folder.name, job.belongs, job.record()["recipe_id"]}
+
+    before = ids()
+    assert ids() == before
+    monkeypatch.setattr(plan, "REVISION", plan.REVISION + 1)
+    assert not before & ids()

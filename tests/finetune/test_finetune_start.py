@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from toy_training import images, settings
+from toys import run_record
 
-from featcache import backbones, heads, runs, splits
+from featcache import backbones, heads
+from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.start import folded, origin
+from featcache.dataset import splits
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.regions import Region
+from featcache.dataset.views import Policy
 from featcache.errors import (
     ContractError,
     DatasetError,
@@ -16,11 +23,7 @@ from featcache.errors import (
     HeadError,
     UsageError,
 )
-from featcache.finetune import FinetuneResult
-from featcache.finetune.start import folded, origin
-from featcache.manifest import Manifest
-from featcache.regions import Region
-from featcache.views import Policy
+from featcache.evaluation import runs
 
 CASES = [
     ("softmax", {}),
@@ -40,7 +43,7 @@ def test_it_starts_where_the_cached_head_is(
     toy_network: Path,
 ) -> None:
     """Before the first step it predicts what the head does on features of view 0."""
-    from featcache.finetune import network as networks
+    from featcache.commands.finetune import network as networks
 
     run, network = cached(head, **options), backbones.resolve(str(toy_network))
     of = run.record["evaluation_id"]
@@ -140,10 +143,7 @@ def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -
     """Networks are trained on whole pictures; heads on a region do not fit."""
     with pytest.raises(UsageError, match="--region ring"):
         settings(policy=Policy(region=Region("ring")))
-    record = {
-        "status": "ok", "head": "logreg", "head_is": {},
-        "features": [{"store": "a", "region": "ring"}],
-    }  # fmt: skip
+    record = run_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):
         origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from featcache import backbones, study
-from featcache.compare import compare
+from featcache.commands.compare import compare
+from featcache.dataset.views import Policy
 from featcache.errors import UsageError, WeightsError
-from featcache.study import running
-from featcache.views import Policy
+from featcache.study import runner
 
 STUDY = """
 [dataset]
@@ -134,7 +134,7 @@ def test_weights_that_cannot_be_had_stop_nothing_else(
         raise WeightsError(f"weights of {row.factory}", "no connection", "Get them.")
 
     late: list[str] = []
-    monkeypatch.setattr(running, "fetch_weights", none)
+    monkeypatch.setattr(runner, "fetch_weights", none)
     monkeypatch.setattr(
         backbones, "fetch_weights", lambda row: late.append(row.factory) or none(row)
     )

@@ -4,12 +4,12 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from featcache import runs
-from featcache.finetune import finetune
-from featcache.finetune.inputs import Images
-from featcache.finetune.settings import Settings
-from featcache.manifest import Manifest
-from featcache.views import Policy
+from featcache.commands.finetune import finetune
+from featcache.commands.finetune.inputs import Images
+from featcache.commands.finetune.settings import Settings
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
+from featcache.evaluation import runs
 
 QUICK = {"epochs": 2, "batch_size": 8, "folds": 2, "learning_rate": 0.01, "tta": 1}
 OPTIONS = {

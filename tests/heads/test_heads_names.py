@@ -24,7 +24,8 @@ def test_a_description_is_json_and_tells_parameters_apart():
     described = [heads.describe(name, seed=s) for name in NAMES for s in (0, 1)]
     assert len({json.dumps(d, sort_keys=True) for d in described}) == 2 * len(NAMES)
     assert heads.describe("svm") == {
-        "class": "featcache.heads.linear:Svm",
+        "head": "svm",
+        "revision": 1,
         "params": {
             "C": 3.0,
             "gamma": 1.0,
@@ -58,7 +59,8 @@ def test_a_description_tells_embeddings_apart():
     plain = heads.describe("logreg")
     assert heads.describe("logreg", transform="none", blocks=(8,)) == plain
     sqrt = heads.describe("logreg", transform="sqrt", pca="4", blocks=(8,))
-    assert sqrt == plain | {"embedding": {"transform": "sqrt", "pca": 4}}
+    embedding = {"transform": "sqrt", "pca": 4, "revision": 1}
+    assert sqrt == plain | {"embedding": embedding}
     two = heads.describe("logreg", transform="l2", blocks=[4, 4])
     assert two["params"]["scale"] == two["embedding"]["blocks"] == (4, 4)
 

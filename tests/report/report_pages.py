@@ -7,11 +7,11 @@ from typing import Any
 
 from report_study import Study
 
-from featcache import runs
 from featcache.cli import cli
-from featcache.compare import compare
-from featcache.report import html
-from featcache.report.material import Material, collect
+from featcache.commands.compare import compare
+from featcache.evaluation import runs
+from featcache.report.html.context import Material, collect
+from featcache.report.html.page import render
 
 
 class Reader(HTMLParser):
@@ -63,7 +63,7 @@ def material(study: Study, part: str = "train") -> Material:
 
 
 def page(study: Study, part: str = "train") -> str:
-    return html.render(material(study, part))
+    return render(material(study, part))
 
 
 def of_section(text: str, name: str) -> str:

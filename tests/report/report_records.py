@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 from report_study import Study
 
-from featcache import sources
-from featcache.audit import CHECKS, FINDING, ISSUE, NOT_APPLICABLE, PASSED, SCHEMA
-from featcache.explain import ExplainResult, Figure, HeatMap, MeanMap
-from featcache.explain.making import SIDE
-from featcache.explain.subjects import Subject
-from featcache.report import pictures
-from featcache.runs import Run
+from featcache.commands.audit import (
+    CHECKS,
+    FINDING,
+    ISSUE,
+    NOT_APPLICABLE,
+    PASSED,
+    SCHEMA,
+)
+from featcache.commands.explain import ExplainResult, Figure, HeatMap, MeanMap
+from featcache.commands.explain.explained_images import Subject
+from featcache.commands.explain.heatmaps import SIDE
+from featcache.dataset import sources
+from featcache.evaluation.runs import Run
+from featcache.report.heatmaps import sheets
 
 CANDIDATES = 30
 MESSAGE = "found <b>something</b> & more"
@@ -44,7 +51,8 @@ def write_audit(study: Study, run_id: str | None, **changes: Any) -> Path:
             "status": status, "message": MESSAGE, "evidence": evidence,
         })  # fmt: skip
     path = study.reports / "audit.json"
-    head = {"schema": SCHEMA, "dataset": "chest", "run_id": run_id, "checks": checks}
+    head = {"schema": SCHEMA, "created": "2026-01-01", "dataset": "chest"}
+    head |= {"run_id": run_id, "checks": checks}
     path.write_text(json.dumps(head | changes))
     return path
 
@@ -90,7 +98,7 @@ def write_maps(
     ]
     result = ExplainResult(run, maps, means, [], figures, ["a <note>"], errors)
     folder = study.reports / "explain" / run.run_id
-    pictures.write(result, folder)
+    sheets.write(result, folder)
     return folder
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from toys import picture
+from toys import picture, run_record
 
-from featcache import manifest, runs, store
-from featcache.compare import Leaderboard, compare
-from featcache.manifest import Manifest
-from featcache.scan import scan
+from featcache.commands.compare import Leaderboard, compare
+from featcache.commands.scan import scan
+from featcache.dataset import manifest
+from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
+from featcache.features import store
 
 CLASSES = ("<img src=x onerror=alert(1)>", "A & B", "plain")
 BACKBONE, STORE = "toynet", "toynet-file-00000000.h5"
@@ -105,19 +107,13 @@ def write_run(
     p = np.where(np.eye(len(classes))[named] > 0, sure, (1 - sure) / 2)
     if not wrong:
         p = np.tile([0.4, 0.3, 0.3], (len(ok), 1))
-    record = {
-        "status": "ok", "created": "2026-01-01T00:00:00+0000", "dataset": "chest",
-        "classes": classes, "head": head, "head_is": {"class": head, "params": {}},
-        "backbone": BACKBONE, "weights": "file", "input_size": 32, "store": STORE,
-        "views": 0, "policy": None, "tta": False, "taps": [], "seed": 0,
-        "split": {
-            "name": "patient-k5-test0.2-seed0", "folds": 5, "test_size": 0.2,
-            "seed": 0, "group_by": "patient",
-        },
-        "evaluation_id": "e" * 64, "n_images": len(ok), "n_groups": 30,
-        "fit_seconds": 1.0, "predict_seconds": 0.1, "versions": {"numpy": "2"},
+    about: dict[str, Any] = {
+        "classes": classes, "head": head, "backbone": BACKBONE, "weights": "file",
+        "store": STORE, "split": {"name": "patient-k5-test0.2-seed0"},
+        "recipe_id": f"{head}-{wrong}", "evaluation_id": "e" * 64,
+        "n_images": len(ok), "n_groups": 30,
     }  # fmt: skip
-    record |= further or {}
+    record = run_record(**about | (further or {}))
     folder = study.reports / "runs" / f"{head}-{BACKBONE}-{wrong:010d}"
     with runs.saving(folder, record) as temp:
         table = runs.predictions_table(ok, folds, p, classes)

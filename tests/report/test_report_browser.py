@@ -11,8 +11,8 @@ import pytest
 import report_records
 import report_study
 
-from featcache import runs
-from featcache.report import html
+from featcache.evaluation import runs
+from featcache.report.html import page as html_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -30,7 +30,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     study = report_study.make(tmp_path_factory.mktemp("report"))
     report_records.write_audit(study, "another-run")
     report_records.write_maps(study, runs.find(study.reports, "logreg"))
-    return html.write(study.reports, study.board, manifest=study.manifest).as_uri()
+    return html_page.write(study.reports, study.board, manifest=study.manifest).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_text_of_the_data_stays_text(page: Any) -> None:
 def test_headings_sort_each_side_of_the_line(page: Any) -> None:
     """One click sorts up or down, aria-sort says which; trivial rows stay below."""
     assert rows(page) == ["logreg", "softmax", "majority"]
-    heading = page.get_by_role("columnheader", name="run", exact=True)
+    heading = page.get_by_role("columnheader", name="head and features")
     for order, expected in (
         ("ascending", ["logreg", "softmax", "majority"]),
         ("descending", ["softmax", "logreg", "majority"]),

@@ -11,34 +11,40 @@ from typing import Any
 
 import pytest
 from report_pages import parsed
+from toys import run_record
 
-from featcache.finetune import finetune
-from featcache.finetune.settings import Settings
-from featcache.report.commands import Known, commands
-from featcache.views import Policy
+from featcache.commands.finetune import finetune
+from featcache.commands.finetune.settings import Settings
+from featcache.dataset.views import Policy
+from featcache.report.html.reproduce import Known, commands
 
 DEFAULTS = {name: one.default for name, one in signature(finetune).parameters.items()}
 PLAIN: dict[str, Any] = {
-    "dataset": "chest", "backbone": "densenet121", "weights": "imagenet",
-    "input_size": 224, "store": "one.h5", "head": "logreg", "views": 0, "seed": 3,
-    "split": {
-        "name": "own", "folds": 4, "test_size": 0.1, "seed": 3, "group_by": "patient",
-    },
+    "backbone": "densenet121", "weights": "imagenet", "input_size": 224,
+    "store": "one.h5", "seed": 3,
+    "split": {"name": "own", "folds": 4, "test_size": 0.1, "seed": 3},
 }  # fmt: skip
 POLICY = {"flip": False, "brightness": [0.9, 1.1], "zoom": [1.0, 1.3], "seed": 7}
 BLOCK = {"backbone": "vgg19", "weights": "random", "input_size": 320, "store": "b.h5"}
 RECORDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "views": {"views": 2, "policy": POLICY, "tta": False},
-    "taps": {"taps": ["pool1", "pool2:max"]},
-    "tuned": {"head_is": {"params": {"tune": False, "transform": "sqrt", "pca": "50"}}},
+    "taps": {
+        "taps": ["pool1", "pool2:max"],
+        "features": [{}, {"tap": "pool1"}, {"tap": "pool2:max"}],
+    },
+    "tuned": {
+        "head_is": {
+            "params": {"tune": False}, "embedding": {"transform": "sqrt", "pca": 50},
+        },
+    },
     "narrowed": {"exclude": ["disputed", "view=AP"], "calibration": {"kept": True}},
     "baseline": {"backbone": "metadata", "weights": "none"},
-    "region": {"features": [PLAIN | {"region": "outside", "mask": "lungs"}]},
+    "region": {"features": [{"region": "outside", "mask": "lungs"}]},
     "joined": {
         "backbone": "densenet121@224+vgg19@320",
         "features": [
-            PLAIN | {"tap": None}, BLOCK | {"tap": None}, BLOCK | {"tap": "block1_pool"}
+            {"backbone": "densenet121"}, BLOCK, BLOCK | {"tap": "block1_pool"}
         ],
     },
 }  # fmt: skip
@@ -47,24 +53,25 @@ RECORDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", RECORDS)
 def test_commands_say_what_the_record_says(kind: str) -> None:
     """The command line takes each line, and its values are those of the record."""
-    record = PLAIN | RECORDS[kind]
+    record = run_record(**PLAIN | RECORDS[kind])
     *extracts, (name, train) = map(parsed, commands(record, Known(), repeats=2))
     assert name == "train-head"
-    params = (record.get("head_is") or {}).get("params", {})
+    params = record["head_is"]["params"] | record["head_is"].get("embedding", {})
     named = ("backbones", "heads", "views", "repeats", "folds")
     assert {k: train[k] for k in named} == {
         "backbones": ("one+b" if kind == "joined" else "one",), "heads": ("logreg",),
         "repeats": 2, "views": record["views"], "folds": 4,
     }  # fmt: skip
     assert (train["seed"], train["test_size"], train["split"]) == (3, 0.1, "own")
-    assert train["taps"] == (",".join(record.get("taps", [])) or "none")
-    assert train["exclude"] == tuple(record.get("exclude", ()))
-    assert train["calibrate"] is bool(record.get("calibration"))
+    assert train["taps"] == (",".join(record["taps"]) or "none")
+    assert train["exclude"] == tuple(record["exclude"])
+    assert train["calibrate"] is bool(record["calibration"])
     assert train["tta"] is (False if record["views"] else None)
     assert (train["tune"], train["transform"], train["pca"]) == (
-        params.get("tune"), params.get("transform", "none"), params.get("pca", "none"),
+        params.get("tune"), params.get("transform", "none"),
+        str(params.get("pca", "none")),
     )  # fmt: skip
-    stores = {block["store"] for block in record.get("features", [PLAIN])}
+    stores = {block["store"] for block in record["features"]}
     assert [name for name, _ in extracts] == ["extract"] * len(stores)
     first = extracts[0][1]
     assert first["names"] == (record["backbone"].split("@")[0],)
@@ -86,11 +93,11 @@ def test_commands_say_what_the_record_says(kind: str) -> None:
 
 def test_an_ensemble_comes_after_its_members() -> None:
     """The members' lines, each once, and then the vote."""
-    members = {name: PLAIN | {"head": name} for name in ("svm", "logreg")}
-    record = PLAIN | {
-        "head": "ensemble", "members": [*members],
-        "head_is": {"params": {"weights": "equal", "calibrate": False}},
-    }  # fmt: skip
+    members = {name: run_record(**PLAIN, head=name) for name in ("svm", "logreg")}
+    params = {"weights": "equal", "calibrate": False}
+    record = run_record(
+        **PLAIN, head="ensemble", members=[*members], head_is={"params": params}
+    )
     found = [parsed(line) for line in commands(record, Known(records=members))]
     vote = found[-1][1]
     assert [n for n, _ in found] == ["extract", "train-head", "train-head", "ensemble"]
@@ -104,7 +111,7 @@ def test_the_file_of_a_network_is_looked_up() -> None:
         {"command": ["featcache", "extract", "-b", f"/{where}/own net.keras"]}
         for where in ("old", "new")
     ]
-    record = PLAIN | {"backbone": "own net", "weights": "file"}
+    record = run_record(**PLAIN | {"backbone": "own net", "weights": "file"})
     line, _ = commands(record, Known(extracts=calls))
     assert parsed(line)[1]["names"] == ("/new/own net.keras",)
 
@@ -154,15 +161,16 @@ def test_the_command_of_a_finetuned_run_is_finetune(only_test: bool) -> None:
         DEFAULTS | {"head": "mlp", "unfreeze": "last-2-blocks", "epochs": 7},
         Policy(flip=False, brightness=(0.9, 1.1), zoom=(1.0, 1.3)),
     )
-    record = {
-        "dataset": "chest", "backbone": "vgg19", "weights": "random",
-        "input_size": 64, "preprocess": "caffe", "seed": 3, "init_head": None,
-        "split": {"name": "own", "folds": 4, "test_size": 0.1, "seed": 3},
-        "head": "finetune", "head_is": {"params": settings.params()},
-        "policy": settings.policy.to_dict(), "max_minutes": 1.5,
-        "trainings": [{"fold": k} for k in ([-1] if only_test else [0, 1, -1])],
-        "calibration": None,
-    }  # fmt: skip
+    record = run_record(
+        **PLAIN | {"backbone": "vgg19", "weights": "random", "input_size": 64},
+        preprocess="caffe",
+        init_head=None,
+        head="finetune",
+        head_is={"params": settings.params()},
+        policy=settings.policy.to_dict(),
+        max_minutes=1.5,
+        trainings=[{"fold": k} for k in ([-1] if only_test else [0, 1, -1])],
+    )
     [line] = commands(record, Known())
     name, given = parsed(line)
     assert name == "finetune"

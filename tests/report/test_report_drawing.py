@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from toys import picture
 
-from featcache.report import charts, maps, scoring, thumbs
-from featcache.report.material import source_columns
-from featcache.runs import Predictions
+from featcache.evaluation.runs import Predictions
+from featcache.report.html import embedding_map, scoring, svg, thumbs
+from featcache.report.html.context import source_columns
 
 # Thumbnails
 
@@ -87,17 +87,17 @@ def test_source_columns_tell_where_images_come_from() -> None:
 def test_a_sample_keeps_the_shares_of_the_classes() -> None:
     """Of 90 and 10 images, 50 are drawn as 45 and 5, and the same ones each time."""
     labels = pd.Series(["a"] * 90 + ["b"] * 10, index=[f"i{k}" for k in range(100)])
-    drawn = maps.sample(labels, 50)
+    drawn = embedding_map.sample(labels, 50)
     assert Counter(labels[drawn]) == {"a": 45, "b": 5}
-    assert list(drawn) == list(maps.sample(labels, 50))
-    assert len(maps.sample(labels)) == 100
+    assert list(drawn) == list(embedding_map.sample(labels, 50))
+    assert len(embedding_map.sample(labels)) == 100
 
 
 def test_maps_keep_clusters_apart() -> None:
     """Two far clusters are apart in every layout, and all places are in the unit."""
     rng = np.random.default_rng(0)
     X = rng.normal(0, 0.1, (60, 20)) + np.repeat([[0], [5]], 30, axis=0)
-    for layout in maps.layouts(X):
+    for layout in embedding_map.layouts(X):
         assert layout.xy.shape == (60, 2)
         assert layout.xy.min() >= 0
         assert layout.xy.max() <= 1
@@ -145,14 +145,14 @@ def test_the_worst_errors_come_first() -> None:
 )
 def test_ticks_are_round(values: list[float], ticks: list[float]) -> None:
     """The axis reaches from the round number below to the one above."""
-    axis = charts.Axis.around("loss", values)
+    axis = svg.Axis.around("loss", values)
     assert [tick for tick, _ in axis.ticks] == pytest.approx(ticks)
 
 
 def test_a_chart_escapes_its_words() -> None:
     """Titles and labels come from data, too."""
-    axis = charts.Axis("<x>")
-    text = charts.lines([], axis, axis, label='"><script>').text
+    axis = svg.Axis("<x>")
+    text = svg.lines([], axis, axis, label='"><script>').text
     assert "<script>" not in text
     assert "&lt;x&gt;" in text
 
@@ -160,15 +160,15 @@ def test_a_chart_escapes_its_words() -> None:
 def test_a_long_curve_keeps_its_ends() -> None:
     """Thinning keeps the first and the last point."""
     points = [(k / 999, k / 999) for k in range(1000)]
-    kept = charts.thin(points)
+    kept = svg.thin(points)
     assert len(kept) == 120
     assert (kept[0], kept[-1]) == (points[0], points[-1])
 
 
 def test_a_value_left_of_the_strip_is_an_arrow() -> None:
     """A dot stands for its value; what is off the strip is not drawn at its end."""
-    inside = charts.interval(0.8, (0.7, 0.9), axis=(0.5, 1.0)).text
-    outside = charts.interval(0.2, (0.1, 0.3), axis=(0.5, 1.0)).text
+    inside = svg.interval(0.8, (0.7, 0.9), axis=(0.5, 1.0)).text
+    outside = svg.interval(0.2, (0.1, 0.3), axis=(0.5, 1.0)).text
     assert "<circle" in inside
     assert "<circle" not in outside
     assert 'class="range"' not in outside

@@ -13,9 +13,10 @@ from PIL import Image
 from report_pages import Reader, best, material, of_section, page, run_sections
 from report_study import CLASSES, Study
 
-from featcache import runs
-from featcache.report import explained, panels, pictures, unchecked
-from featcache.report.pictures import slug
+from featcache.evaluation import runs
+from featcache.report.heatmaps import layout, sheets
+from featcache.report.heatmaps.sheets import slug
+from featcache.report.html import explain_section, gaps_section
 
 
 def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
@@ -35,7 +36,7 @@ def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
 def test_the_pictures_are_those_of_the_sheets(study: Study) -> None:
     """A mean map is red above and blue below; an image is as grey as its file."""
     report_records.write_maps(study, best(study))
-    look = explained.look(
+    look = explain_section.look(
         material(study), study.reports / "explain" / best(study).run_id
     )
     tile = look.groups[0].cards[0].tiles[1]
@@ -56,17 +57,21 @@ def test_errors_come_before_classes(study: Study) -> None:
     """With an error sheet the sheets of classes are not shown."""
     report_records.write_maps(study, best(study))
     folder = report_records.write_maps(study, best(study), errors=True)
-    titles = [group.title for group in explained.look(material(study), folder).groups]
+    titles = [
+        group.title for group in explain_section.look(material(study), folder).groups
+    ]
     assert titles == ["Mean maps: linear", "Surest errors"]
     (folder / "errors.png").unlink()
-    titles = [group.title for group in explained.look(material(study), folder).groups]
+    titles = [
+        group.title for group in explain_section.look(material(study), folder).groups
+    ]
     assert titles[1:] == [f"Images labelled {c}" for c in sorted(CLASSES, key=slug)]
 
 
 def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
     """Of 20 errors the 12 with the highest probability, in the order of the sheet."""
     folder = report_records.write_maps(study, best(study), errors=True, images=20)
-    group = explained.look(material(study), folder).groups[1]
+    group = explain_section.look(material(study), folder).groups[1]
     ok = study.manifest.ok
     assert [card.title for card in group.cards] == list(ok["path"][8:20])
     assert group.note.endswith("8 more are on the sheet.")
@@ -79,7 +84,7 @@ def test_three_runs_are_shown_with_maps(study: Study) -> None:
         report_study.write_run(study, "logreg", wrong, record)
     for run in material(study).runs[:4]:
         report_records.write_maps(study, run, images=1)
-    shown = explained.looks(material(study), material(study).runs)
+    shown = explain_section.looks(material(study), material(study).runs)
     assert [look.shown for look in shown.values()] == [True, True, True, False]
     assert list(shown)[-1] in page(study).split("sheets of three runs")[0][-200:]
 
@@ -106,7 +111,7 @@ def test_broken_records_of_maps_cost_only_themselves(study: Study) -> None:
     Image.new("L", (9, 9)).save(folder / "mean-linear.png")
     (folder / "mean-cam.png").write_bytes(b"no picture")
     found = material(study)
-    look = explained.look(found, folder)
+    look = explain_section.look(found, folder)
     assert look.groups
     assert (look.notes, look.figures) == ([], [])
     told = " ".join(found.lacking)
@@ -124,13 +129,13 @@ def test_an_empty_folder_of_maps_is_only_named(study: Study) -> None:
 
 def test_a_plan_comes_back_from_its_file(tmp_path: Path) -> None:
     """Boxes, names in any alphabet, scales: as they were put in."""
-    panel = panels.Panel(panels.OVERLAY, (1, 2, 3, 4), "é <b>", "cam", 0.5)
-    plan = panels.Plan(
-        "t", {"cam": 0.25}, [panels.Strip("п.png", "", "test", 1, [panel])]
+    panel = layout.Panel(layout.OVERLAY, (1, 2, 3, 4), "é <b>", "cam", 0.5)
+    plan = layout.Plan(
+        "t", {"cam": 0.25}, [layout.Strip("п.png", "", "test", 1, [panel])]
     )
-    panels.save(Image.new("RGB", (9, 9)), tmp_path / "sheet.png", plan)
+    layout.save(Image.new("RGB", (9, 9)), tmp_path / "sheet.png", plan)
     with Image.open(tmp_path / "sheet.png") as image:
-        assert panels.plan_of(image) == plan
+        assert layout.plan_of(image) == plan
 
 
 def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
@@ -138,10 +143,10 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
     member = runs.find(study.reports, "softmax").run_id
     report_study.rewrite(best(study).folder, members=[member])
     gap = "Where the best run looks"
-    [found] = [g for g in unchecked.gaps(material(study)) if g.title == gap]
+    [found] = [g for g in gaps_section.gaps(material(study)) if g.title == gap]
     assert found.way_out == f"featcache explain {member} --errors 12"
     (study.reports / "explain" / member).mkdir(parents=True)
-    assert gap not in {g.title for g in unchecked.gaps(material(study))}
+    assert gap not in {g.title for g in gaps_section.gaps(material(study))}
 
 
 @pytest.mark.slow
@@ -159,6 +164,6 @@ def test_pages_with_many_pictures_stay_small(study: Study) -> None:
 def test_the_records_are_those_of_the_commands(study: Study) -> None:
     """What these tests write has the fields that explain writes."""
     folder = report_records.write_maps(study, best(study))
-    found = json.loads((folder / pictures.ROWS).read_text())
+    found = json.loads((folder / sheets.ROWS).read_text())
     assert set(found) == {"notes", "maps"}
     assert all(Path(name).is_file() for row in found["maps"] for name in row["files"])

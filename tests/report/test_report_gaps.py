@@ -7,15 +7,16 @@ import pytest
 import report_study
 from report_pages import parsed
 from report_study import Study
+from toys import BLOCK, run_record
 
-from featcache import runs
 from featcache.backbones import BASELINES
-from featcache.report import unchecked
-from featcache.report.material import collect
+from featcache.evaluation import runs
+from featcache.report.html import gaps_section
+from featcache.report.html.context import collect
 
 
 def gaps(study: Study) -> set[str]:
-    found = unchecked.gaps(collect(study.reports, study.board, study.manifest))
+    found = gaps_section.gaps(collect(study.reports, study.board, study.manifest))
     for gap in found:
         if gap.way_out.startswith("featcache "):
             assert [parsed(line) for line in gap.way_out.split(" && ")]
@@ -34,7 +35,7 @@ def test_the_gaps_of_the_study(study: Study) -> None:
     }
 
 
-SPLIT = {"name": "s", "folds": 5, "test_size": 0.2, "seed": 0}
+SPLIT = run_record()["split"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ SPLIT = {"name": "s", "folds": 5, "test_size": 0.2, "seed": 0}
     [
         ({"split": SPLIT | {"group_by": "image"}}, "Patients were not kept together"),
         ({"split": SPLIT | {"group_by": "near-duplicate"}}, "Patients are not known"),
-        ({"weights": "random"}, "Pretrained weights"),
+        ({"features": [BLOCK]}, "Pretrained weights"),
         ({"versions": {"numpy": "1"}}, "Whether versions change the figures"),
     ],
 )
@@ -89,7 +90,7 @@ def test_masks_ask_for_a_run_without_what_they_show(study: Study) -> None:
 
     def titles() -> set[str]:
         material = collect(study.reports, study.board, masked)
-        return {gap.title for gap in unchecked.gaps(material)}
+        return {gap.title for gap in gaps_section.gaps(material)}
 
     assert title not in gaps(study)
     assert title in titles()

@@ -13,14 +13,14 @@ import report_study
 from report_pages import Reader
 from report_study import CLASSES, IMAGES, Study
 
-from featcache.report import html
+from featcache.report.html import page as html_page
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of the study."""
     made = report_study.make(tmp_path_factory.mktemp("report"))
-    return html.write(made.reports, made.board, manifest=made.manifest).read_text()
+    return html_page.write(made.reports, made.board, manifest=made.manifest).read_text()
 
 
 def test_the_page_stands_alone(page: str) -> None:
@@ -105,7 +105,7 @@ def test_learning_curves_are_shown_where_there_are_some(page: str) -> None:
 
 def test_without_the_cache_the_page_says_so(study: Study) -> None:
     """No map, no thumbnails, and the box names what was not at hand."""
-    text = Reader(html.write(study.reports, study.board).read_text()).text
+    text = Reader(html_page.write(study.reports, study.board).read_text()).text
     assert "There is no map" in text
     assert "the dataset's cache was not at hand" in text
     assert "no image" in text
@@ -115,7 +115,7 @@ def test_without_the_images_the_page_says_so(study: Study) -> None:
     """The map stays; thumbnails are missing with the reason."""
     for path in study.manifest.root.glob("*.png"):
         path.unlink()
-    path = html.write(study.reports, study.board, manifest=study.manifest)
+    path = html_page.write(study.reports, study.board, manifest=study.manifest)
     text = Reader(path.read_text()).text
     assert f"{IMAGES} of {IMAGES} images could not be read" in text
     assert "Each mark is an image" in text
@@ -125,7 +125,7 @@ def test_without_the_images_the_page_says_so(study: Study) -> None:
 def test_a_lost_store_costs_only_the_map(study: Study) -> None:
     """Thumbnails of the errors stay, and the box names the store."""
     (study.cache / "features" / report_study.STORE).unlink()
-    path = html.write(study.reports, study.board, manifest=study.manifest)
+    path = html_page.write(study.reports, study.board, manifest=study.manifest)
     assert "There is no map" in path.read_text()
     assert f"the features {report_study.STORE}" in path.read_text()
     assert "--sheet: url" in path.read_text()

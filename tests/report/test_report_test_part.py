@@ -10,9 +10,9 @@ import report_study
 from report_pages import Reader, best, material, page, run_sections
 from report_study import IMAGES, Study
 
-from featcache import runs
-from featcache.compare import compare
-from featcache.runs import TEST
+from featcache.commands.compare import compare
+from featcache.evaluation import runs
+from featcache.evaluation.runs import TEST
 
 
 def only_tested(study: Study) -> Path:

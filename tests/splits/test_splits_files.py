@@ -1,4 +1,4 @@
-"""Rules of featcache.splits: the files of splits and of their repeats."""
+"""Rules of featcache.dataset.splits: the files of splits and of their repeats."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_rows import TEN, Rows, columns, datasets, rule, singles
 
-from featcache import splits
+from featcache.dataset import splits
+from featcache.dataset.splits import TEST, Split
 from featcache.errors import SplitError
-from featcache.splits import TEST, Split
 
 
 def load(path: Path, rows: Rows, **arguments: object) -> Split:

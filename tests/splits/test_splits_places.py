@@ -1,4 +1,4 @@
-"""Rules of featcache.splits: where images are placed, and what is refused."""
+"""Rules of featcache.dataset.splits: where images are placed, and what is refused."""
 
 from collections import Counter
 from random import Random
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_rows import TEN, Rows, columns, datasets, rule, singles
 
-from featcache import splits
+from featcache.dataset import splits
+from featcache.dataset.splits import TEST, Split
 from featcache.errors import SplitError
-from featcache.splits import TEST, Split
 
 
 def part_counts(rows: Rows, places: dict[str, int]) -> Counter[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from featcache import study
-from featcache.backbones import STUDY
+from featcache.backbones import CLASSIC5
 from featcache.study.keys import REQUIRED, SECTIONS, TOP, in_words
 
 ROOT = Path(__file__).parents[2]
@@ -109,11 +109,11 @@ def test_granada_is_the_study(file: Path, monkeypatch: pytest.MonkeyPatch) -> No
         found[train.name] = (train.settings["heads"], preprocess, views > 0)
         assert train.settings["test_size"] == 0.2
         if train.name != "baselines":
-            assert [n.name for n in networks] == list(STUDY)
+            assert [n.name for n in networks] == list(CLASSIC5)
             assert {n.input_size for n in networks} == {224}
             assert {n.weights for n in networks} == {"imagenet"}
     (tuned,) = asked.finetunes
-    assert [n.name for n in tuned.networks] == list(STUDY)
+    assert [n.name for n in tuned.networks] == list(CLASSIC5)
     assert {(n.input_size, n.weights) for n in tuned.networks} == {(224, "imagenet")}
     assert (tuned.name, tuned.settings["fold"]) == ("version 3", "test")
     assert (tuned.settings["optimizer"], tuned.init_head) == ("sgd", None)

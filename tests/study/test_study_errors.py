@@ -11,7 +11,7 @@ from featcache import study
 from featcache.errors import UsageError
 from featcache.study import keys
 from featcache.study.keys import fits, in_words
-from featcache.study.lines import lines_of
+from featcache.study.toml_lines import lines_of
 
 
 def test_lines() -> None:

@@ -9,8 +9,8 @@ import pytest
 from toy_study import TEXT
 
 from featcache import study
+from featcache.dataset.regions import Region
 from featcache.errors import UsageError
-from featcache.regions import Region
 from featcache.study.keys import REQUIRED, SECTIONS, in_words
 
 

@@ -12,11 +12,11 @@ import pytest
 from toy_study import TEXT
 
 from featcache import study
-from featcache.compare import Leaderboard
+from featcache.commands.compare import Leaderboard
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError, WeightsError
-from featcache.manifest import Manifest
-from featcache.study import running
-from featcache.views import Policy
+from featcache.study import runner
 
 
 def test_dry_run(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
@@ -191,7 +191,7 @@ def test_failures_stop_nothing_else(
     def none(row: object) -> Path:
         raise WeightsError("weights", "no connection", "Get them.")
 
-    monkeypatch.setattr(running, "fetch_weights", none)
+    monkeypatch.setattr(runner, "fetch_weights", none)
     text = TEXT.replace('backbones = ["${NET}"]', 'backbones = ["${NET}", "vgg19"]')
     file.write_text(
         text.replace("[32, 48]", "32").replace("toynet@32+toynet@48", "vgg19")
@@ -212,7 +212,7 @@ def test_a_wrong_value_is_told_before_the_long_work(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What only the images can tell is looked at right after the scan."""
-    monkeypatch.setattr(running, "extract", lambda *a, **k: pytest.fail("extracted"))
+    monkeypatch.setattr(runner, "extract", lambda *a, **k: pytest.fail("extracted"))
     file.write_text(TEXT.replace("folds = 3", 'exclude = ["label=None"]'))
     with pytest.raises(DatasetError, match="label is None"):
         study.run(study.read(file), tmp_path / "cache")

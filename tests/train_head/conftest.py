@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from toys import header, make_dataset, write_store
 
-from featcache.manifest import Manifest
-from featcache.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult, train_head
+from featcache.dataset.manifest import Manifest
 
 HEADER = header()
 

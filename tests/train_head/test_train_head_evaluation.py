@@ -7,8 +7,10 @@ import pytest
 from toys import CLASSES, N, image_ids
 
 import featcache
-from featcache import calibration, evaluation, heads, manifest, metrics, runs
+from featcache import heads
+from featcache.dataset import manifest
 from featcache.errors import StoreError
+from featcache.evaluation import calibration, fitting, metrics, runs
 
 
 def test_every_image_is_predicted_once_by_a_model_that_never_saw_its_group(
@@ -62,7 +64,7 @@ def test_a_second_call_trains_nothing(train, monkeypatch: pytest.MonkeyPatch) ->
     """The same inputs find the same runs; --force trains again."""
     first = train()
     assert len(first.trained) == 2
-    monkeypatch.setattr(evaluation, "fit_predict", None)
+    monkeypatch.setattr(fitting, "fit_predict", None)
     again = train()
     assert again.trained == []
     assert [r.run_id for r in again.runs] == [r.run_id for r in first.runs]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from toys import N
 
-from featcache import compare as comparing
-from featcache import evaluation, heads, runs
+from featcache import heads
+from featcache.commands import compare as comparing
+from featcache.commands.train_head import train_head
 from featcache.errors import (
     DatasetError,
     FeatcacheError,
@@ -20,7 +21,7 @@ from featcache.errors import (
     UnknownNameError,
     UsageError,
 )
-from featcache.train_head import train_head
+from featcache.evaluation import fitting, runs
 
 
 def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
@@ -75,7 +76,7 @@ def test_a_failed_head_is_told_by_the_exit_code(
     words = ["train-head", "-H", "majority", "-H", "logreg", "--no-tune", "--jobs", "1"]
     code, out, err = run(*words)
     assert code == 1
-    assert re.fullmatch(r"Failed: majority-toy-\w+: ValueError: boom\n", err)
+    assert re.fullmatch(r"Failed: (\w{6}) majority-toy-\1\w+: ValueError: boom\n", err)
     assert "logreg-toy-" in out
     records = json.loads(run(*words, "--json")[1])
     assert [record["status"] for record in records] == ["failed", "ok"]
@@ -86,7 +87,7 @@ def test_no_fit_without_the_leak_guard() -> None:
     """A group on both sides stops the fit itself, whatever made the split."""
     X = np.zeros((4, 1, 2), np.float32)
     with pytest.raises(SplitError, match="p1"):
-        evaluation.fit_predict(
+        fitting.fit_predict(
             heads.make("majority"),
             X,
             y=np.array([0, 1, 0, 1]),

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from toys import CLASSES
 
-from featcache import compare as comparing
-from featcache import runs
+from featcache.commands import compare as comparing
 from featcache.errors import RunError, UsageError
+from featcache.evaluation import runs
 
 
 def test_the_leaderboard_is_computed_from_the_predictions(train, reports) -> None:
@@ -140,9 +140,9 @@ def test_a_run_is_found_by_any_unique_part(train, reports) -> None:
     """Ids may be shortened; an ambiguous part lists the candidates."""
     train()
     assert runs.find(reports, "logreg").record["head"] == "logreg"
-    with pytest.raises(RunError, match="2 of 2 runs have"):
+    with pytest.raises(RunError, match="fits 2 of the 2 runs"):
         runs.find(reports, "toy")
-    with pytest.raises(RunError, match="none of 2 runs have"):
+    with pytest.raises(RunError, match="fits none of the 2 runs"):
         runs.find(reports, "xception")
 
 

@@ -1,0 +1,50 @@
+"""What every engine does."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from featcache.core.io import digest
+
+Outputs = dict[str, np.ndarray]
+
+
+def network_name(contract: Mapping[str, Any]) -> str:
+    """How the names of a contract's converted networks begin.
+
+    Backbone and 8 hex digits, so that the stores say which networks are still of use.
+    An int8 network is made before its digest is in the contract, and is named without.
+    """
+    given = {k: v for k, v in contract.items() if k != "quantised"}
+    return f"{contract.get('backbone', '')}-{digest(given)[:8]}"
+
+
+class Engine(ABC):
+    """Runs a frozen network in inference mode; built once a process.
+
+    Attributes:
+        name: As in ``--engine``.
+        batch_size: Images in a pass.
+        takes_turns: Whether it computes much, so that several at once would only
+            hinder one another.
+    """
+
+    name: str
+    batch_size: int
+    takes_turns: bool = True
+
+    @abstractmethod
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        """Runs batches through the network, in order.
+
+        An engine may take several batches ahead of the one it yields.
+
+        Args:
+            batches: Each (n, H, W, 3) uint8, RGB 0-255, n at most the batch size;
+                not changed.
+
+        Yields:
+            For each batch, each output by its name: "features" (n, D) float32.
+        """

@@ -1,0 +1,1 @@
+"""Commands: one function each, called by the command line, studies and Python."""

@@ -1,0 +1,186 @@
+"""``featcache audit``: would the data let a run cheat?"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.commands.audit import checklist as reporting
+from featcache.commands.audit import (
+    confounding,
+    drift,
+    duplicates,
+    fixes,
+    group_leaks,
+    labels,
+    shortcuts,
+    source_probe,
+)
+from featcache.commands.audit.base import (
+    FINDING,
+    ISSUE,
+    NOT_APPLICABLE,
+    PASSED,
+    TIP,
+    Check,
+    Finding,
+    NotApplicable,
+)
+from featcache.commands.audit.context import Case
+from featcache.commands.audit.fixes import Fixed
+from featcache.core import io
+from featcache.core.registry import Registry
+from featcache.dataset.manifest import Manifest
+from featcache.errors import FeatcacheError, RunError
+
+__all__ = [
+    "CHECKS",
+    "FINDING",
+    "ISSUE",
+    "NOT_APPLICABLE",
+    "PASSED",
+    "TIP",
+    "AuditResult",
+    "Check",
+    "Finding",
+    "Fixed",
+    "audit",
+]
+SCHEMA = 1
+FILE = "audit.json"
+CHECKS = Registry(
+    "check",
+    {
+        check.code: check
+        for module in (
+            duplicates,
+            group_leaks,
+            shortcuts,
+            confounding,
+            source_probe,
+            labels,
+            drift,
+        )
+        for check in module.CHECKS
+    },
+)
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What the checks say of a dataset.
+
+    Attributes:
+        dataset: Its name.
+        run_id: The best run, which the checks of runs are about; None without one.
+        findings: One a check, in the order of the codes.
+        path: The record, ``reports/<dataset>/audit.json``.
+        fixed: What ``fix`` wrote.
+    """
+
+    dataset: str
+    run_id: str | None
+    findings: list[Finding]
+    path: Path
+    fixed: Fixed | None = None
+
+    @property
+    def fires(self) -> bool:
+        """Whether a check of severity "issue" has a finding."""
+        return any(finding.fires for finding in self.findings)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The findings as plain values for JSON; what is not a number is None."""
+        return [plain(asdict(finding)) for finding in self.findings]
+
+
+def audit(
+    dataset: Manifest,
+    reports: Path,
+    *,
+    split: str | None = None,
+    fix: Path | None = None,
+    checklist: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> AuditResult:
+    """Asks every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
+
+    What each check asks, and what a finding means: docs/audit.md. No image, split or
+    run is changed.
+
+    Args:
+        dataset: Which images.
+        reports: The folder of runs of all datasets.
+        split: The split of the runs to look at; by default the newest with more than
+            trivial runs.
+        fix: A CSV to write, without duplicates and with near-duplicates in one group.
+        checklist: A markdown file to write, with topics of CLAIM 2024 and TRIPOD+AI.
+        progress: Called with (name, done, total).
+
+    Raises:
+        RunError: No run on that split.
+        UsageError: ``fix`` names a file that must not be written.
+    """
+    case = Case(dataset, reports / dataset.dataset, progress, split)
+    if split and not case.runs:
+        raise RunError(
+            f"runs of {dataset.dataset} on split {split}",
+            "none",
+            "Leave --split out for the newest.",
+        )
+    if fix is not None:
+        fixes.refuse(case, fix)
+    findings = []
+    for number, check in enumerate(CHECKS.values(), 1):
+        findings.append(answer(check, case))
+        progress("checks", number, len(CHECKS))
+    result = AuditResult(
+        dataset.dataset,
+        case.best.run_id if case.best else None,
+        findings,
+        case.reports / FILE,
+        fixes.write(case, fix) if fix is not None else None,
+    )
+    head = {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": result.dataset,
+        "run_id": result.run_id,
+    }
+    io.write_json(result.path, head | {"checks": result.rows})
+    if checklist is not None:
+        io.write_text(checklist, reporting.markdown(case, findings))
+    return result
+
+
+def answer(check: Check, case: Case) -> Finding:
+    """Asks one check; what cannot be opened makes it not applicable, with the reason.
+
+    Args:
+        check: The check.
+        case: The case.
+    """
+    try:
+        said = check.ask(case)
+        status, message, evidence = said.status, said.message, said.evidence
+    except (NotApplicable, FeatcacheError) as reason:
+        status, message, evidence = NOT_APPLICABLE, str(reason), []
+    about = check.code, check.title, check.severity
+    return Finding(*about, status, message, evidence)
+
+
+def plain(value: Any) -> Any:
+    """A value made of what JSON knows; NaN and infinities become None."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,114 @@
+"""What checks are made of: the case they look at, and what they answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from featcache.commands.audit.context import Case, NotApplicable
+from featcache.dataset.manifest import some
+
+__all__ = [
+    "FINDING",
+    "ISSUE",
+    "MOST",
+    "NOT_APPLICABLE",
+    "PASSED",
+    "TIP",
+    "Answer",
+    "Check",
+    "Finding",
+    "NotApplicable",
+    "Row",
+    "in_splits",
+    "judged",
+    "listed",
+    "records",
+]
+ISSUE, TIP = "issue", "tip"
+FINDING, PASSED, NOT_APPLICABLE = "finding", "passed", "not-applicable"
+MOST = 100  # rows of evidence that a check hands over
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check says of a case.
+
+    Attributes:
+        status: "finding", "passed" or "not-applicable".
+        message: In one or two sentences, with the numbers.
+        evidence: Rows behind it, the gravest first; at most `MOST`.
+    """
+
+    status: str
+    message: str
+    evidence: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question that is asked of every dataset.
+
+    Attributes:
+        code: For good, such as "FC001"; an anchor of docs/audit.md.
+        title: What is looked for.
+        severity: "issue" (figures may be wrong) or "tip" (look at it).
+        ask: From a case to an answer.
+    """
+
+    code: str
+    title: str
+    severity: str
+    ask: Callable[[Case], Answer]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one check.
+
+    Attributes:
+        code: Of the check, as the next two.
+        title: What was looked for.
+        severity: "issue" or "tip".
+        status: "finding", "passed" or "not-applicable".
+        message: What was found.
+        evidence: Rows behind it.
+    """
+
+    code: str
+    title: str
+    severity: str
+    status: str
+    message: str
+    evidence: list[Row]
+
+    @property
+    def fires(self) -> bool:
+        """Whether it is a finding of an issue."""
+        return self.status == FINDING and self.severity == ISSUE
+
+
+def judged(fires: bool, message: str, evidence: Sequence[Row] = ()) -> Answer:
+    """A finding, or a check that was passed."""
+    return Answer(FINDING if fires else PASSED, message, list(evidence)[:MOST])
+
+
+def records(table: pd.DataFrame) -> list[Row]:
+    """The rows of a table as evidence."""
+    return [{str(name): row[name] for name in row} for row in table.to_dict("records")]
+
+
+def listed(names: Sequence[object], limit: int = 3) -> str:
+    """The first few names, and how many more."""
+    return some([str(name) for name in names], limit)
+
+
+def in_splits(case: Case, rows: Sequence[Row]) -> str:
+    """How many of the splits the rows are of, and which."""
+    names = dict.fromkeys(str(row["split"]).removesuffix(".json") for row in rows)
+    return f"in {len(names)} of {len(case.splits)} splits" + (
+        f" ({listed([*names])})" if names else ""
+    )

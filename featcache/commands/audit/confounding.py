@@ -1,0 +1,212 @@
+"""FC030 to FC032: where an image comes from tells its class."""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from featcache.commands.audit.base import (
+    ISSUE,
+    TIP,
+    Answer,
+    Check,
+    NotApplicable,
+    Row,
+    judged,
+    listed,
+)
+from featcache.commands.audit.context import Case, right, usual
+from featcache.dataset.manifest import COLUMNS
+from featcache.evaluation import metrics
+
+NONE, RARE = "(none)", "(rare)"
+MOST_VALUES, LEAST_IMAGES = 20, 10  # of a column; of a value
+MANY = 20  # images of a value that is judged alone
+STRONG = 0.3  # Cramér's V: Cohen's medium effect for two classes (1988)
+LEVEL, DRAWS = 0.05, 999
+BY_CHANCE = 0.001
+LOWER = 0.1  # accuracy below that of all images
+_KEPT_OUT = ("mask", "lesion")
+
+
+def columns(case: Case) -> dict[str, pd.Series]:
+    """Columns of few values that may say where an image comes from.
+
+    The source's own columns, the file's mode, and made of the rest: type, folder and
+    pattern of the file name, and quarters of its area. What is the label in other
+    words, or the group, is none.
+    """
+    table = case.images
+    own = [c for c in table if c == "mode" or c not in (*COLUMNS, *_KEPT_OUT)]
+    found = {str(c): few(table[c]) for c in own if not _same(table[c], table["group"])}
+    paths = [PurePosixPath(path) for path in table["path"]]
+    classes = case.manifest.classes
+    area = (table["width"].astype(float) * table["height"]).astype(str)
+    made = {
+        "file type": pd.Series([path.suffix.lower() for path in paths]),
+        "folder": pd.Series([path.parent.as_posix() for path in paths]),
+        "file name": pd.Series([pattern(path.stem, classes) for path in paths]),
+        "image area": area,
+    }
+    found |= {name: few(values) for name, values in made.items()}
+    return {
+        name: values
+        for name, values in found.items()
+        if 2 <= values.nunique() <= MOST_VALUES and not _same(values, table["label"])
+    }
+
+
+def few(values: pd.Series) -> pd.Series:
+    """A column with few values: numbers in quarters, rare texts together."""
+    values = values.astype(str).str.strip().replace("", NONE).reset_index(drop=True)
+    if values.nunique() <= MOST_VALUES:
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers[values != NONE].notna().mean() > 0.9:
+        cut = pd.qcut(numbers, 4, duplicates="drop").astype(object)
+        return pd.Series(cut).astype(str).where(numbers.notna(), NONE)
+    counts = values.map(values.value_counts())
+    return values.where(counts >= LEAST_IMAGES, RARE)
+
+
+def pattern(stem: str, classes: Sequence[str] = ()) -> str:
+    """A file name's form: 9 for digits, a for letters, x for both; signs stay.
+
+    The name of a class becomes a sign: that it is there says nothing of a source.
+    """
+    for name in sorted(classes, key=len, reverse=True):
+        stem = re.sub(re.escape(name), "=", stem, flags=re.IGNORECASE)
+
+    def form(found: re.Match[str]) -> str:
+        text = found[0]
+        return "9" if text.isdigit() else "a" if text.isalpha() else "x"
+
+    return re.sub(r"[^\W_]+", form, stem)
+
+
+def cramers_v(table: np.ndarray) -> float:
+    """Cramér's V of a table of counts, corrected for bias (Bergsma 2013); 0 to 1."""
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    count, (rows, cols) = table.sum(), table.shape
+    if min(rows, cols) < 2 or count < 2:
+        return 0.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / count
+    phi2 = float((np.square(table - expected) / expected).sum() / count)
+    phi2 = max(phi2 - (rows - 1) * (cols - 1) / (count - 1), 0.0)
+    sides = [k - (k - 1) ** 2 / (count - 1) for k in (rows, cols)]
+    return float(np.sqrt(phi2 / max(min(sides) - 1, 1e-9)))
+
+
+def permuted(
+    values: pd.Series, labels: pd.Series, groups: pd.Series, *, seed: int = 0
+) -> tuple[float, float]:
+    """How well a column tells the class over groups, and the p-value.
+
+    Each group counts once, with its most frequent value and class; the classes are
+    permuted between groups (Phipson and Smyth 2010 for the p-value).
+
+    Returns:
+        Cramér's V, and the share of permutations that reach it.
+    """
+    v, names = pd.factorize(usual(values, groups))
+    y, classes = pd.factorize(usual(labels, groups))
+
+    def of(order: np.ndarray) -> float:
+        cells = np.bincount(
+            v * len(classes) + order, minlength=len(names) * len(classes)
+        )
+        return cramers_v(cells.reshape(len(names), -1))
+
+    here, rng = of(y), np.random.default_rng(seed)
+    reached = sum(of(rng.permutation(y)) >= here - 1e-12 for _ in range(DRAWS))
+    return here, (reached + 1) / (DRAWS + 1)
+
+
+def _tells(case: Case) -> Answer:
+    found = columns(case)
+    if not found:
+        raise NotApplicable("No column has few values that are not the label.")
+    table = case.images
+    rows: list[Row] = []
+    for name, values in found.items():
+        v, p = permuted(values, table["label"], table["group"])
+        rows.append({"column": name, "v": v, "p": p, "values": int(values.nunique())})
+    for row, p in zip(rows, metrics.holm([r["p"] for r in rows]), strict=True):
+        row |= {"p_holm": p, "strong": row["v"] >= STRONG and p < LEVEL}
+    rows.sort(key=lambda row: -row["v"])
+    strong = [f"{r['column']} ({r['v']:.2f})" for r in rows if r["strong"]]
+    return judged(
+        bool(strong),
+        f"{len(strong)} of {len(rows)} columns tell the class (Cramér's V over groups "
+        f"at least {STRONG})" + (f": {listed(strong, 6)}." if strong else "."),
+        rows,
+    )
+
+
+def _alone(case: Case) -> Answer:
+    found = columns(case)
+    if not found:
+        raise NotApplicable("No column has few values that are not the label.")
+    table = case.images
+    rows: list[Row] = []
+    shares = table.groupby("label")["group"].nunique() / table["group"].nunique()
+    for name, values in found.items():
+        for value, of in table.groupby(values):
+            groups, label = of["group"].nunique(), of["label"].iloc[0]
+            chance = float(min(shares[label], 1.0) ** groups)
+            if len(of) >= MANY and of["label"].nunique() == 1 and chance < BY_CHANCE:
+                rows.append({"column": name, "value": str(value), "class": label,
+                             "images": len(of), "groups": groups,
+                             "chance": chance})  # fmt: skip
+    rows.sort(key=lambda row: -row["images"])
+    told = [f"{r['column']} = {r['value']} ({r['images']} {r['class']})" for r in rows]
+    return judged(
+        bool(rows),
+        f"{len(rows)} values hold one class alone"
+        + (f": {listed(told, 4)}." if rows else f", of those with {MANY} images."),
+        rows,
+    )
+
+
+def _accuracy(case: Case) -> Answer:
+    if case.best is None:
+        raise NotApplicable("No run of a network. Run: featcache train-head")
+    hits, table = right(case.best), case.judged
+    rows: list[Row] = []
+    for name, values in columns(case).items():
+        named = dict(zip(case.images["image_id"], values, strict=True))
+        for value, at in table.groupby(table["image_id"].map(named)).indices.items():
+            if len(at) < MANY:
+                continue
+            low, high = metrics.group_bootstrap(hits[at], table["group"].to_numpy()[at])
+            rows.append({"column": name, "value": str(value), "images": len(at),
+                         "accuracy": float(hits[at].mean()), "low": low, "high": high,
+                         "worse": bool(high < hits.mean() - LOWER / 2
+                                       and hits[at].mean() < hits.mean() - LOWER),
+                         })  # fmt: skip
+    rows.sort(key=lambda row: row["accuracy"])
+    worse = [f"{r['column']} = {r['value']} ({r['accuracy']:.2f})"
+             for r in rows if r["worse"]]  # fmt: skip
+    return judged(
+        bool(worse),
+        f"Accuracy of {case.best.run_id} is {hits.mean():.3f} in all; clearly lower in "
+        f"{len(worse)} of {len(rows)} sources"
+        + (f": {listed(worse, 4)}." if worse else "."),
+        rows,
+    )
+
+
+def _same(values: pd.Series, others: pd.Series) -> bool:
+    """Whether two columns are one in other words."""
+    pairs = pd.DataFrame({"a": values.to_numpy(), "b": others.to_numpy()})
+    pairs = pairs.drop_duplicates()
+    return not (pairs["a"].duplicated().any() or pairs["b"].duplicated().any())
+
+
+CHECKS = (
+    Check("FC030", "A column tells the class", ISSUE, _tells),
+    Check("FC031", "A source with one class alone", ISSUE, _alone),
+    Check("FC032", "A source on which the best run is worse", TIP, _accuracy),
+)

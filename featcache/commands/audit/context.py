@@ -1,0 +1,224 @@
+"""The case: a dataset with its splits and runs, opened once for all checks."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from featcache import features
+from featcache.commands.audit.similarity import CORRELATION, alike, unit
+from featcache.dataset import images, sources
+from featcache.dataset.manifest import Manifest
+from featcache.errors import FeatcacheError, UnreadableImageError
+from featcache.evaluation import runs
+from featcache.evaluation.comparable import repeat
+from featcache.evaluation.outcome import is_trivial
+from featcache.evaluation.runs import Run
+
+Progress = Callable[[str, int, int], None]
+PIXELS, METADATA = "pixels48", "metadata"
+STATISTICS = ("width", "height", "aspect", "mean", "spread")
+
+
+class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
+    """A check cannot be asked here; the text says why, and what would help."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A dataset, and what was made of it.
+
+    Attributes:
+        manifest: The dataset.
+        reports: ``reports/<dataset>``.
+        progress: Called with (name, done, total) by what takes time.
+        split: Of the runs; None for the newest.
+    """
+
+    manifest: Manifest
+    reports: Path
+    progress: Progress
+    split: str | None = None
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The usable images, one row each."""
+        return self.manifest.ok.reset_index(drop=True)
+
+    @cached_property
+    def splits(self) -> dict[str, dict[str, int]]:
+        """Place of each image by image_id, a split file each; -1 is the test part."""
+        found = {}
+        for path in sorted(self.manifest.folder.glob("splits-*.json")):
+            try:
+                stored = json.loads(path.read_text(encoding="utf-8"))["images"]
+                found[path.name] = {str(i): int(place) for i, place in stored.items()}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                found[path.name] = {}
+        return found
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Runs of the newest evaluation that has more than trivial ones, best first.
+
+        By out-of-fold accuracy; failed and damaged runs, repeats, and runs on another
+        than the asked split are left out.
+        """
+        good, _ = runs.list_runs(self.reports)
+        good = [run for run in good if not run.failed and not repeat(run)]
+        if self.split:
+            good = [run for run in good if run.record["split"]["name"] == self.split]
+        good.sort(key=lambda run: str(run.record["created"]), reverse=True)
+        telling = [run for run in good if not is_trivial(run)] or good
+        for first in telling:
+            alike = [r for r in good if _evaluation(r) == _evaluation(first)]
+            scored = [(-accuracy(run), run.run_id, run) for run in alike]
+            if ranked := [one for one in scored if not np.isnan(one[0])]:
+                return [run for *_, run in sorted(ranked, key=lambda one: one[:2])]
+        return []
+
+    @cached_property
+    def best(self) -> Run | None:
+        """The best run that is not trivial."""
+        return next((run for run in self.runs if not is_trivial(run)), None)
+
+    @cached_property
+    def judged(self) -> pd.DataFrame:
+        """The best run's out-of-fold images with the columns of the manifest.
+
+        Label, group and fold are those of the run; empty without one.
+        """
+        if self.best is None:
+            return pd.DataFrame()
+        table = out_of_fold(self.best)
+        mine = [*table.columns.difference(["image_id"])]
+        columns = self.images.drop(columns=mine, errors="ignore")
+        return table.merge(columns, on="image_id", how="left")
+
+    @cached_property
+    def thumbs(self) -> np.ndarray:
+        """Grey 32x32 pictures (N, 1024) of `images`; zeros for one that is lost.
+
+        From the store of ``pixels48`` where it is, else from the files.
+        """
+        stored = self.baseline(PIXELS)
+        if stored is None:
+            return self._read_thumbs()
+        side = int(stored.shape[1] ** 0.5)
+        size = (images.THUMB_SIDE,) * 2
+        return np.stack([
+            np.asarray(
+                Image.fromarray(row.reshape(side, side).astype(np.uint8)).resize(
+                    size, Image.Resampling.BILINEAR
+                )
+            ).ravel()
+            for row in stored
+        ])  # fmt: skip
+
+    @cached_property
+    def lost(self) -> int:
+        """How many of `thumbs` cannot be read (or are black)."""
+        return int((~self.thumbs.any(axis=1)).sum())
+
+    @cached_property
+    def near(self) -> pd.DataFrame:
+        """Pairs of `images` whose grey 32x32 pictures correlate above 0.99.
+
+        Columns a, b (rows of `images`) and correlation, the largest first.
+
+        Raises:
+            NotApplicable: No picture can be read.
+        """
+        if self.lost == len(self.images):
+            raise NotApplicable(
+                f"No image can be read in {self.manifest.root}, and there is no store "
+                f"of {PIXELS}: scan the source where it is now."
+            )
+        pairs = alike(unit(self.thumbs), CORRELATION)
+        return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
+
+    @cached_property
+    def statistics(self) -> pd.DataFrame:
+        """Statistics of each of `images`: `STATISTICS` as far as they are known."""
+        stored = self.baseline(METADATA)
+        if stored is not None:
+            return pd.DataFrame(stored[:, : len(STATISTICS)], columns=[*STATISTICS])
+        table = self.images[["width", "height"]].astype(float)
+        return table.assign(aspect=table["width"] / table["height"])
+
+    def baseline(self, name: str) -> np.ndarray | None:
+        """The plain rows (N, D) of a baseline's store in the order of `images`.
+
+        None where there is no store, or it lacks images.
+        """
+        try:
+            (found,) = features.find_sets(self.manifest, [name])
+            return found.select(self.manifest, views=0).read()
+        except (FeatcacheError, ValueError):
+            return None
+
+    def _read_thumbs(self) -> np.ndarray:
+        root, paths = self.manifest.root, self.images["path"].tolist()
+
+        def one(path: str) -> np.ndarray:
+            try:
+                return images.inspect(sources.read_bytes(root, path)).thumb
+            except (OSError, UnreadableImageError):
+                return np.zeros(images.THUMB_SIDE**2, np.uint8)
+
+        found = []
+        with ThreadPoolExecutor() as pool:
+            for done, thumb in enumerate(pool.map(one, paths), 1):
+                found.append(thumb)
+                self.progress("read images", done, len(paths))
+        return np.stack(found)
+
+
+def out_of_fold(run: Run) -> pd.DataFrame:
+    """The out-of-fold rows of a run, in the order of their ids."""
+    table = run.table[run.table["split"] == runs.TRAIN]
+    return table.sort_values("image_id").reset_index(drop=True)
+
+
+def probabilities(table: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """The probabilities (N, C) of rows of predictions."""
+    return table[[runs.PROBABILITY + name for name in classes]].to_numpy(float)
+
+
+def codes(table: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """The class indices (N,) of a table's labels."""
+    return table["label"].map({c: i for i, c in enumerate(classes)}).to_numpy(int)
+
+
+def usual(values: pd.Series, groups: pd.Series) -> pd.Series:
+    """The most frequent value of each group, the first of those that are level."""
+    table = pd.DataFrame({"group": groups.to_numpy(), "value": values.to_numpy()})
+    counts = table.value_counts().rename("count").reset_index()
+    counts = counts.sort_values(["count", "value"], ascending=[False, True])
+    return counts.drop_duplicates("group").set_index("group")["value"].sort_index()
+
+
+def right(run: Run) -> np.ndarray:
+    """Whether each out-of-fold image is predicted right, in the order of the ids."""
+    table = out_of_fold(run)
+    top = probabilities(table, run.classes).argmax(axis=1)
+    return np.asarray(top == codes(table, run.classes))
+
+
+def accuracy(run: Run) -> float:
+    """Out-of-fold accuracy; NaN without such predictions."""
+    try:
+        hits = right(run)
+    except FeatcacheError:
+        return float("nan")
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def _evaluation(run: Run) -> str:
+    return str(run.record["evaluation_id"])

@@ -1,0 +1,98 @@
+"""FC050 and FC051: image statistics that differ between classes, or between parts."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from featcache.commands.audit.base import (
+    TIP,
+    Answer,
+    Check,
+    NotApplicable,
+    judged,
+    listed,
+)
+from featcache.commands.audit.context import Case
+from featcache.dataset.splits import TEST
+from featcache.evaluation import metrics
+
+# AUC of two normal classes half a standard deviation apart: Cohen's medium effect.
+MEDIUM = 0.638
+RESAMPLES = 400
+
+
+def apart(
+    values: np.ndarray, inside: np.ndarray, groups: np.ndarray
+) -> tuple[float, float, float]:
+    """How far a statistic of some images is above that of the others.
+
+    The chance that one of them has the larger value (the area under the ROC curve, a
+    half when there is no difference; McGraw and Wong 1992), with its interval over
+    groups.
+
+    Args:
+        values: (N,) numbers.
+        inside: (N,) whether an image is one of the some.
+        groups: (N,).
+    """
+    ranks = rankdata(values) / (len(values) + 1)
+    P, y = np.stack([1 - ranks, ranks], axis=1), inside.astype(int)
+    draws = metrics.bootstrap(y, P, groups, resamples=RESAMPLES)
+    low, high = metrics.intervals(y, P, groups, draws=draws)["auc"]
+    return metrics.auc_ovr(y, P), low, high
+
+
+def _rows(
+    statistics: pd.DataFrame, parts: pd.Series, groups: pd.Series, kind: str
+) -> list[dict[str, object]]:
+    """One row a statistic and part, the farthest first."""
+    rows = []
+    for name in statistics:
+        values = statistics[name].to_numpy(float)
+        for part in sorted(parts.unique()):
+            inside = (parts == part).to_numpy()
+            auc, low, high = apart(values, inside, groups.to_numpy())
+            row = {"statistic": name, kind: part, "auc": auc, "low": low, "high": high}
+            row |= {"median": float(np.median(values[inside])),
+                    "median_of_others": float(np.median(values[~inside]))}  # fmt: skip
+            rows.append(row | {"drifts": bool(low > MEDIUM or high < 1 - MEDIUM)})
+    return sorted(rows, key=lambda row: -abs(float(str(row["auc"])) - 0.5))
+
+
+def _answer(rows: list[dict[str, object]], kind: str) -> Answer:
+    far = [row for row in rows if row["drifts"]]
+    told = [f"{r['statistic']} of {r[kind]} (AUC {r['auc']:.2f})" for r in far]
+    return judged(
+        bool(far),
+        f"{len(far)} of {len(rows)} image statistics of a {kind} differ from those of "
+        "the others by more than a medium effect"
+        + (f": {listed(told, 4)}." if told else "."),
+        rows,
+    )
+
+
+def _classes(case: Case) -> Answer:
+    table = case.images
+    if table["label"].nunique() < 2:
+        raise NotApplicable("There is one class.")
+    rows = _rows(case.statistics, table["label"], table["group"], "class")
+    return _answer(rows, "class")
+
+
+def _parts(case: Case) -> Answer:
+    if case.best is None:
+        raise NotApplicable("No run of a network. Run: featcache train-head")
+    folds = case.best.table.set_index("image_id")["fold"].astype(int)
+    at = case.images["image_id"].map(folds)
+    known = at.notna().to_numpy()
+    names = at[known].astype(int).map(lambda f: "test" if f == TEST else f"fold {f}")
+    groups = case.images.loc[known, "group"]
+    if names.nunique() < 2:
+        raise NotApplicable("The best run has one part alone.")
+    return _answer(_rows(case.statistics[known], names, groups, "part"), "part")
+
+
+CHECKS = (
+    Check("FC050", "Image statistics differ between classes", TIP, _classes),
+    Check("FC051", "Image statistics differ between parts", TIP, _parts),
+)

@@ -1,0 +1,111 @@
+"""A new table of the images: duplicates left out, near-duplicates in one group."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from featcache.commands.audit.context import Case, NotApplicable
+from featcache.core.io import atomic_path
+from featcache.dataset.manifest import COLUMNS
+from featcache.errors import DatasetError, UsageError
+
+_OURS = {*COLUMNS} - {"path", "label", "group"}
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What a new table holds.
+
+    Attributes:
+        path: The CSV.
+        images: Rows.
+        dropped: Files of the manifest that are not in it.
+        joined: Images whose group was joined with another.
+        two_labels: Pairs of near-duplicates under two labels, which stay: a person
+            has to say which is right.
+    """
+
+    path: Path
+    images: int
+    dropped: int
+    joined: int
+    two_labels: int
+
+    @property
+    def told(self) -> str:
+        """The same in a sentence."""
+        return (
+            f"{self.path}: {self.images} images, {self.dropped} files dropped, "
+            f"{self.joined} images in joined groups; {self.two_labels} pairs of "
+            "near-duplicates under two labels stay."
+        )
+
+
+def refuse(case: Case, path: Path) -> None:
+    """Refuses a file that is no CSV, or the dataset's own source.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    source = Path(case.manifest.settings.source)
+    if path.suffix.lower() != ".csv" or path.resolve() == source.resolve():
+        raise UsageError(
+            "--fix with a new file that ends in .csv", str(path), "Name another file."
+        )
+
+
+def write(case: Case, path: Path) -> Fixed:
+    """Writes path,label,group and the source's further columns, an image a row.
+
+    Paths are relative to the file's folder, so that it can be scanned; those of a zip
+    are as in the zip. No image is touched.
+
+    Args:
+        case: The dataset.
+        path: The CSV to write.
+
+    Raises:
+        DatasetError: No picture can be read.
+    """
+    try:
+        pairs = case.near
+    except NotApplicable as reason:
+        raise DatasetError(
+            "pictures to look for near-duplicates in, for --fix",
+            "none",
+            str(reason),
+        ) from reason
+    table = case.images.drop(columns=[c for c in _OURS if c in case.images])
+    groups = joined(case.images["group"].to_numpy(str), pairs[["a", "b"]].to_numpy(int))
+    moved = int((groups != case.images["group"].to_numpy(str)).sum())
+    table["group"] = groups
+    root = case.manifest.root
+    if root.is_dir():
+        start = path.resolve().parent
+        table["path"] = [
+            Path(os.path.relpath(root / p, start)).as_posix() for p in table["path"]
+        ]
+    with atomic_path(path) as temp:
+        table.to_csv(temp, index=False)
+    labels = case.images["label"].to_numpy()
+    two = labels[pairs["a"].to_numpy(int)] != labels[pairs["b"].to_numpy(int)]
+    dropped = len(case.manifest.table) - len(table)
+    return Fixed(path, len(table), dropped, moved, int(two.sum()))
+
+
+def joined(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Groups (N,) where those that a pair (P, 2) of rows links have one name.
+
+    The name is that of the group whose image comes first.
+    """
+    names, first, of = np.unique(groups, return_index=True, return_inverse=True)
+    links = of[pairs]
+    ones = np.ones(len(links), bool)
+    graph = csr_array((ones, (links[:, 0], links[:, 1])), (len(names),) * 2)
+    _, cluster = connected_components(graph, directed=False)
+    head = {cluster[g]: names[g] for g in np.argsort(-first, kind="stable")}
+    return np.array([head[c] for c in cluster[of]], dtype=object)

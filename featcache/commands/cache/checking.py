@@ -1,0 +1,126 @@
+"""Checking: every checksum of stores and sealed parts, and mending what is broken."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from featcache.core.io import fsync_dir
+from featcache.errors import StoreError
+from featcache.features import store
+from featcache.features.store import Store
+
+_EXTRACT = "the next extract computes its rows again"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A store or a sealed part after its check.
+
+    Attributes:
+        path: The file.
+        rows: Embeddings in it; 0 where it cannot be read.
+        fault: What is wrong with it; empty if it is whole.
+        way_out: What to do.
+        repaired: What was done.
+    """
+
+    path: Path
+    rows: int
+    fault: str = ""
+    way_out: str = ""
+    repaired: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.fault or bool(self.repaired)
+
+
+def verify(
+    paths: Sequence[Path],
+    *,
+    repair: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Checked]:
+    """Reads stores and their sealed parts in full, and compares all checksums.
+
+    Args:
+        paths: The stores.
+        repair: Remove a damaged part; move a damaged store aside, never delete it.
+        progress: Called with files done and files to do.
+
+    Raises:
+        LockedError: A store that has to be repaired is being written.
+    """
+    files = [
+        (path, file)
+        for path in paths
+        for file in (path, *sorted(store.parts_folder(path).glob("*.h5")))
+    ]
+    checked = []
+    for done, (path, file) in enumerate(files, start=1):
+        one = _check(file)
+        if one and one.fault and repair:
+            with store.writing(path):
+                one = _check(file)
+                one = _repair(one) if one and one.fault else one
+        checked += [one] if one else []
+        if progress:
+            progress(done, len(files))
+    return checked
+
+
+def _check(path: Path) -> Checked | None:
+    """Checks one file; None if it is not there, for parts go when published."""
+    while path.exists():
+        before = path.stat()
+        try:
+            found = store.open_store(path)
+            rows = len(found.keys)
+            for name, filled in found.filled.items():
+                _count(found, name, filled)
+            return Checked(path, rows)
+        except StoreError as error:
+            # A writer may have replaced the file under our eyes: look again.
+            if path.exists() and path.stat().st_mtime_ns == before.st_mtime_ns:
+                way_out = f"cache verify --repair {_how(path)}; {_EXTRACT}"
+                return Checked(path, 0, error.got, way_out)
+    return None
+
+
+def _count(found: Store, name: str, filled: int) -> None:
+    have = sum(int((~np.isnan(b[:, 0])).sum()) for b in found.slabs(name))
+    if have != filled or found.keys.duplicated(store.KEY).any():
+        raise StoreError(
+            f"each key once, and {filled} rows of {name} in {found.path}",
+            f"{have} rows of {name}, or a key that is there twice",
+            "Delete it and extract again.",
+        )
+
+
+def _is_part(path: Path) -> bool:
+    return path.parent.suffix == ".parts"
+
+
+def _how(path: Path) -> str:
+    return "removes it" if _is_part(path) else "moves it aside"
+
+
+def _repair(one: Checked) -> Checked:
+    if _is_part(one.path):
+        one.path.unlink()
+        done = "removed"
+    else:
+        done = f"moved to {_aside(one.path).name}"
+    fsync_dir(one.path.parent)
+    return replace(one, repaired=done, way_out=_EXTRACT)
+
+
+def _aside(path: Path) -> Path:
+    aside, number = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged{number}")
+    return path.rename(aside)

@@ -1,0 +1,329 @@
+"""Pruning: what nobody needs any more; shown first, removed only when told to."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featcache.backbones.engines.base import network_name
+from featcache.commands.cache.listing import gone, owner, size, store_paths
+from featcache.core.io import fsync_dir, lock
+from featcache.dataset import manifest, sources
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.regions import Region
+from featcache.errors import DatasetError, LockedError, StoreError
+from featcache.evaluation import runs
+from featcache.features import store
+from featcache.features.store import Store
+
+# What no lock guards may belong to a machine whose processes are not seen here.
+OLD_SECONDS = 24 * 3600
+Recipes = list[dict[str, Any]]
+Doomed = Callable[[Store], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that nobody needs.
+
+    Attributes:
+        kind: "rows", "store", "parts", "temporary", "network", "digest" or "lock".
+        path: The file or folder.
+        what: What of it, and why.
+        before: Its bytes.
+        after: Its bytes afterwards; an estimate until it is done.
+    """
+
+    kind: str
+    path: Path
+    what: str
+    before: int
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What can be removed, or was.
+
+    Attributes:
+        removals: One by one.
+        left_out: What is damaged, being written or without a manifest, and stays.
+        done: Whether they are removed, or only shown.
+    """
+
+    removals: list[Removal]
+    left_out: list[str]
+    done: bool
+
+
+# A removal, and the function that does it.
+Step = tuple[Removal, Callable[[], None]]
+
+
+def prune(
+    cache: Path,
+    reports: Path,
+    *,
+    dataset: str | None = None,
+    policies: bool = False,
+    yes: bool = False,
+) -> Pruned:
+    """Finds what nobody needs, and removes it if told to.
+
+    That is: rows of images that are no longer in the manifest; sealed parts of such
+    images alone; temporary files and locks of dead processes; converted networks and
+    digests of weights that no store is of. A store is rewritten beside itself and then
+    replaced, so that an interruption leaves it whole.
+
+    Args:
+        cache: The cache folder.
+        reports: The folder of runs.
+        dataset: Only this dataset; by default all, and the converted networks.
+        policies: Also rows of policies that no run uses.
+        yes: Remove; otherwise only tell.
+
+    Raises:
+        RunError: A run cannot be read, and so not what it uses (``policies``).
+    """
+    steps: list[Step] = []
+    left_out = []
+    for path in store_paths(cache, dataset):
+        try:
+            steps += _of_store(path, reports if policies else None)
+        except (StoreError, DatasetError) as error:
+            left_out.append(f"{path}: {error.got}")
+    folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
+    for folder in folders:
+        steps += _temporary(folder)
+        steps += _locks(folder)
+    if not dataset:
+        steps += _networks(cache)
+    if not yes:
+        return Pruned([removal for removal, _ in steps], left_out, False)
+    removals = []
+    for removal, act in steps:
+        try:
+            act()
+            removals.append(replace(removal, after=size(removal.path)))
+        except (StoreError, LockedError) as error:
+            left_out.append(f"{removal.path}: {error.got}")
+    return Pruned(removals, left_out, True)
+
+
+def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
+    """What can go of a store, its parts and its temporary files."""
+    if holder := owner(path.with_suffix(".lock")):
+        raise StoreError("a store that nobody writes", f"written by {holder}", "Wait.")
+    images = manifest.load(path.parent.parent)
+    yield from _parts(path, images)
+    if path.exists():
+        used = _used(reports / images.dataset, path) if reports else None
+        yield from _rows(path, images, used)
+
+
+def _used(reports: Path, path: Path) -> Recipes:
+    """The policies of the rows of a store that runs were trained on."""
+    good, broken = runs.list_runs(reports)
+    if broken:
+        raise broken[0]
+    mine = store.open_store(path).header.contract_id
+    using = [run for run in good if mine in run.contracts]
+    shown = [
+        Region.of(block).to_dict() for run in using for block in run.record["features"]
+    ]
+    return [*(run.record["policy"] for run in using), *shown]
+
+
+def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
+    found = store.open_store(path)
+    lost, idle, old = gone(found, images), _idle(found, used), _outdated(found, images)
+    reasons = []
+    if lost.any():
+        n = found.keys.loc[lost, "image_id"].nunique()
+        reasons.append(f"{lost.sum()} rows of {n} images that left the manifest")
+    if old.any():
+        reasons.append(f"{old.sum()} rows by masks that have changed")
+    if (idle & ~lost).any():
+        reasons.append(f"{(idle & ~lost).sum()} rows of policies that no run uses")
+    if not reasons:
+        return
+    before, stays = size(path), 1 - (lost | idle | old).mean()
+    removal = Removal("rows", path, "; ".join(reasons), before, int(before * stays))
+    if not stays:
+        removal = replace(removal, kind="store", what=f"all: {removal.what}")
+    yield (
+        removal,
+        partial(
+            _thin,
+            path,
+            lambda s: gone(s, images) | _idle(s, used) | _outdated(s, images),
+        ),
+    )
+
+
+def _outdated(found: Store, images: Manifest) -> np.ndarray:
+    """Which rows show a region by another mask than the image has now, (N,) bool."""
+    keys, old = found.keys, np.zeros(len(found.keys), bool)
+    for number, policy in enumerate(found.header.policies):
+        mine, region = (keys["policy"] == number).to_numpy(), Region.of(policy)
+        if mine.any() and region.needs_mask:
+            with contextlib.suppress(DatasetError):  # no masks now: nothing to say
+                now = keys["image_id"].map(sources.find_masks(images, region).ids)
+                old |= mine & (now.notna() & (now != keys["mask_id"])).to_numpy()
+    return old
+
+
+def _idle(found: Store, used: Recipes | None) -> np.ndarray:
+    """Which rows are views of a policy that no run uses, (N,) bool."""
+    recipes = found.header.policies
+    idle = [i for i, r in enumerate(recipes) if used is not None and r not in used]
+    return found.keys["policy"].isin(idle).to_numpy()
+
+
+def _thin(path: Path, doomed: Doomed) -> None:
+    """Rewrites a store without some of its rows; without any, deletes it."""
+    with store.writing(path):
+        found = store.open_store(path)
+        found.verify()  # what has rotted must not get a fresh checksum
+        drop = doomed(found)
+        if drop.all():
+            path.unlink()
+            fsync_dir(path.parent)
+        elif drop.any():
+            source = _marked(found, drop)
+            store.merge(path, source.header, [source], keep=_is_named)
+
+
+def _is_named(keys: pd.DataFrame) -> np.ndarray:
+    return (keys["image_id"] != "").to_numpy()
+
+
+def _marked(found: Store, drop: np.ndarray) -> Store:
+    """The store with rows to drop under an empty id, and without empty policies."""
+    policy = found.keys["policy"]
+    kept = sorted({*policy[~drop]} - {store.NO_POLICY})
+    number = {old: new for new, old in enumerate(kept)}
+    keys = found.keys.assign(
+        image_id=found.keys["image_id"].where(~drop, ""),
+        policy=[number.get(p, store.NO_POLICY) for p in policy],
+    )
+    policies = [found.header.policies[i] for i in kept]
+    return replace(found, header=replace(found.header, policies=policies), keys=keys)
+
+
+def _parts(path: Path, images: Manifest) -> Iterator[Step]:
+    """Parts of images that left the manifest, and files that a dead writer left."""
+    folder = store.parts_folder(path)
+    kept = sorted(folder.glob("*.h5"))
+    if folder.is_dir() and all(gone(store.open_store(p), images).all() for p in kept):
+        what = f"{len(kept)} sealed parts without any image of the manifest"
+        yield Removal("parts", folder, what, size(folder)), partial(_drop, path)
+        return
+    beside = path.parent.glob(".*.tmp")
+    mine = [stray for stray in beside if stray.name.startswith(f".{path.name}.")]
+    for stray in [*folder.glob(".*.tmp"), *mine]:
+        removal = Removal("temporary", stray, "its writer has died", size(stray))
+        yield removal, partial(_unlink, path, stray)
+
+
+def _drop(path: Path) -> None:
+    with store.writing(path):
+        shutil.rmtree(store.parts_folder(path))
+
+
+def _unlink(path: Path, stray: Path) -> None:
+    with store.writing(path):
+        stray.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> Iterator[Step]:
+    for path in folder.glob(".*.tmp"):
+        if _is_old(path):
+            removal = Removal("temporary", path, "older than a day", size(path))
+            yield removal, partial(_sweep, path)
+
+
+def _sweep(path: Path) -> None:
+    if path.is_dir():  # a conversion writes several files at once
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > OLD_SECONDS
+
+
+def _locks(folder: Path) -> Iterator[Step]:
+    for path in sorted([*folder.glob("*.lock"), *folder.glob("features/*.lock")]):
+        if not owner(path):
+            removal = Removal("lock", path, "its owner has died", size(path))
+            yield removal, partial(_unlock, path)
+
+
+def _unlock(path: Path) -> None:
+    with lock(path, path.name):
+        pass  # leaving the block removes the file
+
+
+def _networks(cache: Path) -> Iterator[Step]:
+    """Converted networks and digests of weights, a day old, that no store is of.
+
+    Where a store cannot be read, and so not what it is of, all of them stay.
+    """
+    try:
+        contracts = [_contract(path) for path in store_paths(cache)]
+    except StoreError:
+        return
+    used = {network_name(contract) for contract in contracts}
+    for stem, files in _converted(cache / "openvino").items():
+        if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
+            what, total = "no store is of its contract", sum(map(size, files))
+            removal = Removal("network", files[0], what, total)
+            yield removal, partial(_forget, files)
+    digests = {contract.get("weights_digest") for contract in contracts}
+    for path in _memos(cache / "openvino"):
+        if _is_old(path) and _digest_in(path) not in digests:
+            removal = Removal("digest", path, "no store has its weights", size(path))
+            yield removal, partial(_sweep, path)
+
+
+def _contract(path: Path) -> dict[str, Any]:
+    """The contract of a store, or of its parts where nothing is published yet."""
+    files = [path] if path.exists() else sorted(store.parts_folder(path).glob("*.h5"))
+    return store.open_store(files[0]).header.contract if files else {}
+
+
+def _converted(folder: Path) -> dict[str, list[Path]]:
+    """The files of each converted network; first the .xml, written last."""
+    found = [p for s in (".xml", ".bin", ".json") for p in folder.glob(f"*{s}")]
+    memos = {path.stem for path in _memos(folder)}
+    stems = sorted({path.stem for path in found} - memos)
+    return {stem: [p for p in found if p.stem == stem] for stem in stems}
+
+
+def _memos(folder: Path) -> list[Path]:
+    """What extractions wrote down of weights, to build no network for it again."""
+    return sorted(folder.glob(f"weights-{'[0-9a-f]' * 16}.json"))
+
+
+def _digest_in(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["weights_digest"])
+    except (ValueError, KeyError, TypeError):
+        return "no digest at all"
+
+
+def _forget(files: list[Path]) -> None:
+    # The .xml goes first: it is the mark that the others are whole.
+    with lock(files[0].with_suffix(".lock"), files[0].name):
+        for file in files:
+            file.unlink(missing_ok=True)

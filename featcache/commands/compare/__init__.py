@@ -1,0 +1,108 @@
+"""``featcache compare``: rank runs, and refuse to rank what cannot be compared."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.commands.compare import paired_tests as paired
+from featcache.commands.compare.leaderboard import Confusion, Leaderboard
+from featcache.commands.compare.scored_run import Judged, described, scored, tested
+from featcache.commands.compare.selection import choose, reference
+from featcache.errors import UsageError
+from featcache.evaluation import metrics
+from featcache.evaluation.metrics import METRICS
+from featcache.evaluation.runs import TEST, TRAIN, Run
+
+__all__ = ["METRICS", "Confusion", "Leaderboard", "compare", "confusion"]
+
+
+def compare(
+    reports: Path,
+    *,
+    metric: str = "accuracy",
+    split: str | None = None,
+    against: str | None = None,
+    part: str = TRAIN,
+) -> Leaderboard:
+    """Ranks the runs below ``reports/<dataset>``, with intervals and tests.
+
+    Only runs judged on the same images, labels, groups and folds are ranked
+    together: those of the named split, else those of the newest run. The others
+    are named in ``left_out``. Repeats of a run stand in its row. What each figure is:
+    docs/compare.md.
+
+    Args:
+        reports: ``reports/<dataset>``.
+        metric: One of ``METRICS``.
+        split: Name of a split.
+        against: The run that all others are tested against, by its short id or any
+            unique part of its id; the best if left out.
+        part: Rank by what: "train" for out-of-fold predictions, "test" for those on
+            the test part. A test part that runs are chosen by is one no more.
+
+    Raises:
+        RunError: There is nothing to rank, or ``against`` cannot be compared.
+        UsageError: No such metric or part.
+    """
+    if part not in (TRAIN, TEST):
+        raise UsageError(f"--on {TRAIN} or {TEST}", repr(part), "Take one.")
+    if metric not in METRICS:
+        raise UsageError(f"--metric {', '.join(METRICS)}", repr(metric), "Take one.")
+    chosen = choose(reports, split, part)
+    named = reference(reports, against, chosen).run_id if against else None
+    repeats = {}
+    for entry in chosen.entries:
+        first = Judged.of(entry.run, part)
+        others = [Judged.of(run, part) for run in entry.repeats]
+        repeats[first] = paired.by_repeat(first, others)
+    ranked = sorted(repeats, key=lambda judged: judged.rank_key(metric))
+    held = next((one for one in ranked if one.run.run_id == named), ranked[0])
+    rows = [
+        {"rank": rank, **_described(one), **scored(one), **test}
+        | paired.repeated(repeats[one], repeats[held])
+        | tested(one)
+        | {"trainable_parameters": one.run.record.get("trainable_parameters")}
+        for rank, (one, test) in enumerate(
+            zip(ranked, paired.tests(ranked, held, metric), strict=True), 1
+        )
+    ]
+    return Leaderboard(
+        dataset=reports.name,
+        split=held.run.record["split"]["name"],
+        metric=metric,
+        rows=rows,
+        left_out=chosen.left_out,
+        against=held.run.run_id,
+        warnings=paired.warnings(ranked, metric),
+        part=part,
+    )
+
+
+def _described(judged: Judged) -> dict[str, Any]:
+    """What a run is, with what it says itself of its options."""
+    row = described(judged)
+    told = filter(None, [row["options"], *judged.run.record.get("options", [])])
+    return row | {"options": ", ".join(told)}
+
+
+def confusion(run: Run) -> Confusion:
+    """Counts a run's predictions against the truth."""
+    parts = {name: run.predictions(name) for name in (TRAIN, TEST)}
+    parts = {name: part for name, part in parts.items() if len(part.y)}
+    counts = {name: metrics.confusion(part.y, part.p) for name, part in parts.items()}
+    scores = {
+        name: {
+            score: [None if np.isnan(value) else float(value) for value in values]
+            for score, values in metrics.per_class(part.y, part.p).items()
+        }
+        for name, part in parts.items()
+    }
+    return Confusion(
+        run.short_id,
+        run.run_id,
+        run.classes,
+        counts.get(TRAIN),
+        counts.get(TEST),
+        scores,
+    )

@@ -1,0 +1,116 @@
+"""Each run held against one: differences, tests, repeats, warnings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from featcache.commands.compare.scored_run import Judged
+from featcache.dataset.manifest import some
+from featcache.evaluation import metrics
+from featcache.evaluation.comparable import repeat
+
+LEVEL = 0.05
+
+Repeats = Mapping[int, Judged]  # by the number of the repeat, 0 included
+
+
+def tests(
+    judged: Sequence[Judged], reference: Judged, metric: str
+) -> list[dict[str, Any]]:
+    """Difference of each run to the reference, tests of it, and whether they are tied.
+
+    The p-value is that of ``metrics.sign_flip`` for accuracy and of the paired
+    bootstrap, ``metrics.difference``, for any other metric; Holm's correction is over
+    all runs but the reference, whose fields are None.
+    """
+    others = [run for run in judged if run is not reference]
+    found = {run.run.run_id: _test(run, reference, metric) for run in others}
+    corrected = metrics.holm([row["p"] for row in found.values()])
+    for row, p in zip(found.values(), corrected, strict=True):
+        row |= {"p_holm": p, "tied": p >= LEVEL}
+    nothing = dict.fromkeys(FIELDS)
+    return [
+        {field: found.get(run.run.run_id, nothing)[field] for field in FIELDS}
+        for run in judged
+    ]
+
+
+FIELDS = (
+    "difference", "difference_low", "difference_high", "p", "p_holm", "p_mcnemar",
+    "tied",
+)  # fmt: skip
+
+
+def _test(run: Judged, reference: Judged, metric: str) -> dict[str, Any]:
+    value = run.scores[metric] - reference.scores[metric]
+    draws = run.draws.scores[metric] - reference.draws.scores[metric]
+    ends, p = metrics.difference(value, draws, groups=run.draws.basis(metric))
+    if metric == "accuracy":
+        p = metrics.sign_flip(run.right, reference.right, run.part.groups)
+    return {
+        "difference": value,
+        "difference_low": ends[0],
+        "difference_high": ends[1],
+        "p": p,
+        "p_mcnemar": metrics.mcnemar(run.right, reference.right),
+    }
+
+
+def repeated(repeats: Repeats, reference: Repeats) -> dict[str, Any]:
+    """Mean and spread of the accuracy over repeats, and the test over all folds.
+
+    The corrected resampled t-test needs two repeats that both runs have; else None.
+    """
+    found = [judged.scores["accuracy"] for judged in repeats.values()]
+    return {
+        "repeats": len(found),
+        "accuracy_mean": float(np.mean(found)),
+        "accuracy_sd": float(np.std(found, ddof=1)) if len(found) > 1 else None,
+        "p_repeats": None if repeats is reference else _p_repeats(repeats, reference),
+    }
+
+
+def _p_repeats(repeats: Repeats, reference: Repeats) -> float | None:
+    shared = [
+        (judged.accuracy_by_fold, reference[number].accuracy_by_fold)
+        for number, judged in repeats.items()
+        if number in reference and np.array_equal(judged.folds, reference[number].folds)
+    ]
+    if len(shared) < 2:
+        return None
+    change = np.concatenate([one - other for one, other in shared])
+    folds = len(change) / len(shared)
+    return metrics.corrected_t(change, test_to_train=1 / (folds - 1))
+
+
+def by_repeat(first: Judged, others: Sequence[Judged]) -> Repeats:
+    """A run's draws of the folds by their number."""
+    return {0: first} | {repeat(judged.run): judged for judged in others}
+
+
+def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
+    """Says so when the best run is not better than trivial ones.
+
+    Args:
+        judged: The runs of a leaderboard, ranked.
+        metric: What they are ranked by.
+    """
+    best = judged[0]
+    trivial = [run for run in judged if run.trivial and not run.sees_subject]
+    if best in trivial:
+        return []
+    rows = dict(zip(judged, tests(judged, best, metric), strict=True))
+    better = 1 if metrics.METRICS[metric] else -1
+    level = [
+        f"{run.run.run_id} ({run.scores[metric]:.3f})"
+        for run in trivial
+        if rows[run]["tied"] or rows[run]["difference"] * better >= 0
+    ]
+    if not level:
+        return []
+    return [
+        f"the best run, {best.run.run_id} ({metric} {best.scores[metric]:.3f}), is "
+        f"tied with trivial runs or no better: {some(level, 3)}. These see no anatomy "
+        "or learn nothing, and the best figure proves no more than theirs"
+    ]

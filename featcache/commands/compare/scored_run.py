@@ -1,0 +1,162 @@
+"""A run's predictions, scored once for all that the leaderboard says of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from featcache.dataset.regions import INSIDE
+from featcache.evaluation import metrics, outcome, runs
+from featcache.evaluation.metrics import Draws
+from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
+from featcache.features import store
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A run's predictions on one part, its images in the order of their ids.
+
+    Attributes:
+        run: The run.
+        part: The predictions, (N,) and (N, C).
+        folds: (N,) folds; 0 in the test part.
+    """
+
+    run: Run
+    part: Predictions
+    folds: np.ndarray
+
+    @classmethod
+    def of(cls, run: Run, part: str = TRAIN) -> "Judged":
+        """Reads a run's out-of-fold predictions, or those on the test part.
+
+        Raises:
+            RunError: Its predictions are damaged.
+        """
+        table = run.table[run.table["split"] == part]
+        order = np.argsort(table["image_id"].to_numpy(str), kind="stable")
+        found = run.predictions(part)
+        sorted_part = Predictions(found.y[order], found.p[order], found.groups[order])
+        return cls(run, sorted_part, table["fold"].to_numpy(int)[order].clip(0))
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Whether each image is predicted right, (N,)."""
+        return np.asarray(self.part.p.argmax(axis=1) == self.part.y)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Every score of ``metrics.METRICS``."""
+        return metrics.scores(self.part.y, self.part.p)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The same on resamples of groups, equal ones for all runs of a leaderboard."""
+        return metrics.bootstrap(self.part.y, self.part.p, self.part.groups)
+
+    @property
+    def trivial(self) -> bool:
+        """Whether it is a control and no result of a network."""
+        return outcome.is_trivial(self.run)
+
+    @property
+    def sees_subject(self) -> bool:
+        """Whether it is shown what masks show, and nothing else."""
+        found = self.run.record["features"]
+        return all(block.get("region") == INSIDE for block in found)
+
+    @property
+    def accuracy_by_fold(self) -> np.ndarray:
+        """(folds,) shares of the images that are predicted right."""
+        images = np.bincount(self.folds)
+        return np.bincount(self.folds, self.right)[images > 0] / images[images > 0]
+
+    def rank_key(self, metric: str) -> tuple[bool, bool, float, str]:
+        """Sorts the best first, trivial runs last; what has no score after the rest."""
+        value = self.scores[metric] * (-1 if metrics.METRICS[metric] else 1)
+        return self.trivial, bool(np.isnan(value)), value, self.run.run_id
+
+
+def described(judged: Judged) -> dict[str, Any]:
+    """The fields that say what a run is, and how many images it was judged on."""
+    record, found = judged.run.record, judged.run.record["features"]
+    return {
+        "run": judged.run.short_id,
+        "run_id": judged.run.run_id,
+        "backbone": record["backbone"],
+        "weights": record["weights"],
+        "input_size": record["input_size"],
+        "preprocess": runs.common_value(block["preprocess"] for block in found),
+        "head": record["head"],
+        "views": record["views"],
+        "policy": _policy(record),
+        "taps": ",".join(record["taps"]),
+        "tta": record["tta"],
+        "options": ", ".join([*_storage(found), *_options(record)]),
+        "split": record["split"]["name"],
+        "n": len(judged.right),
+        "n_groups": judged.draws.groups,
+    }
+
+
+def _policy(record: dict[str, Any]) -> str | None:
+    """The options of the views' recipe; None where there are no views."""
+    recipe = record["policy"] if record["views"] else None
+    return " ".join(store.recipe_options(recipe)) if recipe else None
+
+
+def _storage(blocks: list[dict[str, Any]]) -> list[str]:
+    """In words, which of the features are not computed or kept in float32."""
+    told = {block[name] for block in blocks for name in ("precision", "dtype")}
+    return sorted(told - {"float32"})
+
+
+def _options(record: dict[str, Any]) -> list[str]:
+    """In words, what tells runs of one head on the same features apart."""
+    params = record["head_is"]["params"]
+    embedding = record["head_is"].get("embedding", {"transform": "none", "pca": "none"})
+    calibration = record["calibration"] or {}
+    members = record.get("members", [])
+    told = {
+        f"{len(members)} members": members,
+        "equal weights": members and params.get("weights") == "equal",
+        f"{len(record['taps'])} taps": record["taps"],
+        "plain view alone": record["views"] and not record["tta"],
+        "tuned": record["tuning"],
+        f"transform {embedding['transform']}": embedding["transform"] != "none",
+        f"pca {embedding['pca']}": embedding["pca"] != "none",
+        f"{calibration.get('method')}": calibration.get("kept"),
+    }
+    return [words for words, is_so in told.items() if is_so]
+
+
+def scored(judged: Judged) -> dict[str, float | None]:
+    """Each score with its interval, and the accuracy on the test part."""
+    part, row = judged.part, dict[str, float | None]()
+    ends = metrics.intervals(part.y, part.p, part.groups, draws=judged.draws)
+    for name, value in judged.scores.items():
+        row |= _with_ends(name, value, ends[name])
+    return row
+
+
+def tested(judged: Judged) -> dict[str, Any]:
+    """The accuracy on the test part, and the run's times."""
+    record, test = judged.run.record, judged.run.predictions(TEST)
+    row: dict[str, Any] = {"n_test": len(test.y)}
+    row |= _with_ends("test_accuracy", None, (None, None))
+    if len(test.y):
+        right = test.p.argmax(axis=1) == test.y
+        ends = metrics.group_bootstrap(right, test.groups)
+        row |= _with_ends("test_accuracy", float(right.mean()), ends)
+    return row | {
+        "fit_seconds": record["fit_seconds"],
+        "predict_seconds": record["predict_seconds"],
+        "below_line": judged.trivial,
+    }
+
+
+def _with_ends(
+    name: str, value: float | None, ends: tuple[float | None, float | None]
+) -> dict[str, float | None]:
+    return {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}

@@ -1,0 +1,328 @@
+"""``featcache doctor``: is this machine fit, and if it is not, what to do."""
+
+import http.client
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from featcache.backbones import NETWORKS, Backbone, find_weights
+from featcache.core.io import lock, write_text
+from featcache.core.tf import tensorflow
+from featcache.errors import LockedError, WeightsError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
+# Not needed by everybody: the extra that installs it, and what it is for.
+OPTIONAL = {
+    "nncf": ("int8", "--precision int8"),
+    "pydicom": ("dicom", "DICOM images"),
+    "pyarrow": ("parquet", "cache export to .parquet"),
+    "openpyxl": ("xlsx", "sources that are .xlsx"),
+}
+INSTRUCTIONS = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "AMX": {"amx_int8"},
+}
+CPUINFO = Path("/proc/cpuinfo")
+NVIDIA = Path("/dev/nvidiactl")
+LITTLE_ROOM, NO_ROOM = 5 * 2**30, 2**29  # bytes
+SLOW_WRITE = 0.1  # seconds
+TWO_WAYS = (
+    "Download the files elsewhere and put them into ~/.keras/models or into the folder "
+    "$FEATCACHE_WEIGHTS; or use --weights random for a trial."
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer.
+
+    Attributes:
+        name: What was looked at.
+        status: "PASS", "WARN" (something is slower or missing) or "FAIL".
+        found: What was found.
+        fix: What to do; empty for "PASS".
+        details: What the fix needs, such as the address of a file.
+    """
+
+    name: str
+    status: str
+    found: str
+    fix: str = ""
+    details: str = ""
+
+
+def doctor(
+    cache: Path, reports: Path, *, offline: bool = False, deep: bool = False
+) -> list[Check]:
+    """Looks at libraries, devices, weights, disks and locks; changes nothing.
+
+    Args:
+        cache: The cache folder; where it is to be, if it is not there yet.
+        reports: The folder of runs, likewise.
+        offline: Do not ask whether weights can be downloaded.
+        deep: Also start TensorFlow and ask it for its GPUs.
+    """
+    checks = [*_libraries(), *_devices(), _engine(), *_weights(offline)]
+    for name, folder in (("cache", cache), ("reports", reports)):
+        checks += [_room(name, folder), _writing(name, folder)]
+    checks.append(_locking(cache))
+    return [*checks, _tensorflow()] if deep else checks
+
+
+def _libraries() -> Iterator[Check]:
+    version = platform.python_version()
+    try:
+        about = metadata.metadata("featcache")
+    except metadata.PackageNotFoundError:
+        fix = "Run: pip install . (in the checkout)."
+        yield Check("featcache", WARN, "not installed: versions are not known", fix)
+        return
+    yield _python(version, about["Requires-Python"])
+    wanted = _requirements()
+    for requirement in wanted.values():
+        if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
+            fix = f"Run: pip install '{requirement}'."
+            yield _library(requirement, FAIL, fix)
+    for name, (extra, use) in OPTIONAL.items():
+        fix = f"For {use}: pip install 'featcache[{extra}]'."
+        yield _library(wanted.get(name, name), WARN, fix)
+
+
+def _python(version: str, wanted: str) -> Check:
+    from packaging.specifiers import SpecifierSet
+
+    fits = SpecifierSet(wanted).contains(version, prereleases=True)
+    fix = f"Install Python {wanted}."
+    return Check("python", *((PASS, version) if fits else (FAIL, version, fix)))
+
+
+def _requirements() -> "dict[str, Requirement]":
+    from packaging.requirements import Requirement
+
+    found = [Requirement(text) for text in metadata.requires("featcache") or ()]
+    return {requirement.name: requirement for requirement in found}
+
+
+def _library(asked: "Requirement | str", otherwise: str, fix: str) -> Check:
+    from packaging.requirements import Requirement
+
+    requirement = Requirement(str(asked))
+    name, wanted = requirement.name, str(requirement.specifier)
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name, otherwise, "not installed", fix)
+    if requirement.specifier.contains(version, prereleases=True):
+        return Check(name, PASS, version)
+    return Check(name, otherwise, f"{version}, but {wanted} is needed", fix)
+
+
+def _devices() -> Iterator[Check]:
+    flags = _flags()
+    have = [name for name, any_of in INSTRUCTIONS.items() if any_of & flags]
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    known = ", ".join(have) or ("no vector instructions named" if flags else "unknown")
+    yield Check("cpu", PASS, f"{cores} cores, {platform.machine()}: {known}")
+    pays = {"VNNI", "AMX"} & {*have}
+    yield Check(
+        "int8",
+        PASS,
+        f"pays: {' and '.join(sorted(pays))}, several times float32"
+        if pays
+        else "neither VNNI nor AMX: --precision int8 gains little here",
+    )
+    yield _gpu()
+
+
+def _flags() -> set[str]:
+    try:
+        text = CPUINFO.read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return set()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def _gpu() -> Check:
+    ask = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=5)
+        names = "; ".join(done.stdout.split("\n")).strip("; ")
+        answered = done.returncode == 0 and bool(names)
+    except (OSError, subprocess.TimeoutExpired):
+        answered = False
+    if answered:
+        return Check("gpu", PASS, names)
+    if NVIDIA.exists():
+        fix = "Run nvidia-smi and mend the driver, or set --engine openvino."
+        return Check("gpu", WARN, f"{NVIDIA} is there, nvidia-smi does not answer", fix)
+    return Check("gpu", PASS, "none visible")
+
+
+def _engine() -> Check:
+    try:
+        from featcache.backbones.engines.choose import preferred
+
+        chosen = preferred("auto")
+    except ImportError as error:
+        return Check(
+            "engine", FAIL, f"cannot be told: {error}", "Install what FAILs above."
+        )
+    if chosen == "openvino":
+        why = "no NVIDIA GPU, and OpenVINO is installed"
+    else:
+        why = "an NVIDIA GPU" if NVIDIA.exists() else "OpenVINO is not installed"
+    return Check("engine", PASS, f"auto is {chosen}: {why}")
+
+
+def _weights(offline: bool) -> Iterator[Check]:
+    with ThreadPoolExecutor() as pool:  # checksums of many files take a while
+        found = dict(zip(NETWORKS, pool.map(_have, NETWORKS.values()), strict=True))
+    hosts: dict[str, bool] = {}
+    for name, row in NETWORKS.items():
+        have, title = found[name], f"weights {name}"
+        if isinstance(have, WeightsError):
+            yield Check(title, WARN, f"damaged: {have.got}", have.way_out)
+        elif have:
+            kind = row.checksum[0].upper() + " ok" if row.checksum else "no checksum"
+            yield Check(title, PASS, f"{have}, {kind}")
+        else:
+            host = urlsplit(row.url).netloc
+            if host not in hosts:
+                hosts[host] = not offline and _answers(row.url)
+            yield _absent(title, row, hosts[host], offline)
+
+
+def _have(row: Backbone) -> Path | WeightsError | None:
+    try:
+        return find_weights(row)
+    except WeightsError as error:
+        return error
+
+
+def _absent(title: str, row: Backbone, reachable: bool, offline: bool) -> Check:
+    details = f"{row.url} ({' '.join(row.checksum or ('no checksum published',))})"
+    if not row.url.endswith(f"/{row.file_name}"):
+        details += f", to be called {row.file_name}"
+    if reachable:
+        found = f"downloaded at first use: {row.file_name}"
+        return Check(title, PASS, found, details=details)
+    why = "no download tried" if offline else "its host does not answer"
+    return Check(title, WARN, f"not here, {why}", TWO_WAYS, details)
+
+
+def _answers(url: str) -> bool:
+    """Whether a file can be had; three seconds, the look-up of the name included."""
+    said: list[bool] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=3):
+                said.append(True)
+        except (OSError, http.client.HTTPException):
+            said.append(False)
+
+    # No time limit reaches the resolver, so it is left behind when it hangs.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(3)
+    return said == [True]
+
+
+def _base(folder: Path) -> Path:
+    """The folder, or where it would be made."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _room(name: str, folder: Path) -> Check:
+    base = _base(folder)
+    free = shutil.disk_usage(base).free
+    status = FAIL if free < NO_ROOM else WARN if free < LITTLE_ROOM else PASS
+    fix = f"Free some space, or give --{name} a folder on another disk."
+    found = f"{free / 2**30:.1f} GiB free at {base}"
+    return Check(f"{name} disk", status, found, "" if status == PASS else fix)
+
+
+def _writing(name: str, folder: Path) -> Check:
+    base, title = _base(folder), f"{name} write"
+    fix = f"Give --{name} a folder on a local disk that you may write to."
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=base) as temp:
+            seconds = min(_write_once(Path(temp) / "probe", i) for i in range(5))
+    except OSError as error:
+        return Check(title, FAIL, f"{base}: {error.strerror or error}", fix)
+    found = f"written, synced and read back in {1000 * seconds:.1f} ms"
+    if seconds > SLOW_WRITE:
+        return Check(title, WARN, found, f"Sealing is slow. {fix}")
+    return Check(title, PASS, found)
+
+
+def _write_once(path: Path, number: int) -> float:
+    """Writes a file as stores are written; returns the seconds until it is safe."""
+    started = time.perf_counter()
+    write_text(path, str(number))
+    seconds = time.perf_counter() - started
+    if path.read_text(encoding="utf-8") != str(number):
+        raise OSError("what was written is not what is read")
+    return seconds
+
+
+_SECOND = """
+import sys, filelock
+try:
+    filelock.FileLock(sys.argv[1], timeout=0).acquire()
+except filelock.Timeout:
+    sys.exit(3)
+"""
+
+
+def _locking(cache: Path) -> Check:
+    fix = "Put the cache on a file system with flock, or run one extraction at a time."
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=_base(cache)) as temp:
+            path = Path(temp) / "probe.lock"
+            with lock(path, "the probe"):
+                command = [sys.executable, "-c", _SECOND, str(path)]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=30
+                )
+    except (OSError, LockedError, subprocess.TimeoutExpired) as error:
+        return Check("cache lock", FAIL, f"no lock could be tried: {error}", fix)
+    if done.returncode == 3:
+        return Check("cache lock", PASS, "a second process is refused")
+    said = done.stderr.strip().splitlines()[-1:] or ["it got the lock as well"]
+    return Check("cache lock", FAIL, f"a second process is not refused: {said[0]}", fix)
+
+
+def _tensorflow() -> Check:
+    try:
+        tf = tensorflow()
+    except ImportError as error:
+        return Check("tensorflow", FAIL, str(error), "Run: pip install tensorflow.")
+    gpus = tf.config.list_physical_devices("GPU")
+    found = f"starts; sees {len(gpus)} GPUs"
+    if NVIDIA.exists() and not gpus:
+        fix = "Run: pip install 'tensorflow[and-cuda]'."
+        return Check("tensorflow start", WARN, found, fix)
+    return Check("tensorflow start", PASS, found)

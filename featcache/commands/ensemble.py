@@ -1,0 +1,338 @@
+"""``featcache ensemble``: a soft vote over runs, from their predictions alone."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featcache.core.io import digest, sha256_file
+from featcache.dataset import splits
+from featcache.dataset.manifest import some
+from featcache.dataset.regions import Region
+from featcache.errors import RunError, UsageError
+from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation.comparable import base_split, differences, recipe, repeat
+from featcache.evaluation.runs import Run
+
+ALL = "all"
+HEAD = "ensemble"
+REVISION = 1  # raised with any change that moves the numbers of ensembles
+FITTED, EQUAL = "fitted", "equal"
+_LEAST = 1e-15  # of a probability, as in the log-loss
+# What a record takes over from its members where they all have the same.
+_COMMON = (
+    "dataset", "backbone", "policy", "classes", "exclude", "seed", "split",
+    "evaluation_id", "n_images", "n_groups",
+)  # fmt: skip
+
+_BLOCK = ("contract_id", "backbone", "weights", "input_size", "tap")
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """What a call did.
+
+    Attributes:
+        runs: The ensemble; with repeats one for each, repeat 0 first.
+        made: Ids of those that this call made; the rest was there.
+        left_out: Why a run, or a repeat, is not in it, one line each.
+    """
+
+    runs: list[Run]
+    made: list[str]
+    left_out: list[str]
+
+
+def ensemble(
+    reports: Path,
+    members: Sequence[str],
+    *,
+    weights: str = FITTED,
+    calibrate: bool = True,
+    split: str | None = None,
+    force: bool = False,
+) -> EnsembleResult:
+    """Averages the probabilities of runs, and records that as a run.
+
+    Only the members' stored predictions are used. Fitted weights are those of the
+    lowest log-loss on out-of-fold predictions: for each fold on those of the other
+    folds, for the test part on those of all. Where the members were trained on
+    repeats of their split too, there is an ensemble for each.
+
+    Args:
+        reports: ``reports/<dataset>``.
+        members: Short ids of runs, or parts of ids that one run has; or "all" that
+            can be compared, but for trivial ones (no network, a region alone, or no
+            training), failed ones, ensembles, and those without out-of-fold
+            predictions. Where a named one has none, the ensemble is judged on the
+            test part alone; its weights have to be equal, and it is not calibrated.
+        weights: "fitted" or "equal".
+        calibrate: Calibrate the averages as ``train_head`` does.
+        split: Name of the split to take "all" of; by default the newest run's.
+        force: Make again what is there.
+
+    Raises:
+        RunError: Fewer than two members, members that cannot be compared, or one
+            that is broken.
+        UsageError: No such weights.
+    """
+    if weights not in (FITTED, EQUAL):
+        raise UsageError(f"--weights {FITTED} or {EQUAL}", repr(weights), "Take one.")
+    good, broken = runs.list_runs(reports)
+    left_out = [str(error) for error in broken]
+    every = ALL in members
+    found = _all(good, split, left_out) if every else _named(reports, members)
+    _refuse_unfit(found)
+    chosen = _judged(found, fitting=weights == FITTED or calibrate)
+    _refuse_apart(chosen)
+    made: list[str] = []
+    done: list[Run] = []
+    for team in (chosen, *_repeats(chosen, good, left_out)):
+        team.sort(key=lambda run: run.run_id)  # the order they are named in is nothing
+        record = _planned(team, weights, calibrate)
+        inputs = {key: record[key] for key in ("members", "head_is")}
+        run_id = runs.make_id(HEAD, record["backbone"], inputs)
+        folder = reports / "runs" / run_id
+        with runs.writing(folder):
+            if force or not _is_done(folder, record):
+                _make(folder, record, team)
+                made.append(run_id)
+        done.append(runs.load(folder))
+    return EnsembleResult(done, made, left_out)
+
+
+def fit_weights(q: np.ndarray) -> np.ndarray:
+    """Weights of the mixture with the lowest log-loss.
+
+    The problem is convex. Each weight is multiplied by the mean of its share of the
+    mixture, which never raises the loss; the largest such mean, less one, bounds how
+    much lower the loss could still be (Cover, IEEE Trans. Inf. Theory 30, 1984).
+
+    Args:
+        q: (N, M) probability of the true class by each member.
+
+    Returns:
+        (M,) weights of at least 0 that sum to 1.
+    """
+    q = np.clip(q, _LEAST, None)
+    w = np.full(q.shape[1], 1 / q.shape[1])
+    for _ in range(10_000):
+        gain = (q / (q @ w)[:, None]).mean(axis=0)
+        w = w * gain
+        if gain.max() - 1 < 1e-5:
+            break
+    return np.asarray(w / w.sum())
+
+
+def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
+    """Every run of one evaluation, the newest or of the named split, worth a vote."""
+    able = [run for run in good if not run.failed and not outcome.is_trivial(run)]
+    able = [run for run in able if run.record["head"] != HEAD]
+    able.sort(key=lambda run: run.record["created"], reverse=True)
+    if split:
+        able = [run for run in able if run.record["split"]["name"] == split]
+    else:
+        able = [run for run in able if base_split(run) == base_split(able[0])]
+        able = [run for run in able if not repeat(run)]
+    able = [r for r in able if _evaluation(r) == _evaluation(able[0])]
+    left_out += [
+        f"run {run.run_id} has no out-of-fold predictions"
+        for run in able
+        if not _has_folds(run)
+    ]
+    return [run for run in able if _has_folds(run)]
+
+
+def _evaluation(run: Run) -> str:
+    return str(run.record["evaluation_id"])
+
+
+def _named(reports: Path, members: Sequence[str]) -> list[Run]:
+    found = {run.run_id: run for run in (runs.find(reports, name) for name in members)}
+    return list(found.values())
+
+
+class _Tested(Run):
+    """A run of which only the test part is looked at."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        found = super().table
+        return found[found["split"] == runs.TEST]
+
+
+def _has_folds(run: Run) -> bool:
+    return bool((run.table["split"] == runs.TRAIN).any())
+
+
+def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
+    """The runs, on the part of the images that all have predictions of.
+
+    Raises:
+        RunError: That is the test part, where nothing may be fitted.
+    """
+    alone = [run.run_id for run in chosen if not _has_folds(run)]
+    if not alone:
+        return chosen
+    if fitting:
+        raise RunError(
+            "out-of-fold predictions of all members, to fit weights and calibrate by",
+            f"{some(alone)} with the test part alone",
+            "Give --weights equal and --no-calibrate for an ensemble that is judged on "
+            "the test part, or fine-tune with --fold all.",
+        )
+    return [_Tested(run.folder, run.record) for run in chosen]
+
+
+def _refuse_unfit(chosen: list[Run]) -> None:
+    """Refuses what makes no ensemble."""
+    unfit = [r.run_id for r in chosen if r.failed or r.record["head"] == HEAD]
+    if len(chosen) < 2 or unfit:
+        raise RunError(
+            "two or more runs to average, none failed and none an ensemble",
+            some(unfit or [run.run_id for run in chosen]) or "none",
+            "featcache compare lists the runs; featcache train-head makes more.",
+        )
+
+
+def _refuse_apart(chosen: list[Run]) -> None:
+    """Refuses runs that were not judged alike, and says what differs."""
+    first, *others = chosen
+    for run in others:
+        told = differences(first, run)
+        if told or _evaluation(run) != _evaluation(first):
+            raise RunError(
+                "runs that were judged on the same images, labels, groups and folds",
+                f"{first.run_id} and {run.run_id}, which differ in "
+                f"{', '.join(told) or 'their evaluation_id'}",
+                "Choose runs of one split, or train one of the two again.",
+            )
+
+
+def _repeats(
+    chosen: list[Run], good: list[Run], left_out: list[str]
+) -> Iterator[list[Run]]:
+    """The same recipes on the other repeats of the members' split."""
+    if repeat(chosen[0]):
+        return
+    teams: dict[tuple[int, str], dict[str, Run]] = defaultdict(dict)
+    for run in good:
+        of_base = base_split(run) == base_split(chosen[0])
+        if of_base and repeat(run) and not run.failed:
+            teams[repeat(run), _evaluation(run)][recipe(run)] = run
+    for (number, _), by_recipe in sorted(teams.items()):
+        team = [by_recipe.get(recipe(run)) for run in chosen]
+        whole = [run for run in team if run]
+        if len(whole) < len(team):
+            left_out.append(f"repeat {number}: not every member was trained on it")
+        elif not differences(chosen[0], whole[0], folds=False):
+            _refuse_unfit(whole)
+            _refuse_apart(whole)
+            yield whole
+
+
+def _planned(team: list[Run], weights: str, calibrate: bool) -> dict[str, Any]:
+    """What the record says before any weight is fitted."""
+    records = [run.record for run in team]
+    common = {k: runs.common_value(r[k] for r in records) for k in _COMMON}
+    params = {"weights": weights, "calibrate": calibrate}
+    head_is = {"head": HEAD, "revision": REVISION, "params": params}
+    blocks = {
+        # What is fine-tuned has no contract.
+        (*(block[key] for key in _BLOCK), Region.of(block)): block
+        for record in records
+        for block in record["features"]
+    }
+    return common | {
+        "backbone": common["backbone"] or runs.SEVERAL,
+        **runs.of_features(list(blocks.values())),
+        "taps": sorted({tap for record in records for tap in record["taps"]}),
+        "views": max(record["views"] for record in records),
+        "tta": any(record["tta"] for record in records),
+        "head": HEAD,
+        "head_is": head_is,
+        "recipe_id": digest({"recipes": sorted(map(recipe, team)), **head_is}),
+        "members": [run.run_id for run in team],
+        "member_digests": [sha256_file(run.folder / runs.PREDICTIONS) for run in team],
+    }
+
+
+def _is_done(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether it was made of these predictions of its members."""
+    if not runs.is_done(folder):
+        return False
+    made_of = runs.load(folder).record["member_digests"]
+    return bool(made_of == record["member_digests"])
+
+
+def _make(folder: Path, record: dict[str, Any], team: list[Run]) -> None:
+    """Fits the weights, averages, scores, and writes the run."""
+    started = time.perf_counter()
+    tables = [run.table.set_index("image_id") for run in team]
+    table = tables[0]
+    names = [name for name in table if str(name).startswith(runs.PROBABILITY)]
+    votes = np.stack([t.loc[table.index, names].to_numpy(float) for t in tables], 1)
+    code = {label: i for i, label in enumerate(record["classes"])}
+    y, groups = table["label"].map(code).to_numpy(int), table["group"].to_numpy()
+    places = table["fold"].to_numpy(int)
+    p, weights = _averaged(votes, y, places, record["head_is"]["params"]["weights"])
+    calibrated = None
+    if record["head_is"]["params"]["calibrate"]:
+        train = places != splits.TEST
+        found = calibration.cross_fit(
+            y[train], p[train], places[train], groups=groups[train]
+        )
+        p[train], p[~train] = found.p, found.calibrator(p[~train])
+        calibrated = found.record
+    figures = {
+        "status": "ok",
+        "model": None,
+        "member_weights": weights,
+        "tuning": [],
+        "calibration": calibrated,
+        "scores": outcome.scores(p, y=y, groups=groups, places=places),
+        **_seconds(team, time.perf_counter() - started),
+    }
+    with runs.saving(folder, record | outcome.stamp() | figures) as temp:
+        made = runs.predictions_table(table.reset_index(), places, p, record["classes"])
+        made.to_csv(temp / runs.PREDICTIONS, index=False)
+
+
+def _averaged(
+    votes: np.ndarray, y: np.ndarray, places: np.ndarray, weights: str
+) -> tuple[np.ndarray, dict[str, list[float]]]:
+    """Averages that no image had a say in, and the weights of each part.
+
+    Args:
+        votes: (N, M, C) predictions of the members.
+        y: (N,) class indices; those of the test part are not looked at.
+        places: (N,) folds, or `splits.TEST`.
+        weights: "fitted" or "equal".
+    """
+    p = np.empty(votes[:, 0].shape)
+    members, used = votes.shape[1], {}
+    for part in sorted({*places.tolist(), splits.TEST}):
+        others = (places != part) & (places != splits.TEST)
+        w = np.full(members, 1 / members)
+        if weights == FITTED:
+            w = fit_weights(votes[others, :, y[others]])
+        p[places == part] = np.einsum("nmc,m->nc", votes[places == part], w)
+        used[runs.TEST if part == splits.TEST else str(part)] = w.round(6).tolist()
+    return p, used
+
+
+def _seconds(team: list[Run], own: float) -> dict[str, Any]:
+    """What the members cost, and the fit of the weights."""
+    records = [run.record for run in team]
+    fits = [record["fold_seconds"] for record in records]
+    return {
+        "fit_seconds": round(own + sum(r["fit_seconds"] for r in records), 3),
+        "fold_seconds": [round(sum(of), 3) for of in zip(*fits, strict=False)],
+        "predict_seconds": round(sum(r["predict_seconds"] for r in records), 3),
+    }

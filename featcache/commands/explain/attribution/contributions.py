@@ -1,0 +1,218 @@
+"""Contributions: what each feature adds to a head's margin, by head and method."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from featcache.commands.explain.attribution import gradients
+from featcache.commands.explain.attribution.base import (
+    Array,
+    Contributions,
+    contrast,
+    margins,
+)
+from featcache.commands.explain.attribution.stages import Stages, linear, stages
+from featcache.errors import HeadError
+
+AUTO = "auto"
+STEPS = 128  # points of the path of integrated gradients
+PERMUTATIONS = 16  # each is walked there and back
+_ROWS = 16_384  # rows a head predicts at once
+
+
+def contributions(
+    head: Any,
+    X: np.ndarray,
+    codes: np.ndarray,
+    *,
+    background: np.ndarray,
+    method: str = AUTO,
+    seed: int = 0,
+) -> Contributions:
+    """Splits the margin of a class over the features.
+
+    Args:
+        head: A fitted head of ``featcache.heads``.
+        X: (N, D) features.
+        codes: (N,) column of ``head.classes_`` whose margin is split, for each row.
+        background: (D,) mean of the training rows: what a feature is compared with
+            where the head has no closed form.
+        method: One of `METHODS`, or "auto" for the first that suits the head.
+        seed: Of the permutations of Shapley sampling.
+
+    Raises:
+        HeadError: The method does not suit the head.
+    """
+    X, parts = np.asarray(X, np.float64), stages(head)
+    codes = np.asarray(codes, int)
+    names = list(METHODS) if method == AUTO else [method]
+    for name in names:
+        how = METHODS[name](parts, X, background=background, seed=seed)
+        if how is not None:
+            phi, base = how(codes)
+            return Contributions(name, phi, np.broadcast_to(base, len(X)).copy())
+    raise HeadError(
+        f"a head that {method} can explain", _described(parts), "Use --method auto."
+    )
+
+
+def gradient(head: Any, X: np.ndarray, codes: np.ndarray) -> Array:
+    """Gradient (N, D) of the margins asked for with respect to the features.
+
+    Args:
+        head: A fitted head of ``featcache.heads``: one of Keras, or a linear one.
+        X: (N, D) features.
+        codes: (N,) column of ``head.classes_``, for each row.
+
+    Raises:
+        HeadError: The head has no gradient.
+    """
+    X, parts = np.asarray(X, np.float64), stages(head)
+    Z = parts.rotated(parts.transformed(X))
+    form = linear(parts.inner, Z)
+    if form is not None:
+        return parts.back(X, (form.weights / form.scale)[codes])
+    if not _is_keras(parts):
+        raise HeadError(
+            "a head that has gradients (softmax, mlp, mlp-dropout, logreg)",
+            _described(parts),
+            "Use --method auto or occlusion.",
+        )
+    return parts.back(X, gradients.of_features(parts.inner.model_, Z, codes))
+
+
+_Split = Callable[[np.ndarray], tuple[Array, Any]]
+
+
+def _linear(parts: Stages, X: Array, **_: Any) -> _Split | None:
+    T = parts.transformed(X)
+    form, turn = linear(parts.inner, parts.rotated(T)), parts.rotation
+    if form is None:
+        return None
+
+    def split(codes: np.ndarray) -> tuple[Array, Array]:
+        weights = form.weights / form.scale
+        if turn is None:
+            return weights[codes] * (T - form.mean), form.intercept[codes]
+        base = form.intercept - weights @ form.mean
+        return (weights @ turn.matrix)[codes] * (T - turn.centre), base[codes]
+
+    return split
+
+
+def _treeshap(parts: Stages, X: Array, **_: Any) -> _Split | None:
+    if not hasattr(parts.inner.model_, "get_booster") or parts.rotation is not None:
+        return None
+
+    def split(codes: np.ndarray) -> tuple[Array, Array]:
+        from xgboost import DMatrix
+
+        rows = DMatrix(parts.transformed(X).astype(np.float32))
+        booster = parts.inner.model_.get_booster()
+        found = booster.predict(rows, pred_contribs=True).astype(np.float64)
+        if found.ndim == 2:  # two classes: that of the second
+            found = np.stack([np.zeros_like(found), found], axis=1)
+        turn = contrast(found.shape[1])[codes]
+        phi = np.einsum("nc,ncd->nd", turn, found)
+        return phi[:, :-1], phi[:, -1]
+
+    return split
+
+
+def _integrated(
+    parts: Stages, X: Array, *, background: np.ndarray, **_: Any
+) -> _Split | None:
+    if not _is_keras(parts):
+        return None
+
+    def split(codes: np.ndarray) -> tuple[Array, Array]:
+        T, start = _ends(parts, X, background)
+        shares = (np.arange(STEPS) + 0.5) / STEPS
+        path = start + shares[:, None, None] * (T - start)
+        slopes = _slope(parts, path.reshape(-1, T.shape[1]), np.tile(codes, STEPS))
+        mean = slopes.reshape(path.shape).mean(axis=0)
+        return mean * (T - start), parts.margins(start)[0, codes]
+
+    return split
+
+
+def _gradient_input(
+    parts: Stages, X: Array, *, background: np.ndarray, **_: Any
+) -> _Split | None:
+    if not _is_keras(parts):
+        return None
+
+    def split(codes: np.ndarray) -> tuple[Array, Array]:
+        T, start = _ends(parts, X, background)
+        return _slope(parts, T, codes) * (T - start), parts.margins(start)[0, codes]
+
+    return split
+
+
+def _shapley(
+    parts: Stages, X: Array, *, background: np.ndarray, seed: int
+) -> _Split | None:
+    def split(codes: np.ndarray) -> tuple[Array, Array]:
+        T, start = _ends(parts, X, background)
+        one = partial(_sampled, parts, start[0], seed=seed)
+        phi = np.stack([one(row, code) for row, code in zip(T, codes, strict=True)])
+        return phi, parts.margins(start)[0, codes]
+
+    return split
+
+
+def _sampled(parts: Stages, start: Array, row: Array, code: int, *, seed: int) -> Array:
+    """Mean gain of each feature as they change over one by one, in drawn orders.
+
+    Permutation sampling (Castro et al. 2009), each order also backwards (Mitchell et
+    al. 2022). The gains of an order sum to the whole change, so the mean does too.
+    """
+    rng, found = np.random.default_rng(seed), np.zeros(len(row))
+    for _ in range(PERMUTATIONS):
+        drawn = rng.permutation(len(row))
+        for order in (drawn, drawn[::-1]):
+            found[order] += np.diff(_walk(parts, start, row, order)[:, code])
+    return found / (2 * PERMUTATIONS)
+
+
+def _walk(parts: Stages, start: Array, row: Array, order: np.ndarray) -> Array:
+    """Margins (D + 1, C) after the first 0, 1, ... D features of an order changed."""
+    place = np.empty(len(row), int)
+    place[order] = np.arange(len(row))
+    steps = np.arange(len(row) + 1)
+    chunks = np.array_split(steps, -(-len(steps) * len(row) // (_ROWS * 512)) or 1)
+    return np.concatenate(
+        [parts.margins(np.where(place < n[:, None], row, start)) for n in chunks]
+    )
+
+
+def _ends(parts: Stages, X: Array, background: np.ndarray) -> tuple[Array, Array]:
+    """Transformed features (N, D), and those of the training mean (1, D)."""
+    start = np.asarray(background, np.float64)[None]
+    return parts.transformed(X), parts.transformed(start)
+
+
+def _slope(parts: Stages, T: Array, codes: np.ndarray) -> Array:
+    g = gradients.of_features(parts.inner.model_, parts.rotated(T), codes)
+    return g if parts.rotation is None else g @ parts.rotation.matrix
+
+
+def _is_keras(parts: Stages) -> bool:
+    return hasattr(parts.inner.model_, "layers")
+
+
+def _described(parts: Stages) -> str:
+    return str(parts.inner.name) + (" on PCA" if parts.rotation is not None else "")
+
+
+# In the order in which "auto" tries them.
+METHODS = {
+    "linear": _linear,
+    "treeshap": _treeshap,
+    "integrated-gradients": _integrated,
+    "gradient-input": _gradient_input,
+    "shapley": _shapley,
+}
+__all__ = ["AUTO", "METHODS", "contributions", "gradient", "margins"]

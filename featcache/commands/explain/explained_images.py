@@ -1,0 +1,280 @@
+"""Which images to explain, and finding them where they are now."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from featcache.dataset import images, sources, views
+from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.regions import WHOLE_PICTURE, Region
+from featcache.errors import DatasetError, RunError, UnreadableImageError, UsageError
+from featcache.evaluation import runs
+from featcache.evaluation.runs import PROBABILITY, Run
+
+UNKNOWN = "unknown"  # the part of an image that the run has not to do with
+TRAINED_ON = "out-of-fold"  # a part: no test image, so the saved head has seen it
+_LEAST_PREFIX = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One image to explain.
+
+    Attributes:
+        image_id: SHA-256 of its bytes.
+        path: Where it is, for people.
+        label: Its class; empty if it is not known.
+        group: Its group.
+        part: "test", "out-of-fold" or "unknown".
+        data: The file.
+        masks: Paths of its masks by column, below the dataset's root.
+    """
+
+    image_id: str
+    path: str
+    label: str
+    group: str
+    part: str
+    data: bytes
+    masks: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """Upright, of mode "L" or "RGB"."""
+        return images.decode(self.data)
+
+    def pixels(self, size: int) -> np.ndarray:
+        """Its plain view, (size, size, 3) uint8."""
+        return views.render(self.picture, size)
+
+
+@dataclass(frozen=True, eq=False)
+class Finder:
+    """Reads images of a dataset, where they are or wherever their bytes are found.
+
+    Args:
+        manifest: The dataset.
+        run: Whose parts they are of.
+        source: A folder to look for moved images in.
+        masks: Columns of the manifest that name masks.
+
+    Raises:
+        RunError: The run was trained on a region of the images.
+    """
+
+    manifest: Manifest
+    run: Run
+    source: Path | None = None
+    masks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        shown = {Region.of(block) for block in self.run.record["features"]}
+        if shown := shown - {WHOLE_PICTURE}:
+            raise RunError(
+                "a run on whole pictures to explain",
+                f"{self.run.run_id}, a control on --region {shown.pop().kind}",
+                "Explain one on whole pictures; --faithfulness says how much of its "
+                "evidence is inside masks.",
+            )
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The manifest's usable images by image_id."""
+        return self.manifest.ok.set_index("image_id")
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """The part of each image of the run."""
+        table = self.run.table
+        names = table["split"].map({runs.TEST: runs.TEST, runs.TRAIN: TRAINED_ON})
+        return dict(zip(table["image_id"], names, strict=True))
+
+    def read(self, image_id: str) -> Subject:
+        """An image of the manifest.
+
+        Raises:
+            DatasetError: It is nowhere to be found.
+        """
+        row = self.rows.loc[image_id]
+        path = str(row["path"])
+        try:
+            data = sources.read_bytes(self.manifest.root, path)
+        except OSError:
+            data = b""
+        if images.content_id(data) != image_id:
+            path, data = self._moved(image_id, path, int(str(row["bytes"])))
+        return self._subject(image_id, path, data)
+
+    def named(self, text: str) -> Subject:
+        """An image by its file, its path in the manifest, or the start of its id.
+
+        Raises:
+            DatasetError: There is none, or several.
+        """
+        path = Path(text)
+        if path.is_file():
+            data = path.read_bytes()
+            return self._subject(images.content_id(data), text, data)
+        ids = self.rows.index.to_series()
+        found = ids[self.rows["path"] == text]
+        if found.empty and len(text) >= _LEAST_PREFIX:
+            found = ids[ids.str.startswith(text.lower())]
+        if len(found) == 1:
+            return self.read(str(found.iloc[0]))
+        raise DatasetError(
+            f"an image file, or the path or id of one image of {self.manifest.dataset}",
+            f"{text!r}, which {len(found) or 'none'} of {len(ids)} have",
+            "The manifest lists them; any image file can be given by its path.",
+        )
+
+    def pixels(self, image_ids: Sequence[str], size: int, most: int) -> np.ndarray:
+        """Plain views (n, size, size, 3) of the first images.
+
+        Where none is named, of those that the run was not judged on.
+        """
+        ids = list(image_ids) or sorted({*self.rows.index} - {*self.parts})
+        found = readable(self, ids[:most], lambda _: None)
+        return np.stack([subject.pixels(size) for subject in found])
+
+    def _subject(self, image_id: str, path: str, data: bytes) -> Subject:
+        part = self.parts.get(image_id, UNKNOWN)
+        if image_id not in self.rows.index:
+            return Subject(image_id, path, "", image_id, part, data)
+        row = self.rows.loc[image_id]
+        masks = {c: str(row[c]) for c in self.masks if str(row.get(c, ""))}
+        label, group = str(row["label"]), str(row["group"])
+        return Subject(image_id, path, label, group, part, data, masks)
+
+    def _moved(self, image_id: str, path: str, size: int) -> tuple[str, bytes]:
+        for candidate in self._by_size.get(size, []):
+            data = candidate.read_bytes()
+            if images.content_id(data) == image_id:
+                return str(candidate), data
+        raise DatasetError(
+            f"the image {path} of {self.manifest.dataset} in {self.manifest.root}"
+            + (f" or {self.source}" if self.source else ""),
+            "no file with its bytes",
+            "Give the folder that holds it now: --source FOLDER.",
+        )
+
+    @cached_property
+    def _by_size(self) -> dict[int, list[Path]]:
+        """Files below the root and the source by their size: a moved one is among."""
+        found: dict[int, list[Path]] = {}
+        for top in (self.source, self.manifest.root):
+            if top is not None and top.is_dir():
+                for path in _files(top):
+                    found.setdefault(path.stat().st_size, []).append(path)
+        return found
+
+
+def _files(top: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(top):
+        for name in sorted(names):
+            path = Path(folder) / name
+            if path.suffix.lower() in sources.SUFFIXES and path.is_file():
+                yield path
+
+
+def chosen(
+    finder: Finder,
+    names: Sequence[str],
+    *,
+    errors: int | None,
+    per_class: int | None,
+    message: Callable[[str], None],
+) -> list[Subject]:
+    """The images that a call asks for.
+
+    Args:
+        finder: Of the dataset and the run.
+        names: Files, paths or ids; none for a choice from the run's test part, or
+            where it has none from its out-of-fold part.
+        errors: The so many wrong predictions that are surest.
+        per_class: So many images of each class, by the order of their ids, which is
+            that of no property of theirs.
+        message: Called with what is left out.
+
+    Raises:
+        UsageError: More than one way of choosing, or nothing to choose.
+        DatasetError: An image that cannot be found.
+    """
+    _check(names, errors, per_class)
+    if names:
+        found = [finder.named(name) for name in names]
+        return list({one.image_id: one for one in found}.values())
+    table = judged(finder.run)
+    table = table[table["image_id"].isin(finder.rows.index)]
+    if errors is not None:
+        ids = surest_errors(table, finder.run.classes, errors)
+    else:
+        ids = first_of_each(table, per_class or 3)
+    if not ids:
+        raise UsageError("an image to explain", "no such image", "Give IMAGES.")
+    return readable(finder, ids, message)
+
+
+def readable(
+    finder: Finder, ids: Sequence[str], message: Callable[[str], None]
+) -> list[Subject]:
+    """Reads images; those that cannot be read are told and left out.
+
+    Raises:
+        DatasetError: None can be.
+    """
+    found, lost = [], []
+    for image_id in ids:
+        try:
+            subject = finder.read(image_id)
+            _ = subject.picture
+            found.append(subject)
+        except UnreadableImageError as error:
+            lost.append(f"{image_id[:8]} ({error.got})")
+        except DatasetError as error:
+            if not found:
+                raise
+            lost.append(f"{image_id[:8]} ({error.got})")
+    if lost:
+        message(f"left out {len(lost)} images: {some(lost, 3)}")
+    if not found:
+        raise DatasetError("an image that can be read", some(lost, 3), "Replace them.")
+    return found
+
+
+def judged(run: Run) -> pd.DataFrame:
+    """The predictions on the test part, or out-of-fold where there is none."""
+    test = run.table[run.table["split"] == runs.TEST]
+    return test if len(test) else run.table
+
+
+def first_of_each(table: pd.DataFrame, count: int) -> list[str]:
+    """So many ids a class, by the order of the ids."""
+    ordered = table.sort_values("image_id")
+    first = ordered.groupby("label", sort=False).head(count)
+    return [str(i) for i in first.sort_values(["label", "image_id"])["image_id"]]
+
+
+def surest_errors(table: pd.DataFrame, classes: Sequence[str], count: int) -> list[str]:
+    """Ids of wrong predictions, the most probable first."""
+    p = table[[PROBABILITY + name for name in classes]].to_numpy(float)
+    predicted = np.array(classes)[p.argmax(axis=1)]
+    wrong = table.assign(top=p.max(axis=1))[predicted != table["label"]]
+    ordered = wrong.sort_values(["top", "image_id"], ascending=[False, True])
+    return [str(i) for i in ordered["image_id"].head(count)]
+
+
+def _check(names: Sequence[str], errors: int | None, per_class: int | None) -> None:
+    ways = [bool(names), errors is not None, per_class is not None]
+    if sum(ways) > 1:
+        raise UsageError(
+            "IMAGES, or --errors N, or --per-class N", "several", "Give one of them."
+        )
+    for flag, number in (("errors", errors), ("per-class", per_class)):
+        if number is not None and number < 1:
+            raise UsageError(f"--{flag} of 1 or more", str(number), "Raise it.")

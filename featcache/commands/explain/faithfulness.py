@@ -1,0 +1,175 @@
+"""How faithful maps are: deletion, insertion, and the share inside masks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from featcache.commands.explain.attribution import faithful
+from featcache.commands.explain.attribution.base import Array
+from featcache.commands.explain.explained_images import Finder, Subject
+from featcache.commands.explain.heatmaps import SIDE, HeatMap, shown
+from featcache.commands.explain.model import Model, Shown
+from featcache.dataset import images, sources
+from featcache.errors import UnreadableImageError
+from featcache.evaluation.metrics import bootstrap_sums, wilson
+
+POINTING = "pointing"
+CHANCE = "chance"  # the method of a map of noise
+_BLUR = 1 / 20  # of the side: standard deviation of the start of insertion
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one method, over the images of one class.
+
+    Attributes:
+        label: The class that is explained.
+        method: What made the maps; "chance" for maps of noise.
+        name: "deletion", "insertion", or "inside", "pointing" or "area" and a mask.
+        images: How many it is the mean of.
+        groups: How many groups these are of.
+        value: The mean.
+        low: Lower end of its 95 % interval over groups; NaN with a single group.
+        high: Upper end.
+    """
+
+    label: str
+    method: str
+    name: str
+    images: int
+    groups: int
+    value: float
+    low: float
+    high: float
+
+
+def judged(
+    model: Model,
+    maps: Sequence[HeatMap],
+    finder: Finder,
+    *,
+    progress: Callable[[str, int, int], None],
+    message: Callable[[str], None],
+) -> list[HeatMap]:
+    """The maps with their figures, and behind them one of noise for each wish.
+
+    Args:
+        model: Which made them.
+        maps: Of one or several methods.
+        finder: Where masks are.
+        progress: Called with ("faithfulness", maps done, maps to do).
+        message: Called with which masks are left out.
+    """
+    wishes = {(m.subject.image_id, m.code): m for m in maps}
+    noise = [
+        replace(m, method=CHANCE, base=float("nan"), grids=(), even=0.0,
+                even_share=0.0, values=_noise(m.subject))
+        for m in wishes.values()
+    ]  # fmt: skip
+    masks = _masks({m.subject.image_id: m.subject for m in maps}, finder, message)
+    found = []
+    for done, one in enumerate((*maps, *noise), 1):
+        figures = curves(model, one)
+        for column, mask in masks[one.subject.image_id].items():
+            figures |= {
+                f"inside {column}": faithful.inside(one.values, mask),
+                f"{POINTING} {column}": faithful.points(one.values, mask),
+                f"area {column}": float(mask.mean()),
+            }
+        found.append(replace(one, figures=figures))
+        progress("faithfulness", done, len(maps) + len(noise))
+    return found
+
+
+def curves(model: Model, one: HeatMap) -> dict[str, float]:
+    """Areas below the deletion and the insertion curve (Petsiuk et al. 2018).
+
+    The probability of the class while the pixels of the picture, the map's largest
+    first, turn to its mean grey (deletion: lower is better), and while they turn from
+    a blurred picture to the real one (insertion: higher is better).
+    """
+    ranks = faithful.ranks(one.values)
+    shares = np.arange(faithful.STEPS + 1) / faithful.STEPS
+    plain = shown(model, [one.subject])
+    stacks: list[Shown] = [{}, {}]
+    for size, (pixels,) in plain.items():
+        at = (np.arange(size) + 0.5) * SIDE / size
+        near = ranks[np.ix_(at.astype(int), at.astype(int))]
+        changed = (near[None] < shares[:, None, None])[..., None]
+        grey = np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8)
+        sigma = (_BLUR * size, _BLUR * size, 0)
+        blurred = ndimage.gaussian_filter(pixels, sigma)
+        for stack, new, old in zip(
+            stacks, (grey, pixels), (pixels, blurred), strict=True
+        ):
+            stack[size] = np.where(changed, new, old)  # type: ignore[index]
+    p = [model.proba(model.features(stack))[:, one.code] for stack in stacks]
+    return dict(zip(("deletion", "insertion"), map(faithful.area, p), strict=True))
+
+
+def summary(maps: Sequence[HeatMap]) -> list[Figure]:
+    """Means a class and method, with intervals over groups."""
+    found = []
+    names = list(dict.fromkeys(name for m in maps for name in m.figures))
+    labels, methods = ({getattr(m, key): None for m in maps} for key in _KEYS)
+    for label in labels:
+        for method in methods:
+            of = [m for m in maps if m.label == label and m.method == method]
+            found += [f for n in names if (f := _figure(label, method, n, of))]
+    return found
+
+
+_KEYS = ("label", "method")
+
+
+def _figure(
+    label: str, method: str, name: str, maps: Sequence[HeatMap]
+) -> Figure | None:
+    known = [m for m in maps if np.isfinite(m.figures.get(name, np.nan))]
+    if not known:
+        return None
+    values = np.array([m.figures[name] for m in known])
+    groups = np.array([m.subject.group for m in known])
+    mean, count = float(values.mean()), len(np.unique(groups))
+    sums = bootstrap_sums(np.stack([values, np.ones_like(values)], axis=1), groups)
+    draws = sums[:, 0] / sums[:, 1]
+    # A figure that is not 0 or 1 can tell more than so many draws of a coin.
+    most = len(values) if name.startswith(POINTING) else np.inf
+    low, high = wilson(mean, draws, groups=count, images=most)
+    return Figure(label, method, name, len(known), count, mean, low, high)
+
+
+def _noise(subject: Subject) -> Array:
+    return faithful.noise(SIDE, seed=int(subject.image_id[:8], 16))
+
+
+def _masks(
+    subjects: dict[str, Subject], finder: Finder, message: Callable[[str], None]
+) -> dict[str, dict[str, np.ndarray]]:
+    """(SIDE, SIDE) masks by image and column; empty ones are no masks."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    refused: list[str] = []
+    for image_id, subject in subjects.items():
+        found[image_id] = {}
+        for column, path in subject.masks.items():
+            mask = _mask(subject, path, finder)
+            if isinstance(mask, str):
+                refused.append(f"{path} ({mask})")
+            elif mask.any():
+                found[image_id][column] = mask
+    if refused:
+        message(f"left out {len(refused)} masks, the first: {refused[0]}")
+    return found
+
+
+def _mask(subject: Subject, path: str, finder: Finder) -> np.ndarray | str:
+    """A mask on the map's pixels, or why it is none."""
+    try:
+        data = sources.read_bytes(finder.manifest.root, path)
+        return images.read_mask(data, subject.picture, (SIDE, SIDE))
+    except UnreadableImageError as error:
+        return error.got
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,149 @@
+"""Fine-tuned runs: one network with its head on top, cut at the embedding."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from featcache.backbones.engines.base import Engine
+from featcache.commands.explain.networks import Pixels, engine, passed
+from featcache.core.tf import tensorflow
+from featcache.errors import RunError
+from featcache.evaluation.outcome import FINETUNED
+from featcache.evaluation.runs import Run
+from featcache.features.store import FEATURES
+
+if TYPE_CHECKING:
+    import keras
+
+_MEAN_OF = 100  # images whose mean is what an embedding is compared with
+
+
+class Look(Protocol):
+    """Renders at most so many of some images."""
+
+    def __call__(self, image_ids: Sequence[str], size: int, most: int) -> Pixels:
+        """Plain views (n, size, size, 3)."""
+
+
+class TunedHead:
+    """What stands behind the embedding, as a head of ``featcache.heads`` is asked.
+
+    Args:
+        model: From embeddings (N, D) to probabilities (N, C).
+
+    Attributes:
+        model_: The same.
+        classes_: (C,) class codes.
+    """
+
+    name = FINETUNED
+
+    def __init__(self, model: "keras.Model") -> None:
+        self.model_ = model
+        self.classes_ = np.arange(model.output_shape[-1])
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities (N, C) of embeddings (N, D)."""
+        rows = tensorflow().constant(X, "float32")
+        p = self.model_(rows, training=False).numpy().astype(np.float64)
+        return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+class TunedNet:
+    """What stands before the embedding, with the face of ``networks.Net``.
+
+    Args:
+        name: The backbone.
+        model: The whole network, from uint8 pixels to probabilities.
+        pooling: Its layer that gives the embedding.
+        pixels: How images are looked at.
+    """
+
+    matrices = (FEATURES,)
+    taps: Sequence[str] = ()
+    is_int8 = False
+    has_maps = True
+
+    def __init__(
+        self, name: str, model: "keras.Model", pooling: Any, pixels: Look
+    ) -> None:
+        self.name, self._model, self._pooling, self._look = name, model, pooling, pixels
+        self.size = int(model.input_shape[1])
+        self.widths = [int(pooling.output.shape[-1])]
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of its layers that give maps, from the input on."""
+        return [x.name for x in self._model.layers if len(x.output.shape) == 4]
+
+    def mean(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Mean (D,) of the embeddings of the first hundred images."""
+        return np.asarray(
+            self.embed(self._look(image_ids, self.size, _MEAN_OF)).mean(axis=0)
+        )
+
+    def embed(self, pixels: Pixels) -> np.ndarray:
+        """Embeddings (N, D) of rendered pixels."""
+        return passed(self._pooled, pixels)[FEATURES]
+
+    def see(self, pixels: Pixels) -> list[np.ndarray]:
+        """The last maps (N, h, w, c), whose means the embeddings are."""
+        return [passed(self._mapping, pixels)[FEATURES]]
+
+    def maps(self, pixels: Pixels, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """Maps (N, h, w, c) of inner layers, by their names, and the last."""
+        found = {name: self._model.get_layer(name).output for name in layers}
+        return passed(self._graph(found | {FEATURES: self._pooling.input}), pixels)
+
+    @cached_property
+    def _pooled(self) -> Engine:
+        return self._graph({FEATURES: self._pooling.output})
+
+    @cached_property
+    def _mapping(self) -> Engine:
+        return self._graph({FEATURES: self._pooling.input})
+
+    def _graph(self, outputs: dict[str, Any]) -> Engine:
+        import keras
+
+        return engine(keras.Model(self._model.input, outputs))
+
+
+def is_tuned(run: Run) -> bool:
+    """Whether a run is a fine-tuned network."""
+    return bool(run.record["head_is"]["head"] == FINETUNED)
+
+
+def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
+    """Cuts a fine-tuned run's network at its embedding.
+
+    Raises:
+        RunError: Its file is gone, or its head sees more than the mean of last maps.
+    """
+    path = run.folder / str(run.record["model"])
+    if pixels is None or not path.is_file():
+        raise RunError(f"the network of {run.run_id}", f"no {path}", "Train it again.")
+    tensorflow()
+    import keras
+
+    model = keras.models.load_model(path, compile=False)
+    pooling = [
+        layer
+        for layer in model.layers
+        if type(layer).__name__ == "GlobalAveragePooling2D"
+        and len(layer.output.shape) == 2
+    ]
+    taps = run.record["taps"]
+    if taps or not pooling:
+        raise RunError(
+            f"a head on the mean of the last maps, to explain {run.run_id}",
+            f"one on taps ({', '.join(taps) or 'no pooling'})",
+            "Explain the run of a head on the same features.",
+        )
+    behind = keras.Model(pooling[-1].output, model.output)
+    head = keras.models.clone_model(behind)  # whose layers are in no other network
+    head.set_weights(behind.get_weights())
+    net = TunedNet(str(run.record["backbone"]), model, pooling[-1], pixels)
+    return TunedHead(head), net

@@ -1,0 +1,290 @@
+"""Making maps: by channels, by gradients, by covering."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import ndimage
+
+from featcache.commands.explain.attribution import (
+    CAMS,
+    METHODS,
+    contributions,
+    gradient,
+    placed,
+)
+from featcache.commands.explain.attribution.base import Array
+from featcache.commands.explain.attribution.contributions import AUTO
+from featcache.commands.explain.attribution.maps import (
+    SIGNED,
+    Spread,
+    pooled_gradient,
+    spread,
+    upsampled,
+)
+from featcache.commands.explain.explained_images import Subject
+from featcache.commands.explain.model import Model, Shown
+from featcache.core.registry import Registry
+from featcache.errors import UsageError
+
+SIDE = 224  # pixels of a map's side, whatever the networks' inputs
+CAM, OCCLUSION = "cam", "occlusion"
+_AT_ONCE = 8  # images whose maps are held
+ALL = Registry("method", dict.fromkeys((AUTO, *METHODS, CAM, *CAMS, OCCLUSION)))
+
+
+def named(method: str) -> str:
+    """A method, as it is named.
+
+    Raises:
+        UnknownNameError: There is none; the nearest are offered.
+    """
+    if method not in ALL:
+        raise ALL.unknown(method)
+    return method
+
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """Where a class has its evidence on an image.
+
+    Attributes:
+        subject: The image.
+        label: The class that is explained.
+        code: Its column among the head's classes.
+        method: What made the map; never "auto".
+        score: The margin that is explained; see ``attribution.base.contrast``.
+        base: The part of it that is nowhere; NaN where the method has none.
+        probability: Of the class, by the head alone, before any calibration.
+        predicted: The head's most probable class.
+        values: (SIDE, SIDE), in margin a pixel.
+        grids: (rows, columns) of the cells behind it, one a block.
+        even: The part of the sum that was spread evenly.
+        even_share: Absolute contributions spread evenly, as a share of all.
+        figures: How faithful it is, where that was asked for.
+    """
+
+    subject: Subject
+    label: str
+    code: int
+    method: str
+    score: float
+    base: float
+    probability: float
+    predicted: str
+    values: Array
+    grids: tuple[tuple[int, int], ...] = ()
+    even: float = 0.0
+    even_share: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def map_sum(self) -> float:
+        """Sum of the map's pixels: score less base, where the method is additive."""
+        return float(self.values.sum())
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How maps are made.
+
+    Attributes:
+        method: One of `ALL`.
+        patch: Side of the covering patch, in pixels of the largest input.
+        stride: Step between patches, likewise.
+        seed: Of Shapley sampling.
+    """
+
+    method: str = AUTO
+    patch: int = 32
+    stride: int = 16
+    seed: int = 0
+
+
+Wish = tuple[Subject, int]  # an image and the class to explain
+
+
+def make(
+    model: Model, wishes: Sequence[Wish], recipe: Recipe, progress: Progress
+) -> Iterator[HeatMap]:
+    """Makes a map for each wish, in order.
+
+    Raises:
+        HeadError: The method does not suit the head.
+        UsageError: A patch that does not fit.
+    """
+    _check(model, recipe)
+    done = 0
+    for start in range(0, len(wishes), _AT_ONCE):
+        part = wishes[start : start + _AT_ONCE]
+        how = _occluded if recipe.method == OCCLUSION else _on_maps
+        for one in how(model, part, recipe):
+            done += 1
+            progress(one.method, done, len(wishes))
+            yield one
+
+
+def shown(model: Model, subjects: Sequence[Subject]) -> Shown:
+    """Plain views of images, at each size that the networks take."""
+    return {
+        size: np.stack([subject.pixels(size) for subject in subjects])
+        for size in model.sizes
+    }
+
+
+def _on_maps(model: Model, part: Sequence[Wish], recipe: Recipe) -> Iterator[HeatMap]:
+    maps = model.maps(shown(model, [subject for subject, _ in part]))
+    X = model.pooled(maps)
+    grids = tuple((A.shape[1], A.shape[2]) for A in maps)
+    blanks = [replace(one, grids=grids) for one in _blank(model, part, X)]
+    how = _by_gradient if recipe.method in CAMS else _by_channel
+    yield from how(model, blanks, maps, recipe, X)
+
+
+def _by_channel(
+    model: Model,
+    blanks: list[HeatMap],
+    maps: list[np.ndarray],
+    recipe: Recipe,
+    X: Array,
+) -> Iterator[HeatMap]:
+    """Contributions, laid over the maps: proportionally, or along the gradient."""
+    codes = np.array([one.code for one in blanks])
+    slopes = gradient(model.head, X, codes) if recipe.method == CAM else None
+    found = contributions(
+        model.head,
+        X,
+        codes,
+        background=model.background,
+        method=AUTO if recipe.method == CAM else recipe.method,
+        seed=recipe.seed,
+    )
+    for n, one in enumerate(blanks):
+        phi = [found.phi[n, block.columns] for block in model.blocks]
+        own = [A[n] for A in maps]
+        if slopes is None:
+            parts = _spread(model, own, phi)
+        else:
+            parts = _placed(model, own, phi, slopes[n])
+        sizes = np.array([np.abs(part).sum() for part in phi])
+        shares = np.array([part.even_share for part in parts])
+        yield replace(
+            one,
+            method=recipe.method if recipe.method == CAM else found.method,
+            base=float(found.base[n]),
+            values=np.sum([upsampled(part.cells, SIDE) for part in parts], axis=0),
+            even=sum(part.even for part in parts),
+            even_share=float(shares @ sizes / (sizes.sum() or 1)),
+        )
+
+
+def _spread(model: Model, maps: list[np.ndarray], phi: list[Array]) -> list[Spread]:
+    return [
+        spread(A, own, maximum=block.maximum, reference=model.background[block.columns])
+        for block, A, own in zip(model.blocks, maps, phi, strict=True)
+    ]
+
+
+def _placed(
+    model: Model, maps: list[np.ndarray], phi: list[Array], slopes: Array
+) -> list[Spread]:
+    found = []
+    for block, A, own in zip(model.blocks, maps, phi, strict=True):
+        G = pooled_gradient(A, slopes[block.columns], maximum=block.maximum)
+        found.append(placed(A.astype(np.float64), G, float(own.sum())))
+    return found
+
+
+def _by_gradient(
+    model: Model,
+    blanks: list[HeatMap],
+    maps: list[np.ndarray],
+    recipe: Recipe,
+    X: Array,
+) -> Iterator[HeatMap]:
+    name = recipe.method
+    slopes = gradient(model.head, X, np.array([one.code for one in blanks]))
+    for n, one in enumerate(blanks):
+        values = np.zeros((SIDE, SIDE))
+        for block, A in zip(model.blocks, maps, strict=True):
+            g = slopes[n, block.columns]
+            G = pooled_gradient(A[n], g, maximum=block.maximum)
+            values += upsampled(CAMS[name](A[n].astype(np.float64), G), SIDE)
+        if name not in SIGNED:
+            values = np.maximum(values, 0)
+        yield replace(one, method=name, values=values)
+
+
+def _blank(model: Model, part: Sequence[Wish], X: np.ndarray) -> list[HeatMap]:
+    """Maps of these wishes, without any values yet."""
+    p, margins, names = model.proba(X), model.margins(X), model.classes
+    return [
+        HeatMap(
+            subject, names[code], code, "", float(margins[n, code]), float("nan"),
+            float(p[n, code]), names[int(p[n].argmax())], np.zeros((SIDE, SIDE)),
+        )
+        for n, (subject, code) in enumerate(part)
+    ]  # fmt: skip
+
+
+def _occluded(model: Model, part: Sequence[Wish], recipe: Recipe) -> Iterator[HeatMap]:
+    """Zeiler and Fergus 2014: how far the margin falls where a grey patch lies."""
+    boxes = patches(max(model.sizes), recipe.patch, recipe.stride)
+    for subject, code in part:
+        plain = shown(model, [subject])
+        (one,) = _blank(model, [(subject, code)], model.features(plain))
+        margins = model.margins(model.features(covered(plain, boxes)))[:, code]
+        step = recipe.stride / max(model.sizes) * SIDE
+        values = laid(one.score - margins, boxes, step)
+        yield replace(one, method=OCCLUSION, values=values)
+
+
+def patches(side: int, patch: int, stride: int) -> Array:
+    """Ends (B, 4) of patches as shares of the side: top, bottom, left, right.
+
+    The last one of each row and column ends with the picture.
+    """
+    starts = sorted({*range(0, side - patch + 1, stride), side - patch})
+    ends = [(s / side, (s + patch) / side) for s in starts]
+    return np.array([(*rows, *columns) for rows in ends for columns in ends])
+
+
+def covered(plain: Shown, boxes: Array) -> Shown:
+    """One picture, (1, S, S, 3), under each patch in turn; grey is its own mean."""
+    found = {}
+    for size, (pixels,) in plain.items():
+        grey = np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8)
+        stack = np.repeat(pixels[None], len(boxes), axis=0)
+        for image, box in zip(stack, np.rint(boxes * size).astype(int), strict=True):
+            top, bottom, left, right = box
+            image[top:bottom, left:right] = grey
+        found[size] = stack
+    return found
+
+
+def laid(drops: Array, boxes: Array, step: float) -> Array:
+    """Each drop over its patch; a pixel has the mean of the patches that cover it.
+
+    Smoothed over the ``step`` from patch to patch, for nothing finer is known.
+    """
+    total, times = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE))
+    for drop, box in zip(drops, np.rint(boxes * SIDE).astype(int), strict=True):
+        top, bottom, left, right = box
+        total[top:bottom, left:right] += drop / ((bottom - top) * (right - left))
+        times[top:bottom, left:right] += 1
+    return np.asarray(
+        ndimage.gaussian_filter(total / np.maximum(times, 1), step / 2, mode="reflect")
+    )
+
+
+def _check(model: Model, recipe: Recipe) -> None:
+    largest = max(model.sizes)
+    if not 1 <= recipe.patch <= largest or recipe.stride < 1:
+        raise UsageError(
+            f"--patch from 1 to {largest} and --stride of 1 or more",
+            f"{recipe.patch} and {recipe.stride}",
+            "Half a patch is a good stride.",
+        )

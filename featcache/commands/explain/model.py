@@ -1,0 +1,152 @@
+"""A run as it can be asked: its head behind its networks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featcache import heads
+from featcache.commands.explain import finetuned, networks
+from featcache.commands.explain.attribution import margins
+from featcache.commands.explain.finetuned import Look, TunedHead, TunedNet
+from featcache.commands.explain.networks import Net
+from featcache.errors import RunError
+from featcache.evaluation import runs
+from featcache.evaluation.runs import Run
+
+if TYPE_CHECKING:
+    from featcache.heads.base import Head
+
+# From an input size to rendered pixels (N, S, S, 3) of that size.
+Shown = Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the head's columns.
+
+    Attributes:
+        name: Backbone, input size and tap, for people.
+        columns: Where it stands in the features.
+        maximum: Whether its features are the maxima of their maps.
+    """
+
+    name: str
+    columns: slice
+    maximum: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A run's saved head, refitted on all of its training part, and its networks.
+
+    Attributes:
+        run: The run.
+        head: The head.
+        nets: The networks, in the order of the head's columns.
+    """
+
+    run: Run
+    head: "Head | TunedHead"
+    nets: "Sequence[Net | TunedNet]"
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels that the head tells apart, in the order of its columns."""
+        return [self.run.classes[code] for code in self.head.classes_]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Input sizes of its networks, each once."""
+        return sorted({net.size for net in self.nets})
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What its columns are."""
+        found, start = [], 0
+        for net in self.nets:
+            for name, width in zip(net.matrices, net.widths, strict=True):
+                text = f"{net.name}@{net.size} {name}"
+                columns = slice(start, start + width)
+                found.append(Block(text, columns, name.endswith(":max")))
+                start += width
+        return found
+
+    @cached_property
+    def has_maps(self) -> bool:
+        """Whether every feature comes of a map."""
+        return all(net.has_maps for net in self.nets)
+
+    def features(self, shown: Shown) -> np.ndarray:
+        """The head's features (N, D) of rendered pixels."""
+        return np.concatenate([n.embed(shown[n.size]) for n in self.nets], axis=1)
+
+    def maps(self, shown: Shown) -> list[np.ndarray]:
+        """The maps (N, h, w, c) of each block."""
+        return [maps for net in self.nets for maps in net.see(shown[net.size])]
+
+    def pooled(self, maps: Sequence[np.ndarray]) -> np.ndarray:
+        """The head's features (N, D) of the maps of each block."""
+        parts = [
+            A.max(axis=(1, 2)) if block.maximum else A.mean(axis=(1, 2))
+            for block, A in zip(self.blocks, maps, strict=True)
+        ]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def proba(self, X: np.ndarray) -> np.ndarray:
+        """The head's own probabilities (N, C), before any calibration."""
+        return self.head.predict_proba(X)
+
+    def margins(self, X: np.ndarray) -> np.ndarray:
+        """Their margins (N, C)."""
+        return margins(self.proba(X))
+
+    @cached_property
+    def background(self) -> np.ndarray:
+        """Mean (D,) of the plain training images' features."""
+        table = self.run.table
+        ids = table.loc[table["split"] == runs.TRAIN, "image_id"].tolist()
+        return np.concatenate([net.mean(ids) for net in self.nets])
+
+
+def of_run(
+    run: Run, folder: Path, *, files: Sequence[Path] = (), pixels: Look | None = None
+) -> Model:
+    """Opens a run's head and networks.
+
+    Args:
+        run: The run.
+        folder: ``cache/<dataset>``.
+        files: Files of weights to look in.
+        pixels: From images and a size to their plain views; for runs without a store.
+
+    Raises:
+        RunError: It failed, or has no head of its own.
+        StoreError: One of its stores is gone.
+        WeightsError: One of its networks cannot be found.
+    """
+    if run.failed:
+        raise RunError(
+            "a run with a head to explain",
+            f"{run.run_id}, which failed: {run.record['reason']}",
+            "Take another run.",
+        )
+    if finetuned.is_tuned(run):
+        head, net = finetuned.of_run(run, pixels)
+        return Model(run, head, [net])
+    nets = networks.of_run(run, folder, files=files)
+    loaded = heads.load(run.folder)
+    width = sum(sum(net.widths) for net in nets)
+    if loaded.n_features_in_ != width:
+        raise RunError(
+            f"{loaded.n_features_in_} features for the head of {run.run_id}",
+            f"{width} in its stores",
+            "Train it again with --force.",
+        )
+    return Model(run, loaded, nets)
+
+
+Message = Callable[[str], None]

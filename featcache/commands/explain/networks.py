@@ -1,0 +1,333 @@
+"""From a run's record back to its networks, as they were when features were stored."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache import backbones
+from featcache.backbones import (
+    FILE,
+    NETWORKS,
+    NONE,
+    RANDOM,
+    Baseline,
+    Network,
+    Preprocess,
+)
+from featcache.backbones.engines.base import Engine
+from featcache.core.io import sha256_file
+from featcache.dataset.manifest import some
+from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
+from featcache.evaluation.runs import Run
+from featcache.features import store
+from featcache.features.store import FEATURES, Header, Store
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH = 16
+_MAX = ":max"
+Pixels = np.ndarray  # (N, S, S, 3) uint8
+
+
+class Net:
+    """One network of a run, with the blocks of features that it gives.
+
+    Args:
+        found: The store whose features the run was trained on.
+        network: What made it.
+        matrices: Names of its blocks, in the order of the head's columns.
+    """
+
+    def __init__(self, found: Store, network: Network, matrices: Sequence[str]) -> None:
+        self.store, self.network, self.matrices = found, network, tuple(matrices)
+        self.size = network.input_size
+        self.widths = [found.dims[name] for name in matrices]
+
+    @property
+    def name(self) -> str:
+        """Its backbone."""
+        return self.network.name
+
+    @property
+    def taps(self) -> Sequence[str]:
+        """The ends of its blocks."""
+        return self.network.taps
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether its stored features are of a network of 8 bits."""
+        return bool(self.store.header.contract["precision"] == "int8")
+
+    def mean(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Mean (D,) of the plain views of images.
+
+        Raises:
+            StoreError: Its store has none of them.
+        """
+        keys = self.store.keys
+        rows = ((keys["view"] == 0) & keys["image_id"].isin(image_ids)).to_numpy()
+        if not rows.any():
+            raise StoreError(
+                f"training images of the run in {self.store.path.name}",
+                "none",
+                "Extract the dataset again with the same options.",
+            )
+        parts = [self.store.read(name)[rows].mean(axis=0) for name in self.matrices]
+        return np.concatenate(parts)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether each of its features is the mean, or the maximum, of a map."""
+        return not self.network.is_baseline and _last_maps(self._core) is not None
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of its layers that give maps, from the input on."""
+        return [x.name for x in self._core.layers if len(x.output.shape) == 4]
+
+    def embed(self, pixels: Pixels) -> np.ndarray:
+        """Features (N, D of all its blocks) of rendered pixels."""
+        if isinstance(self.network.row, Baseline):
+            return _measured(self.network.row, pixels)
+        found = passed(self._pooled, pixels)
+        return np.concatenate([found[name] for name in self.matrices], axis=1)
+
+    def see(self, pixels: Pixels) -> list[np.ndarray]:
+        """Maps (N, h, w, c) of each block; their means, or maxima, are its features."""
+        found = passed(self._mapping, pixels)
+        found[FEATURES] = self._normalised(found[FEATURES])
+        return [found[name.removesuffix(_MAX)] for name in self.matrices]
+
+    def maps(self, pixels: Pixels, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """Maps (N, h, w, c) of any inner layers, by their names."""
+        return passed(self._mapper(layers), pixels)
+
+    @cached_property
+    def _core(self) -> "keras.Model":
+        core = backbones.build(self.network)
+        wanted = self.store.header.contract["weights_digest"]
+        got = backbones.weights_digest(core)
+        if got != wanted:
+            raise StoreError(
+                f"the weights {str(wanted)[:8]} of {self.store.path.name}",
+                f"{got[:8]} in {self.network.file or self.network.name}",
+                "Give the file of then with -b, or extract and train again.",
+            )
+        return core
+
+    @cached_property
+    def _pooled(self) -> Engine:
+        taps = [name for name in self.matrices if name != FEATURES]
+        graph = backbones.with_pixels(
+            self._core, self.network, taps=taps, statistics=_statistics(self.store)
+        )
+        return engine(graph)
+
+    @cached_property
+    def _mapping(self) -> Engine:
+        return self._mapper([name.removesuffix(_MAX) for name in self.matrices])
+
+    def _mapper(self, layers: Sequence[str]) -> Engine:
+        import keras
+
+        core = self._core
+        found = {
+            name: core.get_layer(name).output for name in layers if name != FEATURES
+        }
+        found[FEATURES] = _last_maps(core)
+        inner = keras.Model(core.input, found)
+        graph = backbones.with_pixels(
+            inner, self.network, statistics=_statistics(self.store)
+        )
+        # with_pixels puts all that the network gives under one name.
+        return engine(keras.Model(graph.input, graph.output[FEATURES]))
+
+    def _normalised(self, A: np.ndarray) -> np.ndarray:
+        """Maps behind the layer normalisation that some networks put after the mean.
+
+        It is linear but for the mean and the deviation of the image's embedding; with
+        these given, the mean of the normalised maps is the normalised mean.
+        """
+        last = self._core.layers[-1]
+        if type(last).__name__ != "LayerNormalization":
+            return A
+        mean = A.mean(axis=(1, 2), keepdims=True)
+        centre = mean.mean(axis=-1, keepdims=True)
+        deviation = np.sqrt(mean.var(axis=-1, keepdims=True) + last.epsilon)
+        gamma, beta = (weight.numpy() for weight in (last.gamma, last.beta))
+        return np.asarray((A - centre) / deviation * gamma + beta)
+
+
+def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
+    """The networks of a run, in the order of its features.
+
+    Args:
+        run: The run.
+        folder: ``cache/<dataset>``.
+        files: ``.keras`` and weights files to look for the networks' weights in.
+
+    Raises:
+        RunError: It has no features of its own.
+        StoreError: A store is gone, or was made of other images' pixels.
+        WeightsError: A network's file cannot be found.
+    """
+    blocks, members = run.record["features"], run.record.get("members")
+    if members:
+        raise RunError(
+            f"a run that a head was trained for, to explain {run.run_id}",
+            f"one without features of its own; its members are: {some(members)}",
+            "Explain its members.",
+        )
+    nets = []
+    for _, parts in groupby(blocks, key=lambda block: block["contract_id"]):
+        own = list(parts)
+        found = _store(run, folder, own[0])
+        network = _network(found.header, folder, files)
+        if not network.input_size:
+            raise RunError(
+                "features of an image's pixels",
+                f"{network.name}, which are of its file",
+                "Explain a run on a backbone, on pixels48 or on border.",
+            )
+        nets.append(Net(found, network, [b["tap"] or FEATURES for b in own]))
+    return nets
+
+
+def _store(run: Run, folder: Path, block: dict[str, Any]) -> Store:
+    """The store of a block, by its contract, whatever its file is called now."""
+    wanted = block["contract_id"]
+    near = sorted((folder / "features").glob(f"*-{wanted[:8]}.h5"))
+    others = sorted((folder / "features").glob("*.h5"))
+    for path in dict.fromkeys((*near, *others)):
+        try:
+            found = store.open_store(path)
+        except FeatcacheError:
+            continue  # a damaged one is not that which is looked for
+        if found.header.contract_id == wanted:
+            return found
+    size = f" --input-size {block['input_size']}" if block["input_size"] else ""
+    raise StoreError(
+        f"the store {block['store']} (contract {wanted[:8]}) of run {run.run_id} in "
+        f"{folder / 'features'}",
+        "none with that contract",
+        f"Extract it again as it was: featcache extract --dataset {folder.name} "
+        f"-b {block['backbone']}{size} ...",
+    )
+
+
+def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
+    contract = header.contract
+    name, preprocess = str(contract["backbone"]), str(contract["preprocess"])
+    if header.weights == NONE:
+        return backbones.resolve(name)
+    weights, options = header.weights, {"preprocess": preprocess}
+    if header.weights == FILE:
+        path = _file(header, folder, files)
+        if _is_of_the_table(contract):
+            weights = str(path)
+        else:
+            name, weights = str(path), backbones.IMAGENET
+    return backbones.resolve(
+        name,
+        weights,
+        input_size=int(contract["input_size"]),
+        seed=_seed(header.weights_key) if weights == RANDOM else 0,
+        **options,
+    )
+
+
+def _is_of_the_table(contract: dict[str, Any]) -> bool:
+    name = contract["backbone"]
+    known = name in NETWORKS
+    return known and NETWORKS[name].architecture == contract["architecture"]
+
+
+def _seed(key: str) -> int:
+    found = re.match(r"random seed (-?\d+)", key)
+    return int(found[1]) if found else 0
+
+
+def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
+    """The weights file of a store: one that is named, or that an extraction named."""
+    digits = header.weights_key.rpartition(" ")[2]
+    tried = list(dict.fromkeys((*files, *_candidates(folder))))
+    for path in tried:
+        if path.is_file() and sha256_file(path) == digits:
+            return path.resolve()
+    raise WeightsError(
+        f"the file of {header.contract['backbone']} (SHA-256 {digits[:8]}...)",
+        f"none like it among {len(tried)} files that were named",
+        "Name it: -b FILE.",
+    )
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Files that the records of extractions name, and those of the weights' folder."""
+    found: list[Path] = []
+    for record in sorted(folder.glob("extract-*.json"), reverse=True):
+        try:
+            about = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError:
+            continue  # cut short by a crash; it names nothing
+        networks = about.get("arguments", {}).get("networks", [])
+        words = [*(n.get("file") for n in networks), *about.get("command", [])]
+        found += [Path(w) for w in words if w and Path(w).suffix in _SUFFIXES]
+    extra = os.environ.get("FEATCACHE_WEIGHTS")
+    if extra:
+        found += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
+    return found
+
+
+_SUFFIXES = (".keras", ".h5")
+
+
+def _statistics(found: Store) -> Preprocess | None:
+    """The scaling of featurewise features, which is in their contract."""
+    given = found.header.contract.get("statistics")
+    if not given:
+        return None
+    scale = tuple(1 / s for s in given["std"])
+    pairs = zip(given["mean"], given["std"], strict=True)
+    return Preprocess(scale, tuple(-m / s for m, s in pairs))
+
+
+def _last_maps(core: "keras.Model") -> Any:
+    """The maps whose mean is the embedding; None where it is not the mean of any."""
+    pooling = [type(layer).__name__ for layer in core.layers[-2:]]
+    if pooling[-1] == "GlobalAveragePooling2D":
+        return core.layers[-1].input
+    if pooling == ["GlobalAveragePooling2D", "LayerNormalization"]:
+        return core.layers[-2].input
+    return None
+
+
+def _measured(row: Baseline, pixels: Pixels) -> np.ndarray:
+    """A baseline of rendered pixels, each of the baseline's own size."""
+    nothing: Any = None  # the picture, which those that are left do not ask for
+
+    def one(view: np.ndarray) -> np.ndarray:
+        return row.measure(nothing, lambda _: view)
+
+    return np.stack([one(view) for view in pixels])
+
+
+def engine(graph: "keras.Model") -> Engine:
+    """What runs a graph from pixels to a dictionary of outputs."""
+    from featcache.backbones.engines.tensorflow import TensorFlowEngine
+
+    return TensorFlowEngine(graph, batch_size=BATCH)
+
+
+def passed(runner: Engine, pixels: Pixels) -> dict[str, np.ndarray]:
+    """All outputs of an engine for rendered pixels (N, S, S, 3)."""
+    batches = (pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH))
+    outputs = list(runner.run(batches))
+    return {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}

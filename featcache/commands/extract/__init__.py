@@ -1,0 +1,328 @@
+"""``featcache extract``: run each frozen backbone once over a dataset's images."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from featcache.backbones import Network
+from featcache.commands.extract import engine as engines
+from featcache.commands.extract import pipeline
+from featcache.commands.extract.plan import (
+    Job,
+    Message,
+    Plan,
+    Progress,
+    known_header,
+    look_up,
+    new_header,
+    versions,
+)
+from featcache.commands.extract.record import recording
+from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, some
+from featcache.dataset.views import Policy
+from featcache.errors import DatasetError, UsageError
+from featcache.features import store
+
+ENGINES = ("auto", "tensorflow", "openvino")
+PRECISIONS = ("float32", "int8")
+DTYPES = ("float32", "float16")
+TAP_POOLINGS = ("avg", "avg+max")
+
+
+@dataclass(frozen=True)
+class StoreResult:
+    """What a call did for one backbone.
+
+    Attributes:
+        backbone: Its name.
+        weights: Its weights tag.
+        path: The store.
+        engine: What ran it; empty if nothing had to be run.
+        dim: Width D of the embedding.
+        taps: Names of the inner layers in the store.
+        rows: Embeddings in the store now.
+        computed: Embeddings computed by this call; 0: all was cached.
+        seconds: Spent in computing them.
+        failures: (path, reason) of each image that could not be read.
+    """
+
+    backbone: str
+    weights: str
+    path: Path
+    engine: str
+    dim: int
+    taps: list[str]
+    rows: int
+    computed: int
+    seconds: float
+    failures: list[tuple[str, str]]
+
+
+def extract(
+    manifest: Manifest,
+    networks: Sequence[Network],
+    *,
+    views: int = 0,
+    policy: Policy | None = None,
+    taps: str = "none",
+    tap_pooling: str = "avg",
+    engine: str = "auto",
+    precision: str = "float32",
+    dtype: str = "float32",
+    batch_size: int = 32,
+    max_bad: float = 0.05,
+    progress: Progress | None = None,
+    message: Message | None = None,
+) -> list[StoreResult]:
+    """Fills each network's store with the embeddings it lacks.
+
+    Only what is missing is computed: more images, more views, another policy or
+    further taps cost just their own rows, and a call for what is there builds no
+    network. Each image is decoded once for all networks.
+
+    Args:
+        manifest: The dataset.
+        networks: What to run; see ``backbones.resolve``.
+        views: Augmented views of each image beside the plain one.
+        policy: Their recipe, by default the study's, and the region that all
+            renderings show; of another region than the whole picture there is a plain
+            rendering too.
+        taps: Inner layers to pool beside the embedding: "none", "default" (the ends
+            of the blocks), or names with commas between.
+        tap_pooling: "avg", or "avg+max" for the maximum as well.
+        engine: "auto" (OpenVINO on a CPU), "tensorflow" or "openvino".
+        precision: "float32", or "int8" by post-training quantisation.
+        dtype: "float32", or "float16" to store half the bytes.
+        batch_size: Images in one pass.
+        max_bad: Share of unreadable images above which the call ends in an error,
+            after the good ones are stored.
+        progress: Called with (backbone, rows done, rows to do).
+        message: Called with what the user should know meanwhile.
+
+    Raises:
+        DatasetError: More than ``max_bad`` of the images, or of their masks, cannot be
+            read; or the region needs masks that are not there.
+        StoreError: A store is damaged, locked, or does not fit on the disk.
+        WeightsError: Weights cannot be had.
+    """
+    plan = Plan(
+        manifest=manifest,
+        cache=manifest.folder.parent,
+        views=views,
+        policy=policy or Policy(),
+        taps=taps,
+        tap_pooling=tap_pooling,
+        engine=engine,
+        precision=precision,
+        dtype=dtype,
+        batch_size=batch_size,
+        progress=_one_at_a_time(progress or (lambda name, done, total: None)),
+        message=message or (lambda text: None),
+    )
+    _check(plan, max_bad)
+    _check_baselines(plan, networks)
+    _tell_missing(plan)
+    with recording(manifest.folder, _arguments(plan, networks)) as record:
+        jobs = _run(plan, networks, record)
+        results = [_result(job) for job in jobs]
+        record["stores"] = [asdict(r) | {"path": str(r.path)} for r in results]
+        _refuse_bad(manifest, results, max_bad)
+    return results
+
+
+def _tell_missing(plan: Plan) -> None:
+    region, missing = plan.policy.region, plan.masks.missing
+    if missing:
+        plan.message(
+            f"{len(missing)} of {len(plan.manifest.ok)} images have no mask in column "
+            f"{region.mask}, and get no row of {region.kind}: {some(missing, 3)}"
+        )
+
+
+def _one_at_a_time(progress: Progress) -> Progress:
+    guard = threading.Lock()
+
+    def update(name: str, done: int, total: int) -> None:
+        with guard:
+            progress(name, done, total)
+
+    return update
+
+
+def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
+    named = ("views", "taps", "tap_pooling", "engine", "precision", "dtype")
+    return {
+        "networks": [
+            {
+                "name": n.name,
+                "weights": n.weights,
+                "input_size": n.input_size,
+                "file": str(n.file.resolve()) if n.file else None,
+            }
+            for n in networks
+        ],
+        "policy": plan.policy.to_dict(),
+        "batch_size": plan.batch_size,
+        "images": len(plan.manifest.ok),
+        **{name: getattr(plan, name) for name in named},
+    }
+
+
+def _check(plan: Plan, max_bad: float) -> None:
+    if not 0 <= plan.views < 2**16:
+        raise UsageError(
+            "--views from 0 to 65535", str(plan.views), "0 is the plain view."
+        )
+    if plan.views and plan.policy.is_identity:
+        raise UsageError(
+            "a policy that changes the image",
+            f"--views {plan.views} with --no-flip --brightness 1,1 --zoom 1,1",
+            "Every view would equal view 0: allow a change or use --views 0.",
+        )
+    choices = {
+        "engine": ENGINES,
+        "precision": PRECISIONS,
+        "dtype": DTYPES,
+        "tap_pooling": TAP_POOLINGS,
+    }
+    for name, allowed in choices.items():
+        given = getattr(plan, name)
+        if given not in allowed:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} {', '.join(allowed)}", repr(given), "Take one.")
+    if plan.batch_size < 1:
+        raise UsageError("--batch-size of 1 or more", str(plan.batch_size), "Try 32.")
+    if not 0 <= max_bad <= 1:
+        raise UsageError("--max-bad from 0 to 1", str(max_bad), "0.05 is 5 %.")
+    if not plan.manifest.root.exists():
+        raise DatasetError(
+            f"the images of {plan.manifest.dataset} in {plan.manifest.root}",
+            "no such folder or archive",
+            f"Scan them where they are now: featcache scan SOURCE --dataset "
+            f"{plan.manifest.dataset} (features of known images are kept).",
+        )
+
+
+def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
+    """Tells what means nothing for a backbone without a network."""
+    plain = [n.name for n in networks if n.is_baseline]
+    given = [f"--taps {plan.taps}"] if plan.taps != "none" else []
+    if plain and given and len(plain) == len(networks):
+        raise UsageError(
+            "a network for --taps",
+            ", ".join(plain),
+            "These have no inner layers: leave --taps out.",
+        )
+    given += ["--precision int8"] if plan.precision == "int8" else []
+    if plain and given:
+        plan.message(
+            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+        )
+
+
+def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> list[Job]:
+    with ExitStack() as locks:
+        jobs: dict[Path, Job] = {}
+        for network in networks:
+            job = _prepare(plan, network)
+            if job.path not in jobs:
+                jobs[job.path] = job
+                job.failures |= plan.masks.lost
+                locks.enter_context(store.writing(job.path, on_takeover=plan.message))
+                look_up(plan, job)
+                _tell_cost_of_taps(plan, job)
+        todo = [job for job in jobs.values() if len(job.missing)]
+        work = list(zip(todo, engines.make(plan, todo), strict=True))
+        for job, engine in work:
+            job.header = replace(job.header, engine=engine.name, versions=versions())
+            engines.canary(plan, job, engine)
+            job.model = None
+        try:
+            if work:
+                pipeline.run(plan, work)
+        finally:
+            record["failures"] = {
+                path: reason
+                for job in jobs.values()
+                for path, reason in job.failures.items()
+            }
+        for job, _ in work:
+            job.found = store.publish(job.path, job.header, on_damage=plan.message)
+    return list(jobs.values())
+
+
+def _prepare(plan: Plan, network: Network) -> Job:
+    """Finds or makes a network's header; only a new store needs the network."""
+    folder = plan.manifest.folder / "features"
+    taps = _tap_names(plan, network)
+    known = known_header(plan, network)
+    if known:
+        return Job(network, known, store.store_path(folder, known), taps)
+    job = Job(network, new_header(plan, network), folder, taps)
+    engines.measured(plan, job)
+    job.path = store.store_path(folder, job.header)
+    return job
+
+
+def _tap_names(plan: Plan, network: Network) -> list[str]:
+    if plan.taps == "none" or network.is_baseline:
+        return []
+    layers = list(network.taps) if plan.taps == "default" else plan.taps.split(",")
+    if not layers:
+        raise UsageError(
+            f"names of layers for --taps of {network.name}",
+            "default, of which it has none",
+            'Name them, or write "taps": [...] to the JSON file beside the network.',
+        )
+    poolings = ["", ":max"] if plan.tap_pooling == "avg+max" else [""]
+    return [layer.strip() + pooling for layer in layers for pooling in poolings]
+
+
+def _tell_cost_of_taps(plan: Plan, job: Job) -> None:
+    if job.found is None or not len(job.missing):
+        return
+    ids = set(zip(*(job.found.keys[k] for k in store.KEY), strict=True))
+    again = sum(
+        key in ids for key in zip(*(job.missing[k] for k in store.KEY), strict=True)
+    )
+    if again:
+        plan.message(
+            f"{job.network.name}: {again} stored rows lack these taps; they cost one "
+            "more pass each."
+        )
+
+
+def _result(job: Job) -> StoreResult:
+    found = job.found
+    lost = int(job.missing["path"].isin(list(job.failures)).sum())
+    return StoreResult(
+        backbone=job.network.name,
+        weights=job.network.weights,
+        path=job.path,
+        engine=job.header.engine if len(job.missing) else "",
+        dim=found.dim if found else 0,
+        taps=found.taps if found else [],
+        rows=len(found.keys) if found else 0,
+        computed=len(job.missing) - lost,
+        seconds=job.seconds,
+        failures=sorted(job.failures.items()),
+    )
+
+
+def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) -> None:
+    table = manifest.table[manifest.table["status"] != DUPLICATE]
+    unreadable = table[table["status"] == UNREADABLE]
+    bad = dict(zip(unreadable["path"], unreadable["reason"], strict=True))
+    for result in results:
+        bad |= dict(result.failures)
+    if len(bad) > max_bad * len(table):
+        raise DatasetError(
+            f"at most {max_bad:.0%} unreadable images (--max-bad)",
+            f"{len(bad)} of {len(table)}: "
+            + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
+            "The good ones are stored. Replace the files and scan again, or raise "
+            "--max-bad.",
+        )

@@ -1,0 +1,63 @@
+"""The record of each call: opened first, closed in ``finally``."""
+
+import getpass
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from featcache.commands.extract.plan import versions
+from featcache.core.io import write_json
+
+
+@contextmanager
+def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Writes ``cache/<dataset>/extract-<time>.json`` at the start and at the end.
+
+    Args:
+        folder: The dataset's folder.
+        arguments: What was asked for.
+
+    Yields:
+        The record; what is put into it is written when the block ends, whether it
+        ends well, in an error, or by Ctrl-C. A record that still says "running" is
+        that of a process that was killed.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    path = folder / f"extract-{stamp}-{os.getpid()}.json"
+    started = time.monotonic()
+    record: dict[str, Any] = {
+        "status": "running",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "user": _user(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": sys.argv,
+        "arguments": arguments,
+        "versions": versions(),
+        "python": sys.version.split()[0],
+    }
+    write_json(path, record)
+    try:
+        yield record
+        record["status"] = "done"
+    except KeyboardInterrupt:
+        record["status"] = "interrupted"
+        raise
+    except BaseException as error:
+        record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        record["seconds"] = round(time.monotonic() - started, 3)
+        write_json(path, record)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a user table
+        return str(os.getuid())

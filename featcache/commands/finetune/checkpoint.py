@@ -1,0 +1,149 @@
+"""Checkpoints: where the training of one network stands, in one file.
+
+Those of one run are a folder, beside a file that says what decides them.
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.core.io import atomic_path
+from featcache.dataset.manifest import some
+
+Arrays = list[np.ndarray]
+ABOUT = "about.json"
+_LONG = 30  # letters of a value that a digest, a list or a file name exceeds
+
+
+@dataclass
+class State:
+    """Where a training stands at the end of an epoch.
+
+    Attributes:
+        epoch: Epochs done.
+        seconds: Spent in them.
+        history: One row an epoch.
+        start: ``log_loss`` and ``accuracy`` of the validation part before the first
+            step; empty without one.
+        best_epoch: Whose weights are the best; 0 is the start.
+        best_loss: Log-loss of the validation part at it.
+        stopped: Why it has ended; empty while it has not.
+        best: The trainable weights at it.
+        variables: All of the network and of its optimizer, with the states of what
+            draws random numbers.
+    """
+
+    epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    start: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    stopped: str = ""
+    best: Arrays = field(default_factory=list)
+    variables: Arrays = field(default_factory=list)
+
+
+_ARRAYS = ("best", "variables")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file of one training.
+
+    Attributes:
+        path: Of the file.
+        belongs: Digest of everything that decides what is trained.
+    """
+
+    path: Path
+    belongs: str
+
+    def save(self, state: State) -> None:
+        """Replaces the file, whole or not at all."""
+        arrays = {
+            f"{name}{i:05d}": array
+            for name in _ARRAYS
+            for i, array in enumerate(getattr(state, name))
+        }
+        rest = {k: v for k, v in asdict(_light(state)).items() if k not in _ARRAYS}
+        told = json.dumps({"belongs": self.belongs, "state": rest}).encode()
+        with atomic_path(self.path) as temp, temp.open("wb") as file:
+            np.savez(file, about=np.frombuffer(told, np.uint8), **arrays)
+
+    def load(self) -> tuple[State | None, str]:
+        """Reads the file.
+
+        Returns:
+            The state, or None and why there is none: "" if there is no file.
+        """
+        return self._read(_ARRAYS)
+
+    def peek(self) -> State:
+        """How far the training is, without the weights; at its start without a file."""
+        return self._read(())[0] or State()
+
+    def _read(self, names: Sequence[str]) -> tuple[State | None, str]:
+        try:
+            with (
+                self.path.open("rb") as file,
+                np.load(file, allow_pickle=False) as found,
+            ):
+                about = json.loads(found["about"].tobytes())
+                if about["belongs"] != self.belongs:
+                    return None, f"{self.path} belongs to other settings"
+                arrays = {name: _numbered(found, name) for name in names}
+                return State(**about["state"] | arrays), ""
+        except FileNotFoundError:
+            return None, ""
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            return None, f"{self.path} is damaged ({error})"
+
+
+def others(folder: Path, decides: dict[str, Any]) -> list[str]:
+    """Tells of the checkpoints that a network has under other settings.
+
+    Args:
+        folder: Where its own are to be.
+        decides: What decides them; ``network`` is its name.
+    """
+    told = []
+    for path in sorted(folder.parent.glob(f"*/{ABOUT}")):
+        with suppress(OSError, ValueError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent != folder and found["network"] == decides["network"]:
+                differ = some(_differences(found, json.loads(json.dumps(decides))))
+                told.append(
+                    f"{path.parent} has a training of {found['network']} under other "
+                    f"settings ({differ}). It is left alone: ask for these again to "
+                    "go on with it, or delete the folder"
+                )
+    return told
+
+
+def _differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
+    told: list[str] = []
+    for key in sorted({*one, *two}):
+        a, b = one.get(key), two.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            told += _differences(a, b)
+        elif a != b:
+            short = max(len(str(a)), len(str(b))) < _LONG
+            name = key.replace("_", " ")
+            told.append(f"{name} {a}, not {b}" if short else f"another {name}")
+    return told
+
+
+def _light(state: State) -> State:
+    return replace(state, best=[], variables=[])
+
+
+def _numbered(found: Any, name: str) -> Arrays:
+    keys: Sequence[str] = sorted(key for key in found.files if key.startswith(name))
+    return [found[key] for key in keys]

@@ -1,0 +1,323 @@
+"""One run: a network for each part, its predictions, and the record."""
+
+import gc
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from featcache import backbones
+from featcache.commands.finetune import network as networks
+from featcache.commands.finetune import timing, training
+from featcache.commands.finetune.checkpoint import ABOUT, State, others
+from featcache.commands.finetune.inputs import Data, Images
+from featcache.commands.finetune.network import Net
+from featcache.commands.finetune.plan import Job
+from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.start import Start, refuse_weights
+from featcache.commands.finetune.timing import Budget
+from featcache.commands.finetune.training import Message, Progress, Watch
+from featcache.core.io import lock, write_json
+from featcache.core.tf import no_retracing_advice
+from featcache.dataset import splits
+from featcache.dataset.splits import assert_disjoint
+from featcache.evaluation import calibration, outcome, runs
+from featcache.heads.tuning import group_folds
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL = "model.keras"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network of one part, and what it says.
+
+    Attributes:
+        net: The network, with its best weights.
+        state: How its training went.
+        p: (len(held), C) probabilities of the held-out images.
+        seconds: Of the predictions.
+    """
+
+    net: Net
+    state: State
+    p: np.ndarray
+    seconds: float
+
+
+@dataclass(eq=False)
+class Work:
+    """A run under way.
+
+    Attributes:
+        job: Which run.
+        budget: Time that is left.
+        progress: Called with (what, steps done, steps to do).
+        message: Called with what the user should know.
+        told: Whether the time that all takes has been estimated.
+    """
+
+    job: Job
+    budget: Budget
+    progress: Progress
+    message: Message
+    told: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def core(self) -> "keras.Model":
+        """The frozen backbone."""
+        core = backbones.build(self.job.network)
+        if self.job.origin:
+            refuse_weights(self.job.origin, backbones.weights_digest(core))
+        return core
+
+    @cached_property
+    def images(self) -> Images:
+        """Where pixels come from."""
+        job = self.job
+        side, size = job.network.input_size, job.settings.batch_size
+        return Images(job.dataset, side, job.settings.policy, size)
+
+    def run(self) -> Path:
+        """Trains, predicts and records, going on from checkpoints that are there.
+
+        Returns:
+            The folder of the run.
+        """
+        job = self.job
+        guard = job.checkpoints.with_suffix(".lock")
+        with (
+            no_retracing_advice(),
+            lock(guard, f"the checkpoints of {job.folder.name}"),
+            self.images.in_use(),
+        ):
+            self.begin()
+            done: dict[int, Trained] = {}
+            for part in job.parts:
+                # Its network is large, and only the last is kept.
+                done = {k: replace(t, net=None) for k, t in done.items()}  # type: ignore[arg-type]
+                gc.collect()
+                done[part] = self.part(part)
+            whole = [t.state.stopped != training.TIME for t in done.values()]
+            folder = job.folder if all(whole) else job.short
+            self.record(done, folder)
+            if all(whole):
+                shutil.rmtree(job.checkpoints, ignore_errors=True)
+            else:
+                self.message(
+                    f"{job.network.name}: the time limit cut short "
+                    f"{whole.count(False)} of {len(whole)} networks; the same command "
+                    "with a higher --max-minutes, or none, goes on from there"
+                )
+            return folder
+
+    def begin(self) -> None:
+        """Marks the folder of checkpoints, and tells of those that are none of ours."""
+        folder = self.job.checkpoints
+        if not (folder / ABOUT).is_file():
+            for told in others(folder, self.job.decides):
+                self.message(told)
+            write_json(folder / ABOUT, self.job.decides)
+
+    def part(self, part: int) -> Trained:
+        """Trains the network that never sees a part, and lets it predict that."""
+        job, settings = self.job, self.job.settings
+        rows, stop_by, held = self.rows(part)
+        data = Data(self.images, job.codes, rows, stop_by, len(job.dataset.classes))
+        net = networks.make(
+            self.core,
+            job.network,
+            self.start(rows),
+            settings,
+            n_classes=data.n_classes,
+            steps=data.steps,
+            statistics=job.statistics,
+        )
+        self.counts = net.count()
+        self.estimate(net, data)
+        state = training.train(
+            net, data, settings, checkpoint=job.checkpoint(part), watch=self.watch(part)
+        )
+        started = time.perf_counter()
+        # A start that training could not better has seen plain views alone.
+        p = self.predict(net, held, views=settings.tta if state.best_epoch else 0)
+        return Trained(net, state, p, time.perf_counter() - started)
+
+    def watch(self, part: int) -> Watch:
+        """How the training of a part is followed; its time begins now."""
+        job, name = self.job, self.job.network.name
+        return Watch(
+            name,
+            f"{name}, {'test' if part == splits.TEST else f'fold {part}'}",
+            self.progress,
+            self.message,
+            job.parts.index(part),
+            len(job.parts),
+            self.budget.deadline(),
+            self.budget.end,
+        )
+
+    def rows(self, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows to train on, to stop early by, and to predict; no group in two."""
+        job, settings = self.job, self.job.settings
+        train = np.flatnonzero((job.places != part) & (job.places != splits.TEST))
+        held = np.flatnonzero(job.places == part)
+        fit, stop_by = train, train[:0]
+        if settings.validation:
+            drawn = group_folds(
+                job.codes[train],
+                job.groups[train],
+                folds=max(round(1 / settings.validation), 2),
+                seed=settings.seed,
+            )
+            if drawn:
+                fit, stop_by = train[drawn[0][0]], train[drawn[0][1]]
+            else:
+                self.message("Too few groups to stop early by: trains to the end.")
+        assert_disjoint(job.groups[train], job.groups[held])
+        assert_disjoint(job.groups[fit], job.groups[stop_by])
+        return fit, stop_by, held
+
+    def start(self, rows: np.ndarray) -> Start:
+        """The head at the start; it has seen no image but those of the rows."""
+        job = self.job
+        if job.origin is None:
+            return Start.fresh(job.settings.head)
+        return job.origin.start(rows, job.codes, job.groups)
+
+    def estimate(self, net: Net, data: Data) -> None:
+        """Says once, on a CPU, how long what is missing may take."""
+        job, settings = self.job, self.job.settings
+        if self.told or not timing.on_cpu():
+            return
+        self.told = True
+        states = [job.checkpoint(part).peek() for part in job.parts]
+        left = [0 if s.stopped else settings.epochs - s.epoch for s in states]
+        if not any(left):
+            return
+        pace = timing.pace(net, data, settings)
+        held = int(np.isin(job.places, job.parts).sum())
+        seconds = sum(left) * pace.epoch(data)
+        seconds += (settings.tta + 1) * pace.images(data, held)
+        limit = "" if job.minutes is None else f"; {job.minutes:g} min allowed"
+        self.message(
+            f"{pace.step + pace.render:.2g} s a step of {data.images.batch_size} "
+            f"images on this CPU, steps an epoch: {data.steps}, networks: "
+            f"{sum(map(bool, left))}, epochs of all: up to {sum(left)}; that takes at "
+            f"most {timing.span(seconds)}{limit}"
+        )
+
+    def predict(self, net: Net, rows: np.ndarray, *, views: int) -> np.ndarray:
+        """Probabilities (n, C): the mean over the plain view and further ones."""
+        if not len(rows):
+            return np.zeros((0, len(self.job.dataset.classes)))
+        several = [
+            net.predict(self.images.batches(rows, view)) for view in range(views + 1)
+        ]
+        return np.asarray(np.mean(several, axis=0))
+
+    def record(self, done: dict[int, Trained], folder: Path) -> None:
+        """Publishes the run."""
+        job = self.job
+        record = job.record() | outcome.stamp() | self.features()
+        p, figures = self.figures(done)
+        judged = np.isin(job.places, job.parts)
+        with (
+            runs.writing(folder),
+            runs.saving(folder, record | figures) as temp,
+        ):
+            table = runs.predictions_table(
+                job.images[judged], job.places[judged], p[judged], job.dataset.classes
+            )
+            table.to_csv(temp / runs.PREDICTIONS, index=False)
+            rows = [
+                {"fold": k, **row} for k, t in done.items() for row in t.state.history
+            ]
+            pd.DataFrame(rows).to_csv(temp / "history.csv", index=False)
+            done[splits.TEST].net.model.save(temp / MODEL)
+
+    def features(self) -> dict[str, Any]:
+        """What the record says of the network; it has no store."""
+        network = self.job.network
+        block = {
+            "backbone": network.name,
+            "weights": network.weights,
+            "input_size": network.input_size,
+            "preprocess": network.preprocess,
+            "precision": "float32",
+            "dtype": "float32",
+            "contract_id": None,
+            "store": None,
+            "tap": None,
+            "dim": self.core.output_shape[-1],
+        }
+        digest = backbones.weights_digest(self.core)
+        return runs.of_features([block]) | {"weights_digest": digest}
+
+    def figures(self, done: dict[int, Trained]) -> tuple[np.ndarray, dict[str, Any]]:
+        """The predictions as they are published, and what the record says of them."""
+        job = self.job
+        p = np.zeros((len(job.places), len(job.dataset.classes)))
+        for part, trained in done.items():
+            p[job.places == part] = trained.p
+        calibrated = None
+        if job.calibrate:
+            train = job.places != splits.TEST
+            found = calibration.cross_fit(
+                job.codes[train],
+                p[train],
+                job.places[train],
+                groups=job.groups[train],
+            )
+            p[train], p[~train] = found.p, found.calibrator(p[~train])
+            calibrated = found.record
+        judged = np.isin(job.places, job.parts)
+        seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
+        return p, {
+            "status": "ok",
+            "model": MODEL,
+            "fit_seconds": seconds.pop(splits.TEST),
+            "fold_seconds": list(seconds.values()),
+            "predict_seconds": round(sum(t.seconds for t in done.values()), 3),
+            "tuning": [],
+            "calibration": calibrated,
+            "scores": outcome.scores(
+                p[judged],
+                y=job.codes[judged],
+                groups=job.groups[judged],
+                places=job.places[judged],
+            ),
+            **self.counts,
+            "machine": _machine(job.settings),
+            "trainings": [_about(k, t.state) for k, t in done.items()],
+        }
+
+
+def _machine(settings: Settings) -> str:
+    """What it ran on, and how."""
+    gpus = "" if timing.on_cpu() else ", on GPU"
+    half = ", in float16" if networks.is_mixed(settings) else ""
+    return f"{platform.machine()}, {os.cpu_count()} CPUs{gpus}{half}"
+
+
+def _about(part: int, state: State) -> dict[str, Any]:
+    """How the training of one part went, for the record."""
+    return {
+        "fold": part,
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch,
+        "minutes": round(state.seconds / 60, 2),
+        "stopped": state.stopped,
+        "start": state.start,
+        "best_loss": state.best_loss if np.isfinite(state.best_loss) else None,
+    }

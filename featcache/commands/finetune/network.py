@@ -1,0 +1,276 @@
+"""The network that is trained: one flat graph from pixels to probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache.backbones import Network, Preprocess, flat
+from featcache.commands.finetune.optimizer import compiled
+from featcache.commands.finetune.settings import ALL, NONE, Settings
+from featcache.commands.finetune.start import Start
+from featcache.core.registry import Registry
+from featcache.core.tf import tensorflow
+from featcache.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+HEAD = "head_"  # how the names of its layers begin
+
+
+@dataclass(frozen=True, eq=False)
+class Net:
+    """A network under training.
+
+    Attributes:
+        model: From (N, S, S, 3) uint8 pixels to (N, C) probabilities.
+        trainer: The same layers, compiled, to (N, C) logits.
+        rates: Factors of the learning rate: of the head, then of each trained block
+            from the last to the first.
+        depths: Which of them is whose, by trainable weight.
+    """
+
+    model: "keras.Model"
+    trainer: "keras.Model"
+    rates: Any
+    depths: list[int]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the backbone that are trained."""
+        return max(self.depths)
+
+    @property
+    def trainable(self) -> list[Any]:
+        """The weights that are trained."""
+        return list(self.trainer.trainable_variables)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Everything that changes in training."""
+        return [*self.model.variables, *self.trainer.optimizer.variables]
+
+    def count(self) -> dict[str, int]:
+        """Numbers in all weights, and in those that are trained."""
+        return {
+            "parameters": self.model.count_params(),
+            "trainable_parameters": sum(int(np.prod(v.shape)) for v in self.trainable),
+        }
+
+    def open(self, epoch: int, settings: Settings) -> None:
+        """Sets the rates of an epoch, from 1: what is not open yet has rate 0.
+
+        With ``gradual`` = g, the last block opens after g epochs, the one before it
+        after 2 g (Howard and Ruder, ACL 2018).
+        """
+        depths = range(self.blocks + 1)
+        self.rates.assign(
+            [
+                settings.layer_decay**d if epoch > d * settings.gradual else 0.0
+                for d in depths
+            ]
+        )
+
+    def averaged(self) -> list[np.ndarray]:
+        """The trainable weights, or their moving averages where these are kept."""
+        now = values(self.trainable)
+        self.trainer.optimizer.finalize_variable_values(self.trainable)
+        averages = values(self.trainable)
+        assign(self.trainable, now)
+        return averages
+
+    def predict(self, batches: Any) -> np.ndarray:
+        """Probabilities, (N, C), of batches of pixels."""
+        p = np.asarray(self.model.predict(batches, verbose=0), np.float64)
+        return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+def values(variables: Sequence[Any]) -> list[np.ndarray]:
+    """The values of variables."""
+    return [variable.numpy() for variable in variables]
+
+
+def assign(variables: Sequence[Any], given: Sequence[np.ndarray]) -> None:
+    """Gives variables their values."""
+    for variable, value in zip(variables, given, strict=True):
+        variable.assign(value)
+
+
+def make(
+    core: "keras.Model",
+    network: Network,
+    start: Start,
+    settings: Settings,
+    *,
+    n_classes: int,
+    steps: int,
+    statistics: Preprocess | None = None,
+) -> Net:
+    """Builds a network to be trained; on several GPUs each has its own.
+
+    Args:
+        core: The frozen backbone.
+        network: What it was built from.
+        start: The head at the start.
+        settings: How it is to be trained.
+        n_classes: C.
+        steps: Of an epoch.
+        statistics: The scaling of "featurewise" preprocessing.
+
+    Raises:
+        UsageError: Nothing of the backbone can be unfrozen as asked.
+        UnknownNameError: It has no such layer.
+    """
+    import keras
+
+    with strategy().scope():
+        keras.utils.set_random_seed(settings.seed)
+        mixed = is_mixed(settings)
+        base = flat.graph(
+            core,
+            network,
+            statistics=statistics,
+            dtype="mixed_float16" if mixed else None,
+        )
+        depth_of = _unfreeze(base, settings.unfreeze)
+        logits = _head(_embedding(base, start.taps), start, n_classes, settings.seed)
+        softmax = keras.layers.Activation(
+            "softmax", dtype="float32", name=f"{HEAD}softmax"
+        )
+        model = keras.Model(base.input, softmax(logits), name="finetuned")
+        if start.weights:
+            _set_head(model, start)
+        trainer = keras.Model(base.input, logits)
+        depths = _depths(trainer, depth_of)
+        rates = keras.Variable(
+            np.ones(max(depths) + 1), dtype="float32", trainable=False, name="rates"
+        )
+        compiled(
+            trainer, settings, depths=depths, rates=rates, steps=steps, mixed=mixed
+        )
+    return Net(model, trainer, rates, depths)
+
+
+def _depths(trainer: "keras.Model", depth_of: dict[str, int]) -> list[int]:
+    found = {
+        id(variable): depth_of.get(layer.name, 0)
+        for layer in trainer.layers
+        for variable in layer.trainable_variables
+    }
+    return [found[id(variable)] for variable in trainer.trainable_variables]
+
+
+def strategy() -> Any:
+    """All GPUs at once where there are several, else where TensorFlow is anyhow."""
+    tf = tensorflow()
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def is_mixed(settings: Settings) -> bool:
+    """Whether to compute in float16: by default on GPUs."""
+    gpus = tensorflow().config.list_logical_devices("GPU")
+    return {"auto": bool(gpus), "on": True}.get(settings.mixed_precision, False)
+
+
+def _embedding(base: "keras.Model", taps: Sequence[str]) -> Any:
+    import keras
+
+    pooled = [base.output]
+    for tap in taps:
+        name, _, kind = tap.partition(":")
+        pool = (
+            keras.layers.GlobalMaxPooling2D
+            if kind == "max"
+            else keras.layers.GlobalAveragePooling2D
+        )
+        tapped = pool(name=f"{HEAD}{tap.replace(':', '_')}")
+        pooled.append(tapped(base.get_layer(name).output))
+    if len(pooled) == 1:
+        return pooled[0]
+    return keras.layers.Concatenate(name=f"{HEAD}taps")(pooled)
+
+
+def _head(x: Any, start: Start, n_classes: int, seed: int) -> Any:
+    """Dense layers as those of ``heads.networks.network``, up to the logits."""
+    import keras
+
+    layers, glorot = keras.layers, keras.initializers.GlorotUniform
+    for depth, width in enumerate(start.units, start=1):
+        x = layers.Dense(
+            width,
+            activation="relu",
+            kernel_initializer=glorot(seed + depth),
+            name=f"{HEAD}dense_{depth}",
+        )(x)
+        if depth == 1 and start.dropout:
+            x = layers.Dropout(start.dropout, seed=seed, name=f"{HEAD}dropout")(x)
+    return layers.Dense(
+        n_classes,
+        kernel_initializer=glorot(seed),
+        dtype="float32",
+        name=f"{HEAD}logits",
+    )(x)
+
+
+def _set_head(model: "keras.Model", start: Start) -> None:
+    import keras
+
+    dense = [
+        layer
+        for layer in model.layers
+        if layer.name.startswith(HEAD) and isinstance(layer, keras.layers.Dense)
+    ]
+    pairs = zip(start.weights[::2], start.weights[1::2], strict=True)
+    for layer, pair in zip(dense, pairs, strict=True):
+        layer.set_weights(list(pair))
+
+
+def _unfreeze(base: "keras.Model", asked: str) -> dict[str, int]:
+    """Unfreezes layers; gives each the depth of its block: 1 is the last.
+
+    Raises:
+        UsageError: That is none.
+        UnknownNameError: No such layer.
+    """
+    block_of = flat.blocks(base)
+    chosen = _chosen(base, block_of, asked)
+    if not chosen and asked != NONE:
+        raise UsageError(
+            f"a layer of {base.name} that can be trained, for --unfreeze {asked}",
+            "none",
+            f"It has {1 + max(block_of.values(), default=-1)} blocks and ends with "
+            f"{', '.join([*block_of][-3:])}; to train the head alone, say none.",
+        )
+    last = max((block_of[name] for name in chosen), default=0)
+    for name in chosen:
+        flat.unfreeze(base.get_layer(name))
+    return {name: 1 + last - block_of[name] for name in chosen}
+
+
+def _chosen(base: "keras.Model", block_of: dict[str, int], asked: str) -> list[str]:
+    if asked in (ALL, NONE):
+        return list(block_of) if asked == ALL else []
+    words = asked.split("-")
+    if len(words) == 3 and words[0] == "last" and words[2] in ("block", "blocks"):
+        first = 1 + max(block_of.values(), default=-1) - _number(asked, words[1])
+        return [name for name, block in block_of.items() if block >= first]
+    names = [layer.name for layer in base.layers]
+    if asked not in names:
+        table = Registry(
+            "layer", dict.fromkeys(names), hint="Or say all, last-N-blocks or none."
+        )
+        raise table.unknown(asked)
+    behind = set(names[names.index(asked) :])
+    return [name for name in block_of if name in behind]
+
+
+def _number(asked: str, word: str) -> int:
+    if not word.isdecimal():
+        raise UsageError(
+            "--unfreeze last-N-blocks with a number", repr(asked), "Try last-2-blocks."
+        )
+    return int(word)

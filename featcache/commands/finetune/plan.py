@@ -1,0 +1,290 @@
+"""Which run a call asks for: a network, its images and places, its record so far."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featcache import backbones
+from featcache.backbones import IMAGENET, Backbone, Network, Preprocess
+from featcache.commands.finetune.checkpoint import Checkpoint
+from featcache.commands.finetune.settings import TEST, Settings
+from featcache.commands.finetune.start import Origin, origin, standardising
+from featcache.core.io import digest, sha256_file
+from featcache.dataset import splits
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.splits import Split
+from featcache.errors import DatasetError, SplitError, UsageError
+from featcache.evaluation import outcome, runs
+
+HEAD = outcome.FINETUNED  # how the names of its runs begin
+REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
+_LIBRARIES = ("keras", "tensorflow")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run: a network, fine-tuned on each part of a split.
+
+    Attributes:
+        reports: ``reports/<dataset>``.
+        dataset: Its images.
+        network: What is fine-tuned.
+        settings: How.
+        origin: The run whose head it starts from.
+        statistics: The scaling of "featurewise" preprocessing.
+        split: The split.
+        only_test: Whether there is but one network, judged on the test part.
+        calibrate: Whether its predictions are to be calibrated.
+        minutes: Most that the call may take.
+        options: In words, which settings are not the usual ones.
+    """
+
+    reports: Path
+    dataset: Manifest
+    network: Network
+    settings: Settings
+    origin: Origin | None
+    statistics: Preprocess | None
+    split: Split
+    only_test: bool
+    calibrate: bool
+    minutes: float | None
+    options: list[str]
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The usable images, one a row."""
+        return self.dataset.ok.reset_index(drop=True)
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """(N,) class indices."""
+        code = {label: i for i, label in enumerate(self.dataset.classes)}
+        return self.images["label"].map(code).to_numpy(int)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """(N,) groups."""
+        return self.images["group"].to_numpy()
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(N,) folds, or `splits.TEST`."""
+        return self.split.of(self.images["image_id"].tolist())
+
+    @property
+    def parts(self) -> list[int]:
+        """What a network is trained for: the folds, and last the test part."""
+        folds = [] if self.only_test else [*range(self.split.folds)]
+        return [*folds, splits.TEST]
+
+    @property
+    def head(self) -> str:
+        """Name of the run's head."""
+        if self.origin is None:
+            return HEAD
+        return f"{HEAD}-from-{self.origin.run.record['head']}"
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """What decides the figures beside images and places."""
+        params = self.settings.params()
+        if self.origin:
+            run = self.origin.run
+            # A run may be trained again under its id; its predictions tell.
+            made = sha256_file(run.folder / runs.PREDICTIONS)
+            params |= {"head": None, "init_head": run.run_id, "init_predictions": made}
+        return {
+            "revision": REVISION,
+            "network": self.network.name,
+            "architecture": self.network.architecture,
+            "weights": backbones.weights_key(self.network),
+            "preprocess": self.network.preprocess,
+            "input_size": self.network.input_size,
+            "statistics": str(self.statistics),
+            "classes": self.dataset.classes,
+            "exclude": list(self.dataset.exclude),
+            "params": params,
+            "calibrate": self.calibrate,
+        }
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        """``split`` and ``evaluation_id`` of the record."""
+        return outcome.judged_on(
+            self.images,
+            self.places,
+            split=self.split,
+            group_by=self.dataset.settings.group_by,
+        )
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self._named(None)
+
+    @cached_property
+    def short(self) -> Path:
+        """Of the run, if the time limit cuts it short."""
+        return self._named(self.minutes)
+
+    def _named(self, minutes: float | None) -> Path:
+        inputs = self.recipe | {
+            "evaluation_id": self.judged["evaluation_id"],
+            "parts": self.parts,
+            "minutes": minutes,
+        }
+        name = runs.make_id(self.head, self.network.name, inputs)
+        return self.reports / "runs" / name
+
+    @property
+    def done(self) -> Path | None:
+        """The folder of the run that is there; one cut short only by this limit."""
+        folders = (self.folder, self.short)
+        return next((folder for folder in folders if runs.is_done(folder)), None)
+
+    @cached_property
+    def decides(self) -> dict[str, Any]:
+        """What decides the weights.
+
+        The time allowed is left out, so that with more of it the work goes on.
+        """
+        versions = {name: metadata.version(name) for name in _LIBRARIES}
+        recipe = {key: v for key, v in self.recipe.items() if key != "calibrate"}
+        return recipe | versions | {"evaluation_id": self.judged["evaluation_id"]}
+
+    @cached_property
+    def belongs(self) -> str:
+        """Digest of what decides the weights: that of checkpoints."""
+        return digest(self.decides)
+
+    def checkpoint(self, part: int) -> Checkpoint:
+        """Of the network that never sees a part."""
+        name = "test" if part == splits.TEST else str(part)
+        return Checkpoint(self.checkpoints / f"{name}.npz", f"{self.belongs} {part}")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.reports / "checkpoints" / self.belongs[:16]
+
+    def record(self) -> dict[str, Any]:
+        """What is known of the run before it is trained."""
+        policy = self.settings.policy
+        params = {**self.recipe["params"], "unfreeze": self.settings.unfreeze}
+        return {
+            "dataset": self.dataset.dataset,
+            "backbone": self.network.name,
+            "taps": list(self.origin.taps) if self.origin else [],
+            "views": self.settings.views,
+            "policy": None if policy.is_identity else policy.to_dict(),
+            "tta": self.settings.tta > 0,
+            "classes": self.dataset.classes,
+            "exclude": list(self.dataset.exclude),
+            "seed": self.settings.seed,
+            "n_images": len(self.images),
+            "n_groups": int(self.images["group"].nunique()),
+            **self.judged,
+            "head": self.head,
+            "head_is": {"head": HEAD, "revision": REVISION, "params": params},
+            "recipe_id": digest(self.recipe),
+            "init_head": self.origin.run.run_id if self.origin else None,
+            "preprocess": self.network.preprocess,
+            "max_minutes": self.minutes,
+            "options": [
+                *([f"from {self.origin.run.run_id}"] if self.origin else []),
+                *self.options,
+            ],
+        }
+
+
+def plan(
+    dataset: Manifest,
+    network: Network,
+    *,
+    reports: Path,
+    settings: Settings,
+    split: Split,
+    init_head: str | None,
+    fold: str,
+    calibrate: bool,
+    minutes: float | None,
+    options: list[str],
+) -> Job:
+    """Checks all that can be known before any work.
+
+    Raises:
+        FeatcacheError: Of any kind: what is asked for cannot be done.
+    """
+    _check(dataset, network, split, fold)
+    if network.weights == IMAGENET and isinstance(network.row, Backbone):
+        backbones.fetch_weights(network.row)
+    base = reports / dataset.dataset
+    images = dataset.ok
+    places = split.of(images["image_id"].tolist())
+    labels, groups = images["label"].tolist(), images["group"].to_numpy()
+    splits.check(places, labels, groups, folds=split.folds, test_size=split.test_size)
+    start = None
+    if init_head:
+        evaluation_id = outcome.evaluation_id(images, places)
+        run = _find(base, init_head)
+        start = origin(run, dataset, network, evaluation_id=evaluation_id)
+    return Job(
+        reports=base,
+        dataset=dataset,
+        network=network,
+        settings=settings,
+        origin=start,
+        statistics=standardising(dataset, network, split.name),
+        split=split,
+        only_test=fold == TEST,
+        calibrate=calibrate and fold != TEST,
+        minutes=minutes,
+        options=options,
+    )
+
+
+def _find(reports: Path, reference: str) -> runs.Run:
+    """The run that is meant: what was started from it has its head's name too."""
+    names = runs.matching(reports, reference)
+    cached = [name for name in names if not name.startswith(HEAD)]
+    return runs.find(reports, cached[0] if len(cached) == 1 else reference)
+
+
+def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None:
+    if network.is_baseline:
+        raise UsageError("a network", network.name, "A baseline has no weights.")
+    if len(dataset.classes) < 2:
+        raise DatasetError(
+            f"at least two classes in {dataset.dataset}",
+            ", ".join(dataset.classes) or "none",
+            "Scan a source with more classes, or exclude less.",
+        )
+    if fold == TEST and not split.test_size:
+        raise SplitError(
+            "a test part for --fold test", "--test-size 0", "Give --test-size 0.2."
+        )
+    if not dataset.root.exists():
+        raise DatasetError(
+            f"the images of {dataset.dataset} in {dataset.root}",
+            "no such folder or archive",
+            f"Scan them where they are now: featcache scan SOURCE --dataset "
+            f"{dataset.dataset}.",
+        )
+
+
+def try_writing(folder: Path) -> None:
+    """Finds out before hours of work whether a folder can be written to.
+
+    Raises:
+        OSError: It cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

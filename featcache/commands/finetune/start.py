@@ -1,0 +1,291 @@
+"""The head at the start: random, or that of a trained run folded into dense layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from featcache import heads
+from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
+from featcache.dataset import images, splits, views
+from featcache.dataset.manifest import Manifest
+from featcache.errors import ContractError, HeadError, StoreError
+from featcache.evaluation.runs import Run
+from featcache.features import FeatureSet, store
+from featcache.heads.base import Head
+from featcache.heads.linear import LogReg
+from featcache.heads.networks import KerasHead
+
+FOLDABLE = ("softmax", "mlp", "mlp-dropout", "logreg")
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A head of dense layers.
+
+    Attributes:
+        units: Widths of the hidden layers, which have ReLU.
+        dropout: Share dropped behind the first.
+        taps: Inner layers that stand behind the embedding.
+        weights: Kernel and bias of each layer; random if empty.
+    """
+
+    units: tuple[int, ...] = ()
+    dropout: float = 0.0
+    taps: tuple[str, ...] = ()
+    weights: list[np.ndarray] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, name: str) -> "Start":
+        """With random weights, of the shape that the cached head of a name has."""
+        head: Any = heads.make(name)
+        return cls(tuple(getattr(head, "units", ())), getattr(head, "dropout", 0.0))
+
+
+def folded(head: Head, taps: Sequence[str] = ()) -> Start:
+    """A fitted head as dense layers on features that are not scaled.
+
+    A layer on scaled features, ``(x - mean) / scale @ W + b``, is one on ``x`` with
+    the kernel ``W / scale`` and the bias ``b - mean / scale @ W``.
+
+    Raises:
+        HeadError: It is none of dense layers.
+    """
+    layers, dropout = _dense(head)
+    kernel, bias = layers[0]
+    mean, scale = _scaling(head)
+    layers[0] = kernel / scale[:, None], bias - (mean / scale) @ kernel
+    weights = [part.astype(np.float32) for layer in layers for part in layer]
+    units = tuple(len(bias) for _, bias in layers[:-1])
+    return Start(units, dropout, tuple(taps), weights)
+
+
+def _dense(head: Head) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
+    """Kernel and bias of each layer in float64, and the dropout."""
+    if isinstance(head, LogReg):
+        model = head.model_["classify"]
+        kernel, bias = model.coef_.T, model.intercept_
+        if len(bias) == 1:  # of two classes: the first has the logit 0
+            kernel, bias = np.hstack([0 * kernel, kernel]), np.append(0, bias)
+        return [(kernel, bias)], 0.0
+    if isinstance(head, KerasHead):
+        dense = [
+            layer.get_weights()
+            for layer in head.model_.layers
+            if layer.name == "softmax" or layer.name.startswith("dense_")
+        ]
+        pairs = [(w.astype(np.float64), b.astype(np.float64)) for w, b in dense]
+        return pairs, float(getattr(head, "dropout", 0.0))
+    raise HeadError(
+        f"a head of dense layers: {', '.join(FOLDABLE)}",
+        head.name,
+        "Start from another run.",
+    )
+
+
+def _scaling(head: Head) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale, (D,) each."""
+    if isinstance(head, LogReg):
+        scaler = head.model_["scale"]
+        return scaler.mean_, scaler.scale_
+    layer = head.model_.get_layer("scale")
+    mean, variance = np.ravel(layer.mean), np.ravel(layer.variance)
+    return mean.astype(np.float64), np.sqrt(variance.astype(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A run whose head is started from.
+
+    Attributes:
+        run: The run.
+        head: Its head, as it was saved.
+        taps: Inner layers that it sees beside the embedding.
+        dataset: Its images.
+        found: The store of its features.
+    """
+
+    run: Run
+    head: Head
+    taps: tuple[str, ...]
+    dataset: Manifest
+    found: store.Store
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """(N, V, D) features of the dataset's usable images, plain view first."""
+        record = self.run.record
+        known = self.found.header.policies
+        chosen = FeatureSet((self.found,)).select(
+            self.dataset,
+            views=record["views"],
+            policy=known.index(record["policy"]) if record["views"] else None,
+            taps=self.taps,
+        )
+        return chosen.read().reshape(-1, record["views"] + 1, sum(chosen.dims))
+
+    def start(self, rows: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Start:
+        """The head fitted anew on the features of some images alone.
+
+        What is judged on other images must not have seen them: the saved head has.
+
+        Args:
+            rows: Rows of the images to fit on; all of the run's training part gives
+                the saved head.
+            y: (N,) class indices of all images.
+            groups: (N,) groups of all images.
+        """
+        places = self.run.table.set_index("image_id")["fold"]
+        own = places.loc[self.dataset.ok["image_id"]].to_numpy() != splits.TEST
+        if np.array_equal(np.flatnonzero(own), np.sort(rows)):
+            return folded(self.head, self.taps)
+        V = self.features.shape[1]
+        head = clone(self.head).fit(
+            self.features[rows].reshape(-1, self.features.shape[2]),
+            np.repeat(y[rows], V),
+            groups=np.repeat(groups[rows], V),
+        )
+        return folded(head, self.taps)
+
+
+def origin(
+    run: Run, dataset: Manifest, network: Network, *, evaluation_id: str
+) -> Origin:
+    """Opens a run to start from, and refuses one that does not fit.
+
+    Raises:
+        HeadError: Its head is none of dense layers on plain embeddings, or it was
+            judged otherwise.
+        ContractError: Its features are not those of this network.
+        StoreError: Its features are gone.
+    """
+    _refuse(run, dataset, evaluation_id)
+    blocks = run.record["features"]
+    if len({block["store"] for block in blocks}) > 1:
+        raise HeadError(
+            "a head on the features of one network in one size",
+            f"{run.run_id}, on {run.record['backbone']}",
+            "Start from a run on one of them.",
+        )
+    found = store.open_store(dataset.folder / "features" / blocks[0]["store"])
+    _refuse_contract(found, network)
+    taps = tuple(block["tap"] for block in blocks if block["tap"])
+    return Origin(run, heads.load(run.folder), taps, dataset, found)
+
+
+def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
+    record = run.record
+    wanted = f"--init-head with a run whose head is {', '.join(FOLDABLE)}"
+    if run.failed or record["head"] not in FOLDABLE:
+        got = "failed" if run.failed else record["head"]
+        raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
+    embedding = record["head_is"].get("embedding")
+    if embedding:
+        told = f"transform {embedding['transform']}, pca {embedding['pca']}"
+        raise HeadError(
+            f"{wanted}, on features as they are",
+            f"{run.run_id}, whose features are transformed ({told})",
+            "Train the head with --transform none --pca none.",
+        )
+    regions = {b["region"] for b in record["features"] if b.get("region")}
+    if regions:
+        raise HeadError(
+            f"{wanted}, on features of whole pictures",
+            f"{run.run_id}, on region {', '.join(sorted(regions))}",
+            "Start from another run.",
+        )
+    if run.classes != dataset.classes:
+        raise HeadError(
+            f"a head for the classes {', '.join(dataset.classes)}",
+            f"{run.run_id}, for {', '.join(run.classes)}",
+            "Train it on the same classes.",
+        )
+    if record["evaluation_id"] != evaluation_id:
+        raise HeadError(
+            "a head that was judged on the same images, groups and folds",
+            f"{run.run_id}, on split {record['split']['name']}",
+            "Give the --folds, --test-size, --seed, --split, --exclude and --group-by "
+            "of that run, or train it on this split.",
+        )
+
+
+def _refuse_contract(found: store.Store, network: Network) -> None:
+    contract = found.header.contract
+    wanted = {
+        "backbone": network.name,
+        "architecture": network.architecture,
+        "input_size": network.input_size,
+        "preprocess": network.preprocess,
+        "precision": "float32",
+        "resize": views.RESIZE,
+        "colour": images.COLOUR,
+        "decoder": images.DECODER_VERSION,
+    }
+    differ = [
+        f"{key} {contract[key]!r}, not {value!r}"
+        for key, value in wanted.items()
+        if contract[key] != value
+    ]
+    if found.header.weights != network.weights:
+        differ.append(f"weights {found.header.weights!r}, not {network.weights!r}")
+    if differ:
+        raise _other_contract(found, "; ".join(differ))
+
+
+def refuse_weights(origin: Origin, digest: str) -> None:
+    """Refuses features of other weights than those that were built.
+
+    Args:
+        origin: The run that is started from.
+        digest: ``weights_digest`` of the network.
+
+    Raises:
+        ContractError: They are of others.
+    """
+    stored = origin.found.header.contract["weights_digest"]
+    if stored != digest:
+        raise _other_contract(origin.found, f"weights {stored}, not {digest}")
+
+
+def _other_contract(found: store.Store, differ: str) -> ContractError:
+    return ContractError(
+        "a head on features of the network that is fine-tuned",
+        f"{found.path.name}, made with {differ}",
+        "Give the -b, --weights, --preprocess and --input-size of that store, or "
+        "train a head on features of this network.",
+    )
+
+
+def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess | None:
+    """The statistics of "featurewise" preprocessing, from the features' store.
+
+    Raises:
+        StoreError: There is no such store, or it was standardised on other images.
+    """
+    if network.preprocess != FEATUREWISE:
+        return None
+    wanted = ("backbone", network.name), ("input_size", network.input_size)
+    for path in sorted((dataset.folder / "features").glob("*.h5")):
+        contract = store.open_store(path).header.contract
+        given = contract.get("statistics")
+        if given and given["split"] == split and {*wanted} <= {*_pairs(contract)}:
+            scale = tuple(1 / std for std in given["std"])
+            offset = tuple(
+                -m / s for m, s in zip(given["mean"], given["std"], strict=True)
+            )
+            return Preprocess(scale, offset)
+    file = ".keras" if network.weights == FILE else ""
+    raise StoreError(
+        f"statistics of the training images of split {split}, for --preprocess "
+        "featurewise",
+        f"no such features of {network.name} at {network.input_size} px",
+        f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
+        f"--preprocess featurewise --input-size {network.input_size}",
+    )
+
+
+def _pairs(contract: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, contract[key]) for key in ("backbone", "input_size")]

@@ -1,0 +1,153 @@
+"""Folds side by side, and a record of each run when it is whole."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featcache.commands.train_head.plan import Job, Material
+from featcache.dataset import splits
+from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation.fitting import Fit, side_by_side
+
+# What a fit takes a column, beside that of a quick head: rough, measured on 2304
+# columns of 1123 images. The longest goes first, and is not left alone at the end.
+_COST = {
+    "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
+}  # fmt: skip
+
+Progress = Callable[[str, int, int], None]
+Outcomes = dict[int, Fit | str]
+
+
+def train(
+    todo: Sequence[Job],
+    *,
+    n_jobs: int,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Runs all folds of all jobs side by side; records each run when it is whole.
+
+    Args:
+        todo: The runs.
+        n_jobs: Parallel processes.
+        force: Replace runs that have come to be there meanwhile.
+        progress: Called with (run_id, fits done, fits to do).
+    """
+    tasks = [(job, part) for job in todo for part in job.parts]
+    tasks.sort(key=lambda task: _cost(task[0]), reverse=True)
+    outcomes: dict[Path, Outcomes] = {job.folder: {} for job in todo}
+    with tempfile.TemporaryDirectory(prefix="featcache-") as temp:
+        matrices = _matrices(todo, Path(temp))
+        calls = [_call(*task, matrices, Path(temp)) for task in tasks]
+        for done, (number, result) in enumerate(side_by_side(calls, n_jobs), 1):
+            job, part = tasks[number]
+            outcomes[job.folder][part] = result
+            if len(outcomes[job.folder]) == len(job.parts):
+                _record(job, outcomes[job.folder], Path(temp), force)
+            if progress:
+                progress(job.folder.name, done, len(tasks))
+
+
+def _cost(job: Job) -> float:
+    return _COST.get(job.name, 0.5) * sum(job.material.selection.dims)
+
+
+def _matrices(todo: Sequence[Job], temp: Path) -> dict[Material, np.ndarray]:
+    """Each matrix once, (images, views + 1, D), in a file that all processes map.
+
+    So no more than one is ever in memory whole, and none is sent to a process.
+    """
+    found = {}
+    for number, material in enumerate(dict.fromkeys(job.material for job in todo)):
+        path = temp / f"{number}.npy"
+        views = material.selection.views + 1
+        np.save(path, material.selection.read().reshape(len(material.codes), views, -1))
+        found[material] = np.load(path, mmap_mode="r")
+    return found
+
+
+def _call(
+    job: Job, part: int, matrices: dict[Material, np.ndarray], temp: Path
+) -> dict[str, Any]:
+    """The arguments of one fit; see ``evaluation.fit_predict``."""
+    in_train = (job.places != part) & (job.places != splits.TEST)
+    return {
+        "head": job.choice.head(job.name, job.material.selection.dims),
+        "X": matrices[job.material],
+        "y": job.material.codes,
+        "groups": job.material.groups,
+        "train": np.flatnonzero(in_train),
+        "held": np.flatnonzero(job.places == part),
+        "n_classes": len(job.record["classes"]),
+        "tta": job.record["tta"],
+        "save_to": temp / job.folder.name if part == splits.TEST else None,
+    }
+
+
+def _record(job: Job, outcomes: Outcomes, temp: Path, force: bool) -> None:
+    """Writes the run; one that failed in any part is written as failed."""
+    record = job.record | outcome.stamp()
+    reasons = [o for o in outcomes.values() if isinstance(o, str)]
+    fits = {k: o for k, o in outcomes.items() if isinstance(o, Fit)}
+    with runs.writing(job.folder):
+        if not force and runs.is_done(job.folder):
+            return  # another process was faster
+        if reasons:
+            failed = {"status": "failed", "reason": reasons[0]}
+            with runs.saving(job.folder, record | failed):
+                return
+        p, figures = _figures(job, fits)
+        with runs.saving(job.folder, record | figures) as folder:
+            _write(folder, job, fits, p)
+            for file in (temp / job.folder.name).iterdir():
+                shutil.move(file, folder / file.name)
+
+
+def _figures(job: Job, fits: dict[int, Fit]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The predictions as they are published, and what the record says of them."""
+    p = np.zeros((len(job.places), len(job.record["classes"])))
+    for part, fit in fits.items():
+        p[job.places == part] = fit.p
+    y, groups, record = job.material.codes, job.material.groups, None
+    if job.calibrate:
+        p, record = _calibrated(p, y, groups, job.places)
+    refit = fits[splits.TEST]
+    return p, {
+        "status": "ok",
+        "model": refit.model_file,
+        "fit_seconds": round(refit.fit_seconds, 3),
+        "fold_seconds": [round(fits[k].fit_seconds, 3) for k in job.parts[:-1]],
+        "predict_seconds": round(sum(f.predict_seconds for f in fits.values()), 3),
+        "tuning": [{"fold": k, **fits[k].tuning} for k in job.parts if fits[k].tuning],
+        "calibration": record,
+        "scores": outcome.scores(p, y=y, groups=groups, places=job.places),
+    }
+
+
+def _calibrated(
+    p: np.ndarray, y: np.ndarray, groups: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Calibrates each fold by the others, the test part by all of them."""
+    train = places != splits.TEST
+    found = calibration.cross_fit(
+        y[train], p[train], places[train], groups=groups[train]
+    )
+    p = p.copy()
+    p[train], p[~train] = found.p, found.calibrator(p[~train])
+    return p, found.record
+
+
+def _write(folder: Path, job: Job, fits: dict[int, Fit], p: np.ndarray) -> None:
+    table = runs.predictions_table(
+        job.material.images, job.places, p, job.record["classes"]
+    )
+    table.to_csv(folder / runs.PREDICTIONS, index=False)
+    history = [{"fold": k, **row} for k in job.parts for row in fits[k].history]
+    if history:
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)

@@ -1,0 +1,1 @@
+"""The ground: files that survive a crash, digests, locks, tables of names."""

@@ -1,0 +1,1 @@
+"""The dataset: images and their labels, groups, splits, views and regions."""

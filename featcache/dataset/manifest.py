@@ -1,0 +1,229 @@
+"""The manifest: the table of a dataset's images, and where they come from."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from featcache.core.io import atomic_path, write_json
+from featcache.errors import DatasetError
+
+COLUMNS = (
+    "image_id", "path", "label", "group", "width", "height", "mode", "bytes",
+    "phash", "status", "reason",
+)  # fmt: skip
+OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
+EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
+IMAGE = "image"  # the grouping in which every image stands alone
+TRUE = ("1", "true", "yes")
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a dataset was scanned; kept so that a later scan does the same.
+
+    Attributes:
+        source: The folder, zip or CSV, as an absolute path.
+        root: The folder or zip that the manifest's paths are relative to.
+        group_by: Column, regular expression, "dicom:KEYWORD", "image" or
+            "near-duplicate".
+        per_class: Only the first so many images of each class, or None.
+        on_conflict: "error" or "drop": the same bytes under two labels.
+    """
+
+    source: str
+    root: str
+    group_by: str
+    per_class: int | None = None
+    on_conflict: str = "error"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset's images.
+
+    Attributes:
+        folder: ``cache/<dataset>``.
+        settings: How it was scanned.
+        table: One row a file, in natural order; ``COLUMNS`` first, then the
+            source's further columns (all text).
+        exclude: What `narrow` has left out.
+    """
+
+    folder: Path
+    settings: Settings
+    table: pd.DataFrame
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.folder.name
+
+    @property
+    def root(self) -> Path:
+        """The folder or zip that the paths are relative to."""
+        return Path(self.settings.root)
+
+    @property
+    def ok(self) -> pd.DataFrame:
+        """The rows of usable images: one a distinct content."""
+        return self.table[self.table["status"] == OK]
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels of usable images, sorted: the order of classes everywhere."""
+        return sorted(self.ok["label"].unique())
+
+
+def load(folder: Path) -> Manifest:
+    """Reads ``cache/<dataset>``.
+
+    Raises:
+        DatasetError: There is no manifest, or it is not one of ours.
+    """
+    try:
+        record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        if record["schema"] != _SCHEMA:
+            raise ValueError(f"schema {record['schema']}, not {_SCHEMA}")
+        settings = Settings(**record["settings"])
+        table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+        _check(table)
+        for column in ("width", "height", "bytes"):
+            table[column] = table[column].astype(int)
+    except FileNotFoundError:
+        raise DatasetError(
+            f"a scanned dataset in {folder}",
+            "none",
+            f"Run: featcache scan SOURCE --dataset {folder.name}",
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"a manifest of featcache in {folder}",
+            f"one that cannot be read ({error})",
+            f"Scan the source again: featcache scan SOURCE --dataset {folder.name}",
+        ) from error
+    return Manifest(folder, settings, table)
+
+
+def _check(table: pd.DataFrame) -> None:
+    if list(table.columns[: len(COLUMNS)]) != list(COLUMNS):
+        raise ValueError(f"columns {', '.join(table.columns)}")
+    if unknown := sorted(set(table["status"]) - {OK, UNREADABLE, DUPLICATE}):
+        raise ValueError(f"status {some(unknown)}")
+
+
+def save(manifest: Manifest) -> None:
+    """Writes the manifest, then its settings as the mark that both fit together."""
+    mark = manifest.folder / "dataset.json"
+    with atomic_path(manifest.folder / "manifest.csv") as temp:
+        manifest.table.to_csv(temp, index=False)
+        # Beside the settings of another scan the table would be taken for that one's.
+        mark.unlink(missing_ok=True)
+    write_json(mark, {"schema": _SCHEMA, "settings": asdict(manifest.settings)})
+
+
+def narrow(
+    manifest: Manifest, *, exclude: Sequence[str] = (), group_by: str | None = None
+) -> Manifest:
+    """The same dataset with fewer images or other groups, for one evaluation.
+
+    Args:
+        manifest: The dataset as it was scanned.
+        exclude: Each a column whose value is 1, true or yes in the images to leave
+            out, or COLUMN=VALUE.
+        group_by: A column, or "image" for every image alone; None keeps the groups.
+            An image with an empty value is a group of its own.
+
+    Raises:
+        DatasetError: No such column, or no image has the value.
+    """
+    table = manifest.table.copy()
+    out = pd.Series(False, index=table.index)
+    for text in exclude:
+        out |= _matches(manifest, text)
+    table.loc[out & (table["status"] == OK), "status"] = EXCLUDED
+    settings = manifest.settings
+    if group_by not in (None, settings.group_by):
+        table["group"] = _groups(manifest, str(group_by))
+        settings = replace(settings, group_by=str(group_by))
+    return replace(
+        manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
+    )
+
+
+def _matches(manifest: Manifest, text: str) -> pd.Series:
+    column, _, value = text.partition("=")
+    given = _column(manifest, column, "--exclude")
+    wanted = [value] if "=" in text else TRUE
+    found = (given if "=" in text else given.str.lower()).isin(wanted)
+    if not found[manifest.table["status"] == OK].any():
+        raise DatasetError(
+            f"an image whose {column} is {' or '.join(wanted)}, for --exclude {text}",
+            f"none; the values are {some(sorted(given.unique()))}",
+            f"Give --exclude {column}=VALUE, or leave it out.",
+        )
+    return found
+
+
+def _groups(manifest: Manifest, group_by: str) -> pd.Series:
+    alone = manifest.table["image_id"]
+    if group_by == IMAGE:
+        return alone
+    given = _column(manifest, group_by, "--group-by")
+    if (given == "").all():
+        raise DatasetError(
+            f"--group-by {group_by} to name a group",
+            "an empty column",
+            "Take another column, or image.",
+        )
+    return given.where(given != "", alone)
+
+
+def _column(manifest: Manifest, name: str, flag: str) -> pd.Series:
+    table = manifest.table
+    if name not in table:
+        raise DatasetError(
+            f"{flag} with a column of the manifest: {', '.join(table.columns)}",
+            repr(name),
+            "Take one of them.",
+        )
+    return table[name].astype(str).str.strip()
+
+
+def find(cache: Path, dataset: str | None) -> Path:
+    """Returns the folder of a dataset; without a name, of the only one.
+
+    Raises:
+        DatasetError: No such dataset, none at all, or several to choose from.
+    """
+    names = sorted(p.parent.name for p in cache.glob("*/manifest.csv"))
+    if dataset in names:
+        return cache / str(dataset)
+    if dataset is None and len(names) == 1:
+        return cache / names[0]
+    raise DatasetError(
+        f"--dataset NAME, one of: {', '.join(names)}"
+        if names
+        else f"a scanned dataset in {cache}",
+        "no --dataset" if dataset is None else repr(dataset),
+        "Choose one." if names else "Run: featcache scan SOURCE",
+    )
+
+
+def default_name(source: Path) -> str:
+    """A dataset's name: that of the source's folder, or of the zip."""
+    zipped = source.suffix.lower() == ".zip" and not source.is_dir()
+    folder = source if source.is_dir() else source.parent
+    name = source.stem if zipped else folder.resolve().name
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
+
+
+def some(items: list[str], limit: int = 5) -> str:
+    """Lists the first few items and counts the rest."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

@@ -1,0 +1,67 @@
+"""What the classes show: additions to the optical depth of the lungs."""
+
+import numpy as np
+
+from featcache.core.registry import Registry
+from featcache.dataset.phantom.base import Chest, Field, bump, cloud, step
+
+
+def _nothing(chest: Chest, rng: np.random.Generator) -> Field:
+    return np.zeros_like(chest.depth)
+
+
+def _ground_glass(chest: Chest, rng: np.random.Generator) -> Field:
+    """Hazy patches at the edge of both lungs, mostly low."""
+    places = [
+        ((-1, 1)[n % 2], rng.uniform(0.65, 0.95), rng.triangular(0.3, 0.8, 1))
+        for n in range(rng.integers(4, 9))
+    ]
+    return rng.uniform(0.4, 1.2) * _patches(chest, rng, places, (0.10, 0.22))
+
+
+def _pneumonia(chest: Chest, rng: np.random.Generator) -> Field:
+    """Streaks through both lungs, or one dense zone of one lung."""
+    if rng.random() < 0.55:
+        return _streaks(chest, rng)
+    side = (-1, 1)[rng.integers(2)]
+    lateral, level = rng.uniform(0.15, 0.6), rng.uniform(0.35, 0.85)
+    places = [(side, *rng.normal((lateral, level), 0.1)) for _ in range(3)]
+    dense = _patches(chest, rng, places, (0.16, 0.28))
+    return rng.uniform(0.5, 1.5) * dense * (chest.x * side > 0)
+
+
+def _streaks(chest: Chest, rng: np.random.Generator) -> Field:
+    """A fine net, strongest around the hila."""
+    size = len(chest.y)
+    nets = [bump(cloud(rng, size, cells), 0, 0.35) for cells in (26, 40, 60)]
+    spread = np.clip(1.15 - 0.6 * chest.lateral, 0, 1) * step(chest.level - 0.15, 0.1)
+    spread *= np.clip(1 + 0.25 * cloud(rng, size, 6), 0.3, 1.5)
+    streaks: Field = spread * (0.35 + np.mean(nets, axis=0))
+    return rng.uniform(0.25, 0.6) * streaks
+
+
+def _patches(
+    chest: Chest,
+    rng: np.random.Generator,
+    places: list[tuple[int, float, float]],
+    reach: tuple[float, float],
+) -> Field:
+    """Soft uneven patches of about unit height around (side, lateral, level)."""
+    size = len(chest.y)
+    rough, grain = 1 + 0.22 * cloud(rng, size, 14), 1 + 0.18 * cloud(rng, size, 45)
+    patches = np.zeros_like(chest.depth)
+    for side, lateral, level in places:
+        off = np.abs(chest.lateral - lateral) + np.abs(chest.level - level)
+        off = np.where(chest.x * side > 0, off, np.inf)
+        row, column = np.unravel_index(np.argmin(off), off.shape)
+        away = np.hypot(chest.x - chest.x[0, column], chest.y - chest.y[row, 0])
+        away *= rough / rng.uniform(*reach)
+        patch = rng.uniform(0.7, 1.0) * np.exp(-np.abs(away * away * away))
+        patches = np.maximum(patches, patch)
+    return patches * grain
+
+
+FINDINGS = Registry(
+    "phantom class",
+    {"COVID": _ground_glass, "NORMAL": _nothing, "Viral Pneumonia": _pneumonia},
+)

@@ -1,0 +1,121 @@
+"""What the forms of a source share: the listing, names, and refusals."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import pandas as pd
+
+from featcache.core.io import natural_key
+from featcache.dataset.manifest import some
+from featcache.errors import DatasetError
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".gif"}
+    | {".webp", ".avif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".dcm", ".dicom"}
+)
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "dicomdir"})
+
+
+# Control characters, and the surrogates that stand for bytes that are no UTF-8:
+# no CSV keeps them.
+ODD = re.compile(r"[\x00-\x1f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a source, before their pictures are opened.
+
+    Attributes:
+        root: The folder or the zip that paths are relative to.
+        table: ``path``, ``label``, perhaps ``mask`` and further columns.
+        warnings: What the user should know.
+        refused: Path to reason of files in the table that are not to be read.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    warnings: list[str]
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class Tree(Protocol):
+    """Folders and files below a root, by paths with slashes; the root is ``""``."""
+
+    root: Path
+
+    def folders(self, at: str) -> list[str]:
+        """The visible folders in a folder, in natural order."""
+
+    def files(self, at: str) -> list[str]:
+        """The visible files in a folder, in natural order."""
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+
+    def has_magic(self, path: str) -> bool:
+        """Whether a file without a suffix is known to be DICOM."""
+
+
+def name_of(path: str) -> str:
+    """The last part of a path."""
+    return path.rpartition("/")[2]
+
+
+def suffix(path: str) -> str:
+    """The suffix in lower case; digits are none, as in ``1.2.840.10008``."""
+    found = PurePosixPath(path).suffix.lower()
+    return "" if found[1:].isdigit() else found
+
+
+def is_image(tree: Tree, path: str) -> bool:
+    """Whether a file is taken for an image."""
+    found = suffix(path)
+    return found in SUFFIXES or (not found and tree.has_magic(path))
+
+
+def visible(names: Iterable[str]) -> list[str]:
+    """What is not hidden and not left behind by a desktop, in natural order."""
+    shown = (
+        n for n in names if not n.startswith(".") and n.lower() not in _SYSTEM_FILES
+    )
+    return sorted(shown, key=lambda name: (natural_key(name), name))
+
+
+def kinds(skipped: Counter[str]) -> str:
+    """Counts by kind as text."""
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items()))
+
+
+def clean(table: pd.DataFrame, taken: Collection[str]) -> pd.DataFrame:
+    """Renames columns that would shadow ours; they keep their content.
+
+    A lone carriage return would end a row of the manifest.
+    """
+    clash = [column for column in table.columns if column in taken]
+    table = table.rename(columns={column: f"given_{column}" for column in clash})
+    return table.replace(r"\r\n?", "\n", regex=True)
+
+
+def refuse(where: str, rule: str, what: str, items: list[str], fix: str) -> None:
+    """Refuses a source for some of its items.
+
+    Raises:
+        DatasetError: There are any.
+    """
+    if items:
+        raise DatasetError(f"{rule} in {where}", f"{what}: {some(items)}", fix)
+
+
+def check_labels(where: str, labels: list[str]) -> None:
+    """Refuses labels that no CSV keeps.
+
+    Raises:
+        DatasetError: There are any.
+    """
+    odd = [ascii(label) for label in dict.fromkeys(labels) if ODD.search(label)]
+    rule = "classes in UTF-8 without control characters"
+    refuse(where, rule, "others", odd, "Rename them.")

@@ -1,0 +1,91 @@
+"""A CSV with path and label, beside its images or in a zip with them."""
+
+import io
+
+import pandas as pd
+
+from featcache.dataset.manifest import COLUMNS, some
+from featcache.dataset.sources.base import (
+    ODD,
+    Listing,
+    Tree,
+    check_labels,
+    clean,
+    refuse,
+)
+from featcache.dataset.sources.reading import read_bytes
+from featcache.errors import DatasetError
+
+_TAKEN = {*COLUMNS} - {"path", "label", "group"}
+
+
+def list_table(tree: Tree, at: str, name: str) -> Listing:
+    """Lists the images that the CSV ``name`` in the folder ``at`` names.
+
+    Raises:
+        DatasetError: It is no such CSV, or it names what is not there.
+    """
+    before = f"{at}/" if at else ""
+    where = f"{tree.root}/{before}{name}"
+    table = _read(tree, before + name, where)
+    missing = [column for column in ("path", "label") if column not in table.columns]
+    if missing:
+        raise DatasetError(
+            f"columns path and label in {where}",
+            f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
+            f"Add or rename: {', '.join(missing)}. Commas part the columns.",
+        )
+    if table.empty:
+        raise DatasetError(f"rows in {where}", "none", "Add one row an image.")
+    nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
+    refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
+    table["label"] = table["label"].str.strip()
+    table["path"] = [_slashes(tree, before + path) for path in table["path"]]
+    _check_rows(tree, where, table)
+    return Listing(tree.root, clean(table, _TAKEN), [])
+
+
+def _slashes(tree: Tree, path: str) -> str:
+    """Reads a path that was written on Windows, where there is no such file."""
+    return path.replace("\\", "/") if "\\" in path and not tree.has(path) else path
+
+
+def _read(tree: Tree, path: str, where: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(
+            io.BytesIO(read_bytes(tree.root, path)),
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+        )
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("rows with more fields than the header")
+        table = table.rename(columns=str.strip)
+        if not table.columns.is_unique:
+            raise ValueError("two columns of one name")
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise DatasetError(
+            f"a CSV (UTF-8, commas) in {where}",
+            str(error).strip().splitlines()[0],
+            "Give a CSV with columns path,label, or a folder with one sub-folder a "
+            "class.",
+        ) from error
+    return table
+
+
+def _check_rows(tree: Tree, where: str, table: pd.DataFrame) -> None:
+    repeated = sorted(table.loc[table["path"].duplicated(), "path"].unique())
+    refuse(where, "each path once", "repeated", repeated, "Remove the repeats.")
+    blank = table.loc[table["label"] == "", "path"].tolist()
+    refuse(where, "a label in every row", "without one", blank, "Fill them in.")
+    check_labels(where, table["label"].tolist())
+    refuse(
+        where,
+        "paths relative to the CSV that exist",
+        "missing",
+        [path for path in table["path"] if not tree.has(path)],
+        "Correct the paths or move the CSV beside the images.",
+    )
+    odd = [ascii(path) for path in table["path"] if ODD.search(path)]
+    refuse(where, "names without control characters", "others", odd, "Rename them.")

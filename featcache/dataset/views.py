@@ -1,0 +1,178 @@
+"""Views: view 0 is the plain image, views 1..K are drawn by a policy."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featcache.core.io import canonical_json
+from featcache.dataset.regions import OUTSIDE, RING, WHOLE, WHOLE_PICTURE, WIDTH, Region
+from featcache.errors import UsageError
+
+RESIZE = "bilinear, antialiased (Pillow)"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The augmentation recipe that makes views 1..K.
+
+    The study's: horizontal flip, brightness 0.8-1.25, zoom 1-1.2 (into the
+    picture, one factor for both axes); no rotation, for lungs stand upright.
+
+    Args:
+        flip: Flip left-right with probability one half.
+        brightness: Factor drawn uniformly from this range.
+        zoom: Magnification drawn uniformly from this range; at least 1.
+        seed: Another seed draws other views.
+        region: What is shown of the picture, before all else.
+
+    Raises:
+        UsageError: A range that is empty or out of bounds.
+    """
+
+    flip: bool = True
+    brightness: tuple[float, float] = (0.8, 1.25)
+    zoom: tuple[float, float] = (1.0, 1.2)
+    seed: int = 0
+    region: Region = WHOLE_PICTURE
+
+    def __post_init__(self) -> None:
+        # One form for 1, 1.0 and np.float64(1), tuple and list: equal policies must
+        # have equal digests, for those decide the draws.
+        for name, value in (
+            ("flip", bool(self.flip)),
+            ("brightness", _bounds("brightness", self.brightness, 0.0)),
+            ("zoom", _bounds("zoom", self.zoom, 1.0)),
+            ("seed", int(self.seed)),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every view of this policy would equal view 0."""
+        return not self.flip and self.brightness == self.zoom == (1.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as the store's JSON keeps it."""
+        told = {
+            "flip": self.flip,
+            "brightness": list(self.brightness),
+            "zoom": list(self.zoom),
+            "seed": self.seed,
+        }
+        return told | self.region.to_dict()
+
+
+def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float, float]:
+    try:
+        low, high = (float(bound) for bound in given)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if least <= low <= high < float("inf"):
+        return low, high
+    raise UsageError(
+        f"--{name} LO,HI with {least:g} <= LO <= HI",
+        str(given),
+        "Give the smaller first.",
+    )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One view's random choices.
+
+    Attributes:
+        flip: Whether to mirror left-right.
+        brightness: Factor on the pixels.
+        zoom: Magnification; the window's sides are 1/zoom of the image's.
+        x: Where the window lies, 0 (left) to 1 (right).
+        y: Where the window lies, 0 (top) to 1 (bottom).
+    """
+
+    flip: bool
+    brightness: float
+    zoom: float
+    x: float
+    y: float
+
+
+def draw(policy: Policy, image_id: str, view: int) -> Draw:
+    """Draws view ``view`` (1..K) from (policy, seed, image_id, view) alone.
+
+    Any machine at any time draws the same: the generator is seeded by a digest of
+    the four, and every choice is drawn whether or not it is used.
+    """
+    text = f"{canonical_json(policy.to_dict())}|{image_id}|{view}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+    flip, brightness, zoom, x, y = np.random.default_rng(seed).random(5)
+    return Draw(
+        policy.flip and bool(flip < 0.5),
+        _between(policy.brightness, brightness),
+        _between(policy.zoom, zoom),
+        float(x),
+        float(y),
+    )
+
+
+def _between(bounds: tuple[float, float], share: float) -> float:
+    return float(bounds[0] + share * (bounds[1] - bounds[0]))
+
+
+def shown(
+    image: Image.Image, region: Region, mask: np.ndarray | None = None
+) -> Image.Image:
+    """Blackens what a region leaves out, at full size, so that nothing shines through.
+
+    Args:
+        image: Mode "L" or "RGB"; not changed.
+        region: What to show.
+        mask: (H, W) bool, where the region needs one.
+    """
+    if region.kind == WHOLE:
+        return image
+    keep = _ring(image.size) if region.kind == RING else np.asarray(mask)
+    keep = ~keep if region.kind == OUTSIDE else keep
+    black = Image.new(image.mode, image.size)
+    return Image.composite(image, black, Image.fromarray(keep))
+
+
+def _ring(size: tuple[int, int]) -> np.ndarray:
+    width, height = size
+    columns, rows = round(width / WIDTH), round(height / WIDTH)
+    ring = np.ones((height, width), bool)
+    ring[rows : height - rows, columns : width - columns] = False
+    return ring
+
+
+def render(image: Image.Image, size: int, drawn: Draw | None = None) -> np.ndarray:
+    """Renders one view of a decoded image.
+
+    Args:
+        image: Mode "L" or "RGB"; not changed.
+        size: Side of the square result, in pixels.
+        drawn: The view's choices; None renders view 0.
+
+    Returns:
+        (size, size, 3) uint8, RGB, 0-255.
+    """
+    box = None if drawn is None else _window(image, drawn)
+    small = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    if drawn is not None:
+        if drawn.flip:
+            small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if drawn.brightness != 1.0:
+            table = np.clip(np.rint(np.arange(256) * drawn.brightness), 0, 255)
+            small = small.point(table.astype(int).tolist() * len(small.getbands()))
+    pixels = np.asarray(small)
+    if pixels.ndim == 2:
+        pixels = np.broadcast_to(pixels[:, :, None], (size, size, 3))
+    return pixels
+
+
+def _window(image: Image.Image, drawn: Draw) -> tuple[float, float, float, float]:
+    width, height = image.width / drawn.zoom, image.height / drawn.zoom
+    left = drawn.x * (image.width - width)
+    top = drawn.y * (image.height - height)
+    return left, top, left + width, top + height

@@ -1,0 +1,277 @@
+"""Calibration: probabilities that mean what they say, chosen without leaking.
+
+Two kinds are tried. Temperature: the logarithms of the probabilities are divided by
+one number (Guo et al., ICML 2017). Sigmoid: Platt's line on the log-odds of each class
+against the rest, with his smoothed targets (Platt 1999), and the classes brought back
+to a sum of one (Zadrozny and Elkan, KDD 2002). Both have so few parameters that a few
+hundred images are enough.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_expit, log_softmax, softmax
+
+from featcache.errors import RunError, SplitError, UsageError
+from featcache.evaluation import metrics
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+_FLOOR = 1e-15  # of a probability, as in the log-loss
+_TEMPERATURES = (0.05, 20.0)
+_SLOPES = (0.0, 20.0)  # never below 0: that would turn a class round
+_LEAST = 5e-4  # the least change that three decimals show
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Maps probabilities (M, C) to calibrated ones.
+
+    Attributes:
+        method: "none", "temperature" or "sigmoid".
+        parameters: ``temperature``, or ``slope`` and ``intercept`` of C numbers each.
+    """
+
+    method: str = "none"
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, P: ArrayLike) -> Array:
+        """Calibrated probabilities (M, C); rows sum to one."""
+        return _KINDS[self.method].apply(np.asarray(P, np.float64), self.parameters)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What cross-fitting gives.
+
+    Attributes:
+        p: (N, C) out-of-fold probabilities, each calibrated by what the other folds
+            say.
+        calibrator: Fitted on all folds: for the test part and for new images.
+        record: ``method`` and ``parameters`` of the calibrator, the ``method`` of each
+            fold (``folds``), whether any is ``kept``, and log_loss, ece, accuracy and
+            auc of the out-of-fold probabilities, ``..._before`` and ``..._after``.
+    """
+
+    p: Array
+    calibrator: Calibrator
+    record: dict[str, Any]
+
+
+def cross_fit(
+    y: ArrayLike, P: ArrayLike, folds: ArrayLike, *, groups: ArrayLike | None = None
+) -> Calibrated:
+    """Calibrates out-of-fold probabilities without an image's own say.
+
+    For each fold, kind and parameters come from the other folds alone: a kind is kept
+    if, fitted on all but one of these and applied to that one in turn, it lowers the
+    log-loss and neither accuracy nor AUC (means over these folds; less than 0.0005 is
+    no change); of two, the one with the lower log-loss. Otherwise the fold's
+    probabilities stay as they are, and so they do with fewer than three folds. The
+    final calibrator is chosen in the same way over all folds.
+
+    Args:
+        y: Class of each image, (N,).
+        P: Its out-of-fold probabilities, (N, C).
+        folds: Its fold, (N,), 0 or above.
+        groups: Its group, (N,), to make sure that none stands in two folds.
+
+    Raises:
+        SplitError: A group stands in two folds.
+        UsageError: ``y``, ``P`` or ``folds`` is not what is asked for.
+    """
+    y, P = metrics.checked(y, P)
+    folds = _checked_folds(folds, len(y), groups)
+    names = np.unique(folds).tolist()
+    fits = _Fits(y, P, folds)
+    chosen = {fold: fits.choose([f for f in names if f != fold]) for fold in names}
+    p = P.copy()
+    for fold, calibrator in chosen.items():
+        p[folds == fold] = calibrator(P[folds == fold])
+    final = fits.choose(names)
+    return Calibrated(p, final, _record(y, P, p, final, chosen))
+
+
+def from_record(record: dict[str, Any]) -> Calibrator:
+    """Rebuilds the calibrator of a `Calibrated.record`, as read from JSON.
+
+    Raises:
+        RunError: The record is not one.
+    """
+    try:
+        method, parameters = record["method"], dict(record["parameters"])
+        sizes = {np.size(numbers) for numbers in parameters.values()}
+        sound = all(np.isfinite(numbers).all() for numbers in parameters.values())
+        sound &= set(parameters) == set(_KINDS[method].parameters) and len(sizes) < 2
+        if not sound or parameters.get("temperature", 1) <= 0:
+            raise ValueError(f"{method} with {parameters}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            "a calibration with method and parameters",
+            f"a record that cannot be used ({error})",
+            "Train the run again with --force.",
+        ) from error
+    return Calibrator(method, parameters)
+
+
+class _Fits:
+    """Calibrators fitted on some of the folds; none is fitted twice."""
+
+    def __init__(self, y: Labels, P: Array, folds: Labels) -> None:
+        self.y, self.P, self.folds = y, P, folds
+        self.known: dict[tuple[str, tuple[int, ...]], Calibrator] = {}
+
+    def fit(self, method: str, names: list[int]) -> Calibrator:
+        """The calibrator of a kind on the named folds."""
+        key = method, tuple(names)
+        if key not in self.known:
+            of = np.isin(self.folds, names)
+            parameters = _KINDS[method].fit(self.y[of], self.P[of])
+            self.known[key] = Calibrator(method, parameters)
+        return self.known[key]
+
+    def choose(self, names: list[int]) -> Calibrator:
+        """The best kind by leaving out each of the named folds, fitted on all."""
+        best = "none"
+        if len(names) > 1:
+            plain = self._figures(self.P, names)
+            loss = plain[0] - _LEAST
+            for method in ("temperature", "sigmoid"):
+                found = self._figures(self._left_out(method, names), names)
+                if found[0] < loss and all(found[1:] > plain[1:] - _LEAST):
+                    best, loss = method, found[0]
+        return self.fit(best, names)
+
+    def _figures(self, p: Array, names: list[int]) -> Array:
+        """Log-loss, accuracy and AUC, each the mean of those of the named folds.
+
+        An AUC over all of them would compare images of different calibrators.
+        """
+        folds = [self.folds == name for name in names]
+        found = [_figures(self.y[of], p[of]) for of in folds]
+        table = [[f["log_loss"], f["accuracy"], f["auc"]] for f in found]
+        # A fold of one class has no AUC, which is no reason against.
+        return np.asarray(np.nan_to_num(np.array(table)).mean(axis=0))
+
+    def _left_out(self, method: str, names: list[int]) -> Array:
+        """Probabilities where each named fold is calibrated by the other ones."""
+        p = self.P.copy()
+        for name in names:
+            others = [other for other in names if other != name]
+            p[self.folds == name] = self.fit(method, others)(self.P[self.folds == name])
+        return p
+
+
+def _figures(y: Labels, P: Array) -> dict[str, float]:
+    found = metrics.scores(y, P)
+    return {name: found[name] for name in ("log_loss", "ece", "accuracy", "auc")}
+
+
+def _record(
+    y: Labels, P: Array, p: Array, final: Calibrator, chosen: dict[int, Calibrator]
+) -> dict[str, Any]:
+    before, after = _figures(y, P), _figures(y, p)
+    return {
+        "method": final.method,
+        "parameters": final.parameters,
+        "folds": [calibrator.method for calibrator in chosen.values()],
+        "kept": final.method != "none",
+        **{f"{name}_before": value for name, value in before.items()},
+        **{f"{name}_after": value for name, value in after.items()},
+    }
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One way to calibrate: names of its parameters, how to find and to use them."""
+
+    parameters: tuple[str, ...]
+    fit: Callable[[Labels, Array], dict[str, Any]]
+    apply: Callable[[Array, dict[str, Any]], Array]
+
+
+def _fit_temperature(y: Labels, P: Array) -> dict[str, Any]:
+    logits, rows = _logarithms(P), np.arange(len(y))
+
+    def loss(log_temperature: float) -> float:
+        given = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-given[rows, y].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
+    return {"temperature": float(np.exp(found.x))}
+
+
+def _apply_temperature(P: Array, parameters: dict[str, Any]) -> Array:
+    return np.asarray(softmax(_logarithms(P) / parameters["temperature"], axis=1))
+
+
+def _fit_sigmoid(y: Labels, P: Array) -> dict[str, Any]:
+    odds, classes = _log_odds(P), P.shape[1]
+    inside = y[:, None] == np.arange(classes)
+    count = inside.sum(axis=0)
+    # Platt's targets: one image that is unlike the others has been seen of each side.
+    target = np.where(inside, (count + 1) / (count + 2), 1 / (len(y) - count + 2))
+
+    def loss(numbers: Array) -> tuple[float, Array]:
+        slope, intercept = numbers.reshape(2, classes)
+        line = slope * odds + intercept
+        cost = -(target * log_expit(line) + (1 - target) * log_expit(-line))
+        gap = expit(line) - target
+        change = np.concatenate([(gap * odds).mean(axis=0), gap.mean(axis=0)])
+        return float(cost.mean(axis=0).sum()), change
+
+    start = np.repeat([1.0, 0.0], classes)
+    limits = [_SLOPES] * classes + [(None, None)] * classes
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits)
+    slope, intercept = found.x.reshape(2, classes)
+    return {"slope": slope.tolist(), "intercept": intercept.tolist()}
+
+
+def _apply_sigmoid(P: Array, parameters: dict[str, Any]) -> Array:
+    line = np.asarray(parameters["slope"]) * _log_odds(P) + parameters["intercept"]
+    # The sigmoids over their sum, safe where all are tiny.
+    return np.asarray(softmax(log_expit(line), axis=1))
+
+
+def _logarithms(P: Array) -> Array:
+    return np.log(np.clip(P, _FLOOR, 1.0))
+
+
+def _log_odds(P: Array) -> Array:
+    inner = np.clip(P, _FLOOR, 1 - _FLOOR)
+    return np.log(inner) - np.log1p(-inner)
+
+
+_KINDS = {
+    "none": _Kind((), lambda y, P: {}, lambda P, parameters: P),
+    "temperature": _Kind(("temperature",), _fit_temperature, _apply_temperature),
+    "sigmoid": _Kind(("slope", "intercept"), _fit_sigmoid, _apply_sigmoid),
+}
+
+
+def _checked_folds(
+    folds: ArrayLike, images: int, groups: ArrayLike | None
+) -> NDArray[np.int64]:
+    places = np.asarray(folds)
+    if places.shape != (images,) or places.dtype.kind not in "iu" or places.min() < 0:
+        raise UsageError(
+            f"a fold of 0 or above for each of {images} images",
+            f"{places.dtype} folds {places.shape}",
+            "Give the out-of-fold predictions alone, without the test part.",
+        )
+    if groups is not None:
+        pairs = set(zip(np.asarray(groups).tolist(), places.tolist(), strict=True))
+        folds_of = Counter(group for group, _ in pairs)
+        if twice := sum(count > 1 for count in folds_of.values()):
+            raise SplitError(
+                "every group in one fold",
+                f"{twice} in several",
+                "Take groups and folds from one split.",
+            )
+    return places.astype(np.int64)

@@ -1,0 +1,210 @@
+"""Intervals of scores, from their bootstrap over groups.
+
+Each kind of score has an interval of its own, as none suits all of them near the ends
+of their scales. Coverage was measured: docs/decisions/0015-statistics.md.
+"""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import t
+
+from featcache.evaluation.metrics.base import METRICS, Array, per_class, scores
+from featcache.evaluation.metrics.resampling import (
+    RESAMPLES,
+    Draws,
+    bootstrap,
+    bootstrap_sums,
+    standard_error,
+)
+
+Interval = tuple[float, float]
+_NONE = (float("nan"), float("nan"))
+
+
+def intervals(
+    y: ArrayLike,
+    P: ArrayLike,
+    groups: ArrayLike,
+    *,
+    draws: Draws | None = None,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Interval of every score of `METRICS`, by name; NaN with a single group.
+
+    Accuracy has `wilson`'s with at most as many images as there are; the means over
+    classes (balanced accuracy, macro F1, AUC) have it with the groups of the rarest
+    class, which decide their spread. Log-loss and Brier score have `log_t`, and ECE,
+    which is biased, `squared`.
+
+    Args:
+        y: Class of each image, (N,).
+        P: Its probabilities, (N, C).
+        groups: Its group, (N,).
+        draws: `bootstrap` of the same, where it is there already.
+        level: Coverage asked for, 0 to 1.
+    """
+    draws = draws or bootstrap(y, P, groups)
+    found = {}
+    for name, value in scores(y, P).items():
+        images = np.size(y) if name == "accuracy" else np.inf
+        shape = partial(wilson, images=images) if METRICS[name] else _LOSSES[name]
+        basis = draws.basis(name)
+        found[name] = shape(value, draws.scores[name], groups=basis, level=level)
+    return found
+
+
+def class_intervals(
+    y: ArrayLike,
+    P: ArrayLike,
+    groups: ArrayLike,
+    *,
+    draws: Draws | None = None,
+    level: float = 0.95,
+) -> dict[str, list[Interval]]:
+    """Interval of each score of `per_class`, one a class.
+
+    That of `wilson`, with the groups that hold the class; for specificity with those
+    that hold another.
+    """
+    draws = draws or bootstrap(y, P, groups)
+    known, y, groups = per_class(y, P), np.asarray(y), np.asarray(groups)
+    found: dict[str, list[Interval]] = {}
+    for name, values in known.items():
+        held = [y != c if name == "specificity" else y == c for c in range(len(values))]
+        found[name] = [
+            wilson(
+                float(values[c]),
+                draws.per_class[name][:, c],
+                groups=len(np.unique(groups[of])),
+                images=int(of.sum()) if name != "auc" else np.inf,
+                level=level,
+            )
+            for c, of in enumerate(held)
+        ]
+    return found
+
+
+def group_bootstrap(
+    correct: ArrayLike,
+    groups: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the accuracy when groups, not images, are the sample.
+
+    Args:
+        correct: Whether each image was predicted right, (N,).
+        groups: Group of each image, (N,).
+        resamples: Bootstrap draws.
+        seed: Of the draws; a fixed default, so equal predictions print equal numbers.
+        level: Coverage asked for, 0 to 1.
+
+    Returns:
+        Lower and upper end, 0 to 1; NaN with a single group. See `wilson`.
+    """
+    hits = np.asarray(correct, np.float64)
+    table = np.stack([hits, np.ones_like(hits)], axis=1)
+    right, drawn = bootstrap_sums(table, groups, resamples=resamples, seed=seed).T
+    count = len(np.unique(np.asarray(groups).astype(str)))
+    return wilson(
+        hits.mean(), right / drawn, groups=count, images=len(hits), level=level
+    )
+
+
+def wilson(
+    estimate: float,
+    draws: Array,
+    *,
+    groups: int,
+    images: float = np.inf,
+    level: float = 0.95,
+) -> Interval:
+    """Wilson's score interval (JASA 1927) on the effective number of images.
+
+    The variance of the bootstrap draws says how many independent images the sample
+    is worth, n = p (1 - p) / variance, never more than there are; Student's t with
+    (groups - 1) degrees of freedom takes the place of the normal (Korn and Graubard,
+    Survey Methodology 1998; Franco et al., J. Survey Stat. Methodol. 2019). The
+    plain percentile interval is too short where a share is near one, and has no
+    length at all when every image is right; here a group then counts as one image.
+
+    Args:
+        estimate: The score on the whole sample, 0 to 1.
+        draws: The score on each resample, (B,).
+        groups: How many groups it rests on.
+        images: The most images that the sample can be worth.
+        level: Coverage asked for, 0 to 1.
+
+    Returns:
+        Lower and upper end, 0 to 1; NaN with a single group.
+    """
+    error = standard_error(draws, groups)
+    if np.isnan(error) or np.isnan(estimate):
+        return _NONE
+    spread = estimate * (1 - estimate)
+    worth = min(spread / error**2, images) if spread and error else groups
+    z2 = _quantile(level, groups) ** 2 / worth
+    centre = (estimate + z2 / 2) / (1 + z2)
+    half = np.sqrt(z2 * spread + z2**2 / 4) / (1 + z2)
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def log_t(
+    estimate: float, draws: Array, *, groups: int, level: float = 0.95
+) -> Interval:
+    """Student's t interval on the logarithm of a loss.
+
+    A loss is never negative and its mean has its longer tail above: the interval is
+    ``estimate`` times and divided by exp(t error / ``estimate``), the delta method.
+
+    Args:
+        estimate: The score on the whole sample, at least 0.
+        draws: The score on each resample, (B,).
+        groups: How many groups there are.
+        level: Coverage asked for, 0 to 1.
+
+    Returns:
+        Lower and upper end; NaN with a single group or without any loss.
+    """
+    error = standard_error(draws, groups)
+    if np.isnan(error) or not estimate > 0:
+        return _NONE
+    factor = np.exp(_quantile(level, groups) * error / estimate)
+    return float(estimate / factor), float(estimate * factor)
+
+
+def squared(
+    estimate: float, draws: Array, *, groups: int, level: float = 0.95
+) -> Interval:
+    """Interval of a distance that is too large on average, such as the ECE.
+
+    Noise adds to a distance, and the bootstrap adds the noise a second time; for the
+    squares the two amounts are equal. The lower end is that of the basic bootstrap
+    (Davison and Hinkley 1997, section 5.2) of the square, the upper end the quantile
+    of the draws, which is on the cautious side.
+
+    Args:
+        estimate: The score on the whole sample, at least 0.
+        draws: The score on each resample, (B,).
+        groups: How many groups there are.
+        level: Coverage asked for, 0 to 1.
+
+    Returns:
+        Lower and upper end; NaN with a single group.
+    """
+    if groups < 2 or np.isnan(estimate):
+        return _NONE
+    high = max(float(np.quantile(draws, (1 + level) / 2)), estimate)
+    return float(np.sqrt(max(2 * estimate**2 - high**2, 0.0))), high
+
+
+_LOSSES = {"log_loss": log_t, "brier": log_t, "ece": squared}
+
+
+def _quantile(level: float, groups: int) -> float:
+    """Student's t for a two-sided interval, (groups - 1) degrees of freedom."""
+    return float(t.ppf((1 + level) / 2, groups - 1))

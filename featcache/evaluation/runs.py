@@ -1,0 +1,320 @@
+"""Runs: the record of one trained and evaluated model, one folder each."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featcache.core.io import atomic_folder, digest, lock, write_json
+from featcache.errors import RunError
+
+SCHEMA = 1
+TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
+SEVERAL = "several"  # where the parts of a run differ
+PREDICTIONS = "predictions.csv"
+PROBABILITY = "p_"  # and the label: a column of predictions.csv
+SHORT, SHORTEST = 6, 4  # digits of a short id: as it is shown, and as it may be given
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's predictions on one part of the data.
+
+    Attributes:
+        y: (N,) class indices.
+        p: (N, C) probabilities, columns in class order.
+        groups: (N,) groups.
+    """
+
+    y: np.ndarray
+    p: np.ndarray
+    groups: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on disk.
+
+    Attributes:
+        folder: ``reports/<dataset>/runs/<run_id>``.
+        record: The content of run.json.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """Names the run: head, backbone and the digest of its inputs."""
+        return self.folder.name
+
+    @property
+    def short_id(self) -> str:
+        """The first digits of that digest, six or as many as no other run here has."""
+        return short_id(self.folder)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the head could not be fitted; the record says why."""
+        return bool(self.record["status"] == "failed")
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels in class order."""
+        return list(self.record["classes"])
+
+    @property
+    def contracts(self) -> set[str]:
+        """The contract_id of every store that its features come from."""
+        ids = {block["contract_id"] for block in self.record["features"]}
+        return ids - {None}  # what is fine-tuned has no contract
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """predictions.csv: one row an image.
+
+        Raises:
+            RunError: The file is missing or not as the record says.
+        """
+        path = self.folder / PREDICTIONS
+        try:
+            table = pd.read_csv(
+                path,
+                dtype={"image_id": str, "group": str, "label": str, "split": str},
+                keep_default_na=False,
+            )
+            expected = [*_KEYS, *(PROBABILITY + name for name in self.classes)]
+            if list(table.columns) != expected:
+                raise ValueError(f"columns {', '.join(table.columns)}")
+            _refuse_edited(table, expected[len(_KEYS) :], self.classes)
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"the predictions of run {self.run_id} in {path}",
+                str(error).splitlines()[0],
+                "Train it again with --force, or delete the run's folder.",
+            ) from error
+        return table
+
+    def predictions(self, split: str = TRAIN) -> Predictions:
+        """Out-of-fold predictions (``TRAIN``) or those on the test part."""
+        part = self.table[self.table["split"] == split]
+        index = {name: i for i, name in enumerate(self.classes)}
+        p = part[[PROBABILITY + name for name in self.classes]].to_numpy(float)
+        return Predictions(
+            part["label"].map(index).to_numpy(int), p, part["group"].to_numpy()
+        )
+
+
+_KEYS = ("image_id", "group", "label", "fold", "split")
+
+
+def _refuse_edited(
+    table: pd.DataFrame, probabilities: list[str], classes: list[str]
+) -> None:
+    """Raises ValueError for what `predictions_table` never writes."""
+    p = table[probabilities].to_numpy(float)
+    if not np.isfinite(p).all():
+        raise ValueError("probabilities that are not finite")
+    if (p < 0).any() or np.abs(p.sum(axis=1) - 1).max(initial=0) > 1e-6:
+        raise ValueError("probabilities that do not sum to 1")
+    if not table["label"].isin(classes).all():
+        raise ValueError("labels that are none of its classes")
+    if table["image_id"].duplicated().any():
+        raise ValueError("images that stand there twice")
+    parts = np.where(table["fold"].to_numpy(int) < 0, TEST, TRAIN)
+    if (table["split"] != parts).any():
+        raise ValueError("folds that are not those of their split")
+
+
+def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
+    """A run's id: readable words, then 10 digits of the digest of all its inputs."""
+    words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
+    # A file name has at most 255 bytes; the digest tells apart what is cut off.
+    return f"{words[:80]}-{backbone[:120]}-{digest(inputs)[:10]}"
+
+
+def short_id(folder: Path) -> str:
+    """The short id of a run: six digits of its id's digest, more if another has them.
+
+    Args:
+        folder: Of the run, beside those of the other runs of its dataset.
+
+    Returns:
+        The digits; the whole id where these do not tell it apart.
+    """
+    digits = _digest_of(folder.name)
+    others = [_digest_of(name) for name in _ids(folder.parent) if name != folder.name]
+    for length in range(SHORT, len(digits) + 1):
+        if not any(other.startswith(digits[:length]) for other in others):
+            return digits[:length]
+    return folder.name
+
+
+def _digest_of(run_id: str) -> str:
+    return run_id.rpartition("-")[2]
+
+
+def _ids(folder: Path) -> list[str]:
+    """The ids of all runs in a folder of runs, broken ones included."""
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
+
+
+def of_features(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a record says of its features.
+
+    Args:
+        blocks: Each with backbone, weights, input_size, contract_id, store, tap and
+            dim.
+
+    Returns:
+        ``features``, which are these blocks, and what all of them have in common:
+        ``weights`` (else "several"), ``input_size``, ``store`` and ``contract_id``
+        (else None).
+    """
+    fields = ("weights", "input_size", "store", "contract_id")
+    common = {key: common_value(block[key] for block in blocks) for key in fields}
+    return common | {"weights": common["weights"] or SEVERAL, "features": list(blocks)}
+
+
+def common_value(values: Iterable[Any]) -> Any:
+    """The one value that all have, or None."""
+    found = list(values)
+    return found[0] if found and all(one == found[0] for one in found) else None
+
+
+def predictions_table(
+    meta: pd.DataFrame, folds: np.ndarray, p: np.ndarray, classes: list[str]
+) -> pd.DataFrame:
+    """Builds predictions.csv.
+
+    Args:
+        meta: N rows with image_id, group, label.
+        folds: (N,) fold numbers; -1 is the test part.
+        p: (N, C) probabilities.
+        classes: C labels in class order.
+    """
+    table = meta[["image_id", "group", "label"]].reset_index(drop=True)
+    table["fold"] = folds
+    table["split"] = np.where(folds < 0, TEST, TRAIN)
+    for column, name in enumerate(classes):
+        table[PROBABILITY + name] = p[:, column]
+    return table
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run is there and did not fail.
+
+    Raises:
+        RunError: It is broken.
+    """
+    return (folder / "run.json").is_file() and not load(folder).failed
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Holds the lock of a run, so that two processes publish it in turn.
+
+    Raises:
+        LockedError: Another process has been writing it for a minute.
+    """
+    guard = folder.with_name(f".{folder.name}.lock")
+    with lock(guard, f"run {folder.name}", timeout=60):
+        yield
+
+
+@contextmanager
+def saving(folder: Path, record: dict[str, Any]) -> Iterator[Path]:
+    """Yields a folder for a run's files; publishes it whole, run.json last."""
+    with atomic_folder(folder) as temp:
+        yield temp
+        write_json(temp / "run.json", {"schema": SCHEMA, **record})
+
+
+def load(folder: Path) -> Run:
+    """Opens a run.
+
+    Raises:
+        RunError: It is broken, or of another schema.
+    """
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"schema {record['schema']}")
+        lacking = [k for k, t in _REQUIRED.items() if not isinstance(record.get(k), t)]
+        if lacking:
+            raise ValueError(f"no usable {', '.join(lacking)}")
+        split = record["split"]
+        if not all(isinstance(split.get(key), str) for key in ("name", "base")):
+            raise ValueError("a split without a name")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"a run of featcache in {folder}",
+            f"run.json that cannot be used ({error})",
+            "Train it again with --force, or delete the folder.",
+        ) from error
+    return Run(folder, record)
+
+
+_REQUIRED = {
+    "status": str, "created": str, "classes": list, "head": str, "backbone": str,
+    "weights": str, "views": int, "taps": list, "split": dict, "evaluation_id": str,
+    "features": list, "head_is": dict, "recipe_id": str,
+}  # fmt: skip
+
+
+def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:
+    """Opens every run below ``reports/<dataset>``; broken ones are told apart."""
+    good, broken = [], []
+    for folder in sorted((reports / "runs").glob("[!.]*")):
+        if folder.is_dir():
+            try:
+                good.append(load(folder))
+            except RunError as error:
+                broken.append(error)
+    return good, broken
+
+
+def matching(reports: Path, reference: str) -> list[str]:
+    """The ids of the runs that a reference may mean.
+
+    Args:
+        reports: ``reports/<dataset>``.
+        reference: The id of a run; else the first digits of its digest, four or more;
+            else any part of its id.
+    """
+    names = _ids(reports / "runs")
+    exact = [name for name in names if name == reference]
+    if not exact and len(reference) >= SHORTEST:
+        exact = [name for name in names if _digest_of(name).startswith(reference)]
+    return exact or [name for name in names if reference in name]
+
+
+def find(reports: Path, reference: str) -> Run:
+    """Finds a run by its id, its short id, or a part of its id that is unique.
+
+    Raises:
+        RunError: No run fits, or several do, which the error lists.
+    """
+    matches = matching(reports, reference)
+    if len(matches) == 1:
+        return load(reports / "runs" / matches[0])
+    candidates = [f"{short_id(reports / 'runs' / n)} ({n})" for n in matches[:_LISTED]]
+    if len(matches) > _LISTED:
+        candidates.append(f"{len(matches) - _LISTED} more")
+    raise RunError(
+        "the short id of one run, or a part of its id that no other run has",
+        f"{reference!r}, which fits {len(matches) or 'none'} of the "
+        f"{len(_ids(reports / 'runs'))} runs"
+        + (f": {', '.join(candidates)}" if matches else ""),
+        "featcache compare shows the short ids in the column run.",
+    )
+
+
+_LISTED = 10  # runs that an error names

@@ -1,0 +1,39 @@
+"""Feature stores: one HDF5 file holds one dataset of images x one contract.
+
+Rows are keyed by (image_id, view, policy, mask_id); their order has no meaning. Work is
+sealed in parts beside the store and published by merging them into a new file.
+Nothing is ever written in place. The layout is described in docs/file-format.md.
+"""
+
+from featcache.features.store.base import (
+    FEATURES,
+    KEY,
+    NO_MASK,
+    NO_POLICY,
+    Header,
+    Store,
+    check_contract,
+    open_store,
+    store_path,
+)
+from featcache.features.store.cli_words import network_options, recipe_options
+from featcache.features.store.write import merge, parts_folder, publish, seal, writing
+
+__all__ = [
+    "FEATURES",
+    "KEY",
+    "NO_MASK",
+    "NO_POLICY",
+    "Header",
+    "Store",
+    "check_contract",
+    "merge",
+    "network_options",
+    "open_store",
+    "parts_folder",
+    "publish",
+    "recipe_options",
+    "seal",
+    "store_path",
+    "writing",
+]

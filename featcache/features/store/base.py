@@ -1,0 +1,285 @@
+"""A feature store as it is read: header, keys, and matrices by name."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from featcache.core.io import digest
+from featcache.errors import ContractError, StoreError
+
+SCHEMA = 1
+KEY = ["image_id", "view", "policy", "mask_id"]
+NO_POLICY = -1  # the policy of view 0
+NO_MASK = ""  # the mask of a row that needs none
+FEATURES = "features"
+TAPS = "taps"  # the group of the inner layers' matrices
+SLAB_BYTES = 2 * 2**20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store says of itself.
+
+    Attributes:
+        contract: Everything that decides the value of an embedding.
+        policies: Augmentation recipes; the column ``policy`` points into them.
+        weights: Weights tag ("imagenet", "random", "file").
+        weights_key: Names the weights without building the network.
+        engine: What computed the rows.
+        versions: Of the libraries that did.
+        notes: Facts beside the contract, such as the drift of int8.
+    """
+
+    contract: dict[str, Any]
+    policies: list[dict[str, Any]]
+    weights: str
+    weights_key: str
+    engine: str
+    versions: dict[str, str]
+    notes: dict[str, Any]
+
+    @property
+    def contract_id(self) -> str:
+        """SHA-256 (64 hex digits) of the contract."""
+        return digest(self.contract)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How numbers are stored: float32 or float16."""
+        return np.dtype(str(self.contract["dtype"]))
+
+    def with_policy(self, policy: dict[str, Any]) -> tuple["Header", int]:
+        """Returns a header that knows the policy, and the policy's index."""
+        if policy in self.policies:
+            return self, self.policies.index(policy)
+        return replace(self, policies=[*self.policies, policy]), len(self.policies)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A published store (or a sealed part), opened for reading.
+
+    Attributes:
+        path: The file.
+        header: What it says of itself.
+        dims: Width of each matrix; "features" and, by layer, the taps.
+        filled: Rows of each matrix that are computed; a tap may lack some.
+        keys: One row an embedding: image_id, view, policy, mask_id, path.
+        created: When it was written (ISO 8601).
+    """
+
+    path: Path
+    header: Header
+    dims: dict[str, int]
+    filled: dict[str, int]
+    keys: pd.DataFrame
+    created: str
+
+    @property
+    def dim(self) -> int:
+        """Width D of the embedding."""
+        return self.dims[FEATURES]
+
+    @property
+    def taps(self) -> list[str]:
+        """Names of the inner layers that are stored."""
+        return [name for name in self.dims if name != FEATURES]
+
+    def read(self, name: str = FEATURES) -> np.ndarray:
+        """Reads one matrix, (N, D) float32 in the order of ``keys``, and verifies it.
+
+        Rows of a tap that were never computed are NaN.
+
+        Raises:
+            StoreError: The bytes are not those that were sealed.
+        """
+        blocks = [block.astype(np.float32) for block in self.slabs(name)]
+        return np.concatenate([np.empty((0, self.dims[name]), np.float32), *blocks])
+
+    def features(self) -> np.ndarray:
+        """Reads all embeddings, (N, D), in the order of ``keys``; see ``read``."""
+        return self.read()
+
+    def slabs(self, name: str = FEATURES) -> Iterator[np.ndarray]:
+        """Yields a matrix in blocks of bounded size; verifies it at the end."""
+        sha = hashlib.sha256()
+        with reading(self.path) as file:
+            matrix = file[dataset_name(name)]
+            rows = slab_rows(matrix.shape[1])
+            for start in range(0, len(self.keys), rows):
+                block = matrix[start : start + rows]
+                sha.update(block.data)
+                yield block
+            if sha.hexdigest() != matrix.attrs["sha256"]:
+                raise damaged(self.path, f"{name} with another checksum")
+
+    def verify(self) -> None:
+        """Reads every matrix once.
+
+        Raises:
+            StoreError: One is damaged.
+        """
+        for name in self.dims:
+            for _ in self.slabs(name):
+                pass
+
+    def has(self, name: str) -> np.ndarray:
+        """Which rows of a matrix are computed, (N,) bool."""
+        if self.filled.get(name, 0) in (0, len(self.keys)):
+            return np.full(len(self.keys), self.filled.get(name, 0) > 0)
+        blocks = [~np.isnan(block[:, 0]) for block in self.slabs(name)]
+        return np.concatenate(blocks)
+
+
+def dataset_name(name: str) -> str:
+    """Where a matrix lies in the file."""
+    return FEATURES if name == FEATURES else f"{TAPS}/{name}"
+
+
+def slab_rows(dim: int) -> int:
+    """Rows to hold at once."""
+    return max(1, SLAB_BYTES // (dim * 4))
+
+
+def store_path(folder: Path, header: Header) -> Path:
+    """Where the store of a contract lives below ``cache/<dataset>/features``."""
+    name = f"{header.contract['backbone']}-{header.weights}-{header.contract_id[:8]}"
+    return folder / f"{name}.h5"
+
+
+def open_store(path: Path) -> Store:
+    """Opens a store, checking that it is ours, whole, and true to its contract.
+
+    Raises:
+        StoreError: Missing, cut short, of another program, or not complete.
+        ContractError: Its contract is not the one its id was made of.
+    """
+    if not path.is_file():
+        raise StoreError("a feature store", f"no such file: {path}", _MAKE)
+    with reading(path) as file:
+        if "featcache_schema" not in file.attrs:
+            raise StoreError(
+                f"a store of featcache in {path}", "HDF5 of another program", _MAKE
+            )
+        if file.attrs["featcache_schema"] != SCHEMA:
+            raise StoreError(
+                f"schema {SCHEMA} in {path}",
+                f"schema {file.attrs['featcache_schema']}",
+                "Use the featcache that wrote it, or delete it and extract again.",
+            )
+        if not file.attrs.get("complete"):
+            raise damaged(path, "a file that was never finished")
+        return _read(path, file)
+
+
+def _read(path: Path, file: h5py.File) -> Store:
+    header = _read_header(file)
+    if header.contract_id != file.attrs["contract_id"]:
+        raise ContractError(
+            f"contract_id {file.attrs['contract_id'][:8]} in {path}",
+            f"a contract with id {header.contract_id[:8]}",
+            "The file was edited by hand; delete it and extract again.",
+        )
+    keys = pd.DataFrame(
+        {
+            "image_id": file["image_id"].asstr()[:],
+            "view": file["view"][:].astype(int),
+            "policy": file["policy"][:].astype(int),
+            "mask_id": file["mask_id"].asstr()[:] if "mask_id" in file else NO_MASK,
+            "path": file["path"].asstr()[:],
+        }
+    )
+    matrices = {name: file[name] for name in (FEATURES,) if name in file}
+    matrices |= dict(file.get(TAPS, {}))
+    rows = {len(matrix) for matrix in matrices.values()}
+    if not rows == {len(keys)} == {int(file.attrs["rows"])}:
+        raise damaged(path, f"{sorted(rows)} embeddings, {len(keys)} keys")
+    if keys_sha256(keys) != file.attrs["keys_sha256"]:
+        raise damaged(path, "keys with another checksum")
+    return Store(
+        path,
+        header,
+        dims={name: int(matrix.shape[1]) for name, matrix in matrices.items()},
+        filled={name: int(m.attrs["filled"]) for name, m in matrices.items()},
+        keys=keys,
+        created=str(file.attrs["created"]),
+    )
+
+
+def _read_header(file: h5py.File) -> Header:
+    return Header(
+        contract=json.loads(file.attrs["contract"]),
+        policies=json.loads(file.attrs["policies"]),
+        weights=str(file.attrs["weights"]),
+        weights_key=str(file.attrs["weights_key"]),
+        engine=str(file.attrs["engine"]),
+        versions=json.loads(file.attrs["versions"]),
+        notes=json.loads(file.attrs["notes"]),
+    )
+
+
+_MAKE = "Run: featcache extract SOURCE -b BACKBONE"
+
+
+def damaged(path: Path, got: str) -> StoreError:
+    """The error of a file that is not what was sealed."""
+    return StoreError(
+        f"the bytes that were sealed in {path}",
+        got,
+        "The disk or another program changed it; delete it and extract again.",
+    )
+
+
+class reading:  # noqa: N801
+    """Opens HDF5 for reading and turns its errors into ours."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> h5py.File:
+        try:
+            self.file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise damaged(self.path, f"no readable HDF5 ({error})") from error
+        return self.file
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.file.close()
+        if isinstance(error, (OSError, KeyError, ValueError, RuntimeError)):
+            raise damaged(self.path, f"unreadable content ({error})") from error
+
+
+def check_contract(store: Store, header: Header) -> None:
+    """Refuses a store that was made under another contract.
+
+    Raises:
+        ContractError: Names every field that differs, with both values.
+    """
+    have, want = store.header.contract, header.contract
+    fields = [k for k in sorted({*have, *want}) if have.get(k) != want.get(k)]
+    if fields:
+        raise ContractError(
+            ", ".join(f"{k}={want.get(k)}" for k in fields),
+            ", ".join(f"{k}={have.get(k)}" for k in fields) + f" in {store.path}",
+            "Move that file away; the right one is then computed.",
+        )
+
+
+def keys_sha256(keys: pd.DataFrame) -> str:
+    """SHA-256 over image_id, view, policy and, if any, mask_id of all rows in order."""
+    rows = keys[KEY].itertuples(index=False, name=None)
+    text = "\n".join(" ".join(map(str, row)).rstrip() for row in rows)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,270 @@
+"""Writing a feature store: sealed parts, and publishing by merging them."""
+
+import hashlib
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from featcache.core.io import ForgivingFile, atomic_path, canonical_json, lock
+from featcache.errors import StoreError
+from featcache.features.store.base import (
+    KEY,
+    NO_MASK,
+    NO_POLICY,
+    SCHEMA,
+    Header,
+    Store,
+    check_contract,
+    dataset_name,
+    keys_sha256,
+    open_store,
+    reading,
+    slab_rows,
+)
+
+_CHUNK_BYTES = 512 * 2**10
+_SPARE_BYTES = 16 * 2**20
+
+
+def writing(
+    path: Path, on_takeover: Callable[[str], None] | None = None
+) -> AbstractContextManager[None]:
+    """Makes the caller the only writer of a store; see ``featcache.core.io.lock``."""
+    return lock(path.with_suffix(".lock"), path.name, on_takeover=on_takeover)
+
+
+def parts_folder(path: Path) -> Path:
+    """The folder of a store's sealed parts."""
+    return path.with_suffix(".parts")
+
+
+def seal(
+    path: Path, header: Header, outputs: Mapping[str, np.ndarray], keys: pd.DataFrame
+) -> Path:
+    """Seals computed rows as the next part of a store.
+
+    Args:
+        path: The store they belong to.
+        header: Its header.
+        outputs: (N, D) matrices by name: "features" and any taps.
+        keys: N rows of image_id, view, policy, path and, where masks were used,
+            mask_id.
+    """
+    keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
+    folder = parts_folder(path)
+    number = 1 + max((int(p.stem) for p in folder.glob("*.h5")), default=-1)
+    # Written in memory first: HDF5 and a full disk do not get on.
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        _fill(file, header, keys, {name: _Given(m) for name, m in outputs.items()})
+    part = folder / f"{number:06d}.h5"
+    with atomic_path(part) as temp:
+        temp.write_bytes(buffer.getbuffer())
+    return part
+
+
+def publish(
+    path: Path, header: Header, *, on_damage: Callable[[str], None] | None = None
+) -> Store | None:
+    """Merges a store and its sealed parts into a new store, then drops the parts.
+
+    A part that is damaged is left out and reported: its rows are missing then,
+    and are computed again. Without a store or parts there is nothing to publish.
+
+    Raises:
+        StoreError: No room for the new file, or the old store is damaged.
+    """
+    sources = [open_store(path)] if path.exists() else []
+    for part in sorted(parts_folder(path).glob("*.h5")):
+        try:
+            store = open_store(part)
+            store.verify()
+            sources.append(store)
+        except StoreError as error:
+            if on_damage:
+                on_damage(f"sealed part left out, its rows are computed again: {error}")
+    if any(source.path != path for source in sources):
+        merge(path, header, sources)
+    shutil.rmtree(parts_folder(path), ignore_errors=True)
+    return open_store(path) if path.exists() else None
+
+
+def merge(
+    path: Path,
+    header: Header,
+    sources: list[Store],
+    *,
+    keep: Callable[[pd.DataFrame], np.ndarray] | None = None,
+) -> None:
+    """Writes a new store from others, each key once, atomically.
+
+    Args:
+        path: The new store.
+        header: Its contract and policies; the sources' policies come first.
+        sources: In order; of a row that several have, the first one's counts.
+        keep: From the merged keys to which of them to keep, (N,) bool.
+
+    Raises:
+        ContractError: A source was made under another contract.
+        StoreError: No room, or a source is damaged.
+    """
+    last = header.policies
+    for source in sources:
+        check_contract(source, header)
+    # Engine, versions and notes are those of the newest rows.
+    header = replace(sources[-1].header, policies=[])
+    for source in sources:
+        for policy in source.header.policies:
+            header, _ = header.with_policy(policy)
+    for policy in last:
+        header, _ = header.with_policy(policy)
+    rows = [_remapped(number, s, header) for number, s in enumerate(sources)]
+    rows_of = pd.concat(rows, ignore_index=True)
+    keys = rows_of.drop_duplicates(KEY)
+    if keep:
+        keys = keys[keep(keys)]
+    names = list(dict.fromkeys(name for source in sources for name in source.dims))
+    gathered = {name: _Gathered(name, sources, rows_of, keys) for name in names}
+    width = sum(matrix.dim for matrix in gathered.values())
+    _check_room(path, len(keys) * width * header.dtype.itemsize)
+    with atomic_path(path) as temp:
+        try:
+            with ForgivingFile(temp) as raw:
+                with h5py.File(raw, "w") as file:
+                    _fill(file, header, keys, gathered)
+                raw.raise_first_error()
+        except OSError as error:
+            raise StoreError(
+                f"to write {path}",
+                str(error),
+                "Sealed parts are kept: free some space and run the command again.",
+            ) from error
+
+
+def _remapped(number: int, store: Store, header: Header) -> pd.DataFrame:
+    """A source's keys, with policies numbered as in ``header``, and where they are."""
+    index = {i: header.policies.index(p) for i, p in enumerate(store.header.policies)}
+    index[NO_POLICY] = NO_POLICY
+    return store.keys.assign(
+        policy=store.keys["policy"].map(index),
+        source=number,
+        row=np.arange(len(store.keys)),
+    )
+
+
+@dataclass
+class _Given:
+    """A matrix in memory."""
+
+    matrix: np.ndarray
+
+    @property
+    def dim(self) -> int:
+        return int(self.matrix.shape[1])
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        yield self.matrix
+
+
+class _Gathered:
+    """A matrix whose rows lie in several stores; read in bounded blocks."""
+
+    def __init__(
+        self, name: str, sources: list[Store], rows_of: pd.DataFrame, keys: pd.DataFrame
+    ) -> None:
+        self.name = name
+        self.sources = sources
+        self.dim = next(s.dims[name] for s in sources if name in s.dims)
+        have = np.concatenate([s.has(name) for s in sources])
+        first = rows_of[have].drop_duplicates(KEY).set_index(KEY)[["source", "row"]]
+        found = first.reindex(pd.MultiIndex.from_frame(keys[KEY])).fillna(-1)
+        self.source = found["source"].to_numpy(int)
+        self.row = found["row"].to_numpy(int)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        step = slab_rows(self.dim)
+        for start in range(0, len(self.row), step):
+            source, row = (a[start : start + step] for a in (self.source, self.row))
+            block = np.full((len(row), self.dim), np.nan, np.float32)
+            for number in np.unique(source[source >= 0]):
+                mine = source == number
+                block[mine] = self._rows(self.sources[number], row[mine])
+            yield block
+
+    def _rows(self, store: Store, rows: np.ndarray) -> np.ndarray:
+        # One contiguous read: rows that land in one block lie close together.
+        low, high = rows.min(), rows.max() + 1
+        with reading(store.path) as file:
+            return np.asarray(file[dataset_name(self.name)][low:high][rows - low])
+
+
+def _check_room(path: Path, need: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < need + _SPARE_BYTES:
+        raise StoreError(
+            f"{(need + _SPARE_BYTES) / 2**20:.0f} MiB free for {path}",
+            f"{free / 2**20:.0f} MiB",
+            "Sealed parts are kept: free some space and run the command again.",
+        )
+
+
+def _fill(
+    file: h5py.File,
+    header: Header,
+    keys: pd.DataFrame,
+    matrices: Mapping[str, _Given | _Gathered],
+) -> None:
+    for name, value in asdict(header).items():
+        file.attrs[name] = value if isinstance(value, str) else canonical_json(value)
+    for name, matrix in matrices.items():
+        _write_matrix(file, name, matrix, len(keys), header.dtype)
+    for name in ("image_id", "mask_id"):
+        if (keys[name] != NO_MASK).any() or name == "image_id":
+            text = keys[name].to_numpy().astype("S64")
+            file.create_dataset(name, data=text, dtype=h5py.string_dtype("ascii", 64))
+    file.create_dataset("view", data=keys["view"].to_numpy(np.uint16))
+    file.create_dataset("policy", data=keys["policy"].to_numpy(np.int16))
+    file.create_dataset(
+        "path", data=keys["path"].tolist(), dtype=h5py.string_dtype("utf-8")
+    )
+    file.attrs["featcache_schema"] = SCHEMA
+    file.attrs["contract_id"] = header.contract_id
+    file.attrs["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    file.attrs["rows"] = len(keys)
+    file.attrs["keys_sha256"] = keys_sha256(keys)
+    file.attrs["complete"] = True
+
+
+def _write_matrix(
+    file: h5py.File,
+    name: str,
+    matrix: _Given | _Gathered,
+    rows: int,
+    dtype: "np.dtype[Any]",
+) -> None:
+    chunk = max(1, min(rows, _CHUNK_BYTES // (matrix.dim * dtype.itemsize)))
+    target = file.create_dataset(
+        dataset_name(name),
+        (rows, matrix.dim),
+        dtype,
+        chunks=(chunk, matrix.dim),
+        fletcher32=True,
+    )
+    start, filled, sha = 0, 0, hashlib.sha256()
+    for block in matrix.blocks():
+        stored = np.ascontiguousarray(block, dtype)
+        target[start : start + len(stored)] = stored
+        sha.update(stored.data)
+        filled += int((~np.isnan(stored[:, 0])).sum())
+        start += len(stored)
+    target.attrs["filled"] = filled
+    target.attrs["sha256"] = sha.hexdigest()

@@ -1,0 +1,135 @@
+"""The charts of one run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from featcache.evaluation import metrics
+from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
+from featcache.report.html import scoring
+from featcache.report.html.svg import Axis, Series, Svg, key, lines
+
+PARTS = {TRAIN: "out-of-fold", TEST: "test part"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure: title, drawing, what explains the lines, and a line below."""
+
+    title: str
+    svg: Svg
+    legend: list[tuple[Svg, str]] = field(default_factory=list)
+    note: str = ""
+
+
+def curves(run: Run, part: Predictions, of: str) -> list[Chart]:
+    """ROC and precision-recall curves.
+
+    Args:
+        run: The run.
+        part: Its predictions on one part.
+        of: What the part is called.
+    """
+    areas = metrics.auc_per_class(part.y, part.p)
+    rocs, recalls, roc_keys, recall_keys = [], [], [], []
+    for c, name in enumerate(run.classes):
+        true = part.y == c
+        if not 0 < true.sum() < len(true):
+            continue
+        rocs.append(Series(c, *scoring.roc(true, part.p[:, c])))
+        roc_keys.append((key(c), f"{name}: AUC {areas[c]:.3f}"))
+        recall, precision, mean = scoring.precision_recall(true, part.p[:, c])
+        recalls.append(Series(c, recall, precision))
+        recall_keys.append((key(c), f"{name}: average precision {mean:.3f}"))
+    share, truth = Axis("1 - specificity"), Axis("sensitivity")
+    return [
+        Chart(
+            f"ROC, one class against the rest, {of}",
+            lines(rocs, share, truth, guide=True, label="ROC curve of each class"),
+            roc_keys,
+        ),
+        Chart(
+            f"Precision and recall, {of}",
+            lines(recalls, Axis("recall (sensitivity)"), Axis("precision"),
+                  label="Precision-recall curve of each class"),
+            recall_keys,
+        ),
+    ]  # fmt: skip
+
+
+def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
+    """Accuracy by the highest probability, a line a part."""
+    series, keys = [], []
+    for style, (name, part) in enumerate(parts.items()):
+        bins = scoring.bins(part)
+        x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
+        radii = [2 + 8 * (b.n / len(part.y)) ** 0.5 for b in bins]
+        series.append(Series(style, x, y, radii))
+        keys.append(
+            (key(style), f"{PARTS[name]}: ECE {metrics.ece(part.y, part.p):.3f}")
+        )
+    note = "Large marks hold many images; fewer than 5 are not drawn. On the diagonal, "
+    note += "80 % sure is right in 80 %."
+    if told := _calibration(run.record["calibration"]):
+        note += f" {told}"
+    svg = lines(
+        series, Axis("highest probability"), Axis("accuracy"), guide=True,
+        label="Reliability: accuracy by the highest probability",
+    )  # fmt: skip
+    return [Chart("Reliability", svg, keys, note)]
+
+
+def _calibration(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    if not record["kept"]:
+        return "Calibration was tried and not kept."
+    before, after = record["ece_before"], record["ece_after"]
+    return (
+        f"Calibrated by {record['method']}: out-of-fold ECE {before:.3f} before, "
+        f"{after:.3f} after."
+    )
+
+
+def learning(run: Run) -> list[Chart]:
+    """Loss and accuracy by epoch: mean over the folds, and each fold thin.
+
+    Of a run that is judged on the test part alone, that of its one model.
+    """
+    try:
+        history = pd.read_csv(run.folder / "history.csv")
+    except (OSError, ValueError):
+        return []
+    if not {"fold", "epoch"} <= set(history):
+        return []
+    of_folds = history[history["fold"] >= 0]
+    only_test = of_folds.empty
+    shown = history if only_test else of_folds
+    note = "Thick: mean over the folds."
+    if only_test:
+        note = "The one model of the test part, fitted on all of train."
+    charts = []
+    for name in ("loss", "accuracy"):
+        columns = [c for c in (name, f"val_{name}") if c in shown]
+        if columns and len(shown):
+            charts.append(_epochs(shown, columns, name, note))
+    return charts
+
+
+def _epochs(history: pd.DataFrame, shown: Sequence[str], name: str, note: str) -> Chart:
+    words = {name: "training rows", f"val_{name}": "rows held out of training"}
+    several = history["fold"].nunique() > 1
+    series, keys = [], []
+    for style, column in enumerate(shown):
+        if several:
+            for _, fold in history.groupby("fold"):
+                series.append(Series(style, fold["epoch"], fold[column], faint=True))
+        mean = history.groupby("epoch")[column].mean()
+        series.append(Series(style, mean.index, mean))
+        keys.append((key(style), words[column]))
+    x = Axis.around("epoch", history["epoch"], whole=True)
+    y = Axis.around(name, history[list(shown)].to_numpy().ravel())
+    svg = lines(series, x, y, label=f"{name} by epoch")
+    return Chart(f"Learning: {name}", svg, keys, note)

@@ -1,0 +1,50 @@
+"""A ``[[finetune]]`` of a study file."""
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+
+from featcache.backbones import Network
+from featcache.commands.finetune import finetune
+from featcache.commands.finetune.settings import FOLDS, Settings
+from featcache.core.registry import Registry
+from featcache.dataset.views import Policy
+from featcache.study.base import Finetune, Train
+from featcache.study.document import Block
+from featcache.study.keys import SECTIONS
+from featcache.study.members import member
+
+
+def read(
+    block: Block, networks: Sequence[Network], trained: Mapping[str, Train]
+) -> Finetune:
+    """Checks a block.
+
+    Args:
+        block: The block.
+        networks: Its backbones.
+        trained: The ``[[train]]`` that its heads may come from.
+
+    Raises:
+        UsageError: A setting that can never work.
+    """
+    section = SECTIONS["finetune"]
+    settings = section.arguments(finetune, block.given)
+    start = settings.pop("init_head", None)
+    recipe = section.arguments(Policy, block.given)
+    for key, value in recipe.items():
+        with block.blaming(key):
+            Policy(**{key: value})
+    defaults = {k: p.default for k, p in signature(finetune).parameters.items()}
+    for key, value in settings.items():
+        with block.blaming(key):
+            Settings.of(defaults | {key: value}, Policy())
+    if "fold" in settings:
+        with block.blaming("fold"):
+            Registry("fold", dict.fromkeys(FOLDS))[settings["fold"]]
+    for network in networks:
+        if network.is_baseline:
+            got, way_out = network.name, "It has no weights: leave it out."
+            raise block.error(("backbones",), "networks", got, way_out)
+    with block.blaming("init_head"):
+        named = member(start, trained) if start else None
+    return Finetune(block.name, tuple(networks), Policy(**recipe), named, settings)

@@ -1,0 +1,135 @@
+"""Short ids: what tables show of a run, and what every command takes for it."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from toy_board import Add
+
+from featcache.cli import cli
+from featcache.commands.compare import compare
+from featcache.errors import RunError
+from featcache.evaluation import runs
+from featcache.report import tables
+
+# The words of a call for each way to give a RUN, which stands at {}.
+CALLS = {
+    ("compare", "against"): "compare --against {}",
+    ("compare", "confusion"): "compare --confusion {}",
+    ("ensemble", "members"): "ensemble {}",
+    ("explain", "run"): "explain {}",
+    ("finetune", "init_head"): "finetune -b vgg19 --weights random --init-head {}",
+}
+IDS = ["logreg-toy-3f2a1b9c0d", "svm-toy-3f2a77aaaa", "mlp-toy-90c4de1111"]
+
+
+@pytest.fixture
+def make(add: Add, reports: Path) -> Callable[[str], runs.Run]:
+    """Writes a run of a given id."""
+
+    def call(run_id: str) -> runs.Run:
+        head = run_id.partition("-")[0]
+        written = reports / "runs" / add(head, range(4))
+        return runs.Run(written.rename(written.with_name(run_id)), {})
+
+    return call
+
+
+def parameters() -> Iterator[tuple[str, str]]:
+    """Command and name of each parameter that a user gives a run."""
+    for name, command in cli.commands.items():
+        for one in command.params:
+            shown = one.metavar or (one.name or "").upper()
+            if shown.strip("[].") == "RUN" and not isinstance(command, click.Group):
+                yield name, str(one.name)
+
+
+def test_every_way_to_give_a_run_is_tried() -> None:
+    """The table of calls has each parameter that stands for a run."""
+    assert set(parameters()) == set(CALLS)
+
+
+@pytest.mark.parametrize("words", CALLS.values())
+@pytest.mark.usefixtures("dataset")
+def test_every_command_takes_a_short_id(
+    make: Callable[[str], runs.Run],
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+) -> None:
+    """Short id, four digits, whole id and a part all lead to the run."""
+    for run_id in IDS:
+        make(run_id)
+    found = []
+    find = runs.find
+
+    def spy(reports: Path, reference: str) -> runs.Run:
+        found.append(find(reports, reference).run_id)
+        raise RunError("an end", "this", "Stop.")
+
+    monkeypatch.setattr(runs, "find", spy)
+    for reference in ("90c4de", "90c4", IDS[2], "mlp"):
+        assert run(*words.format(reference).split())[0] == 1
+    assert found == [IDS[2]] * 4
+    code, _, err = run(*words.format("3f2a").split())
+    assert code == 1
+    assert "3f2a1b (logreg-toy-3f2a1b9c0d), 3f2a77 (svm-toy-3f2a77aaaa)" in err
+
+
+def test_a_short_id_grows_where_it_is_not_alone(
+    make: Callable[[str], runs.Run],
+) -> None:
+    """It has six digits, and more only for the runs that share these."""
+    first, other = make("logreg-toy-3f2a1b9c0d"), make("svm-toy-3f2a77aaaa")
+    assert (first.short_id, other.short_id) == ("3f2a1b", "3f2a77")
+    twin = make("mlp-toy-3f2a1b9d00")
+    assert (first.short_id, twin.short_id) == ("3f2a1b9c", "3f2a1b9d")
+    assert other.short_id == "3f2a77"
+
+
+def test_digits_of_the_digest_come_before_other_parts(
+    make: Callable[[str], runs.Run], reports: Path
+) -> None:
+    """A short id means its run, even where another's id has these letters within."""
+    make("mlp-toy-90c4de1111")
+    make("beef-toy-0090c4de00")
+    make("svm-toy-beef000000")
+    assert runs.find(reports, "90c4de").run_id == "mlp-toy-90c4de1111"
+    assert runs.find(reports, "beef").run_id == "svm-toy-beef000000"
+
+
+def test_every_format_has_the_short_id_second(
+    make: Callable[[str], runs.Run], reports: Path
+) -> None:
+    """Terminal, markdown, LaTeX, CSV and JSON have it; the last two the id as well."""
+    make(IDS[0])
+    make(IDS[2])
+    board = compare(reports, against="90c4de")
+    assert tables.columns(board)[1] == ("run", False, ["3f2a1b", "90c4de"])
+    assert "run" not in tables.drop_first(board)
+    assert tables.to_markdown(board).splitlines()[2].startswith("| 1 | 3f2a1b | ")
+    assert "1 & 3f2a1b & " in tables.to_latex(board)
+    listed = list(csv.DictReader(tables.to_csv(board).splitlines()))
+    for row in (listed[0], json.loads(tables.to_json(board))[0]):
+        assert list(row)[:3] == ["rank", "run", "run_id"]
+        assert (row["run"], row["run_id"]) == ("3f2a1b", IDS[0])
+    assert "diff to run 90c4de" in tables.caption(board)
+
+
+def test_a_narrow_terminal_keeps_the_short_id_whole(
+    make: Callable[[str], runs.Run],
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is neither dropped nor folded in 60 columns."""
+    make(IDS[0])
+    make(IDS[2])
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = run("compare")[1]
+    assert "3f2a1b" in out
+    assert "90c4de" in out
