@@ -175,7 +175,7 @@ def _of_networks(weights: str, preprocess: str, input_size: int | None) -> list[
         "preprocess": preprocess if preprocess != IMAGENET else None,
         "input-size": input_size,
     }
-    return [f"--{name} {value}" for name, value in given.items() if value is not None]
+    return [f"`{name}={value!r}`" for name, value in given.items() if value]
 
 
 def _refuse(name: str, options: list[str]) -> None:

@@ -34,7 +34,7 @@ def test_settings_that_cannot_work(
 ) -> None:
     """Each is refused before any work, with the name of its option."""
     (name,) = given
-    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
+    with pytest.raises(UsageError, match=f"`{name}`"):
         tune(**given)
 
 

@@ -265,7 +265,7 @@ def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
     raise WeightsError(
         f"the file of {header.contract['backbone']} (SHA-256 {digits[:8]}...)",
         f"none like it among {len(tried)} files that were named",
-        "Name it: -b FILE.",
+        "Name it in `files`.",
     )
 
 
