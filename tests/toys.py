@@ -8,20 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from records import CLASSES, D, N, make_contract
 
 from featcache.dataset import manifest
 from featcache.dataset.manifest import COLUMNS, Manifest, Settings
 from featcache.features import store
 from featcache.features.store import Header
 
-N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 # Where the tests run in the background, Ctrl-C is ignored from birth.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 POLICY = {"flip": True, "seed": 0}
-CONTRACT = {
-    "backbone": "toy", "input_size": 32, "preprocess": "tf", "precision": "float32",
-    "dtype": "float32",
-}  # fmt: skip
 
 
 def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
@@ -44,7 +40,7 @@ def header(
 ) -> Header:
     """What a store says of itself; 32 px unless told otherwise."""
     return Header(
-        contract=CONTRACT | {"backbone": backbone} | contract,
+        contract=make_contract(backbone=backbone, **contract),
         policies=list(policies),
         weights=weights,
         weights_key="",

@@ -7,6 +7,7 @@ import shlex
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,7 @@ def write_store(
 ) -> None:
     """Publishes embeddings that nearly tell the class, with two views."""
     header = store.Header(
-        contract(_PLAN, network) | {"weights_digest": "none"},
+        replace(contract(_PLAN, network), weights_digest="none"),
         [views.Policy().to_dict()], network.weights,
         backbones.weights_key(network) or "", "by hand", {}, {},
     )  # fmt: skip

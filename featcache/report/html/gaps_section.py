@@ -215,7 +215,7 @@ def _weights(material: Material) -> Iterator[Gap]:
 
 def _int8(material: Material) -> Iterator[Gap]:
     for name, one in material.stores.items():
-        if one.header.contract["precision"] != "int8":
+        if one.header.contract.precision != "int8":
             continue
         drift = one.header.notes.get("drift", {})
         told = ", ".join(f"{k} {v:.4g}" for k, v in drift.items())

@@ -21,7 +21,7 @@ def tables(material: Material) -> list[Table]:
 def _stores(material: Material) -> Table:
     rows = []
     for name, one in material.stores.items():
-        contract = one.header.contract
+        contract = one.header.contract.to_json()
         rows.append([
             name,
             ", ".join(f"{k} {_short(v)}" for k, v in sorted(contract.items())),

@@ -99,7 +99,7 @@ def _network(
     words = ["-b", file if file.endswith(".keras") else name]
     if file and not file.endswith(".keras"):
         words += ["--weights", file]
-    contract = found.header.contract if found else vars(block)
+    contract = found.header.contract if found else block
     return words + network_options(contract, weights)
 
 
