@@ -215,4 +215,4 @@ def test_the_leaderboard_is_as_documented(run_of_study: runs.Run) -> None:
         for row in rows(section("compare"))
         for name in re.findall(r"`([a-z_0-9]+)`", row[0])
     ]
-    assert named == list(compare(Path("reports/xrays")).rows[0])
+    assert named == list(compare(Path("reports/xrays")).rows[0].to_json())

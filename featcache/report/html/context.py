@@ -88,7 +88,7 @@ def collect(reports: Path, board: Leaderboard, manifest: Manifest | None) -> Mat
     Raises:
         RunError: A run is broken.
     """
-    found = [runs.load(reports / "runs" / row["run_id"]) for row in board.rows]
+    found = [runs.load(reports / "runs" / row.run_id) for row in board.rows]
     stores: dict[str, Store] = {}
     extracts: list[ExtractRecord] = []
     lacking: list[str] = []

@@ -132,17 +132,17 @@ def _test(material: Material) -> Iterator[Gap]:
             "featcache train-head --test-size 0.2",
         )
         return
-    low, high = rows[0]["test_accuracy_low"], rows[0]["test_accuracy_high"]
+    low, high = rows[0].test_accuracy_low, rows[0].test_accuracy_high
     if low is not None and high is not None and high - low > _WIDE:
         yield Gap(
             "The test part is small",
-            f"{rows[0]['n_test']} images: its interval is "
+            f"{rows[0].n_test} images: its interval is "
             f"{100 * (high - low):.0f} points wide.",
         )
 
 
 def _repeats(material: Material) -> Iterator[Gap]:
-    if material.board.rows[0]["repeats"] <= 1:
+    if material.board.rows[0].repeats <= 1:
         yield Gap(
             "Another draw of the "
             + ("test part" if material.board.part == TEST else "folds"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache.commands.compare import confusion
+from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -56,7 +56,7 @@ class Section:
     """All that the page shows of a run; see the template."""
 
     anchor: str
-    row: dict[str, Any]
+    row: LeaderboardRow
     facts: list[tuple[str, str]]
     scores: list[tuple[str, list[Estimate]]]
     matrices: list[Matrix]
@@ -67,7 +67,7 @@ class Section:
     errors: list[Error]
 
 
-def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
+def section(material: Material, run: Run, row: LeaderboardRow) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
@@ -77,7 +77,7 @@ def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
     parts = {name: part for name, part in parts.items() if len(part.y)}
     draws = {k: metrics.bootstrap(v.y, v.p, v.groups) for k, v in parts.items()}
     return Section(
-        anchor=f"run-{row['rank']}",
+        anchor=f"run-{row.rank}",
         row=row,
         facts=_facts(run, row),
         scores=_scores(parts, draws),
@@ -108,7 +108,7 @@ def _strip(one: Estimate) -> Svg:
     return interval(one.value, one.ends)
 
 
-def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
     """What was trained on what, as pairs of words."""
     record = run.record
     views, split = record.views, record.split
@@ -117,7 +117,7 @@ def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
         "members": _members(record),
         "views": f"{views} augmented beside the plain one" if views else "plain only",
         "prediction": "mean over the views" if record.tta else "plain view",
-        "options": row["options"],
+        "options": row.options,
         "split": f"{split.name}, grouped by {split.group_by}",
         "images left out": ", ".join(record.exclude),
         "repeats": _repeats(row),
@@ -139,12 +139,12 @@ def _members(record: RunRecord) -> str:
     return "; ".join(f"{weight:.2f} x {name}" for weight, name in pairs)
 
 
-def _repeats(row: dict[str, Any]) -> str:
-    if row["repeats"] < 2:
+def _repeats(row: LeaderboardRow) -> str:
+    if row.repeats < 2:
         return ""
     return (
-        f"{row['repeats']} draws of the folds: accuracy {row['accuracy_mean']:.3f} on "
-        f"average, standard deviation {row['accuracy_sd']:.3f}"
+        f"{row.repeats} draws of the folds: accuracy {row.accuracy_mean:.3f} on "
+        f"average, standard deviation {row.accuracy_sd:.3f}"
     )
 
 
