@@ -54,7 +54,7 @@ def ensemble_command(
         return
     print_runs(ensembles.runs, ensembles.made)
     for run in ensembles.runs:
-        votes = run.record["member_weights"]["test"]
-        for member, weight in zip(run.record["members"], votes, strict=True):
+        votes = run.record.member_weights["test"]
+        for member, weight in zip(run.record.members, votes, strict=True):
             short = runs.short_id(run.folder.with_name(member))
             click.echo(f"  {weight:.3f}  {short} {member}")

@@ -251,9 +251,7 @@ class StudyRunner:
             each
             for name, head in asked
             for each in self.runs.get(name, [])
-            if head in (None, each.record["head"])
-            and not each.failed
-            and not repeat(each)
+            if head in (None, each.record.head) and not each.failed and not repeat(each)
         ]
 
     def finetune(self, data: Manifest, asked: Finetune) -> None:
@@ -309,10 +307,10 @@ class StudyRunner:
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
-                    f"{name}: {each.short_id} {each.run_id}: {each.record['reason']}"
+                    f"{name}: {each.short_id} {each.run_id}: {each.record.reason}"
                 )
             elif each.run_id in new:
-                scores = next(iter(each.record["scores"].values()))
+                scores = next(iter(each.record.scores.values()))
                 self.reporter.message(
                     f"  {each.short_id} {each.run_id}: "
                     f"accuracy {scores['accuracy']:.3f} "
@@ -341,12 +339,12 @@ class StudyRunner:
 
 
 def _source(run: Run) -> tuple[str, int | None]:
-    return run.record["backbone"], run.record["input_size"]
+    return run.record.backbone, run.record.input_size
 
 
 def _order(found: Store) -> tuple[str, int, str]:
     contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+    return contract.backbone, contract.input_size, found.path.name
 
 
 def _made(result: StoreResult) -> str:
