@@ -97,7 +97,7 @@ def make_run(
         **fields: See `make_record`.
     """
     folder = reports / "runs" / run_id
-    with runs.saving(folder, make_record(**{"recipe_id": run_id} | fields)) as temp:
+    with runs.saving(folder, make_record(**fields)) as temp:
         if table is not None:
             table.to_csv(temp / runs.PREDICTIONS, index=False)
     return runs.load(folder)
