@@ -22,7 +22,7 @@ from featcache.cli import (
     scan,
     train_head,
 )
-from featcache.cli.output import say
+from featcache.cli.spelling import spelled
 from featcache.errors import FeatcacheError
 
 # The stages of a study, in the order in which a person comes to them.
@@ -103,5 +103,5 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(text: str, code: int) -> None:
-    say(" ".join(text.split()))
+    click.echo(" ".join(spelled(text, cli).split()), err=True)
     sys.exit(code)

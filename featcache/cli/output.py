@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 def say(text: str) -> None:
     """Says something that is not a result, on stderr, in the command line's words."""
-    from featcache.cli import cli
-
-    click.echo(spelled(text, cli), err=True)
+    context = click.get_current_context(silent=True)
+    group = context.find_root().command if context else None
+    text = spelled(text, group) if isinstance(group, click.Group) else text
+    click.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:

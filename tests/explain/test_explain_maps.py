@@ -15,7 +15,6 @@ from featcache.commands.explain import explain, explained_images, heatmaps, mode
 from featcache.commands.explain.attribution import margins
 from featcache.commands.extract import extract
 from featcache.commands.scan import scan
-from featcache.commands.train_head import train_head
 from featcache.errors import RunError
 from featcache.evaluation.runs import Run
 from featcache.report.heatmaps import drawing, sheets
@@ -157,7 +156,7 @@ def test_features_without_maps_fall_to_occlusion(dataset, look, tmp_path) -> Non
     networks = [backbones.resolve(name) for name in ("pixels48", "metadata")]
     extract(dataset, networks)
     names = ["pixels48", "metadata"]
-    trained = train_head(dataset, tmp_path / "reports", backbones=names,
+    trained = train_flat(dataset, tmp_path / "reports", backbones=names,
                          heads=["logreg"], tune=False, folds=2, jobs=1)  # fmt: skip
     told: list[str] = []
     result = look(trained.runs[0], per_class=1, reporter=Heard(told), methods=["auto"])
