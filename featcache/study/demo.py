@@ -81,9 +81,9 @@ def demo(
     )
     if result.failures:
         raise RunError(
-            "the demo to go through",
+            "the demo to succeed",
             "; ".join(result.failures),
-            "Run featcache doctor; what is done is kept.",
+            "Run featcache doctor; finished work is kept.",
         )
     return DemoResult(folder, weights, result.boards[0])
 
@@ -97,9 +97,9 @@ def _weights(tell: Callable[[str], None]) -> str:
     except WeightsError as error:
         tell(f"{error}")
         tell(
-            "*** RANDOM WEIGHTS: the ImageNet weights cannot be had here, so the demo "
-            "goes on with an untrained network. Its figures say nothing about "
-            "pretrained features. ***"
+            "*** RANDOM WEIGHTS: the ImageNet weights are not available here, so the "
+            "demo continues with an untrained network. Its figures say nothing "
+            "about pretrained features. ***"
         )
         return RANDOM
     return IMAGENET

@@ -214,7 +214,7 @@ class _Work:
                 calls.setdefault(self.selection(asked, chosen), []).append(names)
             else:
                 labels = "+".join(source.label for source in chosen)
-                self.fail(f"{asked.name}: there are no features of {labels}")
+                self.fail(f"{asked.name}: no features of {labels}")
         found = self.runs.setdefault(asked.name, [])
         for (views, policy, taps, region), names_of_sets in calls.items():
             chosen_rows = {"views": views, "policy": policy, "taps": taps}
@@ -271,7 +271,7 @@ class _Work:
         for network in asked.networks:
             head = self.head_of(asked, network) if asked.init_head else None
             if self.lacks(network):
-                self.fail(f"{asked.name}: there are no weights of {network.name}")
+                self.fail(f"{asked.name}: no weights for {network.name}")
                 continue
             if asked.init_head and not head:
                 self.fail(f"{asked.name}: no head on features of {network.name}")
@@ -302,7 +302,7 @@ class _Work:
     def ensemble(self, data: Manifest, asked: Ensemble) -> None:
         for each in asked.members:
             if not self.members([each]):
-                self.fail(f"{asked.name}: there are no runs of {spelled(each)}")
+                self.fail(f"{asked.name}: no runs of {spelled(each)}")
                 return
         members = [each.run_id for each in self.members(asked.members)]
         result = ensemble(self.reports / data.dataset, members, **asked.settings)
@@ -339,9 +339,7 @@ class _Work:
             named = self.members([self.study.against] if self.study.against else [])
             held = [each.run_id for each in named if base_split(each) == split]
             if len(held) > 1:
-                self.fail(
-                    f"against: {len(held)} runs where one is needed: {some(held)}"
-                )
+                self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
             asked["against"] = held[0] if len(held) == 1 else None
             board = compare(folder, split=split, **asked)
             boards.append(board)

@@ -218,9 +218,7 @@ def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
         )
     given += ["--precision int8"] if plan.precision == "int8" else []
     if plain and given:
-        plan.message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
-        )
+        plan.message(f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)")
 
 
 def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> list[Job]:
