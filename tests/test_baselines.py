@@ -274,7 +274,7 @@ def test_options_of_networks_are_refused(
     """Alone, a baseline has nothing that they could be meant for."""
     with pytest.raises(UsageError, match=said):
         backbones.resolve(name, **options)
-    with pytest.raises(UsageError, match="leave them out"):
+    with pytest.raises(UsageError, match="leave these options out"):
         backbones.resolve_all([name], **options)
 
 
@@ -289,8 +289,8 @@ def test_beside_a_network_they_go_without_its_options() -> None:
         ("vgg19", "random", 64),
     ]
     assert said == [
-        "--weights random, --input-size 64: not for metadata, pixels48, border, which "
-        "need no network"
+        "--weights random, --input-size 64: ignored for metadata, pixels48, border "
+        "(no network)"
     ]
 
 
@@ -303,7 +303,7 @@ def test_they_have_no_inner_layers(dataset: Manifest, toy_network: Path) -> None
         dataset, str(toy_network), "border", taps="conv2d", reporter=Heard(said)
     )
     assert [r.taps for r in results.values()] == [["conv2d"], []]
-    assert said == ["`taps='conv2d'`: not for border, which need no network"]
+    assert said == ["`taps='conv2d'`: ignored for border (no network)"]
 
 
 def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
@@ -315,7 +315,7 @@ def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
         n: r.path for n, r in result.items()
     }
     assert said == [
-        "--precision int8: not for metadata, pixels48, border, which need no network"
+        "--precision int8: ignored for metadata, pixels48, border (no network)"
     ]
 
 

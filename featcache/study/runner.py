@@ -208,7 +208,7 @@ class StudyRunner:
                 calls.setdefault(self.selection(asked, chosen), []).append(names)
             else:
                 labels = "+".join(source.label for source in chosen)
-                self.fail(f"{asked.name}: there are no features of {labels}")
+                self.fail(f"{asked.name}: no features of {labels}")
         found = self.runs.setdefault(asked.name, [])
         for (views, policy, taps, region), names_of_sets in calls.items():
             rows = {"views": views, "policy": policy, "taps": taps}
@@ -260,7 +260,7 @@ class StudyRunner:
         for network in asked.networks:
             head = self.head_of(asked, network) if asked.init_head else None
             if self.lacks(network):
-                self.fail(f"{asked.name}: there are no weights of {network.name}")
+                self.fail(f"{asked.name}: no weights for {network.name}")
                 continue
             if asked.init_head and not head:
                 self.fail(f"{asked.name}: no head on features of {network.name}")
@@ -290,7 +290,7 @@ class StudyRunner:
         """Averages the runs of its members, if each has any."""
         for each in asked.members:
             if not self.members([each]):
-                self.fail(f"{asked.name}: there are no runs of {spelled(each)}")
+                self.fail(f"{asked.name}: no runs of {spelled(each)}")
                 return
         members = [each.run_id for each in self.members(asked.members)]
         result = ensemble(self.reports / data.dataset, members, **asked.settings)
@@ -327,9 +327,7 @@ class StudyRunner:
             named = self.members([self.study.against] if self.study.against else [])
             held = [each.run_id for each in named if base_split(each) == split]
             if len(held) > 1:
-                self.fail(
-                    f"against: {len(held)} runs where one is needed: {some(held)}"
-                )
+                self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
             asked["against"] = held[0] if len(held) == 1 else None
             board = compare(folder, split=split, **asked)
             boards.append(board)

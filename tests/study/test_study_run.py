@@ -139,9 +139,7 @@ def test_a_train_sees_the_region_of_its_extract(file: Path, tmp_path: Path) -> N
     file.write_text(
         REGIONS.replace('region = "ring"', other).replace('heads = ["logreg"]', sets)
     )
-    with pytest.raises(
-        UsageError, match=r"one region for a set.*whole in all, ring in"
-    ):
+    with pytest.raises(UsageError, match=r"one region per set.*whole in all, ring in"):
         study.read(file)
 
 
@@ -201,8 +199,8 @@ def test_failures_stop_nothing_else(
     code, out, err = run("run", file, "--jobs", "1")
     assert code == 1
     assert "no connection" in err.split("- scan")[0]
-    assert "each size: there are no features of vgg19@32" in err
-    assert "both sizes: there are no features of vgg19@32" in err
+    assert "each size: no features of vgg19@32" in err
+    assert "both sizes: no features of vgg19@32" in err
     last = err.splitlines()[-1]
     assert last.startswith("Error: expected all of")
     assert "3 failures" in last
