@@ -341,7 +341,6 @@ print({"tensorflow", "keras", "openvino", "nncf"} & {*sys.modules})
 """
 
 
-@pytest.mark.slow
 def test_alone_they_load_no_network_library(image_folder: Path, tmp_path: Path) -> None:
     """Neither TensorFlow nor OpenVINO is imported, at the first call and later."""
     command = [sys.executable, "-c", ALONE, str(image_folder), "-b", "baselines"]
@@ -353,7 +352,6 @@ def test_alone_they_load_no_network_library(image_folder: Path, tmp_path: Path) 
         assert done.stdout.endswith("set()\n")
 
 
-@pytest.mark.slow
 def test_the_commands_treat_them_as_any_other(
     run: Callable[..., tuple[int, str, str]], image_folder: Path
 ) -> None:

@@ -242,7 +242,6 @@ def test_a_gpu_that_does_not_answer(run: Run, monkeypatch: Patch) -> None:
     assert checks(run, "--offline")["gpu"]["status"] == "WARN"
 
 
-@pytest.mark.slow
 def test_deep_starts_tensorflow(run: Run) -> None:
     """--deep adds one check that TensorFlow starts."""
     assert "tensorflow start" in checks(run, "--offline", "--deep")

@@ -272,7 +272,6 @@ def test_auto_is_tensorflow_on_a_gpu_and_openvino_on_a_cpu(monkeypatch) -> None:
     assert choose.preferred("tensorflow") == "tensorflow"
 
 
-@pytest.mark.slow
 def test_what_is_converted_needs_no_tensorflow(dataset, toy, toy_network: Path) -> None:
     """A process that only runs a converted network never loads TensorFlow."""
     from featcache.dataset import manifest
@@ -310,7 +309,6 @@ for t in threads: t.join()
 """
 
 
-@pytest.mark.slow
 def test_engines_may_be_used_in_threads_from_the_first_image_on(dataset, toy) -> None:
     """Fresh processes whose engines start at once all come to an end."""
     toy(dataset, **OV)

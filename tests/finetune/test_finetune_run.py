@@ -23,7 +23,6 @@ from featcache.dataset.views import Policy
 from featcache.evaluation import outcome, runs
 
 
-@pytest.mark.slow
 def test_a_run_as_any_other(
     whole: Undisturbed,
     tune: Callable[..., FinetuneResult],
@@ -64,7 +63,6 @@ def test_a_run_as_any_other(
     assert tune(**OPTIONS).trained == []
 
 
-@pytest.mark.slow
 def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     """An estimate once; then loss, accuracy and the time left of this and of all."""
     assert sum("s a step of 4 images" in line for line in whole.told) == 1
@@ -78,7 +76,6 @@ def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     assert ["until all are done" in line for line in epochs] == [True, True, False]
 
 
-@pytest.mark.slow
 def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
     """Steps only go up, and the last step of the last network ends it."""
     names, done, totals = zip(*whole.ticks, strict=True)
@@ -89,7 +86,6 @@ def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
         assert done[-1] == totals[-1]
 
 
-@pytest.mark.slow
 def test_the_saved_network_takes_pixels(whole: Undisturbed, dataset: Manifest) -> None:
     """model.keras gives the published probabilities: the mean over views 0 and 1."""
     import keras
@@ -136,7 +132,6 @@ def test_what_is_not_as_usual_is_said_in_words() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_command(
     run: Callable[..., tuple[int, str, str]], dataset: Manifest, toy_network: Path
 ) -> None:
@@ -167,7 +162,6 @@ def test_outcomes_of_a_test_part_alone() -> None:
     assert found["test"]["accuracy"] == 0.75
 
 
-@pytest.mark.slow
 def test_a_test_part_alone_is_ranked_by_it(
     tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
 ) -> None:

@@ -122,7 +122,6 @@ members = ["heads", "never"]
 """
 
 
-@pytest.mark.slow
 def test_weights_that_cannot_be_had_stop_nothing_else(
     toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,6 @@ def figures(board: Leaderboard) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.slow
 def test_a_study(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     """It goes from images to leaderboard and reports; a second time nothing is done."""
     code, out, err = run("run", file, "--jobs", "1")
@@ -85,7 +84,6 @@ def test_a_study(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     assert stamps(home, "toy.html").items().isdisjoint(before.items())
 
 
-@pytest.mark.slow
 def test_other_stores_change_nothing(
     file: Path, dataset: Manifest, toy: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -124,7 +122,6 @@ folds = 2
 """
 
 
-@pytest.mark.slow
 def test_a_train_sees_the_region_of_its_extract(file: Path, tmp_path: Path) -> None:
     """The same backbone shown all and a ring is two feature sets, and two runs."""
     file.write_text(REGIONS)
@@ -180,7 +177,6 @@ def test_killed_and_run_again(file: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.slow
 def test_failures_stop_nothing_else(
     file: Path,
     run: Callable[..., tuple[int, str, str]],
@@ -207,7 +203,6 @@ def test_failures_stop_nothing_else(
     assert all(name in out for name in ("logreg", "majority", "metadata", "ensemble"))
 
 
-@pytest.mark.slow
 def test_a_wrong_value_is_told_before_the_long_work(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
