@@ -56,7 +56,7 @@ def audit(
 ) -> None:
     """Check a dataset, its splits and its runs for what makes figures too good."""
     from featcache.commands.audit import audit as work
-    from featcache.evaluation import runs
+    from featcache.evaluation import identity
 
     with bars() as update:
         result = work(open_dataset(cache, dataset), reports, **asked, progress=update)
@@ -68,7 +68,7 @@ def audit(
         lines = [[str(row[name]) for name, _ in head] for row in result.rows]
         print_table(head, lines, drop_first=["title"])
         if result.run_id:
-            short = runs.short_id(result.path.parent / "runs" / result.run_id)
+            short = identity.short_id(result.path.parent / "runs" / result.run_id)
             click.echo(f"Checks of runs are about {short} {result.run_id}.")
     if result.fixed:
         say(result.fixed.told)

@@ -205,7 +205,7 @@ def ensemble(
     Only stored predictions are used: nothing is trained again.
     """
     from featcache.commands.ensemble import ensemble as work
-    from featcache.evaluation import runs
+    from featcache.evaluation import identity
 
     result = work(reports / dataset_name(dataset, cache, reports), **given)
     for line in result.left_out:
@@ -217,7 +217,7 @@ def ensemble(
     for run in result.runs:
         votes = run.record.member_weights["test"]
         for member, weight in zip(run.record.members, votes, strict=True):
-            short = runs.short_id(run.folder.with_name(member))
+            short = identity.short_id(run.folder.with_name(member))
             click.echo(f"  {weight:.3f}  {short} {member}")
 
 
