@@ -20,7 +20,6 @@ from featcache.dataset.manifest import Manifest, some
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
-from featcache.evaluation.comparable import base_split, repeat
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.store import Store
@@ -251,7 +250,9 @@ class StudyRunner:
             each
             for name, head in asked
             for each in self.runs.get(name, [])
-            if head in (None, each.record.head) and not each.failed and not repeat(each)
+            if head in (None, each.record.head)
+            and not each.failed
+            and not each.record.split.repeat
         ]
 
     def finetune(self, data: Manifest, asked: Finetune) -> None:
@@ -320,12 +321,12 @@ class StudyRunner:
     def rank(self, data: Manifest) -> list[Leaderboard]:
         """A leaderboard for each split of the study's runs."""
         whole = [each for found in self.runs.values() for each in found]
-        splits = [base_split(each) for each in whole if not each.failed]
+        splits = [each.record.split.base for each in whole if not each.failed]
         folder, asked = self.reports / data.dataset, dict(self.study.report)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
-            held = [each.run_id for each in named if base_split(each) == split]
+            held = [each.run_id for each in named if each.record.split.base == split]
             if len(held) > 1:
                 self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
             asked["against"] = held[0] if len(held) == 1 else None

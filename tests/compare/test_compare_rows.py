@@ -13,7 +13,7 @@ from toy_board import CLASSES, FOLDS, GROUPS, Add
 from featcache.commands.compare import Leaderboard, LeaderboardRow, compare
 from featcache.errors import RunError
 from featcache.evaluation import metrics
-from featcache.evaluation.outcome import UNTRAINED
+from featcache.evaluation.record import UNTRAINED
 from featcache.report import tables
 
 

@@ -20,7 +20,8 @@ from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
-from featcache.evaluation import outcome, runs
+from featcache.evaluation import runs
+from featcache.evaluation.record import FINETUNED
 
 
 def test_a_run_as_any_other(
@@ -32,7 +33,7 @@ def test_a_run_as_any_other(
     base, other = cached("logreg"), whole.run
     run = runs.load(shutil.copytree(other.folder, base.folder.parent / other.run_id))
     assert naming_modules(run.folder) == []
-    assert run.record.head_is.head == outcome.FINETUNED
+    assert run.record.head_is.head == FINETUNED
     assert run.record.evaluation_id == base.record.evaluation_id
     assert run.record.status == "ok"
     assert [one.fold for one in run.record.trainings] == [0, 1, -1]
@@ -157,7 +158,7 @@ def test_the_command(
 def test_outcomes_of_a_test_part_alone() -> None:
     """Where nothing is out-of-fold there is no score of it."""
     p, y = np.eye(2)[[0, 1, 1, 0]], np.array([0, 1, 0, 0])
-    found = outcome.scores(p, y=y, groups=np.arange(4), places=np.full(4, splits.TEST))
+    found = runs.scores(p, y=y, groups=np.arange(4), places=np.full(4, splits.TEST))
     assert found.keys() == {"test"}
     assert found["test"]["accuracy"] == 0.75
 

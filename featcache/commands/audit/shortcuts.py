@@ -17,8 +17,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import Case, accuracy, out_of_fold, right
 from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.evaluation import metrics
-from featcache.evaluation.outcome import UNTRAINED
-from featcache.evaluation.record import FeatureBlock
+from featcache.evaluation.record import UNTRAINED, FeatureBlock
 from featcache.evaluation.runs import Run
 
 LARGE = 0.25  # of the best run's advantage: a quarter is not for free

@@ -29,7 +29,7 @@ from featcache.core.progress import Reporter
 from featcache.core.tf import no_retracing_advice
 from featcache.dataset import splits
 from featcache.dataset.splits import assert_disjoint
-from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation import calibration, runs
 from featcache.evaluation.record import OK, FeatureBlock, RunRecord, TrainingInfo
 from featcache.heads.tuning import group_folds
 
@@ -282,7 +282,7 @@ class Work:
         judged = np.isin(job.places, job.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
         return p, replace(
-            outcome.stamped(job.record()),
+            runs.stamped(job.record()),
             features=[self.block()],
             weights_digest=backbones.weights_digest(self.core),
             status=OK,
@@ -291,11 +291,11 @@ class Work:
             fold_seconds=list(seconds.values()),
             predict_seconds=round(sum(t.seconds for t in done.values()), 3),
             calibration=calibrated,
-            scores=outcome.scores(
+            scores=runs.scores(
                 p[judged],
                 y=job.codes[judged],
                 groups=job.groups[judged],
-                places=job.places[judged],
+                folds=job.places[judged],
             ),
             machine=_machine(job.settings),
             trainings=[_training_info(k, t.state) for k, t in done.items()],

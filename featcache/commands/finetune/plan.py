@@ -20,10 +20,10 @@ from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, SplitError, UsageError
-from featcache.evaluation import outcome, runs
-from featcache.evaluation.record import HeadIdentity, RunRecord
+from featcache.evaluation import identity, runs
+from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
 
-HEAD = outcome.FINETUNED  # how the names of its runs begin
+HEAD = FINETUNED  # how the names of its runs begin
 REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
 _LIBRARIES = ("keras", "tensorflow")
 
@@ -116,7 +116,7 @@ class Job:
     @cached_property
     def evaluation_id(self) -> str:
         """Digest of the images and their folds."""
-        return outcome.evaluation_id(self.images, self.places)
+        return identity.evaluation_id(self.images, self.places)
 
     @cached_property
     def folder(self) -> Path:
@@ -134,7 +134,7 @@ class Job:
             "parts": self.parts,
             "minutes": minutes,
         }
-        name = runs.make_id(self.head, self.network.name, inputs)
+        name = identity.make_id(self.head, self.network.name, inputs)
         return self.reports / "runs" / name
 
     @property
@@ -185,7 +185,7 @@ class Job:
             seed=self.settings.seed,
             n_images=len(self.images),
             n_groups=int(self.images["group"].nunique()),
-            split=outcome.split_info(self.split, self.dataset.settings.group_by),
+            split=SplitInfo.of(self.split, self.dataset.settings.group_by),
             evaluation_id=self.evaluation_id,
             head=self.head,
             head_is=HeadIdentity(head=HEAD, revision=REVISION, params=params),
@@ -227,7 +227,7 @@ def plan(
     splits.check(places, labels, groups, folds=split.folds, test_size=split.test_size)
     start = None
     if init_head:
-        evaluation_id = outcome.evaluation_id(images, places)
+        evaluation_id = identity.evaluation_id(images, places)
         run = _find(base, init_head)
         start = origin(run, dataset, network, evaluation_id=evaluation_id)
     return Job(

@@ -13,7 +13,7 @@ import pandas as pd
 from featcache.commands.train_head.plan import Job, Material
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import splits
-from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation import calibration, runs
 from featcache.evaluation.fitting import Fit, side_by_side
 from featcache.evaluation.record import (
     FAILED,
@@ -99,7 +99,7 @@ def _call(
 
 def _record(job: Job, outcomes: Outcomes, temp: Path, force: bool) -> None:
     """Writes the run; one that failed in any part is written as failed."""
-    record = outcome.stamped(job.record)
+    record = runs.stamped(job.record)
     reasons = [o for o in outcomes.values() if isinstance(o, str)]
     fits = {k: o for k, o in outcomes.items() if isinstance(o, Fit)}
     with runs.writing(job.folder):
@@ -137,7 +137,7 @@ def _with_results(
         predict_seconds=round(sum(f.predict_seconds for f in fits.values()), 3),
         tuning=[TuningInfo(fold=k, **tried) for k, tried in tuning],
         calibration=calibrated,
-        scores=outcome.scores(p, y=y, groups=groups, places=job.places),
+        scores=runs.scores(p, y=y, groups=groups, folds=job.places),
     )
 
 

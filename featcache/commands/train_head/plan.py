@@ -18,8 +18,14 @@ from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import Split
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, StoreError, UsageError
-from featcache.evaluation import outcome, runs
-from featcache.evaluation.record import FeatureBlock, HeadIdentity, RunRecord
+from featcache.evaluation import identity
+from featcache.evaluation.record import (
+    UNTRAINED,
+    FeatureBlock,
+    HeadIdentity,
+    RunRecord,
+    SplitInfo,
+)
 from featcache.features import FeatureSet, Selection
 from featcache.features.contract import FLOAT32
 from featcache.features.selection import Block
@@ -297,16 +303,16 @@ def _jobs(
         folds=split.folds,
         test_size=split.test_size,
     )
-    evaluation_id = outcome.evaluation_id(material.images, places)
+    evaluation_id = identity.evaluation_id(material.images, places)
     for name in heads:
         head_is = options.describe(name, material.selection.dims)
         # An untrained head that is calibrated has been trained.
-        calibrated = options.calibrate and name not in outcome.UNTRAINED
+        calibrated = options.calibrate and name not in UNTRAINED
         recipe = _recipe(dataset, material, options, head_is) | {
             "calibrate": calibrated
         }
         inputs = recipe | {"evaluation_id": evaluation_id}
-        run_id = runs.make_id(name, material.backbone.replace(":", "-"), inputs)
+        run_id = identity.make_id(name, material.backbone.replace(":", "-"), inputs)
         record = RunRecord(
             dataset=dataset.dataset,
             backbone=material.backbone,
@@ -320,7 +326,7 @@ def _jobs(
             seed=options.seed,
             n_images=len(material.images),
             n_groups=int(material.images["group"].nunique()),
-            split=outcome.split_info(split, dataset.settings.group_by),
+            split=SplitInfo.of(split, dataset.settings.group_by),
             evaluation_id=evaluation_id,
             head=name,
             head_is=head_is,
