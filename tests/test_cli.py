@@ -49,6 +49,22 @@ def test_the_main_job(run, extracted) -> None:
     assert "out-of-fold on split regex-" in out
 
 
+def test_a_network_of_the_table_goes_the_same_way(run, image_folder: Path) -> None:
+    """Built by Keras, converted and run by the default engine, ranked by name."""
+    code, out, err = run(
+        *("extract", image_folder, "--group-by", r"(p\d{3})_"),
+        *("-b", "mobilenetv3small", "--weights", "random"),
+    )
+    assert code == 0, err
+    assert "36 computed" in out
+    code, _, err = run("train-head", "-H", "logreg", "--jobs", "1", "--no-tune")
+    assert code == 0, err
+    code, out, err = run("compare", "--json")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert (row["backbone"], row["weights"]) == ("mobilenetv3small", "random")
+
+
 def test_a_second_time_all_is_there(run, extracted) -> None:
     """The same commands again say that nothing is left to do."""
     command = ["train-head", "-H", "majority", "--jobs", "1"]
@@ -174,7 +190,6 @@ def test_wrong_options_of_extract(
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
 def test_without_weights_and_network(
     run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +240,6 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     assert "Sealed work is kept: run the same command" in err
 
 
-@pytest.mark.slow
 def test_a_real_sigint_leaves_no_lock(
     image_folder: Path, toy_network: Path, tmp_path: Path
 ) -> None:

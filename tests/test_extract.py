@@ -5,13 +5,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import Heard
+from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
@@ -251,11 +250,11 @@ run(manifest.load(Path(sys.argv[1])), backbones.resolve_all(sys.argv[2:]), views
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("times", slow_but([1, 3], 1))
 def test_kill_minus_9_at_random_moments_changes_nothing(
-    dataset, toy_network: Path, tmp_path: Path
+    dataset, toy_network: Path, tmp_path: Path, times: int
 ) -> None:
-    """Killed three times and run again: the bytes of an undisturbed run.
+    """Killed and run again: the bytes of an undisturbed run.
 
     So it is for a network and for the baselines beside it.
     """
@@ -270,11 +269,11 @@ def test_kill_minus_9_at_random_moments_changes_nothing(
     other = replace(dataset, folder=tmp_path / "cache2" / "chest")
     manifest.save(other)
     command = [sys.executable, "-c", KILLED, str(other.folder), *names]
-    for _ in range(3):
+    for _ in range(times):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(rng.uniform(0.05, 0.3))
+            for _ in range(rng.randint(4, 20)):
+                process.stdout.readline()
             process.send_signal(signal.SIGKILL)
     results = whole(other)
     assert [features(result.path) for result in results] == undisturbed

@@ -90,7 +90,7 @@ def resolve(
         raise UsageError(
             f"`preprocess` imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
-            "Take the one that belongs to the weights.",
+            "Use the one that belongs to the weights.",
         )
     if Path(name).suffix == ".keras":
         return _from_file(Path(name), preprocess, input_size)
@@ -139,8 +139,8 @@ def resolve_all(
     if "all" in names:
         raise UsageError(
             "a backbone, classic5 or baselines",
-            f"'all', which may mean {len(CLASSIC5)} networks or {len(NETWORKS)}",
-            f"Give classic5 for {', '.join(CLASSIC5)}; baselines for "
+            f"'all', which could mean {len(CLASSIC5)} or {len(NETWORKS)} networks",
+            f"Use classic5 for {', '.join(CLASSIC5)}; baselines for "
             f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
             "are listed in docs/commands.md under featcache extract.",
         )
@@ -151,7 +151,7 @@ def resolve_all(
     given = _of_networks(weights, preprocess, input_size)
     if plain and given:
         reporter.message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+            f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)"
         )
     return [
         resolve(name)
@@ -183,7 +183,7 @@ def _refuse(name: str, options: list[str]) -> None:
         raise UsageError(
             f"{name} without {', '.join(option.split()[0] for option in options)}",
             ", ".join(options),
-            "It needs no network: leave them out.",
+            "A baseline uses no network: leave these options out.",
         )
 
 
@@ -201,7 +201,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
     ):
         raise WeightsError(
             "a network saved by Keras 3 (model.save('name.keras'))",
-            f"{path}, which is not one",
+            f"{path}, which is not such a file",
             "Save the network again in the .keras format.",
         )
     beside = path.with_suffix(".json")
@@ -233,7 +233,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WeightsError(f"JSON in {path}", str(error), "Correct it.") from error
+        raise WeightsError(
+            f"valid JSON in {path}", str(error), "Correct it."
+        ) from error
     if not isinstance(given, dict):
-        raise WeightsError(f"an object in {path}", "another value", "Correct it.")
+        raise WeightsError(f"a JSON object in {path}", "another value", "Correct it.")
     return given

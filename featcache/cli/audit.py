@@ -53,7 +53,7 @@ def audit_command(
 ) -> None:
     """Check a dataset, its splits and its runs for what makes figures too good."""
     from featcache.commands.audit import audit
-    from featcache.evaluation import runs
+    from featcache.evaluation import identity
 
     manifest = open_dataset(cache, dataset)
     with bars() as reporter:
@@ -66,7 +66,7 @@ def audit_command(
         lines = [[str(row[name]) for name, _ in head] for row in audited.rows]
         print_table(head, lines, drop_first=["title"])
         if audited.run_id:
-            short = runs.short_id(audited.path.parent / "runs" / audited.run_id)
+            short = identity.short_id(audited.path.parent / "runs" / audited.run_id)
             click.echo(f"Checks of runs are about {short} {audited.run_id}.")
     if audited.fixed:
         say(audited.fixed.told)

@@ -44,7 +44,7 @@ def ensemble_command(
     Only stored predictions are used: nothing is trained again.
     """
     from featcache.commands.ensemble import ensemble
-    from featcache.evaluation import runs
+    from featcache.evaluation import identity
 
     ensembles = ensemble(reports / dataset_name(dataset, cache, reports), **settings)
     for line in ensembles.left_out:
@@ -54,7 +54,7 @@ def ensemble_command(
         return
     print_runs(ensembles.runs, ensembles.made)
     for run in ensembles.runs:
-        votes = run.record["member_weights"]["test"]
-        for member, weight in zip(run.record["members"], votes, strict=True):
-            short = runs.short_id(run.folder.with_name(member))
+        votes = run.record.member_weights["test"]
+        for member, weight in zip(run.record.members, votes, strict=True):
+            short = identity.short_id(run.folder.with_name(member))
             click.echo(f"  {weight:.3f}  {short} {member}")

@@ -190,7 +190,7 @@ def finetune_command(
 
 
 def _line(run: "Run", *, new: bool) -> str:
-    scores, record = run.record["scores"], run.record
+    scores, record = run.record.scores, run.record
     accuracies = ", ".join(
         f"{part} accuracy {of['accuracy']:.3f} "
         f"({of['accuracy_low']:.3f}-{of['accuracy_high']:.3f})"
@@ -198,10 +198,10 @@ def _line(run: "Run", *, new: bool) -> str:
     )
     if not new:
         return f"{run.short_id} {run.run_id}: there already; {accuracies}"
-    minutes = sum(one["minutes"] for one in record["trainings"])
-    epochs = "+".join(str(one["epochs"]) for one in record["trainings"])
+    minutes = sum(one.minutes for one in record.trainings)
+    epochs = "+".join(str(one.epochs) for one in record.trainings)
     return (
         f"{run.short_id} {run.run_id}: {accuracies}; "
-        f"{record['trainable_parameters']:,} weights trained, "
+        f"{record.trainable_parameters:,} weights trained, "
         f"{epochs} epochs, {minutes:.1f} min"
     )

@@ -167,8 +167,9 @@ def _table(
 
 def print_runs_as_json(runs: "Sequence[Run]") -> None:
     """Prints the records of runs, each with its short and its whole id."""
+    ids = [{"run": run.short_id, "run_id": run.run_id} for run in runs]
     print_json(
-        [run.record | {"run": run.short_id, "run_id": run.run_id} for run in runs]
+        [run.record.to_json() | names for run, names in zip(runs, ids, strict=True)]
     )
 
 
@@ -178,9 +179,9 @@ def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
         click.echo(f"All {len(runs)} runs are there already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
-            score = run.record["scores"]["train"]
+            score = run.record.scores["train"]
             click.echo(
                 f"{run.short_id} {run.run_id}: accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
-                f"fit {run.record['fit_seconds']:.1f} s"
+                f"fit {run.record.fit_seconds:.1f} s"
             )

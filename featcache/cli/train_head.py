@@ -119,7 +119,7 @@ def train_head_command(
         )
     for run in trained.runs:
         if run.failed:
-            say(f"Failed: {run.short_id} {run.run_id}: {run.record['reason']}")
+            say(f"Failed: {run.short_id} {run.run_id}: {run.record.reason}")
     if as_json:
         print_runs_as_json(trained.runs)
     else:

@@ -70,9 +70,9 @@ def demo(
     result = run(study, cache, reports=reports, jobs=jobs, reporter=reporter)
     if result.failures:
         raise RunError(
-            "the demo to go through",
+            "the demo to succeed",
             "; ".join(result.failures),
-            "Run featcache doctor; what is done is kept.",
+            "Run featcache doctor; finished work is kept.",
         )
     return DemoResult(folder, weights, result.boards[0])
 
@@ -86,9 +86,9 @@ def _weights(reporter: Reporter) -> str:
     except WeightsError as error:
         reporter.message(f"{error}")
         reporter.message(
-            "*** RANDOM WEIGHTS: the ImageNet weights cannot be had here, so the demo "
-            "goes on with an untrained network. Its figures say nothing about "
-            "pretrained features. ***"
+            "*** RANDOM WEIGHTS: the ImageNet weights are not available here, so the "
+            "demo continues with an untrained network. Its figures say nothing "
+            "about pretrained features. ***"
         )
         return RANDOM
     return IMAGENET

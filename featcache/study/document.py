@@ -131,7 +131,7 @@ class Block:
                     keys,
                     f"the environment variable {found[1]}",
                     "none",
-                    f"Set it: {found[1]}=/some/folder featcache run "
+                    f"Set it, for example: {found[1]}=/some/folder featcache run "
                     f"{self.document.path}",
                 )
             return text
@@ -163,13 +163,13 @@ def read(path: Path, variables: Mapping[str, str]) -> Document:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
         return Document(path, text, tomllib.loads(text), variables)
     except OSError as error:
-        way_out = "Name a study file, such as studies/granada.toml."
+        way_out = "Give the path of a study file, such as studies/granada.toml."
         raise UsageError(
             f"a study file in {path}", error.strerror or str(error), way_out
         ) from error
     except ValueError as error:  # UnicodeDecodeError or TOMLDecodeError
-        way_out = "Correct that place; see https://toml.io."
-        raise UsageError(f"TOML in {path}", str(error), way_out) from error
+        way_out = "Correct the syntax there; see https://toml.io."
+        raise UsageError(f"valid TOML in {path}", str(error), way_out) from error
 
 
 def blocks(document: Document) -> dict[str, list[Block]]:
@@ -217,7 +217,7 @@ def _check_keys(block: Block, known: Iterable[str]) -> None:
 def _check_values(block: Block, keys: Mapping[str, Key]) -> None:
     for name, key in keys.items():
         if key.default is REQUIRED and name not in block.own:
-            way_out = f"Write {name} = ... into the section."
+            way_out = f"Add {name} = ... to the section."
             raise block.error((), f"a key {name} in {block.title}", "none", way_out)
     for name, value in block.own.items():
         if not fits(value, keys[name].hint):
@@ -243,5 +243,5 @@ def _check_bounds(block: Block, name: str, value: Any) -> None:
         if name in BOUNDS and not isinstance(number, str) and not low <= number <= high:
             bounds = f"{low:g} or more" if high == float("inf") else f"{low:g}-{high:g}"
             raise block.error(
-                (name,), f"{name} of {bounds}", str(number), "Give another number."
+                (name,), f"{name} of {bounds}", str(number), "Change the number."
             )

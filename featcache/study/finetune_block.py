@@ -42,7 +42,7 @@ def read(
             Registry("fold", dict.fromkeys(FOLDS))[settings["fold"]]
     for network in networks:
         if network.is_baseline:
-            got, way_out = network.name, "It has no weights: leave it out."
+            got, way_out = network.name, "A baseline has no weights: leave it out."
             raise block.error(("backbones",), "networks", got, way_out)
     with block.blaming("init_head"):
         named = member(start, trained) if start else None

@@ -176,7 +176,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 _WORDS = {
-    str: "a text", Path: "a path", int: "a whole number", float: "a number",
+    str: "a string", Path: "a path", int: "a whole number", float: "a number",
     bool: "true or false",
 }  # fmt: skip
 

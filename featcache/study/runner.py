@@ -20,7 +20,6 @@ from featcache.dataset.manifest import Manifest, some
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
-from featcache.evaluation.comparable import base_split, repeat
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.store import Store
@@ -208,7 +207,7 @@ class StudyRunner:
                 calls.setdefault(self.selection(asked, chosen), []).append(names)
             else:
                 labels = "+".join(source.label for source in chosen)
-                self.fail(f"{asked.name}: there are no features of {labels}")
+                self.fail(f"{asked.name}: no features of {labels}")
         found = self.runs.setdefault(asked.name, [])
         for (views, policy, taps, region), names_of_sets in calls.items():
             rows = {"views": views, "policy": policy, "taps": taps}
@@ -251,9 +250,9 @@ class StudyRunner:
             each
             for name, head in asked
             for each in self.runs.get(name, [])
-            if head in (None, each.record["head"])
+            if head in (None, each.record.head)
             and not each.failed
-            and not repeat(each)
+            and not each.record.split.repeat
         ]
 
     def finetune(self, data: Manifest, asked: Finetune) -> None:
@@ -262,7 +261,7 @@ class StudyRunner:
         for network in asked.networks:
             head = self.head_of(asked, network) if asked.init_head else None
             if self.lacks(network):
-                self.fail(f"{asked.name}: there are no weights of {network.name}")
+                self.fail(f"{asked.name}: no weights for {network.name}")
                 continue
             if asked.init_head and not head:
                 self.fail(f"{asked.name}: no head on features of {network.name}")
@@ -292,7 +291,7 @@ class StudyRunner:
         """Averages the runs of its members, if each has any."""
         for each in asked.members:
             if not self.members([each]):
-                self.fail(f"{asked.name}: there are no runs of {spelled(each)}")
+                self.fail(f"{asked.name}: no runs of {spelled(each)}")
                 return
         members = [each.run_id for each in self.members(asked.members)]
         result = ensemble(self.reports / data.dataset, members, **asked.settings)
@@ -309,10 +308,10 @@ class StudyRunner:
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
-                    f"{name}: {each.short_id} {each.run_id}: {each.record['reason']}"
+                    f"{name}: {each.short_id} {each.run_id}: {each.record.reason}"
                 )
             elif each.run_id in new:
-                scores = next(iter(each.record["scores"].values()))
+                scores = next(iter(each.record.scores.values()))
                 self.reporter.message(
                     f"  {each.short_id} {each.run_id}: "
                     f"accuracy {scores['accuracy']:.3f} "
@@ -322,16 +321,14 @@ class StudyRunner:
     def rank(self, data: Manifest) -> list[Leaderboard]:
         """A leaderboard for each split of the study's runs."""
         whole = [each for found in self.runs.values() for each in found]
-        splits = [base_split(each) for each in whole if not each.failed]
+        splits = [each.record.split.base for each in whole if not each.failed]
         folder, asked = self.reports / data.dataset, dict(self.study.report)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
-            held = [each.run_id for each in named if base_split(each) == split]
+            held = [each.run_id for each in named if each.record.split.base == split]
             if len(held) > 1:
-                self.fail(
-                    f"against: {len(held)} runs where one is needed: {some(held)}"
-                )
+                self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
             asked["against"] = held[0] if len(held) == 1 else None
             board = compare(folder, split=split, **asked)
             boards.append(board)
@@ -341,12 +338,12 @@ class StudyRunner:
 
 
 def _source(run: Run) -> tuple[str, int | None]:
-    return run.record["backbone"], run.record["input_size"]
+    return run.record.backbone, run.record.input_size
 
 
 def _order(found: Store) -> tuple[str, int, str]:
     contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+    return contract.backbone, contract.input_size, found.path.name
 
 
 def _made(result: StoreResult) -> str:

@@ -65,7 +65,7 @@ def test_the_images_features_are_those_of_the_store(
 def test_taps_and_several_inputs_add_up(trained, look) -> None:
     """Blocks of inner layers, maxima and other input sizes each have maps; all sum."""
     run = trained(sizes=(32, 48), taps=LAST_BUT_ONE, backbones=["toynet@32+toynet@48"])
-    assert len(run.record["features"]) == 4
+    assert len(run.record.features) == 4
     for one in look(run, per_class=1).maps:
         assert len(set(one.grids)) == 3
         assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)

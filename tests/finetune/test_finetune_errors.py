@@ -50,7 +50,6 @@ def test_before_any_work(
         tune(replace(dataset, folder=dataset.folder.with_name("other")))
 
 
-@pytest.mark.slow
 def test_an_image_that_is_gone(
     tune: Callable[..., FinetuneResult],
     dataset: Manifest,
@@ -69,7 +68,6 @@ def test_an_image_that_is_gone(
         assert str(lost) in str(caught.value)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -96,7 +94,6 @@ def test_too_large_a_batch(
         tune(fold="test")
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +108,7 @@ def test_a_loss_that_is_not_finite(
     )
     told: list[str] = []
     (run,) = tune(fold="test", reporter=Heard(told)).runs
-    (about,) = run.record["trainings"]
-    assert (about["stopped"], about["epochs"]) == (training.NOT_FINITE, 1)
+    (about,) = run.record.trainings
+    assert (about.stopped, about.epochs) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()
     assert any("--learning-rate" in line for line in told)

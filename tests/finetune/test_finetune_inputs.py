@@ -39,7 +39,6 @@ def test_an_epoch_has_an_order_of_its_own() -> None:
     assert not np.array_equal(first, order(50, 1, 1))
 
 
-@pytest.mark.slow
 def test_batches_are_the_images_in_order(dataset: Manifest) -> None:
     """Pixels come in the order asked with what goes with them, the last batch short."""
     source = images(dataset, batch_size=2)
@@ -67,7 +66,6 @@ def test_excluded_images_are_not_trained_on(dataset: Manifest) -> None:
     assert "COVID" not in fewer.ok["label"].to_numpy()
 
 
-@pytest.mark.slow
 def test_unreadable_images_are_left_out(image_folder: Path, tmp_path: Path) -> None:
     """What the scan could not read is no row of what is trained on."""
     bad = image_folder / "COVID" / "broken.png"

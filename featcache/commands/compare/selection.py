@@ -10,7 +10,7 @@ import pandas as pd
 from featcache.dataset.manifest import some
 from featcache.errors import RunError
 from featcache.evaluation import runs
-from featcache.evaluation.comparable import base_split, differences, recipe, repeat
+from featcache.evaluation.identity import differences
 from featcache.evaluation.runs import TEST, TRAIN, Run
 
 
@@ -52,13 +52,11 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     found, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     left_out += [
-        f"run {run.run_id} failed: {run.record['reason']}"
-        for run in found
-        if run.failed
+        f"run {run.run_id} failed: {run.record.reason}" for run in found if run.failed
     ]
     found = [run for run in found if not run.failed]
-    alike = _alike([run for run in found if not repeat(run)])
-    named = [g for g in alike if split in (None, g[0].record["split"]["name"])]
+    alike = _alike([run for run in found if not run.record.split.repeat])
+    named = [g for g in alike if split in (None, g[0].record.split.name)]
     if not named:
         left_out += [_told(group, None) for group in alike]
         raise RunError(
@@ -76,7 +74,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
             "; ".join(left_out).rstrip("."),
             "Train with `force=True`, or take another `split` or `part`.",
         )
-    repeats = [run for run in found if repeat(run) and part == TRAIN]
+    repeats = [run for run in found if run.record.split.repeat and part == TRAIN]
     entries, alone = _with_repeats(chosen, repeats)
     others = [_told(group, chosen[0]) for group in alike if group is not named[0]]
     return Chosen(entries, left_out + alone + others)
@@ -85,8 +83,8 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
 def _alike(found: Sequence[Run]) -> list[list[Run]]:
     """Runs by what they were judged on, the newest evaluation and run first."""
     alike: dict[str, list[Run]] = defaultdict(list)
-    for run in sorted(found, key=lambda run: run.record["created"], reverse=True):
-        alike[run.record["evaluation_id"]].append(run)
+    for run in sorted(found, key=lambda run: run.record.created, reverse=True):
+        alike[run.record.evaluation_id].append(run)
     return list(alike.values())
 
 
@@ -134,13 +132,13 @@ def _with_repeats(
     chosen: Sequence[Run], repeats: Sequence[Run]
 ) -> tuple[list[Entry], list[str]]:
     """Gives each run the repeats of its recipe, and tells of those that fit none."""
-    entries = {recipe(run): Entry(run) for run in reversed(chosen)}
-    split = base_split(chosen[0])
+    entries = {run.record.recipe_id: Entry(run) for run in reversed(chosen)}
+    split = chosen[0].record.split.base
     taken: set[tuple[str, int]] = set()
     left_out, alone = [], []
-    for run in sorted(repeats, key=lambda run: run.record["created"], reverse=True):
-        key = recipe(run), repeat(run)
-        if base_split(run) != split or key in taken:
+    for run in sorted(repeats, key=lambda run: run.record.created, reverse=True):
+        key = run.record.recipe_id, run.record.split.repeat
+        if run.record.split.base != split or key in taken:
             continue
         if key[0] not in entries:
             alone.append(run.run_id)
@@ -165,9 +163,9 @@ def _with_repeats(
 def _told(group: Sequence[Run], chosen: Run | None) -> str:
     """Says of runs that are judged on something else what that is."""
     record, names = group[0].record, some([run.run_id for run in group], 3)
-    split = record["split"]["name"]
+    split = record.split.name
     told = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
-    if chosen is None or split != chosen.record["split"]["name"]:
+    if chosen is None or split != chosen.record.split.name:
         return told.format(f"split {split}; see them with `split={split!r}`")
     return told.format(
         f"they differ in {_difference(group[0], chosen)}, from before images, labels "
@@ -193,11 +191,11 @@ def reference(reports: Path, name: str, chosen: Chosen) -> Run:
     known = [entry.run for entry in chosen.entries]
     if run.run_id in {one.run_id for one in known}:
         return run
-    split, base = known[0].record["split"]["name"], base_split(run)
+    split, base = known[0].record.split.name, run.record.split.base
     if run.failed:
-        got, way_out = f"failed: {run.record['reason']}", "Name another run."
-    elif repeat(run):
-        got = f"is repeat {repeat(run)} of split {base}"
+        got, way_out = f"failed: {run.record.reason}", "Name another run."
+    elif run.record.split.repeat:
+        got = f"is repeat {run.record.split.repeat} of split {base}"
         way_out = "Name the run of the same recipe that the leaderboard shows."
     else:
         got = f"differs in {_difference(run, known[0])}"

@@ -222,7 +222,7 @@ def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
     given += ["`precision='int8'`"] if plan.precision == "int8" else []
     if plain and given:
         plan.reporter.message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+            f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)"
         )
 
 

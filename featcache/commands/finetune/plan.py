@@ -20,9 +20,10 @@ from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, SplitError, UsageError
-from featcache.evaluation import outcome, runs
+from featcache.evaluation import identity, runs
+from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
 
-HEAD = outcome.FINETUNED  # how the names of its runs begin
+HEAD = FINETUNED  # how the names of its runs begin
 REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
 _LIBRARIES = ("keras", "tensorflow")
 
@@ -87,7 +88,7 @@ class Job:
         """Name of the run's head."""
         if self.origin is None:
             return HEAD
-        return f"{HEAD}-from-{self.origin.run.record['head']}"
+        return f"{HEAD}-from-{self.origin.run.record.head}"
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -113,14 +114,9 @@ class Job:
         }
 
     @cached_property
-    def judged(self) -> dict[str, Any]:
-        """``split`` and ``evaluation_id`` of the record."""
-        return outcome.judged_on(
-            self.images,
-            self.places,
-            split=self.split,
-            group_by=self.dataset.settings.group_by,
-        )
+    def evaluation_id(self) -> str:
+        """Digest of the images and their folds."""
+        return identity.evaluation_id(self.images, self.places)
 
     @cached_property
     def folder(self) -> Path:
@@ -134,11 +130,11 @@ class Job:
 
     def _named(self, minutes: float | None) -> Path:
         inputs = self.recipe | {
-            "evaluation_id": self.judged["evaluation_id"],
+            "evaluation_id": self.evaluation_id,
             "parts": self.parts,
             "minutes": minutes,
         }
-        name = runs.make_id(self.head, self.network.name, inputs)
+        name = identity.make_id(self.head, self.network.name, inputs)
         return self.reports / "runs" / name
 
     @property
@@ -155,7 +151,7 @@ class Job:
         """
         versions = {name: metadata.version(name) for name in _LIBRARIES}
         recipe = {key: v for key, v in self.recipe.items() if key != "calibrate"}
-        return recipe | versions | {"evaluation_id": self.judged["evaluation_id"]}
+        return recipe | versions | {"evaluation_id": self.evaluation_id}
 
     @cached_property
     def belongs(self) -> str:
@@ -172,34 +168,36 @@ class Job:
         """Folder of checkpoints."""
         return self.reports / "checkpoints" / self.belongs[:16]
 
-    def record(self) -> dict[str, Any]:
-        """What is known of the run before it is trained."""
+    def record(self) -> RunRecord:
+        """What is known of the run before its network is built."""
         policy = self.settings.policy
         params = {**self.recipe["params"], "unfreeze": self.settings.unfreeze}
-        return {
-            "dataset": self.dataset.dataset,
-            "backbone": self.network.name,
-            "taps": list(self.origin.taps) if self.origin else [],
-            "views": self.settings.views,
-            "policy": None if policy.is_identity else policy.to_dict(),
-            "tta": self.settings.tta > 0,
-            "classes": self.dataset.classes,
-            "exclude": list(self.dataset.exclude),
-            "seed": self.settings.seed,
-            "n_images": len(self.images),
-            "n_groups": int(self.images["group"].nunique()),
-            **self.judged,
-            "head": self.head,
-            "head_is": {"head": HEAD, "revision": REVISION, "params": params},
-            "recipe_id": digest(self.recipe),
-            "init_head": self.origin.run.run_id if self.origin else None,
-            "preprocess": self.network.preprocess,
-            "max_minutes": self.minutes,
-            "options": [
+        return RunRecord(
+            dataset=self.dataset.dataset,
+            backbone=self.network.name,
+            features=[],
+            taps=list(self.origin.taps) if self.origin else [],
+            views=self.settings.views,
+            policy=None if policy.is_identity else policy.to_dict(),
+            tta=self.settings.tta > 0,
+            classes=self.dataset.classes,
+            exclude=list(self.dataset.exclude),
+            seed=self.settings.seed,
+            n_images=len(self.images),
+            n_groups=int(self.images["group"].nunique()),
+            split=SplitInfo.of(self.split, self.dataset.settings.group_by),
+            evaluation_id=self.evaluation_id,
+            head=self.head,
+            head_is=HeadIdentity(head=HEAD, revision=REVISION, params=params),
+            recipe_id=digest(self.recipe),
+            init_head=self.origin.run.run_id if self.origin else None,
+            preprocess=self.network.preprocess,
+            max_minutes=self.minutes,
+            options=[
                 *([f"from {self.origin.run.run_id}"] if self.origin else []),
                 *self.settings.differing(),
             ],
-        }
+        )
 
 
 def plan(
@@ -229,7 +227,7 @@ def plan(
     splits.check(places, labels, groups, folds=split.folds, test_size=split.test_size)
     start = None
     if init_head:
-        evaluation_id = outcome.evaluation_id(images, places)
+        evaluation_id = identity.evaluation_id(images, places)
         run = _find(base, init_head)
         start = origin(run, dataset, network, evaluation_id=evaluation_id)
     return Job(

@@ -18,16 +18,24 @@ from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import Split
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, StoreError, UsageError
-from featcache.evaluation import outcome, runs
+from featcache.evaluation import identity
+from featcache.evaluation.record import (
+    UNTRAINED,
+    FeatureBlock,
+    HeadIdentity,
+    RunRecord,
+    SplitInfo,
+)
 from featcache.features import FeatureSet, Selection
+from featcache.features.contract import FLOAT32
+from featcache.features.selection import Block
+from featcache.features.store import FEATURES
 from featcache.heads import HEADS
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
 
 ALL = "all"
-# What decides a run's figures beside the images, their labels and their places.
-_RECIPE = ("views", "policy", "tta", "classes", "exclude", "head_is")
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,9 @@ class HeadOptions:
         """An unfitted head for features of these widths."""
         return heads.make(name, **self._options(blocks))
 
-    def describe(self, name: str, blocks: Sequence[int]) -> dict[str, Any]:
+    def describe(self, name: str, blocks: Sequence[int]) -> HeadIdentity:
         """The identity of that head."""
-        return heads.describe(name, **self._options(blocks))
+        return HeadIdentity.from_json(heads.describe(name, **self._options(blocks)))
 
     def _options(self, blocks: Sequence[int]) -> dict[str, Any]:
         return {
@@ -101,14 +109,16 @@ class Material:
     """Features and labels that several heads are trained on.
 
     Attributes:
-        about: What a run record says of the features.
+        backbone: Name of the features, with the region.
+        features: What a run record says of their blocks.
         selection: Their rows, which are read when they are needed.
         images: One row an image.
         codes: (images,) class indices.
         masks: Digest of the masks of a region that needs them.
     """
 
-    about: dict[str, Any]
+    backbone: str
+    features: list[FeatureBlock]
     selection: Selection
     images: pd.DataFrame
     codes: np.ndarray
@@ -135,7 +145,7 @@ class Job:
 
     folder: Path
     options: HeadOptions
-    record: dict[str, Any]
+    record: RunRecord
     material: Material
     places: np.ndarray
     calibrate: bool
@@ -143,12 +153,12 @@ class Job:
     @property
     def name(self) -> str:
         """Of the head."""
-        return str(self.record["head"])
+        return self.record.head
 
     @property
     def parts(self) -> list[int]:
         """The folds, and last the refit on all of train (`splits.TEST`)."""
-        return [*range(self.record["split"]["folds"]), splits.TEST]
+        return [*range(self.record.split.folds), splits.TEST]
 
 
 def head_names(names: Iterable[str], options: HeadOptions) -> list[str]:
@@ -222,13 +232,12 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
 def _refuse_statistics(found: FeatureSet, split: Split) -> None:
     """Features standardised on other images than the training part's would leak."""
     for one in found.stores:
-        given = one.header.contract.get("statistics", {})
-        made_on = given.get("split", split.name)
-        if made_on != split.name:
+        statistics = one.header.contract.statistics
+        if statistics and statistics.split != split.name:
             raise StoreError(
                 f"features of {one.path.name} standardised on the training images of "
                 f"split {split.name}",
-                f"split {made_on or '(all images)'}",
+                f"split {statistics.split}",
                 "Train with the options of that split, or extract again.",
             )
 
@@ -250,23 +259,32 @@ def _material(
     )
     images = chosen.meta[chosen.meta["view"] == 0].reset_index(drop=True)
     code = {label: i for i, label in enumerate(dataset.classes)}
-    blocks = [block.describe() for block in chosen.blocks]
-    about = {
-        "dataset": dataset.dataset,
-        "backbone": found.text + options.shown.suffix,
-        **runs.of_features(blocks),
-        "taps": chosen.taps,
-        "views": chosen.views,
-        "policy": chosen.recipe,
-        "tta": chosen.views > 0 and options.tta is not False,
-        "classes": dataset.classes,
-        "exclude": list(dataset.exclude),
-        "seed": options.seed,
-        "n_images": len(images),
-        "n_groups": int(images["group"].nunique()),
-    }
     codes = images["label"].map(code).to_numpy(int)
-    return Material(about, chosen, images, codes, digest(masks) if masks else None)
+    return Material(
+        found.text + options.shown.suffix,
+        list(map(_feature_block, chosen.blocks)),
+        chosen,
+        images,
+        codes,
+        digest(masks) if masks else None,
+    )
+
+
+def _feature_block(block: Block) -> FeatureBlock:
+    header, contract = block.store.header, block.store.header.contract
+    return FeatureBlock(
+        backbone=contract.backbone,
+        weights=header.weights,
+        input_size=contract.input_size,
+        preprocess=contract.preprocess,
+        precision=contract.precision or FLOAT32,
+        dtype=header.dtype.name,
+        contract_id=header.contract_id,
+        store=block.store.path.name,
+        tap=None if block.matrix == FEATURES else block.matrix,
+        dim=block.dim,
+        **block.region.to_dict(),
+    )
 
 
 def _jobs(
@@ -285,21 +303,55 @@ def _jobs(
         folds=split.folds,
         test_size=split.test_size,
     )
-    judged = outcome.judged_on(
-        material.images, places, split=split, group_by=dataset.settings.group_by
-    )
+    evaluation_id = identity.evaluation_id(material.images, places)
     for name in heads:
-        about = material.about | judged | {"head": name}
-        about["head_is"] = options.describe(name, material.selection.dims)
+        head_is = options.describe(name, material.selection.dims)
         # An untrained head that is calibrated has been trained.
-        calibrated = options.calibrate and name not in outcome.UNTRAINED
-        recipe = {key: about[key] for key in _RECIPE} | {
-            "blocks": [[b["contract_id"], b["tap"]] for b in about["features"]],
-            "calibrate": calibrated,
+        calibrated = options.calibrate and name not in UNTRAINED
+        recipe = _recipe(dataset, material, options, head_is) | {
+            "calibrate": calibrated
         }
-        if region := options.shown.to_dict():
-            recipe |= region | {"masks": material.masks}
-        inputs = recipe | {"evaluation_id": about["evaluation_id"]}
-        about["recipe_id"] = digest(recipe)
-        run_id = runs.make_id(name, about["backbone"].replace(":", "-"), inputs)
-        yield Job(folder / run_id, options, about, material, places, calibrated)
+        inputs = recipe | {"evaluation_id": evaluation_id}
+        run_id = identity.make_id(name, material.backbone.replace(":", "-"), inputs)
+        record = RunRecord(
+            dataset=dataset.dataset,
+            backbone=material.backbone,
+            features=material.features,
+            taps=material.selection.taps,
+            views=material.selection.views,
+            policy=material.selection.recipe,
+            tta=_averages_views(material, options),
+            classes=dataset.classes,
+            exclude=list(dataset.exclude),
+            seed=options.seed,
+            n_images=len(material.images),
+            n_groups=int(material.images["group"].nunique()),
+            split=SplitInfo.of(split, dataset.settings.group_by),
+            evaluation_id=evaluation_id,
+            head=name,
+            head_is=head_is,
+            recipe_id=digest(recipe),
+        )
+        yield Job(folder / run_id, options, record, material, places, calibrated)
+
+
+def _averages_views(material: Material, options: HeadOptions) -> bool:
+    return material.selection.views > 0 and options.tta is not False
+
+
+def _recipe(
+    dataset: Manifest, material: Material, options: HeadOptions, head_is: HeadIdentity
+) -> dict[str, Any]:
+    """What decides a run's figures beside the images, their labels and their places."""
+    recipe: dict[str, Any] = {
+        "views": material.selection.views,
+        "policy": material.selection.recipe,
+        "tta": _averages_views(material, options),
+        "classes": dataset.classes,
+        "exclude": list(dataset.exclude),
+        "head_is": head_is.to_json(),
+        "blocks": [[block.contract_id, block.tap] for block in material.features],
+    }
+    if region := options.shown.to_dict():
+        recipe |= region | {"masks": material.masks}
+    return recipe
