@@ -111,4 +111,4 @@ def test_a_loss_that_is_not_finite(
     (about,) = run.record.trainings
     assert (about.stopped, about.epochs) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()
-    assert any("--learning-rate" in line for line in told)
+    assert any("`learning_rate`" in line for line in told)
