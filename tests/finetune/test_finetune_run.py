@@ -175,7 +175,7 @@ def test_a_test_part_alone_is_ranked_by_it(
         assert row.accuracy == row.test_accuracy
     board = compare(folder)
     assert [row.run_id for row in board.rows] == [base.run_id]
-    assert "--on test" in board.left_out[0]
+    assert "`part='test'`" in board.left_out[0]
     assert confusion(run).train is None
 
 

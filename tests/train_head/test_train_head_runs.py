@@ -118,7 +118,7 @@ def test_a_broken_run_is_left_out_and_told(train, reports, damage) -> None:
     board = comparing.compare(reports)
     assert [row.head for row in board.rows] == ["logreg"]
     assert broken.run_id in board.left_out[0]
-    assert "--force" in board.left_out[0]
+    assert "`force=True`" in board.left_out[0]
 
 
 def test_a_broken_run_is_trained_again_with_force(train) -> None:
