@@ -78,7 +78,7 @@ def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> No
     assert (one.subject.label, one.subject.part) == ("", explained_images.UNKNOWN)
     assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
     assert any("not of the run" in note for note in result.notes)
-    with pytest.raises(UsageError, match="class predicted"):
+    with pytest.raises(UsageError, match="of='predicted'"):
         look(run, images=[str(tmp_path / "new.png")], of="true")
     (tmp_path / "text.png").write_text("no picture")
     for name in ("no such image", "text.png"):
@@ -126,7 +126,7 @@ def test_a_network_is_known_by_its_bytes(
     assert records
     for record in records:
         record.unlink()
-    with pytest.raises(WeightsError, match="-b FILE"):
+    with pytest.raises(WeightsError, match="in `files`"):
         look(run, files=[])
     other = tmp_path / "other.keras"
     other.write_bytes(toy_network.read_bytes() + b"x")
