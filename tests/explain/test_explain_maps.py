@@ -17,7 +17,7 @@ from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.errors import RunError
 from featcache.evaluation.runs import Run
-from featcache.report.heatmaps import drawing, sheets
+from featcache.report.heatmaps import drawing
 
 pytestmark = pytest.mark.slow
 LAST_BUT_ONE = "conv2d"  # of the toy network
@@ -187,7 +187,10 @@ def test_the_command_draws_and_lists_every_map(
     folder = tmp_path / "reports" / "chest" / "explain" / made.run_id
     known = {path.name for path in folder.iterdir()}
     sheets = {f"class-{name}.png" for name in ("COVID", "NORMAL", "Viral-Pneumonia")}
-    assert sheets | {"mean-linear.png", "maps.json", "faithfulness.json"} <= known
+    assert (
+        sheets | {"mean-linear.png", "maps.json", "maps.npz", "faithfulness.json"}
+        <= known
+    )
     assert sum("activations" in name for name in known) == 6
     code, out, _ = run(*words[:4], *words[5:], "--errors", 1, "--mean", 0)
     assert code == 0
@@ -205,7 +208,7 @@ def test_red_is_for_and_blue_against() -> None:
     assert drawn[15, 20, 0] > drawn[15, 20, 2] + 40
     assert drawn[29, 20, 2] > drawn[29, 20, 0] + 40
     assert np.ptp(drawn[1, 1]) <= 1
-    assert sheets.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
+    assert drawing.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
 
 
 @pytest.mark.real

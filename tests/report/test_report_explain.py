@@ -14,8 +14,8 @@ from report_pages import Reader, best, material, of_section, page, run_sections
 from report_study import CLASSES, Study
 
 from featcache.evaluation import runs
-from featcache.report.heatmaps import layout, sheets
-from featcache.report.heatmaps.sheets import slug
+from featcache.report.heatmaps import records, sheets
+from featcache.report.heatmaps.drawing import slug
 from featcache.report.html import explain_section, gaps_section
 
 
@@ -60,8 +60,10 @@ def test_errors_come_before_classes(study: Study) -> None:
     titles = [
         group.title for group in explain_section.look(material(study), folder).groups
     ]
-    assert titles == ["Mean maps: linear", "Surest errors"]
-    (folder / "errors.png").unlink()
+    assert titles == ["Mean maps: linear", "Most confident errors"]
+    sheets_of_classes = [s for s in records.load(folder) if s.name != records.ERRORS]
+    (folder / records.FILE).unlink()
+    records.save(sheets_of_classes, folder)
     titles = [
         group.title for group in explain_section.look(material(study), folder).groups
     ]
@@ -108,14 +110,17 @@ def test_broken_records_of_maps_cost_only_themselves(study: Study) -> None:
     folder = report_records.write_maps(study, best(study))
     (folder / "faithfulness.json").write_text("{")
     (folder / "maps.json").write_text("[]")
-    Image.new("L", (9, 9)).save(folder / "mean-linear.png")
-    (folder / "mean-cam.png").write_bytes(b"no picture")
     found = material(study)
     look = explain_section.look(found, folder)
     assert look.groups
     assert (look.notes, look.figures) == ([], [])
+    for damaged in (b"", b"no arrays", (folder / records.FILE).read_bytes()[:5000]):
+        (folder / records.FILE).write_bytes(damaged)
+        assert explain_section.look(found, folder).groups == []
+    np.savez(folder / records.FILE, maps=np.zeros((1, 9, 9)))
+    assert explain_section.look(found, folder).groups == []
     told = " ".join(found.lacking)
-    for name in ("faithfulness.json", "maps.json", "mean-linear.png", "mean-cam.png"):
+    for name in ("faithfulness.json", "maps.json", "maps.npz"):
         assert f"{best(study).run_id}/{name}, which cannot be used" in told
 
 
@@ -127,15 +132,40 @@ def test_an_empty_folder_of_maps_is_only_named(study: Study) -> None:
     assert "How faithful" not in text
 
 
-def test_a_plan_comes_back_from_its_file(tmp_path: Path) -> None:
-    """Boxes, names in any alphabet, scales: as they were put in."""
-    panel = layout.Panel(layout.OVERLAY, (1, 2, 3, 4), "é <b>", "cam", 0.5)
-    plan = layout.Plan(
-        "t", {"cam": 0.25}, [layout.Strip("п.png", "", "test", 1, [panel])]
-    )
-    layout.save(Image.new("RGB", (9, 9)), tmp_path / "sheet.png", plan)
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert layout.plan_of(image) == plan
+def test_maps_come_back_from_their_file(tmp_path: Path) -> None:
+    """Values, thumbnails, scales, names in any alphabet: as they were put in."""
+    values = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    image = records.ShownImage("ab", "п.png", "é <b>", "test", 1, pixels)
+    maps = [records.ShownMap(image, name, "cam", 0.5, values) for name in ("a", "b")]
+    records.save([records.Sheet("errors", "t", maps, {"cam": 0.25})], tmp_path)
+    (sheet,) = records.load(tmp_path)
+    assert (sheet.name, sheet.title, sheet.scales) == ("errors", "t", {"cam": 0.25})
+    (strip,) = sheet.strips
+    assert [(m.target, m.method, m.probability) for m in strip] == [
+        ("a", "cam", 0.5), ("b", "cam", 0.5),
+    ]  # fmt: skip
+    again = strip[0].image
+    assert (again.image_id, again.name, again.label, again.part, again.count) == (
+        "ab", "п.png", "é <b>", "test", 1,
+    )  # fmt: skip
+    np.testing.assert_array_equal(strip[1].values, values)
+    np.testing.assert_array_equal(again.pixels, pixels)
+
+
+def test_a_later_call_replaces_the_sheets_it_draws(tmp_path: Path) -> None:
+    """Sheets of other names stay as an earlier call left them."""
+    image = records.ShownImage("a", "a.png", "x", "test", 1, np.zeros((2, 2), np.uint8))
+
+    def sheet(name: str, value: float) -> records.Sheet:
+        values = np.full((2, 2), value, np.float32)
+        one = records.ShownMap(image, "x", "cam", 0.5, values)
+        return records.Sheet(name, name, [one], {"cam": 1.0})
+
+    records.save([sheet("errors", 1), sheet("mean-cam", 2)], tmp_path)
+    records.save([sheet("errors", 3)], tmp_path)
+    values = {s.name: float(s.maps[0].values.max()) for s in records.load(tmp_path)}
+    assert values == {"errors": 3.0, "mean-cam": 2.0}
 
 
 def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
