@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import report_study
-from report_pages import Reader
+from report_pages import Reader, best, material
 from report_study import CLASSES, IMAGES, Study
 
+from featcache.evaluation import metrics
 from featcache.report.html import page as html_page
 
 
@@ -176,3 +178,21 @@ def test_the_page_on_the_report_runs(
     [code] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
     exec(code.replace("xrays", "chest"), {})
     assert (study.reports / "report.html").is_file()
+
+
+def test_the_page_draws_no_resample_of_the_board_again(
+    study: Study, monkeypatch
+) -> None:
+    """Out-of-fold draws come from the leaderboard; only the test set is drawn anew."""
+    materials = material(study)
+    sizes: list[int] = []
+    bootstrap = metrics.bootstrap
+
+    def counted(y: Any, *data: Any) -> metrics.Draws:
+        sizes.append(len(y))
+        return bootstrap(y, *data)
+
+    monkeypatch.setattr(metrics, "bootstrap", counted)
+    html_page.render(materials)
+    test_images = int((best(study).table["split"] == "test").sum())
+    assert sizes == [test_images] * 3

@@ -76,6 +76,7 @@ def compare(
         against=held.run.run_id,
         warnings=paired.warnings(ranked, metric),
         part=part,
+        scored=ranked,
     )
 
 

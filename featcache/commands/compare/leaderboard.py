@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from featcache.commands.compare.scored_run import Judged
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -22,6 +24,8 @@ class Leaderboard:
             was asked for.
         warnings: What makes the best figure doubtful, one line each.
         part: What the figures are of: "train" (out-of-fold) or "test".
+        scored: The runs of the rows with their predictions and bootstrap draws, in the
+            same order.
     """
 
     dataset: str
@@ -32,6 +36,7 @@ class Leaderboard:
     against: str = ""
     warnings: list[str] = field(default_factory=list)
     part: str = "train"
+    scored: list[Judged] = field(default_factory=list, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

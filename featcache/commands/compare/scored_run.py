@@ -1,6 +1,6 @@
 """A run's predictions, scored once for all that the leaderboard says of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,15 @@ class Judged:
     Attributes:
         run: The run.
         part: The predictions, (N,) and (N, C).
-        folds: (N,) folds; 0 in the test part.
+        folds: (N,) folds; 0 in the test set.
+        of_part: Name of the part.
     """
 
     run: Run
     part: Predictions
     folds: np.ndarray
+    of_part: str = TRAIN
+    _others: dict[str, "Judged"] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, run: Run, part: str = TRAIN) -> "Judged":
@@ -38,7 +41,16 @@ class Judged:
         order = np.argsort(table["image_id"].to_numpy(str), kind="stable")
         found = run.predictions(part)
         sorted_part = Predictions(found.y[order], found.p[order], found.groups[order])
-        return cls(run, sorted_part, table["fold"].to_numpy(int)[order].clip(0))
+        folds = table["fold"].to_numpy(int)[order].clip(0)
+        return cls(run, sorted_part, folds, part)
+
+    def on(self, part: str) -> "Judged":
+        """The same run on a part, which is read and scored once."""
+        if part == self.of_part:
+            return self
+        if part not in self._others:
+            self._others[part] = Judged.of(self.run, part)
+        return self._others[part]
 
     @cached_property
     def right(self) -> np.ndarray:

@@ -222,7 +222,7 @@ def load(folder: Path) -> list[Sheet]:
         ValueError: The file is damaged.
     """
     try:
-        with np.load(folder / FILE, allow_pickle=False) as arrays:
+        with (folder / FILE).open("rb") as file, np.load(file) as arrays:
             return _loaded({name: arrays[name] for name in arrays.files})
     except (KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
         raise ValueError(f"not a record of maps ({error})") from error

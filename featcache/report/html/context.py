@@ -87,7 +87,7 @@ def collect(reports: Path, board: Leaderboard, manifest: Manifest | None) -> Mat
     Raises:
         RunError: A run is broken.
     """
-    found = [runs.load(reports / "runs" / row["run_id"]) for row in board.rows]
+    found = [scored.run for scored in board.scored]
     stores: dict[str, Store] = {}
     extracts: list[dict[str, Any]] = []
     lacking: list[str] = []

@@ -67,8 +67,10 @@ def render(material: Material) -> str:
     """The page of the records, as text."""
     rows = material.board.rows
     sections = [
-        section(material, run, row)
-        for run, row in list(zip(material.runs, rows, strict=True))[:MOST_SECTIONS]
+        section(material, scored, row)
+        for scored, row in list(zip(material.board.scored, rows, strict=True))[
+            :MOST_SECTIONS
+        ]
     ]
     shown = points(material)
     head = _headline(material)

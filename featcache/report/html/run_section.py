@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.compare import confusion
+from featcache.commands.compare.scored_run import Judged
 from featcache.evaluation import metrics
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
@@ -66,20 +67,19 @@ class Section:
     errors: list[Error]
 
 
-def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
+def section(material: Material, scored: Judged, row: dict[str, Any]) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
     """
-    judged = material.board.part
-    parts = {name: run.predictions(name) for name in PARTS}
-    parts = {name: part for name, part in parts.items() if len(part.y)}
-    draws = {k: metrics.bootstrap(v.y, v.p, v.groups) for k, v in parts.items()}
+    judged, run = material.board.part, scored.run
+    by_part = {name: one for name in PARTS if len((one := scored.on(name)).right)}
+    parts = {name: one.part for name, one in by_part.items()}
     return Section(
         anchor=f"run-{row['rank']}",
         row=row,
         facts=_facts(run, row),
-        scores=_scores(parts, draws),
+        scores=_scores(by_part),
         matrices=_matrices(run),
         charts=[
             *curves(run, parts[judged], PARTS[judged]),
@@ -87,8 +87,7 @@ def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
             *learning(run),
         ],
         classes=[
-            (PARTS[name], _classes(part, run.classes, draws[name]))
-            for name, part in parts.items()
+            (PARTS[name], _classes(one, run.classes)) for name, one in by_part.items()
         ],
         sources=_sources(material, run, judged),
         tuning=_tuning(run),
@@ -96,11 +95,9 @@ def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
     )
 
 
-def _classes(
-    part: Predictions, classes: Sequence[str], draws: metrics.Draws
-) -> list[tuple[ClassScores, Svg]]:
-    found = scoring.per_class(part, classes, draws)
-    return [(one, _strip(one.scores["sensitivity"])) for one in found]
+def _classes(scored: Judged, classes: Sequence[str]) -> list[tuple[ClassScores, Svg]]:
+    rows = scoring.per_class(scored.part, classes, scored.draws)
+    return [(one, _strip(one.scores["sensitivity"])) for one in rows]
 
 
 def _strip(one: Estimate) -> Svg:
@@ -153,17 +150,15 @@ def _block(block: dict[str, Any]) -> str:
     return text + (f", {block['tap']})" if block["tap"] else ")")
 
 
-def _scores(
-    parts: dict[str, Predictions], draws: dict[str, metrics.Draws]
-) -> list[tuple[str, list[Estimate]]]:
+def _scores(by_part: dict[str, Judged]) -> list[tuple[str, list[Estimate]]]:
     """Each score of each part, with an interval where there is one."""
-    found: dict[str, list[Estimate]] = {name: [] for name in metrics.METRICS}
-    for key_, part in parts.items():
-        values = metrics.scores(part.y, part.p)
-        ends = metrics.intervals(part.y, part.p, part.groups, draws=draws[key_])
-        for name, row in found.items():
-            row.append(Estimate(values[name], *ends.get(name, ())))
-    return list(found.items())
+    rows: dict[str, list[Estimate]] = {name: [] for name in metrics.METRICS}
+    for one in by_part.values():
+        part = one.part
+        ends = metrics.intervals(part.y, part.p, part.groups, draws=one.draws)
+        for name, row in rows.items():
+            row.append(Estimate(one.scores[name], *ends.get(name, ())))
+    return list(rows.items())
 
 
 def _matrices(run: Run) -> list[Matrix]:
