@@ -144,7 +144,7 @@ def test_baselines_are_three_sets(dataset, train) -> None:
     """``baselines`` names all rows of the table that need no network."""
     for name in ("metadata", "pixels48", "border"):
         write_store(dataset, header(name, weights="none"), views=0)
-    found = [run.record["backbone"] for run in train("baselines")]
+    found = [run.record.backbone for run in train("baselines")]
     assert found == ["metadata", "pixels48", "border"]
     assert texts(dataset, "metadata+border") == ["border+metadata"]
 
@@ -189,14 +189,14 @@ def test_taps_are_those_of_each_store_that_has_them(dataset, train) -> None:
     write_store(dataset, header("b"), dim=2, taps={"fire9": 2})
     write_store(dataset, header("c"), dim=2)
     (both,) = train("a+b", taps="fire9,fire4")
-    widths = [(b["backbone"], b["tap"], b["dim"]) for b in both.record["features"]]
+    widths = [(b.backbone, b.tap, b.dim) for b in both.record.features]
     assert widths == [
         ("a", None, 4), ("a", "fire9", 3), ("a", "fire4", 5), ("b", None, 2),
         ("b", "fire9", 2),
     ]  # fmt: skip
     runs = train("b", "c", taps="fire9")
-    assert [run.record["taps"] for run in runs] == [["fire9"], []]
-    assert [run.record["taps"] for run in train("a", "c", taps="all")] == [
+    assert [run.record.taps for run in runs] == [["fire9"], []]
+    assert [run.record.taps for run in train("a", "c", taps="all")] == [
         ["fire4", "fire9"],
         [],
     ]
@@ -219,12 +219,17 @@ def test_the_record_says_what_the_columns_are(dataset, train) -> None:
     write_store(dataset, header("a"), dim=4)
     write_store(dataset, header("b", input_size=64, weights="file"), dim=3)
     one, both = train("a", "a+b")
-    assert one.record["backbone"] == "a"
-    assert one.contracts == {one.record["contract_id"]}
-    assert both.record["backbone"] == "a@32+b@64"
+    assert one.record.backbone == "a"
+    assert one.contracts == {one.record.contract_id}
+    assert both.record.backbone == "a@32+b@64"
     assert both.run_id.startswith("majority-a@32+b@64-")
     shared = ("weights", "input_size", "store", "contract_id")
-    assert [both.record[key] for key in shared] == ["several", None, None, None]
+    assert [getattr(both.record, key) for key in shared] == [
+        "several",
+        None,
+        None,
+        None,
+    ]
     assert len(both.contracts) == 2
     assert both.contracts > one.contracts
 
@@ -295,4 +300,4 @@ def test_a_long_sum_still_has_a_file_name(dataset, train) -> None:
         write_store(dataset, header(name), views=0, dim=2)
     (run,) = train("+".join(names))
     assert len(run.run_id) < 200
-    assert run.record["backbone"] == "+".join(f"{name}@32" for name in names)
+    assert run.record.backbone == "+".join(f"{name}@32" for name in names)

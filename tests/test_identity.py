@@ -81,7 +81,7 @@ def test_a_head_may_move(
     [forced] = train(name, force=True).runs
     assert forced.run_id == before.run_id
     for field in ("head_is", "recipe_id"):
-        assert forced.record[field] == before.record[field]
+        assert getattr(forced.record, field) == getattr(before.record, field)
     p = [run.predictions().p for run in (before, forced)]
     assert np.array_equal(*p)
 
@@ -102,9 +102,9 @@ def test_another_revision_is_another_head(
     change(rows, row, revision=rows[row].revision + 1)
     [after] = train(name).runs
     for field in ("head_is", "recipe_id"):
-        assert after.record[field] != before.record[field]
+        assert getattr(after.record, field) != getattr(before.record, field)
     assert after.run_id != before.run_id
-    assert after.record["evaluation_id"] == before.record["evaluation_id"]
+    assert after.record.evaluation_id == before.record.evaluation_id
 
 
 def test_another_revision_is_another_ensemble(
@@ -121,7 +121,7 @@ def test_another_revision_is_another_ensemble(
     monkeypatch.setattr(ensemble, "REVISION", ensemble.REVISION + 1)
     after = vote()
     assert before.run_id != after.run_id
-    assert before.record["recipe_id"] != after.record["recipe_id"]
+    assert before.record.recipe_id != after.record.recipe_id
 
 
 def test_a_baseline_is_its_name_and_version(monkeypatch: pytest.MonkeyPatch) -> None:

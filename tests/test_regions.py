@@ -243,12 +243,12 @@ def test_a_run_on_a_region_is_a_control(masked: Manifest, tmp_path: Path) -> Non
     whole = train(masked, tmp_path)
     fill(masked, "inside", views=1)
     run = train(masked, tmp_path, region="inside")
-    assert (run.record["backbone"], run.record["views"]) == ("pixels48:inside", 1)
+    assert (run.record.backbone, run.record.views) == ("pixels48:inside", 1)
     assert run.run_id.startswith("logreg-pixels48-inside-")
-    (block,) = run.record["features"]
-    assert (block["region"], block["mask"]) == ("inside", "mask")
-    assert run.record["evaluation_id"] == whole.record["evaluation_id"]
-    assert "region" not in whole.record["features"][0]
+    (block,) = run.record.features
+    assert (block.region, block.mask) == ("inside", "mask")
+    assert run.record.evaluation_id == whole.record.evaluation_id
+    assert whole.record.features[0].region is None
     with pytest.raises(RunError, match="a control on --region inside"):
         explain(masked, run)
     kept = cache.prune(masked.folder.parent, tmp_path, policies=True).removals
@@ -267,7 +267,7 @@ def test_all_are_the_stores_that_have_the_region(
     networks = backbones.resolve_all(["border"])
     extract(masked, networks, policy=Policy(region=Region("ring")))
     both = train(masked, tmp_path, backbones=["pixels48+border"], region="ring")
-    assert both.record["backbone"] == "border+pixels48:ring"
+    assert both.record.backbone == "border+pixels48:ring"
 
 
 @pytest.mark.slow

@@ -22,9 +22,6 @@ CONTRACT = {
     "backbone": "toy", "input_size": 32, "preprocess": "tf", "precision": "float32",
     "dtype": "float32",
 }  # fmt: skip
-BLOCK = CONTRACT | {
-    "weights": "random", "contract_id": "c", "store": "toy.h5", "tap": None, "dim": D,
-}  # fmt: skip
 
 
 def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
@@ -55,31 +52,6 @@ def header(
         versions={},
         notes={},
     )
-
-
-def run_record(**fields: Any) -> dict[str, Any]:
-    """All that a run of a head says of itself; one block of features, of its fields."""
-    record = {
-        "status": "ok", "created": "2026-01-01T00:00:00.000+00:00", "dataset": "chest",
-        "backbone": "toy", "weights": "random", "input_size": 32, "store": "toy.h5",
-        "contract_id": "c", "taps": [], "views": 0, "policy": None, "tta": False,
-        "classes": list(CLASSES), "exclude": [], "seed": 0, "n_images": N,
-        "n_groups": N // 2, "evaluation_id": "e", "head": "logreg", "recipe_id": "r",
-        "model": "model.skops", "fit_seconds": 1.0, "fold_seconds": [1.0] * 5,
-        "predict_seconds": 0.1, "tuning": [], "calibration": None, "scores": {},
-        "versions": {"numpy": "2"},
-    } | fields  # fmt: skip
-    split = {
-        "name": "s", "folds": 5, "test_size": 0.2, "seed": 0, "group_by": "patient",
-        "repeat": 0,
-    } | fields.get("split", {})  # fmt: skip
-    head_is = {"head": record["head"], "revision": 1, "params": {}}
-    own = {key: record[key] for key in BLOCK.keys() & record.keys()}
-    return record | {
-        "split": {"base": split["name"]} | split,
-        "head_is": head_is | fields.get("head_is", {}),
-        "features": [BLOCK | own | b for b in fields.get("features", [{}])],
-    }
 
 
 def naming_modules(folder: Path) -> list[str]:

@@ -232,7 +232,7 @@ def _policy(given: dict[str, Any]) -> Any:
 
 
 def _line(run: "Run", *, new: bool) -> str:
-    scores, record = run.record["scores"], run.record
+    scores, record = run.record.scores, run.record
     told = ", ".join(
         f"{part} accuracy {of['accuracy']:.3f} "
         f"({of['accuracy_low']:.3f}-{of['accuracy_high']:.3f})"
@@ -240,10 +240,10 @@ def _line(run: "Run", *, new: bool) -> str:
     )
     if not new:
         return f"{run.short_id} {run.run_id}: there already; {told}"
-    minutes = sum(one["minutes"] for one in record["trainings"])
-    epochs = "+".join(str(one["epochs"]) for one in record["trainings"])
+    minutes = sum(one.minutes for one in record.trainings)
+    epochs = "+".join(str(one.epochs) for one in record.trainings)
     return (
         f"{run.short_id} {run.run_id}: {told}; "
-        f"{record['trainable_parameters']:,} weights trained, "
+        f"{record.trainable_parameters:,} weights trained, "
         f"{epochs} epochs, {minutes:.1f} min"
     )

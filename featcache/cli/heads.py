@@ -169,7 +169,7 @@ def train_head(
         )
     for run in result.runs:
         if run.failed:
-            say(f"Failed: {run.short_id} {run.run_id}: {run.record['reason']}")
+            say(f"Failed: {run.short_id} {run.run_id}: {run.record.reason}")
     if as_json:
         print_runs_as_json(result.runs)
     else:
@@ -215,16 +215,17 @@ def ensemble(
         return
     print_runs(result.runs, result.made)
     for run in result.runs:
-        votes = run.record["member_weights"]["test"]
-        for member, weight in zip(run.record["members"], votes, strict=True):
+        votes = run.record.member_weights["test"]
+        for member, weight in zip(run.record.members, votes, strict=True):
             short = runs.short_id(run.folder.with_name(member))
             click.echo(f"  {weight:.3f}  {short} {member}")
 
 
 def print_runs_as_json(runs: "Sequence[Run]") -> None:
     """Prints the records of runs, each with its short and its whole id."""
+    ids = [{"run": run.short_id, "run_id": run.run_id} for run in runs]
     print_json(
-        [run.record | {"run": run.short_id, "run_id": run.run_id} for run in runs]
+        [run.record.to_json() | names for run, names in zip(runs, ids, strict=True)]
     )
 
 
@@ -234,9 +235,9 @@ def print_runs(runs: "Sequence[Run]", made: list[str]) -> None:
         click.echo(f"All {len(runs)} runs are there already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in made:
-            score = run.record["scores"]["train"]
+            score = run.record.scores["train"]
             click.echo(
                 f"{run.short_id} {run.run_id}: accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
-                f"fit {run.record['fit_seconds']:.1f} s"
+                f"fit {run.record.fit_seconds:.1f} s"
             )

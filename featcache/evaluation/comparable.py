@@ -27,14 +27,14 @@ def differences(one: Run, two: Run, *, folds: bool = True) -> list[str]:
 
 def base_split(run: Run) -> str:
     """Name of the split that the run's is a repeat of; its own for repeat 0."""
-    return str(run.record["split"]["base"])
+    return run.record.split.base
 
 
 def repeat(run: Run) -> int:
     """Which repeat of its split a run was trained on; the first is 0."""
-    return int(run.record["split"]["repeat"])
+    return run.record.split.repeat
 
 
 def recipe(run: Run) -> str:
     """What repeats of one recipe have in common."""
-    return str(run.record["recipe_id"])
+    return run.record.recipe_id

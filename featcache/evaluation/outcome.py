@@ -1,9 +1,9 @@
 """Outcomes: what is said of a run's predictions, whatever made them."""
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from featcache.dataset import splits
 from featcache.dataset.splits import Split
 from featcache.evaluation import metrics, runs
+from featcache.evaluation.record import RunRecord, SplitInfo
 from featcache.evaluation.runs import Run
 
 # Heads that learn nothing from features: shown on purpose, as they are.
@@ -24,32 +25,27 @@ def is_trivial(run: Run) -> bool:
 
     It needs no network, or is shown a region alone, or its head learns nothing.
     """
-    blocks = run.record["features"]
-    plain = all(b["weights"] == "none" or b.get("region") for b in blocks)
-    return plain or run.record["head"] in UNTRAINED
+    blocks = run.record.features
+    plain = all(block.weights == "none" or block.region for block in blocks)
+    return plain or run.record.head in UNTRAINED
 
 
-def judged_on(
-    images: pd.DataFrame, places: np.ndarray, *, split: Split, group_by: str
-) -> dict[str, Any]:
-    """What a record says of who is judged, and by whom they are not seen.
+def split_info(split: Split, group_by: str) -> SplitInfo:
+    """What a record says of a split.
 
     Args:
-        images: (N) rows with image_id, label and group.
-        places: (N,) folds, or `splits.TEST`.
-        split: Which places they are.
+        split: The split.
         group_by: What its groups are.
     """
-    about = {
-        "name": split.name,
-        "folds": split.folds,
-        "test_size": split.test_size,
-        "seed": split.seed,
-        "group_by": group_by,
-        "repeat": split.repeat,
-        "base": split.base or split.name,
-    }
-    return {"split": about, "evaluation_id": evaluation_id(images, places)}
+    return SplitInfo(
+        name=split.name,
+        folds=split.folds,
+        test_size=split.test_size,
+        seed=split.seed,
+        group_by=group_by,
+        repeat=split.repeat,
+        base=split.base or split.name,
+    )
 
 
 def evaluation_id(images: pd.DataFrame, places: np.ndarray) -> str:
@@ -86,9 +82,10 @@ def scores(
     return found
 
 
-def stamp() -> dict[str, Any]:
-    """When and with which libraries a run was made."""
-    return {
-        "created": datetime.now().astimezone().isoformat(timespec="milliseconds"),
-        "versions": {name: metadata.version(name) for name in _LIBRARIES},
-    }
+def stamped(record: RunRecord) -> RunRecord:
+    """The record of a run that is made now, with the libraries that are installed."""
+    return replace(
+        record,
+        created=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        versions={name: metadata.version(name) for name in _LIBRARIES},
+    )

@@ -1,7 +1,7 @@
 """Runs: the record of one trained and evaluated model, one folder each."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +13,9 @@ import pandas as pd
 
 from featcache.core.io import atomic_folder, digest, lock, write_json
 from featcache.errors import RunError
+from featcache.evaluation.record import FAILED, RunRecord
 
-SCHEMA = 1
 TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
-SEVERAL = "several"  # where the parts of a run differ
 PREDICTIONS = "predictions.csv"
 PROBABILITY = "p_"  # and the label: a column of predictions.csv
 SHORT, SHORTEST = 6, 4  # digits of a short id: as it is shown, and as it may be given
@@ -43,11 +42,11 @@ class Run:
 
     Attributes:
         folder: ``reports/<dataset>/runs/<run_id>``.
-        record: The content of run.json.
+        record: What run.json says.
     """
 
     folder: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     @property
     def run_id(self) -> str:
@@ -62,18 +61,18 @@ class Run:
     @property
     def failed(self) -> bool:
         """Whether the head could not be fitted; the record says why."""
-        return bool(self.record["status"] == "failed")
+        return self.record.status == FAILED
 
     @property
     def classes(self) -> list[str]:
         """Labels in class order."""
-        return list(self.record["classes"])
+        return self.record.classes
 
     @property
     def contracts(self) -> set[str]:
         """The contract_id of every store that its features come from."""
-        ids = {block["contract_id"] for block in self.record["features"]}
-        return ids - {None}  # what is fine-tuned has no contract
+        ids = (block.contract_id for block in self.record.features)
+        return {one for one in ids if one}  # what is fine-tuned has no contract
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -165,29 +164,6 @@ def _ids(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
 
 
-def of_features(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a record says of its features.
-
-    Args:
-        blocks: Each with backbone, weights, input_size, contract_id, store, tap and
-            dim.
-
-    Returns:
-        ``features``, which are these blocks, and what all of them have in common:
-        ``weights`` (else "several"), ``input_size``, ``store`` and ``contract_id``
-        (else None).
-    """
-    fields = ("weights", "input_size", "store", "contract_id")
-    common = {key: common_value(block[key] for block in blocks) for key in fields}
-    return common | {"weights": common["weights"] or SEVERAL, "features": list(blocks)}
-
-
-def common_value(values: Iterable[Any]) -> Any:
-    """The one value that all have, or None."""
-    found = list(values)
-    return found[0] if found and all(one == found[0] for one in found) else None
-
-
 def predictions_table(
     meta: pd.DataFrame, folds: np.ndarray, p: np.ndarray, classes: list[str]
 ) -> pd.DataFrame:
@@ -229,11 +205,11 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def saving(folder: Path, record: dict[str, Any]) -> Iterator[Path]:
+def saving(folder: Path, record: RunRecord) -> Iterator[Path]:
     """Yields a folder for a run's files; publishes it whole, run.json last."""
     with atomic_folder(folder) as temp:
         yield temp
-        write_json(temp / "run.json", {"schema": SCHEMA, **record})
+        write_json(temp / "run.json", record.to_json())
 
 
 def load(folder: Path) -> Run:
@@ -244,29 +220,14 @@ def load(folder: Path) -> Run:
     """
     path = folder / "run.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"schema {record['schema']}")
-        lacking = [k for k, t in _REQUIRED.items() if not isinstance(record.get(k), t)]
-        if lacking:
-            raise ValueError(f"no usable {', '.join(lacking)}")
-        split = record["split"]
-        if not all(isinstance(split.get(key), str) for key in ("name", "base")):
-            raise ValueError("a split without a name")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"a run of featcache in {folder}",
             f"run.json that cannot be used ({error})",
             "Train it again with --force, or delete the folder.",
         ) from error
     return Run(folder, record)
-
-
-_REQUIRED = {
-    "status": str, "created": str, "classes": list, "head": str, "backbone": str,
-    "weights": str, "views": int, "taps": list, "split": dict, "evaluation_id": str,
-    "features": list, "head_is": dict, "recipe_id": str,
-}  # fmt: skip
 
 
 def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:

@@ -52,27 +52,6 @@ class Block:
         """Number of columns."""
         return self.store.dims[self.matrix]
 
-    def describe(self) -> dict[str, Any]:
-        """What a run record says of the block.
-
-        ``tap`` is None for the embedding, and ``region`` only there where it is not of
-        whole pictures.
-        """
-        header, contract = self.store.header, self.store.header.contract
-        return {
-            "backbone": contract["backbone"],
-            "weights": header.weights,
-            "input_size": contract["input_size"],
-            "preprocess": contract["preprocess"],
-            "precision": contract["precision"],
-            "dtype": header.dtype.name,
-            "contract_id": header.contract_id,
-            "store": self.store.path.name,
-            "tap": None if self.matrix == store.FEATURES else self.matrix,
-            "dim": self.dim,
-            **self.region.to_dict(),
-        }
-
     def read_into(self, out: np.ndarray) -> None:
         """Reads the block's rows into ``out`` (N, dim), a slab at a time.
 

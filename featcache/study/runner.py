@@ -260,9 +260,7 @@ class _Work:
             each
             for name, head in asked
             for each in self.runs.get(name, [])
-            if head in (None, each.record["head"])
-            and not each.failed
-            and not repeat(each)
+            if head in (None, each.record.head) and not each.failed and not repeat(each)
         ]
 
     def finetune(self, data: Manifest, asked: Finetune) -> None:
@@ -319,10 +317,10 @@ class _Work:
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
-                    f"{name}: {each.short_id} {each.run_id}: {each.record['reason']}"
+                    f"{name}: {each.short_id} {each.run_id}: {each.record.reason}"
                 )
             elif each.run_id in new:
-                scores = next(iter(each.record["scores"].values()))
+                scores = next(iter(each.record.scores.values()))
                 self.tell(
                     f"  {each.short_id} {each.run_id}: "
                     f"accuracy {scores['accuracy']:.3f} "
@@ -351,7 +349,7 @@ class _Work:
 
 
 def _source(run: Run) -> tuple[str, int | None]:
-    return run.record["backbone"], run.record["input_size"]
+    return run.record.backbone, run.record.input_size
 
 
 def _order(found: Store) -> tuple[str, int, str]:

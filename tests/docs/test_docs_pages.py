@@ -202,7 +202,7 @@ def test_the_run_is_as_documented(run_of_study: runs.Run) -> None:
     named = named_in("docs/file-format.md", "Runs")
     head = json.loads((run_of_study.folder / "head.json").read_text())
     files = {path.name for path in run_of_study.folder.iterdir()}
-    record = run_of_study.record
+    record = run_of_study.record.to_json()
     assert {*files, *head, *record, *record["split"], *record["head_is"]} <= named
     assert {c for c in run_of_study.table if not c.startswith("p_")} <= named
 

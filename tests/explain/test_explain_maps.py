@@ -68,7 +68,7 @@ def test_taps_and_several_inputs_add_up(trained, look, dataset, toy_network) -> 
     extract(dataset, [backbones.resolve(str(toy_network), input_size=48)],
             engine="tensorflow")  # fmt: skip
     run = trained(taps=LAST_BUT_ONE, backbones=["toynet@32+toynet@48"])
-    assert len(run.record["features"]) == 4
+    assert len(run.record.features) == 4
     for one in look(run, per_class=1).maps:
         assert len(set(one.grids)) == 3
         assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)

@@ -1,6 +1,7 @@
 """What is explained: images and networks that have moved, and what is refused."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,9 +144,9 @@ def test_a_network_is_known_by_its_bytes(
 def test_runs_without_a_head_are_refused(trained, look) -> None:
     """Ensembles name their members; failed runs their reason."""
     run = trained()
-    team = Run(run.folder, run.record | {"features": [], "members": ["a-1", "b-2"]})
+    team = Run(run.folder, replace(run.record, features=[], members=["a-1", "b-2"]))
     with pytest.raises(RunError, match="members are: a-1, b-2"):
         look(team)
-    failed = Run(run.folder, run.record | {"status": "failed", "reason": "no luck"})
+    failed = Run(run.folder, replace(run.record, status="failed", reason="no luck"))
     with pytest.raises(RunError, match="no luck"):
         look(failed)

@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite(
     )
     told: list[str] = []
     (run,) = tune(fold="test", message=told.append).runs
-    (about,) = run.record["trainings"]
-    assert (about["stopped"], about["epochs"]) == (training.NOT_FINITE, 1)
+    (about,) = run.record.trainings
+    assert (about.stopped, about.epochs) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()
     assert any("--learning-rate" in line for line in told)

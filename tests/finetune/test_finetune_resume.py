@@ -39,7 +39,7 @@ def test_a_time_limit(
     monkeypatch.setattr(training, "_fit", fit)
     again = {"fold": "test", "epochs": 3, "message": told.append}
     (short,) = tune(**again, max_minutes=1.0).runs
-    assert short.record["trainings"][0]["stopped"] == training.TIME
+    assert short.record.trainings[0].stopped == training.TIME
     assert "cut short 1 of 1 networks" in told[-1]
     assert "--max-minutes" in told[-1]
     assert tune(**again, max_minutes=1.0).trained == []
@@ -50,7 +50,7 @@ def test_a_time_limit(
     (whole,) = tune(**again, max_minutes=9.0).runs
     assert whole.run_id != short.run_id
     assert any("goes on behind epoch 1" in line for line in told)
-    assert whole.record["trainings"][0]["epochs"] == 3
+    assert whole.record.trainings[0].epochs == 3
     assert tune(**again).trained == []
 
 

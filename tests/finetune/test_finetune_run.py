@@ -32,16 +32,17 @@ def test_a_run_as_any_other(
     base, other = cached("logreg"), whole.run
     run = runs.load(shutil.copytree(other.folder, base.folder.parent / other.run_id))
     assert naming_modules(run.folder) == []
-    assert run.record["head_is"]["head"] == outcome.FINETUNED
-    assert run.record["evaluation_id"] == base.record["evaluation_id"]
-    assert run.record["status"] == "ok"
-    assert [one["fold"] for one in run.record["trainings"]] == [0, 1, -1]
+    assert run.record.head_is.head == outcome.FINETUNED
+    assert run.record.evaluation_id == base.record.evaluation_id
+    assert run.record.status == "ok"
+    assert [one.fold for one in run.record.trainings] == [0, 1, -1]
     head = 12 * 500 + 500 + 500 * 200 + 200 + 200 * 3 + 3
-    assert run.record["trainable_parameters"] == 608 + 876 + head
-    assert run.record["scores"].keys() == {"train", "test"}
+    assert run.record.trainable_parameters == 608 + 876 + head
+    assert run.record.scores.keys() == {"train", "test"}
     page = Path(__file__).parents[2] / "docs/file-format.md"
     named = set(re.findall(r"`([\w.]+)`", page.read_text(encoding="utf-8")))
-    assert {*run.record, *run.record["trainings"][0]} <= named
+    record = run.record.to_json()
+    assert {*record, *record["trainings"][0]} <= named
     (voted,) = ensemble(
         base.folder.parents[1], [run.run_id, base.run_id], calibrate=False
     ).runs
@@ -49,7 +50,7 @@ def test_a_run_as_any_other(
         one.run_id: one.table.set_index("image_id").filter(regex="^p_")
         for one in (base, run)
     }
-    names, weights = voted.record["members"], voted.record["member_weights"]
+    names, weights = voted.record.members, voted.record.member_weights
     mean = sum(w * p[name] for w, name in zip(weights["test"], names, strict=True))
     test = voted.table[voted.table["fold"] == splits.TEST].set_index("image_id")
     np.testing.assert_allclose(mean.loc[test.index], test[mean.columns], atol=1e-5)
@@ -57,7 +58,7 @@ def test_a_run_as_any_other(
     assert {row["head"] for row in board.rows} == {"finetune", "logreg", "ensemble"}
     assert board.left_out == []
     (row,) = [row for row in board.rows if row["head"] == "finetune"]
-    assert row["trainable_parameters"] == run.record["trainable_parameters"]
+    assert row["trainable_parameters"] == run.record.trainable_parameters
     assert row["options"].startswith("head mlp-dropout, gradual 1, epochs 3")
     assert tune(**OPTIONS).trained == []
 
@@ -83,7 +84,7 @@ def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
     assert set(names) == {"toynet"}
     assert list(done) == sorted({*done})
     assert all(one <= total for one, total in zip(done, totals, strict=True))
-    if whole.run.record["trainings"][-1]["epochs"] == 3:
+    if whole.run.record.trainings[-1].epochs == 3:
         assert done[-1] == totals[-1]
 
 
@@ -98,7 +99,7 @@ def test_the_saved_network_takes_pixels(whole: Undisturbed, dataset: Manifest) -
     ids = dataset.ok["image_id"]
     rows = np.flatnonzero(ids.isin(table.index))
     source = images(dataset, batch_size=8)
-    best = whole.run.record["trainings"][-1]["best_epoch"]
+    best = whole.run.record.trainings[-1].best_epoch
     p = [
         model.predict(source.batches(rows, view), verbose=0)
         for view in range(2 if best else 1)
@@ -114,7 +115,7 @@ def test_half_precision(tune: Callable[..., FinetuneResult]) -> None:
         tune(fold="test", mixed_precision=how, ema=0.5, epochs=1, tta=0).runs[0]
         for how in ("off", "on")
     )
-    assert "float16" in half.record["machine"]
+    assert "float16" in half.record.machine
     p, q = (run.table.filter(regex="^p_").to_numpy() for run in (full, half))
     np.testing.assert_allclose(p, q, atol=5e-3)
 
@@ -199,7 +200,7 @@ def test_another_revision_is_another_run(
             origin=None, statistics=None, split=splits.Split("s", 2, 0.2, 0, places),
             only_test=False, calibrate=False, minutes=None, options=[],
         )  # fmt: skip
-        return {job.folder.name, job.belongs, job.record()["recipe_id"]}
+        return {job.folder.name, job.belongs, job.record().recipe_id}
 
     before = ids()
     assert ids() == before

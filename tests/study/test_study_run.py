@@ -96,8 +96,8 @@ def test_other_stores_change_nothing(
     )
     assert result.failures == []
     runs = [run for found in result.runs.values() for run in found]
-    assert {run.record["views"] for run in runs} == {0, 1}
-    assert {(run.record["policy"] or {}).get("seed", 1) for run in runs} == {1}
+    assert {run.record.views for run in runs} == {0, 1}
+    assert {(run.record.policy or {}).get("seed", 1) for run in runs} == {1}
 
 
 REGIONS = r"""
@@ -132,7 +132,7 @@ def test_a_train_sees_the_region_of_its_extract(file: Path, tmp_path: Path) -> N
         study.read(file), tmp_path / "cache", reports=tmp_path / "r", jobs=1
     )
     assert done.failures == []
-    shown = [run.record["features"][0].get("region") for run in done.runs["both"]]
+    shown = [run.record.features[0].region for run in done.runs["both"]]
     assert sorted(map(str, shown)) == ["None", "ring"]
     other = 'region = "ring"\ninput_size = 48'
     sets = 'backbones = ["toynet@32+toynet@48"]\nheads = ["logreg"]'

@@ -35,9 +35,9 @@ def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
         lambda *_: (_ for _ in ()).throw(RuntimeError("boom")),
     )
     result = train()
-    failed = {r.record["head"]: r.failed for r in result.runs}
+    failed = {r.record.head: r.failed for r in result.runs}
     assert failed == {"logreg": False, "majority": True}
-    assert result.runs[1].record["reason"] == "RuntimeError: boom"
+    assert result.runs[1].record.reason == "RuntimeError: boom"
     board = comparing.compare(reports)
     assert [row["head"] for row in board.rows] == ["logreg"]
     assert "boom" in board.left_out[0]
@@ -59,9 +59,9 @@ def test_a_head_that_raises_in_one_fold_is_marked_failed(
 
     monkeypatch.setattr(cls, "_fit", once)
     (run,) = train(heads=["majority"]).runs
-    assert run.record["reason"] == "ValueError: fold 2"
+    assert run.record.reason == "ValueError: fold 2"
     assert [path.name for path in run.folder.iterdir()] == ["run.json"]
-    assert "scores" not in run.record
+    assert "scores" not in json.loads((run.folder / "run.json").read_text())
 
 
 def test_a_failed_head_is_told_by_the_exit_code(
@@ -209,5 +209,5 @@ def test_parallel_processes_give_the_same_figures(train) -> None:
     for one, two in zip(alone.runs, together.runs, strict=True):
         assert one.run_id == two.run_id
         np.testing.assert_allclose(one.predictions().p, two.predictions().p, atol=1e-4)
-        assert (two.folder / two.record["model"]).is_file()
+        assert (two.folder / two.record.model).is_file()
     assert (together.runs[0].folder / "history.csv").is_file()

@@ -73,8 +73,8 @@ class Case:
         good, _ = runs.list_runs(self.reports)
         good = [run for run in good if not run.failed and not repeat(run)]
         if self.split:
-            good = [run for run in good if run.record["split"]["name"] == self.split]
-        good.sort(key=lambda run: str(run.record["created"]), reverse=True)
+            good = [run for run in good if run.record.split.name == self.split]
+        good.sort(key=lambda run: run.record.created, reverse=True)
         telling = [run for run in good if not is_trivial(run)] or good
         for first in telling:
             alike = [r for r in good if _evaluation(r) == _evaluation(first)]
@@ -221,4 +221,4 @@ def accuracy(run: Run) -> float:
 
 
 def _evaluation(run: Run) -> str:
-    return str(run.record["evaluation_id"])
+    return run.record.evaluation_id

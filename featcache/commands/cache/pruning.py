@@ -136,10 +136,8 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    shown = [
-        Region.of(block).to_dict() for run in using for block in run.record["features"]
-    ]
-    return [*(run.record["policy"] for run in using), *shown]
+    shown = [block.shown.to_dict() for run in using for block in run.record.features]
+    return [*(r.record.policy for r in using if r.record.policy), *shown]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:

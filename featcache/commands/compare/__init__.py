@@ -62,14 +62,14 @@ def compare(
         {"rank": rank, **_described(one), **scored(one), **test}
         | paired.repeated(repeats[one], repeats[held])
         | tested(one)
-        | {"trainable_parameters": one.run.record.get("trainable_parameters")}
+        | {"trainable_parameters": one.run.record.trainable_parameters}
         for rank, (one, test) in enumerate(
             zip(ranked, paired.tests(ranked, held, metric), strict=True), 1
         )
     ]
     return Leaderboard(
         dataset=reports.name,
-        split=held.run.record["split"]["name"],
+        split=held.run.record.split.name,
         metric=metric,
         rows=rows,
         left_out=chosen.left_out,
@@ -83,7 +83,7 @@ def compare(
 def _described(judged: Judged) -> dict[str, Any]:
     """What a run is, with what it says itself of its options."""
     row = described(judged)
-    told = filter(None, [row["options"], *judged.run.record.get("options", [])])
+    told = filter(None, [row["options"], *judged.run.record.options])
     return row | {"options": ", ".join(told)}
 
 

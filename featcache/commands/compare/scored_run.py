@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from featcache.dataset.regions import INSIDE
-from featcache.evaluation import metrics, outcome, runs
+from featcache.evaluation import metrics, outcome
 from featcache.evaluation.metrics import Draws
+from featcache.evaluation.record import FeatureBlock, RunRecord, common_value
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.features import store
+from featcache.heads import NONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +77,7 @@ class Judged:
     @property
     def sees_subject(self) -> bool:
         """Whether it is shown what masks show, and nothing else."""
-        found = self.run.record["features"]
-        return all(block.get("region") == INSIDE for block in found)
+        return all(block.region == INSIDE for block in self.run.record.features)
 
     @property
     def accuracy_by_fold(self) -> np.ndarray:
@@ -92,55 +93,55 @@ class Judged:
 
 def described(judged: Judged) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
-    record, found = judged.run.record, judged.run.record["features"]
+    record, found = judged.run.record, judged.run.record.features
     return {
         "run": judged.run.short_id,
         "run_id": judged.run.run_id,
-        "backbone": record["backbone"],
-        "weights": record["weights"],
-        "input_size": record["input_size"],
-        "preprocess": runs.common_value(block["preprocess"] for block in found),
-        "head": record["head"],
-        "views": record["views"],
+        "backbone": record.backbone,
+        "weights": record.weights,
+        "input_size": record.input_size,
+        "preprocess": common_value([block.preprocess for block in found]),
+        "head": record.head,
+        "views": record.views,
         "policy": _policy(record),
-        "taps": ",".join(record["taps"]),
-        "tta": record["tta"],
+        "taps": ",".join(record.taps),
+        "tta": record.tta,
         "options": ", ".join([*_storage(found), *_options(record)]),
-        "split": record["split"]["name"],
+        "split": record.split.name,
         "n": len(judged.right),
         "n_groups": judged.draws.groups,
     }
 
 
-def _policy(record: dict[str, Any]) -> str | None:
+def _policy(record: RunRecord) -> str | None:
     """The options of the views' recipe; None where there are no views."""
-    recipe = record["policy"] if record["views"] else None
+    recipe = record.policy if record.views else None
     return " ".join(store.recipe_options(recipe)) if recipe else None
 
 
-def _storage(blocks: list[dict[str, Any]]) -> list[str]:
+def _storage(blocks: list[FeatureBlock]) -> list[str]:
     """In words, which of the features are not computed or kept in float32."""
-    told = {block[name] for block in blocks for name in ("precision", "dtype")}
-    return sorted(told - {"float32"})
+    types = {name for block in blocks for name in (block.precision, block.dtype)}
+    return sorted(types - {"float32"})
 
 
-def _options(record: dict[str, Any]) -> list[str]:
+def _options(record: RunRecord) -> list[str]:
     """In words, what tells runs of one head on the same features apart."""
-    params = record["head_is"]["params"]
-    embedding = record["head_is"].get("embedding", {"transform": "none", "pca": "none"})
-    calibration = record["calibration"] or {}
-    members = record.get("members", [])
-    told = {
-        f"{len(members)} members": members,
-        "equal weights": members and params.get("weights") == "equal",
-        f"{len(record['taps'])} taps": record["taps"],
-        "plain view alone": record["views"] and not record["tta"],
-        "tuned": record["tuning"],
-        f"transform {embedding['transform']}": embedding["transform"] != "none",
-        f"pca {embedding['pca']}": embedding["pca"] != "none",
-        f"{calibration.get('method')}": calibration.get("kept"),
+    params, embedding = record.head_is.params, record.head_is.embedding
+    transform = embedding.transform if embedding else NONE
+    pca = embedding.pca if embedding else NONE
+    calibration = record.calibration
+    words = {
+        f"{len(record.members)} members": record.members,
+        "equal weights": record.members and params.get("weights") == "equal",
+        f"{len(record.taps)} taps": record.taps,
+        "plain view alone": record.views and not record.tta,
+        "tuned": record.tuning,
+        f"transform {transform}": transform != NONE,
+        f"pca {pca}": pca != NONE,
+        calibration.method if calibration else "": calibration and calibration.kept,
     }
-    return [words for words, is_so in told.items() if is_so]
+    return [text for text, is_so in words.items() if is_so]
 
 
 def scored(judged: Judged) -> dict[str, float | None]:
@@ -162,8 +163,8 @@ def tested(judged: Judged) -> dict[str, Any]:
         ends = metrics.group_bootstrap(right, test.groups)
         row |= _with_ends("test_accuracy", float(right.mean()), ends)
     return row | {
-        "fit_seconds": record["fit_seconds"],
-        "predict_seconds": record["predict_seconds"],
+        "fit_seconds": record.fit_seconds,
+        "predict_seconds": record.predict_seconds,
         "below_line": judged.trivial,
     }
 

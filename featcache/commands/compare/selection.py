@@ -52,13 +52,11 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     found, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     left_out += [
-        f"run {run.run_id} failed: {run.record['reason']}"
-        for run in found
-        if run.failed
+        f"run {run.run_id} failed: {run.record.reason}" for run in found if run.failed
     ]
     found = [run for run in found if not run.failed]
     alike = _alike([run for run in found if not repeat(run)])
-    named = [g for g in alike if split in (None, g[0].record["split"]["name"])]
+    named = [g for g in alike if split in (None, g[0].record.split.name)]
     if not named:
         left_out += [_told(group, None) for group in alike]
         raise RunError(
@@ -85,8 +83,8 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
 def _alike(found: Sequence[Run]) -> list[list[Run]]:
     """Runs by what they were judged on, the newest evaluation and run first."""
     alike: dict[str, list[Run]] = defaultdict(list)
-    for run in sorted(found, key=lambda run: run.record["created"], reverse=True):
-        alike[run.record["evaluation_id"]].append(run)
+    for run in sorted(found, key=lambda run: run.record.created, reverse=True):
+        alike[run.record.evaluation_id].append(run)
     return list(alike.values())
 
 
@@ -138,7 +136,7 @@ def _with_repeats(
     split = base_split(chosen[0])
     taken: set[tuple[str, int]] = set()
     left_out, alone = [], []
-    for run in sorted(repeats, key=lambda run: run.record["created"], reverse=True):
+    for run in sorted(repeats, key=lambda run: run.record.created, reverse=True):
         key = recipe(run), repeat(run)
         if base_split(run) != split or key in taken:
             continue
@@ -165,9 +163,9 @@ def _with_repeats(
 def _told(group: Sequence[Run], chosen: Run | None) -> str:
     """Says of runs that are judged on something else what that is."""
     record, names = group[0].record, some([run.run_id for run in group], 3)
-    split = record["split"]["name"]
+    split = record.split.name
     told = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
-    if chosen is None or split != chosen.record["split"]["name"]:
+    if chosen is None or split != chosen.record.split.name:
         return told.format(f"split {split}; see them with --split {split}")
     return told.format(
         f"they differ in {_difference(group[0], chosen)}, from before images, labels "
@@ -193,9 +191,9 @@ def reference(reports: Path, name: str, chosen: Chosen) -> Run:
     known = [entry.run for entry in chosen.entries]
     if run.run_id in {one.run_id for one in known}:
         return run
-    split, base = known[0].record["split"]["name"], base_split(run)
+    split, base = known[0].record.split.name, base_split(run)
     if run.failed:
-        got, way_out = f"failed: {run.record['reason']}", "Name another run."
+        got, way_out = f"failed: {run.record.reason}", "Name another run."
     elif repeat(run):
         got = f"is repeat {repeat(run)} of split {base}"
         way_out = "Name the run of the same recipe that the leaderboard shows."

@@ -165,7 +165,7 @@ def _suited(asked: Model, method: str, message: Message) -> str:
     if asked.has_maps or method == OCCLUSION:
         return method
     message(
-        f"{asked.run.record['backbone']} has no maps whose means are its features: "
+        f"{asked.run.record.backbone} has no maps whose means are its features: "
         f"occlusion in place of {method}"
     )
     return OCCLUSION
@@ -230,12 +230,12 @@ def _notes(asked: Model, chosen: Sequence[Subject]) -> list[str]:
         )
     if unknown:
         notes.append(f"{unknown} images are not of the run: they have no part in it")
-    if record["calibration"] and record["calibration"]["kept"]:
+    if record.calibration and record.calibration.kept:
         notes.append(
             "the run's probabilities are calibrated; scores and probabilities here are "
             "the head's own, before that"
         )
-    if record["tta"]:
+    if record.tta:
         notes.append(
             "the run's probabilities are means over views; maps are of the plain view"
         )

@@ -118,7 +118,7 @@ def activations(
     if not model.has_maps:
         raise RunError(
             "a run on networks that end in maps, for --activations",
-            f"{model.run.record['backbone']}",
+            f"{model.run.record.backbone}",
             "Leave it out.",
         )
     found = []
@@ -136,7 +136,7 @@ def activations(
             found += [_strongest(subject, text, A) for subject, A in pairs]
     if not found:
         raise UsageError(
-            f"--activations of layers of {model.run.record['backbone']}, such as "
+            f"--activations of layers of {model.run.record.backbone}, such as "
             + ", ".join(model.nets[0].layers[-5:]),
             repr(layers),
             "Name others, or default.",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from featcache.dataset import images, sources, views
 from featcache.dataset.manifest import Manifest, some
-from featcache.dataset.regions import WHOLE_PICTURE, Region
+from featcache.dataset.regions import WHOLE_PICTURE
 from featcache.errors import DatasetError, RunError, UnreadableImageError, UsageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY, Run
@@ -74,7 +74,7 @@ class Finder:
     masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        shown = {Region.of(block) for block in self.run.record["features"]}
+        shown = {block.shown for block in self.run.record.features}
         if shown := shown - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole pictures to explain",

@@ -131,7 +131,7 @@ def of_run(
     if run.failed:
         raise RunError(
             "a run with a head to explain",
-            f"{run.run_id}, which failed: {run.record['reason']}",
+            f"{run.run_id}, which failed: {run.record.reason}",
             "Take another run.",
         )
     if finetuned.is_tuned(run):

@@ -25,6 +25,7 @@ from featcache.backbones.engines.base import Engine
 from featcache.core.io import sha256_file
 from featcache.dataset.manifest import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
+from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.store import FEATURES, Header, Store
@@ -179,7 +180,7 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
         StoreError: A store is gone, or was made of other images' pixels.
         WeightsError: A network's file cannot be found.
     """
-    blocks, members = run.record["features"], run.record.get("members")
+    blocks, members = run.record.features, run.record.members
     if members:
         raise RunError(
             f"a run that a head was trained for, to explain {run.run_id}",
@@ -187,7 +188,7 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
             "Explain its members.",
         )
     nets = []
-    for _, parts in groupby(blocks, key=lambda block: block["contract_id"]):
+    for _, parts in groupby(blocks, key=lambda block: block.contract_id):
         own = list(parts)
         found = _store(run, folder, own[0])
         network = _network(found.header, folder, files)
@@ -197,13 +198,13 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
                 f"{network.name}, which are of its file",
                 "Explain a run on a backbone, on pixels48 or on border.",
             )
-        nets.append(Net(found, network, [b["tap"] or FEATURES for b in own]))
+        nets.append(Net(found, network, [b.tap or FEATURES for b in own]))
     return nets
 
 
-def _store(run: Run, folder: Path, block: dict[str, Any]) -> Store:
+def _store(run: Run, folder: Path, block: FeatureBlock) -> Store:
     """The store of a block, by its contract, whatever its file is called now."""
-    wanted = block["contract_id"]
+    wanted = str(block.contract_id)
     near = sorted((folder / "features").glob(f"*-{wanted[:8]}.h5"))
     others = sorted((folder / "features").glob("*.h5"))
     for path in dict.fromkeys((*near, *others)):
@@ -213,13 +214,13 @@ def _store(run: Run, folder: Path, block: dict[str, Any]) -> Store:
             continue  # a damaged one is not that which is looked for
         if found.header.contract_id == wanted:
             return found
-    size = f" --input-size {block['input_size']}" if block["input_size"] else ""
+    size = f" --input-size {block.input_size}" if block.input_size else ""
     raise StoreError(
-        f"the store {block['store']} (contract {wanted[:8]}) of run {run.run_id} in "
+        f"the store {block.store} (contract {wanted[:8]}) of run {run.run_id} in "
         f"{folder / 'features'}",
         "none with that contract",
         f"Extract it again as it was: featcache extract --dataset {folder.name} "
-        f"-b {block['backbone']}{size} ...",
+        f"-b {block.backbone}{size} ...",
     )
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from featcache.core.tf import no_retracing_advice
 from featcache.dataset import splits
 from featcache.dataset.splits import assert_disjoint
 from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation.record import OK, FeatureBlock, RunRecord, TrainingInfo
 from featcache.heads.tuning import group_folds
 
 if TYPE_CHECKING:
@@ -229,12 +230,11 @@ class Work:
     def record(self, done: dict[int, Trained], folder: Path) -> None:
         """Publishes the run."""
         job = self.job
-        record = job.record() | outcome.stamp() | self.features()
-        p, figures = self.figures(done)
+        p, record = self.results(done)
         judged = np.isin(job.places, job.parts)
         with (
             runs.writing(folder),
-            runs.saving(folder, record | figures) as temp,
+            runs.saving(folder, record) as temp,
         ):
             table = runs.predictions_table(
                 job.images[judged], job.places[judged], p[judged], job.dataset.classes
@@ -246,26 +246,24 @@ class Work:
             pd.DataFrame(rows).to_csv(temp / "history.csv", index=False)
             done[splits.TEST].net.model.save(temp / MODEL)
 
-    def features(self) -> dict[str, Any]:
-        """What the record says of the network; it has no store."""
+    def block(self) -> FeatureBlock:
+        """What the record says of the network, which has no store."""
         network = self.job.network
-        block = {
-            "backbone": network.name,
-            "weights": network.weights,
-            "input_size": network.input_size,
-            "preprocess": network.preprocess,
-            "precision": "float32",
-            "dtype": "float32",
-            "contract_id": None,
-            "store": None,
-            "tap": None,
-            "dim": self.core.output_shape[-1],
-        }
-        digest = backbones.weights_digest(self.core)
-        return runs.of_features([block]) | {"weights_digest": digest}
+        return FeatureBlock(
+            backbone=network.name,
+            weights=network.weights,
+            input_size=network.input_size,
+            preprocess=network.preprocess,
+            precision="float32",
+            dtype="float32",
+            contract_id=None,
+            store=None,
+            tap=None,
+            dim=self.core.output_shape[-1],
+        )
 
-    def figures(self, done: dict[int, Trained]) -> tuple[np.ndarray, dict[str, Any]]:
-        """The predictions as they are published, and what the record says of them."""
+    def results(self, done: dict[int, Trained]) -> tuple[np.ndarray, RunRecord]:
+        """The predictions as they are published, and the record of the run."""
         job = self.job
         p = np.zeros((len(job.places), len(job.dataset.classes)))
         for part, trained in done.items():
@@ -283,24 +281,27 @@ class Work:
             calibrated = found.record
         judged = np.isin(job.places, job.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
-        return p, {
-            "status": "ok",
-            "model": MODEL,
-            "fit_seconds": seconds.pop(splits.TEST),
-            "fold_seconds": list(seconds.values()),
-            "predict_seconds": round(sum(t.seconds for t in done.values()), 3),
-            "tuning": [],
-            "calibration": calibrated,
-            "scores": outcome.scores(
+        return p, replace(
+            outcome.stamped(job.record()),
+            features=[self.block()],
+            weights_digest=backbones.weights_digest(self.core),
+            status=OK,
+            model=MODEL,
+            fit_seconds=seconds.pop(splits.TEST),
+            fold_seconds=list(seconds.values()),
+            predict_seconds=round(sum(t.seconds for t in done.values()), 3),
+            calibration=calibrated,
+            scores=outcome.scores(
                 p[judged],
                 y=job.codes[judged],
                 groups=job.groups[judged],
                 places=job.places[judged],
             ),
-            **self.counts,
-            "machine": _machine(job.settings),
-            "trainings": [_about(k, t.state) for k, t in done.items()],
-        }
+            machine=_machine(job.settings),
+            trainings=[_training_info(k, t.state) for k, t in done.items()],
+            parameters=self.counts["parameters"],
+            trainable_parameters=self.counts["trainable_parameters"],
+        )
 
 
 def _machine(settings: Settings) -> str:
@@ -310,14 +311,13 @@ def _machine(settings: Settings) -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPUs{gpus}{half}"
 
 
-def _about(part: int, state: State) -> dict[str, Any]:
-    """How the training of one part went, for the record."""
-    return {
-        "fold": part,
-        "epochs": state.epoch,
-        "best_epoch": state.best_epoch,
-        "minutes": round(state.seconds / 60, 2),
-        "stopped": state.stopped,
-        "start": state.start,
-        "best_loss": state.best_loss if np.isfinite(state.best_loss) else None,
-    }
+def _training_info(part: int, state: State) -> TrainingInfo:
+    return TrainingInfo(
+        fold=part,
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        minutes=round(state.seconds / 60, 2),
+        stopped=state.stopped,
+        start=state.start,
+        best_loss=state.best_loss if np.isfinite(state.best_loss) else None,
+    )

@@ -21,6 +21,7 @@ from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, SplitError, UsageError
 from featcache.evaluation import outcome, runs
+from featcache.evaluation.record import HeadIdentity, RunRecord
 
 HEAD = outcome.FINETUNED  # how the names of its runs begin
 REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
@@ -89,7 +90,7 @@ class Job:
         """Name of the run's head."""
         if self.origin is None:
             return HEAD
-        return f"{HEAD}-from-{self.origin.run.record['head']}"
+        return f"{HEAD}-from-{self.origin.run.record.head}"
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -115,14 +116,9 @@ class Job:
         }
 
     @cached_property
-    def judged(self) -> dict[str, Any]:
-        """``split`` and ``evaluation_id`` of the record."""
-        return outcome.judged_on(
-            self.images,
-            self.places,
-            split=self.split,
-            group_by=self.dataset.settings.group_by,
-        )
+    def evaluation_id(self) -> str:
+        """Digest of the images and their folds."""
+        return outcome.evaluation_id(self.images, self.places)
 
     @cached_property
     def folder(self) -> Path:
@@ -136,7 +132,7 @@ class Job:
 
     def _named(self, minutes: float | None) -> Path:
         inputs = self.recipe | {
-            "evaluation_id": self.judged["evaluation_id"],
+            "evaluation_id": self.evaluation_id,
             "parts": self.parts,
             "minutes": minutes,
         }
@@ -157,7 +153,7 @@ class Job:
         """
         versions = {name: metadata.version(name) for name in _LIBRARIES}
         recipe = {key: v for key, v in self.recipe.items() if key != "calibrate"}
-        return recipe | versions | {"evaluation_id": self.judged["evaluation_id"]}
+        return recipe | versions | {"evaluation_id": self.evaluation_id}
 
     @cached_property
     def belongs(self) -> str:
@@ -174,34 +170,36 @@ class Job:
         """Folder of checkpoints."""
         return self.reports / "checkpoints" / self.belongs[:16]
 
-    def record(self) -> dict[str, Any]:
-        """What is known of the run before it is trained."""
+    def record(self) -> RunRecord:
+        """What is known of the run before its network is built."""
         policy = self.settings.policy
         params = {**self.recipe["params"], "unfreeze": self.settings.unfreeze}
-        return {
-            "dataset": self.dataset.dataset,
-            "backbone": self.network.name,
-            "taps": list(self.origin.taps) if self.origin else [],
-            "views": self.settings.views,
-            "policy": None if policy.is_identity else policy.to_dict(),
-            "tta": self.settings.tta > 0,
-            "classes": self.dataset.classes,
-            "exclude": list(self.dataset.exclude),
-            "seed": self.settings.seed,
-            "n_images": len(self.images),
-            "n_groups": int(self.images["group"].nunique()),
-            **self.judged,
-            "head": self.head,
-            "head_is": {"head": HEAD, "revision": REVISION, "params": params},
-            "recipe_id": digest(self.recipe),
-            "init_head": self.origin.run.run_id if self.origin else None,
-            "preprocess": self.network.preprocess,
-            "max_minutes": self.minutes,
-            "options": [
+        return RunRecord(
+            dataset=self.dataset.dataset,
+            backbone=self.network.name,
+            features=[],
+            taps=list(self.origin.taps) if self.origin else [],
+            views=self.settings.views,
+            policy=None if policy.is_identity else policy.to_dict(),
+            tta=self.settings.tta > 0,
+            classes=self.dataset.classes,
+            exclude=list(self.dataset.exclude),
+            seed=self.settings.seed,
+            n_images=len(self.images),
+            n_groups=int(self.images["group"].nunique()),
+            split=outcome.split_info(self.split, self.dataset.settings.group_by),
+            evaluation_id=self.evaluation_id,
+            head=self.head,
+            head_is=HeadIdentity(head=HEAD, revision=REVISION, params=params),
+            recipe_id=digest(self.recipe),
+            init_head=self.origin.run.run_id if self.origin else None,
+            preprocess=self.network.preprocess,
+            max_minutes=self.minutes,
+            options=[
                 *([f"from {self.origin.run.run_id}"] if self.origin else []),
                 *self.options,
             ],
-        }
+        )
 
 
 def plan(

@@ -121,11 +121,11 @@ class Origin:
         known = self.found.header.policies
         chosen = FeatureSet((self.found,)).select(
             self.dataset,
-            views=record["views"],
-            policy=known.index(record["policy"]) if record["views"] else None,
+            views=record.views,
+            policy=known.index(record.policy) if record.policy else None,
             taps=self.taps,
         )
-        return chosen.read().reshape(-1, record["views"] + 1, sum(chosen.dims))
+        return chosen.read().reshape(-1, record.views + 1, sum(chosen.dims))
 
     def start(self, rows: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Start:
         """The head fitted anew on the features of some images alone.
@@ -163,34 +163,34 @@ def origin(
         StoreError: Its features are gone.
     """
     _refuse(run, dataset, evaluation_id)
-    blocks = run.record["features"]
-    if len({block["store"] for block in blocks}) > 1:
+    blocks = run.record.features
+    if len({block.store for block in blocks}) > 1:
         raise HeadError(
             "a head on the features of one network in one size",
-            f"{run.run_id}, on {run.record['backbone']}",
+            f"{run.run_id}, on {run.record.backbone}",
             "Start from a run on one of them.",
         )
-    found = store.open_store(dataset.folder / "features" / blocks[0]["store"])
+    found = store.open_store(dataset.folder / "features" / (blocks[0].store or ""))
     _refuse_contract(found, network)
-    taps = tuple(block["tap"] for block in blocks if block["tap"])
+    taps = tuple(block.tap for block in blocks if block.tap)
     return Origin(run, heads.load(run.folder), taps, dataset, found)
 
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     record = run.record
     wanted = f"--init-head with a run whose head is {', '.join(FOLDABLE)}"
-    if run.failed or record["head"] not in FOLDABLE:
-        got = "failed" if run.failed else record["head"]
+    if run.failed or record.head not in FOLDABLE:
+        got = "failed" if run.failed else record.head
         raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
-    embedding = record["head_is"].get("embedding")
+    embedding = record.head_is.embedding
     if embedding:
-        told = f"transform {embedding['transform']}, pca {embedding['pca']}"
+        told = f"transform {embedding.transform}, pca {embedding.pca}"
         raise HeadError(
             f"{wanted}, on features as they are",
             f"{run.run_id}, whose features are transformed ({told})",
             "Train the head with --transform none --pca none.",
         )
-    regions = {b["region"] for b in record["features"] if b.get("region")}
+    regions = {block.region for block in record.features if block.region}
     if regions:
         raise HeadError(
             f"{wanted}, on features of whole pictures",
@@ -203,10 +203,10 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
             f"{run.run_id}, for {', '.join(run.classes)}",
             "Train it on the same classes.",
         )
-    if record["evaluation_id"] != evaluation_id:
+    if record.evaluation_id != evaluation_id:
         raise HeadError(
             "a head that was judged on the same images, groups and folds",
-            f"{run.run_id}, on split {record['split']['name']}",
+            f"{run.run_id}, on split {record.split.name}",
             "Give the --folds, --test-size, --seed, --split, --exclude and --group-by "
             "of that run, or train it on this split.",
         )

@@ -18,15 +18,16 @@ from featcache.dataset.regions import Region
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, StoreError
 from featcache.evaluation import outcome, runs
+from featcache.evaluation.record import FeatureBlock, HeadIdentity, RunRecord
 from featcache.features import FeatureSet, Selection
+from featcache.features.selection import Block
+from featcache.features.store import FEATURES
 from featcache.heads import HEADS
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
 
 ALL = "all"
-# What decides a run's figures beside the images, their labels and their places.
-_RECIPE = ("views", "policy", "tta", "classes", "exclude", "head_is")
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class Choice:
         """An unfitted head for features of these widths."""
         return heads.make(name, **self._options(blocks))
 
-    def describe(self, name: str, blocks: Sequence[int]) -> dict[str, Any]:
+    def describe(self, name: str, blocks: Sequence[int]) -> HeadIdentity:
         """The identity of that head."""
-        return heads.describe(name, **self._options(blocks))
+        return HeadIdentity.from_json(heads.describe(name, **self._options(blocks)))
 
     def _options(self, blocks: Sequence[int]) -> dict[str, Any]:
         return {
@@ -83,14 +84,16 @@ class Material:
     """Features and labels that several heads are trained on.
 
     Attributes:
-        about: What a run record says of the features.
+        backbone: Name of the features, with the region.
+        features: What a run record says of their blocks.
         selection: Their rows, which are read when they are needed.
         images: One row an image.
         codes: (images,) class indices.
         masks: Digest of the masks of a region that needs them.
     """
 
-    about: dict[str, Any]
+    backbone: str
+    features: list[FeatureBlock]
     selection: Selection
     images: pd.DataFrame
     codes: np.ndarray
@@ -117,7 +120,7 @@ class Job:
 
     folder: Path
     choice: Choice
-    record: dict[str, Any]
+    record: RunRecord
     material: Material
     places: np.ndarray
     calibrate: bool
@@ -125,12 +128,12 @@ class Job:
     @property
     def name(self) -> str:
         """Of the head."""
-        return str(self.record["head"])
+        return self.record.head
 
     @property
     def parts(self) -> list[int]:
         """The folds, and last the refit on all of train (`splits.TEST`)."""
-        return [*range(self.record["split"]["folds"]), splits.TEST]
+        return [*range(self.record.split.folds), splits.TEST]
 
 
 def plan(
@@ -216,23 +219,32 @@ def _material(
     )
     images = chosen.meta[chosen.meta["view"] == 0].reset_index(drop=True)
     code = {label: i for i, label in enumerate(dataset.classes)}
-    blocks = [block.describe() for block in chosen.blocks]
-    about = {
-        "dataset": dataset.dataset,
-        "backbone": found.text + choice.region.suffix,
-        **runs.of_features(blocks),
-        "taps": chosen.taps,
-        "views": chosen.views,
-        "policy": chosen.recipe,
-        "tta": chosen.views > 0 and choice.tta is not False,
-        "classes": dataset.classes,
-        "exclude": list(dataset.exclude),
-        "seed": choice.seed,
-        "n_images": len(images),
-        "n_groups": int(images["group"].nunique()),
-    }
     codes = images["label"].map(code).to_numpy(int)
-    return Material(about, chosen, images, codes, digest(masks) if masks else None)
+    return Material(
+        found.text + choice.region.suffix,
+        list(map(_feature_block, chosen.blocks)),
+        chosen,
+        images,
+        codes,
+        digest(masks) if masks else None,
+    )
+
+
+def _feature_block(block: Block) -> FeatureBlock:
+    header, contract = block.store.header, block.store.header.contract
+    return FeatureBlock(
+        backbone=contract["backbone"],
+        weights=header.weights,
+        input_size=contract["input_size"],
+        preprocess=contract["preprocess"],
+        precision=contract["precision"],
+        dtype=header.dtype.name,
+        contract_id=header.contract_id,
+        store=block.store.path.name,
+        tap=None if block.matrix == FEATURES else block.matrix,
+        dim=block.dim,
+        **block.region.to_dict(),
+    )
 
 
 def _jobs(
@@ -246,21 +258,53 @@ def _jobs(
         folds=split.folds,
         test_size=split.test_size,
     )
-    judged = outcome.judged_on(
-        material.images, places, split=split, group_by=dataset.settings.group_by
-    )
+    evaluation_id = outcome.evaluation_id(material.images, places)
     for name in choice.heads:
-        about = material.about | judged | {"head": name}
-        about["head_is"] = choice.describe(name, material.selection.dims)
+        head_is = choice.describe(name, material.selection.dims)
         # An untrained head that is calibrated has been trained.
         calibrated = choice.calibrate and name not in outcome.UNTRAINED
-        recipe = {key: about[key] for key in _RECIPE} | {
-            "blocks": [[b["contract_id"], b["tap"]] for b in about["features"]],
-            "calibrate": calibrated,
-        }
-        if region := choice.region.to_dict():
-            recipe |= region | {"masks": material.masks}
-        inputs = recipe | {"evaluation_id": about["evaluation_id"]}
-        about["recipe_id"] = digest(recipe)
-        run_id = runs.make_id(name, about["backbone"].replace(":", "-"), inputs)
-        yield Job(folder / run_id, choice, about, material, places, calibrated)
+        recipe = _recipe(dataset, material, choice, head_is) | {"calibrate": calibrated}
+        inputs = recipe | {"evaluation_id": evaluation_id}
+        run_id = runs.make_id(name, material.backbone.replace(":", "-"), inputs)
+        record = RunRecord(
+            dataset=dataset.dataset,
+            backbone=material.backbone,
+            features=material.features,
+            taps=material.selection.taps,
+            views=material.selection.views,
+            policy=material.selection.recipe,
+            tta=_averages_views(material, choice),
+            classes=dataset.classes,
+            exclude=list(dataset.exclude),
+            seed=choice.seed,
+            n_images=len(material.images),
+            n_groups=int(material.images["group"].nunique()),
+            split=outcome.split_info(split, dataset.settings.group_by),
+            evaluation_id=evaluation_id,
+            head=name,
+            head_is=head_is,
+            recipe_id=digest(recipe),
+        )
+        yield Job(folder / run_id, choice, record, material, places, calibrated)
+
+
+def _averages_views(material: Material, choice: Choice) -> bool:
+    return material.selection.views > 0 and choice.tta is not False
+
+
+def _recipe(
+    dataset: Manifest, material: Material, choice: Choice, head_is: HeadIdentity
+) -> dict[str, Any]:
+    """What decides a run's figures beside the images, their labels and their places."""
+    recipe: dict[str, Any] = {
+        "views": material.selection.views,
+        "policy": material.selection.recipe,
+        "tta": _averages_views(material, choice),
+        "classes": dataset.classes,
+        "exclude": list(dataset.exclude),
+        "head_is": head_is.to_json(),
+        "blocks": [[block.contract_id, block.tap] for block in material.features],
+    }
+    if region := choice.region.to_dict():
+        recipe |= region | {"masks": material.masks}
+    return recipe
