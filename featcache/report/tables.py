@@ -23,8 +23,8 @@ METRIC_NAMES = {
     "brier": "Brier",
     "ece": "ECE",
 }
-TRIVIAL = "no network, no learning, or not all of the picture"
-LINE = f"below the line: {TRIVIAL}"
+CONTROLS = "no network, no learning, or only part of the image"
+CONTROLS_HEADING = f"Baselines and controls: {CONTROLS}"
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
@@ -139,7 +139,7 @@ def _repeats(row: Row) -> str:
 def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
     """The columns a person reads: heading, whether numeric, and the cells.
 
-    A column without a single entry (no test part, say) is left out.
+    A column without a single entry (no test set, say) is left out.
     """
     filled = [
         (heading, numeric, [cell(row) for row in board.rows])
@@ -149,12 +149,12 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
 
 
 def line_before(board: Leaderboard) -> int | None:
-    """Index of the first row below the line; None where there is no line."""
-    below = [i for i, row in enumerate(board.rows) if row["below_line"]]
-    return below[0] if below and below[0] else None
+    """Index of the first baseline or control; None if it is the first row, or none."""
+    controls = [i for i, row in enumerate(board.rows) if row["below_line"]]
+    return controls[0] if controls and controls[0] else None
 
 
-_PARTS = {TRAIN: "out-of-fold on", TEST: "on the test part of"}
+_PARTS = {TRAIN: "out-of-fold on", TEST: "on the test set of"}
 
 
 def caption(board: Leaderboard) -> str:
@@ -168,10 +168,10 @@ def caption(board: Leaderboard) -> str:
     if len(board.rows) < 2:
         return text
     against = [f"run {r['run']}" for r in board.rows if r["run_id"] == board.against]
-    held = "the best" if board.against == top["run_id"] else "".join(against)
+    reference = "the best" if board.against == top["run_id"] else "".join(against)
     return (
-        f"{text}; diff to {held}, p of a paired test over groups (Holm), tied from "
-        "0.05 on"
+        f"{text}; diff: difference to {reference}; p: paired test over groups; "
+        "tied: Holm-adjusted p >= 0.05"
     )
 
 
@@ -203,7 +203,9 @@ def to_markdown(board: Leaderboard) -> str:
         *_cells(table),
     ]
     if line := line_before(board):
-        lines.insert(line + 2, ["", "", f"*{LINE}*", *[""] * (len(table) - 3)])
+        lines.insert(
+            line + 2, ["", "", f"*{CONTROLS_HEADING}*", *[""] * (len(table) - 3)]
+        )
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{text}\n\n{caption(board)}."
 

@@ -68,7 +68,7 @@ def test_near_duplicates_within_a_group_are_no_finding(
 def test_near_duplicates_on_both_sides_of_a_split(
     tmp_path: Path, reports: Path
 ) -> None:
-    """Each pair in two parts of a split is a row, and test parts are counted."""
+    """Each pair in two parts of a split is a row, and test sets are counted."""
     found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
     ids = found.ok.set_index("path")["image_id"]
     places = dict.fromkeys(ids, 0) | {ids["a/dark.png"]: -1}

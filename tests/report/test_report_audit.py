@@ -149,4 +149,4 @@ def test_without_the_cache_the_audit_is_shown_without_pictures(study: Study) -> 
 def test_a_broken_audit_is_told(study: Study, text: str) -> None:
     """The page is made, and the box names the file."""
     (study.reports / "audit.json").write_text(text)
-    assert "Not at hand: audit.json, which cannot be used" in Reader(page(study)).text
+    assert "Not available: audit.json, which cannot be used" in Reader(page(study)).text

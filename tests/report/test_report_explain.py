@@ -81,7 +81,7 @@ def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
 
 def test_three_runs_are_shown_with_maps(study: Study) -> None:
     """A fourth is named with its folder."""
-    contract = {"contract_id": best(study).record["contract_id"]}
+    contract = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7, 8):
         report_study.write_run(study, "logreg", wrong, contract)
     for run in material(study).runs[:4]:
@@ -174,7 +174,7 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
     report_study.rewrite(best(study).folder, members=[member])
     gap = "Where the best run looks"
     [found] = [g for g in gaps_section.gaps(material(study)) if g.title == gap]
-    assert found.way_out == f"featcache explain {member} --errors 12"
+    assert found.hint == f"featcache explain {member} --errors 12"
     (study.reports / "explain" / member).mkdir(parents=True)
     assert gap not in {g.title for g in gaps_section.gaps(material(study))}
 
@@ -183,7 +183,7 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
 def test_pages_with_many_pictures_stay_small(study: Study) -> None:
     """Three runs with 12 images, two maps each: a few hundred kilobytes a run."""
     before = len(page(study))
-    contract = {"contract_id": best(study).record["contract_id"]}
+    contract = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7):
         report_study.write_run(study, "logreg", wrong, contract)
     for run in material(study).runs[:3]:

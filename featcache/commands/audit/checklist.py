@@ -64,7 +64,7 @@ def _split(case: Case) -> str:
         return ""
     about, table = case.best.record.split, case.best.table
     tested = int((table["split"] == TEST).sum())
-    test = f"{tested} images in a test part" if tested else "no test part"
+    test = f"{tested} images in a test set" if tested else "no test set"
     return (
         f"Split {about.name}: {len(out_of_fold(case.best))} images in "
         f"{table.loc[table['fold'] >= 0, 'fold'].nunique()} folds, {test}; disjoint by "

@@ -53,7 +53,7 @@ class Case:
 
     @cached_property
     def splits(self) -> dict[str, dict[str, int]]:
-        """Place of each image by image_id, a split file each; -1 is the test part."""
+        """Place of each image by image_id, a split file each; -1 is the test set."""
         found = {}
         for path in sorted(self.manifest.folder.glob("splits-*.json")):
             try:

@@ -17,7 +17,7 @@ class Leaderboard:
         split: Name of the split that all rows share.
         metric: What they are ranked by.
         rows: One dictionary a run; figures are out-of-fold on the training part,
-            ``test_...`` on the test part (None without one). Trivial runs
+            ``test_...`` on the test set (None without one). Baselines and controls
             (``below_line``) come last, whatever their figures.
         left_out: Why other runs are not in the table, one line each.
         against: The run that differences and tests refer to: the best, if no other
@@ -48,7 +48,7 @@ class Confusion:
         run_id: Its id.
         classes: C labels in class order.
         train: (C, C) counts, out-of-fold; None for a run without.
-        test: (C, C) counts on the test part; None without one.
+        test: (C, C) counts on the test set; None without one.
         scores: For each part, "train" and "test", sensitivity, specificity and auc of
             each class; None for what a class without images does not have.
     """

@@ -34,7 +34,7 @@ class Judged:
 
     @classmethod
     def of(cls, run: Run, part: str = TRAIN) -> "Judged":
-        """Reads a run's out-of-fold predictions, or those on the test part.
+        """Reads a run's out-of-fold predictions, or those on the test set.
 
         Raises:
             RunError: Its predictions are damaged.
@@ -86,7 +86,7 @@ class Judged:
         return np.bincount(self.folds, self.right)[images > 0] / images[images > 0]
 
     def rank_key(self, metric: str) -> tuple[bool, bool, float, str]:
-        """Sorts the best first, trivial runs last; what has no score after the rest."""
+        """Sorts the best first, controls last; what has no score after the rest."""
         value = self.scores[metric] * (-1 if metrics.METRICS[metric] else 1)
         return self.trivial, bool(np.isnan(value)), value, self.run.run_id
 
@@ -145,7 +145,7 @@ def _options(record: RunRecord) -> list[str]:
 
 
 def scored(judged: Judged) -> dict[str, float | None]:
-    """Each score with its interval, and the accuracy on the test part."""
+    """Each score with its interval, and the accuracy on the test set."""
     part, row = judged.part, dict[str, float | None]()
     ends = metrics.intervals(part.y, part.p, part.groups, draws=judged.draws)
     for name, value in judged.scores.items():
@@ -154,7 +154,7 @@ def scored(judged: Judged) -> dict[str, float | None]:
 
 
 def tested(judged: Judged) -> dict[str, Any]:
-    """The accuracy on the test part, and the run's times."""
+    """The accuracy on the test set, and the run's times."""
     record, test = judged.run.record, judged.run.predictions(TEST)
     row: dict[str, Any] = {"n_test": len(test.y)}
     row |= _with_ends("test_accuracy", None, (None, None))

@@ -225,7 +225,7 @@ def _notes(asked: Model, chosen: Sequence[Subject]) -> list[str]:
     seen, unknown = parts.count(TRAINED_ON), parts.count(UNKNOWN)
     if seen:
         notes.append(
-            f"{seen} of {len(parts)} images are not of a test part: this head has been "
+            f"{seen} of {len(parts)} images are not of a test set: this head has been "
             "trained on them"
         )
     if unknown:

@@ -74,7 +74,7 @@ def means(
 ) -> list[MeanMap]:
     """Mean map of each class over at most ``count`` of its images.
 
-    Of the test part, or, where there is none, of the out-of-fold part. None for
+    Of the test set, or, where there is none, of the out-of-fold part. None for
     occlusion, which would cover each image hundreds of times.
     """
     if recipe.method == OCCLUSION or not count:

@@ -194,7 +194,7 @@ def chosen(
 
     Args:
         finder: Of the dataset and the run.
-        names: Files, paths or ids; none for a choice from the run's test part, or
+        names: Files, paths or ids; none for a choice from the run's test set, or
             where it has none from its out-of-fold part.
         errors: The so many wrong predictions that are surest.
         per_class: So many images of each class, by the order of their ids, which is
@@ -248,7 +248,7 @@ def readable(
 
 
 def judged(run: Run) -> pd.DataFrame:
-    """The predictions on the test part, or out-of-fold where there is none."""
+    """The predictions on the test set, or out-of-fold where there is none."""
     test = run.table[run.table["split"] == runs.TEST]
     return test if len(test) else run.table
 

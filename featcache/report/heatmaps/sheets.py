@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 PANEL, MEAN_SIDE = 340, 260
 _WIDEST = 1500  # pixels of a sheet
 _MOST = 60  # images on a sheet
-UNIT = "margin in 1 % of the picture"
+UNIT = "margin per 1 % of the image"
 ROWS, FIGURES = "maps.json", "faithfulness.json"
 
 
@@ -149,7 +149,7 @@ def _head(sheet: "Image", one: HeatMap) -> None:
     wide = sheet.width - 2 * GAP
     title = f"{one.label}  {one.probability:.2f}"
     text(sheet, (GAP, 8), title, 22, width=wide)
-    known = f"labelled {one.subject.label}" if one.subject.label else "no label known"
+    known = f"labelled {one.subject.label}" if one.subject.label else "no label"
     said = "" if one.predicted == one.label else f", predicted {one.predicted}"
     words = f"{one.method} · {known}{said} · {one.subject.part}"
     if math.isfinite(one.base):
@@ -164,9 +164,9 @@ def _head(sheet: "Image", one: HeatMap) -> None:
 
 def _cells(one: HeatMap) -> str:
     grids = dict.fromkeys(f"{rows}x{columns}" for rows, columns in one.grids)
-    text = f"known in {', '.join(grids)} cells"
+    text = f"resolution {', '.join(grids)} cells"
     if one.even_share >= 0.005:
-        text += f", {one.even_share:.0%} of it spread evenly"
+        text += f", {one.even_share:.0%} of the evidence spread evenly"
     return text
 
 

@@ -11,7 +11,7 @@ from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.svg import Axis, Series, Svg, key, lines
 
-PARTS = {TRAIN: "out-of-fold", TEST: "test part"}
+PARTS = {TRAIN: "out-of-fold", TEST: "test set"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _calibration(record: CalibrationInfo | None) -> str:
 def learning(run: Run) -> list[Chart]:
     """Loss and accuracy by epoch: mean over the folds, and each fold thin.
 
-    Of a run that is judged on the test part alone, that of its one model.
+    Of a run that is judged on the test set alone, that of its one model.
     """
     try:
         history = pd.read_csv(run.folder / "history.csv")
@@ -109,7 +109,7 @@ def learning(run: Run) -> list[Chart]:
     shown = history if only_test else of_folds
     note = "Thick: mean over the folds."
     if only_test:
-        note = "The one model of the test part, fitted on all of train."
+        note = "The one model of the test set, fitted on all of train."
     charts = []
     for name in ("loss", "accuracy"):
         columns = [c for c in (name, f"val_{name}") if c in shown]

@@ -58,7 +58,7 @@ class Material:
     def judged(self) -> pd.DataFrame:
         """Who was judged, by image_id: group, label, fold and split.
 
-        A run may be judged on the test part alone; the one that says most is asked.
+        A run may be judged on the test set alone; the one that says most is asked.
         """
         table = max((run.table for run in self.runs), key=len)
         return table.set_index("image_id")[["group", "label", "fold", "split"]]

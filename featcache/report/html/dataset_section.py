@@ -93,7 +93,7 @@ def _split(judged: pd.DataFrame) -> Table:
     rows = []
     for fold in sorted(judged["fold"].unique(), key=lambda f: (f < 0, f)):
         part = judged[judged["fold"] == fold]
-        name = "test part" if fold < 0 else f"fold {fold}"
+        name = "test set" if fold < 0 else f"fold {fold}"
         cells = [_both(part[part["label"] == label]) for label in classes]
         rows.append([name, *cells, _both(part)])
     shared = judged.groupby("group")["fold"].nunique().max()
@@ -163,5 +163,5 @@ def _sources(images: pd.DataFrame) -> list[Table]:
 
 
 def has_test(judged: pd.DataFrame) -> bool:
-    """Whether there is a test part."""
+    """Whether there is a test set."""
     return bool((judged["split"] == TEST).any())

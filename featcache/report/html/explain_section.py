@@ -108,17 +108,17 @@ class Look:
         """What the figures are."""
         kinds = dict.fromkeys(name.split(" ")[0] for name in self.names)
         told = [_HELP[kind] for kind in kinds if kind in _HELP]
-        return " ".join([*told, "The method chance is a map of noise."])
+        return " ".join([*told, "The method chance is a map of random noise."])
 
 
 _HELP = {
-    "deletion": "Deletion: the probability of the class while the strongest places "
-    "are covered first; lower is better.",
-    "insertion": "Insertion: while they are uncovered first; higher is better.",
-    "inside": "Inside: the share of the evidence for the class that lies in the mask.",
-    "area": "Area: the mask's share of the image, which evidence without a place "
-    "would have.",
-    "pointing": "Pointing: how often the strongest place lies in the mask.",
+    "deletion": "Deletion: probability of the class as the strongest regions are "
+    "removed first; lower is better.",
+    "insertion": "Insertion: the same as they are restored first; higher is better.",
+    "inside": "Inside: share of the evidence for the class that lies inside the mask.",
+    "area": "Area: the mask's share of the image, the value that evenly spread "
+    "evidence would have.",
+    "pointing": "Pointing: how often the maximum of the map lies inside the mask.",
 }
 
 
@@ -240,7 +240,7 @@ def _confidence(strip: Sequence[ShownMap]) -> float:
 def _note(sheet: Sheet, more: int) -> str:
     scales = ", ".join(f"±{v:.2g} ({name})" for name, v in sheet.scales.items())
     note = f"Full colour at {scales}, {UNIT}."
-    return note + (f" {more} more are on the sheet." if more else "")
+    return note + (f" {more} more images are on the sheet." if more else "")
 
 
 def _card(sheet: Sheet, strip: Sequence[ShownMap]) -> Card:
@@ -248,7 +248,7 @@ def _card(sheet: Sheet, strip: Sequence[ShownMap]) -> Card:
     if sheet.is_mean:
         text = f"{image.count} images, {image.part}"
         return Card(image.name, text, _mean_tiles(sheet, strip[0]))
-    text = f"labelled {image.label}" if image.label else "no label known"
+    text = f"labelled {image.label}" if image.label else "no label"
     tiles = [_tile(image.picture, f"image {image.name}", "image")]
     for one in strip:
         picture = drawing.overlay(image.picture, one.density, sheet.scales[one.method])
@@ -268,8 +268,8 @@ def _mean_tiles(sheet: Sheet, one: ShownMap) -> list[Tile]:
     return [
         _tile(
             drawing.overlay(picture, one.density, limit),
-            f"{alt}, over their mean picture",
-            "over the mean picture",
+            f"{alt}, over their mean image",
+            "over the mean image",
         ),
         _tile(drawing.plain(picture, one.density, limit), f"{alt}, alone", "map"),
     ]

@@ -1,5 +1,6 @@
 """What was not checked: computed from the records, so that no reader has to guess."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,12 +26,12 @@ class Gap:
     Attributes:
         title: The gap in a few words.
         text: Why it matters here, with this dataset's numbers.
-        way_out: What would close it; may be empty.
+        hint: What would close it; may be empty.
     """
 
     title: str
     text: str
-    way_out: str = ""
+    hint: str = ""
 
 
 def gaps(material: Material) -> list[Gap]:
@@ -38,20 +39,27 @@ def gaps(material: Material) -> list[Gap]:
     return [gap for check in _CHECKS for gap in check(material)]
 
 
+def _region(material: Material) -> str:
+    """What images are of, in words: a column of masks may be named for it."""
+    columns = [str(name).lower() for name in material.images]
+    has_lungs = any(re.fullmatch(r"lungs?([_ -]masks?)?", name) for name in columns)
+    return "the lungs" if has_lungs else "the region of interest"
+
+
 def _groups(material: Material) -> Iterator[Gap]:
     by = material.best.record.split.group_by
     if by == "image":
         yield Gap(
             "Patients were not kept together",
-            "Each image is a group of its own, so pictures of one patient may stand "
-            "on both sides of the split; the figures are then too high.",
+            "Each image is a group of its own, so images of one patient may be in both "
+            "training and evaluation, which inflates the scores.",
             "featcache scan SOURCE --group-by COLUMN",
         )
     elif by == "near-duplicate":
         yield Gap(
-            "Patients are not known",
-            "Only pictures that look the same were kept together; two different "
-            "pictures of one patient may stand on both sides of the split.",
+            "Patients are unknown",
+            "Only near-identical images were kept together; two different images of "
+            "one patient may be in both training and evaluation.",
             "featcache scan SOURCE --group-by COLUMN",
         )
 
@@ -63,10 +71,10 @@ def _sources(material: Material) -> Iterator[Gap]:
     columns = source_columns(images)
     if not set(columns) - {"mode"}:
         yield Gap(
-            "Where the images come from is not known",
-            "The source has no column such as hospital, projection or sex, so a "
-            "class that comes from a place of its own cannot be seen.",
-            "Give a CSV with such columns.",
+            "The origin of the images is unknown",
+            "The source has no column such as hospital, projection or sex, so a class "
+            "that comes from a single origin cannot be detected.",
+            "Scan a CSV with such columns.",
         )
     for name, values in columns.items():
         counts = pd.crosstab(values, images["label"])
@@ -79,9 +87,9 @@ def _sources(material: Material) -> Iterator[Gap]:
             )
             yield Gap(
                 f"Whether {name} gives the class away",
-                f"These values of {name} hold one class alone: {told}. A head may "
-                "know the value and not the disease.",
-                "Balance it, or leave these images out.",
+                f"These values of {name} contain a single class: {told}. A head may "
+                "recognise the value instead of the class.",
+                "Balance the column, or leave these images out.",
             )
 
 
@@ -91,24 +99,25 @@ def _baselines(material: Material) -> Iterator[Gap]:
     lacking = [name for name in BASELINES if name not in names]
     if lacking:
         yield Gap(
-            "How far one gets without a network",
+            "What baselines without a network reach",
             f"No run on {', '.join(lacking)}: size, brightness and borders alone may "
-            "reach much of the best figure.",
+            "explain much of the best score.",
             "featcache extract -b baselines && featcache train-head -b baselines",
         )
     if not any(run.record.head == "majority" for run in material.runs):
         yield Gap(
-            "The floor",
-            "The head majority was not run: how high one gets by always naming the "
-            "largest class is not on the leaderboard.",
+            "The majority baseline",
+            "The head majority was not run, so the leaderboard lacks the score of "
+            "always predicting the largest class.",
             "featcache train-head -H majority",
         )
     regions = {block.region for block in shown}
     if OUTSIDE not in regions and material.images.get(MASK, pd.Series("")).any():
         best = material.best.record.features[0].backbone
         yield Gap(
-            "Whether it needs what the masks show",
-            "There are masks, and no run on pictures in which that region is black.",
+            f"Whether the best run needs {_region(material)}",
+            "There are masks, but no run on images in which the masked region is "
+            "blacked out.",
             f"featcache extract --region outside -b {best} && "
             f"featcache train-head --region outside -b {best}",
         )
@@ -118,25 +127,25 @@ def _test(material: Material) -> Iterator[Gap]:
     rows = material.board.rows
     if material.board.part == TEST and len(rows) > 1:
         yield Gap(
-            "A test part that nothing was chosen by",
-            f"The best of {len(rows)} runs was chosen by the figures of the test "
-            "part, which are therefore a little too high.",
+            "An untouched test set",
+            f"The winner of {len(rows)} runs was selected on its test scores, so its "
+            "score is optimistic.",
             "featcache compare --on train --html",
         )
     if not has_test(material.judged):
-        chosen = f"The best of {len(rows)} runs was" if len(rows) > 1 else "The run was"
+        winner = f"The winner of {len(rows)} runs" if len(rows) > 1 else "The run"
         yield Gap(
-            "A test part",
-            f"There is none. {chosen} chosen on the very figures that it is shown "
-            "with, which are therefore a little too high.",
+            "A test set",
+            f"There is none. {winner} was selected on these same scores, so its score "
+            "is optimistic.",
             "featcache train-head --test-size 0.2",
         )
         return
     low, high = rows[0]["test_accuracy_low"], rows[0]["test_accuracy_high"]
     if low is not None and high is not None and high - low > _WIDE:
         yield Gap(
-            "The test part is small",
-            f"{rows[0]['n_test']} images: its interval is "
+            "The test set is small",
+            f"{rows[0]['n_test']} images: the 95 % interval of the accuracy is "
             f"{100 * (high - low):.0f} points wide.",
         )
 
@@ -144,10 +153,10 @@ def _test(material: Material) -> Iterator[Gap]:
 def _repeats(material: Material) -> Iterator[Gap]:
     if material.board.rows[0]["repeats"] <= 1:
         yield Gap(
-            "Another draw of the "
-            + ("test part" if material.board.part == TEST else "folds"),
-            f"All figures rest on one split ({material.board.split}); another draw "
-            "moves them, and may change the order of runs that are close.",
+            "Another random draw of the "
+            + ("test set" if material.board.part == TEST else "folds"),
+            f"All scores come from one split ({material.board.split}); another draw "
+            "changes them, and may reorder runs that are close.",
             "featcache train-head "
             + ("--seed 1" if material.board.part == TEST else "--repeats 3"),
         )
@@ -164,8 +173,8 @@ def _few_groups(material: Material) -> Iterator[Gap]:
         told = ", ".join(f"{name} ({n})" for name, n in few.items())
         yield Gap(
             "Classes with few groups",
-            f"Fewer than {_FEW_GROUPS} groups in: {told}. Their sensitivity is known "
-            "only roughly.",
+            f"Fewer than {_FEW_GROUPS} groups in: {told}. Their sensitivity is "
+            "imprecise.",
         )
 
 
@@ -173,18 +182,18 @@ def _several_classes(material: Material) -> Iterator[Gap]:
     mixed = int((material.judged.groupby("group")["label"].nunique() > 1).sum())
     if mixed:
         yield Gap(
-            "Labels of groups in several classes",
-            f"{mixed} groups hold images of more than one class. Nobody looked "
-            "whether the patient changed or a label is wrong.",
+            "Groups with several labels",
+            f"{mixed} groups contain images of more than one class. It was not checked "
+            "whether the patient's condition changed or a label is wrong.",
         )
 
 
 def _content(material: Material) -> Iterator[Gap]:
     if not (material.reports / AUDIT).is_file():
         yield Gap(
-            "What in the images decides",
-            "Text markers, borders and devices were not searched for; a run may "
-            "read these and not the lungs.",
+            "Shortcuts in the images",
+            "The images were not audited for text markers, borders and devices; a run "
+            f"may use these instead of {_region(material)}.",
             f"featcache audit --dataset {material.board.dataset}",
         )
     # An ensemble has no maps of its own.
@@ -192,7 +201,8 @@ def _content(material: Material) -> Iterator[Gap]:
     if not any((material.reports / FOLDER / name).is_dir() for name in names):
         yield Gap(
             "Where the best run looks",
-            "No heatmap of it was drawn, so nobody saw whether it looks at the lungs.",
+            "No heat maps of it were drawn, so it is unknown whether it looks at "
+            f"{_region(material)}.",
             f"featcache explain {names[0]} --errors 12",
         )
 
@@ -207,8 +217,8 @@ def _weights(material: Material) -> Iterator[Gap]:
     if names:
         yield Gap(
             "Pretrained weights",
-            f"Random weights stand in for: {', '.join(sorted(names))}. What these "
-            "networks can do with their own weights is not known from this page.",
+            f"These networks have random weights: {', '.join(sorted(names))}. This "
+            "page does not show what they reach with pretrained weights.",
             "featcache extract -b NAME --weights imagenet",
         )
 
@@ -222,7 +232,7 @@ def _int8(material: Material) -> Iterator[Gap]:
         yield Gap(
             "int8 against float32",
             f"{name} was computed with int8. Its features were compared with float32 "
-            f"on a few images ({told or 'no figures'}); the accuracy was not.",
+            f"on a few images ({told or 'no figures'}); the accuracy was not compared.",
             "featcache extract -b NAME --precision float32",
         )
 
@@ -236,15 +246,15 @@ def _versions(material: Material) -> Iterator[Gap]:
     if mixed:
         told = "; ".join(f"{name} {' and '.join(v)}" for name, v in mixed.items())
         yield Gap(
-            "Whether versions change the figures",
-            f"The runs were made with different libraries: {told}.",
+            "Whether library versions change the scores",
+            f"The runs were made with different library versions: {told}.",
             "featcache train-head --force",
         )
 
 
 def _left_out(material: Material) -> Iterator[Gap]:
     for line in material.lacking:
-        yield Gap("What could not be opened", f"Not at hand: {line}.")
+        yield Gap("What could not be opened", f"Not available: {line}.")
 
 
 _CHECKS: tuple[Callable[[Material], Iterator[Gap]], ...] = (

@@ -62,7 +62,7 @@ def _points(
     predicted = p.to_numpy().argmax(axis=1)
     codes = table["label"].map({name: i for i, name in enumerate(run.classes)})
     right = predicted == codes.to_numpy()
-    parts = table["fold"].map(lambda k: "test part" if k < 0 else f"fold {k}")
+    parts = table["fold"].map(lambda k: "test set" if k < 0 else f"fold {k}")
     colours = [
         {"name": "class", "values": run.classes, "codes": codes.tolist()},
         {"name": "predicted", "values": run.classes, "codes": predicted.tolist()},

@@ -28,7 +28,7 @@ from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
 from featcache.report.html.svg import STYLES, Svg, interval, key, mark
 from featcache.report.html.thumbs import TILE, Sheet, look_alikes, sheet
-from featcache.report.tables import TRIVIAL, caption
+from featcache.report.tables import CONTROLS, caption
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
@@ -50,7 +50,7 @@ def write(
         manifest: The dataset; without it the page has no map, no thumbnails and no
             files left out, and says so.
         path: The file; by default ``report.html`` in ``reports``, and
-            ``report-test.html`` for a leaderboard of the test part.
+            ``report-test.html`` for a leaderboard of the test set.
 
     Returns:
         The file.
@@ -85,10 +85,10 @@ def render(material: Material) -> str:
             board=material.board,
             classes=material.best.classes,
             caption=caption(material.board),
-            held=material.board.against,
+            reference=material.board.against,
             warnings=_warnings(material.board, audit),
             head=head,
-            trivial=TRIVIAL,
+            controls=CONTROLS,
             part=PARTS[material.board.part],
             on_test=material.board.part == TEST,
             table=_leaderboard(material.board, len(sections)),
@@ -171,11 +171,11 @@ _NAMES = {
 
 
 def _warnings(board: Leaderboard, audit: Audited | None) -> list[str]:
-    told = [f"Not ranked: {line}" for line in board.left_out]
+    warnings = [f"Not ranked: {line}" for line in board.left_out]
     if audit and audit.issues:
-        found = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
-        told.insert(0, f"The audit found issues: {found}")
-    return board.warnings + told
+        issues = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
+        warnings.insert(0, f"The audit found issues: {issues}")
+    return board.warnings + warnings
 
 
 def _headline(material: Material) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _headline(material: Material) -> dict[str, Any]:
     rows, metric = material.board.rows, material.board.metric
     ranked = [row for row in rows if not row["below_line"]] or rows
     best = ranked[0]
-    trivial = [row for row in rows if row["below_line"] and row is not best]
+    controls = [row for row in rows if row["below_line"] and row is not best]
     judged, on_test = material.judged, material.board.part == TEST
     if on_test:
         judged = judged[judged["split"] == TEST]
@@ -192,7 +192,7 @@ def _headline(material: Material) -> dict[str, Any]:
         "value": best[metric],
         "ends": _ends(best, metric),
         "tied": sum(bool(row["tied"]) for row in ranked[1:]),
-        "trivial": trivial[0] if trivial else None,
+        "control": controls[0] if controls else None,
         "images": len(judged),
         "groups": int(judged["group"].nunique()),
         "test_images": 0 if on_test else int((judged["split"] == TEST).sum()),
@@ -207,10 +207,11 @@ def _ends(row: dict[str, Any], metric: str) -> tuple[float, float] | None:
 
 
 def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
-    """Rows above and below the line, with strips on one axis."""
+    """Rows of results and of controls, with strips on one axis."""
     metric = board.metric
-    held = [row for row in board.rows if row["run_id"] == board.against]
-    axis, band = _axis(board), _ends((held or board.rows)[0], metric)
+    references = [row for row in board.rows if row["run_id"] == board.against]
+    reference = (references or board.rows)[0]
+    axis, band = _axis(board), _ends(reference, metric)
     lines: list[dict[str, Any]] = [
         {
             "row": row,
@@ -221,14 +222,14 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
         for i, row in enumerate(board.rows)
     ]
     return {
-        "above": [line for line in lines if not line["row"]["below_line"]],
-        "below": [line for line in lines if line["row"]["below_line"]],
+        "results": [line for line in lines if not line["row"]["below_line"]],
+        "controls": [line for line in lines if line["row"]["below_line"]],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
         and any(row["test_accuracy"] is not None for row in board.rows),
-        "held_rank": (held or board.rows)[0]["rank"],
-        "held_run": (held or board.rows)[0]["run"],
+        "reference_rank": reference["rank"],
+        "reference_run": reference["run"],
         "has_difference": any(row["p_holm"] is not None for row in board.rows),
         "choices": {
             name: sorted({str(row[name]) for row in board.rows})
