@@ -55,7 +55,7 @@ def make_run(
         head=head,
         backbone=backbone,
         weights=weights,
-        recipe_id=folder.name,
+        recipe_id=f"{head}-{backbone}{region}",
         evaluation_id=split,
         split={"name": split},
         store=store,
