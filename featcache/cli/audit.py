@@ -71,6 +71,6 @@ def audit(
             short = runs.short_id(result.path.parent / "runs" / result.run_id)
             click.echo(f"Checks of runs are about {short} {result.run_id}.")
     if result.fixed:
-        say(result.fixed.told)
-    if strict and result.fires:
+        say(result.fixed.summary)
+    if strict and result.has_issues:
         raise click.exceptions.Exit(1)

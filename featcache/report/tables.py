@@ -74,8 +74,8 @@ def _facts(row: Row) -> list[tuple[Any, list[str]]]:
     The recipe of views stands for itself: runs without views have none to share.
     """
     size = f"{row['input_size']} px" if row["input_size"] else ""
-    told = [size, row["preprocess"], *row["options"].split(", ")]
-    facts = [(_what(row), list(filter(None, told)))]
+    facts = [size, row["preprocess"], *row["options"].split(", ")]
+    facts = [(_what(row), list(filter(None, facts)))]
     if row["policy"]:
         facts.append(((*_what(row), "views"), re.split(r" (?=--)", row["policy"])))
     return facts
@@ -84,7 +84,7 @@ def _facts(row: Row) -> list[tuple[Any, list[str]]]:
 def _shared(board: Leaderboard) -> dict[Any, set[str]]:
     """The facts that all rows of one head on one backbone have in common."""
     shared: dict[Any, set[str]] = {}
-    for what, facts in (found for row in board.rows for found in _facts(row)):
+    for what, facts in (pair for row in board.rows for pair in _facts(row)):
         shared[what] = shared.get(what, set(facts)) & set(facts)
     return shared
 

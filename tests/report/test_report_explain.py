@@ -10,7 +10,7 @@ import pytest
 import report_records
 import report_study
 from PIL import Image
-from report_pages import Reader, best, material, of_section, page, run_sections
+from report_pages import Reader, best, context, of_section, page, run_sections
 from report_study import CLASSES, Study
 
 from featcache.evaluation import runs
@@ -36,15 +36,15 @@ def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
 def test_the_pictures_are_those_of_the_sheets(study: Study) -> None:
     """A mean map is red above and blue below; an image is as grey as its file."""
     report_records.write_maps(study, best(study))
-    look = explain_section.look(
-        material(study), study.reports / "explain" / best(study).run_id
+    look = explain_section.map_section(
+        context(study), study.reports / "explain" / best(study).run_id
     )
     tile = look.groups[0].cards[0].tiles[1]
     assert tile.caption == "map"
     data = base64.b64decode(tile.uri.split(",")[1])
-    drawn = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
-    assert drawn[5, 100, 0] > drawn[5, 100, 2] + 50
-    assert drawn[-5, 100, 2] > drawn[-5, 100, 0] + 50
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+    assert pixels[5, 100, 0] > pixels[5, 100, 2] + 50
+    assert pixels[-5, 100, 2] > pixels[-5, 100, 0] + 50
     card = look.groups[1].cards[0]
     with Image.open(study.manifest.root / card.title) as file:
         mean = np.asarray(file.convert("L")).mean()
@@ -58,14 +58,16 @@ def test_errors_come_before_classes(study: Study) -> None:
     report_records.write_maps(study, best(study))
     folder = report_records.write_maps(study, best(study), errors=True)
     titles = [
-        group.title for group in explain_section.look(material(study), folder).groups
+        group.title
+        for group in explain_section.map_section(context(study), folder).groups
     ]
     assert titles == ["Mean maps: linear", "Most confident errors"]
     sheets_of_classes = [s for s in records.load(folder) if s.name != records.ERRORS]
     (folder / records.FILE).unlink()
     records.save(sheets_of_classes, folder)
     titles = [
-        group.title for group in explain_section.look(material(study), folder).groups
+        group.title
+        for group in explain_section.map_section(context(study), folder).groups
     ]
     assert titles[1:] == [f"Images labelled {c}" for c in sorted(CLASSES, key=slug)]
 
@@ -73,7 +75,7 @@ def test_errors_come_before_classes(study: Study) -> None:
 def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
     """Of 20 errors the 12 with the highest probability, in the order of the sheet."""
     folder = report_records.write_maps(study, best(study), errors=True, images=20)
-    group = explain_section.look(material(study), folder).groups[1]
+    group = explain_section.map_section(context(study), folder).groups[1]
     ok = study.manifest.ok
     assert [card.title for card in group.cards] == list(ok["path"][8:20])
     assert group.note.endswith("8 more are on the sheet.")
@@ -84,9 +86,9 @@ def test_three_runs_are_shown_with_maps(study: Study) -> None:
     contract = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7, 8):
         report_study.write_run(study, "logreg", wrong, contract)
-    for run in material(study).runs[:4]:
+    for run in context(study).runs[:4]:
         report_records.write_maps(study, run, images=1)
-    shown = explain_section.looks(material(study), material(study).runs)
+    shown = explain_section.map_sections(context(study), context(study).runs)
     assert [look.shown for look in shown.values()] == [True, True, True, False]
     assert list(shown)[-1] in page(study).split("sheets of three runs")[0][-200:]
 
@@ -110,18 +112,18 @@ def test_broken_records_of_maps_cost_only_themselves(study: Study) -> None:
     folder = report_records.write_maps(study, best(study))
     (folder / "faithfulness.json").write_text("{")
     (folder / "maps.json").write_text("[]")
-    found = material(study)
-    look = explain_section.look(found, folder)
+    records_of_page = context(study)
+    look = explain_section.map_section(records_of_page, folder)
     assert look.groups
     assert (look.notes, look.figures) == ([], [])
     for damaged in (b"", b"no arrays", (folder / records.FILE).read_bytes()[:5000]):
         (folder / records.FILE).write_bytes(damaged)
-        assert explain_section.look(found, folder).groups == []
+        assert explain_section.map_section(records_of_page, folder).groups == []
     np.savez(folder / records.FILE, maps=np.zeros((1, 9, 9)))
-    assert explain_section.look(found, folder).groups == []
-    told = " ".join(found.lacking)
+    assert explain_section.map_section(records_of_page, folder).groups == []
+    problems = " ".join(records_of_page.missing)
     for name in ("faithfulness.json", "maps.json", "maps.npz"):
-        assert f"{best(study).run_id}/{name}, which cannot be used" in told
+        assert f"{best(study).run_id}/{name}, which cannot be used" in problems
 
 
 def test_an_empty_folder_of_maps_is_only_named(study: Study) -> None:
@@ -173,10 +175,10 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
     member = runs.find(study.reports, "softmax").run_id
     report_study.rewrite(best(study).folder, members=[member])
     gap = "Where the best run looks"
-    [found] = [g for g in gaps_section.gaps(material(study)) if g.title == gap]
-    assert found.hint == f"featcache explain {member} --errors 12"
+    [matching] = [g for g in gaps_section.gaps(context(study)) if g.title == gap]
+    assert matching.hint == f"featcache explain {member} --errors 12"
     (study.reports / "explain" / member).mkdir(parents=True)
-    assert gap not in {g.title for g in gaps_section.gaps(material(study))}
+    assert gap not in {g.title for g in gaps_section.gaps(context(study))}
 
 
 @pytest.mark.slow
@@ -186,7 +188,7 @@ def test_pages_with_many_pictures_stay_small(study: Study) -> None:
     contract = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7):
         report_study.write_run(study, "logreg", wrong, contract)
-    for run in material(study).runs[:3]:
+    for run in context(study).runs[:3]:
         report_records.write_maps(study, run, errors=True, images=12)
     assert len(page(study)) - before < 3 * 600_000
 
@@ -194,6 +196,6 @@ def test_pages_with_many_pictures_stay_small(study: Study) -> None:
 def test_the_records_are_those_of_the_commands(study: Study) -> None:
     """What these tests write has the fields that explain writes."""
     folder = report_records.write_maps(study, best(study))
-    found = json.loads((folder / sheets.ROWS).read_text())
-    assert set(found) == {"notes", "maps"}
-    assert all(Path(name).is_file() for row in found["maps"] for name in row["files"])
+    record = json.loads((folder / sheets.ROWS).read_text())
+    assert set(record) == {"notes", "maps"}
+    assert all(Path(name).is_file() for row in record["maps"] for name in row["files"])

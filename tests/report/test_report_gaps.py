@@ -16,11 +16,11 @@ from featcache.report.html.context import collect
 
 
 def gaps(study: Study) -> set[str]:
-    found = gaps_section.gaps(collect(study.reports, study.board, study.manifest))
-    for gap in found:
+    all_gaps = gaps_section.gaps(collect(study.reports, study.board, study.manifest))
+    for gap in all_gaps:
         if gap.hint.startswith("featcache "):
             assert [parsed(line) for line in gap.hint.split(" && ")]
-    return {gap.title for gap in found}
+    return {gap.title for gap in all_gaps}
 
 
 def test_the_gaps_of_the_study(study: Study) -> None:
@@ -90,8 +90,8 @@ def test_lungs_are_named_only_where_masks_are_of_lungs(study: Study) -> None:
     texts = {}
     for column in ("mask", "lungs", "lung_capacity"):
         masked = replace(study.manifest, table=table.assign(**{column: "a.png"}))
-        found = gaps_section.gaps(collect(study.reports, study.board, masked))
-        texts[column] = " ".join(gap.text for gap in found)
+        found_gaps = gaps_section.gaps(collect(study.reports, study.board, masked))
+        texts[column] = " ".join(gap.text for gap in found_gaps)
     assert ["the lungs" in text for text in texts.values()] == [False, True, False]
     assert "the region of interest" in texts["mask"]
 
@@ -103,8 +103,8 @@ def test_masks_ask_for_a_run_without_what_they_show(study: Study) -> None:
     masked = replace(study.manifest, table=table.assign(mask="masks/all.png"))
 
     def titles() -> set[str]:
-        material = collect(study.reports, study.board, masked)
-        return {gap.title for gap in gaps_section.gaps(material)}
+        context = collect(study.reports, study.board, masked)
+        return {gap.title for gap in gaps_section.gaps(context)}
 
     assert title not in gaps(study)
     assert title in titles()

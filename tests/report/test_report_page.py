@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import report_study
-from report_pages import Reader, best, material
+from report_pages import Reader, best, context
 from report_study import CLASSES, IMAGES, Study
 
 from featcache.evaluation import metrics
@@ -106,10 +106,10 @@ def test_learning_curves_are_shown_where_there_are_some(page: str) -> None:
 
 
 def test_without_the_cache_the_page_says_so(study: Study) -> None:
-    """No map, no thumbnails, and the box names what was not at hand."""
+    """No map, no thumbnails, and the box names what was not available."""
     text = Reader(html_page.write(study.reports, study.board).read_text()).text
     assert "There is no map" in text
-    assert "the dataset's cache was not at hand" in text
+    assert "Not available: the cache of the dataset" in text
     assert "no image" in text
 
 
@@ -184,7 +184,7 @@ def test_the_page_draws_no_resample_of_the_board_again(
     study: Study, monkeypatch
 ) -> None:
     """Out-of-fold draws come from the leaderboard; only the test set is drawn anew."""
-    materials = material(study)
+    materials = context(study)
     sizes: list[int] = []
     bootstrap = metrics.bootstrap
 

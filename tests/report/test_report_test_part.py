@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_study
-from report_pages import Reader, best, material, page, run_sections
+from report_pages import Reader, best, context, page, run_sections
 from report_study import IMAGES, Study
 
 from featcache.commands.compare import compare
@@ -61,8 +61,8 @@ def test_figures_of_the_test_part_are_its_own(study: Study) -> None:
 def test_data_of_the_test_part_knows_the_whole_split(study: Study) -> None:
     """Where the best run has the test set alone, another tells of the folds."""
     only_tested(study)
-    found = material(study, TEST)
-    assert len(found.best.table) < len(found.judged) == IMAGES
+    of_page = context(study, TEST)
+    assert len(of_page.best.table) < len(of_page.evaluated) == IMAGES
 
 
 def test_a_run_of_the_test_part_has_its_curve(study: Study) -> None:

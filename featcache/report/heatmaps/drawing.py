@@ -55,10 +55,10 @@ def ramp() -> str:
 
 
 def _colours(at: np.ndarray, anchors: tuple[tuple[int, int, int], ...]) -> np.ndarray:
-    places = np.linspace(0, 1, len(anchors))
-    bands = [np.interp(at, places, band) for band in np.array(anchors).T]
-    found: np.ndarray = np.rint(np.stack(bands, axis=-1)).astype(np.uint8)
-    return found
+    positions = np.linspace(0, 1, len(anchors))
+    bands = [np.interp(at, positions, band) for band in np.array(anchors).T]
+    colours: np.ndarray = np.rint(np.stack(bands, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def fitted(picture: "Image", side: int) -> "Image":

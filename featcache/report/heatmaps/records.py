@@ -129,7 +129,7 @@ def sheets_of(result: ExplainResult) -> list[Sheet]:
     by_name: dict[str, list[ShownMap]] = {}
     titles: dict[str, str] = {}
     for one in result.maps:
-        image = images.setdefault(one.subject.image_id, _image(one))
+        image = images.setdefault(one.image.image_id, _image(one))
         name, title = sheet_name(result, one)
         titles[name] = title
         by_name.setdefault(name, []).append(
@@ -146,9 +146,9 @@ def sheet_name(result: ExplainResult, one: HeatMap) -> tuple[str, str]:
     """Name and title of the sheet that a map is on."""
     if result.of_errors:
         return ERRORS, "Most confident errors"
-    if not one.subject.label:
+    if not one.image.label:
         return "unlabelled", "Images without a label"
-    return f"class-{slug(one.subject.label)}", f"Images labelled {one.subject.label}"
+    return f"class-{slug(one.image.label)}", f"Images labelled {one.image.label}"
 
 
 def _sheet(name: str, title: str, maps: list[ShownMap]) -> Sheet:
@@ -161,8 +161,8 @@ def _sheet(name: str, title: str, maps: list[ShownMap]) -> Sheet:
 
 
 def _image(one: HeatMap) -> ShownImage:
-    thumbnail = fitted(one.subject.picture, TILE)
-    about = one.subject.image_id, one.subject.path, one.subject.label, one.subject.part
+    thumbnail = fitted(one.image.picture, TILE)
+    about = one.image.image_id, one.image.path, one.image.label, one.image.part
     return ShownImage(*about, 1, np.asarray(thumbnail))
 
 

@@ -71,9 +71,9 @@ def write(
         name, _ = sheet_name(result, one)
         files = [str(path), str(folder / f"{name}.png")]
         rows.append(row(one) | {"files": files})
-    for found in result.activations:
-        name = f"{found.subject.image_id[:12]}-{slug(found.layer)}-activations.png"
-        save(_contact_sheet(found), folder / name)
+    for shown in result.activations:
+        name = f"{shown.image.image_id[:12]}-{slug(shown.layer)}-activations.png"
+        save(_contact_sheet(shown), folder / name)
     write_json(folder / ROWS, {"notes": result.notes, "maps": rows})
     if result.figures:
         figures = [_finite(asdict(figure)) for figure in result.figures]
@@ -85,10 +85,10 @@ def row(one: HeatMap) -> dict[str, Any]:
     """What is told of a map; None where its method has no such number."""
     return _finite(
         {
-            "image_id": one.subject.image_id,
-            "path": one.subject.path,
-            "label": one.subject.label,
-            "part": one.subject.part,
+            "image_id": one.image.image_id,
+            "path": one.image.path,
+            "label": one.image.label,
+            "part": one.image.part,
             "class": one.label,
             "predicted": one.predicted,
             "probability": one.probability,
@@ -111,14 +111,14 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stem(one: HeatMap) -> str:
-    return f"{one.subject.image_id[:12]}-{slug(one.label)}-{slug(one.method)}"
+    return f"{one.image.image_id[:12]}-{slug(one.label)}-{slug(one.method)}"
 
 
 def _single(one: HeatMap, run_id: str, cells: bool) -> "Image":
     """Original, overlay and map side by side."""
     values = density(one.values)
     limit = limit_of([values])
-    picture = fitted(one.subject.picture, PANEL)
+    picture = fitted(one.image.picture, PANEL)
     panels = [
         ("image", picture),
         ("overlay", overlay(picture, values, limit)),
@@ -140,7 +140,7 @@ def _single(one: HeatMap, run_id: str, cells: bool) -> "Image":
     text(sheet, (GAP, foot), f"red: for {one.label}, blue: against; {UNIT}"
          + (f"; {_cells(one)}" if one.grids else ""), 12, ink=SOFT,
          width=sheet.width - 2 * GAP)  # fmt: skip
-    text(sheet, (GAP, foot + 18), f"{one.subject.path} · {run_id}", 12, ink=SOFT,
+    text(sheet, (GAP, foot + 18), f"{one.image.path} · {run_id}", 12, ink=SOFT,
          width=sheet.width - 2 * GAP)  # fmt: skip
     return sheet
 
@@ -149,9 +149,9 @@ def _head(sheet: "Image", one: HeatMap) -> None:
     wide = sheet.width - 2 * GAP
     title = f"{one.label}  {one.probability:.2f}"
     text(sheet, (GAP, 8), title, 22, width=wide)
-    known = f"labelled {one.subject.label}" if one.subject.label else "no label"
-    said = "" if one.predicted == one.label else f", predicted {one.predicted}"
-    words = f"{one.method} · {known}{said} · {one.subject.part}"
+    label_text = f"labelled {one.image.label}" if one.image.label else "no label"
+    prediction = "" if one.predicted == one.label else f", predicted {one.predicted}"
+    words = f"{one.method} · {label_text}{prediction} · {one.image.part}"
     if math.isfinite(one.base):
         words += f" · score {one.score:+.2f} = base {one.base:+.2f}"
         words += f" and map {one.map_sum:+.2f}"
@@ -235,14 +235,14 @@ def _mean_sheet(sheet: Sheet, run_id: str) -> "Image":
     return page
 
 
-def _contact_sheet(found: Activations) -> "Image":
+def _contact_sheet(channels: Activations) -> "Image":
     """The image, then its strongest channels; each on a scale of its own."""
     from PIL import Image
 
-    picture = fitted(found.subject.picture, TILE)
+    picture = fitted(channels.image.picture, TILE)
     tiles = [("image", picture)]
     for channel, mean, cells in zip(
-        found.channels, found.means, found.maps, strict=True
+        channels.channels, channels.means, channels.maps, strict=True
     ):
         values = stretched(upsampled(cells.astype(np.float64), TILE), picture.size)
         tile = Image.fromarray(rising(values))
@@ -252,10 +252,10 @@ def _contact_sheet(found: Activations) -> "Image":
     rows = -(-len(tiles) // columns)
     sheet = paper(columns * (TILE + GAP) + GAP, 62 + rows * tall + GAP)
     wide = sheet.width - 2 * GAP
-    text(sheet, (GAP, 8), found.layer, 18, width=wide)
-    size = "x".join(map(str, found.maps.shape[1:]))
-    words = f"strongest of {found.count} channels, {size} cells, yellow: strong"
-    text(sheet, (GAP, 32), f"{words} · {found.subject.path}", 12, ink=SOFT, width=wide)
+    text(sheet, (GAP, 8), channels.layer, 18, width=wide)
+    size = "x".join(map(str, channels.maps.shape[1:]))
+    words = f"strongest of {channels.count} channels, {size} cells, yellow: strong"
+    text(sheet, (GAP, 32), f"{words} · {channels.image.path}", 12, ink=SOFT, width=wide)
     for n, (caption, tile) in enumerate(tiles):
         x, y = GAP + n % columns * (TILE + GAP), 62 + n // columns * tall
         sheet.paste(tile, (x + (TILE - tile.width) // 2, y + TILE - tile.height))

@@ -13,7 +13,7 @@ from featcache.evaluation.runs import Run
 from featcache.report.heatmaps import drawing, records
 from featcache.report.heatmaps.records import ERRORS, Sheet, ShownMap
 from featcache.report.heatmaps.sheets import FIGURES, MEAN_SIDE, ROWS, UNIT
-from featcache.report.html.context import Material
+from featcache.report.html.context import ReportContext
 from featcache.report.html.scoring import Estimate
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class FigureRow:
 
 
 @dataclass(frozen=True)
-class Look:
+class MapSection:
     """What the page shows of a run's maps; see the template.
 
     Attributes:
@@ -107,8 +107,8 @@ class Look:
     def help(self) -> str:
         """What the figures are."""
         kinds = dict.fromkeys(name.split(" ")[0] for name in self.names)
-        told = [_HELP[kind] for kind in kinds if kind in _HELP]
-        return " ".join([*told, "The method chance is a map of random noise."])
+        texts = [_HELP[kind] for kind in kinds if kind in _HELP]
+        return " ".join([*texts, "The method chance is a map of random noise."])
 
 
 _HELP = {
@@ -122,36 +122,36 @@ _HELP = {
 }
 
 
-def looks(material: Material, shown: Sequence[Run]) -> dict[str, Look]:
+def map_sections(context: ReportContext, shown: Sequence[Run]) -> dict[str, MapSection]:
     """What is known of where runs look, by run_id; what is broken is told.
 
     Args:
-        material: The records.
+        context: The records.
         shown: Runs that have a section, best first; the first three that have maps
             are shown with them.
     """
-    found: dict[str, Look] = {}
+    by_run: dict[str, MapSection] = {}
     for run in shown:
-        folder = material.reports / FOLDER / run.run_id
+        folder = context.reports / FOLDER / run.run_id
         if not folder.is_dir():
             continue
-        if sum(look.shown for look in found.values()) < MOST_RUNS:
-            found[run.run_id] = look(material, folder)
+        if sum(map_section.shown for map_section in by_run.values()) < MOST_RUNS:
+            by_run[run.run_id] = map_section(context, folder)
         else:
-            found[run.run_id] = Look(f"{FOLDER}/{run.run_id}", shown=False)
-    return found
+            by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", shown=False)
+    return by_run
 
 
-def look(material: Material, folder: Path) -> Look:
+def map_section(context: ReportContext, folder: Path) -> MapSection:
     """What is in the folder of one run."""
-    missing = material.lacking
+    missing = context.missing
     sheets = _read(
         folder / records.FILE, lambda path: records.load(path.parent), missing
     )
     notes = _read(folder / ROWS, _notes, missing)
     figures = _read(folder / FIGURES, _figures, missing)
     groups = _cards(sheets or [])
-    return Look(
+    return MapSection(
         f"{FOLDER}/{folder.name}",
         bool(groups or figures),
         notes or [],
@@ -203,8 +203,8 @@ def _figures(path: Path) -> tuple[list[str], list[FigureRow]]:
 
 
 def _estimate(one: dict[str, Any]) -> Estimate:
-    found = (one.get(name) for name in ("value", "low", "high"))
-    return Estimate(*(math.nan if v is None else float(v) for v in found))
+    numbers = (one.get(name) for name in ("value", "low", "high"))
+    return Estimate(*(math.nan if v is None else float(v) for v in numbers))
 
 
 def _cards(sheets: Sequence[Sheet]) -> list[Cards]:

@@ -10,7 +10,7 @@ from featcache.backbones import BASELINES
 from featcache.commands.audit import FILE as AUDIT
 from featcache.dataset.regions import MASK, OUTSIDE
 from featcache.evaluation.runs import TEST
-from featcache.report.html.context import Material, source_columns
+from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.dataset_section import has_test
 from featcache.report.html.explain_section import FOLDER
 
@@ -34,20 +34,20 @@ class Gap:
     hint: str = ""
 
 
-def gaps(material: Material) -> list[Gap]:
+def gaps(context: ReportContext) -> list[Gap]:
     """All gaps that the records show, the gravest first."""
-    return [gap for check in _CHECKS for gap in check(material)]
+    return [gap for check in _CHECKS for gap in check(context)]
 
 
-def _region(material: Material) -> str:
+def _region(context: ReportContext) -> str:
     """What images are of, in words: a column of masks may be named for it."""
-    columns = [str(name).lower() for name in material.images]
+    columns = [str(name).lower() for name in context.images]
     has_lungs = any(re.fullmatch(r"lungs?([_ -]masks?)?", name) for name in columns)
     return "the lungs" if has_lungs else "the region of interest"
 
 
-def _groups(material: Material) -> Iterator[Gap]:
-    by = material.best.record.split.group_by
+def _groups(context: ReportContext) -> Iterator[Gap]:
+    by = context.best.record.split.group_by
     if by == "image":
         yield Gap(
             "Patients were not kept together",
@@ -64,9 +64,9 @@ def _groups(material: Material) -> Iterator[Gap]:
         )
 
 
-def _sources(material: Material) -> Iterator[Gap]:
-    images = material.images
-    if material.manifest is None:
+def _sources(context: ReportContext) -> Iterator[Gap]:
+    images = context.images
+    if context.manifest is None:
         return
     columns = source_columns(images)
     if not set(columns) - {"mode"}:
@@ -82,29 +82,29 @@ def _sources(material: Material) -> Iterator[Gap]:
             (counts > 0).sum(axis=1).eq(1) & counts.sum(axis=1).ge(_MANY_IMAGES)
         ]
         if len(alone):
-            told = ", ".join(
+            counted = ", ".join(
                 f"{v} ({int(n)} images)" for v, n in alone.sum(axis=1).items()
             )
             yield Gap(
                 f"Whether {name} gives the class away",
-                f"These values of {name} contain a single class: {told}. A head may "
+                f"These values of {name} contain a single class: {counted}. A head may "
                 "recognise the value instead of the class.",
                 "Balance the column, or leave these images out.",
             )
 
 
-def _baselines(material: Material) -> Iterator[Gap]:
-    shown = [block for run in material.runs for block in run.record.features]
+def _baselines(context: ReportContext) -> Iterator[Gap]:
+    shown = [block for run in context.runs for block in run.record.features]
     names = {block.backbone for block in shown if not block.region}
-    lacking = [name for name in BASELINES if name not in names]
-    if lacking:
+    missing = [name for name in BASELINES if name not in names]
+    if missing:
         yield Gap(
             "What baselines without a network reach",
-            f"No run on {', '.join(lacking)}: size, brightness and borders alone may "
+            f"No run on {', '.join(missing)}: size, brightness and borders alone may "
             "explain much of the best score.",
             "featcache extract -b baselines && featcache train-head -b baselines",
         )
-    if not any(run.record.head == "majority" for run in material.runs):
+    if not any(run.record.head == "majority" for run in context.runs):
         yield Gap(
             "The majority baseline",
             "The head majority was not run, so the leaderboard lacks the score of "
@@ -112,10 +112,10 @@ def _baselines(material: Material) -> Iterator[Gap]:
             "featcache train-head -H majority",
         )
     regions = {block.region for block in shown}
-    if OUTSIDE not in regions and material.images.get(MASK, pd.Series("")).any():
-        best = material.best.record.features[0].backbone
+    if OUTSIDE not in regions and context.images.get(MASK, pd.Series("")).any():
+        best = context.best.record.features[0].backbone
         yield Gap(
-            f"Whether the best run needs {_region(material)}",
+            f"Whether the best run needs {_region(context)}",
             "There are masks, but no run on images in which the masked region is "
             "blacked out.",
             f"featcache extract --region outside -b {best} && "
@@ -123,16 +123,16 @@ def _baselines(material: Material) -> Iterator[Gap]:
         )
 
 
-def _test(material: Material) -> Iterator[Gap]:
-    rows = material.board.rows
-    if material.board.part == TEST and len(rows) > 1:
+def _test(context: ReportContext) -> Iterator[Gap]:
+    rows = context.board.rows
+    if context.board.part == TEST and len(rows) > 1:
         yield Gap(
             "An untouched test set",
             f"The winner of {len(rows)} runs was selected on its test scores, so its "
             "score is optimistic.",
             "featcache compare --on train --html",
         )
-    if not has_test(material.judged):
+    if not has_test(context.evaluated):
         winner = f"The winner of {len(rows)} runs" if len(rows) > 1 else "The run"
         yield Gap(
             "A test set",
@@ -150,36 +150,36 @@ def _test(material: Material) -> Iterator[Gap]:
         )
 
 
-def _repeats(material: Material) -> Iterator[Gap]:
-    if material.board.rows[0]["repeats"] <= 1:
+def _repeats(context: ReportContext) -> Iterator[Gap]:
+    if context.board.rows[0]["repeats"] <= 1:
         yield Gap(
             "Another random draw of the "
-            + ("test set" if material.board.part == TEST else "folds"),
-            f"All scores come from one split ({material.board.split}); another draw "
+            + ("test set" if context.board.part == TEST else "folds"),
+            f"All scores come from one split ({context.board.split}); another draw "
             "changes them, and may reorder runs that are close.",
             "featcache train-head "
-            + ("--seed 1" if material.board.part == TEST else "--repeats 3"),
+            + ("--seed 1" if context.board.part == TEST else "--repeats 3"),
         )
 
 
-def _few_groups(material: Material) -> Iterator[Gap]:
-    judged = material.judged
-    if material.board.part == TEST:
-        judged = judged[judged["split"] == TEST]
-    counts = judged.groupby("label")["group"].nunique()
-    counts = counts.reindex(material.best.classes, fill_value=0)
+def _few_groups(context: ReportContext) -> Iterator[Gap]:
+    evaluated = context.evaluated
+    if context.board.part == TEST:
+        evaluated = evaluated[evaluated["split"] == TEST]
+    counts = evaluated.groupby("label")["group"].nunique()
+    counts = counts.reindex(context.best.classes, fill_value=0)
     few = counts[counts < _FEW_GROUPS]
     if len(few):
-        told = ", ".join(f"{name} ({n})" for name, n in few.items())
+        counted = ", ".join(f"{name} ({n})" for name, n in few.items())
         yield Gap(
             "Classes with few groups",
-            f"Fewer than {_FEW_GROUPS} groups in: {told}. Their sensitivity is "
+            f"Fewer than {_FEW_GROUPS} groups in: {counted}. Their sensitivity is "
             "imprecise.",
         )
 
 
-def _several_classes(material: Material) -> Iterator[Gap]:
-    mixed = int((material.judged.groupby("group")["label"].nunique() > 1).sum())
+def _several_classes(context: ReportContext) -> Iterator[Gap]:
+    mixed = int((context.evaluated.groupby("group")["label"].nunique() > 1).sum())
     if mixed:
         yield Gap(
             "Groups with several labels",
@@ -188,29 +188,29 @@ def _several_classes(material: Material) -> Iterator[Gap]:
         )
 
 
-def _content(material: Material) -> Iterator[Gap]:
-    if not (material.reports / AUDIT).is_file():
+def _content(context: ReportContext) -> Iterator[Gap]:
+    if not (context.reports / AUDIT).is_file():
         yield Gap(
             "Shortcuts in the images",
             "The images were not audited for text markers, borders and devices; a run "
-            f"may use these instead of {_region(material)}.",
-            f"featcache audit --dataset {material.board.dataset}",
+            f"may use these instead of {_region(context)}.",
+            f"featcache audit --dataset {context.board.dataset}",
         )
     # An ensemble has no maps of its own.
-    names = material.best.record.members or [material.best.run_id]
-    if not any((material.reports / FOLDER / name).is_dir() for name in names):
+    names = context.best.record.members or [context.best.run_id]
+    if not any((context.reports / FOLDER / name).is_dir() for name in names):
         yield Gap(
             "Where the best run looks",
             "No heat maps of it were drawn, so it is unknown whether it looks at "
-            f"{_region(material)}.",
+            f"{_region(context)}.",
             f"featcache explain {names[0]} --errors 12",
         )
 
 
-def _weights(material: Material) -> Iterator[Gap]:
+def _weights(context: ReportContext) -> Iterator[Gap]:
     names = {
         block.backbone
-        for run in material.runs
+        for run in context.runs
         for block in run.record.features
         if block.weights == "random"
     }
@@ -223,41 +223,41 @@ def _weights(material: Material) -> Iterator[Gap]:
         )
 
 
-def _int8(material: Material) -> Iterator[Gap]:
-    for name, one in material.stores.items():
+def _int8(context: ReportContext) -> Iterator[Gap]:
+    for name, one in context.stores.items():
         if one.header.contract["precision"] != "int8":
             continue
         drift = one.header.notes.get("drift", {})
-        told = ", ".join(f"{k} {v:.4g}" for k, v in drift.items())
+        drift_text = ", ".join(f"{k} {v:.4g}" for k, v in drift.items())
         yield Gap(
             "int8 against float32",
             f"{name} was computed with int8. Its features were compared with float32 "
-            f"on a few images ({told or 'no figures'}); the accuracy was not compared.",
+            f"on a few images ({drift_text or 'no figures'}), its accuracy was not.",
             "featcache extract -b NAME --precision float32",
         )
 
 
-def _versions(material: Material) -> Iterator[Gap]:
+def _versions(context: ReportContext) -> Iterator[Gap]:
     seen: dict[str, set[str]] = {}
-    for run in material.runs:
+    for run in context.runs:
         for name, version in run.record.versions.items():
             seen.setdefault(name, set()).add(str(version))
     mixed = {name: sorted(v) for name, v in seen.items() if len(v) > 1}
     if mixed:
-        told = "; ".join(f"{name} {' and '.join(v)}" for name, v in mixed.items())
+        versions = "; ".join(f"{name} {' and '.join(v)}" for name, v in mixed.items())
         yield Gap(
             "Whether library versions change the scores",
-            f"The runs were made with different library versions: {told}.",
+            f"The runs were made with different library versions: {versions}.",
             "featcache train-head --force",
         )
 
 
-def _left_out(material: Material) -> Iterator[Gap]:
-    for line in material.lacking:
+def _left_out(context: ReportContext) -> Iterator[Gap]:
+    for line in context.missing:
         yield Gap("What could not be opened", f"Not available: {line}.")
 
 
-_CHECKS: tuple[Callable[[Material], Iterator[Gap]], ...] = (
+_CHECKS: tuple[Callable[[ReportContext], Iterator[Gap]], ...] = (
     *(_groups, _sources, _baselines, _test, _repeats, _few_groups, _several_classes),
     *(_content, _weights, _int8, _versions, _left_out),
 )

@@ -14,7 +14,7 @@ from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
-from featcache.report.html.context import Material, source_columns
+from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
@@ -68,12 +68,12 @@ class Section:
     errors: list[Error]
 
 
-def section(material: Material, scored: Judged, row: dict[str, Any]) -> Section:
+def section(context: ReportContext, scored: Judged, row: dict[str, Any]) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
     """
-    judged, run = material.board.part, scored.run
+    ranked_part, run = context.board.part, scored.run
     by_part = {name: one for name in PARTS if len((one := scored.on(name)).right)}
     parts = {name: one.part for name, one in by_part.items()}
     return Section(
@@ -83,16 +83,16 @@ def section(material: Material, scored: Judged, row: dict[str, Any]) -> Section:
         scores=_scores(by_part),
         matrices=_matrices(run),
         charts=[
-            *curves(run, parts[judged], PARTS[judged]),
+            *curves(run, parts[ranked_part], PARTS[ranked_part]),
             *reliability(run, parts),
             *learning(run),
         ],
         classes=[
             (PARTS[name], _classes(one, run.classes)) for name, one in by_part.items()
         ],
-        sources=_sources(material, run, judged),
+        sources=_sources(context, run, ranked_part),
         tuning=_tuning(run),
-        errors=_errors(material, run),
+        errors=_errors(context, run),
     )
 
 
@@ -109,27 +109,27 @@ def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
     """What was trained on what, as pairs of words."""
     record = run.record
     views, split = record.views, record.split
-    told = {
+    facts = {
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
-        "views": f"{views} augmented beside the plain one" if views else "plain only",
-        "prediction": "mean over the views" if record.tta else "plain view",
+        "views": f"plain and {views} augmented" if views else "plain only",
+        "prediction": "mean over views" if record.tta else "plain view",
         "options": row["options"],
         "split": f"{split.name}, grouped by {split.group_by}",
-        "images left out": ", ".join(record.exclude),
+        "excluded images": ", ".join(record.exclude),
         "repeats": _repeats(row),
         "seed": record.seed,
-        "fit": f"{record.fit_seconds:.1f} s on all of train, "
+        "fit": f"{record.fit_seconds:.1f} s on the whole training set, "
         f"{record.predict_seconds:.1f} s for all predictions",
-        "made": record.created,
+        "created": record.created,
         "run": run.short_id,
         "run_id": run.run_id,
     }
-    return [(k, str(v)) for k, v in told.items() if v not in (None, "")]
+    return [(k, str(v)) for k, v in facts.items() if v not in (None, "")]
 
 
 def _members(record: RunRecord) -> str:
-    """The runs of an ensemble with their weights in the fit on all of train."""
+    """The runs of an ensemble with their weights in the final fit."""
     if not record.members:
         return ""
     pairs = zip(record.member_weights[TEST], record.members, strict=True)
@@ -140,8 +140,8 @@ def _repeats(row: dict[str, Any]) -> str:
     if row["repeats"] < 2:
         return ""
     return (
-        f"{row['repeats']} draws of the folds: accuracy {row['accuracy_mean']:.3f} on "
-        f"average, standard deviation {row['accuracy_sd']:.3f}"
+        f"{row['repeats']} draws of the folds: mean accuracy "
+        f"{row['accuracy_mean']:.3f}, standard deviation {row['accuracy_sd']:.3f}"
     )
 
 
@@ -164,7 +164,7 @@ def _scores(by_part: dict[str, Judged]) -> list[tuple[str, list[Estimate]]]:
 
 def _matrices(run: Run) -> list[Matrix]:
     counted = confusion(run)
-    found = []
+    matrices = []
     for part, counts in ((TRAIN, counted.train), (TEST, counted.test)):
         if counts is None:
             continue
@@ -173,58 +173,63 @@ def _matrices(run: Run) -> list[Matrix]:
             list(zip(map(int, n), map(float, s), strict=True))
             for n, s in zip(counts, counts / sums, strict=True)
         ]
-        found.append(Matrix(PARTS[part], list(zip(run.classes, cells, strict=True))))
-    return found
+        matrices.append(Matrix(PARTS[part], list(zip(run.classes, cells, strict=True))))
+    return matrices
 
 
-def _sources(material: Material, run: Run, judged: str) -> dict[str, list[SourceRow]]:
+def _sources(
+    context: ReportContext, run: Run, ranked_part: str
+) -> dict[str, list[SourceRow]]:
     """Accuracy on the judged part by each source column."""
-    if material.manifest is None:
+    if context.manifest is None:
         return {}
-    part, table = run.predictions(judged), run.table[run.table["split"] == judged]
-    found = {}
-    for name, values in source_columns(material.images).items():
-        given = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
-        rows = [_source_row(part, given, value) for value in sorted(set(given))]
+    part, table = (
+        run.predictions(ranked_part),
+        run.table[run.table["split"] == ranked_part],
+    )
+    by_column = {}
+    for name, values in source_columns(context.images).items():
+        of_image = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
+        rows = [_source_row(part, of_image, value) for value in sorted(set(of_image))]
         if len(rows) > 1:
-            found[name] = rows
-    return found
+            by_column[name] = rows
+    return by_column
 
 
-def _source_row(part: Predictions, given: np.ndarray, value: str) -> SourceRow:
-    chosen = given == value
-    found = scoring.accuracy(part, chosen)
+def _source_row(part: Predictions, of_image: np.ndarray, value: str) -> SourceRow:
+    selected = of_image == value
+    estimate = scoring.accuracy(part, selected)
     return SourceRow(
         str(value),
-        int(chosen.sum()),
-        len(np.unique(part.groups[chosen])),
-        found,
-        _strip(found),
+        int(selected.sum()),
+        len(np.unique(part.groups[selected])),
+        estimate,
+        _strip(estimate),
     )
 
 
 def _tuning(run: Run) -> list[str]:
     """One line a fold of what was chosen and how well it did inside the fold."""
-    told = []
+    lines = []
     for entry in run.record.tuning:
         if not entry.chosen:
             continue
-        where = f"fold {entry.fold}" if entry.fold >= 0 else "all of train"
-        chosen = ", ".join(f"{k} {_short(v)}" for k, v in entry.chosen.items())
-        told.append(
-            f"{where}: {chosen} (inner log-loss {entry.log_loss:.3f}, "
+        where = f"fold {entry.fold}" if entry.fold >= 0 else "whole training set"
+        settings = ", ".join(f"{k} {_short(v)}" for k, v in entry.chosen.items())
+        lines.append(
+            f"{where}: {settings} (inner log-loss {entry.log_loss:.3f}, "
             f"{len(entry.tried)} settings on {entry.folds} inner folds)"
         )
-    return told
+    return lines
 
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _errors(material: Material, run: Run) -> list[Error]:
-    images, table = material.images, run.table
-    if material.board.part == TEST:
+def _errors(context: ReportContext, run: Run) -> list[Error]:
+    images, table = context.images, run.table
+    if context.board.part == TEST:
         table = table[table["split"] == TEST]
     paths = images["path"] if "path" in images else pd.Series(dtype=str)
     return [
