@@ -45,7 +45,7 @@ def test_a_baseline_that_reaches_much_of_the_best_is_found(
 
 
 @pytest.mark.parametrize(
-    ("region", "code", "free", "found"),
+    ("region", "code", "free", "expected"),
     [
         ("outside", "FC023", 0.8, True),
         ("outside", "FC023", 0.35, False),
