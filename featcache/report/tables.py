@@ -71,7 +71,7 @@ def _what(row: Row) -> tuple[Any, ...]:
 def _facts(row: Row) -> list[tuple[Any, list[str]]]:
     """In words, what tells rows of one head on one backbone apart.
 
-    The recipe of views stands for itself: runs without views have none to share.
+    The recipe of views is compared by itself: runs without views have none to share.
     """
     size = f"{row['input_size']} px" if row["input_size"] else ""
     facts = [size, row["preprocess"], *row["options"].split(", ")]

@@ -1,7 +1,7 @@
 """Topics of CLAIM 2024 and TRIPOD+AI that the records can answer, and the others.
 
 CLAIM: Tejani et al., Radiology: Artificial Intelligence 2024. TRIPOD+AI: Collins et
-al., BMJ 2024. Topics stand without the numbers of their items.
+al., BMJ 2024. Topics are given without the numbers of their items.
 """
 
 from collections.abc import Callable, Sequence

@@ -56,7 +56,7 @@ class LinearProbe:
     def predict_held_out(self, y: np.ndarray, parts: np.ndarray) -> np.ndarray:
         """The class (N,) that a head fitted on all other parts gives each image.
 
-        Images of a group that stands in several parts are trained on in none.
+        Images of a group that is in several parts are trained on in none.
 
         Args:
             y: (N,) class indices from 0; images with -1 are left out and get -1.

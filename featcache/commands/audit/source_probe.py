@@ -21,7 +21,7 @@ GROUPS = 5  # that a source needs, so that each fold can have one
 MOST_FITS = 12  # classes and columns that are probed
 MOST_COLUMNS = 3
 CLEARLY = 0.1  # accuracy above that of the most frequent source
-SHARED = 0.1  # of the groups may stand in several sources
+SHARED = 0.1  # of the groups may be in several sources
 LOSS = 0.05  # of accuracy when a source is left out
 
 

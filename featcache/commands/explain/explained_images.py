@@ -136,7 +136,7 @@ class ImageLoader:
     def pixels(self, image_ids: Sequence[str], size: int, most: int) -> np.ndarray:
         """Plain views (n, size, size, 3) of the first images.
 
-        Where none is named, of those that the run was not judged on.
+        Without ids, of those that the run was not evaluated on.
         """
         ids = list(image_ids) or sorted({*self.rows.index} - {*self.parts})
         loaded = readable(self, ids[:most], lambda _: None)
@@ -223,7 +223,7 @@ def select(
 def readable(
     loader: ImageLoader, ids: Sequence[str], message: Callable[[str], None]
 ) -> list[ExplainedImage]:
-    """Reads images; those that cannot be read are told and left out.
+    """Reads images; those that cannot be read are skipped with a message.
 
     Raises:
         DatasetError: None can be.

@@ -28,7 +28,7 @@ class Renderer(Protocol):
 
 
 class FinetunedHead:
-    """What stands behind the embedding, as a head of ``featcache.heads`` is asked.
+    """The layers after the embedding, with the interface of ``featcache.heads``.
 
     Args:
         model: From embeddings (N, D) to probabilities (N, C).
@@ -52,7 +52,7 @@ class FinetunedHead:
 
 
 class FinetunedNet:
-    """What stands before the embedding, with the face of ``networks.Net``.
+    """The layers before the embedding, with the interface of ``networks.Net``.
 
     Args:
         name: The backbone.

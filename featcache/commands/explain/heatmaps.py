@@ -64,7 +64,7 @@ class HeatMap:
         grids: (rows, columns) of the cells behind it, one a block.
         even: The part of the sum that was spread evenly.
         even_share: Absolute contributions spread evenly, as a share of all.
-        figures: How faithful it is, where that was asked for.
+        figures: How faithful it is, if that was measured.
     """
 
     image: ExplainedImage

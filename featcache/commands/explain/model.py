@@ -30,7 +30,7 @@ class Block:
 
     Attributes:
         name: Backbone, input size and tap, for people.
-        columns: Where it stands in the features.
+        columns: Its columns of the features.
         maximum: Whether its features are the maxima of their maps.
     """
 

@@ -49,7 +49,7 @@ ROWS, FIGURES = "maps.json", "faithfulness.json"
 def write(
     result: ExplainResult, folder: Path, *, cells: bool = False
 ) -> list[dict[str, Any]]:
-    """Draws what was found, and writes its figures.
+    """Draws the maps of a call, and writes their figures.
 
     Args:
         result: Of ``explain``.
@@ -82,7 +82,7 @@ def write(
 
 
 def row(one: HeatMap) -> dict[str, Any]:
-    """What is told of a map; None where its method has no such number."""
+    """The figures of a map; None where its method has no such number."""
     return _finite(
         {
             "image_id": one.image.image_id,

@@ -41,7 +41,7 @@ class CheckResult:
         severity: "issue" or "tip".
         status: "finding", "passed" or "not-applicable".
         message: What was found.
-        anchor: Where in docs/audit.md it is told of.
+        anchor: Of its description in docs/audit.md.
     """
 
     code: str
@@ -176,7 +176,7 @@ def _gravest_first(answer: CheckResult) -> tuple[int, bool, str]:
 
 
 def _counts(answers: list[CheckResult]) -> list[tuple[str, int]]:
-    """How many checks found an issue or a tip, passed, or could not be asked."""
+    """How many checks found an issue or a tip, passed, or were not applicable."""
     names = {
         ISSUE: "issues", TIP: "tips", PASSED: "passed",
         NOT_APPLICABLE: "not applicable",

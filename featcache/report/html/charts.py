@@ -98,7 +98,7 @@ def _calibration(record: CalibrationInfo | None) -> str:
 def learning(run: Run) -> list[Chart]:
     """Loss and accuracy by epoch: mean over the folds, and each fold thin.
 
-    Of a run that is judged on the test set alone, that of its one model.
+    For a run evaluated on the test set alone, that of its final model.
     """
     try:
         history = pd.read_csv(run.folder / "history.csv")

@@ -32,7 +32,6 @@ class ReportContext:
     Attributes:
         reports: ``reports/<dataset>``.
         board: The leaderboard.
-        runs: Its runs, best first.
         manifest: The dataset, where the cache is available.
         stores: The feature stores of the runs, by file name.
         extracts: Records of the calls of extract, oldest first.
@@ -42,12 +41,16 @@ class ReportContext:
 
     reports: Path
     board: Leaderboard
-    runs: list[Run]
     manifest: Manifest | None
     stores: dict[str, Store]
     extracts: list[ExtractRecord]
     members: dict[str, RunRecord]
     missing: list[str] = field(default_factory=list)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The runs of the leaderboard, best first."""
+        return [scored.run for scored in self.board.scored]
 
     @property
     def best(self) -> Run:
@@ -56,16 +59,16 @@ class ReportContext:
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:
-        """Who was judged, by image_id: group, label, fold and split.
+        """The evaluated images by image_id: group, label, fold and split.
 
-        A run may be judged on the test set alone; the one that says most is asked.
+        Those of the run with most predictions: others may have the test set alone.
         """
         table = max((run.table for run in self.runs), key=len)
         return table.set_index("image_id")[["group", "label", "fold", "split"]]
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The judged images by image_id, with the columns of the manifest.
+        """The evaluated images by image_id, with the columns of the manifest.
 
         Label and group are those of the runs, which may have left images out and
         grouped the others anew.
@@ -80,15 +83,12 @@ class ReportContext:
 def collect(
     reports: Path, board: Leaderboard, manifest: Manifest | None
 ) -> ReportContext:
-    """Opens everything that the runs of a leaderboard name.
+    """Opens the stores and records that the runs of a leaderboard name.
 
     Args:
         reports: ``reports/<dataset>``.
         board: The leaderboard.
         manifest: The dataset; without it nothing of the cache is opened.
-
-    Raises:
-        RunError: A run is broken.
     """
     loaded = [scored.run for scored in board.scored]
     stores: dict[str, Store] = {}
@@ -104,15 +104,13 @@ def collect(
                 missing.append(f"the features {name}: {error.got}")
         extracts = _extracts(manifest.folder)
     members = _members(reports, loaded, missing)
-    return ReportContext(
-        reports, board, loaded, manifest, stores, extracts, members, missing
-    )
+    return ReportContext(reports, board, manifest, stores, extracts, members, missing)
 
 
 def _members(
     reports: Path, loaded: list[Run], missing: list[str]
 ) -> dict[str, RunRecord]:
-    """Records of all members; an ensemble whose member is gone is told."""
+    """Records of all members; a missing member is listed."""
     members: dict[str, RunRecord] = {run.run_id: run.record for run in loaded}
     for run in loaded:
         for name in run.record.members:

@@ -43,7 +43,7 @@ def tables(context: ReportContext, pairs: list[tuple[str, str]] | None) -> list[
 
     Args:
         context: The records.
-        pairs: Look-alikes in different groups; None where nobody looked.
+        pairs: Look-alikes in different groups; None if images could not be compared.
     """
     evaluated = context.evaluated
     candidates = [_classes(context), _split(evaluated), _sizes(evaluated)]
@@ -56,7 +56,7 @@ def tables(context: ReportContext, pairs: list[tuple[str, str]] | None) -> list[
 
 
 def _classes(context: ReportContext) -> Table:
-    """Images and groups that were judged, and files that were not, by class."""
+    """Images and groups that were evaluated, and files that were not, by class."""
     evaluated = context.evaluated
     counts = evaluated.groupby("label").agg(n=("label", "size"), g=("group", "nunique"))
     mixed = int((evaluated.groupby("group")["label"].nunique() > 1).sum())

@@ -49,7 +49,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Card:
-    """The pictures of a class or an image, and what stands above them."""
+    """The pictures of a class or an image, and what is above them."""
 
     title: str
     text: str
@@ -123,7 +123,7 @@ _HELP = {
 
 
 def map_sections(context: ReportContext, shown: Sequence[Run]) -> dict[str, MapSection]:
-    """What is known of where runs look, by run_id; what is broken is told.
+    """The maps of runs by run_id; damaged records are listed as missing.
 
     Args:
         context: The records.
@@ -161,7 +161,7 @@ def map_section(context: ReportContext, folder: Path) -> MapSection:
 
 
 def _read(path: Path, read: Callable[[Path], T], missing: list[str]) -> T | None:
-    """A record; None where there is none, or a broken one, which is told."""
+    """A record; None if there is none, or if it is damaged, which is listed."""
     try:
         return read(path)
     except FileNotFoundError:

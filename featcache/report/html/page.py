@@ -54,9 +54,6 @@ def write(
 
     Returns:
         The file.
-
-    Raises:
-        RunError: A run is broken.
     """
     path = path or reports / _FILES[board.part]
     write_text(path, render(collect(reports, board, manifest)))

@@ -21,7 +21,7 @@ _PLAIN = {"flip": False, "brightness": (1.0, 1.0), "zoom": (1.0, 1.0)}
 
 @dataclass(frozen=True)
 class Known:
-    """What can be looked up; what cannot stands as a word in capitals.
+    """What can be looked up; what cannot becomes a word in capitals.
 
     Attributes:
         manifest: The dataset, which knows its source.

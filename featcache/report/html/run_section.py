@@ -42,7 +42,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class Error:
-    """A wrong prediction, and what stands beside its thumbnail."""
+    """A wrong prediction, and what is beside its thumbnail."""
 
     image_id: str
     path: str
@@ -180,7 +180,7 @@ def _matrices(run: Run) -> list[Matrix]:
 def _sources(
     context: ReportContext, run: Run, ranked_part: str
 ) -> dict[str, list[SourceRow]]:
-    """Accuracy on the judged part by each source column."""
+    """Accuracy on the ranked part by each source column."""
     if context.manifest is None:
         return {}
     part, table = (

@@ -209,7 +209,7 @@ def interval(
     axis: tuple[float, float] = (0.0, 1.0),
     band: tuple[float, float] | None = None,
 ) -> Svg:
-    """A dot and its interval on a strip; the numbers stand beside it in the table.
+    """A dot and its interval on a strip; the numbers are beside it in the table.
 
     Args:
         value: The estimate; left of the axis it becomes an arrow.

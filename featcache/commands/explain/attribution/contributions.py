@@ -59,7 +59,7 @@ def contributions(
 
 
 def gradient(head: Any, X: np.ndarray, codes: np.ndarray) -> Array:
-    """Gradient (N, D) of the margins asked for with respect to the features.
+    """Gradient (N, D) of the requested margins with respect to the features.
 
     Args:
         head: A fitted head of ``featcache.heads``: one of Keras, or a linear one.

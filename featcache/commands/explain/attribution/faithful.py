@@ -9,7 +9,7 @@ STEPS = 20  # of the deletion and insertion curves
 
 
 def ranks(values: Array) -> Array:
-    """(S, S) share of the pixels that stand before each, the largest value first."""
+    """(S, S) share of the pixels ranked before each, the largest value first."""
     order = np.argsort(-values, axis=None, kind="stable")
     shares = np.empty(values.size)
     shares[order] = np.arange(values.size) / values.size
