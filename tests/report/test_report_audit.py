@@ -62,14 +62,14 @@ def test_an_audit_of_another_run_says_so(study: Study) -> None:
     """Only where its run is not the best of the page; without a run it says that."""
     other = runs.find(study.reports, "softmax").run_id
     for run_id, words in (
-        (best(study).run_id, "It is the best run of this page."),
-        (other, "Another run:"),
-        (None, "there was no run of a network to check"),
+        (best(study).run_id, "It is the best run on this page."),
+        (other, "Different run:"),
+        (None, "there was no run on a network to check"),
     ):
         report_records.write_audit(study, run_id)
         text = Reader(of_section(page(study), "audit")).text
         assert words in text
-        assert ("Another run:" in text) is (run_id == other)
+        assert ("Different run:" in text) is (run_id == other)
 
 
 def test_the_audit_says_when_it_was_made(study: Study) -> None:

@@ -78,7 +78,7 @@ def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
     group = explain_section.map_section(context(study), folder).groups[1]
     ok = study.manifest.ok
     assert [card.title for card in group.cards] == list(ok["path"][8:20])
-    assert group.note.endswith("8 more are on the sheet.")
+    assert group.note.endswith("8 more images are on the sheet.")
 
 
 def test_three_runs_are_shown_with_maps(study: Study) -> None:
@@ -90,7 +90,7 @@ def test_three_runs_are_shown_with_maps(study: Study) -> None:
         report_records.write_maps(study, run, images=1)
     shown = explain_section.map_sections(context(study), context(study).runs)
     assert [look.shown for look in shown.values()] == [True, True, True, False]
-    assert list(shown)[-1] in page(study).split("sheets of three runs")[0][-200:]
+    assert list(shown)[-1] in page(study).split("maps of at most three runs")[0][-200:]
 
 
 def test_faithfulness_is_a_table_a_method(study: Study) -> None:

@@ -108,7 +108,7 @@ def test_learning_curves_are_shown_where_there_are_some(page: str) -> None:
 def test_without_the_cache_the_page_says_so(study: Study) -> None:
     """No map, no thumbnails, and the box names what was not available."""
     text = Reader(html_page.write(study.reports, study.board).read_text()).text
-    assert "There is no map" in text
+    assert "No map: the features" in text
     assert "Not available: the cache of the dataset" in text
     assert "no image" in text
 
@@ -128,7 +128,7 @@ def test_a_lost_store_costs_only_the_map(study: Study) -> None:
     """Thumbnails of the errors stay, and the box names the store."""
     (study.cache / "features" / report_study.STORE).unlink()
     path = html_page.write(study.reports, study.board, manifest=study.manifest)
-    assert "There is no map" in path.read_text()
+    assert "No map: the features" in path.read_text()
     assert f"the features {report_study.STORE}" in path.read_text()
     assert "--sheet: url" in path.read_text()
 
