@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from toys import CLASSES, CONTRACT, D, N
 
 from featcache.evaluation import runs
 from featcache.evaluation.record import RunRecord
 from featcache.evaluation.runs import Run
+from featcache.features.contract import Contract
 
-_BLOCK = CONTRACT | {
+N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
+_CONTRACT = {
+    "backbone": "toy", "input_size": 32, "preprocess": "tf", "precision": "float32",
+    "dtype": "float32",
+}  # fmt: skip
+_BLOCK = _CONTRACT | {
     "weights": "random", "contract_id": "c", "store": "toy.h5", "tap": None, "dim": D,
 }  # fmt: skip
 _SPLIT = {
@@ -29,6 +34,11 @@ _CALIBRATION = {
     for name in ("log_loss", "ece", "accuracy", "auc")
     for when in ("before", "after")
 }  # fmt: skip
+
+
+def make_contract(**fields: Any) -> Contract:
+    """A contract as it is read from a store; 32 px unless told otherwise."""
+    return Contract.from_json(_CONTRACT | fields)
 
 
 def make_record(**fields: Any) -> RunRecord:

@@ -185,8 +185,8 @@ def test_the_contract_is_of_what_is_measured(dataset: Manifest) -> None:
     assert (header.weights, header.weights_key, header.engine) == (
         *("none", "none", "numpy"),
     )
-    assert header.contract["architecture"] == f"border, version {baselines.VERSION}"
-    assert "weights_digest" not in header.contract
+    assert header.contract.architecture == f"border, version {baselines.VERSION}"
+    assert header.contract.weights_digest is None
 
 
 def test_another_version_is_another_store(

@@ -167,7 +167,7 @@ def test_it_is_a_run_like_any_other(three, vote, reports) -> None:
     assert run.record.fit_seconds >= 3
     assert run.record.fold_seconds == [3.0] * 5
     assert run.contracts == {"c"}
-    heads = [row["head"] for row in compare(reports).rows]
+    heads = [row.head for row in compare(reports).rows]
     assert sorted(heads) == ["ensemble", "logreg", "logreg", "logreg"]
 
 
@@ -243,7 +243,7 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
         "resnet50",
         "vgg19",
     ]
-    ranked = [row["run_id"] for row in compare(reports, part="test").rows]
+    ranked = [row.run_id for row in compare(reports, part="test").rows]
     assert run.run_id in ranked
     assert vote(other, "good", name, weights="equal").made == []
 

@@ -153,9 +153,9 @@ def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> 
     """Statistics are those of the split's training images, and in the contract."""
     network = backbones.resolve(str(toy_network), preprocess="featurewise")
     (result,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
-    statistics = store.open_store(result.path).header.contract["statistics"]
+    statistics = store.open_store(result.path).header.contract.statistics
     (path,) = dataset.folder.glob("splits-*.json")
-    assert statistics["split"] in path.name
+    assert statistics.split in path.name
     from featcache.dataset import images, views
 
     places = json.loads(path.read_text())["images"]
@@ -166,8 +166,8 @@ def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> 
             if places[row.image_id] >= 0
         ]
     ).astype(float)
-    np.testing.assert_allclose(statistics["mean"], pixels.mean((0, 1, 2)), atol=1e-4)
-    np.testing.assert_allclose(statistics["std"], pixels.std((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(statistics.mean, pixels.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(statistics.std, pixels.std((0, 1, 2)), atol=1e-4)
     (again,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
     assert again.computed == 0
 
@@ -176,8 +176,8 @@ def test_int8_is_another_contract_with_its_drift_measured(dataset, toy) -> None:
     """Store, digest and drift are recorded; a second call computes nothing."""
     result = toy(dataset, precision="int8")
     header = store.open_store(result.path).header
-    assert header.contract["precision"] == "int8"
-    assert len(header.contract["quantised"]) == 64
+    assert header.contract.precision == "int8"
+    assert len(header.contract.quantised or "") == 64
     assert header.notes["drift"]["mean_cosine"] > 0.9
     assert len(header.notes["calibration"]) == sum(
         place >= 0

@@ -10,20 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from records import CLASSES, D, N, make_contract
 
 from featcache.dataset import manifest
 from featcache.dataset.manifest import COLUMNS, Manifest, Settings
 from featcache.features import store
 from featcache.features.store import Header
 
-N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 # Where the tests run in the background, Ctrl-C is ignored from birth.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 POLICY = {"flip": True, "seed": 0}
-CONTRACT = {
-    "backbone": "toy", "input_size": 32, "preprocess": "tf", "precision": "float32",
-    "dtype": "float32",
-}  # fmt: skip
 
 
 def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
@@ -65,7 +61,7 @@ def header(
 ) -> Header:
     """What a store says of itself; 32 px unless told otherwise."""
     return Header(
-        contract=CONTRACT | {"backbone": backbone} | contract,
+        contract=make_contract(backbone=backbone, **contract),
         policies=list(policies),
         weights=weights,
         weights_key="",

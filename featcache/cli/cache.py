@@ -124,6 +124,7 @@ def _info_record(found: "Info") -> dict[str, Any]:
         **_listed(found.entry),
         "contract_id": found.contract_id,
         **vars(found.header),
+        "contract": found.header.contract.to_json(),
         "rows_by_view": found.views,
         "filled": found.taps,
         "coverage": coverage,
@@ -132,6 +133,7 @@ def _info_record(found: "Info") -> dict[str, Any]:
 
 def _facts(found: "Info") -> Rows:
     header, entry = found.header, found.entry
+    contract = header.contract.to_json()
     return [
         ("path", str(entry.path)),
         ("size", f"{_mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
@@ -140,7 +142,7 @@ def _facts(found: "Info") -> Rows:
         ("versions", _text(header.versions)),
         ("weights", f"{header.weights}: {header.weights_key}"),
         ("contract_id", found.contract_id),
-        *((f"contract: {k}", _text(v)) for k, v in sorted(header.contract.items())),
+        *((f"contract: {k}", _text(v)) for k, v in sorted(contract.items())),
         *((f"policy {i}", _text(p)) for i, p in enumerate(header.policies)),
         *((f"note: {k}", _text(v)) for k, v in sorted(header.notes.items())),
         ("sealed parts", str(entry.parts)),

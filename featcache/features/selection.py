@@ -198,7 +198,7 @@ def _refuse_gaps(block: Block, dataset: Manifest, asked: Asked) -> None:
 def _command(found: Store, dataset: Manifest, asked: Asked) -> str:
     """The command that extracts what is missing."""
     contract, weights = found.header.contract, found.header.weights
-    name = str(contract["backbone"]) + (".keras" if weights == "file" else "")
+    name = contract.backbone + (".keras" if weights == "file" else "")
     words = ["featcache extract", "--dataset", dataset.dataset, "-b", name]
     words += [*store.network_options(contract, weights), "--views", str(asked.views)]
     words += store.recipe_options(asked.recipe or {}) if asked.views else []

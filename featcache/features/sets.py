@@ -31,7 +31,7 @@ class FeatureSet:
     def text(self) -> str:
         """A backbone, or several as ``a@224+b@299``."""
         if len(self.stores) == 1:
-            return str(self.stores[0].header.contract["backbone"])
+            return self.stores[0].header.contract.backbone
         return "+".join(map(_sized_name, self.stores))
 
     def shows(self, region: Region) -> bool:
@@ -183,7 +183,7 @@ def _matches(paths: list[Path], name: str) -> list[Path]:
     return [
         path
         for path in _matches(paths, plain)
-        if store.open_store(path).header.contract["input_size"] == size
+        if store.open_store(path).header.contract.input_size == size
     ]
 
 
@@ -195,14 +195,14 @@ def _without_size(name: str) -> tuple[str, int | None]:
 
 def _sort_key(found: Store) -> tuple[str, int, str]:
     contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+    return contract.backbone, contract.input_size, found.path.name
 
 
 def _sized_name(found: Store) -> str:
     contract = found.header.contract
     if found.header.weights == "none":  # a baseline, which has but one size
-        return str(contract["backbone"])
-    return f"{contract['backbone']}@{contract['input_size']}"
+        return contract.backbone
+    return f"{contract.backbone}@{contract.input_size}"
 
 
 def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:

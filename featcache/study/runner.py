@@ -354,7 +354,7 @@ def _source(run: Run) -> tuple[str, int | None]:
 
 def _order(found: Store) -> tuple[str, int, str]:
     contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+    return contract.backbone, contract.input_size, found.path.name
 
 
 def _made(result: StoreResult) -> str:

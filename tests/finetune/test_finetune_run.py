@@ -55,11 +55,11 @@ def test_a_run_as_any_other(
     test = voted.table[voted.table["fold"] == splits.TEST].set_index("image_id")
     np.testing.assert_allclose(mean.loc[test.index], test[mean.columns], atol=1e-5)
     board = compare(run.folder.parents[1])
-    assert {row["head"] for row in board.rows} == {"finetune", "logreg", "ensemble"}
+    assert {row.head for row in board.rows} == {"finetune", "logreg", "ensemble"}
     assert board.left_out == []
-    (row,) = [row for row in board.rows if row["head"] == "finetune"]
-    assert row["trainable_parameters"] == run.record.trainable_parameters
-    assert row["options"].startswith("head mlp-dropout, gradual 1, epochs 3")
+    (row,) = [row for row in board.rows if row.head == "finetune"]
+    assert row.trainable_parameters == run.record.trainable_parameters
+    assert row.options.startswith("head mlp-dropout, gradual 1, epochs 3")
     assert tune(**OPTIONS).trained == []
 
 
@@ -175,11 +175,11 @@ def test_a_test_part_alone_is_ranked_by_it(
     base, (run,) = cached("logreg"), tune(fold="test").runs
     folder = run.folder.parents[1]
     board = compare(folder, part="test")
-    assert {row["run_id"] for row in board.rows} == {base.run_id, run.run_id}
+    assert {row.run_id for row in board.rows} == {base.run_id, run.run_id}
     for row in board.rows:
-        assert row["accuracy"] == row["test_accuracy"]
+        assert row.accuracy == row.test_accuracy
     board = compare(folder)
-    assert [row["run_id"] for row in board.rows] == [base.run_id]
+    assert [row.run_id for row in board.rows] == [base.run_id]
     assert "--on test" in board.left_out[0]
     assert confusion(run).train is None
 

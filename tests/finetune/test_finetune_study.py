@@ -106,7 +106,7 @@ def test_a_study_fine_tunes(toml: Path, tmp_path: Path) -> None:
     assert {whole.run_id, mean.run_id} < {*done.trained}
     assert {*mean.record.members} == {head.run_id, whole.run_id}
     board = compare(reports / "chest", part="test")
-    ids = {row["run_id"] for row in board.rows}
+    ids = {row.run_id for row in board.rows}
     assert ids == {head.run_id, whole.run_id, mean.run_id}
 
 

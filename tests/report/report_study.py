@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from records import make_run
+from records import make_contract, make_run
 from toys import picture
 
 from featcache.commands.compare import Leaderboard, compare
@@ -72,10 +72,7 @@ def write_source(folder: Path) -> Path:
 
 def write_store(study: Study) -> store.Header:
     """Embeddings of 8 numbers that nearly tell the class."""
-    contract = {
-        "backbone": BACKBONE, "input_size": 32, "preprocess": "tf",
-        "precision": "float32", "dtype": "float32",
-    }  # fmt: skip
+    contract = make_contract(backbone=BACKBONE)
     header = store.Header(
         contract, [], "file", "by hand", "by hand", {"keras": "0"}, {}
     )

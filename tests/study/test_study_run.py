@@ -53,7 +53,7 @@ def stamps(folder: Path, *names: str) -> dict[str, int]:
 def figures(board: Leaderboard) -> list[dict[str, Any]]:
     """A leaderboard without what differs from call to call."""
     return [
-        {k: v for k, v in row.items() if not k.endswith("_seconds")}
+        {k: v for k, v in row.to_json().items() if not k.endswith("_seconds")}
         for row in board.rows
     ]
 

@@ -39,7 +39,7 @@ def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
     assert failed == {"logreg": False, "majority": True}
     assert result.runs[1].record.reason == "RuntimeError: boom"
     board = comparing.compare(reports)
-    assert [row["head"] for row in board.rows] == ["logreg"]
+    assert [row.head for row in board.rows] == ["logreg"]
     assert "boom" in board.left_out[0]
     monkeypatch.setattr(type(heads.make("majority")), "_fit", fit)
     assert train().trained == [result.runs[1].run_id]

@@ -106,7 +106,7 @@ def described(judged: Judged) -> dict[str, Any]:
         "policy": _policy(record),
         "taps": ",".join(record.taps),
         "tta": record.tta,
-        "options": ", ".join([*_storage(found), *_options(record)]),
+        "options": ", ".join([*_storage(found), *_options(record), *record.options]),
         "split": record.split.name,
         "n": len(judged.right),
         "n_groups": judged.draws.groups,
@@ -144,9 +144,9 @@ def _options(record: RunRecord) -> list[str]:
     return [text for text, is_so in words.items() if is_so]
 
 
-def scored(judged: Judged) -> dict[str, float | None]:
+def scored(judged: Judged) -> dict[str, Any]:
     """Each score with its interval, and the accuracy on the test set."""
-    part, row = judged.part, dict[str, float | None]()
+    part, row = judged.part, dict[str, Any]()
     ends = metrics.intervals(part.y, part.p, part.groups, draws=judged.draws)
     for name, value in judged.scores.items():
         row |= _with_ends(name, value, ends[name])
@@ -166,6 +166,7 @@ def tested(judged: Judged) -> dict[str, Any]:
         "fit_seconds": record.fit_seconds,
         "predict_seconds": record.predict_seconds,
         "below_line": judged.trivial,
+        "trainable_parameters": record.trainable_parameters,
     }
 
 

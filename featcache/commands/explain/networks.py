@@ -28,6 +28,7 @@ from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
 from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Net:
     @property
     def is_int8(self) -> bool:
         """Whether its stored features are of a network of 8 bits."""
-        return bool(self.store.header.contract["precision"] == "int8")
+        return self.store.header.contract.precision == "int8"
 
     def mean(self, image_ids: Sequence[str]) -> np.ndarray:
         """Mean (D,) of the plain views of images.
@@ -114,7 +115,7 @@ class Net:
     @cached_property
     def _core(self) -> "keras.Model":
         core = backbones.build(self.network)
-        expected = self.store.header.contract["weights_digest"]
+        expected = self.store.header.contract.weights_digest
         got = backbones.weights_digest(core)
         if got != expected:
             raise StoreError(
@@ -226,10 +227,9 @@ def _store(run: Run, folder: Path, block: FeatureBlock) -> Store:
 
 def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
     contract = header.contract
-    name, preprocess = str(contract["backbone"]), str(contract["preprocess"])
+    name, weights = contract.backbone, header.weights
     if header.weights == NONE:
         return backbones.resolve(name)
-    weights, options = header.weights, {"preprocess": preprocess}
     if header.weights == FILE:
         path = _file(header, folder, files)
         if _is_of_the_table(contract):
@@ -239,16 +239,16 @@ def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
     return backbones.resolve(
         name,
         weights,
-        input_size=int(contract["input_size"]),
+        input_size=contract.input_size,
         seed=_seed(header.weights_key) if weights == RANDOM else 0,
-        **options,
+        preprocess=contract.preprocess or backbones.IMAGENET,
     )
 
 
-def _is_of_the_table(contract: dict[str, Any]) -> bool:
-    name = contract["backbone"]
+def _is_of_the_table(contract: Contract) -> bool:
+    name = contract.backbone
     known = name in NETWORKS
-    return known and NETWORKS[name].architecture == contract["architecture"]
+    return known and NETWORKS[name].architecture == contract.architecture
 
 
 def _seed(key: str) -> int:
@@ -264,7 +264,7 @@ def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
         if path.is_file() and sha256_file(path) == digits:
             return path.resolve()
     raise WeightsError(
-        f"the file of {header.contract['backbone']} (SHA-256 {digits[:8]}...)",
+        f"the file of {header.contract.backbone} (SHA-256 {digits[:8]}...)",
         f"none of {len(candidates)} candidate files matches",
         "Name the file: -b FILE.",
     )
@@ -292,12 +292,13 @@ _SUFFIXES = (".keras", ".h5")
 
 def _statistics(features: Store) -> Preprocess | None:
     """The scaling of featurewise features, which is in their contract."""
-    statistics = features.header.contract.get("statistics")
+    statistics = features.header.contract.statistics
     if not statistics:
         return None
-    scale = tuple(1 / s for s in statistics["std"])
-    pairs = zip(statistics["mean"], statistics["std"], strict=True)
-    return Preprocess(scale, tuple(-m / s for m, s in pairs))
+    scale = tuple(1 / s for s in statistics.std)
+    pairs = zip(statistics.mean, statistics.std, strict=True)
+    offset = tuple(-m / s for m, s in pairs)
+    return Preprocess(scale, offset)  # type: ignore[arg-type]
 
 
 def _last_maps(core: "keras.Model") -> Any:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from featcache.commands.extract.plan import Job, Plan, versions
 from featcache.core.io import digest, lock, write_json
 from featcache.dataset import splits
 from featcache.errors import ConversionError, StoreError, UnreadableImageError
+from featcache.features.contract import FLOAT32, Statistics
 from featcache.features.store import FEATURES, Header
 
 if TYPE_CHECKING:
@@ -77,8 +79,8 @@ def _openvino(
 
 def _graph(job: Job) -> "keras.Model":
     core = job.model or backbones.build(job.network)
-    given = job.header.contract.get("statistics")
-    statistics = standardising(given["mean"], given["std"]) if given else None
+    given = job.header.contract.statistics
+    statistics = standardising(given.mean, given.std) if given else None
     return backbones.with_pixels(
         core, job.network, taps=job.taps, statistics=statistics
     )
@@ -164,7 +166,7 @@ def _quantised(plan: Plan, job: Job) -> Path:
     with lock(path.with_suffix(".lock"), path.name, timeout=3600):
         if not path.exists():
             int8.quantise(source, path, _pictures(plan, job.network, chosen))
-    wanted, got = job.header.contract.get("quantised"), openvino.digest(path)
+    wanted, got = job.header.contract.quantised, openvino.digest(path)
     if wanted not in (None, got):
         raise StoreError(
             f"the quantised network {wanted[:8]} of {job.path.name}",
@@ -174,7 +176,7 @@ def _quantised(plan: Plan, job: Job) -> Path:
     return path
 
 
-def statistics(plan: Plan, network: Network) -> dict[str, Any]:
+def statistics(plan: Plan, network: Network) -> Statistics:
     """Mean and standard deviation a channel over the training images' pixels."""
     split, ids = training_part(plan)
     total, squares, count = np.zeros(3), np.zeros(3), 0
@@ -185,11 +187,11 @@ def statistics(plan: Plan, network: Network) -> dict[str, Any]:
         count += len(values)
     mean = total / count
     std = np.sqrt(squares / count - mean**2)
-    return {
-        "split": split,
-        "mean": [round(float(m), 6) for m in mean],
-        "std": [round(float(max(s, 1e-6)), 6) for s in std],
-    }
+    return Statistics(
+        split=split,
+        mean=[round(float(m), 6) for m in mean],
+        std=[round(float(max(s, 1e-6)), 6) for s in std],
+    )
 
 
 def calibration_ids(plan: Plan) -> list[str]:
@@ -240,7 +242,7 @@ def canary(plan: Plan, job: Job, engine: Engine) -> None:
     now = outputs[FEATURES]
     stored = job.found.read(FEATURES)[rows[: len(now)]]
     drift = float(np.abs(now - stored).max() / max(np.abs(stored).max(), 1e-12))
-    precision = job.header.contract["precision"]
+    precision = job.header.contract.precision or FLOAT32
     limit = TOLERANCE[precision] + (1e-3 if plan.dtype == "float16" else 0)
     if drift > limit:
         raise StoreError(
@@ -290,14 +292,19 @@ def measured(plan: Plan, job: Job) -> None:
     """Fills in the contract's fields that have to be measured on a new store."""
     if job.network.is_baseline:
         return
-    contract = job.header.contract
-    contract["weights_digest"] = weights_digest(plan, job)
+    _measure(job, weights_digest=weights_digest(plan, job))
     if job.network.preprocess == "featurewise":
-        contract["statistics"] = statistics(plan, job.network)
+        _measure(job, statistics=statistics(plan, job.network))
     if plan.precision == "int8":
         from featcache.backbones.engines import openvino
 
         job.header.notes["calibration"] = calibration_ids(plan)
         path = _quantised(plan, job)
         job.header.notes["drift"] = drift(plan, job)
-        contract["quantised"] = openvino.digest(path)
+        _measure(job, quantised=openvino.digest(path))
+
+
+def _measure(job: Job, **fields: Any) -> None:
+    """Puts measured fields into the contract of a job's store."""
+    contract = replace(job.header.contract, **fields)
+    job.header = replace(job.header, contract=contract)

@@ -5,27 +5,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from featcache import backbones
 from featcache.backbones import Network
-from featcache.dataset import images, views
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
 from featcache.dataset.views import Policy
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
     import keras
 
 LIBRARIES = ("featcache", "keras", "tensorflow", "openvino", "pillow", "numpy", "h5py")
-# Fields of a contract that follow from others and from the data; a store is found
-# without them, so that further images join it.
-MEASURED = ("weights_digest", "statistics", "quantised")
 
 Progress = Callable[[str, int, int], None]
 Message = Callable[[str], None]
@@ -97,21 +94,9 @@ class Job:
     seconds: float = 0.0
 
 
-def contract(plan: Plan, network: Network) -> dict[str, Any]:
-    """Everything that decides an embedding's value, but what is measured."""
-    plain = network.is_baseline
-    return {
-        "backbone": network.name,
-        "architecture": network.architecture,
-        "pooling": "none" if plain else "average",
-        "input_size": network.input_size,
-        "resize": views.RESIZE,
-        "colour": images.COLOUR,
-        "preprocess": network.preprocess,
-        "precision": "float32" if plain else plan.precision,
-        "dtype": plan.dtype,
-        "decoder": images.DECODER_VERSION,
-    }
+def contract(plan: Plan, network: Network) -> Contract:
+    """The contract of a network's features by this plan, but what is measured."""
+    return Contract.of(network, precision=plan.precision, dtype=plan.dtype)
 
 
 def known_header(plan: Plan, network: Network) -> Header | None:
@@ -120,8 +105,8 @@ def known_header(plan: Plan, network: Network) -> Header | None:
     key, wanted = backbones.weights_key(network), contract(plan, network)
     for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
         header = store.open_store(path).header
-        given = {k: v for k, v in header.contract.items() if k not in MEASURED}
-        if header.weights_key == key and given == wanted:
+        same = header.contract.without_measured == wanted
+        if header.weights_key == key and same:
             return header
     return None
 

@@ -10,11 +10,12 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
-from featcache.dataset import images, splits, views
+from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.errors import ContractError, HeadError, StoreError
 from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, store
+from featcache.features.contract import FLOAT32, Contract
 from featcache.heads.base import Head
 from featcache.heads.linear import LogReg
 from featcache.heads.networks import KerasHead
@@ -213,21 +214,12 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
 
 
 def _refuse_contract(found: store.Store, network: Network) -> None:
-    contract = found.header.contract
-    wanted = {
-        "backbone": network.name,
-        "architecture": network.architecture,
-        "input_size": network.input_size,
-        "preprocess": network.preprocess,
-        "precision": "float32",
-        "resize": views.RESIZE,
-        "colour": images.COLOUR,
-        "decoder": images.DECODER_VERSION,
-    }
+    contract = found.header.contract.without_measured
+    wanted = Contract.of(network, dtype=contract.dtype or FLOAT32)
+    have, want = contract.to_json(), wanted.to_json()
     differ = [
-        f"{key} {contract[key]!r}, not {value!r}"
-        for key, value in wanted.items()
-        if contract[key] != value
+        f"{name} {have.get(name)!r}, not {want.get(name)!r}"
+        for name in contract.differences(wanted)
     ]
     if found.header.weights != network.weights:
         differ.append(f"weights {found.header.weights!r}, not {network.weights!r}")
@@ -245,7 +237,7 @@ def refuse_weights(origin: Origin, digest: str) -> None:
     Raises:
         ContractError: They are of others.
     """
-    stored = origin.found.header.contract["weights_digest"]
+    stored = origin.found.header.contract.weights_digest
     if stored != digest:
         raise _other_contract(origin.found, f"weights {stored}, not {digest}")
 
@@ -267,16 +259,15 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
     """
     if network.preprocess != FEATUREWISE:
         return None
-    wanted = ("backbone", network.name), ("input_size", network.input_size)
+    wanted = network.name, network.input_size
     for path in sorted((dataset.folder / "features").glob("*.h5")):
         contract = store.open_store(path).header.contract
-        given = contract.get("statistics")
-        if given and given["split"] == split and {*wanted} <= {*_pairs(contract)}:
-            scale = tuple(1 / std for std in given["std"])
-            offset = tuple(
-                -m / s for m, s in zip(given["mean"], given["std"], strict=True)
-            )
-            return Preprocess(scale, offset)
+        given = contract.statistics
+        is_same = (contract.backbone, contract.input_size) == wanted
+        if given and given.split == split and is_same:
+            scale = tuple(1 / std for std in given.std)
+            offset = tuple(-m / s for m, s in zip(given.mean, given.std, strict=True))
+            return Preprocess(scale, offset)  # type: ignore[arg-type]
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
         f"statistics of the training images of split {split}, for --preprocess "
@@ -285,7 +276,3 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
         f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
         f"--preprocess featurewise --input-size {network.input_size}",
     )
-
-
-def _pairs(contract: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(key, contract[key]) for key in ("backbone", "input_size")]

@@ -20,6 +20,7 @@ from featcache.errors import DatasetError, StoreError
 from featcache.evaluation import outcome, runs
 from featcache.evaluation.record import FeatureBlock, HeadIdentity, RunRecord
 from featcache.features import FeatureSet, Selection
+from featcache.features.contract import FLOAT32
 from featcache.features.selection import Block
 from featcache.features.store import FEATURES
 from featcache.heads import HEADS
@@ -191,13 +192,12 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
 def _refuse_statistics(found: FeatureSet, split: Split) -> None:
     """Features standardised on other images than the training part's would leak."""
     for one in found.stores:
-        given = one.header.contract.get("statistics", {})
-        made_on = given.get("split", split.name)
-        if made_on != split.name:
+        statistics = one.header.contract.statistics
+        if statistics and statistics.split != split.name:
             raise StoreError(
                 f"features of {one.path.name} standardised on the training images of "
                 f"split {split.name}",
-                f"split {made_on or '(all images)'}",
+                f"split {statistics.split}",
                 "Train with the options of that split, or extract again.",
             )
 
@@ -233,11 +233,11 @@ def _material(
 def _feature_block(block: Block) -> FeatureBlock:
     header, contract = block.store.header, block.store.header.contract
     return FeatureBlock(
-        backbone=contract["backbone"],
+        backbone=contract.backbone,
         weights=header.weights,
-        input_size=contract["input_size"],
-        preprocess=contract["preprocess"],
-        precision=contract["precision"],
+        input_size=contract.input_size,
+        preprocess=contract.preprocess,
+        precision=contract.precision or FLOAT32,
         dtype=header.dtype.name,
         contract_id=header.contract_id,
         store=block.store.path.name,

@@ -141,17 +141,17 @@ def _test(context: ReportContext) -> Iterator[Gap]:
             "featcache train-head --test-size 0.2",
         )
         return
-    low, high = rows[0]["test_accuracy_low"], rows[0]["test_accuracy_high"]
+    low, high = rows[0].test_accuracy_low, rows[0].test_accuracy_high
     if low is not None and high is not None and high - low > _WIDE:
         yield Gap(
             "The test set is small",
-            f"{rows[0]['n_test']} images: the 95 % interval of the accuracy is "
+            f"{rows[0].n_test} images: the 95 % interval of the accuracy is "
             f"{100 * (high - low):.0f} points wide.",
         )
 
 
 def _repeats(context: ReportContext) -> Iterator[Gap]:
-    if context.board.rows[0]["repeats"] <= 1:
+    if context.board.rows[0].repeats <= 1:
         yield Gap(
             "Another random draw of the "
             + ("test set" if context.board.part == TEST else "folds"),
@@ -225,7 +225,7 @@ def _weights(context: ReportContext) -> Iterator[Gap]:
 
 def _int8(context: ReportContext) -> Iterator[Gap]:
     for name, one in context.stores.items():
-        if one.header.contract["precision"] != "int8":
+        if one.header.contract.precision != "int8":
             continue
         drift = one.header.notes.get("drift", {})
         drift_text = ", ".join(f"{k} {v:.4g}" for k, v in drift.items())

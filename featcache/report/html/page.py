@@ -71,7 +71,7 @@ def render(context: ReportContext) -> str:
     ]
     shown = points(context)
     head = _headline(context)
-    audit = read_audit(context, head["best"]["run_id"])
+    audit = read_audit(context, head["best"].run_id)
     tiles, pairs = _thumbnails(context, shown, sections, audit)
     maps = map_sections(context, context.runs[: len(sections)])
     css, script = _text("report.css"), _text("report.js")
@@ -178,17 +178,17 @@ def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
 def _headline(context: ReportContext) -> dict[str, Any]:
     """The key figures at the top of the page."""
     rows, metric = context.board.rows, context.board.metric
-    ranked = [row for row in rows if not row["below_line"]] or rows
+    ranked = [row for row in rows if not row.below_line] or rows
     best = ranked[0]
-    controls = [row for row in rows if row["below_line"] and row is not best]
+    controls = [row for row in rows if row.below_line and row is not best]
     evaluated, on_test = context.evaluated, context.board.part == TEST
     if on_test:
         evaluated = evaluated[evaluated["split"] == TEST]
     return {
         "best": best,
-        "value": best[metric],
-        "ends": _ends(best, metric),
-        "tied": sum(bool(row["tied"]) for row in ranked[1:]),
+        "value": best.score(metric),
+        "ends": best.interval(metric),
+        "tied": sum(bool(row.tied) for row in ranked[1:]),
         "control": controls[0] if controls else None,
         "images": len(evaluated),
         "groups": int(evaluated["group"].nunique()),
@@ -196,40 +196,35 @@ def _headline(context: ReportContext) -> dict[str, Any]:
     }
 
 
-def _ends(row: dict[str, Any], metric: str) -> tuple[float, float] | None:
-    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-    if low is None or high is None or math.isnan(low):
-        return None
-    return float(low), float(high)
-
-
 def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
     """Rows of results and of controls, with strips on one axis."""
     metric = board.metric
-    references = [row for row in board.rows if row["run_id"] == board.against]
+    references = [row for row in board.rows if row.run_id == board.against]
     reference = (references or board.rows)[0]
-    axis, band = _axis(board), _ends(reference, metric)
+    axis, band = _axis(board), reference.interval(metric)
     lines: list[dict[str, Any]] = [
         {
             "row": row,
-            "anchor": f"#run-{row['rank']}" if i < sections else None,
-            "ends": _ends(row, metric),
-            "strip": interval(row[metric], _ends(row, metric), axis=axis, band=band),
+            "anchor": f"#run-{row.rank}" if i < sections else None,
+            "ends": row.interval(metric),
+            "strip": interval(
+                row.score(metric), row.interval(metric), axis=axis, band=band
+            ),
         }
         for i, row in enumerate(board.rows)
     ]
     return {
-        "results": [line for line in lines if not line["row"]["below_line"]],
-        "controls": [line for line in lines if line["row"]["below_line"]],
+        "results": [line for line in lines if not line["row"].below_line],
+        "controls": [line for line in lines if line["row"].below_line],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
-        and any(row["test_accuracy"] is not None for row in board.rows),
-        "reference_rank": reference["rank"],
-        "reference_run": reference["run"],
-        "has_difference": any(row["p_holm"] is not None for row in board.rows),
+        and any(row.test_accuracy is not None for row in board.rows),
+        "reference_rank": reference.rank,
+        "reference_run": reference.run,
+        "has_difference": any(row.p_holm is not None for row in board.rows),
         "choices": {
-            name: sorted({str(row[name]) for row in board.rows})
+            name: sorted({str(getattr(row, name)) for row in board.rows})
             for name in ("backbone", "head")
         },
     }
@@ -238,11 +233,11 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
 def _axis(board: Leaderboard) -> tuple[float, float]:
     """Ends of the strips: what lies far below the others becomes an arrow."""
     rows, metric = board.rows, board.metric
-    values = [row[metric] for row in rows]
-    values += [v for row in rows for v in _ends(row, metric) or ()]
+    values = [row.score(metric) for row in rows]
+    values += [v for row in rows for v in row.interval(metric) or ()]
     finite = sorted(value for value in values if math.isfinite(value)) or [0.0, 1.0]
     low, high = finite[0], finite[-1]
-    best = _ends(rows[0], metric)
+    best = rows[0].interval(metric)
     if best and METRICS[metric]:
         low = max(low, high - 4 * (best[1] - best[0]))
     low, high = math.floor(20 * low) / 20, math.ceil(20 * high) / 20
@@ -292,7 +287,7 @@ def _commands(context: ReportContext, sections: int) -> list[tuple[str, str, str
             run.run_id,
             "\n".join(
                 _folded(line)
-                for line in commands(run.record, known, repeats=row["repeats"])
+                for line in commands(run.record, known, repeats=row.repeats)
             ),
         )
         for run, row in zip(context.runs[:sections], rows, strict=True)

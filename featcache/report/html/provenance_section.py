@@ -21,7 +21,7 @@ def tables(context: ReportContext) -> list[Table]:
 def _stores(context: ReportContext) -> Table:
     rows = []
     for name, one in context.stores.items():
-        contract = one.header.contract
+        contract = one.header.contract.to_json()
         rows.append([
             name,
             ", ".join(f"{k} {_short(v)}" for k, v in sorted(contract.items())),

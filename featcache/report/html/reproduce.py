@@ -99,7 +99,7 @@ def _network(
     words = ["-b", file if file.endswith(".keras") else name]
     if file and not file.endswith(".keras"):
         words += ["--weights", file]
-    contract = features.header.contract if features else vars(block)
+    contract = features.header.contract if features else block
     return words + network_options(contract, weights)
 
 

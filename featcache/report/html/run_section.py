@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache.commands.compare import confusion
+from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.commands.compare.scored_run import Judged
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
@@ -57,7 +57,7 @@ class Section:
     """All that the page shows of a run; see the template."""
 
     anchor: str
-    row: dict[str, Any]
+    row: LeaderboardRow
     facts: list[tuple[str, str]]
     scores: list[tuple[str, list[Estimate]]]
     matrices: list[Matrix]
@@ -68,7 +68,7 @@ class Section:
     errors: list[Error]
 
 
-def section(context: ReportContext, scored: Judged, row: dict[str, Any]) -> Section:
+def section(context: ReportContext, scored: Judged, row: LeaderboardRow) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
@@ -77,7 +77,7 @@ def section(context: ReportContext, scored: Judged, row: dict[str, Any]) -> Sect
     by_part = {name: one for name in PARTS if len((one := scored.on(name)).right)}
     parts = {name: one.part for name, one in by_part.items()}
     return Section(
-        anchor=f"run-{row['rank']}",
+        anchor=f"run-{row.rank}",
         row=row,
         facts=_facts(run, row),
         scores=_scores(by_part),
@@ -105,7 +105,7 @@ def _strip(one: Estimate) -> Svg:
     return interval(one.value, one.ends)
 
 
-def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
     """What was trained on what, as pairs of words."""
     record = run.record
     views, split = record.views, record.split
@@ -114,7 +114,7 @@ def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
         "members": _members(record),
         "views": f"plain and {views} augmented" if views else "plain only",
         "prediction": "mean over views" if record.tta else "plain view",
-        "options": row["options"],
+        "options": row.options,
         "split": f"{split.name}, grouped by {split.group_by}",
         "excluded images": ", ".join(record.exclude),
         "repeats": _repeats(row),
@@ -136,12 +136,12 @@ def _members(record: RunRecord) -> str:
     return "; ".join(f"{weight:.2f} x {name}" for weight, name in pairs)
 
 
-def _repeats(row: dict[str, Any]) -> str:
-    if row["repeats"] < 2:
+def _repeats(row: LeaderboardRow) -> str:
+    if row.repeats < 2:
         return ""
     return (
-        f"{row['repeats']} draws of the folds: mean accuracy "
-        f"{row['accuracy_mean']:.3f}, standard deviation {row['accuracy_sd']:.3f}"
+        f"{row.repeats} draws of the folds: mean accuracy "
+        f"{row.accuracy_mean:.3f}, standard deviation {row.accuracy_sd:.3f}"
     )
 
 
