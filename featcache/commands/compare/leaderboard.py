@@ -37,8 +37,8 @@ class Comparison:
 class LeaderboardRow:
     """A run of the leaderboard; docs/commands.md says what each field is.
 
-    Scores are out-of-fold, or on the test part where the leaderboard is of that;
-    ``test_...`` is None for a run without a test part. A score without a value is NaN.
+    Scores are out-of-fold, or on the test set where the leaderboard is of that;
+    ``test_...`` is None for a run without a test set. A score without a value is NaN.
     """
 
     rank: int
