@@ -121,8 +121,8 @@ def test_features_that_hold_the_source(
 def test_drift_by_hand() -> None:
     """All larger is 1, all equal a half."""
     groups, inside = np.array([*"abcd"]), np.array([False, False, True, True])
-    assert drift.apart(np.array([1.0, 2, 3, 4]), inside, groups)[0] == 1.0
-    assert drift.apart(np.ones(4), inside, groups)[0] == 0.5
+    assert drift.separation(np.array([1.0, 2, 3, 4]), inside, groups)[0] == 1.0
+    assert drift.separation(np.ones(4), inside, groups)[0] == 0.5
 
 
 def test_larger_images_of_a_class_are_a_drift(toy: Manifest, reports: Path) -> None:

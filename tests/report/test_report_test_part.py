@@ -70,7 +70,7 @@ def test_a_run_of_the_test_part_has_its_curve(study: Study) -> None:
     only_tested(study)
     sections = run_sections(page(study, TEST))
     assert "Learning: loss" in sections[0]
-    assert "The one model of the test set" in sections[0]
+    assert "The final model, fitted on the whole training set" in sections[0]
     assert "Thick: mean over the folds" not in sections[0]
     [softmax] = [s for s in sections if "<h3>softmax " in s]
     assert "Thick: mean over the folds" in softmax
