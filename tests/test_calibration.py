@@ -173,5 +173,5 @@ def test_folds_are_refused(folds: list[float]) -> None:
 def test_edited_records_are_refused(record: dict) -> None:
     """A record that no calibration wrote is an error with a way out."""
     made = replace(cross_fit(*fair(1)).record, **record)
-    with pytest.raises(RunError, match="--force"):
+    with pytest.raises(RunError, match="`force=True`"):
         from_record(made)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from records import make_run
-from toys import CLASSES, header, make_dataset, write_store
+from toys import CLASSES, header, make_dataset, train_flat, write_store
 
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import EnsembleResult, ensemble, fit_weights
-from featcache.commands.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult
 from featcache.errors import RunError, UsageError
 from featcache.evaluation import calibration, metrics, runs
 
@@ -231,7 +231,7 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     """With a member that has no folds nothing is fitted, and only test is judged."""
     name, other = tuned(write, "vgg19", 8).run_id, tuned(write, "resnet50", 9).run_id
     for options in ({}, {"weights": "equal", "calibrate": True}):
-        with pytest.raises(RunError, match=rf"{name}, {other} with.*--weights equal"):
+        with pytest.raises(RunError, match=rf"{name}, {other} with.*`weights='equal'`"):
             vote(name, other, "good", **options)
     (run,) = vote(name, other, "good", weights="equal").runs
     p = np.mean([runs.find(reports, member).predictions("test").p
@@ -321,7 +321,7 @@ def test_what_makes_no_ensemble_is_refused(
     make(write)
     with pytest.raises(RunError, match=said):
         vote(*members)
-    with pytest.raises(UsageError, match="--weights fitted or equal"):
+    with pytest.raises(UsageError, match="`weights` fitted or equal"):
         vote(weights="best")
 
 
@@ -339,7 +339,6 @@ def test_each_repeat_has_its_ensemble(write, vote, three) -> None:
     assert [run.run_id for run in other.runs] == [result.runs[1].run_id]
 
 
-@pytest.mark.slow
 def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
     """Members that know their training labels by heart have nothing to vote for."""
     count = 360
@@ -347,7 +346,7 @@ def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
     write_store(dataset, header("a"), views=0, dim=20)
     shuffled = np.random.default_rng(1).permutation(count)
     dataset.table["label"] = dataset.table["label"].to_numpy()[shuffled]
-    result: TrainResult = train_head(
+    result: TrainResult = train_flat(
         dataset,
         tmp_path / "reports",
         heads=[

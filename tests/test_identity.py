@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import header, make_dataset, naming_modules, write_store
+from toys import header, make_dataset, naming_modules, train_flat, write_store
 
 from featcache import backbones, heads
 from featcache.backbones import BASELINES, baselines
 from featcache.commands import ensemble
-from featcache.commands.extract.plan import contract
-from featcache.commands.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
+from featcache.features.contract import Contract
 from featcache.heads import HEADS, HeadRow
 
 CUSTOM = "sklearn.naive_bayes:GaussianNB"
@@ -34,7 +34,7 @@ def dataset(tmp_path: Path) -> Manifest:
 def train(dataset: Manifest, tmp_path: Path) -> Train:
     def call(*names: str, **options: Any) -> TrainResult:
         quick = {"jobs": 1, "folds": 2, "tune": False, "transform": "sqrt"}
-        return train_head(dataset, tmp_path / "reports", heads=names, **quick | options)
+        return train_flat(dataset, tmp_path / "reports", heads=names, **quick | options)
 
     return call
 
@@ -138,7 +138,6 @@ def test_no_record_names_a_module(train: Train, tmp_path: Path) -> None:
     reports = tmp_path / "reports/chest"
     made += ensemble.ensemble(reports, [run.run_id for run in made]).runs
     assert [name for run in made for name in naming_modules(run.folder)] == []
-    plain: Any = type("Plan", (), {"precision": "float32", "dtype": "float32"})
     networks = [*map(backbones.resolve, BASELINES)]
     for network in (*networks, backbones.resolve("densenet121", "random")):
-        assert "featcache" not in str(contract(plain, network))
+        assert "featcache" not in str(Contract.of(network).to_json())

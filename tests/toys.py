@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,62 @@ import pytest
 from PIL import Image
 from records import CLASSES, D, N, make_contract
 
+from featcache.backbones import Network
+from featcache.commands.finetune import FinetuneResult, finetune
+from featcache.commands.train_head import TrainResult, train_head
+from featcache.core.options import arguments
+from featcache.core.progress import Reporter
 from featcache.dataset import manifest
 from featcache.dataset.manifest import COLUMNS, Manifest, Settings
+from featcache.dataset.views import Policy
 from featcache.features import store
 from featcache.features.store import Header
 
 # Where the tests run in the background, Ctrl-C is ignored from birth.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-POLICY = {"flip": True, "seed": 0}
+POLICY = Policy().to_dict()
+
+
+class Heard(Reporter):
+    """Keeps what it hears.
+
+    Args:
+        messages: Where messages go.
+        ticks: Where progress goes.
+        at_each: Called with each progress.
+    """
+
+    def __init__(
+        self,
+        messages: list[str] | None = None,
+        ticks: list[tuple[str, int, int]] | None = None,
+        at_each: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.messages = [] if messages is None else messages
+        self.ticks = [] if ticks is None else ticks
+        self.at_each = at_each
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Keeps it."""
+        self.ticks.append((name, done, total))
+        if self.at_each:
+            self.at_each(name, done, total)
+
+    def message(self, text: str) -> None:
+        """Keeps it."""
+        self.messages.append(text)
+
+
+def train_flat(dataset: Manifest, reports: Path, **keywords: Any) -> TrainResult:
+    """``train_head`` with the fields of its groups as keywords."""
+    return train_head(dataset, reports, **arguments(train_head, keywords))
+
+
+def finetune_flat(
+    dataset: Manifest, networks: list[Network], **keywords: Any
+) -> FinetuneResult:
+    """``finetune`` with the fields of its groups as keywords."""
+    return finetune(dataset, networks, **arguments(finetune, keywords))
 
 
 def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:

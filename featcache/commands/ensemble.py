@@ -15,8 +15,8 @@ from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import some
 from featcache.errors import RunError, UsageError
-from featcache.evaluation import calibration, outcome, runs
-from featcache.evaluation.comparable import base_split, differences, recipe, repeat
+from featcache.evaluation import calibration, identity, runs
+from featcache.evaluation.identity import differences
 from featcache.evaluation.record import (
     OK,
     SEVERAL,
@@ -83,7 +83,7 @@ def ensemble(
         UsageError: No such weights.
     """
     if weights not in (FITTED, EQUAL):
-        raise UsageError(f"--weights {FITTED} or {EQUAL}", repr(weights), "Take one.")
+        raise UsageError(f"`weights` {FITTED} or {EQUAL}", repr(weights), "Take one.")
     good, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     every = ALL in members
@@ -97,7 +97,7 @@ def ensemble(
         team.sort(key=lambda run: run.run_id)  # the order they are named in is nothing
         record = _planned(team, weights, calibrate)
         inputs = {"members": record.members, "head_is": record.head_is.to_json()}
-        run_id = runs.make_id(HEAD, record.backbone, inputs)
+        run_id = identity.make_id(HEAD, record.backbone, inputs)
         folder = reports / "runs" / run_id
         with runs.writing(folder):
             if force or not _is_done(folder, record):
@@ -132,25 +132,23 @@ def fit_weights(q: np.ndarray) -> np.ndarray:
 
 def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
     """Every run of one evaluation, the newest or of the named split, worth a vote."""
-    able = [run for run in good if not run.failed and not outcome.is_trivial(run)]
+    able = [run for run in good if not run.failed and not run.record.is_baseline]
     able = [run for run in able if run.record.head != HEAD]
     able.sort(key=lambda run: run.record.created, reverse=True)
     if split:
         able = [run for run in able if run.record.split.name == split]
     else:
-        able = [run for run in able if base_split(run) == base_split(able[0])]
-        able = [run for run in able if not repeat(run)]
-    able = [r for r in able if _evaluation(r) == _evaluation(able[0])]
+        able = [
+            run for run in able if run.record.split.base == able[0].record.split.base
+        ]
+        able = [run for run in able if not run.record.split.repeat]
+    able = [r for r in able if r.record.evaluation_id == able[0].record.evaluation_id]
     left_out += [
         f"run {run.run_id} has no out-of-fold predictions"
         for run in able
         if not _has_folds(run)
     ]
     return [run for run in able if _has_folds(run)]
-
-
-def _evaluation(run: Run) -> str:
-    return run.record.evaluation_id
 
 
 def _named(reports: Path, members: Sequence[str]) -> list[Run]:
@@ -184,8 +182,8 @@ def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
         raise RunError(
             "out-of-fold predictions of all members, to fit weights and calibrate by",
             f"{some(alone)} with the test part alone",
-            "Give --weights equal and --no-calibrate for an ensemble that is judged on "
-            "the test part, or fine-tune with --fold all.",
+            "Give `weights='equal'` and `calibrate=False` for an ensemble that is "
+            "judged on the test part, or fine-tune with `fold='all'`.",
         )
     return [_Tested(run.folder, run.record) for run in chosen]
 
@@ -206,7 +204,7 @@ def _refuse_apart(chosen: list[Run]) -> None:
     first, *others = chosen
     for run in others:
         told = differences(first, run)
-        if told or _evaluation(run) != _evaluation(first):
+        if told or run.record.evaluation_id != first.record.evaluation_id:
             raise RunError(
                 "runs that were judged on the same images, labels, groups and folds",
                 f"{first.run_id} and {run.run_id}, which differ in "
@@ -219,15 +217,17 @@ def _repeats(
     chosen: list[Run], good: list[Run], left_out: list[str]
 ) -> Iterator[list[Run]]:
     """The same recipes on the other repeats of the members' split."""
-    if repeat(chosen[0]):
+    if chosen[0].record.split.repeat:
         return
     teams: dict[tuple[int, str], dict[str, Run]] = defaultdict(dict)
     for run in good:
-        of_base = base_split(run) == base_split(chosen[0])
-        if of_base and repeat(run) and not run.failed:
-            teams[repeat(run), _evaluation(run)][recipe(run)] = run
+        of_base = run.record.split.base == chosen[0].record.split.base
+        if of_base and run.record.split.repeat and not run.failed:
+            teams[run.record.split.repeat, run.record.evaluation_id][
+                run.record.recipe_id
+            ] = run
     for (number, _), by_recipe in sorted(teams.items()):
-        team = [by_recipe.get(recipe(run)) for run in chosen]
+        team = [by_recipe.get(run.record.recipe_id) for run in chosen]
         whole = [run for run in team if run]
         if len(whole) < len(team):
             left_out.append(f"repeat {number}: not every member was trained on it")
@@ -246,7 +246,7 @@ def _planned(team: list[Run], weights: str, calibrate: bool) -> RunRecord:
         revision=REVISION,
         params={"weights": weights, "calibrate": calibrate},
     )
-    recipes = sorted(map(recipe, team))
+    recipes = sorted(run.record.recipe_id for run in team)
     return RunRecord(
         dataset=first.dataset,
         backbone=common_value([r.backbone for r in records]) or SEVERAL,
@@ -308,11 +308,11 @@ def _make(folder: Path, record: RunRecord, team: list[Run]) -> None:
         p[train], p[~train] = found.p, found.calibrator(p[~train])
         calibrated = found.record
     record = replace(
-        outcome.stamped(record),
+        runs.stamped(record),
         status=OK,
         member_weights=weights,
         calibration=calibrated,
-        scores=outcome.scores(p, y=y, groups=groups, places=places),
+        scores=runs.scores(p, y=y, groups=groups, folds=places),
         **_seconds(team, time.perf_counter() - started),
     )
     with runs.saving(folder, record) as temp:

@@ -114,7 +114,7 @@ def from_record(record: CalibrationInfo) -> Calibrator:
         raise RunError(
             "a calibration with method and parameters",
             f"a record that cannot be used ({error})",
-            "Train the run again with --force.",
+            "Train the run again with `force=True`.",
         ) from error
     return Calibrator(method, parameters)
 

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from featcache.core import records
 from featcache.core.records import NULL, OPTIONAL, MaybeNaN
 from featcache.dataset.regions import KINDS, MASK, WHOLE, Region
+
+if TYPE_CHECKING:
+    from featcache.dataset.splits import Split
 
 Value = TypeVar("Value")
 
@@ -16,6 +19,9 @@ SEVERAL = "several"  # where the parts of a run differ
 OK: Literal["ok"] = "ok"
 FAILED: Literal["failed"] = "failed"
 Status = Literal["ok", "failed"]
+# Heads that learn nothing from features: shown on purpose, as they are.
+UNTRAINED = ("majority", "softmax-untrained")
+FINETUNED = "finetune"  # name of the head of fine-tuned networks
 # What a run has only once it has been trained without a failure.
 _RESULTS = (
     "model", "fit_seconds", "fold_seconds", "predict_seconds", "tuning", "calibration",
@@ -65,7 +71,7 @@ class FeatureBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitInfo:
-    """The split that a run was evaluated on; see `splits.Split`.
+    """The split that a run was evaluated on.
 
     Attributes:
         name: Its name.
@@ -84,6 +90,19 @@ class SplitInfo:
     group_by: str
     repeat: int
     base: str
+
+    @classmethod
+    def of(cls, split: "Split", group_by: str) -> Self:
+        """What a record says of a split whose groups are these."""
+        return cls(
+            name=split.name,
+            folds=split.folds,
+            test_size=split.test_size,
+            seed=split.seed,
+            group_by=group_by,
+            repeat=split.repeat,
+            base=split.base or split.name,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +250,15 @@ class RunRecord:
     machine: str | None = None
     preprocess: str | None = None
     weights_digest: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a baseline or a control, and no result of a network.
+
+        It needs no network, or is shown a region alone, or its head learns nothing.
+        """
+        shows_nothing = all(b.weights == "none" or b.region for b in self.features)
+        return shows_nothing or self.head in UNTRAINED
 
     @property
     def weights(self) -> str:

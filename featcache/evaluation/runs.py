@@ -3,22 +3,26 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from featcache.core.io import atomic_folder, digest, lock, write_json
+from featcache.core.io import atomic_folder, lock, write_json
+from featcache.dataset import splits
 from featcache.errors import RunError
+from featcache.evaluation import metrics
+from featcache.evaluation.identity import SHORTEST, digest_of, ids_in, short_id
 from featcache.evaluation.record import FAILED, RunRecord
 
 TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
 PREDICTIONS = "predictions.csv"
 PROBABILITY = "p_"  # and the label: a column of predictions.csv
-SHORT, SHORTEST = 6, 4  # digits of a short id: as it is shown, and as it may be given
+_LIBRARIES = ("featcache", "scikit-learn", "xgboost", "keras", "numpy")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Run:
             raise RunError(
                 f"the predictions of run {self.run_id} in {path}",
                 str(error).splitlines()[0],
-                "Train it again with --force, or delete the run's folder.",
+                "Train it again with `force=True`, or delete the run's folder.",
             ) from error
         return table
 
@@ -131,39 +135,6 @@ def _refuse_edited(
         raise ValueError("folds that are not those of their split")
 
 
-def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
-    """A run's id: readable words, then 10 digits of the digest of all its inputs."""
-    words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
-    # A file name has at most 255 bytes; the digest tells apart what is cut off.
-    return f"{words[:80]}-{backbone[:120]}-{digest(inputs)[:10]}"
-
-
-def short_id(folder: Path) -> str:
-    """The short id of a run: six digits of its id's digest, more if another has them.
-
-    Args:
-        folder: Of the run, beside those of the other runs of its dataset.
-
-    Returns:
-        The digits; the whole id where these do not tell it apart.
-    """
-    digits = _digest_of(folder.name)
-    others = [_digest_of(name) for name in _ids(folder.parent) if name != folder.name]
-    for length in range(SHORT, len(digits) + 1):
-        if not any(other.startswith(digits[:length]) for other in others):
-            return digits[:length]
-    return folder.name
-
-
-def _digest_of(run_id: str) -> str:
-    return run_id.rpartition("-")[2]
-
-
-def _ids(folder: Path) -> list[str]:
-    """The ids of all runs in a folder of runs, broken ones included."""
-    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
-
-
 def predictions_table(
     meta: pd.DataFrame, folds: np.ndarray, p: np.ndarray, classes: list[str]
 ) -> pd.DataFrame:
@@ -181,6 +152,38 @@ def predictions_table(
     for column, name in enumerate(classes):
         table[PROBABILITY + name] = p[:, column]
     return table
+
+
+def scores(
+    p: np.ndarray, *, y: np.ndarray, groups: np.ndarray, folds: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Scores of the training part and of the test part, where there are any.
+
+    Args:
+        p: (N, C) predictions, out-of-fold in train.
+        y: (N,) class indices.
+        groups: (N,) groups.
+        folds: (N,) folds, or `splits.TEST`.
+    """
+    test = folds == splits.TEST
+    by_part = {}
+    for name, part in ((TRAIN, ~test), (TEST, test)):
+        if not part.any():
+            continue
+        right = p[part].argmax(axis=1) == y[part]
+        low, high = metrics.group_bootstrap(right, groups[part])
+        interval = {"accuracy_low": low, "accuracy_high": high}
+        by_part[name] = metrics.scores(y[part], p[part]) | interval
+    return by_part
+
+
+def stamped(record: RunRecord) -> RunRecord:
+    """The record of a run that is made now, with the libraries that are installed."""
+    return replace(
+        record,
+        created=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        versions={name: metadata.version(name) for name in _LIBRARIES},
+    )
 
 
 def is_done(folder: Path) -> bool:
@@ -225,7 +228,7 @@ def load(folder: Path) -> Run:
         raise RunError(
             f"a run of featcache in {folder}",
             f"run.json that cannot be used ({error})",
-            "Train it again with --force, or delete the folder.",
+            "Train it again with `force=True`, or delete the folder.",
         ) from error
     return Run(folder, record)
 
@@ -250,10 +253,10 @@ def matching(reports: Path, reference: str) -> list[str]:
         reference: The id of a run; else the first digits of its digest, four or more;
             else any part of its id.
     """
-    names = _ids(reports / "runs")
+    names = ids_in(reports / "runs")
     exact = [name for name in names if name == reference]
     if not exact and len(reference) >= SHORTEST:
-        exact = [name for name in names if _digest_of(name).startswith(reference)]
+        exact = [name for name in names if digest_of(name).startswith(reference)]
     return exact or [name for name in names if reference in name]
 
 
@@ -272,7 +275,7 @@ def find(reports: Path, reference: str) -> Run:
     raise RunError(
         "the short id of one run, or a part of its id that no other run has",
         f"{reference!r}, which fits {len(matches) or 'none'} of the "
-        f"{len(_ids(reports / 'runs'))} runs"
+        f"{len(ids_in(reports / 'runs'))} runs"
         + (f": {', '.join(candidates)}" if matches else ""),
         "featcache compare shows the short ids in the column run.",
     )

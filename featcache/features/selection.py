@@ -177,7 +177,7 @@ def _rows(found: Store, dataset: Manifest, asked: Asked) -> np.ndarray:
             f"{found.path.name}{asked.region.suffix}",
             f"none or fewer for {lacking} of them",
             f"Run: {_command(found, dataset, asked)}"
-            + (", or take --views 0." if asked.views else ""),
+            + (", or take `views=0`." if asked.views else ""),
         )
     return np.asarray(rows)
 

@@ -13,7 +13,7 @@ from toy_board import CLASSES, FOLDS, GROUPS, Add
 from featcache.commands.compare import Leaderboard, LeaderboardRow, compare
 from featcache.errors import RunError
 from featcache.evaluation import metrics
-from featcache.evaluation.outcome import UNTRAINED
+from featcache.evaluation.record import UNTRAINED
 from featcache.report import tables
 
 
@@ -269,7 +269,6 @@ def test_trivial_by_its_features(add: Add, reports: Path, kind: str) -> None:
     assert not found["high"].below_line
 
 
-@pytest.mark.slow
 def test_coin_flips_are_tied(add: Add, reports: Path) -> None:
     """Of 40 boards of heads that know nothing, few call the best one better."""
     rng, called = np.random.default_rng(0), 0

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -24,12 +23,12 @@ from featcache import backbones
 from featcache.backbones import Network
 from featcache.cli import cli
 from featcache.commands.compare import compare
-from featcache.commands.extract.plan import contract
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.dataset import manifest, views
 from featcache.evaluation import runs
 from featcache.features import store
+from featcache.features.contract import Contract
 
 
 @pytest.fixture
@@ -54,15 +53,12 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-_PLAN: Any = SimpleNamespace(precision="float32", dtype="float32")
-
-
 def write_store(
     network: Network, found: manifest.Manifest, path: Path | None = None
 ) -> None:
     """Publishes embeddings that nearly tell the class, with two views."""
     header = store.Header(
-        replace(contract(_PLAN, network), weights_digest="none"),
+        replace(Contract.of(network), weights_digest="none"),
         [views.Policy().to_dict()], network.weights,
         backbones.weights_key(network) or "", "by hand", {}, {},
     )  # fmt: skip

@@ -61,7 +61,7 @@ def test_moved_images_are_found_by_their_content(
     assert after.image.path.endswith("other name.png")
     assert after.score == pytest.approx(before.score, rel=1e-6)
     shutil.move(image_folder, tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match="--source FOLDER"):
+    with pytest.raises(DatasetError, match="now as `source`"):
         look(run, images=[before.image.image_id[:10]])
     again = look(
         run, images=[before.image.image_id[:10]], source=tmp_path / "elsewhere"
@@ -91,19 +91,19 @@ def test_what_cannot_be_asked_is_refused(trained, look) -> None:
     run = trained()
     with pytest.raises(UsageError, match="one of them"):
         look(run, errors=1, per_class=1)
-    with pytest.raises(UsageError, match="--per-class of 1"):
+    with pytest.raises(UsageError, match="`per_class` of 1"):
         look(run, per_class=0)
     with pytest.raises(UnknownNameError, match="grad-cam"):
         look(run, methods=["gradcam"])
     with pytest.raises(UnknownNameError, match="NORMAL"):
         look(run, of="FLU")
-    with pytest.raises(UsageError, match="--patch from 1 to 32"):
+    with pytest.raises(UsageError, match="`patch` from 1 to 32"):
         look(run, methods=["occlusion"], patch=33)
-    with pytest.raises(UsageError, match="--activations"):
+    with pytest.raises(UsageError, match="`activations`"):
         look(run, activations="no_such_layer")
-    with pytest.raises(HeadError, match="--method auto"):
+    with pytest.raises(HeadError, match=r"`methods=\['auto'\]`"):
         look(run, methods=["treeshap"])
-    with pytest.raises(DatasetError, match="--mask with a column"):
+    with pytest.raises(DatasetError, match="`masks` with a column"):
         look(run, masks=["lungs"])
 
 

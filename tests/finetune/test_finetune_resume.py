@@ -21,7 +21,6 @@ from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
 
 
-@pytest.mark.slow
 def test_a_time_limit(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,11 +103,13 @@ import os, signal
 from contextlib import nullcontext
 from featcache import cli
 from featcache.cli import finetune
+from featcache.cli.output import Said
 {HEARS_CTRL_C}
-def progress(name, done, total):
-    if done == {step}:
-        os.kill(os.getpid(), {int(by)})
-finetune.bars = lambda: nullcontext(progress)
+class Killer(Said):
+    def progress(self, name, done, total):
+        if done == {step}:
+            os.kill(os.getpid(), {int(by)})
+finetune.bars = lambda: nullcontext(Killer())
 cli.main({[str(word) for word in words]!r})
 """
     command = [sys.executable, "-X", "faulthandler", "-c", code]

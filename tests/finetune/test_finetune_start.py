@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from records import make_record
-from toy_training import images, settings
+from toy_training import images
+from toys import slow_but
 
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import folded, origin
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -33,8 +35,7 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("head", "options"), CASES)
+@pytest.mark.parametrize(("head", "options"), slow_but(CASES, *CASES[1:3]))
 def test_it_starts_where_the_cached_head_is(
     head: str,
     options: dict[str, Any],
@@ -54,7 +55,7 @@ def test_it_starts_where_the_cached_head_is(
         backbones.build(network),
         network,
         start.start(rows, np.zeros(36), np.zeros(36)),
-        settings(),
+        FinetuneSettings(),
         n_classes=3,
         steps=4,
     )
@@ -68,7 +69,6 @@ def test_it_starts_where_the_cached_head_is(
         np.testing.assert_allclose(p, table.to_numpy(), atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_fold_starts_from_a_head_that_never_saw_it(
     cached: Callable[..., runs.Run], dataset: Manifest, toy_network: Path
 ) -> None:
@@ -100,7 +100,6 @@ def test_two_classes_are_folded() -> None:
     np.testing.assert_allclose(p, head.predict_proba(X), atol=1e-6)
 
 
-@pytest.mark.slow
 def test_from_a_cached_head(
     tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
 ) -> None:
@@ -123,7 +122,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "asked", "error", "names"), REFUSED)
 def test_heads_that_do_not_fit(
     trained: dict[str, Any],
@@ -141,15 +139,14 @@ def test_heads_that_do_not_fit(
 
 def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
     """Networks are trained on whole pictures; heads on a region do not fit."""
-    with pytest.raises(UsageError, match="--region ring"):
-        settings(policy=Policy(region=Region("ring")))
+    with pytest.raises(UsageError, match="`region` ring"):
+        FinetuneSettings(policy=Policy(region=Region("ring")))
     record = make_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):
         origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")
 
 
-@pytest.mark.slow
 def test_a_head_for_other_classes(
     tune: Callable[..., FinetuneResult],
     cached: Callable[..., runs.Run],

@@ -14,7 +14,7 @@ from records import make_record
 from report_pages import parsed
 
 from featcache.commands.finetune import finetune
-from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset.views import Policy
 from featcache.report.html.reproduce import Known, commands
 
@@ -117,7 +117,6 @@ def test_the_file_of_a_network_is_looked_up() -> None:
     assert parsed(line)[1]["names"] == ("/new/own net.keras",)
 
 
-@pytest.mark.slow
 def test_the_commands_find_their_own_run(
     image_folder: Path,
     toy_network: Path,
@@ -158,9 +157,11 @@ def test_the_commands_find_their_own_run(
 @pytest.mark.parametrize("only_test", [True, False])
 def test_the_command_of_a_finetuned_run_is_finetune(only_test: bool) -> None:
     """What differs from the defaults is said, and the command line takes it."""
-    settings = Settings.of(
-        DEFAULTS | {"head": "mlp", "unfreeze": "last-2-blocks", "epochs": 7},
-        Policy(flip=False, brightness=(0.9, 1.1), zoom=(1.0, 1.3)),
+    settings = FinetuneSettings(
+        head="mlp",
+        unfreeze="last-2-blocks",
+        epochs=7,
+        policy=Policy(flip=False, brightness=(0.9, 1.1), zoom=(1.0, 1.3)),
     )
     record = make_record(
         **PLAIN | {"backbone": "vgg19", "weights": "random", "input_size": 64},

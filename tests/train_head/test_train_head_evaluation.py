@@ -134,7 +134,6 @@ def test_a_saved_model_predicts_what_the_record_says(train, dataset) -> None:
     np.testing.assert_allclose(calibrated(p), run.predictions("test").p, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_the_test_part_decides_nothing(train, dataset) -> None:
     """Other labels there change no prediction, no tuning and no calibration."""
     # The first is tuned, the second so sure of itself that it is calibrated.

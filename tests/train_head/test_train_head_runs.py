@@ -41,7 +41,7 @@ def test_the_metric_ranks(train, reports) -> None:
     assert {m: r.head for m, r in best.items() if m != "ece"} == dict.fromkeys(
         [m for m in comparing.METRICS if m != "ece"], "logreg"
     )
-    with pytest.raises(UsageError, match="--metric"):
+    with pytest.raises(UsageError, match="`metric`"):
         comparing.compare(reports, metric="f2")
 
 
@@ -125,7 +125,7 @@ def test_a_broken_run_is_trained_again_with_force(train) -> None:
     """Without it the error says so, before any work."""
     broken = train(heads=["majority"]).runs[0]
     damage_record(broken.folder)
-    with pytest.raises(RunError, match="--force, or delete the folder"):
+    with pytest.raises(RunError, match="`force=True`, or delete the folder"):
         train()
     assert train(heads=["majority"], force=True).trained == [broken.run_id]
 

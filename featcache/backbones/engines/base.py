@@ -27,7 +27,7 @@ class Engine(ABC):
     """Runs a frozen network in inference mode; built once a process.
 
     Attributes:
-        name: As in ``--engine``.
+        name: As in ``engine``.
         batch_size: Images in a pass.
         takes_turns: Whether it computes much, so that several at once would only
             hinder one another.

@@ -1,6 +1,5 @@
 """``featcache audit``: could runs take shortcuts in the data?"""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.fixes import FixedTable
 from featcache.core import io
+from featcache.core.progress import SILENT, Reporter
 from featcache.core.registry import Registry
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, RunError
@@ -106,7 +106,7 @@ def audit(
     split: str | None = None,
     fix: Path | None = None,
     checklist: Path | None = None,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    reporter: Reporter = SILENT,
 ) -> AuditResult:
     """Runs every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
 
@@ -120,25 +120,25 @@ def audit(
             more than baselines and controls.
         fix: A CSV to write, without duplicates and with near-duplicates in one group.
         checklist: A markdown file to write, with topics of CLAIM 2024 and TRIPOD+AI.
-        progress: Called with (name, done, total).
+        reporter: Hears of the checks, and of what takes time in them.
 
     Raises:
         RunError: No run on that split.
         UsageError: ``fix`` names a file that must not be written.
     """
-    context = AuditContext(dataset, reports / dataset.dataset, progress, split)
+    context = AuditContext(dataset, reports / dataset.dataset, reporter, split)
     if split and not context.runs:
         raise RunError(
             f"runs of {dataset.dataset} on split {split}",
             "none",
-            "Leave --split out for the newest.",
+            "Leave `split` out for the newest.",
         )
     if fix is not None:
         fixes.check_path(context, fix)
     findings = []
     for number, check in enumerate(CHECKS.values(), 1):
         findings.append(run_check(check, context))
-        progress("checks", number, len(CHECKS))
+        reporter.progress("checks", number, len(CHECKS))
     result = AuditResult(
         dataset.dataset,
         context.best.run_id if context.best else None,

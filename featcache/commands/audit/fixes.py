@@ -53,7 +53,7 @@ def check_path(context: AuditContext, path: Path) -> None:
     """
     source = Path(context.manifest.settings.source)
     if path.suffix.lower() != ".csv" or path.resolve() == source.resolve():
-        raise UsageError("a new .csv file for --fix", str(path), "Name another file.")
+        raise UsageError("a new .csv file for `fix`", str(path), "Name another file.")
 
 
 def write(context: AuditContext, path: Path) -> FixedTable:
@@ -73,7 +73,7 @@ def write(context: AuditContext, path: Path) -> FixedTable:
         pairs = context.near
     except NotApplicable as reason:
         raise DatasetError(
-            "readable images to search for near-duplicates, for --fix",
+            "readable images to search for near-duplicates, for `fix`",
             "none",
             str(reason),
         ) from reason

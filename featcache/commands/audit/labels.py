@@ -109,7 +109,7 @@ def _permutation(context: AuditContext) -> Answer:
         chance = float(np.bincount(dealt).max() / len(dealt))
         rows.append({"seed": seed, "accuracy": float(hits.mean()), "low": low,
                      "high": high, "chance": chance})  # fmt: skip
-        context.progress("label permutation", seed + 1, DRAWS)
+        context.reporter.progress("label permutation", seed + 1, DRAWS)
     above = sum(row["low"] > row["chance"] for row in rows)
     return conclude(
         above > DRAWS / 2,

@@ -17,8 +17,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import AuditContext, accuracy, out_of_fold, right
 from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.evaluation import metrics
-from featcache.evaluation.outcome import UNTRAINED
-from featcache.evaluation.record import FeatureBlock
+from featcache.evaluation.record import UNTRAINED, FeatureBlock
 from featcache.evaluation.runs import Run
 
 LARGE = 0.25  # of the best run's advantage: a quarter is not for free
@@ -105,7 +104,7 @@ def _best_of(context: AuditContext, best: Run, name: str) -> Run:
     if name in _NAMES and Region(name).needs_mask and not has_masks:
         raise NotApplicable(
             f"No masks: the manifest has no column {MASK}, which scan fills from a "
-            "folder masks/ beside images/. Name another column with --mask."
+            "folder masks/ beside images/. Or: featcache extract --mask COLUMN."
         )
     words = f"-b {name}" if name not in _NAMES else _on_region(best, name)
     dataset = context.manifest.dataset

@@ -56,9 +56,9 @@ def compare(
         UsageError: No such metric or part.
     """
     if part not in (TRAIN, TEST):
-        raise UsageError(f"--on {TRAIN} or {TEST}", repr(part), "Take one.")
+        raise UsageError(f"`part` {TRAIN} or {TEST}", repr(part), "Take one.")
     if metric not in METRICS:
-        raise UsageError(f"--metric {', '.join(METRICS)}", repr(metric), "Take one.")
+        raise UsageError(f"`metric` {', '.join(METRICS)}", repr(metric), "Take one.")
     chosen = choose(reports, split, part)
     named = reference(reports, against, chosen).run_id if against else None
     repeats = {}

@@ -10,7 +10,6 @@ from featcache.commands.compare.leaderboard import Comparison
 from featcache.commands.compare.scored_run import Judged
 from featcache.dataset.manifest import some
 from featcache.evaluation import metrics
-from featcache.evaluation.comparable import repeat
 
 LEVEL = 0.05
 
@@ -76,7 +75,7 @@ def _p_repeats(repeats: Repeats, reference: Repeats) -> float | None:
 
 def by_repeat(first: Judged, others: Sequence[Judged]) -> Repeats:
     """A run's draws of the folds by their number."""
-    return {0: first} | {repeat(judged.run): judged for judged in others}
+    return {0: first} | {judged.run.record.split.repeat: judged for judged in others}
 
 
 def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
@@ -87,7 +86,7 @@ def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
         metric: What they are ranked by.
     """
     best = judged[0]
-    trivial = [run for run in judged if run.trivial and not run.sees_subject]
+    trivial = [run for run in judged if run.is_baseline and not run.sees_subject]
     if best in trivial:
         return []
     rows = dict(zip(judged, tests(judged, best, metric), strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from featcache.dataset.regions import INSIDE
-from featcache.evaluation import metrics, outcome
+from featcache.evaluation import metrics
 from featcache.evaluation.metrics import Draws
 from featcache.evaluation.record import FeatureBlock, RunRecord, common_value
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -70,9 +70,9 @@ class Judged:
         return metrics.bootstrap(self.part.y, self.part.p, self.part.groups)
 
     @property
-    def trivial(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether it is a control and no result of a network."""
-        return outcome.is_trivial(self.run)
+        return self.run.record.is_baseline
 
     @property
     def sees_subject(self) -> bool:
@@ -88,7 +88,7 @@ class Judged:
     def rank_key(self, metric: str) -> tuple[bool, bool, float, str]:
         """Sorts the best first, controls last; what has no score after the rest."""
         value = self.scores[metric] * (-1 if metrics.METRICS[metric] else 1)
-        return self.trivial, bool(np.isnan(value)), value, self.run.run_id
+        return self.is_baseline, bool(np.isnan(value)), value, self.run.run_id
 
 
 def described(judged: Judged) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def tested(judged: Judged) -> dict[str, Any]:
     return row | {
         "fit_seconds": record.fit_seconds,
         "predict_seconds": record.predict_seconds,
-        "below_line": judged.trivial,
+        "below_line": judged.is_baseline,
         "trainable_parameters": record.trainable_parameters,
     }
 

@@ -24,11 +24,11 @@ from featcache.commands.explain.faithfulness import Figure, evaluated, summary
 from featcache.commands.explain.heatmaps import (
     OCCLUSION,
     HeatMap,
-    Progress,
     Recipe,
     Target,
 )
-from featcache.commands.explain.model import Message, Model
+from featcache.commands.explain.model import Model
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.runs import PROBABILITY, Run
@@ -80,8 +80,7 @@ def explain(
     files: Sequence[Path] = (),
     source: Path | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-    message: Message | None = None,
+    reporter: Reporter = SILENT,
 ) -> ExplainResult:
     """Maps where on images a run's saved head finds evidence for classes.
 
@@ -107,8 +106,7 @@ def explain(
         files: Files of weights, where those of the extraction have moved.
         source: A folder to look for images in that have moved.
         seed: Of Shapley sampling.
-        progress: Called with (what, done, to do).
-        message: Called with what the user should know meanwhile.
+        reporter: Hears of the maps made, and what the user should know meanwhile.
 
     Raises:
         RunError: The run has no head, or no features of its own.
@@ -118,25 +116,22 @@ def explain(
         WeightsError: A network's file is gone.
         UsageError: Arguments that contradict one another.
     """
-    tell, update = message or (lambda _: None), progress or (lambda *_: None)
     requested = [heatmaps.checked_method(name) for name in dict.fromkeys(methods)]
     _check(manifest, mean, masks)
     loader = ImageLoader(manifest, run, source, masks)
     explained = model.of_run(run, manifest.folder, files=files, pixels=loader.pixels)
     selected = explained_images.select(
-        loader, images, errors=errors, per_class=per_class, message=tell
+        loader, images, errors=errors, per_class=per_class, reporter=reporter
     )
     targets = _targets(explained, selected, of, errors is not None)
-    resolved = [_resolve_method(explained, name, tell) for name in requested]
+    resolved = [_resolve_method(explained, name, reporter) for name in requested]
     recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(resolved)]
-    maps = [m for r in recipes for m in heatmaps.make(explained, targets, r, update)]
+    maps = [m for r in recipes for m in heatmaps.make(explained, targets, r, reporter)]
     count = 0 if images else mean
-    means = [
-        class_means.means(explained, loader, r, count, update, tell) for r in recipes
-    ]
+    means = [class_means.means(explained, loader, r, count, reporter) for r in recipes]
     figures: list[Figure] = []
     if faithfulness:
-        both = evaluated(explained, maps, loader, progress=update, message=tell)
+        both = evaluated(explained, maps, loader, reporter=reporter)
         figures, maps = summary(both), both[: len(maps)]
     return ExplainResult(
         run,
@@ -151,22 +146,22 @@ def explain(
 
 def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:
     if mean < 0:
-        raise UsageError("--mean of 0 or more", str(mean), "Use 0 for no mean maps.")
+        raise UsageError("`mean` of 0 or more", str(mean), "Use 0 for no mean maps.")
     columns = [str(name) for name in manifest.table]
     unknown = sorted({*masks} - {*columns, *MASKS})
     if unknown:
         raise DatasetError(
-            f"--mask with a column of the manifest: {', '.join(columns)}",
+            f"`masks` with a column of the manifest: {', '.join(columns)}",
             ", ".join(unknown),
             "Choose one of them.",
         )
 
 
-def _resolve_method(explained: Model, method: str, message: Message) -> str:
+def _resolve_method(explained: Model, method: str, reporter: Reporter) -> str:
     """The method, or occlusion where features are no means of maps."""
     if explained.has_maps or method == OCCLUSION:
         return method
-    message(
+    reporter.message(
         f"{explained.run.record.backbone} has no maps that pool into its features: "
         f"using occlusion in place of {method}"
     )
@@ -183,7 +178,7 @@ def _targets(
     names = explained.classes
     if of not in (None, PREDICTED, TRUE, EVERY, *names):
         raise UnknownNameError(
-            f"--class {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
+            f"`of` {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
             repr(of),
             "Choose one of them.",
         )
@@ -200,9 +195,9 @@ def _targets(
         targets += [(image, c) for c in dict.fromkeys(codes) if c is not None]
     if not targets:
         raise UsageError(
-            "images with a known label, for --class true",
+            "images with a known label, for `of='true'`",
             "no image in the manifest",
-            "Use --class predicted.",
+            "Use `of='predicted'`.",
         )
     return targets
 

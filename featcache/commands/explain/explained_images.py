@@ -1,7 +1,7 @@
 """Which images to explain, and finding them where they are now."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources, views
 from featcache.dataset.manifest import Manifest, some
 from featcache.dataset.regions import WHOLE_PICTURE
@@ -78,9 +79,9 @@ class ImageLoader:
         if regions := regions - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole images to explain",
-                f"{self.run.run_id}, a control on --region {regions.pop().kind}",
-                "Explain a run on whole images; --faithfulness measures the share of "
-                "evidence inside masks.",
+                f"{self.run.run_id}, a control on region {regions.pop().kind}",
+                "Explain a run on whole images; `faithfulness=True` measures the share "
+                "of evidence inside masks.",
             )
 
     @cached_property
@@ -139,7 +140,7 @@ class ImageLoader:
         Without ids, of those that the run was not evaluated on.
         """
         ids = list(image_ids) or sorted({*self.rows.index} - {*self.parts})
-        loaded = readable(self, ids[:most], lambda _: None)
+        loaded = readable(self, ids[:most], SILENT)
         return np.stack([image.pixels(size) for image in loaded])
 
     def _subject(self, image_id: str, path: str, data: bytes) -> ExplainedImage:
@@ -160,7 +161,7 @@ class ImageLoader:
             f"the image {path} of {self.manifest.dataset} in {self.manifest.root}"
             + (f" or {self.source}" if self.source else ""),
             "no file with the same content",
-            "Name the folder that contains it now: --source FOLDER.",
+            "Pass the folder that contains it now as `source`.",
         )
 
     @cached_property
@@ -188,7 +189,7 @@ def select(
     *,
     errors: int | None,
     per_class: int | None,
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[ExplainedImage]:
     """The images that a call asks for.
 
@@ -199,7 +200,7 @@ def select(
         errors: The so many wrong predictions that are surest.
         per_class: So many images of each class, by the order of their ids, which is
             that of no property of theirs.
-        message: Called with what is left out.
+        reporter: Hears what is left out.
 
     Raises:
         UsageError: More than one way of choosing, or nothing to choose.
@@ -216,12 +217,12 @@ def select(
     else:
         ids = first_of_each(table, per_class or 3)
     if not ids:
-        raise UsageError("images to explain", "none", "Name IMAGES.")
-    return readable(loader, ids, message)
+        raise UsageError("images to explain", "none", "Name images.")
+    return readable(loader, ids, reporter)
 
 
 def readable(
-    loader: ImageLoader, ids: Sequence[str], message: Callable[[str], None]
+    loader: ImageLoader, ids: Sequence[str], reporter: Reporter
 ) -> list[ExplainedImage]:
     """Reads images; those that cannot be read are skipped with a message.
 
@@ -241,11 +242,11 @@ def readable(
                 raise
             unreadable.append(f"{image_id[:8]} ({error.got})")
     if unreadable:
-        message(f"skipped {len(unreadable)} unreadable images: {some(unreadable, 3)}")
-    if not loaded:
-        raise DatasetError(
-            "an image that can be read", some(unreadable, 3), "Replace them."
+        reporter.message(
+            f"skipped {len(unreadable)} unreadable images: {some(unreadable, 3)}"
         )
+    if not loaded:
+        raise DatasetError("a readable image", some(unreadable, 3), "Replace them.")
     return loaded
 
 
@@ -275,10 +276,10 @@ def _check(names: Sequence[str], errors: int | None, per_class: int | None) -> N
     ways = [bool(names), errors is not None, per_class is not None]
     if sum(ways) > 1:
         raise UsageError(
-            "only one of IMAGES, --errors N, --per-class N",
+            "only one of `images`, `errors` and `per_class`",
             "several",
             "Give one of them.",
         )
-    for flag, number in (("errors", errors), ("per-class", per_class)):
+    for flag, number in (("errors", errors), ("per_class", per_class)):
         if number is not None and number < 1:
-            raise UsageError(f"--{flag} of 1 or more", str(number), "Raise it.")
+            raise UsageError(f"`{flag}` of 1 or more", str(number), "Raise it.")

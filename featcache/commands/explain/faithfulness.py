@@ -1,6 +1,6 @@
 """How faithful maps are: deletion, insertion, and the share inside masks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from featcache.commands.explain.attribution.base import Array
 from featcache.commands.explain.explained_images import ExplainedImage, ImageLoader
 from featcache.commands.explain.heatmaps import SIDE, HeatMap, render
 from featcache.commands.explain.model import Model, Rendered
+from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.errors import UnreadableImageError
 from featcache.evaluation.metrics import bootstrap_sums, wilson
@@ -50,8 +51,7 @@ def evaluated(
     maps: Sequence[HeatMap],
     loader: ImageLoader,
     *,
-    progress: Callable[[str, int, int], None],
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[HeatMap]:
     """The maps with their figures, and behind them one of noise for each wish.
 
@@ -59,8 +59,7 @@ def evaluated(
         model: Which made them.
         maps: Of one or several methods.
         loader: Where masks are.
-        progress: Called with ("faithfulness", maps done, maps to do).
-        message: Called with which masks are left out.
+        reporter: Called with the maps done, as "faithfulness", and with skipped masks.
     """
     targets = {(m.image.image_id, m.code): m for m in maps}
     noise = [
@@ -68,7 +67,7 @@ def evaluated(
                 even_share=0.0, values=_noise(m.image))
         for m in targets.values()
     ]  # fmt: skip
-    masks = _masks({m.image.image_id: m.image for m in maps}, loader, message)
+    masks = _masks({m.image.image_id: m.image for m in maps}, loader, reporter)
     scored = []
     for done, one in enumerate((*maps, *noise), 1):
         figures = curves(model, one)
@@ -79,7 +78,7 @@ def evaluated(
                 f"area {column}": float(mask.mean()),
             }
         scored.append(replace(one, figures=figures))
-        progress("faithfulness", done, len(maps) + len(noise))
+        reporter.progress("faithfulness", done, len(maps) + len(noise))
     return scored
 
 
@@ -148,7 +147,7 @@ def _noise(image: ExplainedImage) -> Array:
 def _masks(
     explained: dict[str, ExplainedImage],
     loader: ImageLoader,
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> dict[str, dict[str, np.ndarray]]:
     """(SIDE, SIDE) masks by image and column; empty ones are no masks."""
     by_image: dict[str, dict[str, np.ndarray]] = {}
@@ -162,7 +161,9 @@ def _masks(
             elif mask.any():
                 by_image[image_id][column] = mask
     if unusable:
-        message(f"skipped {len(unusable)} unusable masks, the first: {unusable[0]}")
+        reporter.message(
+            f"skipped {len(unusable)} unusable masks, the first: {unusable[0]}"
+        )
     return by_image
 
 

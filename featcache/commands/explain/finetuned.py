@@ -10,7 +10,7 @@ from featcache.backbones.engines.base import Engine
 from featcache.commands.explain.networks import Pixels, engine, passed
 from featcache.core.tf import tensorflow
 from featcache.errors import RunError
-from featcache.evaluation.outcome import FINETUNED
+from featcache.evaluation.record import FINETUNED
 from featcache.evaluation.runs import Run
 from featcache.features.store import FEATURES
 

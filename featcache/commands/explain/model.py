@@ -1,6 +1,6 @@
 """A run as a model: its networks and the head on top."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -148,9 +148,6 @@ def of_run(
         raise RunError(
             f"{loaded.n_features_in_} features for the head of {run.run_id}",
             f"{width} in its stores",
-            "Train it again with --force.",
+            "Train it again with `force=True`.",
         )
     return Model(run, loaded, nets)
-
-
-Message = Callable[[str], None]

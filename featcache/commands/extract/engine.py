@@ -20,6 +20,7 @@ from featcache.commands.extract.pipeline import read, taker
 from featcache.commands.extract.plan import Job, Plan, versions
 from featcache.core.io import digest, lock, write_json
 from featcache.dataset import splits
+from featcache.dataset.splits import SplitOptions
 from featcache.errors import ConversionError, StoreError, UnreadableImageError
 from featcache.features.contract import FLOAT32, Statistics
 from featcache.features.store import FEATURES, Header
@@ -55,7 +56,7 @@ def _maker(plan: Plan, job: Job) -> Callable[[], Engine]:
         except ConversionError as error:
             if plan.precision == "int8":
                 raise
-            plan.message(f"{job.network.name}: {error}")
+            plan.reporter.message(f"{job.network.name}: {error}")
     from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
     built = TensorFlowEngine(_graph(job), batch_size=plan.batch_size)
@@ -71,7 +72,7 @@ def _openvino(
         return OpenVINOEngine(path, batch_size=plan.batch_size)
     except ConversionError as error:
         with _converting:
-            plan.message(f"converted anew: {error.got} in {path}")
+            plan.reporter.message(f"converted anew: {error.got} in {path}")
             path.unlink(missing_ok=True)
             convert(plan, job)
         return OpenVINOEngine(path, batch_size=plan.batch_size)
@@ -201,7 +202,7 @@ def calibration_ids(plan: Plan) -> list[str]:
 
 def training_part(plan: Plan) -> tuple[str, list[str]]:
     """The default split's name, and the ids of its images outside the test part."""
-    split = features.draw_split(plan.manifest, seed=plan.policy.seed)
+    split = features.draw_split(plan.manifest, SplitOptions(seed=plan.policy.seed))
     ids = plan.manifest.ok["image_id"].tolist()
     return split.name, [i for i in ids if split.places[i] != splits.TEST]
 

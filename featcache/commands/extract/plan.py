@@ -1,6 +1,5 @@
 """What a call wants, what a store has, and so what is missing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
@@ -12,6 +11,7 @@ import pandas as pd
 
 from featcache import backbones
 from featcache.backbones import Network
+from featcache.core.progress import Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
 from featcache.dataset.views import Policy
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import keras
 
 LIBRARIES = ("featcache", "keras", "tensorflow", "openvino", "pillow", "numpy", "h5py")
-
-Progress = Callable[[str, int, int], None]
-Message = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,7 @@ class Plan:
         precision: "float32" or "int8".
         dtype: "float32" or "float16", as stored.
         batch_size: Images in one pass.
-        progress: Called with (backbone, rows done, rows to do).
-        message: Called with what the user should know.
+        reporter: Hears of the rows done for each backbone.
     """
 
     manifest: Manifest
@@ -57,8 +53,7 @@ class Plan:
     precision: str
     dtype: str
     batch_size: int
-    progress: Progress
-    message: Message
+    reporter: Reporter
 
     @cached_property
     def masks(self) -> Masks:
@@ -139,7 +134,7 @@ def look_up(plan: Plan, job: Job) -> None:
     """Publishes what an earlier call sealed, and finds what is missing then."""
     for stale in job.path.parent.glob(f".{job.path.name}.*.tmp"):
         stale.unlink()
-    job.found = store.publish(job.path, job.header, on_damage=plan.message)
+    job.found = store.publish(job.path, job.header, on_damage=plan.reporter.message)
     if job.found:
         store.check_contract(job.found, job.header)
         job.header = replace(job.found.header)

@@ -20,15 +20,16 @@ from featcache.commands.finetune.checkpoint import ABOUT, State, others
 from featcache.commands.finetune.inputs import Data, Images
 from featcache.commands.finetune.network import Net
 from featcache.commands.finetune.plan import Job
-from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import Start, refuse_weights
 from featcache.commands.finetune.timing import Budget
-from featcache.commands.finetune.training import Message, Progress, Watch
+from featcache.commands.finetune.training import Watch
 from featcache.core.io import lock, write_json
+from featcache.core.progress import Reporter
 from featcache.core.tf import no_retracing_advice
 from featcache.dataset import splits
 from featcache.dataset.splits import assert_disjoint
-from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation import calibration, runs
 from featcache.evaluation.record import OK, FeatureBlock, RunRecord, TrainingInfo
 from featcache.heads.tuning import group_folds
 
@@ -62,15 +63,13 @@ class Work:
     Attributes:
         job: Which run.
         budget: Time that is left.
-        progress: Called with (what, steps done, steps to do).
-        message: Called with what the user should know.
+        reporter: Hears of the steps done, and what the user should know.
         told: Whether the time that all takes has been estimated.
     """
 
     job: Job
     budget: Budget
-    progress: Progress
-    message: Message
+    reporter: Reporter
     told: bool = False
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -115,10 +114,10 @@ class Work:
             if all(whole):
                 shutil.rmtree(job.checkpoints, ignore_errors=True)
             else:
-                self.message(
+                self.reporter.message(
                     f"{job.network.name}: the time limit cut short "
                     f"{whole.count(False)} of {len(whole)} networks; the same command "
-                    "with a higher --max-minutes, or none, goes on from there"
+                    "with a higher `max_minutes`, or none, goes on from there"
                 )
             return folder
 
@@ -127,7 +126,7 @@ class Work:
         folder = self.job.checkpoints
         if not (folder / ABOUT).is_file():
             for told in others(folder, self.job.decides):
-                self.message(told)
+                self.reporter.message(told)
             write_json(folder / ABOUT, self.job.decides)
 
     def part(self, part: int) -> Trained:
@@ -160,8 +159,7 @@ class Work:
         return Watch(
             name,
             f"{name}, {'test' if part == splits.TEST else f'fold {part}'}",
-            self.progress,
-            self.message,
+            self.reporter,
             job.parts.index(part),
             len(job.parts),
             self.budget.deadline(),
@@ -184,7 +182,9 @@ class Work:
             if drawn:
                 fit, stop_by = train[drawn[0][0]], train[drawn[0][1]]
             else:
-                self.message("Too few groups to stop early by: trains to the end.")
+                self.reporter.message(
+                    "Too few groups to stop early by: trains to the end."
+                )
         assert_disjoint(job.groups[train], job.groups[held])
         assert_disjoint(job.groups[fit], job.groups[stop_by])
         return fit, stop_by, held
@@ -211,7 +211,7 @@ class Work:
         seconds = sum(left) * pace.epoch(data)
         seconds += (settings.tta + 1) * pace.images(data, held)
         limit = "" if job.minutes is None else f"; {job.minutes:g} min allowed"
-        self.message(
+        self.reporter.message(
             f"{pace.step + pace.render:.2g} s a step of {data.images.batch_size} "
             f"images on this CPU, steps an epoch: {data.steps}, networks: "
             f"{sum(map(bool, left))}, epochs of all: up to {sum(left)}; that takes at "
@@ -282,7 +282,7 @@ class Work:
         judged = np.isin(job.places, job.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
         return p, replace(
-            outcome.stamped(job.record()),
+            runs.stamped(job.record()),
             features=[self.block()],
             weights_digest=backbones.weights_digest(self.core),
             status=OK,
@@ -291,11 +291,11 @@ class Work:
             fold_seconds=list(seconds.values()),
             predict_seconds=round(sum(t.seconds for t in done.values()), 3),
             calibration=calibrated,
-            scores=outcome.scores(
+            scores=runs.scores(
                 p[judged],
                 y=job.codes[judged],
                 groups=job.groups[judged],
-                places=job.places[judged],
+                folds=job.places[judged],
             ),
             machine=_machine(job.settings),
             trainings=[_training_info(k, t.state) for k, t in done.items()],
@@ -304,7 +304,7 @@ class Work:
         )
 
 
-def _machine(settings: Settings) -> str:
+def _machine(settings: FinetuneSettings) -> str:
     """What it ran on, and how."""
     gpus = "" if timing.on_cpu() else ", on GPU"
     half = ", in float16" if networks.is_mixed(settings) else ""

@@ -13,17 +13,17 @@ import pandas as pd
 from featcache import backbones
 from featcache.backbones import IMAGENET, Backbone, Network, Preprocess
 from featcache.commands.finetune.checkpoint import Checkpoint
-from featcache.commands.finetune.settings import TEST, Settings
+from featcache.commands.finetune.settings import TEST, FinetuneSettings
 from featcache.commands.finetune.start import Origin, origin, standardising
 from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, SplitError, UsageError
-from featcache.evaluation import outcome, runs
-from featcache.evaluation.record import HeadIdentity, RunRecord
+from featcache.evaluation import identity, runs
+from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
 
-HEAD = outcome.FINETUNED  # how the names of its runs begin
+HEAD = FINETUNED  # how the names of its runs begin
 REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
 _LIBRARIES = ("keras", "tensorflow")
 
@@ -43,20 +43,18 @@ class Job:
         only_test: Whether there is but one network, judged on the test part.
         calibrate: Whether its predictions are to be calibrated.
         minutes: Most that the call may take.
-        options: In words, which settings are not the usual ones.
     """
 
     reports: Path
     dataset: Manifest
     network: Network
-    settings: Settings
+    settings: FinetuneSettings
     origin: Origin | None
     statistics: Preprocess | None
     split: Split
     only_test: bool
     calibrate: bool
     minutes: float | None
-    options: list[str]
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -118,7 +116,7 @@ class Job:
     @cached_property
     def evaluation_id(self) -> str:
         """Digest of the images and their folds."""
-        return outcome.evaluation_id(self.images, self.places)
+        return identity.evaluation_id(self.images, self.places)
 
     @cached_property
     def folder(self) -> Path:
@@ -136,7 +134,7 @@ class Job:
             "parts": self.parts,
             "minutes": minutes,
         }
-        name = runs.make_id(self.head, self.network.name, inputs)
+        name = identity.make_id(self.head, self.network.name, inputs)
         return self.reports / "runs" / name
 
     @property
@@ -187,7 +185,7 @@ class Job:
             seed=self.settings.seed,
             n_images=len(self.images),
             n_groups=int(self.images["group"].nunique()),
-            split=outcome.split_info(self.split, self.dataset.settings.group_by),
+            split=SplitInfo.of(self.split, self.dataset.settings.group_by),
             evaluation_id=self.evaluation_id,
             head=self.head,
             head_is=HeadIdentity(head=HEAD, revision=REVISION, params=params),
@@ -197,7 +195,7 @@ class Job:
             max_minutes=self.minutes,
             options=[
                 *([f"from {self.origin.run.run_id}"] if self.origin else []),
-                *self.options,
+                *self.settings.differing(),
             ],
         )
 
@@ -207,13 +205,12 @@ def plan(
     network: Network,
     *,
     reports: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     split: Split,
     init_head: str | None,
     fold: str,
     calibrate: bool,
     minutes: float | None,
-    options: list[str],
 ) -> Job:
     """Checks all that can be known before any work.
 
@@ -230,7 +227,7 @@ def plan(
     splits.check(places, labels, groups, folds=split.folds, test_size=split.test_size)
     start = None
     if init_head:
-        evaluation_id = outcome.evaluation_id(images, places)
+        evaluation_id = identity.evaluation_id(images, places)
         run = _find(base, init_head)
         start = origin(run, dataset, network, evaluation_id=evaluation_id)
     return Job(
@@ -244,7 +241,6 @@ def plan(
         only_test=fold == TEST,
         calibrate=calibrate and fold != TEST,
         minutes=minutes,
-        options=options,
     )
 
 
@@ -266,7 +262,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
         )
     if fold == TEST and not split.test_size:
         raise SplitError(
-            "a test part for --fold test", "--test-size 0", "Give --test-size 0.2."
+            "a test part for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
         )
     if not dataset.root.exists():
         raise DatasetError(

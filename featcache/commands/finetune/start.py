@@ -12,6 +12,7 @@ from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import ContractError, HeadError, StoreError
 from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, store
@@ -119,11 +120,10 @@ class Origin:
     def features(self) -> np.ndarray:
         """(N, V, D) features of the dataset's usable images, plain view first."""
         record = self.run.record
-        known = self.found.header.policies
         chosen = FeatureSet((self.found,)).select(
             self.dataset,
             views=record.views,
-            policy=known.index(record.policy) if record.policy else None,
+            policy=Policy.of(record.policy) if record.policy else None,
             taps=self.taps,
         )
         return chosen.read().reshape(-1, record.views + 1, sum(chosen.dims))
@@ -179,7 +179,7 @@ def origin(
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     record = run.record
-    wanted = f"--init-head with a run whose head is {', '.join(FOLDABLE)}"
+    wanted = f"`init_head` with a run whose head is {', '.join(FOLDABLE)}"
     if run.failed or record.head not in FOLDABLE:
         got = "failed" if run.failed else record.head
         raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
@@ -189,7 +189,7 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(
             f"{wanted}, on features as they are",
             f"{run.run_id}, whose features are transformed ({told})",
-            "Train the head with --transform none --pca none.",
+            "Train the head with `transform='none'` and `pca='none'`.",
         )
     regions = {block.region for block in record.features if block.region}
     if regions:
@@ -208,7 +208,7 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(
             "a head that was judged on the same images, groups and folds",
             f"{run.run_id}, on split {record.split.name}",
-            "Give the --folds, --test-size, --seed, --split, --exclude and --group-by "
+            "Give the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
             "of that run, or train it on this split.",
         )
 
@@ -246,7 +246,7 @@ def _other_contract(found: store.Store, differ: str) -> ContractError:
     return ContractError(
         "a head on features of the network that is fine-tuned",
         f"{found.path.name}, made with {differ}",
-        "Give the -b, --weights, --preprocess and --input-size of that store, or "
+        "Give the backbone, `weights`, `preprocess` and `input_size` of that store, or "
         "train a head on features of this network.",
     )
 
@@ -270,8 +270,8 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
             return Preprocess(scale, offset)  # type: ignore[arg-type]
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
-        f"statistics of the training images of split {split}, for --preprocess "
-        "featurewise",
+        f"statistics of the training images of split {split}, for "
+        "`preprocess='featurewise'`",
         f"no such features of {network.name} at {network.input_size} px",
         f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
         f"--preprocess featurewise --input-size {network.input_size}",

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.train_head.plan import Job, Material
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import splits
-from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation import calibration, runs
 from featcache.evaluation.fitting import Fit, side_by_side
 from featcache.evaluation.record import (
     FAILED,
@@ -28,7 +29,6 @@ _COST = {
     "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
 }  # fmt: skip
 
-Progress = Callable[[str, int, int], None]
 Outcomes = dict[int, Fit | str]
 
 
@@ -37,7 +37,7 @@ def train(
     *,
     n_jobs: int,
     force: bool = False,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Runs all folds of all jobs side by side; records each run when it is whole.
 
@@ -45,7 +45,7 @@ def train(
         todo: The runs.
         n_jobs: Parallel processes.
         force: Replace runs that have come to be there meanwhile.
-        progress: Called with (run_id, fits done, fits to do).
+        reporter: Hears of the fits done, as "fits".
     """
     tasks = [(job, part) for job in todo for part in job.parts]
     tasks.sort(key=lambda task: _cost(task[0]), reverse=True)
@@ -58,8 +58,7 @@ def train(
             outcomes[job.folder][part] = result
             if len(outcomes[job.folder]) == len(job.parts):
                 _record(job, outcomes[job.folder], Path(temp), force)
-            if progress:
-                progress(job.folder.name, done, len(tasks))
+            reporter.progress("fits", done, len(tasks))
 
 
 def _cost(job: Job) -> float:
@@ -86,7 +85,7 @@ def _call(
     """The arguments of one fit; see ``evaluation.fit_predict``."""
     in_train = (job.places != part) & (job.places != splits.TEST)
     return {
-        "head": job.choice.head(job.name, job.material.selection.dims),
+        "head": job.options.head(job.name, job.material.selection.dims),
         "X": matrices[job.material],
         "y": job.material.codes,
         "groups": job.material.groups,
@@ -100,7 +99,7 @@ def _call(
 
 def _record(job: Job, outcomes: Outcomes, temp: Path, force: bool) -> None:
     """Writes the run; one that failed in any part is written as failed."""
-    record = outcome.stamped(job.record)
+    record = runs.stamped(job.record)
     reasons = [o for o in outcomes.values() if isinstance(o, str)]
     fits = {k: o for k, o in outcomes.items() if isinstance(o, Fit)}
     with runs.writing(job.folder):
@@ -138,7 +137,7 @@ def _with_results(
         predict_seconds=round(sum(f.predict_seconds for f in fits.values()), 3),
         tuning=[TuningInfo(fold=k, **tried) for k, tried in tuning],
         calibration=calibrated,
-        scores=outcome.scores(p, y=y, groups=groups, places=job.places),
+        scores=runs.scores(p, y=y, groups=groups, folds=job.places),
     )
 
 
