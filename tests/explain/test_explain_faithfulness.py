@@ -29,7 +29,7 @@ def test_faithfulness_has_figures_a_class_and_method(
 ) -> None:
     """Each method is beside noise; masks of another shape are left out."""
     run = trained()
-    ids = explained_images.first_of_each(explained_images.judged(run), 2)
+    ids = explained_images.first_of_each(explained_images.evaluated_rows(run), 2)
     sizes = dict.fromkeys(ids, (80, 64)) | {ids[0]: (64, 64)}
     messages: list[str] = []
     result = explain(

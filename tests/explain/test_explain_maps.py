@@ -53,7 +53,7 @@ def test_the_images_features_are_those_of_the_store(
     run = trained()
     explained = model.of_run(run, dataset.folder, files=[toy_network])
     (net,) = explained.nets
-    loader = explained_images.Finder(dataset, run)
+    loader = explained_images.ImageLoader(dataset, run)
     stored = net.store.read()
     for row, image_id in enumerate(net.store.keys["image_id"][:3]):
         rendered = heatmaps.render(explained, [loader.read(image_id)])

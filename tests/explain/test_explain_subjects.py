@@ -77,8 +77,8 @@ def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> No
     (one,) = result.maps
     assert (one.image.label, one.image.part) == ("", explained_images.UNKNOWN)
     assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
-    assert any("not of the run" in note for note in result.notes)
-    with pytest.raises(UsageError, match="class predicted"):
+    assert any("do not belong to the run" in note for note in result.notes)
+    with pytest.raises(UsageError, match="of=.predicted."):
         look(run, images=[str(tmp_path / "new.png")], of="true")
     (tmp_path / "text.png").write_text("no picture")
     for name in ("no such image", "text.png"):
@@ -130,7 +130,7 @@ def test_a_network_is_known_by_its_bytes(
         look(run, files=[])
     other = tmp_path / "other.keras"
     other.write_bytes(toy_network.read_bytes() + b"x")
-    with pytest.raises(WeightsError, match="1 files"):
+    with pytest.raises(WeightsError, match="1 candidate files"):
         look(run, files=[other])
     moved = tmp_path / "weights" / "renamed.keras"
     moved.parent.mkdir()
