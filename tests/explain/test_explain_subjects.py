@@ -78,7 +78,7 @@ def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> No
     assert (one.image.label, one.image.part) == ("", explained_images.UNKNOWN)
     assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
     assert any("do not belong to the run" in note for note in result.notes)
-    with pytest.raises(UsageError, match="of=.predicted."):
+    with pytest.raises(UsageError, match="predicted"):
         look(run, images=[str(tmp_path / "new.png")], of="true")
     (tmp_path / "text.png").write_text("no picture")
     for name in ("no such image", "text.png"):
