@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from featcache.commands.finetune import finetune
+from featcache.commands.finetune import FinetuneSettings
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.features.store import Store, network_options, recipe_options
@@ -169,13 +169,13 @@ def _split(record: RunRecord, known: Known) -> list[str]:
 
 
 def _finetune(record: RunRecord, known: Known) -> list[str]:
-    """A fine-tuned network: what differs from the defaults of `finetune`."""
+    """A fine-tuned network: what differs from the defaults of `FinetuneSettings`."""
     params = record.head_is.params
     words = ["featcache", "finetune", "--dataset", record.dataset]
     words += _network(record.features[0], None, known.extracts)
     if record.init_head:
         words += ["--init-head", record.init_head]
-    usual = signature(finetune).parameters
+    usual = signature(FinetuneSettings).parameters
     for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
         if params[name] not in (None, usual[name].default):
             words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
