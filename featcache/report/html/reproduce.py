@@ -4,12 +4,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from featcache.commands.finetune import finetune
+from featcache.core.options import parameters
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.features.store import Store, network_options, recipe_options
@@ -173,7 +173,7 @@ def _finetune(record: RunRecord, known: Known) -> list[str]:
     words += _network(record.features[0], None, known.extracts)
     if record.init_head:
         words += ["--init-head", record.init_head]
-    usual = signature(finetune).parameters
+    usual = parameters(finetune)
     for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
         if params[name] not in (None, usual[name].default):
             words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
