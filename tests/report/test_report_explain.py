@@ -79,9 +79,9 @@ def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
 
 def test_three_runs_are_shown_with_maps(study: Study) -> None:
     """A fourth is named with its folder."""
-    record = best(study).record
+    same_store = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7, 8):
-        report_study.write_run(study, "logreg", wrong, record)
+        report_study.write_run(study, "logreg", wrong, same_store)
     for run in material(study).runs[:4]:
         report_records.write_maps(study, run, images=1)
     shown = explain_section.looks(material(study), material(study).runs)
@@ -153,9 +153,9 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
 def test_pages_with_many_pictures_stay_small(study: Study) -> None:
     """Three runs with 12 images, two maps each: a few hundred kilobytes a run."""
     before = len(page(study))
-    record = best(study).record
+    same_store = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7):
-        report_study.write_run(study, "logreg", wrong, record)
+        report_study.write_run(study, "logreg", wrong, same_store)
     for run in material(study).runs[:3]:
         report_records.write_maps(study, run, errors=True, images=12)
     assert len(page(study)) - before < 3 * 600_000
