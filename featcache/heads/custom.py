@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import has_fit_parameter
 
 from featcache.errors import HeadError
@@ -49,14 +50,15 @@ class CustomHead(SklearnHead):
                 "Wrap it in CalibratedClassifierCV.",
             )
         params = model.get_params()
-        seeds = {
+        fixed = {
             name: self.seed
             for name, value in params.items()
             if name.rpartition("__")[2] == "random_state" and value is None
         }
-        return model.set_params(
-            **seeds, **({"n_jobs": 1} if "n_jobs" in params else {})
-        )
+        # Of logistic regression n_jobs does nothing, and is on its way out.
+        if "n_jobs" in params and type(model) is not LogisticRegression:
+            fixed["n_jobs"] = 1
+        return model.set_params(**fixed)
 
     def _classifier(
         self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
