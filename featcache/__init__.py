@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from featcache.api.embedder import Embedder as Embedder
     from featcache.api.functions import audit as audit
     from featcache.api.functions import compare as compare
-    from featcache.api.functions import doctor as doctor
     from featcache.api.functions import ensemble as ensemble
     from featcache.api.functions import explain as explain
     from featcache.api.functions import extract as extract
     from featcache.api.functions import finetune as finetune
-    from featcache.api.functions import phantoms as phantoms
-    from featcache.api.functions import run_study as run_study
     from featcache.api.functions import train_head as train_head
     from featcache.api.results import AuditResult as AuditResult
     from featcache.api.results import Explanation as Explanation
     from featcache.api.results import Leaderboard as Leaderboard
     from featcache.api.results import Run as Run
     from featcache.api.results import Runs as Runs
+    from featcache.api.tools import doctor as doctor
+    from featcache.api.tools import phantoms as phantoms
+    from featcache.api.tools import run_study as run_study
     from featcache.errors import FeatcacheError as FeatcacheError
     from featcache.features import Features as Features
     from featcache.features import load as load
@@ -33,10 +33,11 @@ _MODULES = {
     "api.dataset": ("Dataset", "open", "scan"),
     "api.embedder": ("Embedder",),
     "api.functions": (
-        *("audit", "compare", "doctor", "ensemble", "explain", "extract", "finetune"),
-        *("phantoms", "run_study", "train_head"),
+        *("audit", "compare", "ensemble", "explain", "extract", "finetune"),
+        "train_head",
     ),
     "api.results": ("AuditResult", "Explanation", "Leaderboard", "Run", "Runs"),
+    "api.tools": ("doctor", "phantoms", "run_study"),
     "errors": ("FeatcacheError",),
     "features": ("Features", "load"),
 }

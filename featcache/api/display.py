@@ -13,16 +13,18 @@ _CLASS = "featcache-out"
 # The notebook decides between light and dark, and not the system behind it.
 _RULES = """
 .X{color-scheme:light;background:var(--card);color:var(--ink);border:1px solid
-var(--rule);border-radius:10px;padding:.9rem 1.1rem;max-width:76rem;overflow-x:auto;
+var(--rule);border-radius:10px;padding:.9rem 1.1rem;max-width:76rem;
 font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 [data-jp-theme-light="false"] .X,[data-vscode-theme-kind="vscode-dark"] .X{
 color-scheme:dark}
 .X h4{margin:0 0 .5rem;font-size:1rem;font-weight:650}
 .X p{margin:.5rem 0 0;color:var(--soft);font-size:.88em}
 .X p.warning{color:var(--warn)}
+.X .scroll{overflow-x:auto}
 .X table{border-collapse:collapse;margin:0;font-size:.92em}
-.X th,.X td{text-align:left;vertical-align:top;padding:.3rem .6rem;background:none;
-border:0;border-bottom:1px solid var(--rule);font-variant-numeric:tabular-nums}
+.X th,.X td{color:var(--ink);text-align:left;vertical-align:top;padding:.3rem
+.6rem;background:none;border:0;
+border-bottom:1px solid var(--rule);font-variant-numeric:tabular-nums}
 .X thead th{color:var(--soft);font-weight:500;border-bottom-color:var(--soft)}
 .X tbody th{font-weight:500;color:var(--soft)}
 .X .number{text-align:right;white-space:nowrap}
@@ -82,7 +84,8 @@ def table(
         )
         body.append(f"<tr{kind}>{inner}</tr>")
     return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 

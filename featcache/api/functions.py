@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from featcache import study as studies
 from featcache.api.progress import show
-from featcache.api.results import AuditResult, Checks, Explanation, Leaderboard, Runs
+from featcache.api.results import AuditResult, Explanation, Leaderboard, Runs
 from featcache.api.words import (
     DatasetLike,
-    cache_folder,
     listed,
+    manifest_if_there,
     manifest_of,
     reports_folder,
     texts,
@@ -23,21 +22,16 @@ from featcache.api.words import (
 from featcache.backbones import resolve_all
 from featcache.commands import audit as auditing
 from featcache.commands import compare as comparing
-from featcache.commands import doctor as doctors
 from featcache.commands import ensemble as ensembles
 from featcache.commands import explain as explaining
 from featcache.commands import extract as extracting
 from featcache.commands import finetune as finetuning
 from featcache.commands import train_head as training
 from featcache.commands.extract import StoreResult
-from featcache.dataset import phantom
-from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
-from featcache.errors import DatasetError
 from featcache.evaluation import runs
 from featcache.report.heatmaps import sheets
-from featcache.study import StudyResult
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -299,16 +293,7 @@ def compare(
         against=None if against is None else _reference(against),
         part=part,
     )
-    return Leaderboard.of(board, folder, _manifest_if_there(dataset, cache))
-
-
-def _manifest_if_there(
-    dataset: DatasetLike, cache: str | Path | None
-) -> Manifest | None:
-    try:
-        return manifest_of(dataset, cache)
-    except DatasetError:
-        return None
+    return Leaderboard.of(board, folder, manifest_if_there(dataset, cache))
 
 
 @with_options_of(explaining.explain)
@@ -401,101 +386,3 @@ def audit(
             progress=shown.progress,
         )
     return AuditResult(**vars(result))
-
-
-def run_study(
-    file: str | Path,
-    *,
-    jobs: int | None = None,
-    cache: str | Path | None = None,
-    reports: str | Path | None = None,
-    progress: bool | None = None,
-) -> StudyResult:
-    """Does what is missing of the study in a file; see docs/study.md.
-
-    Args:
-        file: The TOML file.
-        jobs: Parallel processes for the heads; by default one a core.
-        cache: The cache folder.
-        reports: The reports folder.
-        progress: Whether to show a bar; by default in notebooks and terminals.
-
-    Returns:
-        What was done; its ``boards`` are leaderboards, and ``failures`` says what
-        could not be done.
-
-    Raises:
-        UsageError: The file cannot be used; names the line and the key.
-    """
-    study, home = studies.read(Path(file)), cache_folder(cache)
-    with show(progress) as shown:
-        result = studies.run(
-            study,
-            home,
-            reports=reports_folder(reports),
-            jobs=jobs,
-            progress=shown.progress,
-            message=shown.message,
-        )
-    folder = reports_folder(reports) / result.dataset
-    manifest = _manifest_if_there(result.dataset, home)
-    boards = [Leaderboard.of(board, folder, manifest) for board in result.boards]
-    named = {name: Runs(made, result.trained) for name, made in result.runs.items()}
-    return StudyResult(**vars(result) | {"boards": boards, "runs": named})
-
-
-def doctor(
-    *,
-    offline: bool = False,
-    deep: bool = False,
-    cache: str | Path | None = None,
-    reports: str | Path | None = None,
-) -> Checks:
-    """Looks at libraries, devices, weights, disks and locks; changes nothing.
-
-    Args:
-        offline: Do not ask whether weights can be downloaded.
-        deep: Also start TensorFlow and ask it for its GPUs.
-        cache: The cache folder.
-        reports: The reports folder.
-    """
-    checks = doctors.doctor(
-        cache_folder(cache), reports_folder(reports), offline=offline, deep=deep
-    )
-    return Checks(checks)
-
-
-def phantoms(
-    folder: str | Path,
-    images: int = 120,
-    *,
-    size: int = 384,
-    seed: int = 0,
-    shortcut: bool = False,
-    progress: bool | None = None,
-) -> Path:
-    """Writes generated chest X-rays to try things out with.
-
-    Args:
-        folder: A new or empty folder.
-        images: How many, over three classes.
-        size: Height and width in pixels.
-        seed: Another seed draws other patients.
-        shortcut: Plant a corner marker that gives the class away.
-        progress: Whether to show a bar; by default in notebooks and terminals.
-
-    Returns:
-        The path of ``metadata.csv``, which ``featcache.scan`` takes.
-
-    Raises:
-        DatasetError: The folder is not empty.
-    """
-    with show(progress) as shown:
-        return phantom.write(
-            Path(folder),
-            images,
-            size=size,
-            seed=seed,
-            shortcut=shortcut,
-            progress=lambda done, total: shown.progress("phantoms", done, total),
-        )

@@ -64,11 +64,10 @@ class _NotebookBars:
     """One output area with a bar for each name; it is empty at the end."""
 
     def __init__(self) -> None:
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        self._html = HTML
         self._states: dict[str, tuple[int, int]] = {}
-        self._handle: Any = display(HTML(""), display_id=True)
+        self._handle: Any = display(_bundle(""), raw=True, display_id=True)
 
     def progress(self, name: str, done: int, total: int) -> None:
         """Draws the bars, at most about a hundred times each."""
@@ -76,7 +75,8 @@ class _NotebookBars:
         self._states[name] = (done, total)
         step = max(total // 100, 1)
         if before is None or done >= total or done // step != before[0] // step:
-            self._handle.update(self._html("".join(map(self._line, self._states))))
+            html = "".join(map(self._line, self._states))
+            self._handle.update(_bundle(html), raw=True)
 
     def message(self, text: str) -> None:
         """Prints the text on stderr, which a notebook shows apart from results."""
@@ -84,7 +84,7 @@ class _NotebookBars:
 
     def close(self) -> None:
         """Removes the bars."""
-        self._handle.update(self._html(""))
+        self._handle.update(_bundle(""), raw=True)
 
     def _line(self, name: str) -> str:
         done, total = self._states[name]
@@ -92,6 +92,11 @@ class _NotebookBars:
             f'<div><progress value="{done}" max="{max(total, 1)}"></progress> '
             f"{escape(name)} {done}/{total}</div>"
         )
+
+
+def _bundle(html: str) -> dict[str, str]:
+    """An output of which nothing is left where there is no HTML."""
+    return {"text/html": html, "text/plain": ""}
 
 
 @dataclass

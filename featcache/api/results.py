@@ -15,6 +15,7 @@ from featcache.commands.audit.base import FINDING
 from featcache.commands.doctor import Check
 from featcache.commands.explain import ExplainResult
 from featcache.dataset.manifest import Manifest
+from featcache.errors import RunError
 from featcache.evaluation import runs
 from featcache.report import tables
 from featcache.report.html import page
@@ -31,7 +32,21 @@ class Run(runs.Run):
         return cls(run.folder, run.record)
 
     def score(self, metric: str = "accuracy", part: str = runs.TRAIN) -> float:
-        """A score: out-of-fold ("train") or on the test part ("test")."""
+        """A score: out-of-fold ("train") or on the test part ("test").
+
+        Args:
+            metric: Such as "accuracy", or "accuracy_low" for the end of its interval.
+            part: One of ``parts``.
+
+        Raises:
+            RunError: The run failed, or has no predictions on that part.
+        """
+        if part not in self.parts:
+            raise RunError(
+                f"scores of run {self.run_id} on part {part!r}",
+                self.record.get("reason") or f"only {', '.join(self.parts) or 'none'}",
+                "Take another run or part.",
+            )
         return float(self.record["scores"][part][metric])
 
     @property
@@ -57,15 +72,14 @@ class Run(runs.Run):
 
     def _repr_html_(self) -> str:
         about = self.summary
+        texts = _texts(self)
         figures = [
-            (
-                "accuracy, out-of-fold" if part == runs.TRAIN else "accuracy, test",
-                f"{self.score(part=part):.3f}",
-                _interval(
-                    *(self.score(f"accuracy_{e}", part) for e in ("low", "high"))
-                ),
+            (f"accuracy, {kind}", texts[name], f"95 %: {texts[interval]}")
+            for kind, name, interval in (
+                ("out-of-fold", *_TEXTS[:2]),
+                ("test", *_TEXTS[2:]),
             )
-            for part in self.parts
+            if name in texts
         ]
         if self.failed:
             figures = [("failed", "–", about["failed"])]
@@ -78,10 +92,6 @@ class Run(runs.Run):
         return display.card(
             f"Run {self.short_id}", display.tiles(figures), display.facts(facts)
         )
-
-
-def _interval(low: float, high: float) -> str:
-    return f"95 %: {low:.3f}–{high:.3f}"
 
 
 class Runs(list[Run]):
@@ -101,17 +111,12 @@ class Runs(list[Run]):
         return pd.DataFrame([run.summary for run in self])
 
     def _repr_html_(self) -> str:
-        shares = ("accuracy", "accuracy_low", "accuracy_high", "test_accuracy")
-        names = ("run", "head", "backbone", *shares, "failed")
-        rows = [run.summary for run in self]
+        rows = [run.summary | _texts(run) for run in self]
+        names = ("run", "head", "backbone", "views", *_TEXTS, "failed")
         columns = [
-            (
-                name.replace("_", " "),
-                name in shares,
-                [_cell(row.get(name, "")) for row in rows],
-            )
+            (name, name in _TEXTS, [str(row.get(name) or "") for row in rows])
             for name in names
-            if any(row.get(name, "") != "" for row in rows)
+            if any(row.get(name) for row in rows)
         ]
         bad = [number for number, run in enumerate(self) if run.failed]
         new = f"{len(self.new_ids)} new, {len(self) - len(self.new_ids)} there already"
@@ -119,8 +124,18 @@ class Runs(list[Run]):
         return display.card(title, display.table(columns, bad=bad), display.note(new))
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+_TEXTS = ("accuracy", "95 %", "test", "test 95 %")
+
+
+def _texts(run: Run) -> dict[str, str]:
+    """The accuracies of a run, as a table shows them."""
+    texts = {}
+    for part in run.parts:
+        name, interval = _TEXTS[:2] if part == runs.TRAIN else _TEXTS[2:]
+        ends = (run.score(f"accuracy_{end}", part) for end in ("low", "high"))
+        texts[name] = f"{run.score(part=part):.3f}"
+        texts[interval] = "–".join(f"{end:.3f}" for end in ends)
+    return texts
 
 
 @dataclass(frozen=True)
@@ -173,7 +188,7 @@ class Leaderboard(comparing.Leaderboard):
             f"{self.dataset}: {len(self.rows)} runs",
             display.table(columns, line_before=line),
             *map(display.note, text),
-            *(display.note(one, warning=True) for one in self.warnings),
+            *(display.note(f"Warning: {one}", warning=True) for one in self.warnings),
             *(display.note(f"Not ranked: {one}") for one in self.left_out),
         )
 

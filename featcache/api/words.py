@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
+from featcache.errors import DatasetError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +54,16 @@ def manifest_of(dataset: DatasetLike, cache: str | Path | None = None) -> Manife
     if dataset is None or isinstance(dataset, str):
         return manifests.load(manifests.find(cache_folder(cache), dataset))
     return dataset.manifest
+
+
+def manifest_if_there(
+    dataset: DatasetLike, cache: str | Path | None
+) -> Manifest | None:
+    """The manifest where the cache has it: runs can be ranked without."""
+    try:
+        return manifest_of(dataset, cache)
+    except DatasetError:
+        return None
 
 
 def listed(values: Any) -> list[Any]:
