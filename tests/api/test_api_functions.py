@@ -19,8 +19,7 @@ from featcache import cli
 from featcache.api import display
 from featcache.api.progress import show
 from featcache.commands import extract, train_head
-from featcache.errors import DatasetError, HeadError, UnknownNameError
-from featcache.evaluation import runs
+from featcache.errors import DatasetError, HeadError, RunError, UnknownNameError
 from featcache.heads import estimators
 
 
@@ -239,8 +238,16 @@ def test_a_leaderboard_is_a_table_and_a_picture(trained):
     assert board._repr_html_() == board.to_html()
     assert "<table>" in board.to_html()
     assert "below the line" in board.to_html().lower()
-    assert board.report().name == "report.html"
     assert repr(board) == f"<Leaderboard of chest: {len(board.rows)} runs>"
+
+
+@pytest.mark.slow
+def test_a_leaderboard_writes_its_report(trained):
+    """The page lies where the command puts it, or where it is asked for."""
+    board = trained.compare()
+    assert board.report() == trained.reports / "chest/report.html"
+    path = board.report(str(trained.reports / "mine.html"))
+    assert "<html" in path.read_text(encoding="utf-8")
 
 
 def test_runs_show_their_accuracy_and_interval(trained):
@@ -276,14 +283,16 @@ def test_an_audit_shows_its_findings(trained):
 
 
 def test_a_failed_run_says_why(trained):
-    """The reason stands where the accuracy would be."""
+    """The reason stands where the accuracy would be, and in the error."""
     failed = featcache.Run(
         trained.runs[0].folder,
         trained.runs[0].record
         | {"status": "failed", "reason": "no <room>", "scores": {}},
     )
     assert "no &lt;room&gt;" in failed._repr_html_()
-    assert isinstance(failed, runs.Run)
+    with pytest.raises(RunError, match="no <room>"):
+        failed.score()
+    assert featcache.Runs([failed], [])._repr_html_().count('class="bad"') == 1
 
 
 def test_all_text_is_escaped(tmp_path):
@@ -308,6 +317,29 @@ def test_styles_stay_with_their_own_elements():
     selectors = [rule.partition("{")[0] for rule in style.split("}") if rule.strip()]
     assert all(".featcache-out" in selector for selector in selectors)
     assert "--accent" in style
+
+
+def test_a_study_is_run_from_its_file(image_folder, tmp_path):
+    """Leaderboards and runs come with their faces; a second call makes nothing."""
+    study = tmp_path / "small.toml"
+    study.write_text(
+        f'[dataset]\nsource = "{image_folder}"\ngroup_by = "image"\n'
+        '[[extract]]\nbackbones = ["border"]\n[[train]]\nheads = ["majority"]\n'
+    )
+    folders = {"cache": tmp_path / "cache", "reports": str(tmp_path / "reports")}
+    result = featcache.run_study(str(study), jobs=1, **folders)
+    (board,) = result.boards
+    assert board.best.run_id in result.trained
+    assert isinstance(board, featcache.Leaderboard)
+    assert featcache.run_study(study, jobs=1, **folders).trained == []
+
+
+def test_the_doctor_shows_its_checks(tmp_path):
+    """A row for each check, with its fix."""
+    checks = featcache.doctor(offline=True, cache=tmp_path, reports=str(tmp_path))
+    page = checks._repr_html_()
+    assert all(f"<td>{check.status}</td>" in page for check in checks)
+    assert checks.frame["name"].tolist() == [check.name for check in checks]
 
 
 # --- progress ---------------------------------------------------------------------
