@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from featcache.api.tools import doctor as doctor
     from featcache.api.tools import phantoms as phantoms
     from featcache.api.tools import run_study as run_study
+    from featcache.dataset.views import Policy as Policy
     from featcache.errors import FeatcacheError as FeatcacheError
     from featcache.features import Features as Features
     from featcache.features import load as load
@@ -38,6 +39,7 @@ _MODULES = {
     ),
     "api.results": ("AuditResult", "Explanation", "Leaderboard", "Run", "Runs"),
     "api.tools": ("doctor", "phantoms", "run_study"),
+    "dataset.views": ("Policy",),
     "errors": ("FeatcacheError",),
     "features": ("Features", "load"),
 }

@@ -13,6 +13,7 @@ from featcache.api.words import cache_folder, manifest_of, with_options_of
 from featcache.commands import scan as scanning
 from featcache.commands.extract import StoreResult
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import UnknownNameError
 from featcache.evaluation import runs
 from featcache.features import Features, find_sets, find_taps
@@ -111,7 +112,7 @@ class Dataset:
         backbone: str | Path = "all",
         *,
         views: int = 0,
-        policy: int | None = None,
+        policy: Policy | None = None,
         taps: str | Sequence[str] = (),
     ) -> Features:
         """Stored features with labels and groups, in the manifest's order.
@@ -120,7 +121,7 @@ class Dataset:
             backbone: A stored feature set; several joined by ``+`` stand side by side.
                 May be left out where there is only one.
             views: Augmented views to load beside the plain one.
-            policy: Index of their policy in the store; by default the newest.
+            policy: Their recipe; by default the newest in the store.
             taps: Inner layers to append: their names, or "all".
 
         Returns:
@@ -229,6 +230,6 @@ def scan(
             group_by=group_by,
             per_class=per_class,
             on_conflict=on_conflict,
-            progress=lambda done, total: shown.progress("scan", done, total),
+            reporter=shown,
         )
     return Dataset(result.manifest, reports, result.warnings)

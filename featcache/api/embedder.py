@@ -19,11 +19,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
 from featcache import backbones
-from featcache.api.progress import Show, show
+from featcache.api.progress import show
 from featcache.api.words import cache_folder
 from featcache.backbones import FEATUREWISE, Network
 from featcache.commands.extract import extract, find_store
 from featcache.core.io import lock
+from featcache.core.progress import Reporter
 from featcache.dataset import images
 from featcache.dataset.manifest import COLUMNS, OK, Manifest, Settings, some
 from featcache.dataset.sources.reading import read_file
@@ -244,7 +245,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
 
     def _run(
-        self, network: Network, files: list[tuple[str, str]], shown: Show
+        self, network: Network, files: list[tuple[str, str]], shown: Reporter
     ) -> list[tuple[str, str]]:
         (result,) = extract(
             _dataset(self._home, files),
@@ -254,8 +255,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             dtype=self.dtype,
             batch_size=self.batch_size,
             max_bad=1.0,
-            progress=shown.progress,
-            message=shown.message,
+            reporter=shown,
         )
         return result.failures
 

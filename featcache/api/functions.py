@@ -28,6 +28,7 @@ from featcache.commands import extract as extracting
 from featcache.commands import finetune as finetuning
 from featcache.commands import train_head as training
 from featcache.commands.extract import StoreResult
+from featcache.core.options import arguments
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.evaluation import runs
@@ -88,14 +89,13 @@ def extract(
             preprocess=preprocess,
             input_size=input_size,
             seed=seed,
-            message=shown.message,
+            reporter=shown,
         )
         return extracting.extract(
             manifest_of(dataset, cache),
             networks,
             policy=policy,
-            progress=shown.progress,
-            message=shown.message,
+            reporter=shown,
             **options,
         )
 
@@ -131,14 +131,14 @@ def train_head(
         FeatcacheError: As ``commands.train_head.train_head``.
     """
     with show(progress) as shown:
-        result = training.train_head(
-            manifest_of(dataset, cache),
-            reports_folder(reports, dataset),
-            heads=_heads(heads),
-            backbones=texts(backbones),
-            progress=lambda _, done, total: shown.progress("fits", done, total),
-            **options,
-        )
+        words = {
+            "manifest": manifest_of(dataset, cache),
+            "reports": reports_folder(reports, dataset),
+            "heads": _heads(heads),
+            "backbones": texts(backbones),
+            "reporter": shown,
+        }
+        result = training.train_head(**arguments(training.train_head, options | words))
     return Runs(result.runs, result.trained)
 
 
@@ -194,18 +194,17 @@ def finetune(
             preprocess=preprocess,
             input_size=input_size,
             seed=seed,
-            message=shown.message,
+            reporter=shown,
         )
-        result = finetuning.finetune(
-            manifest_of(dataset, cache),
-            networks,
-            reports=reports_folder(reports, dataset),
-            policy=Policy(flip, brightness, zoom, seed),
-            seed=seed,
-            progress=shown.progress,
-            message=shown.message,
-            **options,
-        )
+        words = {
+            "manifest": manifest_of(dataset, cache),
+            "networks": networks,
+            "reports": reports_folder(reports, dataset),
+            "policy": Policy(flip, brightness, zoom, seed),
+            "seed": seed,
+            "reporter": shown,
+        }
+        result = finetuning.finetune(**arguments(finetuning.finetune, options | words))
     return Runs(result.runs, result.trained)
 
 
@@ -344,8 +343,7 @@ def explain(
             methods=listed(methods),
             files=[Path(file) for file in texts(files)],
             source=Path(source) if source else None,
-            progress=shown.progress,
-            message=shown.message,
+            reporter=shown,
             **options,
         )
     folder = home / "explain" / known.run_id
@@ -383,6 +381,6 @@ def audit(
             split=split,
             fix=Path(fix) if fix else None,
             checklist=Path(checklist) if checklist else None,
-            progress=shown.progress,
+            reporter=shown,
         )
     return AuditResult(**vars(result))

@@ -6,23 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Protocol
+from typing import Any
+
+from featcache.core.progress import Reporter
 
 logger = logging.getLogger("featcache")
 
 
-class Show(Protocol):
-    """What a call reports through."""
-
-    def progress(self, name: str, done: int, total: int) -> None:
-        """Takes note of how far a piece of work is."""
-
-    def message(self, text: str) -> None:
-        """Takes note of what the user should know."""
-
-
 @contextmanager
-def show(wanted: bool | None = None) -> Iterator[Show]:
+def show(wanted: bool | None = None) -> Iterator[Reporter]:
     """Shows the progress of the block.
 
     Args:
@@ -49,18 +41,15 @@ def _in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-class _Logged:
+class _Logged(Reporter):
     """No bar; messages are logged."""
-
-    def progress(self, name: str, done: int, total: int) -> None:
-        """Shows nothing."""
 
     def message(self, text: str) -> None:
         """Logs the text."""
         logger.info(text)
 
 
-class _NotebookBars:
+class _NotebookBars(Reporter):
     """One output area with a bar for each name; it is empty at the end."""
 
     def __init__(self) -> None:
@@ -100,7 +89,7 @@ def _bundle(html: str) -> dict[str, str]:
 
 
 @dataclass
-class _TerminalBars:
+class _TerminalBars(Reporter):
     """Bars of rich."""
 
     bars: Any

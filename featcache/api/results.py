@@ -44,26 +44,34 @@ class Run(runs.Run):
         if part not in self.parts:
             raise RunError(
                 f"scores of run {self.run_id} on part {part!r}",
-                self.record.get("reason") or f"only {', '.join(self.parts) or 'none'}",
+                self.record.reason or f"only {', '.join(self.parts) or 'none'}",
                 "Take another run or part.",
             )
-        return float(self.record["scores"][part][metric])
+        return float(self.record.scores[part][metric])
 
     @property
     def parts(self) -> list[str]:
         """Which parts there are scores of: "train", "test"."""
-        return list(self.record.get("scores", {}))
+        return list(self.record.scores)
+
+    def confusion(self) -> comparing.Confusion:
+        """Its confusion matrices: rows are true classes, columns predicted."""
+        return comparing.confusion(self)
 
     @property
     def summary(self) -> dict[str, Any]:
         """What a table says of the run; scores are accuracies."""
-        about = {"run": self.short_id, "head": self.record["head"]}
-        about |= {"backbone": self.record["backbone"], "views": self.record["views"]}
+        about: dict[str, Any] = {
+            "run": self.short_id,
+            "head": self.record.head,
+            "backbone": self.record.backbone,
+            "views": self.record.views,
+        }
         for part in self.parts:
             name = "accuracy" if part == runs.TRAIN else f"{part}_accuracy"
             for end in ("", "_low", "_high"):
                 about[name + end] = self.score(f"accuracy{end}", part)
-        reason = self.record["reason"] if self.failed else ""
+        reason = self.record.reason if self.failed else ""
         return about | {"run_id": self.run_id, "failed": reason}
 
     def __repr__(self) -> str:
@@ -86,7 +94,7 @@ class Run(runs.Run):
         facts = [(name, about[name]) for name in ("head", "backbone", "views")]
         facts += [
             ("classes", ", ".join(self.classes)),
-            ("split", self.record["split"]["name"]),
+            ("split", self.record.split.name),
             ("id", self.run_id),
         ]
         return display.card(

@@ -42,8 +42,7 @@ def run_study(
             home,
             reports=reports_folder(reports),
             jobs=jobs,
-            progress=shown.progress,
-            message=shown.message,
+            reporter=shown,
         )
     folder = reports_folder(reports) / result.dataset
     manifest = manifest_if_there(result.dataset, home)
@@ -105,5 +104,5 @@ def phantoms(
             size=size,
             seed=seed,
             shortcut=shortcut,
-            progress=lambda done, total: shown.progress("phantoms", done, total),
+            reporter=shown,
         )

@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from featcache.core.options import parameters
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError
@@ -15,7 +16,7 @@ from featcache.errors import DatasetError
 P = ParamSpec("P")
 R = TypeVar("R")
 # A function of the face says these itself, or a dataset knows them.
-_OWN = {"cache", "dataset", "message", "reports"}
+_OWN = {"cache", "dataset", "reporter", "reports"}
 
 
 class HasManifest(Protocol):
@@ -86,7 +87,7 @@ def with_options_of(
     before any work, with the names that are near.
 
     Args:
-        sources: Functions or classes.
+        sources: Functions, whose groups of options are taken apart.
         without: Keywords of theirs that the function makes of its own.
     """
 
@@ -96,7 +97,7 @@ def with_options_of(
         further = {
             name: parameter.replace(kind=Parameter.KEYWORD_ONLY)
             for source in sources
-            for name, parameter in signature(source).parameters.items()
+            for name, parameter in parameters(source).items()
             if name not in {*named, *_OWN, *without}
             and parameter.default is not Parameter.empty
         }
@@ -109,8 +110,8 @@ def with_options_of(
                     raise TypeError(_unexpected(function.__name__, name, known))
             return function(*arguments, **options)
 
-        parameters = [*named.values(), *further.values()]
-        call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        shown = [*named.values(), *further.values()]
+        call.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
         return call
 
     return decorate

@@ -45,7 +45,7 @@ class CustomHead(SklearnHead):
             raise estimators.not_a_classifier(self.path, repr(type(model)))
         if not hasattr(model, "predict_proba"):
             raise HeadError(
-                f"{self.path} to give probabilities",
+                f"{self.path} to provide probabilities",
                 "no predict_proba",
                 "Wrap it in CalibratedClassifierCV.",
             )

@@ -18,7 +18,7 @@ from featcache.errors import HeadError
 _PATH = r"\w+(?:\.\w+)*:\w+"
 _COLON = ".__colon__."  # the colon of a path, in the letters of Python
 _UNRECORDED = {"n_jobs", "verbose"}  # arguments that move no number
-_EXAMPLE = "For example sklearn.neighbors:KNeighborsClassifier(n_neighbors=3)."
+_EXAMPLE = "Write it like sklearn.neighbors:KNeighborsClassifier(n_neighbors=3)."
 
 
 def to_text(estimator: Any) -> str:
@@ -97,7 +97,7 @@ def _value(value: Any, owner: Any) -> str:
         f"arguments of {type(owner).__name__} that a record can hold: numbers, texts, "
         "lists, dictionaries and estimators",
         f"{type(value).__module__}.{type(value).__qualname__}",
-        "Give such an argument in a subclass of your own, in a module.",
+        "Set such an argument in a subclass of your own, in a module.",
     )
 
 
@@ -114,10 +114,9 @@ def _public_path(cls: type[Any]) -> str:
             if named is cls:
                 return f"{module}:{cls.__name__}"
     raise HeadError(
-        f"a class that other processes can import, for the head {cls.__name__}",
+        f"a head {cls.__name__} that other processes can import",
         f"{cls.__module__}.{cls.__qualname__}",
-        "Put the class into a module (a .py file) of its own, and import it from "
-        "there.",
+        "Move the class into a module (a .py file) and import it from there.",
     )
 
 
@@ -131,7 +130,7 @@ def _build(node: ast.expr) -> Any:
             except TypeError as error:
                 raise HeadError(
                     f"{cls.__name__} to have a default for every argument that is not "
-                    "given, and to know those that are",
+                    "set, and to accept those that are",
                     str(error),
                     _EXAMPLE,
                 ) from error
@@ -155,9 +154,9 @@ def _class(path: str) -> type[Any]:
         cls = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise HeadError(
-            f"a module {module} that can be imported",
+            f"an importable module {module}",
             str(error),
-            "Install it, or put its folder on PYTHONPATH.",
+            "Install it, or add its folder to PYTHONPATH.",
         ) from error
     if not (inspect.isclass(cls) and issubclass(cls, BaseEstimator)):
         raise not_a_classifier(path, "no such name" if cls is None else repr(cls))
@@ -175,5 +174,5 @@ def not_a_classifier(path: str, got: str) -> HeadError:
     return HeadError(
         f"a scikit-learn classifier {name} in {module}",
         got,
-        "Name a class built on sklearn.base.ClassifierMixin.",
+        "Use a class derived from sklearn.base.ClassifierMixin.",
     )

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,8 @@ import featcache
 from featcache import cli
 from featcache.api import display
 from featcache.api.progress import show
-from featcache.commands import extract, train_head
+from featcache.commands import audit, explain, extract, finetune, scan, train_head
+from featcache.core.options import parameters
 from featcache.errors import DatasetError, HeadError, RunError, UnknownNameError
 from featcache.heads import estimators
 
@@ -66,6 +68,7 @@ def test_type_checkers_see_the_names():
     } == {*featcache.__all__} - {"__version__"}
 
 
+@pytest.mark.slow
 def test_star_import_hides_only_open():
     """`from featcache import *` brings every name, loaded only then."""
     code = "from featcache import *; print(callable(scan), callable(Embedder))"
@@ -77,29 +80,33 @@ def test_star_import_hides_only_open():
     ("function", "command", "own"),
     [
         (featcache.extract, extract.extract, {"policy"}),
-        (featcache.train_head, train_head.train_head, set()),
+        (featcache.train_head, train_head.train_head, {"heads", "backbones"}),
+        (featcache.finetune, finetune.finetune, {"policy"}),
+        (featcache.explain, explain.explain, {"images", "methods", "files"}),
+        (featcache.scan, scan.scan, set()),
+        (featcache.audit, audit.audit, set()),
     ],
 )
 def test_a_function_takes_the_options_of_its_command(function, command, own):
-    """Names and defaults are the command's, and `help` shows them."""
+    """Names and defaults are the command's, groups taken apart; `help` shows them."""
     shown = inspect.signature(function).parameters
-    for name, parameter in inspect.signature(command).parameters.items():
-        options = parameter.default is not inspect.Parameter.empty
-        if options and name not in {*own, "message", "heads", "backbones"}:
+    for name, parameter in parameters(command).items():
+        default = parameter.default is not inspect.Parameter.empty
+        if default and name not in {*own, "reporter", "reports"}:
             assert shown[name].default == parameter.default, name
 
 
-@pytest.mark.parametrize("command", ["scan", "extract", "train-head", "finetune"])
+@pytest.mark.parametrize(
+    "command",
+    ["scan", "train-head", "finetune", "ensemble", "compare", "explain", "audit"],
+)
 def test_functions_have_the_words_of_the_commands(command):
     """Every option of a command is an argument of its function."""
     function = getattr(featcache, command.replace("-", "_"))
     words = {option.name for option in cli.cli.commands[command].params}
-    assert words - {"as_json", "names"} <= {*inspect.signature(function).parameters} | {
-        "source" if command == "extract" else "",
-        "per_class" if command == "extract" else "",
-        "on_conflict" if command == "extract" else "",
-        "group_by" if command == "extract" else "",
-    }
+    of_the_door = {"as_json", "style", "html", "confusion_of", "strict"}
+    renamed = {"names", "reference"}  # here they are called backbones and run
+    assert words - of_the_door - renamed <= {*inspect.signature(function).parameters}
 
 
 def test_an_unknown_argument_is_refused_with_the_near_names(chest):
@@ -170,7 +177,7 @@ def test_an_estimator_is_a_head(chest):
     (run,) = chest.train_heads(model, jobs=1)
     assert not hasattr(model, "coef_")
     text = "sklearn.linear_model:LogisticRegression(C=0.003, max_iter=300)"
-    assert run.record["head"] == text
+    assert run.record.head == text
     assert run.score() > 0.5
     assert chest.train_heads(clone(model), jobs=1).new_ids == []
     other = chest.train_heads(clone(model).set_params(C=1.0), jobs=1)
@@ -256,7 +263,7 @@ def test_runs_show_their_accuracy_and_interval(trained):
     page = best._repr_html_()
     for word in (
         "toy",
-        best.record["head"],
+        best.record.head,
         f"{best.score():.3f}",
         "95 %",
         best.run_id,
@@ -264,13 +271,14 @@ def test_runs_show_their_accuracy_and_interval(trained):
         assert word in page
     assert len(trained.runs.frame) >= 3
     assert trained.runs[0].run_id in repr(trained.runs[0])
+    assert best.confusion().train.sum() == len(best.predictions().y)
 
 
 def test_an_ensemble_takes_runs(trained):
     """Members are runs, or words that name them."""
-    members = [run for run in trained.runs if run.record["head"] != "majority"]
+    members = [run for run in trained.runs if run.record.head != "majority"]
     (made,) = trained.ensemble(members)
-    assert made.record["members"] == sorted(run.run_id for run in members)
+    assert made.record.members == sorted(run.run_id for run in members)
     assert trained.ensemble([run.short_id for run in members]).new_ids == []
 
 
@@ -286,8 +294,7 @@ def test_a_failed_run_says_why(trained):
     """The reason stands where the accuracy would be, and in the error."""
     failed = featcache.Run(
         trained.runs[0].folder,
-        trained.runs[0].record
-        | {"status": "failed", "reason": "no <room>", "scores": {}},
+        replace(trained.runs[0].record, status="failed", reason="no <room>", scores={}),
     )
     assert "no &lt;room&gt;" in failed._repr_html_()
     with pytest.raises(RunError, match="no <room>"):

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
-from toys import picture
+from toys import Heard, finetune_flat, train_flat, write_images
 
 from featcache import backbones
 from featcache.commands.extract import extract
-from featcache.commands.finetune import FinetuneResult, finetune
+from featcache.commands.finetune import FinetuneResult
 from featcache.commands.scan import scan
-from featcache.commands.train_head import train_head
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
 
@@ -22,12 +21,8 @@ from featcache.evaluation import runs
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """36 images in three classes, grouped by patient, for all tests together."""
     home = tmp_path_factory.mktemp("finetune")
-    for label, name in enumerate(("COVID", "NORMAL", "Viral Pneumonia")):
-        (home / "chest" / name).mkdir(parents=True)
-        for i in range(12):
-            image = picture(100 * label + i, 60 + 60 * label)
-            image.save(home / "chest" / name / f"p{label}{i // 2:02d}_{i}.png")
-    return scan(home / "chest", home / "cache", group_by=r"(p\d{3})_").manifest
+    root = write_images(home / "chest")
+    return scan(root, home / "cache", group_by=r"(p\d{3})_").manifest
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +39,7 @@ def fitted(
     def call(head: str, **options: Any) -> runs.Run:
         given = {"folds": 2, "jobs": 1, "views": 0, "calibrate": False} | options
         given = {"tune": False} | given if head == "logreg" else given
-        return train_head(dataset, reports, heads=[head], **given).runs[0]
+        return train_flat(dataset, reports, heads=[head], **given).runs[0]
 
     return call
 
@@ -75,7 +70,7 @@ def tune(
             str(toy_network), preprocess=options.pop("preprocess", "imagenet")
         )
         options = QUICK | {"reports": tmp_path / "reports"} | options
-        return finetune(given, [network], **options)
+        return finetune_flat(given, [network], **options)
 
     return call
 
@@ -87,12 +82,11 @@ def whole(
     told: list[str] = []
     ticks: list[tuple[str, int, int]] = []
     network = backbones.resolve(str(toy_network))
-    made = finetune(
+    made = finetune_flat(
         dataset,
         [network],
         reports=tmp_path_factory.mktemp("whole"),
-        progress=lambda *tick: ticks.append(tick),
-        message=told.append,
+        reporter=Heard(told, ticks),
         **QUICK | OPTIONS,
     )
     return Undisturbed(made.runs[0], told, ticks)
