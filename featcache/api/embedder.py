@@ -38,10 +38,9 @@ DRIFT_IMAGES = 8  # stored images that are computed again when libraries have ch
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turns images into the embeddings of a frozen backbone.
 
-    It learns nothing, so it may stand in a pipeline, be cloned, and be searched over.
-    An image is known by its content: one that any earlier call, another process, or
-    ``featcache extract`` has embedded under the same contract is read from the cache,
-    and no network is run or built.
+    There is nothing to fit. An image is identified by its content: if any earlier call,
+    another process, or ``featcache extract`` embedded it under the same contract, its
+    embedding is read from the cache, and no network is built or run.
 
     Args:
         backbone: A name such as "densenet121", or the path of a ``.keras`` file.
@@ -169,9 +168,9 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _network(self) -> Network:
         if self.preprocess == FEATUREWISE:
             raise UsageError(
-                "preprocess of one image by itself",
+                "a `preprocess` that needs no other images",
                 repr(FEATUREWISE),
-                "It depends on the training images: extract a dataset with it instead.",
+                "It depends on the training images. Use `featcache.extract` instead.",
             )
         return backbones.resolve(
             fspath(self.backbone),
@@ -276,7 +275,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise StoreError(
                 f"the embeddings of {network.name} just stored in {self._home}",
                 f"none of {int(pending.sum())} of {len(distinct)} images",
-                "Another program removes files there: call transform again.",
+                "Another program deletes files there. Call transform again.",
             )
         row_of = {image_id: row for row, image_id in enumerate(distinct)}
         return X[[row_of[image_id] for image_id in ids]]
@@ -364,7 +363,7 @@ class _Source:
             raise UnreadableImageError(
                 f"an image in {self.path}",
                 f"a file that cannot be read: {error.strerror or error}",
-                "Correct the path, or leave it out.",
+                "Correct the path, or leave the file out.",
             ) from error
 
 

@@ -1,12 +1,15 @@
 """Whole studies, the state of the machine, and generated images, as functions."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from featcache import study as studies
 from featcache.api.progress import show
 from featcache.api.results import Checks, Leaderboard, Runs
 from featcache.api.words import cache_folder, manifest_if_there, reports_folder
 from featcache.commands import doctor as doctors
+from featcache.core.io import write_json
 from featcache.dataset import phantom
 from featcache.study import StudyResult
 
@@ -81,7 +84,7 @@ def phantoms(
     shortcut: bool = False,
     progress: bool | None = None,
 ) -> Path:
-    """Writes generated chest X-rays to try things out with.
+    """Writes generated chest X-rays for experiments; the same call again does nothing.
 
     Args:
         folder: A new or empty folder.
@@ -95,14 +98,19 @@ def phantoms(
         The path of ``metadata.csv``, which ``featcache.scan`` takes.
 
     Raises:
-        DatasetError: The folder is not empty.
+        DatasetError: The folder holds something else.
     """
+    home = Path(folder)
+    mark, table = home / "phantoms.json", home / "metadata.csv"
+    settings: dict[str, Any] = {
+        "images": images,
+        "size": size,
+        "seed": seed,
+        "shortcut": shortcut,
+    }
+    if table.is_file() and mark.is_file() and json.loads(mark.read_text()) == settings:
+        return table
     with show(progress) as shown:
-        return phantom.write(
-            Path(folder),
-            images,
-            size=size,
-            seed=seed,
-            shortcut=shortcut,
-            reporter=shown,
-        )
+        table = phantom.write(home, **settings, reporter=shown)
+    write_json(mark, settings)
+    return table

@@ -341,6 +341,16 @@ def test_a_study_is_run_from_its_file(image_folder, tmp_path):
     assert featcache.run_study(study, jobs=1, **folders).trained == []
 
 
+def test_phantoms_are_written_once(tmp_path):
+    """The same call again returns the same table; another one needs another folder."""
+    table = featcache.phantoms(tmp_path / "x", images=3, size=64)
+    written = table.stat().st_mtime_ns
+    assert featcache.phantoms(str(tmp_path / "x"), images=3, size=64) == table
+    assert table.stat().st_mtime_ns == written
+    with pytest.raises(DatasetError, match="holds something"):
+        featcache.phantoms(tmp_path / "x", images=4, size=64)
+
+
 def test_the_doctor_shows_its_checks(tmp_path):
     """A row for each check, with its fix."""
     checks = featcache.doctor(offline=True, cache=tmp_path, reports=str(tmp_path))
