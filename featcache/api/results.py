@@ -127,7 +127,7 @@ class Runs(list[Run]):
             if any(row.get(name) for row in rows)
         ]
         bad = [number for number, run in enumerate(self) if run.failed]
-        new = f"{len(self.new_ids)} new, {len(self) - len(self.new_ids)} there already"
+        new = f"{len(self.new_ids)} new, {len(self) - len(self.new_ids)} existing"
         title = f"{len(self)} runs" if len(self) != 1 else "1 run"
         return display.card(title, display.table(columns, bad=bad), display.note(new))
 
