@@ -191,7 +191,7 @@ class Leaderboard(comparing.Leaderboard):
         """The table as a piece of HTML that brings its own style."""
         columns, text = tables.columns(self), [f"{tables.caption(self)}."]
         if line := tables.line_before(self):
-            text.append(f"{tables.LINE[0].upper()}{tables.LINE[1:]}.")
+            text.append(f"{tables.CONTROLS_HEADING}.")
         return display.card(
             f"{self.dataset}: {len(self.rows)} runs",
             display.table(columns, line_before=line),
@@ -236,7 +236,7 @@ class AuditResult(audits.AuditResult):
         if self.run_id:
             parts.append(display.note(f"Checks of runs are about {self.run_id}."))
         if self.fixed:
-            parts.append(display.note(self.fixed.told))
+            parts.append(display.note(self.fixed.summary))
         return display.card(f"Audit of {self.dataset}", *parts)
 
 

@@ -244,7 +244,7 @@ def test_a_leaderboard_is_a_table_and_a_picture(trained):
     assert r"\toprule" in board.to_latex()
     assert board._repr_html_() == board.to_html()
     assert "<table>" in board.to_html()
-    assert "below the line" in board.to_html().lower()
+    assert "baselines and controls" in board.to_html().lower()
     assert repr(board) == f"<Leaderboard of chest: {len(board.rows)} runs>"
 
 
