@@ -14,8 +14,8 @@ import pytest
 
 import featcache
 from featcache import backbones
+from featcache.backbones.engines import choose
 from featcache.commands.extract import StoreResult, extract
-from featcache.commands.extract import engine as engines
 from featcache.commands.scan import scan
 from featcache.dataset import manifest, views
 from featcache.dataset.manifest import Manifest
@@ -28,7 +28,7 @@ from featcache.features import store
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Images pushed through a network, one entry a batch."""
     seen: list[int] = []
-    make = engines.make
+    make = choose.make
 
     def count(engine) -> object:
         run = engine.run
@@ -39,10 +39,10 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         engine.run = run_and_count
         return engine
 
-    def counted(*arguments: object) -> list[object]:
-        return [count(engine) for engine in make(*arguments)]
+    def counted(*arguments: object, **options: object) -> list[object]:
+        return [count(engine) for engine in make(*arguments, **options)]
 
-    monkeypatch.setattr(engines, "make", counted)
+    monkeypatch.setattr(choose, "make", counted)
     return seen
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import featcache
 from featcache import backbones
-from featcache.backbones.engines import choose, openvino
-from featcache.commands.extract import engine as engines
+from featcache.backbones.engines import choose, convert, openvino
 from featcache.commands.extract import extract, pipeline
+from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
 from featcache.errors import ConversionError, StoreError, UnknownNameError, UsageError
 from featcache.features import store
@@ -63,7 +63,7 @@ def test_a_converted_network_that_rotted_is_converted_anew(dataset, toy) -> None
     weights.write_bytes(data)
     said: list[str] = []
     assert toy(dataset, views=1, message=said.append, **OV).computed == 36
-    assert "converted anew" in said[0]
+    assert "converted again" in said[0]
 
 
 def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> None:
@@ -82,7 +82,7 @@ def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> Non
 
 def test_a_conversion_with_other_numbers_is_not_used(dataset, toy, monkeypatch) -> None:
     """Each converted network is held against TensorFlow before its first use."""
-    monkeypatch.setattr(engines, "AGREEMENT", 0.0)
+    monkeypatch.setattr(convert, "AGREEMENT", 0.0)
     said: list[str] = []
     assert toy(dataset, message=said.append, **OV).engine == "tensorflow"
     assert "relative difference" in said[0]
@@ -194,13 +194,13 @@ def test_each_image_is_decoded_once_for_all_networks(
 ) -> None:
     """Three stores, two input sizes, two views: 36 decodes."""
     seen: list[str] = []
-    read = pipeline.read
+    read = rendering.read
 
     def counted(root: Path, path: str, image_id: str):
         seen.append(image_id)
         return read(root, path, image_id)
 
-    monkeypatch.setattr(pipeline, "read", counted)
+    monkeypatch.setattr(rendering, "read", counted)
     network = backbones.resolve(str(toy_network))
     asked = [
         network,

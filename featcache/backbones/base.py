@@ -2,8 +2,10 @@
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 IMAGENET, RANDOM, FILE, NONE = "imagenet", "random", "file", "none"
 
@@ -21,6 +23,20 @@ class Preprocess:
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bgr: bool = False
+
+    @classmethod
+    def from_statistics(cls, statistics: Mapping[str, Any] | None) -> Self | None:
+        """Feature-wise zero mean and unit variance a channel.
+
+        Args:
+            statistics: ``mean`` and ``std`` of three channels, as contracts have them;
+                None for networks with another scaling.
+        """
+        if not statistics:
+            return None
+        mean, std = statistics["mean"], statistics["std"]
+        scale = tuple(1 / s for s in std)
+        return cls(scale, tuple(-m / s for m, s in zip(mean, std, strict=True)))
 
 
 # The modes of keras.applications.imagenet_utils.preprocess_input on pixels 0-255.

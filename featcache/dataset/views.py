@@ -120,7 +120,7 @@ def _between(bounds: tuple[float, float], share: float) -> float:
     return float(bounds[0] + share * (bounds[1] - bounds[0]))
 
 
-def shown(
+def apply_region(
     image: Image.Image, region: Region, mask: np.ndarray | None = None
 ) -> Image.Image:
     """Blackens what a region leaves out, at full size, so that nothing shines through.

@@ -291,12 +291,7 @@ _SUFFIXES = (".keras", ".h5")
 
 def _statistics(found: Store) -> Preprocess | None:
     """The scaling of featurewise features, which is in their contract."""
-    given = found.header.contract.get("statistics")
-    if not given:
-        return None
-    scale = tuple(1 / s for s in given["std"])
-    pairs = zip(given["mean"], given["std"], strict=True)
-    return Preprocess(scale, tuple(-m / s for m, s in pairs))
+    return Preprocess.from_statistics(found.header.contract.get("statistics"))
 
 
 def _last_maps(core: "keras.Model") -> Any:

@@ -1,9 +1,8 @@
-"""What a call wants, what a store has, and so what is missing."""
+"""What a call asks for, what a store has, and so what is missing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from featcache import backbones
 from featcache.backbones import Network
+from featcache.core.versions import installed_versions
 from featcache.dataset import images, views
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
@@ -32,8 +32,8 @@ Message = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is wanted of a call, the same for all its backbones.
+class ExtractRequest:
+    """What a call asks for, the same for all its backbones.
 
     Attributes:
         manifest: The dataset.
@@ -79,8 +79,8 @@ class Job:
         path: Of its store.
         taps: Outputs beside the embedding, as "layer" or "layer:max".
         model: The network, if it had to be built already.
-        found: The store as it is.
-        missing: Rows to compute, in the plan's order; ``draw`` is 0 for the plain
+        store: The store as it is.
+        missing: Rows to compute, in the manifest's order; ``draw`` is 0 for the plain
             rendering, or the number of the draw.
         failures: Path and reason of images that could not be read.
         seconds: Spent in computing.
@@ -91,13 +91,13 @@ class Job:
     path: Path
     taps: list[str]
     model: "keras.Model | None" = None
-    found: Store | None = None
+    store: Store | None = None
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
     failures: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def contract(plan: Plan, network: Network) -> dict[str, Any]:
+def contract(request: ExtractRequest, network: Network) -> dict[str, Any]:
     """Everything that decides an embedding's value, but what is measured."""
     plain = network.is_baseline
     return {
@@ -108,16 +108,16 @@ def contract(plan: Plan, network: Network) -> dict[str, Any]:
         "resize": views.RESIZE,
         "colour": images.COLOUR,
         "preprocess": network.preprocess,
-        "precision": "float32" if plain else plan.precision,
-        "dtype": plan.dtype,
+        "precision": "float32" if plain else request.precision,
+        "dtype": request.dtype,
         "decoder": images.DECODER_VERSION,
     }
 
 
-def known_header(plan: Plan, network: Network) -> Header | None:
+def known_header(request: ExtractRequest, network: Network) -> Header | None:
     """Finds a published store of this contract, so that no network is built."""
-    folder = plan.manifest.folder / "features"
-    key, wanted = backbones.weights_key(network), contract(plan, network)
+    folder = request.manifest.folder / "features"
+    key, wanted = backbones.weights_key(network), contract(request, network)
     for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
         header = store.open_store(path).header
         given = {k: v for k, v in header.contract.items() if k not in MEASURED}
@@ -126,10 +126,10 @@ def known_header(plan: Plan, network: Network) -> Header | None:
     return None
 
 
-def new_header(plan: Plan, network: Network) -> Header:
+def new_header(request: ExtractRequest, network: Network) -> Header:
     """The header of a store that is not there yet."""
     return Header(
-        contract=contract(plan, network),
+        contract=contract(request, network),
         policies=[],
         weights=network.weights,
         weights_key=backbones.weights_key(network) or "",
@@ -141,40 +141,34 @@ def new_header(plan: Plan, network: Network) -> Header:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that decide the numbers."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed_versions(LIBRARIES)
 
 
-def look_up(plan: Plan, job: Job) -> None:
-    """Publishes what an earlier call sealed, and finds what is missing then."""
+def missing_rows(request: ExtractRequest, job: Job) -> None:
+    """Publishes what an earlier call sealed, and sets the rows missing then."""
     for stale in job.path.parent.glob(f".{job.path.name}.*.tmp"):
         stale.unlink()
-    job.found = store.publish(job.path, job.header, on_damage=plan.message)
-    if job.found:
-        store.check_contract(job.found, job.header)
-        job.header = replace(job.found.header)
-    wanted, job.header = _wanted(plan, job.header)
-    job.missing = _missing(wanted, job.found, job.taps)
+    job.store = store.publish(job.path, job.header, on_damage=request.message)
+    if job.store:
+        store.check_contract(job.store, job.header)
+        job.header = replace(job.store.header)
+    wanted, job.header = _wanted(request, job.header)
+    job.missing = _missing(wanted, job.store, job.taps)
 
 
-def _wanted(plan: Plan, header: Header) -> tuple[pd.DataFrame, Header]:
-    """All rows of the plan in order: image by image, the plain rendering first."""
+def _wanted(request: ExtractRequest, header: Header) -> tuple[pd.DataFrame, Header]:
+    """All rows of a call in order: image by image, the plain rendering first."""
     plain, policy = store.NO_POLICY, store.NO_POLICY
-    region = plan.policy.region.to_dict()
+    region = request.policy.region.to_dict()
     if region:  # view 0 is always the whole picture
         header, plain = header.with_policy(region)
-    if plan.views:
-        header, policy = header.with_policy(plan.policy.to_dict())
-    ids = plan.masks.ids
-    rows = plan.manifest.ok[["image_id", "path"]]
+    if request.views:
+        header, policy = header.with_policy(request.policy.to_dict())
+    ids = request.masks.ids
+    rows = request.manifest.ok[["image_id", "path"]]
     rows = rows[rows["image_id"].isin(ids)].assign(draw=0)
-    rows = rows.loc[np.repeat(rows.index, plan.views + 1)].reset_index(drop=True)
-    rows["draw"] = np.arange(len(rows)) % (plan.views + 1)
+    rows = rows.loc[np.repeat(rows.index, request.views + 1)].reset_index(drop=True)
+    rows["draw"] = np.arange(len(rows)) % (request.views + 1)
     is_plain = rows["draw"] == 0
     rows["view"] = rows["draw"].where(~is_plain, int(bool(region)))
     rows["policy"] = np.where(is_plain, plain, policy)

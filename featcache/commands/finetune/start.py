@@ -270,13 +270,10 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
     wanted = ("backbone", network.name), ("input_size", network.input_size)
     for path in sorted((dataset.folder / "features").glob("*.h5")):
         contract = store.open_store(path).header.contract
-        given = contract.get("statistics")
-        if given and given["split"] == split and {*wanted} <= {*_pairs(contract)}:
-            scale = tuple(1 / std for std in given["std"])
-            offset = tuple(
-                -m / s for m, s in zip(given["mean"], given["std"], strict=True)
-            )
-            return Preprocess(scale, offset)
+        statistics = contract.get("statistics")
+        is_network = {*wanted} <= {*_pairs(contract)}
+        if statistics and statistics["split"] == split and is_network:
+            return Preprocess.from_statistics(statistics)
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
         f"statistics of the training images of split {split}, for --preprocess "
