@@ -170,7 +170,7 @@ def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     assert told.value.way_out == (
         "Run: featcache extract --dataset chest -b densenet121 --weights random "
         "--preprocess tf --input-size 32 --views 2 --no-flip "
-        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take --views 0."
+        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or use --views 0."
     )
     assert select("a+densenet121", views=0).views == 0
 

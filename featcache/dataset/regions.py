@@ -59,10 +59,7 @@ class Region:
         return words + (["--mask", self.mask] if self.mask not in ("", MASK) else [])
 
     def to_dict(self) -> dict[str, str]:
-        """The region as records keep it; a whole picture is nothing to tell.
-
-        By itself it is the policy of the region's plain rendering.
-        """
+        """The region as records keep it; a whole image has no entry."""
         if self.kind == WHOLE:
             return {}
         how = {"mask": self.mask} if self.needs_mask else {"width": f"1/{WIDTH}"}

@@ -11,7 +11,8 @@ from featcache.dataset.manifest import Manifest, some
 from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.features import store
-from featcache.features.selection import Asked, Selection, select, stored_views
+from featcache.features.keys import RenderingQuery, augmenting_recipes, has_region
+from featcache.features.selection import Selection, select, stored_views
 from featcache.features.store import Store
 
 ALL = "all"
@@ -36,8 +37,7 @@ class FeatureSet:
 
     def shows(self, region: Region) -> bool:
         """Whether all stores have renderings of a region."""
-        plain = region.to_dict()
-        return not plain or all(plain in s.header.policies for s in self.stores)
+        return all(has_region(one.header, region) for one in self.stores)
 
     def select(
         self,
@@ -70,14 +70,14 @@ class FeatureSet:
         """
         recipe = self._recipe(policy, region)
         if isinstance(views, str):
-            views = max(stored_views(found, recipe) for found in self.stores)
+            views = max(stored_views(one, recipe) for one in self.stores)
         if views < 0:
             raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
-        asked = Asked(views, recipe, region, masks or {})
-        return select(self.stores, dataset, asked=asked, taps=taps)
+        query = RenderingQuery(views, recipe, region, masks or {})
+        return select(self.stores, dataset, query=query, taps=taps)
 
     def _recipe(self, policy: int | None, region: Region) -> dict[str, Any] | None:
-        lists = [_augmenting(found, region) for found in self.stores]
+        lists = [augmenting_recipes(one.header, region) for one in self.stores]
         first, known = next(
             ((f, own) for f, own in zip(self.stores, lists, strict=True) if own),
             (self.stores[0], []),
@@ -95,16 +95,6 @@ class FeatureSet:
                 "Leave it out for the newest.",
             )
         return every[policy]
-
-
-def _augmenting(found: Store, region: Region) -> list[dict[str, Any]]:
-    """Policies of a region's augmented views, the oldest first."""
-    plain = region.to_dict()
-    return [
-        policy
-        for policy in found.header.policies
-        if policy.items() > plain.items() and ("region" in policy) == bool(plain)
-    ]
 
 
 def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:

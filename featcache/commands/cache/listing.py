@@ -11,11 +11,12 @@ import pandas as pd
 
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.regions import Region
+from featcache.dataset.regions import WHOLE_PICTURE
 from featcache.errors import DatasetError, StoreError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.keys import is_plain, rows_by_region
 from featcache.features.store import Header, Store
 
 OK, WAITING, DAMAGED = "ok", "waiting", "damaged"
@@ -177,10 +178,9 @@ def _entry(path: Path, good: list[Run]) -> Entry:
 
 
 def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
-    contract, policies = found.header.contract, found.header.policies
-    regions = [Region.of(policy).suffix for policy in policies]
-    whole = [i for i, suffix in enumerate(regions) if not suffix]
-    views = rows.loc[rows["policy"].isin(whole), "view"]
+    contract = found.header.contract
+    by_region = rows_by_region(rows, found.header)
+    views = rows.loc[by_region.pop(WHOLE_PICTURE), "view"]
     return {
         "backbone": str(contract["backbone"]),
         "weights": found.header.weights,
@@ -190,7 +190,7 @@ def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),
         "views": int(views.max()) if len(views) else 0,
-        "regions": sorted({*regions} - {""}),
+        "regions": sorted(region.suffix for region in by_region),
         "dim": found.dims.get(store.FEATURES, 0),
         "taps": found.taps,
         "created": found.created,
@@ -250,7 +250,7 @@ def _coverage(found: Store, folder: Path) -> Coverage | None:
         images = manifest.load(folder)
     except DatasetError:
         return None
-    plain = found.keys.loc[found.keys["view"] == 0, "image_id"]
+    plain = found.keys.loc[is_plain(found.keys), "image_id"]
     have = int(images.ok["image_id"].isin(plain).sum())
     return Coverage(have, len(images.ok) - have, int(gone(found, images).sum()))
 

@@ -22,11 +22,12 @@ from featcache.dataset.regions import Region
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.evaluation import runs
 from featcache.features import store
+from featcache.features.keys import Recipe, plain_recipe, rows_by_region
 from featcache.features.store import Store
 
 # What no lock guards may belong to a machine whose processes are not seen here.
 OLD_SECONDS = 24 * 3600
-Recipes = list[dict[str, Any]]
+Recipes = list[Recipe | None]
 Doomed = Callable[[Store], np.ndarray]
 
 
@@ -136,10 +137,12 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    shown = [
-        Region.of(block).to_dict() for run in using for block in run.record["features"]
+    plain = [
+        plain_recipe(Region.of(block))
+        for run in using
+        for block in run.record["features"]
     ]
-    return [*(run.record["policy"] for run in using), *shown]
+    return [*(run.record["policy"] for run in using), *plain]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
@@ -172,12 +175,11 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
 def _outdated(found: Store, images: Manifest) -> np.ndarray:
     """Which rows show a region by another mask than the image has now, (N,) bool."""
     keys, old = found.keys, np.zeros(len(found.keys), bool)
-    for number, policy in enumerate(found.header.policies):
-        mine, region = (keys["policy"] == number).to_numpy(), Region.of(policy)
-        if mine.any() and region.needs_mask:
+    for region, rows in rows_by_region(keys, found.header).items():
+        if rows.any() and region.needs_mask:
             with contextlib.suppress(DatasetError):  # no masks now: nothing to say
                 now = keys["image_id"].map(sources.find_masks(images, region).ids)
-                old |= mine & (now.notna() & (now != keys["mask_id"])).to_numpy()
+                old |= rows & (now.notna() & (now != keys["mask_id"])).to_numpy()
     return old
 
 

@@ -27,6 +27,7 @@ from featcache.dataset.manifest import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.keys import is_plain
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Net:
             StoreError: Its store has none of them.
         """
         keys = self.store.keys
-        rows = ((keys["view"] == 0) & keys["image_id"].isin(image_ids)).to_numpy()
+        rows = is_plain(keys) & keys["image_id"].isin(image_ids).to_numpy()
         if not rows.any():
             raise StoreError(
                 f"training images of the run in {self.store.path.name}",

@@ -6,6 +6,7 @@ from featcache.backbones.engines.base import Engine
 from featcache.commands.extract.measure import plain_views
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.errors import StoreError
+from featcache.features.keys import is_plain
 from featcache.features.store import FEATURES, Header
 
 ROWS = 8  # recomputed of each store
@@ -21,7 +22,7 @@ def check_drift(request: ExtractRequest, job: Job, engine: Engine) -> None:
     """
     if job.store is None or _made_by(job.store.header) == _made_by(job.header):
         return
-    keys = job.store.keys[job.store.keys["view"] == 0]
+    keys = job.store.keys[is_plain(job.store.keys)]
     keys = keys[keys["image_id"].isin(request.manifest.ok["image_id"])].head(ROWS)
     rows = keys.index.to_numpy()
     batches = list(plain_views(request, job.network, keys["image_id"].tolist()))

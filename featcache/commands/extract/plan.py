@@ -17,6 +17,7 @@ from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
 from featcache.dataset.views import Policy
 from featcache.features import store
+from featcache.features.keys import RenderingQuery
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ class ExtractRequest:
     def masks(self) -> Masks:
         """What its region needs; read once."""
         return find_masks(self.manifest, self.policy.region)
+
+    @property
+    def renderings(self) -> RenderingQuery:
+        """Which renderings the store has to have, of images whose region is known."""
+        policy = self.policy
+        return RenderingQuery(
+            self.views, policy.to_dict(), policy.region, self.masks.ids
+        )
 
 
 @dataclass
@@ -152,35 +161,17 @@ def missing_rows(request: ExtractRequest, job: Job) -> None:
     if job.store:
         store.check_contract(job.store, job.header)
         job.header = replace(job.store.header)
-    wanted, job.header = _wanted(request, job.header)
-    job.missing = _missing(wanted, job.store, job.taps)
+    query = request.renderings
+    job.header = query.added_to(job.header)
+    images = request.manifest.ok[["image_id", "path"]]
+    images = images[images["image_id"].isin(query.masks)].set_index("image_id")
+    rows = query.keys(images.index.to_numpy(), job.header).join(images, on="image_id")
+    job.missing = _missing(rows, job.store, job.taps)
 
 
-def _wanted(request: ExtractRequest, header: Header) -> tuple[pd.DataFrame, Header]:
-    """All rows of a call in order: image by image, the plain rendering first."""
-    plain, policy = store.NO_POLICY, store.NO_POLICY
-    region = request.policy.region.to_dict()
-    if region:  # view 0 is always the whole picture
-        header, plain = header.with_policy(region)
-    if request.views:
-        header, policy = header.with_policy(request.policy.to_dict())
-    ids = request.masks.ids
-    rows = request.manifest.ok[["image_id", "path"]]
-    rows = rows[rows["image_id"].isin(ids)].assign(draw=0)
-    rows = rows.loc[np.repeat(rows.index, request.views + 1)].reset_index(drop=True)
-    rows["draw"] = np.arange(len(rows)) % (request.views + 1)
-    is_plain = rows["draw"] == 0
-    rows["view"] = rows["draw"].where(~is_plain, int(bool(region)))
-    rows["policy"] = np.where(is_plain, plain, policy)
-    rows["mask_id"] = rows["image_id"].map(ids)
-    return rows, header
-
-
-def _missing(
-    wanted: pd.DataFrame, found: Store | None, taps: list[str]
-) -> pd.DataFrame:
-    if found is None:
-        return wanted
-    whole = np.logical_and.reduce([found.has(name) for name in (FEATURES, *taps)])
-    have = pd.MultiIndex.from_frame(found.keys.loc[whole, store.KEY])
-    return wanted[~pd.MultiIndex.from_frame(wanted[store.KEY]).isin(have)]
+def _missing(rows: pd.DataFrame, stored: Store | None, taps: list[str]) -> pd.DataFrame:
+    if stored is None:
+        return rows
+    complete = np.logical_and.reduce([stored.has(name) for name in (FEATURES, *taps)])
+    existing = pd.MultiIndex.from_frame(stored.keys.loc[complete, store.KEY])
+    return rows[~pd.MultiIndex.from_frame(rows[store.KEY]).isin(existing)]

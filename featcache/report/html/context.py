@@ -16,6 +16,7 @@ from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.keys import is_plain
 from featcache.features.store import Store
 
 Record = Mapping[str, Any]
@@ -189,5 +190,5 @@ def embeddings(material: Material, run: Run) -> pd.DataFrame | None:
 
 def _block(found: Store, tap: str) -> pd.DataFrame:
     X = found.read(tap)
-    plain = (found.keys["view"] == 0).to_numpy()
+    plain = is_plain(found.keys)
     return pd.DataFrame(X[plain], index=found.keys["image_id"][plain]).dropna()
