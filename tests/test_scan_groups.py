@@ -12,8 +12,8 @@ from test_scan import column, groups, save
 from toys import picture
 
 from featcache.commands.scan import scan, thumbs
-from featcache.commands.scan.groups import unit
 from featcache.dataset import images, manifest
+from featcache.dataset.near_duplicates import unit
 from featcache.errors import DatasetError
 
 

@@ -127,6 +127,19 @@ class Network:
     seed: int = 0
     taps: tuple[str, ...] = ()
 
+    def tap_names(self, taps: str, pooling: str) -> list[str]:
+        """Names of the pooled inner layers, as "layer" or "layer:max".
+
+        Args:
+            taps: "none", "default", or names of layers with commas between.
+            pooling: "avg", or "avg+max" for the maximum as well.
+        """
+        if taps == "none" or self.is_baseline:
+            return []
+        layers = self.taps if taps == "default" else taps.split(",")
+        poolings = ("", ":max") if pooling == "avg+max" else ("",)
+        return [layer.strip() + kind for layer in layers for kind in poolings]
+
     @property
     def is_baseline(self) -> bool:
         """Whether it is a row that needs no network."""

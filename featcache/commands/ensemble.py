@@ -284,12 +284,7 @@ def _make(folder: Path, record: dict[str, Any], team: list[Run]) -> None:
     p, weights = _averaged(votes, y, places, record["head_is"]["params"]["weights"])
     calibrated = None
     if record["head_is"]["params"]["calibrate"]:
-        train = places != splits.TEST
-        found = calibration.cross_fit(
-            y[train], p[train], places[train], groups=groups[train]
-        )
-        p[train], p[~train] = found.p, found.calibrator(p[~train])
-        calibrated = found.record
+        p, calibrated = calibration.calibrate_predictions(p, y, groups, places)
     figures = {
         "status": "ok",
         "model": None,

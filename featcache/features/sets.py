@@ -123,7 +123,7 @@ def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
     chosen: dict[tuple[Path, ...], FeatureSet] = {}
     for name in names:
         for found in _paths_of(dataset, paths, name):
-            stores = sorted(map(store.open_store, found), key=_sort_key)
+            stores = sorted(map(store.open_store, found), key=sort_key)
             chosen[tuple(one.path for one in stores)] = FeatureSet(tuple(stores))
     return list(chosen.values())
 
@@ -183,9 +183,10 @@ def _without_size(name: str) -> tuple[str, int | None]:
     return (plain, int(size)) if plain and size.isdecimal() else (name, None)
 
 
-def _sort_key(found: Store) -> tuple[str, int, str]:
-    contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+def sort_key(source: Store) -> tuple[str, int, str]:
+    """Name, input size and file of a store: the order of stores in a set."""
+    contract = source.header.contract
+    return contract["backbone"], contract["input_size"], source.path.name
 
 
 def _sized_name(found: Store) -> str:

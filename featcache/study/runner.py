@@ -20,6 +20,7 @@ from featcache.errors import FeatcacheError
 from featcache.evaluation.comparable import base_split, repeat
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.sets import sort_key
 from featcache.features.store import Store
 from featcache.study.base import (
     Ensemble,
@@ -200,7 +201,7 @@ class _Work:
             self.computed += result.computed
             self.tell(f"  {_made(result)}")
             found = store.open_store(result.path)
-            self.stores[sources[_order(found)[:2]]] = found
+            self.stores[sources[sort_key(found)[:2]]] = found
 
     def lacks(self, network: Network) -> bool:
         return network.weights == IMAGENET and network.name in self.lacking
@@ -250,7 +251,7 @@ class _Work:
             taps = ",".join(dict.fromkeys(taps or ())) or "none"
         recipe = made[0].policy.to_dict()
         # train_head counts policies as the first store does, by name and input size.
-        first = min((self.stores[source] for source in chosen), key=_order)
+        first = min((self.stores[source] for source in chosen), key=sort_key)
         policy = first.header.policies.index(recipe) if views else None
         return views, policy, taps, made[0].policy.region
 
@@ -352,11 +353,6 @@ class _Work:
 
 def _source(run: Run) -> tuple[str, int | None]:
     return run.record["backbone"], run.record["input_size"]
-
-
-def _order(found: Store) -> tuple[str, int, str]:
-    contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
 
 
 def _made(result: StoreResult) -> str:

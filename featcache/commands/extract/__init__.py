@@ -286,19 +286,14 @@ def _prepare(request: ExtractRequest, network: Network) -> Job:
 
 
 def _tap_names(request: ExtractRequest, network: Network) -> list[str]:
-    if request.taps == "none" or network.is_baseline:
-        return []
-    layers = (
-        list(network.taps) if request.taps == "default" else request.taps.split(",")
-    )
-    if not layers:
+    names = network.tap_names(request.taps, request.tap_pooling)
+    if not names and request.taps != "none" and not network.is_baseline:
         raise UsageError(
             f"names of layers for --taps of {network.name}",
             "default, of which it has none",
             'Name them, or write "taps": [...] to the JSON file beside the network.',
         )
-    poolings = ["", ":max"] if request.tap_pooling == "avg+max" else [""]
-    return [layer.strip() + pooling for layer in layers for pooling in poolings]
+    return names
 
 
 def _report_cost_of_taps(request: ExtractRequest, job: Job) -> None:

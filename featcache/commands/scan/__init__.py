@@ -12,14 +12,9 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.scan import thumbs as small
-from featcache.commands.scan.groups import (
-    DICOM,
-    NEAR_DUPLICATE,
-    given_groups,
-    near_duplicates,
-)
+from featcache.commands.scan.groups import DICOM, NEAR_DUPLICATE, given_groups
 from featcache.core.io import lock
-from featcache.dataset import images, manifest, sources
+from featcache.dataset import images, manifest, near_duplicates, sources
 from featcache.dataset.images import dicom
 from featcache.dataset.manifest import (
     DUPLICATE,
@@ -182,7 +177,7 @@ def _scan(
         facts = {i: facts[i] for i in thumbs}
         n_known, known = _measure(listing, ids, reasons, facts, progress, keep=True)
         n_new, thumbs = n_new + n_known, thumbs | known
-        clusters = near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
+        clusters = near_duplicates.cluster({i: thumbs[i] for i in ids if i in thumbs})
     table = listing.table.drop(columns="group", errors="ignore")
     table = table.assign(image_id=ids, bytes=[f.size for f in files], reason=reasons)
     measured = pd.DataFrame([facts.get(i, _NOTHING) for i in ids], columns=_MEASURED)

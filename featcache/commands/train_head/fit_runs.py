@@ -116,7 +116,7 @@ def _figures(job: Job, fits: dict[int, Fit]) -> tuple[np.ndarray, dict[str, Any]
         p[job.places == part] = fit.p
     y, groups, record = job.material.codes, job.material.groups, None
     if job.calibrate:
-        p, record = _calibrated(p, y, groups, job.places)
+        p, record = calibration.calibrate_predictions(p, y, groups, job.places)
     refit = fits[splits.TEST]
     return p, {
         "status": "ok",
@@ -128,19 +128,6 @@ def _figures(job: Job, fits: dict[int, Fit]) -> tuple[np.ndarray, dict[str, Any]
         "calibration": record,
         "scores": outcome.scores(p, y=y, groups=groups, places=job.places),
     }
-
-
-def _calibrated(
-    p: np.ndarray, y: np.ndarray, groups: np.ndarray, places: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Calibrates each fold by the others, the test part by all of them."""
-    train = places != splits.TEST
-    found = calibration.cross_fit(
-        y[train], p[train], places[train], groups=groups[train]
-    )
-    p = p.copy()
-    p[train], p[~train] = found.p, found.calibrator(p[~train])
-    return p, found.record
 
 
 def _write(folder: Path, job: Job, fits: dict[int, Fit], p: np.ndarray) -> None:
