@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-fast test-real check format lock clean
+# Tests run side by side, so each process keeps to one thread.
+THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 FEATCACHE_THREADS=1
+PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+.PHONY: install demo test test-slow test-all test-real check format lock clean
 
 install: .venv/installed
 
@@ -15,10 +19,12 @@ demo: install
 	$(BIN)/featcache demo
 
 test: install
-	$(BIN)/python -m pytest -m "not real"
+	$(PYTEST) -m "not slow and not real"
 
-test-fast: install
-	$(BIN)/python -m pytest -m "not real and not slow"
+test-slow: install
+	$(PYTEST) -m "slow and not real"
+
+test-all: test test-slow
 
 test-real: install
 	$(BIN)/python -m pytest -m real
@@ -27,7 +33,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not real"
+	$(MAKE) test
 
 format: install
 	$(BIN)/ruff format .

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import picture
+from toys import write_images
 
 from featcache import backbones, cli
 from featcache.commands.extract import StoreResult, extract
@@ -16,13 +16,7 @@ from featcache.dataset.manifest import Manifest
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
     """Three classes of 12 images, patients of two images each."""
-    root = tmp_path / "chest"
-    for label, name in enumerate(("COVID", "NORMAL", "Viral Pneumonia")):
-        (root / name).mkdir(parents=True)
-        for i in range(12):
-            image = picture(100 * label + i, 60 + 60 * label)
-            image.save(root / name / f"p{label}{i // 2:02d}_{name} ({i + 1}).png")
-    return root
+    return write_images(tmp_path / "chest")
 
 
 @pytest.fixture(scope="session")

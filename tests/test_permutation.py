@@ -8,16 +8,29 @@ from featcache.evaluation import fitting, metrics
 from featcache.heads import HEADS
 from featcache.heads.tuning import group_folds
 
-pytestmark = pytest.mark.slow
 CASES = (
     {name: {} for name in HEADS}
     | {f"{name}, tuned": {"tune": True} for name in ("svm", "xgboost", "softmax")}
     | {"logreg, tuned embedding": {"transform": "tune", "pca": "tune"}}
 )
 VIEWS = 2
+FEW, MANY = 75, 300  # patients
+# Each head on few patients, though those of many trainings only in the slow tests,
+# and each on many.
+MANY_TRAININGS = ("mlp-dropout", "softmax, tuned")
+TRIALS = [
+    pytest.param(
+        name,
+        patients,
+        id=f"{name}-{patients}",
+        marks=[pytest.mark.slow] * (patients == MANY or name in MANY_TRAININGS),
+    )
+    for patients in (FEW, MANY)
+    for name in CASES
+]
 
 
-def dataset(patients=300, width=80, seed=0):
+def dataset(patients, width=80, seed=0):
     """Patients of one to three images in two views, far more alike than classes are.
 
     Whoever has seen a patient knows the label of all its rows.
@@ -44,27 +57,31 @@ def out_of_fold(name, X, y, groups):
     return right
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_labels_that_are_shuffled_over_patients_cannot_be_learnt(name):
+@pytest.mark.parametrize(("name", "patients"), TRIALS)
+def test_labels_that_are_shuffled_over_patients_cannot_be_learnt(name, patients):
     """The interval of the accuracy covers chance, or lies below it."""
-    X, y, groups = dataset()
+    X, y, groups = dataset(patients)
     low, _ = metrics.group_bootstrap(out_of_fold(name, X, y, groups), groups)
     assert low <= np.bincount(y).max() / len(y)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_rows_of_one_patient_that_are_there_many_times_do_not_help(name):
+@pytest.mark.parametrize(("name", "patients"), TRIALS)
+def test_rows_of_one_patient_that_are_there_many_times_do_not_help(name, patients):
     """Ten patients' images, each put in ten times, gain nothing: chance it stays."""
-    X, y, groups = dataset()
+    X, y, groups = dataset(patients)
     rows = np.repeat(np.arange(len(y)), np.where(groups < 10, 10, 1))
     right = out_of_fold(name, X[rows], y[rows], groups[rows])
     low, _ = metrics.group_bootstrap(right, groups[rows])
     assert low <= np.bincount(y[rows]).max() / len(rows)
 
 
-def test_a_leak_would_be_seen():
+@pytest.mark.parametrize(
+    ("name", "patients"),
+    [("logreg", FEW), ("svm", FEW), ("xgboost", FEW), ("svm", MANY)],
+)
+def test_a_leak_would_be_seen(name, patients):
     """The same data with every row in a group of its own is learnt by heart."""
-    X, y, _ = dataset()
+    X, y, _ = dataset(patients)
     alone = np.arange(len(y))
-    low, _ = metrics.group_bootstrap(out_of_fold("svm", X, y, alone), alone)
+    low, _ = metrics.group_bootstrap(out_of_fold(name, X, y, alone), alone)
     assert low > 0.6

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import binomtest
+from toys import slow_but
 
 from featcache.evaluation import metrics
 from featcache.evaluation.metrics import interval, resampling
@@ -184,8 +185,7 @@ def correlated(
     return codes, rng.random((runs, len(codes))) < ease[codes]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("groups", [150, 700])
+@pytest.mark.parametrize("groups", slow_but([150, 700], 150))
 @pytest.mark.parametrize("share", [0.8, 0.95])
 def test_coverage(groups: int, share: float) -> None:
     """The 95 % interval holds the truth in 93 to 97 % of 1000 draws."""
@@ -210,7 +210,6 @@ def forecast(rng: np.random.Generator, groups: int) -> tuple[np.ndarray, ...]:
     return y, softmax(2 * np.eye(3)[y] + noise), codes
 
 
-@pytest.mark.slow
 def test_coverage_of_every_score() -> None:
     """Each holds the truth in at least 92 % of 500 draws; that of ECE is cautious."""
     rng = np.random.default_rng(0)
@@ -306,7 +305,6 @@ def paired_p(rng: np.random.Generator, ahead: float = 0.0) -> tuple[float, float
     return metrics.sign_flip(one, other, codes), p
 
 
-@pytest.mark.slow
 def test_level_of_the_paired_tests() -> None:
     """Of 1000 pairs of equally good runs, 3 to 7 % are called different."""
     rng = np.random.default_rng(0)
@@ -315,7 +313,6 @@ def test_level_of_the_paired_tests() -> None:
     assert (rejected <= 0.07).all(), rejected
 
 
-@pytest.mark.slow
 def test_power_of_the_paired_tests() -> None:
     """A run that corrects 60 % of its errors is told apart from one as it was."""
     rng = np.random.default_rng(0)

@@ -1,28 +1,24 @@
 """The table: each row is what Keras itself builds, feeds and asks for."""
 
-import gc
-import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras_networks
 import numpy as np
 import pytest
+from keras_networks import SIDE
+from toys import slow_but
 
 from featcache import backbones
-from featcache.backbones import CLASSIC5, NETWORKS, resolve
+from featcache.backbones import CLASSIC5, NETWORKS, PREPROCESS, resolve
 from featcache.errors import UsageError, WeightsError
 
 UNCHECKED = {"mobilenet", "mobilenetv2"}  # Keras publishes no checksum of these
-# The smallest input that a network takes; the mobile ones ask for other weights or
-# warn at any but their own size.
-SIDE = dict.fromkeys(NETWORKS, 64) | {
-    **dict.fromkeys(("inceptionv3", "inceptionresnetv2", "xception"), 75),
-    **dict.fromkeys((name for name in NETWORKS if "mobilenet" in name), 224),
-}
+KERAS = json.loads(keras_networks.FACTS.read_text())
 
 
 def keras_folder() -> Path:
@@ -104,51 +100,11 @@ def test_a_sha256_is_checked_as_an_md5_is(
         backbones.find_weights(row)
 
 
-@dataclass
-class Asked:
-    """What Keras wanted: (file name, address, checksum), and default sides."""
-
-    files: list[tuple[str, str, str | None]] = field(default_factory=list)
-    sides: list[int] = field(default_factory=list)
-
-
-def as_keras_builds(name: str) -> tuple[Any, Asked]:
-    """Keras' own graph for the ImageNet weights; nothing is fetched or loaded."""
-    from featcache.core.tf import tensorflow
-
-    tensorflow()
-    import keras
-    from keras.src.applications import imagenet_utils
-    from keras.src.utils import file_utils
-
-    asked, shape = Asked(), imagenet_utils.obtain_input_shape
-
-    def get_file(name: str, url: str, *, file_hash: str | None = None, **_: Any) -> str:
-        asked.files.append((name, url, file_hash))
-        return name
-
-    def obtain_input_shape(*arguments: Any, **options: Any) -> Any:
-        asked.sides.append(options["default_size"])
-        return shape(*arguments, **options)
-
-    factory = getattr(keras.applications, NETWORKS[name].factory)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file_utils, "get_file", get_file)
-        patch.setattr(imagenet_utils, "obtain_input_shape", obtain_input_shape)
-        patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
-        shape_of_input = (SIDE[name], SIDE[name], 3)
-        model = factory(include_top=False, input_shape=shape_of_input, pooling="avg")
-    return model, asked
-
-
 @pytest.fixture
 def cleared() -> Iterator[None]:
     """Frees the networks of a test: the large ones take gigabytes."""
     yield
-    import keras
-
-    keras.backend.clear_session()
-    gc.collect()
+    keras_networks.forget()
 
 
 def noise(side: int) -> np.ndarray:
@@ -162,38 +118,65 @@ def difference(ours: Any, plain: Any) -> float:
     return float(np.abs(np.asarray(ours) - plain).max() / np.abs(plain).max())
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_row_says_what_keras_has(name: str) -> None:
+    """Weights file, side, width, taps and preprocessing are those of Keras."""
+    row, keras = NETWORKS[name], KERAS[name]
+    assert keras["files"] == [[row.file_name, row.url, row.md5 or row.sha256 or None]]
+    # MobileNetV3 has no default side; its files are of 224 px.
+    assert keras["sides"] == ([] if row.module == "mobilenet_v3" else [row.input_size])
+    assert keras["width"] == row.dim
+    assert tuple(keras["taps"]) == row.taps
+    assert keras["channel_scales"] == (
+        [pytest.approx(row.rescale, abs=1e-4)] if row.rescale else []
+    )
+    scaling = PREPROCESS[row.preprocess]
+    pixels = np.array(keras_networks.COLOURS)[:, :: -1 if scaling.bgr else 1]
+    expected = pixels * scaling.scale + scaling.offset
+    np.testing.assert_allclose(keras["preprocessed"], expected, atol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cleared")
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_row_is_what_keras_builds(name: str) -> None:
-    """Weights file, side, width, preprocessing and graph are those of Keras.
+def test_what_is_known_of_keras_is_true(name: str) -> None:
+    """The facts in the file are those of the installed Keras."""
+    assert json.loads(json.dumps(keras_networks.facts(name))) == KERAS[name]
+
+
+# Rows of a module share its code, so the numbers of its smallest network tell.
+SMALLEST = {row.module: name for name, row in [*NETWORKS.items()][::-1]}
+
+
+@pytest.mark.usefixtures("cleared")
+@pytest.mark.parametrize(
+    "name",
+    slow_but(sorted(SMALLEST.values()), "mobilenetv3small", "vgg16", "convnexttiny"),
+)
+def test_a_row_computes_what_keras_does(name: str) -> None:
+    """With the same weights, our graph from pixels on gives Keras' numbers.
 
     Ours is built second: default taps are names that Keras does not number anew.
     """
-    row, network = NETWORKS[name], resolve(name, "random", input_size=SIDE[name])
-    plain, asked = as_keras_builds(name)
-    assert asked.files == [(row.file_name, row.url, row.md5 or row.sha256 or None)]
-    # MobileNetV3 has no default side; its files are of 224 px.
-    assert asked.sides == ([] if row.module == "mobilenet_v3" else [row.input_size])
-
+    row, side = NETWORKS[name], SIDE[name]
+    network = resolve(name, "random", input_size=side)
+    plain, _ = keras_networks.build(name)
     core = backbones.build(network)
     for theirs, ours in zip(plain.weights, core.weights, strict=True):
         theirs.assign(ours)
-    pixels = noise(SIDE[name])
+    pixels = noise(side)
     outputs = backbones.with_pixels(core, network, taps=row.taps)(pixels)
-    module = importlib.import_module(f"keras.applications.{row.module}")
-    expected = plain(module.preprocess_input(pixels.astype("float32")), training=False)
-    assert expected.shape == (2, row.dim)
+    expected = plain(keras_networks.preprocess(name, pixels), training=False)
     assert difference(outputs["features"], expected) < 1e-4
-    assert {*outputs} == {"features", *row.taps}
+    widths = {tap: output.shape[-1] for tap, output in outputs.items()}
+    assert widths == {"features": row.dim} | KERAS[name]["taps"]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("cleared")
-@pytest.mark.parametrize("name", ["efficientnetb0", "convnexttiny"])
+@pytest.mark.parametrize("name", slow_but(["efficientnetb0", "convnexttiny"]))
 def test_a_rebuilt_graph_gets_the_files_weights(name: str, tmp_path: Path) -> None:
     """Where our graph is not quite that of Keras, each weight finds its place."""
-    plain, _ = as_keras_builds(name)
+    plain, _ = keras_networks.build(name)
     rng = np.random.default_rng(7)
     for weight in plain.weights:
         weight.assign(weight + rng.uniform(0, 0.1, weight.shape).astype(weight.dtype))

@@ -2,11 +2,13 @@
 
 import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from featcache.dataset import manifest
@@ -27,11 +29,30 @@ BLOCK = CONTRACT | {
 }  # fmt: skip
 
 
+def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
+    """Cases of a test, values or tuples of them, that are slow but for some."""
+    rows = [(case, case if isinstance(case, tuple) else (case,)) for case in cases]
+    return [
+        pytest.param(*row, marks=[pytest.mark.slow] * (case not in fast))
+        for case, row in rows
+    ]
+
+
 def picture(seed: int, shade: float, size: tuple[int, int] = (40, 32)) -> Image.Image:
     """A grey picture of noise around a shade, unlike that of any other seed."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(shade, 60, (6, 6)).clip(0, 255).astype(np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def write_images(root: Path) -> Path:
+    """Three class folders of 12 images, patients of two images each."""
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            image = picture(100 * label + i, 60 + 60 * label)
+            image.save(root / name / f"p{label}{i // 2:02d}_{name} ({i + 1}).png")
+    return root
 
 
 def image_ids(count: int = N) -> list[str]:

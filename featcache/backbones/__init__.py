@@ -139,8 +139,8 @@ def resolve_all(
         raise UsageError(
             "a backbone, classic5 or baselines",
             f"'all', which may mean {len(CLASSIC5)} networks or {len(NETWORKS)}",
-            f"Give classic5 for {', '.join(CLASSIC5)}, baselines for "
-            f"{', '.join(BASELINES)}, or the names of networks: the {len(NETWORKS)} "
+            f"Give classic5 for {', '.join(CLASSIC5)}; baselines for "
+            f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
             "are listed in docs/commands.md under featcache extract.",
         )
     wanted = dict.fromkeys(expand(names))

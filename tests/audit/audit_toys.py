@@ -52,6 +52,7 @@ def make_run(
         head=head,
         backbone=backbone,
         weights=weights,
+        recipe_id=folder.name,
         evaluation_id=split,
         split={"name": split},
         store=store,

@@ -1,14 +1,11 @@
 """Faithfulness of maps: deletion, insertion and masks, beside noise."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from featcache.commands.explain import explain, explained_images, faithfulness, model
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest
-
-pytestmark = pytest.mark.slow
 
 
 def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:

@@ -1,12 +1,14 @@
 """Maps of runs: each adds up to the score, from the image on, and is drawn."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from toys import slow_but
 
 from featcache import backbones
 from featcache.commands.explain import explain, explained_images, heatmaps, model
@@ -19,7 +21,6 @@ from featcache.errors import RunError
 from featcache.evaluation.runs import Run
 from featcache.report.heatmaps import drawing, sheets
 
-pytestmark = pytest.mark.slow
 LAST_BUT_ONE = "conv2d"  # of the toy network
 
 
@@ -63,11 +64,9 @@ def test_the_images_features_are_those_of_the_store(
         np.testing.assert_allclose(found.features(shown)[0], stored[row], atol=1e-4)
 
 
-def test_taps_and_several_inputs_add_up(trained, look, dataset, toy_network) -> None:
+def test_taps_and_several_inputs_add_up(trained, look) -> None:
     """Blocks of inner layers, maxima and other input sizes each have maps; all sum."""
-    extract(dataset, [backbones.resolve(str(toy_network), input_size=48)],
-            engine="tensorflow")  # fmt: skip
-    run = trained(taps=LAST_BUT_ONE, backbones=["toynet@32+toynet@48"])
+    run = trained(sizes=(32, 48), taps=LAST_BUT_ONE, backbones=["toynet@32+toynet@48"])
     assert len(run.record["features"]) == 4
     for one in look(run, per_class=1).maps:
         assert len(set(one.grids)) == 3
@@ -128,8 +127,10 @@ def test_patches_cover_the_picture_to_its_edges() -> None:
     )
 
 
-@pytest.mark.parametrize("head", ["softmax", "mlp"])
-@pytest.mark.parametrize("fold", ["all", "test"])
+@pytest.mark.parametrize(
+    ("head", "fold"),
+    slow_but(product(["softmax", "mlp"], ["all", "test"]), ("softmax", "test")),
+)
 def test_a_fine_tuned_network_is_explained_like_a_head(
     head: str, fold: str, dataset, look, toy_network, tmp_path
 ) -> None:

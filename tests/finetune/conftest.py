@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
-from toys import picture
+from toys import write_images
 
 from featcache import backbones
 from featcache.commands.extract import extract
@@ -22,12 +22,8 @@ from featcache.evaluation import runs
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """36 images in three classes, grouped by patient, for all tests together."""
     home = tmp_path_factory.mktemp("finetune")
-    for label, name in enumerate(("COVID", "NORMAL", "Viral Pneumonia")):
-        (home / "chest" / name).mkdir(parents=True)
-        for i in range(12):
-            image = picture(100 * label + i, 60 + 60 * label)
-            image.save(home / "chest" / name / f"p{label}{i // 2:02d}_{i}.png")
-    return scan(home / "chest", home / "cache", group_by=r"(p\d{3})_").manifest
+    root = write_images(home / "chest")
+    return scan(root, home / "cache", group_by=r"(p\d{3})_").manifest
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,8 @@ def write_run(
     about: dict[str, Any] = {
         "classes": classes, "head": head, "backbone": BACKBONE, "weights": "file",
         "store": STORE, "split": {"name": "patient-k5-test0.2-seed0"},
-        "evaluation_id": "e" * 64, "n_images": len(ok), "n_groups": 30,
+        "recipe_id": f"{head}-{wrong}", "evaluation_id": "e" * 64,
+        "n_images": len(ok), "n_groups": 30,
     }  # fmt: skip
     record = run_record(**about | (further or {}))
     folder = study.reports / "runs" / f"{head}-{BACKBONE}-{wrong:010d}"

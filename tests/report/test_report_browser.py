@@ -111,7 +111,7 @@ def test_text_of_the_data_stays_text(page: Any) -> None:
 def test_headings_sort_each_side_of_the_line(page: Any) -> None:
     """One click sorts up or down, aria-sort says which; trivial rows stay below."""
     assert rows(page) == ["logreg", "softmax", "majority"]
-    heading = page.get_by_role("columnheader", name="run", exact=True)
+    heading = page.get_by_role("columnheader", name="head and features")
     for order, expected in (
         ("ascending", ["logreg", "softmax", "majority"]),
         ("descending", ["softmax", "logreg", "majority"]),
