@@ -96,7 +96,7 @@ def training_images(request: ExtractRequest) -> tuple[str, list[str]]:
     """The default split's name, and the ids of its images outside the test set."""
     split = features.draw_split(request.manifest, seed=request.policy.seed)
     ids = request.manifest.ok["image_id"].tolist()
-    return split.name, [i for i in ids if split.places[i] != splits.TEST]
+    return split.name, [i for i in ids if split.fold_of[i] != splits.TEST]
 
 
 def int8_drift(request: ExtractRequest, job: Job) -> dict[str, float]:
