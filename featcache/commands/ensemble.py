@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import digest, sha256_file
+from featcache.core.text import some
 from featcache.dataset import splits
-from featcache.dataset.manifest import some
 from featcache.dataset.regions import Region
 from featcache.errors import RunError, UsageError
 from featcache.evaluation import calibration, outcome, runs

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-THREADS = "FEATCACHE_THREADS"  # set in worker processes
+from featcache.core.parallel import THREADS
 
 
 def tensorflow() -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.core.io import atomic_path, write_json
+from featcache.core.text import some
 from featcache.errors import DatasetError
 
 COLUMNS = (
@@ -221,9 +222,3 @@ def default_name(source: Path) -> str:
     folder = source if source.is_dir() else source.parent
     name = source.stem if zipped else folder.resolve().name
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
-
-
-def some(items: list[str], limit: int = 5) -> str:
-    """Lists the first few items and counts the rest."""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from featcache.core.registry import Registry
-from featcache.dataset.manifest import Manifest, some
+from featcache.core.text import some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.features import store

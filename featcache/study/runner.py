@@ -13,8 +13,9 @@ from featcache.commands.extract import StoreResult, extract
 from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
+from featcache.core.text import some
 from featcache.dataset import manifest as manifests
-from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.errors import FeatcacheError
 from featcache.evaluation.comparable import base_split, repeat

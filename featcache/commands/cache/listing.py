@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from featcache.core.text import some
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE
@@ -136,7 +137,7 @@ def find(cache: Path, reference: str) -> Path:
     raise StoreError(
         "the path or name of one feature store, or a part that only one has",
         f"{reference!r}, which {len(matches) or 'none'} of {len(names)} stores have"
-        + (f": {manifest.some([names[p] for p in matches])}" if matches else ""),
+        + (f": {some([names[p] for p in matches])}" if matches else ""),
         "featcache cache ls lists them.",
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from featcache.commands.compare.scored_run import Judged
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 from featcache.evaluation import metrics
 from featcache.evaluation.comparable import repeat
 

@@ -23,7 +23,7 @@ from featcache.backbones import (
 )
 from featcache.backbones.engines.base import Engine
 from featcache.core.io import sha256_file
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
 from featcache.evaluation.runs import Run
 from featcache.features import store

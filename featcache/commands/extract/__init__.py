@@ -23,7 +23,8 @@ from featcache.commands.extract.plan import (
     versions,
 )
 from featcache.commands.extract.record import recording
-from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, some
+from featcache.core.text import some
+from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store

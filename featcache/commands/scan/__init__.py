@@ -14,16 +14,10 @@ import pandas as pd
 from featcache.commands.scan import thumbs as small
 from featcache.commands.scan.groups import DICOM, NEAR_DUPLICATE, given_groups
 from featcache.core.io import lock
+from featcache.core.text import some
 from featcache.dataset import images, manifest, near_duplicates, sources
 from featcache.dataset.images import dicom
-from featcache.dataset.manifest import (
-    DUPLICATE,
-    OK,
-    UNREADABLE,
-    Manifest,
-    Settings,
-    some,
-)
+from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
 from featcache.errors import DatasetError, UnreadableImageError, UsageError
 
 Progress = Callable[[int, int], None]

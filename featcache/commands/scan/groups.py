@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.dataset.manifest import IMAGE, UNREADABLE, Settings, some
+from featcache.core.text import some
+from featcache.dataset.manifest import IMAGE, UNREADABLE, Settings
 from featcache.errors import DatasetError
 
 NEAR_DUPLICATE = "near-duplicate"

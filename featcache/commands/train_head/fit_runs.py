@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.train_head.plan import Job, Material
+from featcache.core.parallel import side_by_side
 from featcache.dataset import splits
-from featcache.evaluation import calibration, outcome, runs
-from featcache.evaluation.fitting import Fit, side_by_side
+from featcache.evaluation import calibration, fitting, outcome, runs
+from featcache.evaluation.fitting import Fit
 
 # What a fit takes a column, beside that of a quick head: rough, measured on 2304
 # columns of 1123 images. The longest goes first, and is not left alone at the end.
@@ -45,7 +46,8 @@ def train(
     with tempfile.TemporaryDirectory(prefix="featcache-") as temp:
         matrices = _matrices(todo, Path(temp))
         calls = [_call(*task, matrices, Path(temp)) for task in tasks]
-        for done, (number, result) in enumerate(side_by_side(calls, n_jobs), 1):
+        results = side_by_side(fitting.fit_predict, calls, n_jobs)
+        for done, (number, result) in enumerate(results, 1):
             job, part = tasks[number]
             outcomes[job.folder][part] = result
             if len(outcomes[job.folder]) == len(job.parts):

@@ -9,8 +9,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from featcache.core.io import natural_key
-from featcache.dataset.manifest import some
+from featcache.core.text import natural_key, some
 from featcache.errors import DatasetError
 
 SUFFIXES = frozenset(

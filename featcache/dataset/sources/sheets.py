@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 import pandas as pd
 
-from featcache.dataset.manifest import COLUMNS, some
+from featcache.core.text import some
+from featcache.dataset.manifest import COLUMNS
 from featcache.dataset.sources.base import SUFFIXES, Tree, clean, name_of, suffix
 from featcache.dataset.sources.reading import read_bytes
 from featcache.errors import DatasetError

@@ -4,7 +4,8 @@ import io
 
 import pandas as pd
 
-from featcache.dataset.manifest import COLUMNS, some
+from featcache.core.text import some
+from featcache.dataset.manifest import COLUMNS
 from featcache.dataset.sources.base import (
     ODD,
     Listing,
