@@ -99,7 +99,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     told = " | ".join(listing.warnings)
     assert "folder notes holds no images; it is no class" in told
     assert "1 (no suffix), 1 .md, 2 .txt, 1 beside images/" in told
-    assert "they lie in no class folder: 1 images" in told
+    assert "they are not inside a class folder: 1 images" in told
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:

@@ -143,14 +143,14 @@ def resolve_all(
             f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
             "are listed in docs/commands.md under featcache extract.",
         )
-    wanted = dict.fromkeys(expand(names))
-    plain = [name for name in wanted if name in BASELINES]
-    if len(plain) == len(wanted):
+    expanded = dict.fromkeys(expand(names))
+    plain = [name for name in expanded if name in BASELINES]
+    if len(plain) == len(expanded):
         plain = []  # nothing here that the options could be meant for
-    given = _of_networks(weights, preprocess, input_size)
-    if plain and given and message:
+    options = _of_networks(weights, preprocess, input_size)
+    if plain and options and message:
         message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+            f"{', '.join(options)}: not for {', '.join(plain)}, which need no network"
         )
     return [
         resolve(name)
@@ -158,7 +158,7 @@ def resolve_all(
         else resolve(
             name, weights, preprocess=preprocess, input_size=input_size, seed=seed
         )
-        for name in wanted
+        for name in expanded
     ]
 
 
@@ -169,12 +169,12 @@ def expand(names: Iterable[str]) -> list[str]:
 
 def _of_networks(weights: str, preprocess: str, input_size: int | None) -> list[str]:
     """Which options are given that mean nothing without a network."""
-    given = {
+    options = {
         "weights": weights if weights != IMAGENET else None,
         "preprocess": preprocess if preprocess != IMAGENET else None,
         "input-size": input_size,
     }
-    return [f"--{name} {value}" for name, value in given.items() if value is not None]
+    return [f"--{name} {value}" for name, value in options.items() if value is not None]
 
 
 def _refuse(name: str, options: list[str]) -> None:
@@ -204,12 +204,12 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
             "Save the network again in the .keras format.",
         )
     beside = path.with_suffix(".json")
-    given = _read_sidecar(beside)
+    sidecar = _read_sidecar(beside)
     if preprocess == "imagenet":
-        preprocess = given.get("preprocess", preprocess)
-    input_size = input_size or given.get("input_size")
-    known = preprocess in (FEATUREWISE, *PREPROCESS)
-    if not known or not isinstance(input_size, int):
+        preprocess = sidecar.get("preprocess", preprocess)
+    input_size = input_size or sidecar.get("input_size")
+    has_mode = preprocess in (FEATUREWISE, *PREPROCESS)
+    if not has_mode or not isinstance(input_size, int):
         raise UsageError(
             f"--preprocess {'|'.join(PREPROCESS)} and --input-size PX for {path.name}",
             f"preprocess {preprocess!r}, input size {input_size!r}",
@@ -222,7 +222,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
         preprocess,
         input_size,
         file=path,
-        taps=tuple(given.get("taps", ())),
+        taps=tuple(sidecar.get("taps", ())),
     )
 
 
@@ -230,9 +230,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"JSON in {path}", str(error), "Correct it.") from error
-    if not isinstance(given, dict):
+    if not isinstance(sidecar, dict):
         raise WeightsError(f"an object in {path}", "another value", "Correct it.")
-    return given
+    return sidecar

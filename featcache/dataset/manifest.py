@@ -159,30 +159,30 @@ def narrow(
 
 def _matches(manifest: Manifest, text: str) -> pd.Series:
     column, _, value = text.partition("=")
-    given = _column(manifest, column, "--exclude")
-    wanted = [value] if "=" in text else TRUE
-    found = (given if "=" in text else given.str.lower()).isin(wanted)
-    if not found[manifest.table["status"] == OK].any():
+    values = _column(manifest, column, "--exclude")
+    accepted = [value] if "=" in text else TRUE
+    matches = (values if "=" in text else values.str.lower()).isin(accepted)
+    if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image whose {column} is {' or '.join(wanted)}, for --exclude {text}",
-            f"none; the values are {some(sorted(given.unique()))}",
+            f"an image whose {column} is {' or '.join(accepted)}, for --exclude {text}",
+            f"none; the values are {some(sorted(values.unique()))}",
             f"Give --exclude {column}=VALUE, or leave it out.",
         )
-    return found
+    return matches
 
 
 def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     alone = manifest.table["image_id"]
     if group_by == IMAGE:
         return alone
-    given = _column(manifest, group_by, "--group-by")
-    if (given == "").all():
+    values = _column(manifest, group_by, "--group-by")
+    if (values == "").all():
         raise DatasetError(
             f"--group-by {group_by} to name a group",
             "an empty column",
             "Take another column, or image.",
         )
-    return given.where(given != "", alone)
+    return values.where(values != "", alone)
 
 
 def _column(manifest: Manifest, name: str, flag: str) -> pd.Series:

@@ -56,25 +56,27 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as the store's JSON keeps it."""
-        told = {
+        settings = {
             "flip": self.flip,
             "brightness": list(self.brightness),
             "zoom": list(self.zoom),
             "seed": self.seed,
         }
-        return told | self.region.to_dict()
+        return settings | self.region.to_dict()
 
 
-def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float, float]:
+def _bounds(
+    name: str, bounds: tuple[float, float], least: float
+) -> tuple[float, float]:
     try:
-        low, high = (float(bound) for bound in given)
+        low, high = (float(bound) for bound in bounds)
     except (TypeError, ValueError):
         low = high = float("nan")
     if least <= low <= high < float("inf"):
         return low, high
     raise UsageError(
         f"--{name} LO,HI with {least:g} <= LO <= HI",
-        str(given),
+        str(bounds),
         "Give the smaller first.",
     )
 
@@ -146,24 +148,24 @@ def _ring(size: tuple[int, int]) -> np.ndarray:
     return ring
 
 
-def render(image: Image.Image, size: int, drawn: Draw | None = None) -> np.ndarray:
+def render(image: Image.Image, size: int, draw: Draw | None = None) -> np.ndarray:
     """Renders one view of a decoded image.
 
     Args:
         image: Mode "L" or "RGB"; not changed.
         size: Side of the square result, in pixels.
-        drawn: The view's choices; None renders view 0.
+        draw: The view's choices; None renders view 0.
 
     Returns:
         (size, size, 3) uint8, RGB, 0-255.
     """
-    box = None if drawn is None else _window(image, drawn)
+    box = None if draw is None else _window(image, draw)
     small = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    if drawn is not None:
-        if drawn.flip:
+    if draw is not None:
+        if draw.flip:
             small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if drawn.brightness != 1.0:
-            table = np.clip(np.rint(np.arange(256) * drawn.brightness), 0, 255)
+        if draw.brightness != 1.0:
+            table = np.clip(np.rint(np.arange(256) * draw.brightness), 0, 255)
             small = small.point(table.astype(int).tolist() * len(small.getbands()))
     pixels = np.asarray(small)
     if pixels.ndim == 2:
@@ -171,8 +173,8 @@ def render(image: Image.Image, size: int, drawn: Draw | None = None) -> np.ndarr
     return pixels
 
 
-def _window(image: Image.Image, drawn: Draw) -> tuple[float, float, float, float]:
-    width, height = image.width / drawn.zoom, image.height / drawn.zoom
-    left = drawn.x * (image.width - width)
-    top = drawn.y * (image.height - height)
+def _window(image: Image.Image, draw: Draw) -> tuple[float, float, float, float]:
+    width, height = image.width / draw.zoom, image.height / draw.zoom
+    left = draw.x * (image.width - width)
+    top = draw.y * (image.height - height)
     return left, top, left + width, top + height

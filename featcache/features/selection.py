@@ -63,11 +63,11 @@ class Block:
         Raises:
             StoreError: The bytes are not those that were sealed, or not finite.
         """
-        place = np.full(len(self.store.keys), -1)
-        place[self.rows] = np.arange(len(self.rows))
+        output_row = np.full(len(self.store.keys), -1)
+        output_row[self.rows] = np.arange(len(self.rows))
         start = 0
         for slab in self.store.slabs(self.matrix):
-            to = place[start : start + len(slab)]
+            to = output_row[start : start + len(slab)]
             out[to[to >= 0]] = slab[to >= 0]
             start += len(slab)
         bad = ~np.isfinite(out).all(axis=1)
@@ -159,24 +159,24 @@ def select(
     return Selection(tuple(blocks), _meta(dataset, keys), recipe)
 
 
-def stored_views(source: Store, recipe: Recipe | None) -> int:
+def stored_views(stored: Store, recipe: Recipe | None) -> int:
     """The most augmented views of a recipe that a store has of any image."""
-    of_recipe = source.keys["policy"] == policy_number(source.header, recipe)
-    return int(source.keys.loc[of_recipe, "view"].max()) if of_recipe.any() else 0
+    of_recipe = stored.keys["policy"] == policy_number(stored.header, recipe)
+    return int(stored.keys.loc[of_recipe, "view"].max()) if of_recipe.any() else 0
 
 
-def _rows(source: Store, dataset: Manifest, query: RenderingQuery) -> np.ndarray:
+def _rows(stored: Store, dataset: Manifest, query: RenderingQuery) -> np.ndarray:
     """Rows of the images' views in a store, (N,)."""
-    keys = query.keys(dataset.ok["image_id"].to_numpy(), source.header)
-    index = pd.MultiIndex.from_frame(source.keys[store.KEY])
+    keys = query.keys(dataset.ok["image_id"].to_numpy(), stored.header)
+    index = pd.MultiIndex.from_frame(stored.keys[store.KEY])
     rows = index.get_indexer(pd.MultiIndex.from_frame(keys[store.KEY]))
     if (rows < 0).any():
         n_missing = keys.loc[rows < 0, "image_id"].nunique()
         raise StoreError(
             f"{query.views + 1} views of {len(dataset.ok)} images in "
-            f"{source.path.name}{query.region.suffix}",
+            f"{stored.path.name}{query.region.suffix}",
             f"none or fewer for {n_missing} of them",
-            f"Run: {_command(source, dataset, query)}"
+            f"Run: {_command(stored, dataset, query)}"
             + (", or use --views 0." if query.views else ""),
         )
     return np.asarray(rows)
@@ -195,9 +195,9 @@ def _refuse_gaps(block: Block, dataset: Manifest, query: RenderingQuery) -> None
         )
 
 
-def _command(source: Store, dataset: Manifest, query: RenderingQuery) -> str:
+def _command(stored: Store, dataset: Manifest, query: RenderingQuery) -> str:
     """The command that extracts what is missing."""
-    contract, weights = source.header.contract, source.header.weights
+    contract, weights = stored.header.contract, stored.header.weights
     name = str(contract["backbone"]) + (".keras" if weights == "file" else "")
     words = ["featcache extract", "--dataset", dataset.dataset, "-b", name]
     words += [*store.network_options(contract, weights), "--views", str(query.views)]

@@ -79,20 +79,20 @@ class FeatureSet:
 
     def _recipe(self, policy: int | None, region: Region) -> dict[str, Any] | None:
         lists = [augmenting_recipes(one.header, region) for one in self.stores]
-        first, known = next(
+        first, recipes = next(
             ((f, own) for f, own in zip(self.stores, lists, strict=True) if own),
             (self.stores[0], []),
         )
         if policy is None:
-            shared = [p for p in known if all(p in others for others in lists)]
-            newest = shared[-1:] or known[-1:]
+            shared = [p for p in recipes if all(p in others for others in lists)]
+            newest = shared[-1:] or recipes[-1:]
             return newest[0] if newest else None
         every = first.header.policies
-        numbers = [i for i, recipe in enumerate(every) if recipe in known]
+        numbers = [i for i, recipe in enumerate(every) if recipe in recipes]
         if policy not in numbers:
             raise UsageError(
-                f"--policy {some([*map(str, numbers)])}" if known else "no --policy",
-                f"{policy}; {self.text}{region.suffix} has {len(known)} policies",
+                f"--policy {some([*map(str, numbers)])}" if recipes else "no --policy",
+                f"{policy}; {self.text}{region.suffix} has {len(recipes)} policies",
                 "Leave it out for the newest.",
             )
         return every[policy]
@@ -121,12 +121,12 @@ def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
             "none",
             f"Run: featcache extract --dataset {dataset.dataset} -b BACKBONE",
         )
-    chosen: dict[tuple[Path, ...], FeatureSet] = {}
+    sets: dict[tuple[Path, ...], FeatureSet] = {}
     for name in names:
-        for found in _paths_of(dataset, paths, name):
-            stores = sorted(map(store.open_store, found), key=sort_key)
-            chosen[tuple(one.path for one in stores)] = FeatureSet(tuple(stores))
-    return list(chosen.values())
+        for set_paths in _paths_of(dataset, paths, name):
+            stores = sorted(map(store.open_store, set_paths), key=sort_key)
+            sets[tuple(one.path for one in stores)] = FeatureSet(tuple(stores))
+    return list(sets.values())
 
 
 def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path]]:
@@ -142,13 +142,13 @@ def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path
 
 
 def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
-    found = _matches(paths, name)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    matches = _matches(paths, name)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise UnknownNameError(
             f"{name!r} to mean one store inside a +",
-            f"{len(found)}: {', '.join(path.stem for path in found)}",
+            f"{len(matches)}: {', '.join(path.stem for path in matches)}",
             "Give one of these names.",
         )
     plain, size = _without_size(name)
@@ -163,14 +163,14 @@ def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
 def _matches(paths: list[Path], name: str) -> list[Path]:
     """A store answers to its file name, less the contract, less the weights tag."""
     stem = Path(name).stem if name.endswith((".keras", ".h5")) else name
-    found = []
+    matches = []
     for path in paths:
         parts = path.stem.rsplit("-", 2)
         if stem in (path.stem, "-".join(parts[:2]), parts[0]):
-            found.append(path)
+            matches.append(path)
     plain, size = _without_size(name)
-    if found or size is None:
-        return found
+    if matches or size is None:
+        return matches
     return [
         path
         for path in _matches(paths, plain)
@@ -184,15 +184,15 @@ def _without_size(name: str) -> tuple[str, int | None]:
     return (plain, int(size)) if plain and size.isdecimal() else (name, None)
 
 
-def sort_key(source: Store) -> tuple[str, int, str]:
+def sort_key(stored: Store) -> tuple[str, int, str]:
     """Name, input size and file of a store: the order of stores in a set."""
-    contract = source.header.contract
-    return contract["backbone"], contract["input_size"], source.path.name
+    contract = stored.header.contract
+    return contract["backbone"], contract["input_size"], stored.path.name
 
 
-def _sized_name(found: Store) -> str:
-    contract = found.header.contract
-    if found.header.weights == "none":  # a baseline, which has but one size
+def _sized_name(stored: Store) -> str:
+    contract = stored.header.contract
+    if stored.header.weights == "none":  # a baseline, which has but one size
         return str(contract["backbone"])
     return f"{contract['backbone']}@{contract['input_size']}"
 
@@ -203,11 +203,11 @@ def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:
     Raises:
         UnknownNameError: None has such a tap; the nearest names are offered.
     """
-    known = dict.fromkeys(name for found in stores for name in found.taps)
+    existing = dict.fromkeys(name for stored in stores for name in stored.taps)
     if taps in (ALL, "none", ""):
-        return list(known) if taps == ALL else []
+        return list(existing) if taps == ALL else []
     names = taps.split(",") if isinstance(taps, str) else list(taps)
-    table = Registry("stored tap", known, hint="Or extract it.")
+    table = Registry("stored tap", existing, hint="Or extract it.")
     for name in names:
         if name not in table:
             raise table.unknown(name)

@@ -67,20 +67,20 @@ def _find(path: str) -> type[Any]:
         )
     module, _, cls = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), cls, None)
+        estimator = getattr(importlib.import_module(module), cls, None)
     except ImportError as error:
         raise HeadError(
             f"a module {module} that can be imported",
             str(error),
             "Install it, or put its folder on PYTHONPATH.",
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, ClassifierMixin)):
+    if not (inspect.isclass(estimator) and issubclass(estimator, ClassifierMixin)):
         raise HeadError(
             f"a scikit-learn classifier {cls} in {module}",
-            "no such name" if found is None else repr(found),
+            "no such name" if estimator is None else repr(estimator),
             "Name a class built on sklearn.base.ClassifierMixin.",
         )
-    return found
+    return estimator
 
 
 def _instance(cls: type[Any], path: str) -> Any:

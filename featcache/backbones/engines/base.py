@@ -17,8 +17,8 @@ def network_name(contract: Mapping[str, Any]) -> str:
     Backbone and 8 hex digits, so that the stores say which networks are still of use.
     An int8 network is made before its digest is in the contract, and is named without.
     """
-    given = {k: v for k, v in contract.items() if k != "quantised"}
-    return f"{contract.get('backbone', '')}-{digest(given)[:8]}"
+    fields = {k: v for k, v in contract.items() if k != "quantised"}
+    return f"{contract.get('backbone', '')}-{digest(fields)[:8]}"
 
 
 class Engine(ABC):

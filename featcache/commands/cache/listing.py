@@ -153,16 +153,16 @@ def ls(cache: Path, reports: Path, *, dataset: str | None = None) -> list[Entry]
 def _entry(path: Path, good: list[Run]) -> Entry:
     parts = sorted(store.parts_folder(path).glob("*.h5"))
     files = [p for p in (path, *parts) if p.exists()]
-    known: dict[str, Any] = {"runs": []}
+    facts: dict[str, Any] = {"runs": []}
     status, reason = OK, ""
     if not path.exists():
         status, reason = WAITING, "nothing published yet"
     try:
         # Where nothing is published yet, the first part tells what it will be.
-        for found in map(store.open_store, files[:1]):
-            known = _known(found, found.keys if status == OK else found.keys[:0])
-            mine = found.header.contract_id
-            known["runs"] = [run.run_id for run in good if mine in run.contracts]
+        for stored in map(store.open_store, files[:1]):
+            facts = _facts(stored, stored.keys if status == OK else stored.keys[:0])
+            mine = stored.header.contract_id
+            facts["runs"] = [run.run_id for run in good if mine in run.contracts]
     except StoreError as error:
         status, reason = DAMAGED, error.got
     return Entry(
@@ -174,27 +174,27 @@ def _entry(path: Path, good: list[Run]) -> Entry:
         bytes=sum(map(size, files)),
         parts=len(parts),
         locked_by=owner(path.with_suffix(".lock")),
-        **known,
+        **facts,
     )
 
 
-def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
-    contract = found.header.contract
-    by_region = rows_by_region(rows, found.header)
+def _facts(stored: Store, rows: pd.DataFrame) -> dict[str, Any]:
+    contract = stored.header.contract
+    by_region = rows_by_region(rows, stored.header)
     views = rows.loc[by_region.pop(WHOLE_PICTURE), "view"]
     return {
         "backbone": str(contract["backbone"]),
-        "weights": found.header.weights,
+        "weights": stored.header.weights,
         "input_size": int(contract["input_size"]),
         "precision": str(contract["precision"]),
-        "dtype": found.header.dtype.name,
+        "dtype": stored.header.dtype.name,
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),
         "views": int(views.max()) if len(views) else 0,
         "regions": sorted(region.suffix for region in by_region),
-        "dim": found.dims.get(store.FEATURES, 0),
-        "taps": found.taps,
-        "created": found.created,
+        "dim": stored.dims.get(store.FEATURES, 0),
+        "taps": stored.taps,
+        "created": stored.created,
     }
 
 
@@ -228,34 +228,34 @@ def info(path: Path, reports: Path) -> Info:
     Raises:
         StoreError: It is damaged.
     """
-    found = store.open_store(path)
-    counts = found.keys.groupby(["policy", "view"], as_index=False).size()
+    stored = store.open_store(path)
+    counts = stored.keys.groupby(["policy", "view"], as_index=False).size()
     return Info(
         entry=_entry(path, runs.list_runs(reports / path.parent.parent.name)[0]),
-        contract_id=found.header.contract_id,
-        header=found.header,
+        contract_id=stored.header.contract_id,
+        header=stored.header,
         views=[
             {"policy": int(policy), "view": int(view), "rows": int(rows)}
             for policy, view, rows in counts.itertuples(index=False, name=None)
         ],
         taps=[
-            {"layer": name, "dim": found.dims[name], "rows": found.filled[name]}
-            for name in found.taps
+            {"layer": name, "dim": stored.dims[name], "rows": stored.filled[name]}
+            for name in stored.taps
         ],
-        coverage=_coverage(found, path.parent.parent),
+        coverage=_coverage(stored, path.parent.parent),
     )
 
 
-def _coverage(found: Store, folder: Path) -> Coverage | None:
+def _coverage(stored: Store, folder: Path) -> Coverage | None:
     try:
         images = manifest.load(folder)
     except DatasetError:
         return None
-    plain = found.keys.loc[is_plain(found.keys), "image_id"]
+    plain = stored.keys.loc[is_plain(stored.keys), "image_id"]
     have = int(images.ok["image_id"].isin(plain).sum())
-    return Coverage(have, len(images.ok) - have, int(gone(found, images).sum()))
+    return Coverage(have, len(images.ok) - have, int(gone(stored, images).sum()))
 
 
-def gone(found: Store, images: Manifest) -> np.ndarray:
+def gone(stored: Store, images: Manifest) -> np.ndarray:
     """Which rows are of images that the manifest no longer has, (N,) bool."""
-    return ~found.keys["image_id"].isin(images.table["image_id"]).to_numpy()
+    return ~stored.keys["image_id"].isin(images.table["image_id"]).to_numpy()

@@ -217,17 +217,17 @@ def _check(request: ExtractRequest, max_bad: float) -> None:
 def _check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> None:
     """Tells what means nothing for a backbone without a network."""
     plain = [n.name for n in networks if n.is_baseline]
-    given = [f"--taps {request.taps}"] if request.taps != "none" else []
-    if plain and given and len(plain) == len(networks):
+    options = [f"--taps {request.taps}"] if request.taps != "none" else []
+    if plain and options and len(plain) == len(networks):
         raise UsageError(
             "a network for --taps",
             ", ".join(plain),
             "These have no inner layers: leave --taps out.",
         )
-    given += ["--precision int8"] if request.precision == "int8" else []
-    if plain and given:
+    options += ["--precision int8"] if request.precision == "int8" else []
+    if plain and options:
         request.message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+            f"{', '.join(options)}: not for {', '.join(plain)}, which need no network"
         )
 
 
@@ -277,9 +277,9 @@ def _prepare(request: ExtractRequest, network: Network) -> Job:
     """Finds or makes a network's header; only a new store needs the network."""
     folder = request.manifest.folder / "features"
     taps = _tap_names(request, network)
-    known = known_header(request, network)
-    if known:
-        return Job(network, known, store.store_path(folder, known), taps)
+    header = known_header(request, network)
+    if header:
+        return Job(network, header, store.store_path(folder, header), taps)
     job = Job(network, new_header(request, network), folder, taps)
     fill_measured_fields(request, job)
     job.path = store.store_path(folder, job.header)

@@ -211,25 +211,25 @@ def _feed(request: ExtractRequest, lanes: list[_Lane], stop: threading.Event) ->
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_Wanted = list[tuple[_Lane, list[int]]]
+_RowsOfLanes = list[tuple[_Lane, list[int]]]
 
 
 def _work(
     request: ExtractRequest, lanes: list[_Lane]
-) -> Iterator[tuple[str, str, _Wanted]]:
+) -> Iterator[tuple[str, str, _RowsOfLanes]]:
     """For each image in the manifest's order: its path, id, and rows a lane."""
     ok = request.manifest.ok
     due = [(lane, _rows_by_image(lane.job)) for lane in lanes]
     heads = {id(lane): next(rows, None) for lane, rows in due}
     for path, image_id in zip(ok["path"], ok["image_id"], strict=True):
-        wanted: _Wanted = []
+        rows_of_lanes: _RowsOfLanes = []
         for lane, rows in due:
             head = heads[id(lane)]
             if head and head[0] == image_id:
-                wanted.append((lane, head[1]))
+                rows_of_lanes.append((lane, head[1]))
                 heads[id(lane)] = next(rows, None)
-        if wanted:
-            yield path, image_id, wanted
+        if rows_of_lanes:
+            yield path, image_id, rows_of_lanes
 
 
 def _rows_by_image(job: Job) -> Iterator[tuple[str, list[int]]]:
@@ -252,7 +252,7 @@ def _deliver(
 
 
 def _render(
-    request: ExtractRequest, path: str, image_id: str, wanted: _Wanted
+    request: ExtractRequest, path: str, image_id: str, rows_of_lanes: _RowsOfLanes
 ) -> list[tuple[_Lane, Row]]:
     """Decodes an image once, and renders of it what each lane wants."""
     root, region = request.manifest.root, request.policy.region
@@ -262,7 +262,7 @@ def _render(
     )
     render = renderer(request, picture, image_id, kept)
     rows = []
-    for lane, numbers in wanted:
+    for lane, numbers in rows_of_lanes:
         draw_of = lane.job.missing["draw"].to_numpy()
         for number in numbers:
             values = render(lane.job.network, int(draw_of[number]))

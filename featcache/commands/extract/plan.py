@@ -126,11 +126,11 @@ def contract(request: ExtractRequest, network: Network) -> dict[str, Any]:
 def known_header(request: ExtractRequest, network: Network) -> Header | None:
     """Finds a published store of this contract, so that no network is built."""
     folder = request.manifest.folder / "features"
-    key, wanted = backbones.weights_key(network), contract(request, network)
+    key, unmeasured = backbones.weights_key(network), contract(request, network)
     for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
         header = store.open_store(path).header
-        given = {k: v for k, v in header.contract.items() if k not in MEASURED}
-        if header.weights_key == key and given == wanted:
+        fields = {k: v for k, v in header.contract.items() if k not in MEASURED}
+        if header.weights_key == key and fields == unmeasured:
             return header
     return None
 

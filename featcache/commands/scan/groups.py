@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.core.text import some
-from featcache.dataset.manifest import IMAGE, UNREADABLE, Settings
+from featcache.dataset.manifest import IMAGE, UNREADABLE, Manifest, Settings
 from featcache.errors import DatasetError
 
 NEAR_DUPLICATE = "near-duplicate"
@@ -60,3 +60,10 @@ def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[st
         by,
         f"Name a column, or write an expression such as '(\\d{{8}})_'.{hint}",
     )
+
+
+def previous_clusters(manifest: Manifest) -> dict[str, str]:
+    """Near-duplicate groups of an earlier scan by image_id; empty if it had others."""
+    if manifest.settings.group_by != NEAR_DUPLICATE:
+        return {}
+    return dict(zip(manifest.table["image_id"], manifest.table["group"], strict=True))

@@ -137,12 +137,12 @@ def inspect(data: bytes) -> Inspection:
     """
     import imagehash
 
-    found = read(data)
-    width, height = found.image.size
-    grey = found.image.convert("L")
+    picture = read(data)
+    width, height = picture.image.size
+    grey = picture.image.convert("L")
     small = grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
     phash = str(imagehash.phash(grey))
-    return Inspection(width, height, found.mode, phash, np.asarray(small).ravel())
+    return Inspection(width, height, picture.mode, phash, np.asarray(small).ravel())
 
 
 def read(data: bytes) -> Picture:

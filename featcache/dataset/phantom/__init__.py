@@ -215,8 +215,8 @@ def _exposed(rng: np.random.Generator, depth: Field, lungs: Mask) -> NDArray[np.
     black = low - rng.uniform(0.15, 0.6) * (high - low)
     white = high + rng.uniform(0.0, 0.3) * (high - low)
     grey = np.maximum((depth - black) / (white - black), 0) ** rng.uniform(0.8, 1.3)
-    shown: Field = np.minimum(np.tanh(1.15 * grey) / np.tanh(1.15), 1)
-    return (255 * shown).astype(np.uint8)
+    window: Field = np.minimum(np.tanh(1.15 * grey) / np.tanh(1.15), 1)
+    return (255 * window).astype(np.uint8)
 
 
 # Where a class has its marker (x, y of the plate) and the letter on it, in plates.

@@ -54,7 +54,9 @@ def list_classes(tree: Tree, at: str = "") -> Listing:
             f"path,label. Images end in {', '.join(sorted(SUFFIXES))}.",
         )
     if loose:
-        notes.append(f"left out, for they lie in no class folder: {loose} images")
+        notes.append(
+            f"left out because they are not inside a class folder: {loose} images"
+        )
     if skipped:
         notes.append(f"left out, for they are no images: {kinds(skipped)}")
     table = pd.DataFrame(rows)

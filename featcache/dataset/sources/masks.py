@@ -49,9 +49,11 @@ def find_masks(dataset: Manifest, region: Region) -> Masks:
     where = images["image_id"][named != ""]
     paths = dict(zip(where, named[named != ""], strict=True))
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda path: _content_id(dataset, path), paths.values()))
-    ids = {i: text for i, (text, _) in zip(paths, found, strict=True) if text}
-    reasons = zip(images["path"][named != ""], found, strict=True)
+        identified = list(
+            pool.map(lambda path: _content_id(dataset, path), paths.values())
+        )
+    ids = {i: text for i, (text, _) in zip(paths, identified, strict=True) if text}
+    reasons = zip(images["path"][named != ""], identified, strict=True)
     lost = {path: reason for path, (_, reason) in reasons if reason}
     return Masks(ids, paths, images["path"][named == ""].tolist(), lost)
 

@@ -64,10 +64,10 @@ def read_file(path: Path, size: int = -1) -> bytes:
     Raises:
         OSError: It cannot be read, is no plain file, or larger than 1 GiB.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a plain file", str(path))
-    if found.st_size > LIMIT and size < 0:
+    if status.st_size > LIMIT and size < 0:
         raise OSError(errno.EFBIG, "larger than 1 GiB", str(path))
     with path.open("rb") as file:
         return file.read(size)
@@ -102,10 +102,10 @@ def _read_member(path: Path, name: str) -> bytes:
 
 def _opened(path: Path) -> tuple[ZipFile, dict[str, ZipInfo]]:
     """Opens a zip once a process; a child's reads must not move its parent's file."""
-    found = os.stat(path)
+    status = os.stat(path)
     with _GUARD:
         return _parse(
-            path, (found.st_ino, found.st_size, found.st_mtime_ns), os.getpid()
+            path, (status.st_ino, status.st_size, status.st_mtime_ns), os.getpid()
         )
 
 

@@ -56,8 +56,8 @@ def add_columns(
             notes.append(f"{missing} images are not in {name_of(path)}")
     if not sheets:
         return table
-    found = pd.concat(sheets).reindex(keys).fillna("")
-    return table.join(found.set_index(table.index))
+    facts = pd.concat(sheets).reindex(keys).fillna("")
+    return table.join(facts.set_index(table.index))
 
 
 def _class_of(path: str) -> str:

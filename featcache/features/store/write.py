@@ -186,9 +186,9 @@ class _Gathered:
         self.dim = next(s.dims[name] for s in sources if name in s.dims)
         have = np.concatenate([s.has(name) for s in sources])
         first = rows_of[have].drop_duplicates(KEY).set_index(KEY)[["source", "row"]]
-        found = first.reindex(pd.MultiIndex.from_frame(keys[KEY])).fillna(-1)
-        self.source = found["source"].to_numpy(int)
-        self.row = found["row"].to_numpy(int)
+        origin = first.reindex(pd.MultiIndex.from_frame(keys[KEY])).fillna(-1)
+        self.source = origin["source"].to_numpy(int)
+        self.row = origin["row"].to_numpy(int)
 
     def blocks(self) -> Iterator[np.ndarray]:
         step = slab_rows(self.dim)
