@@ -206,7 +206,7 @@ def test_a_pillow_that_draws_otherwise_is_stopped(dataset: Manifest) -> None:
     age(path, 0.0)
     assert run_all(dataset, "pixels48", views=1)["pixels48"].computed == 36
     age(path, 3.0)
-    with pytest.raises(StoreError, match=r"keras 1\.0 then"):
+    with pytest.raises(StoreError, match=r"keras 1\.0 before"):
         run_all(dataset, "pixels48", views=2)
 
 
@@ -290,20 +290,20 @@ def test_beside_a_network_they_go_without_its_options() -> None:
     ]
     assert said == [
         "--weights random, --input-size 64: not for metadata, pixels48, border, which "
-        "need no network"
+        "have no network"
     ]
 
 
 def test_they_have_no_inner_layers(dataset: Manifest, toy_network: Path) -> None:
     """Taps are refused where nothing has any; beside a network they are its own."""
-    with pytest.raises(UsageError, match="leave --taps out"):
+    with pytest.raises(UsageError, match="omit --taps"):
         run_all(dataset, taps="default")
     said: list[str] = []
     results = run_all(
         dataset, str(toy_network), "border", taps="conv2d", message=said.append
     )
     assert [r.taps for r in results.values()] == [["conv2d"], []]
-    assert said == ["--taps conv2d: not for border, which need no network"]
+    assert said == ["--taps conv2d: not for border, which have no network"]
 
 
 def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
@@ -315,7 +315,7 @@ def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
         n: r.path for n, r in result.items()
     }
     assert said == [
-        "--precision int8: not for metadata, pixels48, border, which need no network"
+        "--precision int8: not for metadata, pixels48, border, which have no network"
     ]
 
 

@@ -183,7 +183,7 @@ def test_too_many_bad_images_are_an_error_after_the_good_are_stored(
 def test_a_root_that_is_gone_is_an_error_at_once(dataset, toy) -> None:
     """A drive that is not mounted makes no image bad."""
     dataset.root.rename(dataset.root.with_name("elsewhere"))
-    with pytest.raises(DatasetError, match="Scan them where they are now"):
+    with pytest.raises(DatasetError, match="Scan them at their new location"):
         toy(dataset)
 
 

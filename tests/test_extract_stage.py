@@ -118,7 +118,7 @@ def test_further_taps_cost_a_pass_and_say_so(dataset, toy, layers: list[str]) ->
     said: list[str] = []
     after = toy(dataset, taps=layers[-1], message=said.append)
     assert said == [
-        "toynet: 36 stored rows lack these taps; they cost one more pass each."
+        "toynet: 36 stored rows lack these taps and need one more pass each."
     ]
     assert (after.rows, after.computed, after.taps) == (36, 36, [layers[-1]])
     assert np.array_equal(featcache.load(after.path).X, X)
@@ -132,7 +132,7 @@ def test_an_unknown_tap_offers_the_nearest(dataset, toy, layers: list[str]) -> N
     """At extraction and at loading; a network without default taps says so."""
     with pytest.raises(UnknownNameError, match=f"mean {layers[0]}"):
         toy(dataset, taps=layers[0] + "x")
-    with pytest.raises(UsageError, match="of which it has none"):
+    with pytest.raises(UsageError, match="but it has no default taps"):
         toy(dataset, taps="default")
     result = toy(dataset, taps=layers[0])
     with pytest.raises(UnknownNameError, match="stored tap"):
@@ -254,7 +254,7 @@ def test_a_new_release_that_drifts_is_stopped(dataset, toy) -> None:
     age(path, 0.0)
     assert toy(dataset, views=1).computed == 36
     age(path, 0.1)
-    with pytest.raises(StoreError, match=r"difference of .*keras 1\.0 then, 3"):
+    with pytest.raises(StoreError, match=r"difference of .*keras 1\.0 before, 3"):
         toy(dataset, views=2)
 
 

@@ -272,9 +272,9 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
     monkeypatch.setattr(Selection, "read", lambda s: reads.append(s) or read(s))
     seen: list[np.ndarray] = []
 
-    def side_by_side(calls, n_jobs):
+    def side_by_side(function, calls, n_jobs):
         seen.extend(call["X"] for call in calls)
-        return beside(calls, n_jobs)
+        return beside(function, calls, n_jobs)
 
     monkeypatch.setattr(fit_runs, "side_by_side", side_by_side)
     names = ["majority", "sklearn.naive_bayes:GaussianNB"]

@@ -206,7 +206,7 @@ def test_an_image_without_a_mask_gets_no_row(masked: Manifest, tmp_path: Path) -
     [
         (Image.new("L", (40, 32)), "it is empty"),
         (Image.new("L", (40, 32), 255), "it is full"),
-        (Image.new("L", (40, 40), 255), "other proportions"),
+        (Image.new("L", (40, 40), 255), "proportions of the image"),
         (None, "cannot be read"),
         ("text", "none of"),
     ],

@@ -89,7 +89,7 @@ def resolve(
         raise UsageError(
             f"--preprocess imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
-            "Take the one that belongs to the weights.",
+            "Choose the one that belongs to the weights.",
         )
     if Path(name).suffix == ".keras":
         return _from_file(Path(name), preprocess, input_size)
@@ -150,7 +150,7 @@ def resolve_all(
     options = _of_networks(weights, preprocess, input_size)
     if plain and options and message:
         message(
-            f"{', '.join(options)}: not for {', '.join(plain)}, which need no network"
+            f"{', '.join(options)}: not for {', '.join(plain)}, which have no network"
         )
     return [
         resolve(name)
@@ -182,7 +182,7 @@ def _refuse(name: str, options: list[str]) -> None:
         raise UsageError(
             f"{name} without {', '.join(option.split()[0] for option in options)}",
             ", ".join(options),
-            "It needs no network: leave them out.",
+            "It has no network: omit these options.",
         )
 
 

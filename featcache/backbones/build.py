@@ -164,11 +164,11 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         raise WeightsError(
             "a network with one RGB input (N, H, W, 3)",
             f"input shape {shape} in {network.file}",
-            "Save the part of the network that takes pixels.",
+            "Save the part of the network that takes the image as input.",
         )
     if any(have not in (None, side) for have in shape[1:3]):
         raise WeightsError(
-            f"--input-size {shape[1]} for {network.file}", str(side), "Change it."
+            f"--input-size {shape[1]} for {network.file}", str(side), "Use that size."
         )
     if isinstance(model, keras.Sequential):  # which has no `output`
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -179,7 +179,7 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         raise WeightsError(
             "an output of maps (N, H, W, D) or vectors (N, D)",
             f"output shape {model.output_shape} in {network.file}",
-            "Cut the network at its last convolution.",
+            "Cut the network after its last convolution.",
         )
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(model.output)
     return keras.Model(model.input, pooled, name=network.name)

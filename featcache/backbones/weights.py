@@ -44,7 +44,7 @@ def _check(path: Path, row: Backbone) -> None:
         raise WeightsError(
             f"{kind.upper()} {published} of {path}",
             digits,
-            f"Delete the file; it is fetched again from {row.url}.",
+            f"Delete the file; it will be downloaded again from {row.url}.",
         )
 
 
@@ -75,7 +75,7 @@ def fetch_weights(row: Backbone) -> Path:
             f"neither the file nor a download of it ({error})",
             f"Download {row.url} elsewhere and put it, as {row.file_name}, into "
             "~/.keras/models or into the folder $FEATCACHE_WEIGHTS; or use "
-            "--weights random for a trial.",
+            "--weights random for a test.",
         ) from error
     return Path(path)
 

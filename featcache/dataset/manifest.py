@@ -164,7 +164,7 @@ def _matches(manifest: Manifest, text: str) -> pd.Series:
     matches = (values if "=" in text else values.str.lower()).isin(accepted)
     if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image whose {column} is {' or '.join(accepted)}, for --exclude {text}",
+            f"an image with {column} {' or '.join(accepted)}, for --exclude {text}",
             f"none; the values are {some(sorted(values.unique()))}",
             f"Give --exclude {column}=VALUE, or leave it out.",
         )
@@ -178,9 +178,9 @@ def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     values = _column(manifest, group_by, "--group-by")
     if (values == "").all():
         raise DatasetError(
-            f"--group-by {group_by} to name a group",
+            f"groups in column {group_by} (--group-by)",
             "an empty column",
-            "Take another column, or image.",
+            "Choose another column, or image.",
         )
     return values.where(values != "", alone)
 
@@ -191,7 +191,7 @@ def _column(manifest: Manifest, name: str, flag: str) -> pd.Series:
         raise DatasetError(
             f"{flag} with a column of the manifest: {', '.join(table.columns)}",
             repr(name),
-            "Take one of them.",
+            "Choose one of them.",
         )
     return table[name].astype(str).str.strip()
 

@@ -77,7 +77,7 @@ def _bounds(
     raise UsageError(
         f"--{name} LO,HI with {least:g} <= LO <= HI",
         str(bounds),
-        "Give the smaller first.",
+        "Put the smaller number first.",
     )
 
 

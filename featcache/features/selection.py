@@ -77,8 +77,8 @@ class Block:
                 f"finite numbers in {self.matrix} of {self.store.path.name}",
                 f"NaN or infinity in {bad.sum()} of {len(out)} rows, the first of "
                 f"{first or 'an unnamed image'}",
-                "Delete the store and extract it again; if they come back, the "
-                "weights are broken.",
+                "Delete the store and extract again; if they come back, the weights "
+                "are broken.",
             )
 
 

@@ -93,7 +93,7 @@ class FeatureSet:
             raise UsageError(
                 f"--policy {some([*map(str, numbers)])}" if recipes else "no --policy",
                 f"{policy}; {self.text}{region.suffix} has {len(recipes)} policies",
-                "Leave it out for the newest.",
+                "Omit it for the newest.",
             )
         return every[policy]
 
@@ -137,7 +137,9 @@ def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path
         return [[path] for path in alone]
     parts = [_the_one(dataset, paths, part) for part in text.split("+")]
     if len(set(parts)) < len(parts):
-        raise UsageError("each store once in a +", repr(text), "Leave one out.")
+        raise UsageError(
+            "each store once in a combination with +", repr(text), "Remove the repeat."
+        )
     return [parts]
 
 
@@ -147,9 +149,9 @@ def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
         return matches[0]
     if matches:
         raise UnknownNameError(
-            f"{name!r} to mean one store inside a +",
+            f"{name!r} to name one store in a combination with +",
             f"{len(matches)}: {', '.join(path.stem for path in matches)}",
-            "Give one of these names.",
+            "Use one of these names.",
         )
     plain, size = _without_size(name)
     raise UnknownNameError(

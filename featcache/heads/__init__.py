@@ -66,7 +66,7 @@ HEADS: Registry[HeadRow] = Registry(
             "Majority", "class shares of the training rows: the floor"
         ),
     },
-    hint="Or give module:Class of a scikit-learn classifier.",
+    hint="Or give a scikit-learn classifier as module:Class.",
 )
 # What wraps a foreign classifier, and what transforms the features of a head.
 _WRAPPERS = {

@@ -61,7 +61,7 @@ class Embedding:
             raise HeadError(
                 f"at most {min(Z.shape)} components of {Z.shape} training features",
                 str(self.pca),
-                "Ask for fewer, or for tune.",
+                "Use fewer, or tune.",
             )
         scaler = fitted_scaler(Z, self.blocks or COLUMNS)
         pca = PCA(int(self.pca), random_state=self.seed)

@@ -8,7 +8,7 @@ from featcache.errors import HeadError
 
 RECORD = "head.json"
 TRUSTED = frozenset({"sklearn", "numpy", "scipy"})
-_ONLY_SAFE = "Model files are never pickled: take a classifier without such parts."
+_ONLY_SAFE = "Model files are never pickled: use a classifier without such parts."
 
 
 def read_record(folder: Path) -> dict[str, Any]:

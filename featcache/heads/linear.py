@@ -137,7 +137,7 @@ class Svm(SklearnHead):
             raise HeadError(
                 "at least two groups of every class to calibrate the svm head",
                 f"{len(np.unique(groups))} groups for {codes.max() + 1} classes",
-                "Add patients, or take the logreg head.",
+                "Add patients, or use the logreg head.",
             )
         machine, rows = self._on_kernel(Z)
         calibrated = CalibratedClassifierCV(

@@ -87,8 +87,8 @@ def to_int8(prepared: PreparedNetwork) -> Path:
         raise StoreError(
             f"the quantised network {expected[:8]} of the stored features of "
             f"{prepared.network.name}",
-            f"{got[:8]}: the converted network was lost and came out different",
-            "Move the store away and extract all of it again.",
+            f"{got[:8]}: it was lost, and quantising again gave another",
+            "Move the store away and extract again.",
         )
     return path
 
@@ -118,7 +118,7 @@ def _compare(reference: "keras.Model", path: Path) -> None:
         if not difference < AGREEMENT:
             path.unlink()
             raise ConversionError(
-                f"OpenVINO to give TensorFlow's {name} to {AGREEMENT:g}",
+                f"OpenVINO to reproduce TensorFlow's {name} within {AGREEMENT:g}",
                 f"a relative difference of {difference:.2g}",
-                "TensorFlow runs this network instead.",
+                "TensorFlow is used for this network instead.",
             )

@@ -30,7 +30,7 @@ def quantise(path: Path, out: Path, calibration: Iterable[np.ndarray]) -> None:
     """
     images = [image[None] for batch in calibration for image in batch]
     if not images:
-        raise UsageError("images to calibrate int8 on", "none", "Give about 100.")
+        raise UsageError("images to calibrate int8 on", "none", "Use about 100.")
     nncf, model = _nncf(), read(path)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars

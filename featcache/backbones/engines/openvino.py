@@ -206,7 +206,10 @@ def read(path: Path) -> Any:
     Raises:
         ConversionError: There is none, or the weights are not those written.
     """
-    expected, way_out = f"an OpenVINO network in {path}", "Delete it to have it anew."
+    expected, way_out = (
+        f"an OpenVINO network in {path}",
+        "Delete it; it will be converted again.",
+    )
     try:
         model = core().read_model(path)
         written = model.get_rt_info(_DIGEST).astype(str)
@@ -214,7 +217,7 @@ def read(path: Path) -> Any:
         got = " ".join(str(error).split())[:300]
         raise ConversionError(expected, got, way_out) from error
     if written != digest(path):
-        raise ConversionError(expected, "weights that have changed", way_out)
+        raise ConversionError(expected, "changed weights", way_out)
     return model
 
 

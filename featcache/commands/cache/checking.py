@@ -94,8 +94,8 @@ def _count(stored: Store, name: str, filled: int) -> None:
     have = sum(int((~np.isnan(b[:, 0])).sum()) for b in stored.slabs(name))
     if have != filled or stored.keys.duplicated(store.KEY).any():
         raise StoreError(
-            f"each key once, and {filled} rows of {name} in {stored.path}",
-            f"{have} rows of {name}, or a key that is there twice",
+            f"unique keys, and {filled} rows of {name} in {stored.path}",
+            f"{have} rows of {name}, or a repeated key",
             "Delete it and extract again.",
         )
 

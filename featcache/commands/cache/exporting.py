@@ -73,12 +73,12 @@ def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
         raise UsageError(f"--to FILE{'|'.join(WRITERS)}", str(to), "Take one of these.")
     if to.exists() and not force:
         raise UsageError(
-            "--to a new file", f"{to}, which is there", "Give --force to replace it."
+            "--to with a new file", f"{to}, which exists", "Use --force to replace it."
         )
     if to.suffix == ".parquet" and not find_spec("pyarrow"):
         raise UsageError(
-            "pyarrow, which writes .parquet",
-            "no such library here",
+            "pyarrow, to write .parquet",
+            "it is not installed",
             "Run: pip install 'featcache[parquet]', or export to .npz or .csv.",
         )
     return WRITERS[to.suffix]

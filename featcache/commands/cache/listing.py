@@ -135,10 +135,10 @@ def find(cache: Path, reference: str) -> Path:
     if len(matches) == 1:
         return matches[0]
     raise StoreError(
-        "the path or name of one feature store, or a part that only one has",
-        f"{reference!r}, which {len(matches) or 'none'} of {len(names)} stores have"
+        "the path or name of one feature store, or a unique part of it",
+        f"{reference!r}, which matches {len(matches) or 'none'} of {len(names)} stores"
         + (f": {some([names[p] for p in matches])}" if matches else ""),
-        "featcache cache ls lists them.",
+        "Run: featcache cache ls",
     )
 
 

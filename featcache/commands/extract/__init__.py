@@ -178,7 +178,9 @@ def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str
 def _check(request: ExtractRequest, max_bad: float) -> None:
     if not 0 <= request.views < 2**16:
         raise UsageError(
-            "--views from 0 to 65535", str(request.views), "0 is the plain view."
+            "--views from 0 to 65535",
+            str(request.views),
+            "0 means only the plain view.",
         )
     if request.views and request.policy.is_identity:
         raise UsageError(
@@ -209,8 +211,8 @@ def _check(request: ExtractRequest, max_bad: float) -> None:
         raise DatasetError(
             f"the images of {request.manifest.dataset} in {request.manifest.root}",
             "no such folder or archive",
-            f"Scan them where they are now: featcache scan SOURCE --dataset "
-            f"{request.manifest.dataset} (features of known images are kept).",
+            f"Scan them at their new location: featcache scan SOURCE --dataset "
+            f"{request.manifest.dataset} (existing features are kept).",
         )
 
 
@@ -222,12 +224,12 @@ def _check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> No
         raise UsageError(
             "a network for --taps",
             ", ".join(plain),
-            "These have no inner layers: leave --taps out.",
+            "These have no inner layers: omit --taps.",
         )
     options += ["--precision int8"] if request.precision == "int8" else []
     if plain and options:
         request.message(
-            f"{', '.join(options)}: not for {', '.join(plain)}, which need no network"
+            f"{', '.join(options)}: not for {', '.join(plain)}, which have no network"
         )
 
 
@@ -291,8 +293,8 @@ def _tap_names(request: ExtractRequest, network: Network) -> list[str]:
     if not names and request.taps != "none" and not network.is_baseline:
         raise UsageError(
             f"names of layers for --taps of {network.name}",
-            "default, of which it has none",
-            'Name them, or write "taps": [...] to the JSON file beside the network.',
+            "default, but it has no default taps",
+            'Name them, or add "taps": [...] to the JSON file beside the network.',
         )
     return names
 
@@ -306,7 +308,7 @@ def _report_cost_of_taps(request: ExtractRequest, job: Job) -> None:
     )
     if again:
         request.message(
-            f"{job.network.name}: {again} stored rows lack these taps; they cost one "
+            f"{job.network.name}: {again} stored rows lack these taps and need one "
             "more pass each."
         )
 
@@ -339,6 +341,6 @@ def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) 
             f"at most {max_bad:.0%} unreadable images (--max-bad)",
             f"{len(bad)} of {len(table)}: "
             + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
-            "The good ones are stored. Replace the files and scan again, or raise "
+            "The readable ones are stored. Replace the files and scan again, or raise "
             "--max-bad.",
         )

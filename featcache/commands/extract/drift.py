@@ -51,7 +51,7 @@ def _changed(job: Job) -> str:
     assert job.store is not None
     before, now = _made_by(job.store.header), _made_by(job.header)
     return ", ".join(
-        f"{name} {before.get(name, 'none')} then, {now.get(name, 'none')} now"
+        f"{name} {before.get(name, 'none')} before, {now.get(name, 'none')} now"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     )

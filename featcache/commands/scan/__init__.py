@@ -87,10 +87,10 @@ def scan(
     """
     if per_class is not None and per_class < 0:
         raise UsageError(
-            "--per-class N of 0 (all) or more", str(per_class), "Give 0 or N."
+            "--per-class N with N of 0 (all) or more", str(per_class), "Use 0 or more."
         )
     if dataset and (Path(dataset).name != dataset or dataset.startswith(".")):
-        raise UsageError("--dataset with a plain name", dataset, "Name no folder.")
+        raise UsageError("a plain name for --dataset", dataset, "Do not give a path.")
     source = Path(abspath(source))
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"

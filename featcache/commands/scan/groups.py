@@ -29,12 +29,14 @@ def given_groups(
     without = int(groups.isna().sum())
     if without == len(table):
         raise DatasetError(
-            f"--group-by {by} to name a group",
-            f"no file with one, e.g. {table['path'].iloc[0]}",
+            f"groups by --group-by {by}",
+            f"none in any file, e.g. {table['path'].iloc[0]}",
             "Correct the column or the expression.",
         )
     if without:
-        warnings.append(f"{without} files name no group; each is a group of its own")
+        warnings.append(
+            f"{without} files have no group; each becomes a group of its own"
+        )
     copies = groups[table["status"] != UNREADABLE].groupby(table["image_id"])
     several = copies.transform("nunique") > 1
     if several.any():
@@ -58,7 +60,7 @@ def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[st
         "--group-by with a column, a regular expression with one group, "
         f"dicom:KEYWORD, image or near-duplicate (columns: {columns or 'none'})",
         by,
-        f"Name a column, or write an expression such as '(\\d{{8}})_'.{hint}",
+        f"Name a column, or give an expression such as '(\\d{{8}})_'.{hint}",
     )
 
 

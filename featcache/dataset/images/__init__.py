@@ -122,8 +122,8 @@ def read_mask(
     apart = mask.width * picture.height / (mask.height * picture.width)
     if abs(apart - 1) > _ASPECT:
         raise unreadable(
-            f"{mask.width}x{mask.height} is of other proportions than the image's "
-            f"{picture.width}x{picture.height}"
+            f"{mask.width}x{mask.height} does not have the proportions of the "
+            f"image, {picture.width}x{picture.height}"
         )
     fitted = mask.convert("L").resize(size or picture.size, Image.Resampling.NEAREST)
     return np.asarray(fitted) > 127

@@ -74,7 +74,7 @@ def draw(
     """
     if min(patient, image, seed) < 0 or size < 64:
         raise UsageError(
-            "patient, image and seed of at least 0 and a size of at least 64",
+            "patient, image and seed of at least 0, and a size of at least 64",
             f"patient={patient}, image={image}, seed={seed}, size={size}",
             "Give larger numbers.",
         )
@@ -123,13 +123,15 @@ def write(
     """
     if images < len(CLASSES):
         raise UsageError(
-            f"at least {len(CLASSES)} images, one a class", str(images), "Ask for more."
+            f"at least {len(CLASSES)} images, one per class",
+            str(images),
+            "Raise the number.",
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DatasetError(
             "a new or empty folder for the phantoms",
-            f"{folder}, which holds something already",
-            "Name another folder, or remove this one.",
+            f"{folder}, which is not empty",
+            "Choose another folder, or remove this one.",
         )
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")

@@ -43,8 +43,8 @@ def find_masks(dataset: Manifest, region: Region) -> Masks:
         raise DatasetError(
             f"masks for --region {region.kind}, in column {region.mask}",
             f"none in the manifest of {dataset.dataset}",
-            "Put masks of the images' names into masks/ beside images/ and scan "
-            "again, or name a column of a CSV that has them: --mask COLUMN.",
+            "Put masks with the images' file names into masks/ beside images/ and scan "
+            "again, or name the CSV column that lists them: --mask COLUMN.",
         )
     where = images["image_id"][named != ""]
     paths = dict(zip(where, named[named != ""], strict=True))

@@ -40,7 +40,7 @@ def add_columns(
     if paths and find_spec("openpyxl") is None:
         notes.append(
             f"the columns of {some([name_of(path) for path in paths.values()])} are "
-            "left out; to have them: pip install 'featcache[xlsx]'"
+            "left out; to include them: pip install 'featcache[xlsx]'"
         )
         return table
     sheets = {}

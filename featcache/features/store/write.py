@@ -146,7 +146,7 @@ def merge(
             raise StoreError(
                 f"to write {path}",
                 str(error),
-                "Sealed parts are kept: free some space and run the command again.",
+                "Finished work is kept: free some space and run the command again.",
             ) from error
 
 
@@ -213,7 +213,7 @@ def _check_room(path: Path, need: int) -> None:
         raise StoreError(
             f"{(need + _SPARE_BYTES) / 2**20:.0f} MiB free for {path}",
             f"{free / 2**20:.0f} MiB",
-            "Sealed parts are kept: free some space and run the command again.",
+            "Finished work is kept: free some space and run the command again.",
         )
 
 
