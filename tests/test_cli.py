@@ -15,7 +15,7 @@ from PIL import Image
 from toys import HEARS_CTRL_C
 
 from featcache import cli
-from featcache.cli import common
+from featcache.cli import output
 from featcache.commands.extract import pipeline
 
 FIELDS = {
@@ -47,6 +47,22 @@ def test_the_main_job(run, extracted) -> None:
     assert code == 0, err
     assert "logreg" in out
     assert "out-of-fold on split regex-" in out
+
+
+def test_a_network_of_the_table_goes_the_same_way(run, image_folder: Path) -> None:
+    """Built by Keras, converted and run by the default engine, ranked by name."""
+    code, out, err = run(
+        *("extract", image_folder, "--group-by", r"(p\d{3})_"),
+        *("-b", "mobilenetv3small", "--weights", "random"),
+    )
+    assert code == 0, err
+    assert "36 computed" in out
+    code, _, err = run("train-head", "-H", "logreg", "--jobs", "1", "--no-tune")
+    assert code == 0, err
+    code, out, err = run("compare", "--json")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert (row["backbone"], row["weights"]) == ("mobilenetv3small", "random")
 
 
 def test_a_second_time_all_is_there(run, extracted) -> None:
@@ -174,7 +190,6 @@ def test_wrong_options_of_extract(
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
 def test_without_weights_and_network(
     run, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,20 +240,17 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     assert "Sealed work is kept: run the same command" in err
 
 
-@pytest.mark.slow
 def test_a_real_sigint_leaves_no_lock(
     image_folder: Path, toy_network: Path, tmp_path: Path
 ) -> None:
     """A process that gets Ctrl-C ends with 130 and without a lock file."""
     code = (
         f"{HEARS_CTRL_C}\n"
-        "import time; from featcache import cli; from featcache.cli import "
-        "common\n"
-        "def slow(*a): print('row', flush=True); time.sleep(0.2)\n"
-        "from contextlib import contextmanager\n"
-        "@contextmanager\n"
-        "def bars(): yield slow\n"
-        "import featcache.cli.data as d; d.bars = bars\n"
+        "import time; from contextlib import nullcontext\n"
+        "from featcache import cli; from featcache.cli import extract, output\n"
+        "class Slow(output.Said):\n"
+        "    def progress(self, *a): print('row', flush=True); time.sleep(0.2)\n"
+        "extract.bars = lambda: nullcontext(Slow())\n"
         f"cli.main(['extract', {str(image_folder)!r}, '-b', {str(toy_network)!r}, "
         "'--batch-size', '4'])"
     )
@@ -319,10 +331,10 @@ def test_demo(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_bars_are_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """Into a file or a pipe no bar is drawn; the callback still works."""
-    with common.bars() as update:
-        update("scan", 1, 2)
-        update("scan", 2, 2)
+    """Into a file or a pipe no bar is drawn; the reporter still works."""
+    with output.bars() as reporter:
+        reporter.progress("scan", 1, 2)
+        reporter.progress("scan", 2, 2)
     assert capsys.readouterr() == ("", "")
 
 

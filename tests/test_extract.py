@@ -5,12 +5,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
@@ -197,7 +197,7 @@ def test_ctrl_c_keeps_what_is_sealed_and_leaves_no_lock(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        toy(dataset, progress=interrupt)
+        toy(dataset, reporter=Heard(at_each=interrupt))
     assert not list((dataset.folder / "features").glob("*.lock"))
     assert toy(dataset).computed == 20
     assert sum(passes) == 36
@@ -213,11 +213,11 @@ def test_a_second_process_is_refused(dataset, toy) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"views": -1}, "--views"),
-        ({"views": 70000}, "--views"),
-        ({"engine": "torch"}, "--engine"),
-        ({"batch_size": 0}, "--batch-size"),
-        ({"max_bad": 2.0}, "--max-bad"),
+        ({"views": -1}, "`views`"),
+        ({"views": 70000}, "`views`"),
+        ({"engine": "torch"}, "`engine`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"max_bad": 2.0}, "`max_bad`"),
         (
             {
                 "views": 1,
@@ -239,20 +239,22 @@ from pathlib import Path
 from featcache import backbones
 from featcache.dataset import manifest
 from featcache.commands.extract import extract as run, pipeline
+from featcache.core.progress import Reporter
 pipeline._SEAL_SECONDS = 0.02
-def slow(name, done, total):
-    print(done, flush=True)
-    time.sleep(0.02)
+class Slow(Reporter):
+    def progress(self, name, done, total):
+        print(done, flush=True)
+        time.sleep(0.02)
 run(manifest.load(Path(sys.argv[1])), backbones.resolve_all(sys.argv[2:]), views=5,
-    batch_size=8, engine="tensorflow", progress=slow)
+    batch_size=8, engine="tensorflow", reporter=Slow())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("times", slow_but([1, 3], 1))
 def test_kill_minus_9_at_random_moments_changes_nothing(
-    dataset, toy_network: Path, tmp_path: Path
+    dataset, toy_network: Path, tmp_path: Path, times: int
 ) -> None:
-    """Killed three times and run again: the bytes of an undisturbed run.
+    """Killed and run again: the bytes of an undisturbed run.
 
     So it is for a network and for the baselines beside it.
     """
@@ -267,11 +269,11 @@ def test_kill_minus_9_at_random_moments_changes_nothing(
     other = replace(dataset, folder=tmp_path / "cache2" / "chest")
     manifest.save(other)
     command = [sys.executable, "-c", KILLED, str(other.folder), *names]
-    for _ in range(3):
+    for _ in range(times):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(rng.uniform(0.05, 0.3))
+            for _ in range(rng.randint(4, 20)):
+                process.stdout.readline()
             process.send_signal(signal.SIGKILL)
     results = whole(other)
     assert [features(result.path) for result in results] == undisturbed

@@ -315,7 +315,6 @@ def test_a_picture_tells_its_file_and_its_greys() -> None:
     assert images.read(several).kind == "JPEG"
 
 
-@pytest.mark.slow
 def test_view_0_is_the_studys_load_img(tmp_path: Path) -> None:
     """Grey or RGB, enlarged or reduced: bit for bit what Keras loads."""
     from featcache.core.tf import tensorflow

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import HEARS_CTRL_C
+from toys import HEARS_CTRL_C, slow_but
 
 from featcache import backbones
 from featcache.backbones.engines.base import Engine
@@ -297,7 +297,6 @@ except KeyboardInterrupt:
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
-@pytest.mark.slow
 def test_converting_calls_nobody(toy_network: Path, tmp_path: Path) -> None:
     """Conversion and quantisation call nobody, say nothing, leave no id."""
     body = f"""
@@ -320,8 +319,7 @@ def check_network(graph: Any, path: Path, pixels: np.ndarray) -> None:
     assert difference(got, wanted) < 1e-4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", backbones.CLASSIC5)
+@pytest.mark.parametrize("name", slow_but(backbones.CLASSIC5))
 def test_the_studys_backbones_convert(name: str, tmp_path: Path) -> None:
     """Each gives TensorFlow's numbers at its own input size."""
     graph = pixels_graph(name, weights="random")

@@ -346,7 +346,6 @@ def test_what_was_unpacked_keeps_its_features(
     assert ids[0] == ids[1]
 
 
-@pytest.mark.slow
 def test_a_zip_and_its_folder_give_the_same_features(
     packed: Path, image_folder: Path, tmp_path: Path, toy_network: Path
 ) -> None:

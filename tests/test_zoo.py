@@ -329,7 +329,6 @@ def test_another_picture_has_its_pixels(name: str) -> None:
     assert found[: len(pixels)] == pixels
 
 
-@pytest.mark.slow
 def test_only_the_good_are_extracted(
     zoo: Path, tmp_path: Path, toy_network: Path
 ) -> None:

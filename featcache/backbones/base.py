@@ -2,10 +2,12 @@
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from featcache.features.contract import Statistics
 
 IMAGENET, RANDOM, FILE, NONE = "imagenet", "random", "file", "none"
 
@@ -25,16 +27,16 @@ class Preprocess:
     bgr: bool = False
 
     @classmethod
-    def from_statistics(cls, statistics: Mapping[str, Any] | None) -> Self | None:
+    def from_statistics(cls, statistics: "Statistics | None") -> Self | None:
         """Feature-wise zero mean and unit variance a channel.
 
         Args:
-            statistics: ``mean`` and ``std`` of three channels, as contracts have them;
+            statistics: Of three channels, as contracts have them;
                 None for networks with another scaling.
         """
         if not statistics:
             return None
-        mean, std = statistics["mean"], statistics["std"]
+        mean, std = statistics.mean, statistics.std
         scale = tuple(1 / s for s in std)
         return cls(scale, tuple(-m / s for m, s in zip(mean, std, strict=True)))
 

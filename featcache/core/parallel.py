@@ -53,7 +53,7 @@ def side_by_side(
             raise UsageError(
                 "all worker processes to finish",
                 "one that was killed, probably out of memory",
-                "Try fewer --jobs; finished runs are kept.",
+                "Try fewer `jobs`; finished runs are kept.",
             ) from error
         except BaseException:
             get_reusable_executor().shutdown(wait=False, kill_workers=True)

@@ -159,14 +159,14 @@ def narrow(
 
 def _matches(manifest: Manifest, text: str) -> pd.Series:
     column, _, value = text.partition("=")
-    values = _column(manifest, column, "--exclude")
+    values = _column(manifest, column, "exclude")
     accepted = [value] if "=" in text else TRUE
     matches = (values if "=" in text else values.str.lower()).isin(accepted)
     if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image with {column} {' or '.join(accepted)}, for --exclude {text}",
+            f"an image with {column} {' or '.join(accepted)}, for `exclude={text!r}`",
             f"none; the values are {some(sorted(values.unique()))}",
-            f"Give --exclude {column}=VALUE, or leave it out.",
+            f"Give `exclude='{column}=VALUE'`, or leave it out.",
         )
     return matches
 
@@ -175,21 +175,21 @@ def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     alone = manifest.table["image_id"]
     if group_by == IMAGE:
         return alone
-    values = _column(manifest, group_by, "--group-by")
+    values = _column(manifest, group_by, "group_by")
     if (values == "").all():
         raise DatasetError(
-            f"groups in column {group_by} (--group-by)",
+            f"groups in the column of `group_by={group_by!r}`",
             "an empty column",
             "Choose another column, or image.",
         )
     return values.where(values != "", alone)
 
 
-def _column(manifest: Manifest, name: str, flag: str) -> pd.Series:
+def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
     table = manifest.table
     if name not in table:
         raise DatasetError(
-            f"{flag} with a column of the manifest: {', '.join(table.columns)}",
+            f"`{option}` with a column of the manifest: {', '.join(table.columns)}",
             repr(name),
             "Choose one of them.",
         )
@@ -208,10 +208,10 @@ def find(cache: Path, dataset: str | None) -> Path:
     if dataset is None and len(names) == 1:
         return cache / names[0]
     raise DatasetError(
-        f"--dataset NAME, one of: {', '.join(names)}"
+        f"a `dataset` of: {', '.join(names)}"
         if names
         else f"a scanned dataset in {cache}",
-        "no --dataset" if dataset is None else repr(dataset),
+        "none named" if dataset is None else repr(dataset),
         "Choose one." if names else "Run: featcache scan SOURCE",
     )
 

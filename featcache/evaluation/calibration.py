@@ -20,6 +20,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from featcache.dataset.splits import TEST
 from featcache.errors import RunError, SplitError, UsageError
 from featcache.evaluation import metrics
+from featcache.evaluation.record import CalibrationInfo
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -55,14 +56,12 @@ class Calibrated:
         p: (N, C) out-of-fold probabilities, each calibrated by what the other folds
             say.
         calibrator: Fitted on all folds: for the test part and for new images.
-        record: ``method`` and ``parameters`` of the calibrator, the ``method`` of each
-            fold (``folds``), whether any is ``kept``, and log_loss, ece, accuracy and
-            auc of the out-of-fold probabilities, ``..._before`` and ``..._after``.
+        record: What the record of the run says of it.
     """
 
     p: Array
     calibrator: Calibrator
-    record: dict[str, Any]
+    record: CalibrationInfo
 
 
 def cross_fit(
@@ -101,7 +100,7 @@ def cross_fit(
 
 def calibrate_predictions(
     p: ArrayLike, y: ArrayLike, groups: ArrayLike, folds: ArrayLike
-) -> tuple[Array, dict[str, Any]]:
+) -> tuple[Array, CalibrationInfo]:
     """Calibrates each fold by the others, and the test set by all of them.
 
     Args:
@@ -124,14 +123,14 @@ def calibrate_predictions(
     return calibrated, fitted.record
 
 
-def from_record(record: dict[str, Any]) -> Calibrator:
+def from_record(record: CalibrationInfo) -> Calibrator:
     """Rebuilds the calibrator of a `Calibrated.record`, as read from JSON.
 
     Raises:
-        RunError: The record is not one.
+        RunError: Method and parameters do not fit.
     """
+    method, parameters = record.method, record.parameters
     try:
-        method, parameters = record["method"], dict(record["parameters"])
         sizes = {np.size(numbers) for numbers in parameters.values()}
         sound = all(np.isfinite(numbers).all() for numbers in parameters.values())
         sound &= set(parameters) == set(_KINDS[method].parameters) and len(sizes) < 2
@@ -141,7 +140,7 @@ def from_record(record: dict[str, Any]) -> Calibrator:
         raise RunError(
             "a calibration with method and parameters",
             f"a record that cannot be used ({error})",
-            "Train the run again with --force.",
+            "Train the run again with `force=True`.",
         ) from error
     return Calibrator(method, parameters)
 
@@ -201,16 +200,16 @@ def _figures(y: Labels, P: Array) -> dict[str, float]:
 
 def _record(
     y: Labels, P: Array, p: Array, final: Calibrator, chosen: dict[int, Calibrator]
-) -> dict[str, Any]:
+) -> CalibrationInfo:
     before, after = _figures(y, P), _figures(y, p)
-    return {
-        "method": final.method,
-        "parameters": final.parameters,
-        "folds": [calibrator.method for calibrator in chosen.values()],
-        "kept": final.method != "none",
+    return CalibrationInfo(
+        method=final.method,
+        parameters=final.parameters,
+        folds=[calibrator.method for calibrator in chosen.values()],
+        kept=final.method != "none",
         **{f"{name}_before": value for name, value in before.items()},
         **{f"{name}_after": value for name, value in after.items()},
-    }
+    )
 
 
 @dataclass(frozen=True)

@@ -36,27 +36,6 @@ class Block:
         """Number of columns."""
         return self.store.dims[self.matrix]
 
-    def describe(self) -> dict[str, Any]:
-        """What a run record says of the block.
-
-        ``tap`` is None for the embedding, and ``region`` only there where it is not of
-        whole pictures.
-        """
-        header, contract = self.store.header, self.store.header.contract
-        return {
-            "backbone": contract["backbone"],
-            "weights": header.weights,
-            "input_size": contract["input_size"],
-            "preprocess": contract["preprocess"],
-            "precision": contract["precision"],
-            "dtype": header.dtype.name,
-            "contract_id": header.contract_id,
-            "store": self.store.path.name,
-            "tap": None if self.matrix == store.FEATURES else self.matrix,
-            "dim": self.dim,
-            **self.region.to_dict(),
-        }
-
     def read_into(self, out: np.ndarray) -> None:
         """Reads the block's rows into ``out`` (N, dim), a slab at a time.
 
@@ -177,7 +156,7 @@ def _rows(stored: Store, dataset: Manifest, query: RenderingQuery) -> np.ndarray
             f"{stored.path.name}{query.region.suffix}",
             f"none or fewer for {n_missing} of them",
             f"Run: {_command(stored, dataset, query)}"
-            + (", or use --views 0." if query.views else ""),
+            + (", or use `views=0`." if query.views else ""),
         )
     return np.asarray(rows)
 
@@ -198,7 +177,7 @@ def _refuse_gaps(block: Block, dataset: Manifest, query: RenderingQuery) -> None
 def _command(stored: Store, dataset: Manifest, query: RenderingQuery) -> str:
     """The command that extracts what is missing."""
     contract, weights = stored.header.contract, stored.header.weights
-    name = str(contract["backbone"]) + (".keras" if weights == "file" else "")
+    name = contract.backbone + (".keras" if weights == "file" else "")
     words = ["featcache extract", "--dataset", dataset.dataset, "-b", name]
     words += [*store.network_options(contract, weights), "--views", str(query.views)]
     words += store.recipe_options(query.recipe or {}) if query.views else []

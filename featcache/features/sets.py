@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from featcache.core.registry import Registry
-from featcache.core.text import some
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE, Region
+from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.features import store
 from featcache.features.keys import RenderingQuery, augmenting_recipes, has_region
@@ -33,7 +33,7 @@ class FeatureSet:
     def text(self) -> str:
         """A backbone, or several as ``a@224+b@299``."""
         if len(self.stores) == 1:
-            return str(self.stores[0].header.contract["backbone"])
+            return self.stores[0].header.contract.backbone
         return "+".join(map(_sized_name, self.stores))
 
     def shows(self, region: Region) -> bool:
@@ -45,7 +45,7 @@ class FeatureSet:
         dataset: Manifest,
         *,
         views: int | str = ALL,
-        policy: int | None = None,
+        policy: Policy | None = None,
         taps: Sequence[str] = (),
         region: Region = WHOLE_PICTURE,
         masks: Mapping[str, str] | None = None,
@@ -55,8 +55,8 @@ class FeatureSet:
         Args:
             dataset: Whose images.
             views: Augmented views beside the plain one, or "all" that are stored.
-            policy: Index of their policy in the first store; by default the newest
-                of the region that all stores have.
+            policy: Their recipe; by default the newest of the region that all stores
+                have.
             taps: Inner layers; each store appends those of them that it has.
             region: What the renderings show.
             masks: By image_id, the SHA-256 of its mask, for a region that needs one:
@@ -67,35 +67,51 @@ class FeatureSet:
 
         Raises:
             StoreError: A store lacks rows that were asked for, or that another has.
-            UsageError: No such policy.
+            UsageError: A policy of another region.
         """
         recipe = self._recipe(policy, region)
         if isinstance(views, str):
             views = max(stored_views(one, recipe) for one in self.stores)
         if views < 0:
-            raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
+            raise UsageError(
+                "`views` of 0 or more", str(views), "Leave it out for none."
+            )
         query = RenderingQuery(views, recipe, region, masks or {})
         return select(self.stores, dataset, query=query, taps=taps)
 
-    def _recipe(self, policy: int | None, region: Region) -> dict[str, Any] | None:
-        lists = [augmenting_recipes(one.header, region) for one in self.stores]
-        first, recipes = next(
-            ((f, own) for f, own in zip(self.stores, lists, strict=True) if own),
-            (self.stores[0], []),
-        )
+    def policies(self, region: Region = WHOLE_PICTURE) -> dict[int, Policy]:
+        """Recipes of a region's augmented views, the oldest first.
+
+        By their index in the first store that has any.
+        """
+        for stored in self.stores:
+            recipes = augmenting_recipes(stored.header, region)
+            if recipes:
+                every = stored.header.policies
+                return {every.index(recipe): Policy.of(recipe) for recipe in recipes}
+        return {}
+
+    def _recipe(self, policy: Policy | None, region: Region) -> dict[str, Any] | None:
+        lists = [augmenting_recipes(stored.header, region) for stored in self.stores]
+        recipes = next(filter(None, lists), [])
         if policy is None:
             shared = [p for p in recipes if all(p in others for others in lists)]
             newest = shared[-1:] or recipes[-1:]
             return newest[0] if newest else None
-        every = first.header.policies
-        numbers = [i for i, recipe in enumerate(every) if recipe in recipes]
-        if policy not in numbers:
+        if policy.region != region:
             raise UsageError(
-                f"--policy {some([*map(str, numbers)])}" if recipes else "no --policy",
-                f"{policy}; {self.text}{region.suffix} has {len(recipes)} policies",
-                "Omit it for the newest.",
+                f"a `policy` of `region` {region.kind}",
+                f"one of {policy.region.kind}",
+                "Give both the same region.",
             )
-        return every[policy]
+        recipe = policy.to_dict()
+        if not any(recipe in recipes for recipes in lists):
+            raise StoreError(
+                f"views of {self.text}{region.suffix} by policy {recipe}",
+                f"{len(recipes)} other policies",
+                "Extract views by it, or leave `policy` out for the newest.",
+            )
+        return recipe
 
 
 def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
@@ -176,7 +192,7 @@ def _matches(paths: list[Path], name: str) -> list[Path]:
     return [
         path
         for path in _matches(paths, plain)
-        if store.open_store(path).header.contract["input_size"] == size
+        if store.open_store(path).header.contract.input_size == size
     ]
 
 
@@ -189,14 +205,14 @@ def _without_size(name: str) -> tuple[str, int | None]:
 def sort_key(stored: Store) -> tuple[str, int, str]:
     """Name, input size and file of a store: the order of stores in a set."""
     contract = stored.header.contract
-    return contract["backbone"], contract["input_size"], stored.path.name
+    return contract.backbone, contract.input_size, stored.path.name
 
 
 def _sized_name(stored: Store) -> str:
     contract = stored.header.contract
     if stored.header.weights == "none":  # a baseline, which has but one size
-        return str(contract["backbone"])
-    return f"{contract['backbone']}@{contract['input_size']}"
+        return contract.backbone
+    return f"{contract.backbone}@{contract.input_size}"
 
 
 def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:

@@ -59,7 +59,7 @@ class Embedding:
             return Z
         if int(self.pca) > min(Z.shape):
             raise HeadError(
-                f"at most {min(Z.shape)} components of {Z.shape} training features",
+                f"at most {min(Z.shape)} components for {Z.shape} training features",
                 str(self.pca),
                 "Use fewer, or tune.",
             )

@@ -135,7 +135,7 @@ class Svm(SklearnHead):
         folds = inner_folds(codes, groups, most=5, seed=self.seed)
         if not folds:
             raise HeadError(
-                "at least two groups of every class to calibrate the svm head",
+                "at least two groups per class to calibrate the svm head",
                 f"{len(np.unique(groups))} groups for {codes.max() + 1} classes",
                 "Add patients, or use the logreg head.",
             )

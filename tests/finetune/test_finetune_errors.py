@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toys import Heard
 
 from featcache.commands.finetune import FinetuneResult, timing, training
 from featcache.commands.finetune.inputs import Data
@@ -49,7 +50,6 @@ def test_before_any_work(
         tune(replace(dataset, folder=dataset.folder.with_name("other")))
 
 
-@pytest.mark.slow
 def test_an_image_that_is_gone(
     tune: Callable[..., FinetuneResult],
     dataset: Manifest,
@@ -68,7 +68,6 @@ def test_an_image_that_is_gone(
         assert str(lost) in str(caught.value)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -91,16 +90,15 @@ def test_too_large_a_batch(
         raise error
 
     monkeypatch.setattr(timing, "pace", exhausted)
-    with pytest.raises(UsageError, match=r"--batch-size \(now 8\) or --input-size"):
+    with pytest.raises(UsageError, match=r"`batch_size` \(now 8\) or `input_size`"):
         tune(fold="test")
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first epoch it is an error with advice; later the best so far is kept."""
-    with pytest.raises(HeadError, match="--learning-rate"):
+    with pytest.raises(HeadError, match="`learning_rate`"):
         tune(fold="test", learning_rate=1e30, clip=0.0)
     plain = Data.weights
     calls = iter([1.0, np.nan])
@@ -109,8 +107,8 @@ def test_a_loss_that_is_not_finite(
         Data, "weights", lambda data, asked: plain(data, asked) * next(calls)
     )
     told: list[str] = []
-    (run,) = tune(fold="test", message=told.append).runs
-    (about,) = run.record["trainings"]
-    assert (about["stopped"], about["epochs"]) == (training.NOT_FINITE, 1)
+    (run,) = tune(fold="test", reporter=Heard(told)).runs
+    (about,) = run.record.trainings
+    assert (about.stopped, about.epochs) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()
     assert any("--learning-rate" in line for line in told)

@@ -5,18 +5,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_training import images, settings
+from toy_training import images
+from toys import slow_but
 
 from featcache import backbones
 from featcache.commands.finetune import timing
 from featcache.commands.finetune.inputs import Data
 from featcache.commands.finetune.network import values
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, UnknownNameError, UsageError
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["toy", "mobilenetv3small", "vgg16"])
+@pytest.mark.parametrize(
+    "name", slow_but(["toy", "mobilenetv3small", "vgg16"], "toy", "vgg16")
+)
 def test_the_flat_graph_gives_the_features(name: str, toy_network: Path) -> None:
     """It has no model inside, and its numbers are those of the engines."""
     import keras
@@ -37,7 +40,6 @@ def test_the_flat_graph_gives_the_features(name: str, toy_network: Path) -> None
     np.testing.assert_allclose(model(pixels).numpy(), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_a_block_ends_where_maps_get_smaller() -> None:
     """The blocks of VGG16 are those that its layers are named after."""
     from featcache.backbones import flat
@@ -54,13 +56,12 @@ def make_net(toy_network: Path, **given: Any) -> Any:
     from featcache.commands.finetune.start import Start
 
     network = backbones.resolve(str(toy_network))
-    asked = settings(**given)
+    asked = FinetuneSettings(**given)
     core = backbones.build(network)
     start = Start.fresh(asked.head)
     return networks.make(core, network, start, asked, n_classes=3, steps=4), asked
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unfreeze", "trained"),
     [
@@ -78,7 +79,6 @@ def test_unfreezing(toy_network: Path, unfreeze: str, trained: list[str]) -> Non
     assert net.blocks == len(trained)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unfreeze", "error"),
     [
@@ -96,7 +96,6 @@ def test_nothing_to_unfreeze(
         make_net(toy_network, unfreeze=unfreeze)
 
 
-@pytest.mark.slow
 def test_rates_by_block(toy_network: Path) -> None:
     """The rate falls from block to block; a block that is not open has none."""
     net, asked = make_net(toy_network, layer_decay=0.5, gradual=2)
@@ -108,7 +107,6 @@ def test_rates_by_block(toy_network: Path) -> None:
     assert net.depths == [2, 2, 1, 1, 0, 0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_closed_block_stands_still(toy_network: Path, optimizer: str) -> None:
     """Only what is open changes, and never the statistics of BatchNormalization."""
@@ -122,7 +120,6 @@ def test_a_closed_block_stands_still(toy_network: Path, optimizer: str) -> None:
                      for w in ("kernel", "bias")}  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["off", "on"])
 def test_a_moving_average(toy_network: Path, precision: str) -> None:
     """With momentum 0.25, a quarter of the old and three of the new weights."""
@@ -139,7 +136,6 @@ def test_a_moving_average(toy_network: Path, precision: str) -> None:
     np.testing.assert_array_equal(net.trainable[0].numpy(), seen[1])
 
 
-@pytest.mark.slow
 def test_an_estimate_changes_nothing(toy_network: Path, dataset: Manifest) -> None:
     """Times are above 0, and no weight, no state of the optimizer has moved."""
     net, asked = make_net(toy_network, head="mlp-dropout", ema=0.5)
@@ -155,11 +151,10 @@ def test_an_estimate_changes_nothing(toy_network: Path, dataset: Manifest) -> No
         np.testing.assert_array_equal(now, then)
 
 
-@pytest.mark.slow
 def test_the_rate_rises_and_falls() -> None:
     """Over one of five epochs of 4 steps up to 0.1, then down to a hundredth of it."""
     from featcache.commands.finetune.optimizer import schedule
 
-    rate = schedule(settings(epochs=5, warmup=1, learning_rate=0.1), 4)
+    rate = schedule(FinetuneSettings(epochs=5, warmup=1, learning_rate=0.1), 4)
     found = [float(rate(step)) for step in (0, 2, 4, 12, 20)]
     assert found == pytest.approx([0.025, 0.0625, 0.1, 0.0505, 0.001])

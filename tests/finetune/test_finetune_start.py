@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_training import images, settings
-from toys import run_record
+from records import make_record
+from toy_training import images
+from toys import slow_but
 
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import folded, origin
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -33,8 +35,7 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("head", "options"), CASES)
+@pytest.mark.parametrize(("head", "options"), slow_but(CASES, *CASES[1:3]))
 def test_it_starts_where_the_cached_head_is(
     head: str,
     options: dict[str, Any],
@@ -46,7 +47,7 @@ def test_it_starts_where_the_cached_head_is(
     from featcache.commands.finetune import network as networks
 
     run, network = cached(head, **options), backbones.resolve(str(toy_network))
-    of = run.record["evaluation_id"]
+    of = run.record.evaluation_id
     start = origin(run, dataset, network, evaluation_id=of)
     places = run.table.set_index("image_id")["fold"].loc[dataset.ok["image_id"]]
     rows = np.flatnonzero(places != splits.TEST)
@@ -54,7 +55,7 @@ def test_it_starts_where_the_cached_head_is(
         backbones.build(network),
         network,
         start.start(rows, np.zeros(36), np.zeros(36)),
-        settings(),
+        FinetuneSettings(),
         n_classes=3,
         steps=4,
     )
@@ -68,13 +69,12 @@ def test_it_starts_where_the_cached_head_is(
         np.testing.assert_allclose(p, table.to_numpy(), atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_fold_starts_from_a_head_that_never_saw_it(
     cached: Callable[..., runs.Run], dataset: Manifest, toy_network: Path
 ) -> None:
     """The head of a fold is fitted on its training rows, and not the saved one."""
     run, network = cached("logreg", tune=False), backbones.resolve(str(toy_network))
-    of = run.record["evaluation_id"]
+    of = run.record.evaluation_id
     start = origin(run, dataset, network, evaluation_id=of)
     y = dataset.ok["label"].map(run.classes.index).to_numpy()
     groups = dataset.ok["group"].to_numpy()
@@ -100,17 +100,16 @@ def test_two_classes_are_folded() -> None:
     np.testing.assert_allclose(p, head.predict_proba(X), atol=1e-6)
 
 
-@pytest.mark.slow
 def test_from_a_cached_head(
     tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
 ) -> None:
     """The run says which head it started from, and how good that was."""
     base = cached("logreg")
     (run,) = tune(init_head=base.run_id, validation=0.3, fold="test", epochs=1).runs
-    assert run.record["init_head"] == base.run_id
-    assert run.record["options"][0] == f"from {base.run_id}"
-    assert run.record["head"] == "finetune-from-logreg"
-    last = run.record["trainings"][-1]
+    assert run.record.init_head == base.run_id
+    assert run.record.options[0] == f"from {base.run_id}"
+    assert run.record.head == "finetune-from-logreg"
+    last = run.record.trainings[-1]
     assert last["best_loss"] <= last["start"]["log_loss"]
 
 
@@ -123,7 +122,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "asked", "error", "names"), REFUSED)
 def test_heads_that_do_not_fit(
     trained: dict[str, Any],
@@ -141,15 +139,14 @@ def test_heads_that_do_not_fit(
 
 def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
     """Networks are trained on whole pictures; heads on a region do not fit."""
-    with pytest.raises(UsageError, match="--region ring"):
-        settings(policy=Policy(region=Region("ring")))
-    record = run_record(features=[{"region": "ring"}])
+    with pytest.raises(UsageError, match="`region` ring"):
+        FinetuneSettings(policy=Policy(region=Region("ring")))
+    record = make_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):
         origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")
 
 
-@pytest.mark.slow
 def test_a_head_for_other_classes(
     tune: Callable[..., FinetuneResult],
     cached: Callable[..., runs.Run],

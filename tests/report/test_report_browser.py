@@ -17,7 +17,6 @@ from featcache.report.html import page as html_page
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium"),
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

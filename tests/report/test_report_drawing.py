@@ -36,7 +36,6 @@ def test_a_tile_shows_its_image(tmp_path: Path) -> None:
         assert abs(int(sheet[middle[0], middle[1]]) - shade) <= 3
 
 
-@pytest.mark.slow
 def test_the_sheet_keeps_to_its_limit() -> None:
     """1200 pictures of coloured noise, the worst for JPEG, still fit."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Networks in OpenVINO's format: where they lie, converted and quantised once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from featcache.errors import ConversionError, StoreError
 
 if TYPE_CHECKING:
     import keras
+
+    from featcache.features.contract import Contract
 
 AGREEMENT = 1e-4  # of the engines, relative to the largest number
 
@@ -36,7 +38,7 @@ class PreparedNetwork:
     """
 
     network: Network
-    contract: Mapping[str, Any]
+    contract: "Contract"
     taps: Sequence[str]
     folder: Path
     model: "keras.Model | None"
@@ -50,7 +52,7 @@ def graph(prepared: PreparedNetwork) -> "keras.Model":
         prepared.model or build(prepared.network),
         prepared.network,
         taps=prepared.taps,
-        statistics=Preprocess.from_statistics(prepared.contract.get("statistics")),
+        statistics=Preprocess.from_statistics(prepared.contract.statistics),
     )
 
 
@@ -82,7 +84,7 @@ def to_int8(prepared: PreparedNetwork) -> Path:
     with lock(path.with_suffix(".lock"), path.name, timeout=3600):
         if not path.exists():
             int8.quantise(source, path, prepared.pixels(image_ids))
-    expected, got = prepared.contract.get("quantised"), openvino.digest(path)
+    expected, got = prepared.contract.quantised, openvino.digest(path)
     if expected not in (None, got):
         raise StoreError(
             f"the quantised network {expected[:8]} of the stored features of "

@@ -17,6 +17,7 @@ from featcache.errors import DatasetError, StoreError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.contract import FLOAT32
 from featcache.features.keys import is_plain, rows_by_region
 from featcache.features.store import Header, Store
 
@@ -183,10 +184,10 @@ def _facts(stored: Store, rows: pd.DataFrame) -> dict[str, Any]:
     by_region = rows_by_region(rows, stored.header)
     views = rows.loc[by_region.pop(WHOLE_PICTURE), "view"]
     return {
-        "backbone": str(contract["backbone"]),
+        "backbone": contract.backbone,
         "weights": stored.header.weights,
-        "input_size": int(contract["input_size"]),
-        "precision": str(contract["precision"]),
+        "input_size": contract.input_size,
+        "precision": contract.precision or FLOAT32,
         "dtype": stored.header.dtype.name,
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,10 @@ from featcache.commands.cache.listing import gone, owner, size, store_paths
 from featcache.core.io import fsync_dir, lock
 from featcache.dataset import manifest, sources
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.regions import Region
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.evaluation import runs
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.keys import Recipe, plain_recipe, rows_by_region
 from featcache.features.store import Store
 
@@ -137,12 +136,8 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    plain = [
-        plain_recipe(Region.of(block))
-        for run in using
-        for block in run.record["features"]
-    ]
-    return [*(run.record["policy"] for run in using), *plain]
+    plain = [plain_recipe(b.shown) for run in using for b in run.record.features]
+    return [*(run.record.policy for run in using), *plain]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
@@ -283,7 +278,7 @@ def _networks(cache: Path) -> Iterator[Step]:
     Where a store cannot be read, and so not what it is of, all of them stay.
     """
     try:
-        contracts = [_contract(path) for path in store_paths(cache)]
+        contracts = [one for path in store_paths(cache) for one in _contract(path)]
     except StoreError:
         return
     used = {network_name(contract) for contract in contracts}
@@ -292,17 +287,17 @@ def _networks(cache: Path) -> Iterator[Step]:
             what, total = "no store is of its contract", sum(map(size, files))
             removal = Removal("network", files[0], what, total)
             yield removal, partial(_forget, files)
-    digests = {contract.get("weights_digest") for contract in contracts}
+    digests = {contract.weights_digest for contract in contracts}
     for path in _memos(cache / "openvino"):
         if _is_old(path) and _digest_in(path) not in digests:
             removal = Removal("digest", path, "no store has its weights", size(path))
             yield removal, partial(_sweep, path)
 
 
-def _contract(path: Path) -> dict[str, Any]:
+def _contract(path: Path) -> list[Contract]:
     """The contract of a store, or of its parts where nothing is published yet."""
     files = [path] if path.exists() else sorted(store.parts_folder(path).glob("*.h5"))
-    return store.open_store(files[0]).header.contract if files else {}
+    return [store.open_store(file).header.contract for file in files[:1]]
 
 
 def _converted(folder: Path) -> dict[str, list[Path]]:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from featcache.commands.extract.measure import fill_measured_fields, prepared
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
-    Message,
-    Progress,
     known_header,
     missing_rows,
     new_header,
     versions,
 )
 from featcache.commands.extract.record import recording
+from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import some
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
 from featcache.dataset.views import Policy
@@ -77,8 +76,7 @@ def extract(
     dtype: str = "float32",
     batch_size: int = 32,
     max_bad: float = 0.05,
-    progress: Progress | None = None,
-    message: Message | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[StoreResult]:
     """Fills each network's store with the embeddings it lacks.
 
@@ -102,8 +100,8 @@ def extract(
         batch_size: Images in one pass.
         max_bad: Share of unreadable images above which the call ends in an error,
             after the good ones are stored.
-        progress: Called with (backbone, rows done, rows to do).
-        message: Called with what the user should know meanwhile.
+        reporter: Hears of the rows done for each backbone, and what the user should
+            know meanwhile.
 
     Raises:
         DatasetError: More than ``max_bad`` of the images, or of their masks, cannot be
@@ -122,8 +120,7 @@ def extract(
         precision=precision,
         dtype=dtype,
         batch_size=batch_size,
-        progress=_one_at_a_time(progress or (lambda name, done, total: None)),
-        message=message or (lambda text: None),
+        reporter=_OneAtATime(reporter),
     )
     _check(request, max_bad)
     _check_baselines(request, networks)
@@ -139,21 +136,27 @@ def extract(
 def _report_missing_masks(request: ExtractRequest) -> None:
     region, missing = request.policy.region, request.masks.missing
     if missing:
-        request.message(
+        request.reporter.message(
             f"{len(missing)} of {len(request.manifest.ok)} images have no mask in "
-            f"column {region.mask}, so no row for --region {region.kind}: "
+            f"column {region.mask}, so no row for region {region.kind}: "
             f"{some(missing, 3)}"
         )
 
 
-def _one_at_a_time(progress: Progress) -> Progress:
-    guard = threading.Lock()
+@dataclass(frozen=True)
+class _OneAtATime(Reporter):
+    """Lets the threads of a call report one after the other."""
 
-    def update(name: str, done: int, total: int) -> None:
-        with guard:
-            progress(name, done, total)
+    reporter: Reporter
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
-    return update
+    def progress(self, name: str, done: int, total: int) -> None:
+        with self.guard:
+            self.reporter.progress(name, done, total)
+
+    def message(self, text: str) -> None:
+        with self.guard:
+            self.reporter.message(text)
 
 
 def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str, Any]:
@@ -178,15 +181,14 @@ def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str
 def _check(request: ExtractRequest, max_bad: float) -> None:
     if not 0 <= request.views < 2**16:
         raise UsageError(
-            "--views from 0 to 65535",
-            str(request.views),
-            "0 means only the plain view.",
+            "`views` from 0 to 65535", str(request.views), "0 is the plain view alone."
         )
     if request.views and request.policy.is_identity:
         raise UsageError(
             "a policy that changes the image",
-            f"--views {request.views} with --no-flip --brightness 1,1 --zoom 1,1",
-            "Every view would equal view 0: allow a change or use --views 0.",
+            f"`views={request.views}` with `flip=False`, `brightness=(1, 1)` and "
+            "`zoom=(1, 1)`",
+            "Every view would equal view 0: allow a change or use `views=0`.",
         )
     choices = {
         "engine": ENGINES,
@@ -197,16 +199,15 @@ def _check(request: ExtractRequest, max_bad: float) -> None:
     for name, allowed in choices.items():
         value = getattr(request, name)
         if value not in allowed:
-            flag = name.replace("_", "-")
             raise UsageError(
-                f"--{flag} {', '.join(allowed)}", repr(value), "Choose one of them."
+                f"`{name}` {', '.join(allowed)}", repr(value), "Choose one of them."
             )
     if request.batch_size < 1:
         raise UsageError(
-            "--batch-size of 1 or more", str(request.batch_size), "Try 32."
+            "`batch_size` of 1 or more", str(request.batch_size), "Try 32."
         )
     if not 0 <= max_bad <= 1:
-        raise UsageError("--max-bad from 0 to 1", str(max_bad), "0.05 is 5 %.")
+        raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
     if not request.manifest.root.exists():
         raise DatasetError(
             f"the images of {request.manifest.dataset} in {request.manifest.root}",
@@ -219,17 +220,17 @@ def _check(request: ExtractRequest, max_bad: float) -> None:
 def _check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> None:
     """Tells what means nothing for a backbone without a network."""
     plain = [n.name for n in networks if n.is_baseline]
-    options = [f"--taps {request.taps}"] if request.taps != "none" else []
+    options = [f"`taps={request.taps!r}`"] if request.taps != "none" else []
     if plain and options and len(plain) == len(networks):
         raise UsageError(
-            "a network for --taps",
+            "a network for `taps`",
             ", ".join(plain),
-            "These have no inner layers: omit --taps.",
+            "These have no inner layers: leave `taps` out.",
         )
-    options += ["--precision int8"] if request.precision == "int8" else []
+    options += ["`precision='int8'`"] if request.precision == "int8" else []
     if plain and options:
-        request.message(
-            f"{', '.join(options)}: not for {', '.join(plain)}, which have no network"
+        request.reporter.message(
+            f"{', '.join(options)}: ignored for {', '.join(plain)} (no network)"
         )
 
 
@@ -244,7 +245,7 @@ def _run(
                 jobs[job.path] = job
                 job.failures |= request.masks.lost
                 locks.enter_context(
-                    store.writing(job.path, on_takeover=request.message)
+                    store.writing(job.path, on_takeover=request.reporter.message)
                 )
                 missing_rows(request, job)
                 _report_cost_of_taps(request, job)
@@ -254,7 +255,7 @@ def _run(
             engine=request.engine,
             precision=request.precision,
             batch_size=request.batch_size,
-            message=request.message,
+            message=request.reporter.message,
         )
         work = list(zip(todo, engines, strict=True))
         for job, engine in work:
@@ -271,7 +272,9 @@ def _run(
                 for path, reason in job.failures.items()
             }
         for job, _ in work:
-            job.store = store.publish(job.path, job.header, on_damage=request.message)
+            job.store = store.publish(
+                job.path, job.header, on_damage=request.reporter.message
+            )
     return list(jobs.values())
 
 
@@ -292,7 +295,7 @@ def _tap_names(request: ExtractRequest, network: Network) -> list[str]:
     names = network.tap_names(request.taps, request.tap_pooling)
     if not names and request.taps != "none" and not network.is_baseline:
         raise UsageError(
-            f"names of layers for --taps of {network.name}",
+            f"names of layers for `taps` of {network.name}",
             "default, but it has no default taps",
             'Name them, or add "taps": [...] to the JSON file beside the network.',
         )
@@ -307,7 +310,7 @@ def _report_cost_of_taps(request: ExtractRequest, job: Job) -> None:
         key in ids for key in zip(*(job.missing[k] for k in store.KEY), strict=True)
     )
     if again:
-        request.message(
+        request.reporter.message(
             f"{job.network.name}: {again} stored rows lack these taps and need one "
             "more pass each."
         )
@@ -338,9 +341,9 @@ def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) 
         bad |= dict(result.failures)
     if len(bad) > max_bad * len(table):
         raise DatasetError(
-            f"at most {max_bad:.0%} unreadable images (--max-bad)",
+            f"at most {max_bad:.0%} unreadable images (`max_bad`)",
             f"{len(bad)} of {len(table)}: "
             + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
             "The readable ones are stored. Replace the files and scan again, or raise "
-            "--max-bad.",
+            "`max_bad`.",
         )

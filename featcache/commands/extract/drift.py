@@ -6,6 +6,7 @@ from featcache.backbones.engines.base import Engine
 from featcache.commands.extract.measure import plain_views
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.errors import StoreError
+from featcache.features.contract import FLOAT32
 from featcache.features.keys import is_plain
 from featcache.features.store import FEATURES, Header
 
@@ -32,7 +33,7 @@ def check_drift(request: ExtractRequest, job: Job, engine: Engine) -> None:
     computed = outputs[FEATURES]
     stored = job.store.read(FEATURES)[rows[: len(computed)]]
     drift = float(np.abs(computed - stored).max() / max(np.abs(stored).max(), 1e-12))
-    precision = job.header.contract["precision"]
+    precision = job.header.contract.precision or FLOAT32
     limit = TOLERANCE[precision] + (1e-3 if request.dtype == "float16" else 0)
     if drift > limit:
         raise StoreError(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,9 @@ from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core.io import digest, write_json
 from featcache.dataset import rendering, splits
+from featcache.dataset.splits import SplitOptions
 from featcache.errors import UnreadableImageError
+from featcache.features.contract import Statistics
 from featcache.features.store import FEATURES
 
 CALIBRATION_IMAGES = 300
@@ -27,15 +30,20 @@ def fill_measured_fields(request: ExtractRequest, job: Job) -> None:
     """Measures the fields of a new store's contract that follow from the data."""
     if job.network.is_baseline:
         return
-    contract = job.header.contract
-    contract["weights_digest"] = weights_digest(request, job)
+    _fill(job, weights_digest=weights_digest(request, job))
     if job.network.preprocess == FEATUREWISE:
-        contract["statistics"] = statistics(request, job.network)
+        _fill(job, statistics=statistics(request, job.network))
     if request.precision == "int8":
         job.header.notes["calibration"] = calibration_ids(request)
         path = convert.to_int8(prepared(request, job))
         job.header.notes["drift"] = int8_drift(request, job)
-        contract["quantised"] = openvino.digest(path)
+        _fill(job, quantised=openvino.digest(path))
+
+
+def _fill(job: Job, **fields: Any) -> None:
+    """Puts measured fields into the contract of a job's store."""
+    contract = replace(job.header.contract, **fields)
+    job.header = replace(job.header, contract=contract)
 
 
 def prepared(request: ExtractRequest, job: Job) -> PreparedNetwork:
@@ -69,7 +77,7 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
     return sha256
 
 
-def statistics(request: ExtractRequest, network: Network) -> dict[str, Any]:
+def statistics(request: ExtractRequest, network: Network) -> Statistics:
     """Mean and standard deviation a channel over the training images' pixels."""
     split, ids = training_images(request)
     total, squares, count = np.zeros(3), np.zeros(3), 0
@@ -80,11 +88,11 @@ def statistics(request: ExtractRequest, network: Network) -> dict[str, Any]:
         count += len(values)
     mean = total / count
     std = np.sqrt(squares / count - mean**2)
-    return {
-        "split": split,
-        "mean": [round(float(m), 6) for m in mean],
-        "std": [round(float(max(s, 1e-6)), 6) for s in std],
-    }
+    return Statistics(
+        split=split,
+        mean=[round(float(m), 6) for m in mean],
+        std=[round(float(max(s, 1e-6)), 6) for s in std],
+    )
 
 
 def calibration_ids(request: ExtractRequest) -> list[str]:
@@ -94,7 +102,9 @@ def calibration_ids(request: ExtractRequest) -> list[str]:
 
 def training_images(request: ExtractRequest) -> tuple[str, list[str]]:
     """The default split's name, and the ids of its images outside the test set."""
-    split = features.draw_split(request.manifest, seed=request.policy.seed)
+    split = features.draw_split(
+        request.manifest, SplitOptions(seed=request.policy.seed)
+    )
     ids = request.manifest.ok["image_id"].tolist()
     return split.name, [i for i in ids if split.fold_of[i] != splits.TEST]
 

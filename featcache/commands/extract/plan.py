@@ -1,22 +1,22 @@
 """What a call asks for, what a store has, and so what is missing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from featcache import backbones
 from featcache.backbones import Network
+from featcache.core.progress import Reporter
 from featcache.core.versions import installed_versions
-from featcache.dataset import images, views
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
 from featcache.dataset.views import Policy
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.keys import RenderingQuery
 from featcache.features.store import FEATURES, Header, Store
 
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     import keras
 
 LIBRARIES = ("featcache", "keras", "tensorflow", "openvino", "pillow", "numpy", "h5py")
-# Fields of a contract that follow from others and from the data; a store is found
-# without them, so that further images join it.
-MEASURED = ("weights_digest", "statistics", "quantised")
-
-Progress = Callable[[str, int, int], None]
-Message = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,8 +41,7 @@ class ExtractRequest:
         precision: "float32" or "int8".
         dtype: "float32" or "float16", as stored.
         batch_size: Images in one pass.
-        progress: Called with (backbone, rows done, rows to do).
-        message: Called with what the user should know.
+        reporter: Hears of the rows done for each backbone.
     """
 
     manifest: Manifest
@@ -61,8 +54,7 @@ class ExtractRequest:
     precision: str
     dtype: str
     batch_size: int
-    progress: Progress
-    message: Message
+    reporter: Reporter
 
     @cached_property
     def masks(self) -> Masks:
@@ -106,21 +98,9 @@ class Job:
     seconds: float = 0.0
 
 
-def contract(request: ExtractRequest, network: Network) -> dict[str, Any]:
-    """Everything that decides an embedding's value, but what is measured."""
-    plain = network.is_baseline
-    return {
-        "backbone": network.name,
-        "architecture": network.architecture,
-        "pooling": "none" if plain else "average",
-        "input_size": network.input_size,
-        "resize": views.RESIZE,
-        "colour": images.COLOUR,
-        "preprocess": network.preprocess,
-        "precision": "float32" if plain else request.precision,
-        "dtype": request.dtype,
-        "decoder": images.DECODER_VERSION,
-    }
+def contract(request: ExtractRequest, network: Network) -> Contract:
+    """The contract of a network's features by this request, but what is measured."""
+    return Contract.of(network, precision=request.precision, dtype=request.dtype)
 
 
 def known_header(request: ExtractRequest, network: Network) -> Header | None:
@@ -129,8 +109,8 @@ def known_header(request: ExtractRequest, network: Network) -> Header | None:
     key, unmeasured = backbones.weights_key(network), contract(request, network)
     for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
         header = store.open_store(path).header
-        fields = {k: v for k, v in header.contract.items() if k not in MEASURED}
-        if header.weights_key == key and fields == unmeasured:
+        is_same = header.contract.without_measured == unmeasured
+        if header.weights_key == key and is_same:
             return header
     return None
 
@@ -157,7 +137,7 @@ def missing_rows(request: ExtractRequest, job: Job) -> None:
     """Publishes what an earlier call sealed, and sets the rows missing then."""
     for stale in job.path.parent.glob(f".{job.path.name}.*.tmp"):
         stale.unlink()
-    job.store = store.publish(job.path, job.header, on_damage=request.message)
+    job.store = store.publish(job.path, job.header, on_damage=request.reporter.message)
     if job.store:
         store.check_contract(job.store, job.header)
         job.header = replace(job.store.header)

@@ -12,7 +12,6 @@ from featcache.commands.scan import thumbs as small
 from featcache.commands.scan.decoding import (
     MEASURED,
     NOTHING,
-    Progress,
     identify,
     measure,
     measured_facts,
@@ -25,6 +24,7 @@ from featcache.commands.scan.groups import (
     previous_clusters,
 )
 from featcache.core.io import lock
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import manifest, near_duplicates, sources
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
 from featcache.errors import DatasetError, UsageError
@@ -61,7 +61,7 @@ def scan(
     group_by: str | None = None,
     per_class: int | None = None,
     on_conflict: str | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> ScanResult:
     """Makes or refreshes the manifest of a source.
 
@@ -79,7 +79,7 @@ def scan(
         per_class: Take the first so many images of each class, in natural order or
             that of the CSV; 0 for all.
         on_conflict: The same bytes under two labels: "error" (default) or "drop".
-        progress: Called with (images read, images).
+        reporter: Hears how many images are read, as "scan".
 
     Raises:
         DatasetError: The source or its grouping cannot be used.
@@ -87,10 +87,10 @@ def scan(
     """
     if per_class is not None and per_class < 0:
         raise UsageError(
-            "--per-class N with N of 0 (all) or more", str(per_class), "Use 0 or more."
+            "`per_class` of 0 (all) or more", str(per_class), "Give 0 or more."
         )
     if dataset and (Path(dataset).name != dataset or dataset.startswith(".")):
-        raise UsageError("a plain name for --dataset", dataset, "Do not give a path.")
+        raise UsageError("`dataset` with a plain name", dataset, "Name no folder.")
     source = Path(abspath(source))
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"
@@ -100,7 +100,7 @@ def scan(
             old = _existing(folder, source, warnings, named=bool(dataset))
             options = {"group_by": group_by, "on_conflict": on_conflict}
             listing, settings = _settings(source, old, options, per_class, warnings)
-            return _scan(folder, settings, listing, old, warnings, progress)
+            return _scan(folder, settings, listing, old, warnings, reporter)
     finally:
         with suppress(OSError):
             folder.rmdir()  # empty only if the scan failed on a new dataset
@@ -119,7 +119,7 @@ def _settings(
         per_class = before.per_class
         warnings.append(
             f"only the first {per_class} images of each class, as in the last scan; "
-            "--per-class 0 takes all"
+            "`per_class=0` takes all"
         )
     listing = sources.list_source(source, per_class=per_class or None)
     by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
@@ -150,8 +150,8 @@ def _existing(
         raise DatasetError(
             f"dataset {folder.name} to be made from {old.settings.source}",
             str(source),
-            "Give this one a name of its own with --dataset NAME (or name "
-            f"--dataset {folder.name} to replace the manifest; features are kept).",
+            "Give this one a name of its own as `dataset` (or "
+            f"`dataset={folder.name!r}` to replace the manifest; features are kept).",
         )
     return old
 
@@ -162,19 +162,19 @@ def _scan(
     listing: sources.Listing,
     old: Manifest | None,
     warnings: list[str],
-    progress: Progress | None,
+    reporter: Reporter,
 ) -> ScanResult:
     files = identify(listing, settings.group_by)
     ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = measured_facts(old) if old else {}
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = measure(listing, ids, reasons, facts, progress, keep=near)
+    n_new, thumbs = measure(listing, ids, reasons, facts, reporter, keep=near)
     clusters = previous_clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
         thumbs |= {i: thumb for i, thumb in small.load(folder).items() if i in facts}
         facts = {i: facts[i] for i in thumbs}
-        n_reread, more = measure(listing, ids, reasons, facts, progress, keep=True)
+        n_reread, more = measure(listing, ids, reasons, facts, reporter, keep=True)
         n_new, thumbs = n_new + n_reread, thumbs | more
         clusters = near_duplicates.cluster({i: thumbs[i] for i in ids if i in thumbs})
     table = listing.table.drop(columns="group", errors="ignore")
@@ -209,8 +209,8 @@ def _scan(
 
 
 _PATIENTS_ARE_KNOWN = (
-    "the DICOM files name their patients: --group-by dicom:PatientID keeps the images "
-    "of a patient together (under a pseudonym)"
+    "the DICOM files name their patients: `group_by='dicom:PatientID'` keeps the "
+    "images of a patient together (under a pseudonym)"
 )
 
 

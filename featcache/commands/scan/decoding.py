@@ -1,18 +1,17 @@
 """Reading a source's files: their ids first, then what decoding tells of new ones."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from featcache.commands.scan.groups import DICOM
+from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.images import dicom
 from featcache.dataset.manifest import UNREADABLE, Manifest
 from featcache.errors import UnreadableImageError
 
-Progress = Callable[[int, int], None]
 MEASURED = ("width", "height", "mode", "phash")
 NOTHING = (0, 0, "", "")
 Facts = dict[str, tuple[int, int, str, str]]  # ``MEASURED`` by image_id
@@ -70,7 +69,7 @@ def measure(
     ids: list[str],
     reasons: list[str],
     facts: Facts,
-    progress: Progress | None,
+    reporter: Reporter,
     *,
     keep: bool,
 ) -> tuple[int, dict[str, np.ndarray]]:
@@ -81,7 +80,7 @@ def measure(
         ids: Their ids; empty for a file that cannot be read.
         reasons: Why a file cannot be read, or empty; decoding may add some.
         facts: Of the images that need not be decoded; the others are added.
-        progress: Called with (images decoded, images to decode).
+        reporter: Follows the images decoded.
         keep: Whether to keep thumbnails.
 
     Returns:
@@ -112,8 +111,7 @@ def measure(
                 facts[image_id] = (*size, outcome.mode, outcome.phash)
                 if keep:
                     thumbs[image_id] = outcome.thumb
-            if progress:
-                progress(done, len(first))
+            reporter.progress("scan", done, len(first))
     for row, image_id in enumerate(ids):
         reasons[row] = reasons[row] or failed.get(image_id, "")
     return len(first), thumbs

@@ -26,7 +26,8 @@ def mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
             "one label for the same bytes",
             f"{conflicts['image_id'].nunique()} images with two labels: "
             + some([f"{r.path} ({r.label})" for r in pairs.itertuples()], 8),
-            "Remove the wrong copies, or exclude all of them with --on-conflict drop.",
+            "Remove the wrong copies, or exclude all of them with "
+            "`on_conflict='drop'`.",
         )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
     kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]

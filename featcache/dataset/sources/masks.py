@@ -41,10 +41,10 @@ def find_masks(dataset: Manifest, region: Region) -> Masks:
     named = images.get(region.mask, images["path"].str[:0]).str.strip()
     if not named.any():
         raise DatasetError(
-            f"masks for --region {region.kind}, in column {region.mask}",
+            f"masks for `region={region.kind!r}`, in column {region.mask}",
             f"none in the manifest of {dataset.dataset}",
             "Put masks with the images' file names into masks/ beside images/ and scan "
-            "again, or name the CSV column that lists them: --mask COLUMN.",
+            "again, or name the CSV column that lists them as `mask`.",
         )
     where = images["image_id"][named != ""]
     paths = dict(zip(where, named[named != ""], strict=True))

@@ -9,10 +9,12 @@ from featcache.dataset.splits.assign import assign_folds
 from featcache.dataset.splits.base import TEST, Split
 from featcache.dataset.splits.checks import assert_disjoint, check
 from featcache.dataset.splits.files import load_or_make, load_or_redraw
+from featcache.dataset.splits.options import SplitOptions
 
 __all__ = [
     "TEST",
     "Split",
+    "SplitOptions",
     "assert_disjoint",
     "assign_folds",
     "check",

@@ -58,12 +58,12 @@ def part_shares(folds: int, test_size: float, seed: int = 0) -> dict[int, float]
         SplitError: No split has such settings.
     """
     if folds < 2:
-        raise SplitError("at least 2 folds", str(folds), "Use --folds 2 or more.")
+        raise SplitError("at least 2 folds", str(folds), "Use `folds=2` or more.")
     if not 0 <= test_size <= 0.9:
-        way_out = "Use --test-size 0.2, or 0 for folds alone."
+        way_out = "Use `test_size=0.2`, or 0 for folds alone."
         raise SplitError("a test size from 0 to 0.9", str(test_size), way_out)
     if seed < 0:
-        raise SplitError("a seed of 0 or above", str(seed), "Use --seed 0.")
+        raise SplitError("a seed of 0 or above", str(seed), "Use `seed=0`.")
     test = {TEST: test_size} if test_size else {}
     return test | {fold: (1 - test_size) / folds for fold in range(folds)}
 

@@ -14,7 +14,7 @@ from featcache.dataset.splits.base import (
 )
 from featcache.errors import SplitError
 
-REDRAW = "Draw a new split: another split name or --seed."
+REDRAW = "Draw a new split: another `split` name or `seed`."
 
 
 def check(
@@ -47,7 +47,7 @@ def check(
         raise SplitError(
             f"every class in {_listed_parts(folds, test_size)}, and no other part",
             f"class {label!r} {'not ' * (part in shares)}in {part_name(part)}",
-            f"Use fewer --folds or --test-size 0. {REDRAW}",
+            f"Use fewer `folds` or `test_size=0`. {REDRAW}",
         )
 
 
@@ -82,11 +82,11 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     few, test = counts.min(), int(test_size > 0)
     if few >= folds + test:
         return
-    way_out = "No --folds can work: leave the class out, or add images of it."
+    way_out = "No `folds` can work: leave the class out, or add images of it."
     if few >= 2:
-        way_out = f"Use --folds {few} --test-size 0 at most."
+        way_out = f"Use `folds={few}` and `test_size=0` at most."
     if few - test >= 2:
-        way_out = f"Use --folds {few - test} at most."
+        way_out = f"Use `folds={few - test}` at most."
     raise SplitError(
         f"{folds + test} groups of every class, one for "
         f"{_listed_parts(folds, test_size)}",

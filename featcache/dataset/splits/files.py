@@ -170,4 +170,4 @@ def _settings(split: Split) -> dict[str, Any]:
 
 
 def _flags(settings: Mapping[str, object]) -> str:
-    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())
+    return ", ".join(f"`{k}={v}`" for k, v in settings.items())
