@@ -315,7 +315,7 @@ def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
         n: r.path for n, r in result.items()
     }
     assert said == [
-        "--precision int8: ignored for metadata, pixels48, border (no network)"
+        "`precision='int8'`: ignored for metadata, pixels48, border (no network)"
     ]
 
 

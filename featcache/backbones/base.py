@@ -36,9 +36,10 @@ class Preprocess:
         """
         if not statistics:
             return None
-        mean, std = statistics.mean, statistics.std
-        scale = tuple(1 / s for s in std)
-        return cls(scale, tuple(-m / s for m, s in zip(mean, std, strict=True)))
+        pairs = zip(statistics.mean, statistics.std, strict=True)
+        offset = tuple(-m / s for m, s in pairs)
+        scale = tuple(1 / s for s in statistics.std)
+        return cls(scale, offset)  # type: ignore[arg-type]
 
 
 # The modes of keras.applications.imagenet_utils.preprocess_input on pixels 0-255.
