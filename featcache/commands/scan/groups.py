@@ -29,8 +29,8 @@ def given_groups(
     without = int(groups.isna().sum())
     if without == len(table):
         raise DatasetError(
-            f"`group_by={by!r}` to name a group",
-            f"no file with one, e.g. {table['path'].iloc[0]}",
+            f"groups named by {by} (`group_by`)",
+            f"none in any file, e.g. {table['path'].iloc[0]}",
             "Correct the column or the expression.",
         )
     if without:
