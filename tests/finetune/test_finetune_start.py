@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from toy_training import images, settings
-from toys import run_record, slow_but
+from toys import run_record
 
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
@@ -33,7 +33,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("head", "options"), slow_but(CASES, *CASES[1:3]))
+@pytest.mark.parametrize(("head", "options"), CASES)
 def test_it_starts_where_the_cached_head_is(
     head: str,
     options: dict[str, Any],
