@@ -21,7 +21,7 @@ def main(store: str) -> None:
     X, y, groups, meta = featcache.load(store)
     print(f"{len(X)} images of {meta['group'].nunique()} groups, {X.shape[1]} features")
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000))
-    # No group is on both sides of a fold, and the scaler sees training rows only.
+    # No group is split between folds, and the scaler is fitted on training rows only.
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     predicted = cross_val_predict(head, X, y, groups=groups, cv=folds)
     print(classification_report(y, predicted, zero_division=0))

@@ -1,30 +1,51 @@
 """Every error a user can cause, on one page.
 
-An error says what was expected, what came, and the way out.
+An error says what was expected, what came, and what helps; or, where that reads better,
+what the problem is, and what helps.
 """
+
+from typing import overload
 
 
 class FeatcacheError(Exception):
     """Base of all domain errors; the command line prints it as one line.
 
+    Texts name an option as Python does, between backticks, such as `views=0`; the
+    command line spells it --views 0.
+
     Args:
         expected: What the tool needed.
         got: What it found instead.
-        way_out: What the user can do now.
+        hint: What the user can do now.
+
+    Attributes:
+        expected: What the tool needed; empty where the problem was given whole.
+        got: What it found instead; there the problem.
+        hint: What the user can do now.
     """
 
     exit_code = 1
 
-    def __init__(self, expected: str, got: str, way_out: str) -> None:
-        # All three go to Exception so that the error survives pickling
+    @overload
+    def __init__(self, expected: str, got: str, hint: str, /) -> None: ...
+    @overload
+    def __init__(self, problem: str, hint: str, /) -> None: ...
+    def __init__(self, *texts: str) -> None:
+        # All go to Exception so that the error survives pickling
         # on its way out of a worker process.
-        super().__init__(expected, got, way_out)
-        self.expected = expected
-        self.got = got
-        self.way_out = way_out
+        super().__init__(*texts)
+        self.expected = texts[0] if len(texts) == 3 else ""
+        self.got, self.hint = texts[-2:]
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without the full stop."""
+        return (
+            f"expected {self.expected}; got {self.got}" if self.expected else self.got
+        )
 
     def __str__(self) -> str:
-        return f"expected {self.expected}; got {self.got}. {self.way_out}"
+        return f"{self.problem}. {self.hint}"
 
 
 class UsageError(FeatcacheError):

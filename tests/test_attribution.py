@@ -157,7 +157,7 @@ def test_a_method_that_does_not_suit_is_refused() -> None:
     with pytest.raises(HeadError, match="auto or occlusion"):
         attribution.gradient(head, X, codes)
     for method in ("linear", "integrated-gradients"):
-        with pytest.raises(HeadError, match="--method auto"):
+        with pytest.raises(HeadError, match=r"`methods=\['auto'\]`"):
             _split(head, X, codes, method=method)
 
 

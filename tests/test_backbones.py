@@ -60,7 +60,7 @@ def test_an_input_too_small_is_refused(size: int) -> None:
 
 def test_an_unknown_preprocess_is_refused() -> None:
     """Only the field's four scalings, and the row's own, are known."""
-    with pytest.raises(UsageError, match="--preprocess"):
+    with pytest.raises(UsageError, match="`preprocess`"):
         resolve("vgg19", preprocess="zscore")
 
 
@@ -70,7 +70,7 @@ def test_a_keras_file_needs_its_preprocessing_told(
     """Without options and without a JSON beside it, the error shows both ways out."""
     alone = tmp_path / "net.keras"
     alone.write_bytes(toy_network.read_bytes())
-    with pytest.raises(UsageError, match=r"--preprocess .* or write them to net\.json"):
+    with pytest.raises(UsageError, match=r"`preprocess` .* or write them to net\.json"):
         resolve(str(alone))
     told = resolve(str(alone), preprocess="caffe", input_size=64)
     assert (told.name, told.weights, told.preprocess, told.input_size) == (
@@ -177,7 +177,7 @@ def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> 
 
     fixed = keras.Input((48, 48, 3))
     pool = keras.layers.GlobalAveragePooling2D()
-    with pytest.raises(WeightsError, match="--input-size 48"):
+    with pytest.raises(WeightsError, match="`input_size=48`"):
         backbones.build(saved("fixed", keras.Model(fixed, pool(fixed))))
     vector = keras.Input((7,))
     with pytest.raises(WeightsError, match="RGB input"):

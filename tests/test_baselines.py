@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from test_extract_stage import age
 from test_images import encode, noise
-from toys import picture
+from toys import Heard, picture
 
 import featcache
 from featcache import backbones
@@ -185,8 +185,8 @@ def test_the_contract_is_of_what_is_measured(dataset: Manifest) -> None:
     assert (header.weights, header.weights_key, header.engine) == (
         *("none", "none", "numpy"),
     )
-    assert header.contract["architecture"] == f"border, version {baselines.VERSION}"
-    assert "weights_digest" not in header.contract
+    assert header.contract.architecture == f"border, version {baselines.VERSION}"
+    assert header.contract.weights_digest is None
 
 
 def test_another_version_is_another_store(
@@ -245,7 +245,7 @@ def test_they_wait_for_no_turn(
             done.set()
 
     monkeypatch.setattr(engines, "make", made)
-    run_all(dataset, str(toy_network), "baselines", progress=progress)
+    run_all(dataset, str(toy_network), "baselines", reporter=Heard(at_each=progress))
     assert waited == [True] * 5
 
 
@@ -274,7 +274,7 @@ def test_options_of_networks_are_refused(
     """Alone, a baseline has nothing that they could be meant for."""
     with pytest.raises(UsageError, match=said):
         backbones.resolve(name, **options)
-    with pytest.raises(UsageError, match="leave them out"):
+    with pytest.raises(UsageError, match="leave these options out"):
         backbones.resolve_all([name], **options)
 
 
@@ -282,40 +282,40 @@ def test_beside_a_network_they_go_without_its_options() -> None:
     """The options are for the network; what goes without them is told once."""
     said: list[str] = []
     found = backbones.resolve_all(
-        ["baselines", "vgg19", "border"], "random", input_size=64, message=said.append
+        ["baselines", "vgg19", "border"], "random", input_size=64, reporter=Heard(said)
     )
     assert [(n.name, n.weights, n.input_size) for n in found] == [
         *(("metadata", "none", 0), ("pixels48", "none", 48), ("border", "none", 48)),
         ("vgg19", "random", 64),
     ]
     assert said == [
-        "--weights random, --input-size 64: not for metadata, pixels48, border, which "
-        "need no network"
+        "--weights random, --input-size 64: ignored for metadata, pixels48, border "
+        "(no network)"
     ]
 
 
 def test_they_have_no_inner_layers(dataset: Manifest, toy_network: Path) -> None:
     """Taps are refused where nothing has any; beside a network they are its own."""
-    with pytest.raises(UsageError, match="leave --taps out"):
+    with pytest.raises(UsageError, match="leave `taps` out"):
         run_all(dataset, taps="default")
     said: list[str] = []
     results = run_all(
-        dataset, str(toy_network), "border", taps="conv2d", message=said.append
+        dataset, str(toy_network), "border", taps="conv2d", reporter=Heard(said)
     )
     assert [r.taps for r in results.values()] == [["conv2d"], []]
-    assert said == ["--taps conv2d: not for border, which need no network"]
+    assert said == ["`taps='conv2d'`: ignored for border (no network)"]
 
 
 def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
     """With --precision int8 their store is the float32 one, and it is said."""
     said: list[str] = []
     plain = run_all(dataset)
-    result = run_all(dataset, precision="int8", message=said.append)
+    result = run_all(dataset, precision="int8", reporter=Heard(said))
     assert {n: r.path for n, r in plain.items()} == {
         n: r.path for n, r in result.items()
     }
     assert said == [
-        "--precision int8: not for metadata, pixels48, border, which need no network"
+        "--precision int8: ignored for metadata, pixels48, border (no network)"
     ]
 
 

@@ -1,6 +1,7 @@
 """Calibration: it mends what was bent, never peeks, leaves alone what is fair."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from featcache.errors import RunError, SplitError, UsageError
 from featcache.evaluation import calibration, metrics
 from featcache.evaluation.calibration import cross_fit, from_record
+from featcache.evaluation.record import CalibrationInfo
 
 
 def fair(seed: int, images: int = 1000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,8 +30,8 @@ def test_temperature_is_found() -> None:
     """Probabilities that were raised to a power get it back as the temperature."""
     y, P, folds = fair(0, 4000)
     found = cross_fit(y, bent(P, 3.0), folds)
-    assert found.record["method"] == "temperature"
-    assert found.record["parameters"]["temperature"] == pytest.approx(3, rel=0.1)
+    assert found.record.method == "temperature"
+    assert found.record.parameters["temperature"] == pytest.approx(3, rel=0.1)
     assert_allclose(found.p, P, atol=0.05)
 
 
@@ -38,10 +40,10 @@ def test_sigmoid_is_found() -> None:
     y, P, folds = fair(0, 4000)
     wrong = P * [1 / 3, 1, 1]
     found = cross_fit(y, wrong / wrong.sum(axis=1, keepdims=True), folds)
-    assert found.record["method"] == "sigmoid"
-    first, *others = found.record["parameters"]["intercept"]
+    assert found.record.method == "sigmoid"
+    first, *others = found.record.parameters["intercept"]
     assert first > max(others) + 0.5
-    assert found.record["log_loss_after"] < found.record["log_loss_before"] - 0.05
+    assert found.record.log_loss_after < found.record.log_loss_before - 0.05
 
 
 @pytest.mark.parametrize("power", [0.4, 3.0])
@@ -49,7 +51,7 @@ def test_what_was_bent_is_mended(power: float) -> None:
     """Log-loss and ECE fall; accuracy and AUC stay, as the record says."""
     y, P, folds = fair(1)
     found = cross_fit(y, bent(P, power), folds)
-    record = found.record
+    record = vars(found.record)
     assert record["kept"]
     assert record["log_loss_after"] < record["log_loss_before"] - 0.02
     assert record["ece_after"] < record["ece_before"] / 2
@@ -63,9 +65,9 @@ def test_what_is_fair_is_left_alone() -> None:
     """Probabilities that already mean what they say come back as they are."""
     y, P, folds = fair(0)
     found = cross_fit(y, P, folds)
-    assert not found.record["kept"]
-    assert found.record["method"] == "none"
-    assert found.record["parameters"] == {}
+    assert not found.record.kept
+    assert found.record.method == "none"
+    assert found.record.parameters == {}
     assert_array_equal(found.p, P)
     assert_array_equal(found.calibrator(P[:3]), P[:3])
 
@@ -99,8 +101,8 @@ def test_a_calibrator_survives_json(method: str) -> None:
         P = bent(P, 1.0) * [0.2, 1, 1]
         P /= P.sum(axis=1, keepdims=True)
     found = cross_fit(y, P, folds)
-    assert found.record["method"] == method
-    again = from_record(json.loads(json.dumps(found.record)))
+    assert found.record.method == method
+    again = from_record(CalibrationInfo(**json.loads(json.dumps(vars(found.record)))))
     assert again == found.calibrator
     assert_array_equal(again(P), found.calibrator(P))
 
@@ -135,7 +137,7 @@ def test_few_folds_leave_nothing_to_choose_on(folds: int) -> None:
     P = bent(P, 3.0)
     found = cross_fit(y, P, np.arange(len(y)) % folds)
     assert_array_equal(found.p, P)
-    assert found.record["kept"] == (folds == 2)
+    assert found.record.kept == (folds == 2)
 
 
 def test_a_group_stands_in_one_fold() -> None:
@@ -158,7 +160,6 @@ def test_folds_are_refused(folds: list[float]) -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        {},
         {"method": "magic", "parameters": {}},
         {"method": "temperature", "parameters": {}},
         {"method": "temperature", "parameters": {"temperature": None}},
@@ -171,5 +172,6 @@ def test_folds_are_refused(folds: list[float]) -> None:
 )
 def test_edited_records_are_refused(record: dict) -> None:
     """A record that no calibration wrote is an error with a way out."""
-    with pytest.raises(RunError, match="--force"):
-        from_record(record)
+    made = replace(cross_fit(*fair(1)).record, **record)
+    with pytest.raises(RunError, match="`force=True`"):
+        from_record(made)

@@ -15,7 +15,7 @@ from PIL import Image
 from toys import HEARS_CTRL_C
 
 from featcache import cli
-from featcache.cli import common
+from featcache.cli import output
 from featcache.commands.extract import pipeline
 
 FIELDS = {
@@ -246,13 +246,11 @@ def test_a_real_sigint_leaves_no_lock(
     """A process that gets Ctrl-C ends with 130 and without a lock file."""
     code = (
         f"{HEARS_CTRL_C}\n"
-        "import time; from featcache import cli; from featcache.cli import "
-        "common\n"
-        "def slow(*a): print('row', flush=True); time.sleep(0.2)\n"
-        "from contextlib import contextmanager\n"
-        "@contextmanager\n"
-        "def bars(): yield slow\n"
-        "import featcache.cli.data as d; d.bars = bars\n"
+        "import time; from contextlib import nullcontext\n"
+        "from featcache import cli; from featcache.cli import extract, output\n"
+        "class Slow(output.Said):\n"
+        "    def progress(self, *a): print('row', flush=True); time.sleep(0.2)\n"
+        "extract.bars = lambda: nullcontext(Slow())\n"
         f"cli.main(['extract', {str(image_folder)!r}, '-b', {str(toy_network)!r}, "
         "'--batch-size', '4'])"
     )
@@ -333,10 +331,10 @@ def test_demo(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_bars_are_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """Into a file or a pipe no bar is drawn; the callback still works."""
-    with common.bars() as update:
-        update("scan", 1, 2)
-        update("scan", 2, 2)
+    """Into a file or a pipe no bar is drawn; the reporter still works."""
+    with output.bars() as reporter:
+        reporter.progress("scan", 1, 2)
+        reporter.progress("scan", 2, 2)
     assert capsys.readouterr() == ("", "")
 
 

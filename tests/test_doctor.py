@@ -126,7 +126,7 @@ def no_lock(patch: Patch) -> None:
         (missing, "no-such-library", "not installed"),
         (old_python, "python", "3.8.1"),
         (unwritable, "cache write", "Not a directory"),
-        (no_lock, "cache lock", "not refused"),
+        (no_lock, "cache lock", "take the lock too"),
     ],
 )
 def test_what_fails_is_exit_code_1(
@@ -214,9 +214,13 @@ def test_weights_that_are_here(
 @pytest.mark.parametrize(
     ("flags", "cpu", "int8"),
     [
-        ("flags : fpu avx2 avx512f avx512_vnni", "AVX2, AVX-512, VNNI", "pays: VNNI"),
+        (
+            "flags : fpu avx2 avx512f avx512_vnni",
+            "AVX2, AVX-512, VNNI",
+            "worthwhile: VNNI",
+        ),
         ("flags : fpu avx2", "AVX2", "gains little"),
-        ("Features : asimd", "no vector instructions named", "gains little"),
+        ("Features : asimd", "no vector instructions listed", "gains little"),
     ],
 )
 def test_the_processor_decides_on_int8(

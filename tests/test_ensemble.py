@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from toys import CLASSES, header, make_dataset, run_record, write_store
+from records import make_run
+from toys import CLASSES, header, make_dataset, train_flat, write_store
 
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import EnsembleResult, ensemble, fit_weights
-from featcache.commands.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult
 from featcache.errors import RunError, UsageError
 from featcache.evaluation import calibration, metrics, runs
 
@@ -53,13 +54,8 @@ def write(reports: Path) -> Callable[..., runs.Run]:
         ids = [str(i) for i in range(N)]
         meta = pd.DataFrame({"image_id": ids, "group": ids})
         meta["label"] = [CLASSES[i] for i in y]
-        folder = reports / "runs" / f"{name}-{split}"
-        with runs.saving(folder, run_record(**record | also)) as temp:
-            table = runs.predictions_table(
-                meta[only], places[only], p[only], list(CLASSES)
-            )
-            table.to_csv(temp / "predictions.csv", index=False)
-        return runs.load(folder)
+        table = runs.predictions_table(meta[only], places[only], p[only], [*CLASSES])
+        return make_run(reports, f"{name}-{split}", table, **record | also)
 
     return call
 
@@ -91,7 +87,7 @@ def test_equal_weights_are_the_mean(three, vote) -> None:
     for part in ("train", "test"):
         mean = np.mean([member.predictions(part).p for member in three], axis=0)
         np.testing.assert_allclose(run.predictions(part).p, mean)
-    assert set(map(tuple, run.record["member_weights"].values())) == {(0.333333,) * 3}
+    assert set(map(tuple, run.record.member_weights.values())) == {(0.333333,) * 3}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +126,7 @@ def test_a_fold_has_no_say_in_its_own_weights(write, vote) -> None:
             y[changed == PLACES] = np.roll(y[changed == PLACES], 1)
         for i, own in enumerate(p):
             write(f"m{i}", own, y=y)
-        weights[changed] = vote(force=True).runs[0].record["member_weights"]
+        weights[changed] = vote(force=True).runs[0].record.member_weights
     assert weights[-1] == weights["none"]
     same = [k for k in weights["none"] if weights[2][k] == weights["none"][k]]
     assert same == ["2"]
@@ -153,11 +149,11 @@ def test_noise_gains_nothing(write, vote) -> None:
 def test_the_test_part_is_weighted_by_all_folds(three, vote) -> None:
     """Its predictions are the members' with the weights of `test`."""
     (run,) = vote().runs
-    w = run.record["member_weights"]["test"]
-    assert run.record["members"] == sorted(member.run_id for member in three)
+    w = run.record.member_weights["test"]
+    assert run.record.members == sorted(member.run_id for member in three)
     by_id = {member.run_id: member.predictions("test").p for member in three}
     mean = sum(
-        own * by_id[name] for own, name in zip(w, run.record["members"], strict=True)
+        own * by_id[name] for own, name in zip(w, run.record.members, strict=True)
     )
     np.testing.assert_allclose(run.predictions("test").p, mean, atol=1e-5)
 
@@ -165,21 +161,21 @@ def test_the_test_part_is_weighted_by_all_folds(three, vote) -> None:
 def test_it_is_a_run_like_any_other(three, vote, reports) -> None:
     """Compare ranks it among its members; its cost is theirs."""
     (run,) = vote().runs
-    assert run.record["head"] == "ensemble"
-    assert run.record["backbone"] == "toy"
-    assert run.record["model"] is None
-    assert run.record["fit_seconds"] >= 3
-    assert run.record["fold_seconds"] == [3.0] * 5
+    assert run.record.head == "ensemble"
+    assert run.record.backbone == "toy"
+    assert run.record.model is None
+    assert run.record.fit_seconds >= 3
+    assert run.record.fold_seconds == [3.0] * 5
     assert run.contracts == {"c"}
-    heads = [row["head"] for row in compare(reports).rows]
+    heads = [row.head for row in compare(reports).rows]
     assert sorted(heads) == ["ensemble", "logreg", "logreg", "logreg"]
 
 
 def test_averages_are_calibrated(three, vote) -> None:
     """As train-head does: out-of-fold by the other folds, the test part by all."""
     plain, (run,) = vote().runs[0], vote(calibrate=True).runs
-    assert plain.record["calibration"] is None
-    found = calibration.from_record(run.record["calibration"])
+    assert plain.record.calibration is None
+    found = calibration.from_record(run.record.calibration)
     np.testing.assert_allclose(
         run.predictions("test").p, found(plain.predictions("test").p), atol=1e-5
     )
@@ -201,10 +197,7 @@ def test_a_member_that_was_trained_again_makes_it_new(three, write, vote) -> Non
     write("fair", sharpened(Y, 0.6, 9))
     again = vote("good", "fair")
     assert again.made == first.made
-    assert (
-        again.runs[0].record["member_digests"]
-        != (first.runs[0].record["member_digests"])
-    )
+    assert again.runs[0].record.member_digests != (first.runs[0].record.member_digests)
 
 
 def test_all_leaves_out_what_is_not_worth_a_vote(write, vote, three) -> None:
@@ -219,7 +212,7 @@ def test_all_leaves_out_what_is_not_worth_a_vote(write, vote, three) -> None:
         write(name, sharpened(Y, 0.6, 6), features=[block])
     write("broken", sharpened(Y, 0.6, 7), status="failed")
     write("older", sharpened(Y, 0.6, 8), y=np.roll(Y, 6), created="2025-01-01")
-    assert vote().runs[0].record["members"] == [r.run_id for r in three[1::-1]] + [
+    assert vote().runs[0].record.members == [r.run_id for r in three[1::-1]] + [
         three[2].run_id
     ]
 
@@ -238,19 +231,19 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     """With a member that has no folds nothing is fitted, and only test is judged."""
     name, other = tuned(write, "vgg19", 8).run_id, tuned(write, "resnet50", 9).run_id
     for options in ({}, {"weights": "equal", "calibrate": True}):
-        with pytest.raises(RunError, match=rf"{name}, {other} with.*--weights equal"):
+        with pytest.raises(RunError, match=rf"{name}, {other} with.*`weights='equal'`"):
             vote(name, other, "good", **options)
     (run,) = vote(name, other, "good", weights="equal").runs
     p = np.mean([runs.find(reports, member).predictions("test").p
                  for member in (name, other, "good")], axis=0)  # fmt: skip
     np.testing.assert_allclose(run.predictions("test").p, p)
-    assert run.record["scores"].keys() == {"test"}
-    assert [b["backbone"] for b in run.record["features"]] == [
+    assert run.record.scores.keys() == {"test"}
+    assert [b.backbone for b in run.record.features] == [
         "toy",
         "resnet50",
         "vgg19",
     ]
-    ranked = [row["run_id"] for row in compare(reports, part="test").rows]
+    ranked = [row.run_id for row in compare(reports, part="test").rows]
     assert run.run_id in ranked
     assert vote(other, "good", name, weights="equal").made == []
 
@@ -259,7 +252,7 @@ def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
     """It is told, and the others vote as if it were not there."""
     name = tuned(write, "vgg19", 8).run_id
     result = vote()
-    assert result.runs[0].record["members"] == sorted(run.run_id for run in three)
+    assert result.runs[0].record.members == sorted(run.run_id for run in three)
     assert result.left_out == [f"run {name} has no out-of-fold predictions"]
 
 
@@ -328,7 +321,7 @@ def test_what_makes_no_ensemble_is_refused(
     make(write)
     with pytest.raises(RunError, match=said):
         vote(*members)
-    with pytest.raises(UsageError, match="--weights fitted or equal"):
+    with pytest.raises(UsageError, match="`weights` fitted or equal"):
         vote(weights="best")
 
 
@@ -338,9 +331,9 @@ def test_each_repeat_has_its_ensemble(write, vote, three) -> None:
         write(name, sharpened(Y, 0.7, seed), repeat=1)
     write("good", sharpened(Y, 0.7, 1), repeat=2)
     result = vote()
-    assert [run.record["split"]["repeat"] for run in result.runs] == [0, 1]
+    assert [run.record.split.repeat for run in result.runs] == [0, 1]
     assert len({run.run_id for run in result.runs}) == 2
-    assert len({run.record["recipe_id"] for run in result.runs}) == 1
+    assert len({run.record.recipe_id for run in result.runs}) == 1
     assert result.left_out == ["repeat 2: not every member was trained on it"]
     other = vote(split="s-r1")
     assert [run.run_id for run in other.runs] == [result.runs[1].run_id]
@@ -353,7 +346,7 @@ def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
     write_store(dataset, header("a"), views=0, dim=20)
     shuffled = np.random.default_rng(1).permutation(count)
     dataset.table["label"] = dataset.table["label"].to_numpy()[shuffled]
-    result: TrainResult = train_head(
+    result: TrainResult = train_flat(
         dataset,
         tmp_path / "reports",
         heads=[
@@ -370,7 +363,7 @@ def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
     assert not any(run.failed for run in result.runs)
     (run,) = ensemble(tmp_path / "reports" / "chest", ["all"]).runs
     for part in ("train", "test"):
-        scores = run.record["scores"][part]
+        scores = run.record.scores[part]
         assert scores["accuracy_low"] < 1 / 3 < scores["accuracy_high"]
         assert scores["log_loss"] > np.log(3) - 0.03
 

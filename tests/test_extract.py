@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import slow_but
+from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
@@ -197,7 +197,7 @@ def test_ctrl_c_keeps_what_is_sealed_and_leaves_no_lock(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        toy(dataset, progress=interrupt)
+        toy(dataset, reporter=Heard(at_each=interrupt))
     assert not list((dataset.folder / "features").glob("*.lock"))
     assert toy(dataset).computed == 20
     assert sum(passes) == 36
@@ -213,11 +213,11 @@ def test_a_second_process_is_refused(dataset, toy) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"views": -1}, "--views"),
-        ({"views": 70000}, "--views"),
-        ({"engine": "torch"}, "--engine"),
-        ({"batch_size": 0}, "--batch-size"),
-        ({"max_bad": 2.0}, "--max-bad"),
+        ({"views": -1}, "`views`"),
+        ({"views": 70000}, "`views`"),
+        ({"engine": "torch"}, "`engine`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"max_bad": 2.0}, "`max_bad`"),
         (
             {
                 "views": 1,
@@ -239,12 +239,14 @@ from pathlib import Path
 from featcache import backbones
 from featcache.dataset import manifest
 from featcache.commands.extract import extract as run, pipeline
+from featcache.core.progress import Reporter
 pipeline._SEAL_SECONDS = 0.02
-def slow(name, done, total):
-    print(done, flush=True)
-    time.sleep(0.02)
+class Slow(Reporter):
+    def progress(self, name, done, total):
+        print(done, flush=True)
+        time.sleep(0.02)
 run(manifest.load(Path(sys.argv[1])), backbones.resolve_all(sys.argv[2:]), views=5,
-    batch_size=8, engine="tensorflow", progress=slow)
+    batch_size=8, engine="tensorflow", reporter=Slow())
 """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import Heard
 
 import featcache
 from featcache import backbones
@@ -62,7 +63,7 @@ def test_a_converted_network_that_rotted_is_converted_anew(dataset, toy) -> None
     data[100] ^= 0xFF
     weights.write_bytes(data)
     said: list[str] = []
-    assert toy(dataset, views=1, message=said.append, **OV).computed == 36
+    assert toy(dataset, views=1, reporter=Heard(said), **OV).computed == 36
     assert "converted anew" in said[0]
 
 
@@ -70,11 +71,11 @@ def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> Non
     """The fall-back is told, and the store says which engine it was."""
 
     def refuse(*_: object) -> None:
-        raise ConversionError("a network", "an odd one", "Use --engine tensorflow.")
+        raise ConversionError("a network", "an odd one", "Use `engine='tensorflow'`.")
 
     monkeypatch.setattr(openvino, "convert", refuse)
     said: list[str] = []
-    result = toy(dataset, message=said.append, **OV)
+    result = toy(dataset, reporter=Heard(said), **OV)
     assert result.engine == "tensorflow"
     assert "an odd one" in said[0]
     assert store.open_store(result.path).header.engine == "tensorflow"
@@ -84,7 +85,7 @@ def test_a_conversion_with_other_numbers_is_not_used(dataset, toy, monkeypatch) 
     """Each converted network is held against TensorFlow before its first use."""
     monkeypatch.setattr(engines, "AGREEMENT", 0.0)
     said: list[str] = []
-    assert toy(dataset, message=said.append, **OV).engine == "tensorflow"
+    assert toy(dataset, reporter=Heard(said), **OV).engine == "tensorflow"
     assert "relative difference" in said[0]
     assert not list((dataset.folder.parent / "openvino").glob("*.xml"))
 
@@ -116,7 +117,7 @@ def test_further_taps_cost_a_pass_and_say_so(dataset, toy, layers: list[str]) ->
     before = toy(dataset)
     X = featcache.load(before.path).X
     said: list[str] = []
-    after = toy(dataset, taps=layers[-1], message=said.append)
+    after = toy(dataset, taps=layers[-1], reporter=Heard(said))
     assert said == [
         "toynet: 36 stored rows lack these taps; they cost one more pass each."
     ]
@@ -153,9 +154,9 @@ def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> 
     """Statistics are those of the split's training images, and in the contract."""
     network = backbones.resolve(str(toy_network), preprocess="featurewise")
     (result,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
-    statistics = store.open_store(result.path).header.contract["statistics"]
+    statistics = store.open_store(result.path).header.contract.statistics
     (path,) = dataset.folder.glob("splits-*.json")
-    assert statistics["split"] in path.name
+    assert statistics.split in path.name
     from featcache.dataset import images, views
 
     places = json.loads(path.read_text())["images"]
@@ -166,8 +167,8 @@ def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> 
             if places[row.image_id] >= 0
         ]
     ).astype(float)
-    np.testing.assert_allclose(statistics["mean"], pixels.mean((0, 1, 2)), atol=1e-4)
-    np.testing.assert_allclose(statistics["std"], pixels.std((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(statistics.mean, pixels.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(statistics.std, pixels.std((0, 1, 2)), atol=1e-4)
     (again,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
     assert again.computed == 0
 
@@ -176,8 +177,8 @@ def test_int8_is_another_contract_with_its_drift_measured(dataset, toy) -> None:
     """Store, digest and drift are recorded; a second call computes nothing."""
     result = toy(dataset, precision="int8")
     header = store.open_store(result.path).header
-    assert header.contract["precision"] == "int8"
-    assert len(header.contract["quantised"]) == 64
+    assert header.contract.precision == "int8"
+    assert len(header.contract.quantised or "") == 64
     assert header.notes["drift"]["mean_cosine"] > 0.9
     assert len(header.notes["calibration"]) == sum(
         place >= 0

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import POLICY, N, header, make_dataset, write_store
+from toys import POLICY, N, header, make_dataset, train_flat, write_store
 
 import featcache
 from featcache import features
-from featcache.commands.train_head import fit_runs, train_head
+from featcache.commands.train_head import fit_runs
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.regions import Region
+from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, Selection
@@ -42,7 +44,7 @@ def train(dataset: Manifest, tmp_path: Path) -> Callable[..., list[Run]]:
     def call(*backbones: str, **options: object) -> list[Run]:
         options = {"heads": ["majority"], "jobs": 1} | options
         reports = tmp_path / "reports"
-        return train_head(dataset, reports, backbones=backbones, **options).runs
+        return train_flat(dataset, reports, backbones=backbones, **options).runs
 
     return call
 
@@ -71,8 +73,8 @@ def test_views_are_matched_by_their_policy_not_its_index(dataset, select) -> Non
     other = write_store(dataset, header("b", policies=(OTHER,)), policy=0, seed=2)
     found = select("a+b")
     assert found.recipe == OTHER
-    a = featcache.load(path, views=2, policy=1).X
-    b = featcache.load(other, views=2, policy=0).X
+    a = featcache.load(path, views=2, policy=Policy.of(OTHER)).X
+    b = featcache.load(other, views=2, policy=Policy.of(OTHER)).X
     np.testing.assert_array_equal(found.read(), np.concatenate([a, b], axis=1))
 
 
@@ -81,7 +83,7 @@ def test_the_newest_recipe_that_all_have_is_taken(dataset, select) -> None:
     write_store(dataset, header("a", policies=(POLICY, OTHER)), policy=0)
     write_store(dataset, header("b", policies=(POLICY,)))
     assert select("a+b").recipe == POLICY
-    assert select("a", policy=0).recipe == POLICY
+    assert select("a", policy=Policy.of(POLICY)).recipe == POLICY
 
 
 def test_a_size_tells_stores_of_one_backbone_apart(dataset) -> None:
@@ -144,7 +146,7 @@ def test_baselines_are_three_sets(dataset, train) -> None:
     """``baselines`` names all rows of the table that need no network."""
     for name in ("metadata", "pixels48", "border"):
         write_store(dataset, header(name, weights="none"), views=0)
-    found = [run.record["backbone"] for run in train("baselines")]
+    found = [run.record.backbone for run in train("baselines")]
     assert found == ["metadata", "pixels48", "border"]
     assert texts(dataset, "metadata+border") == ["border+metadata"]
 
@@ -156,8 +158,8 @@ def test_the_command_asks_for_the_same_contract(dataset, select) -> None:
     write_store(dataset, header("densenet121", **contract), views=0)
     with pytest.raises(StoreError, match="--input-size 32 --precision int8") as told:
         select("a+densenet121")
-    assert "--weights random --preprocess tf" in told.value.way_out
-    assert "--dtype float16" in told.value.way_out
+    assert "--weights random --preprocess tf" in told.value.hint
+    assert "--dtype float16" in told.value.hint
 
 
 def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
@@ -167,20 +169,39 @@ def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     with pytest.raises(StoreError) as told:
         select("a+densenet121")
     assert "3 views of 90 images in densenet121-random" in told.value.expected
-    assert told.value.way_out == (
+    assert told.value.hint == (
         "Run: featcache extract --dataset chest -b densenet121 --weights random "
         "--preprocess tf --input-size 32 --views 2 --no-flip "
-        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take --views 0."
+        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take `views=0`."
     )
     assert select("a+densenet121", views=0).views == 0
 
 
-@pytest.mark.parametrize("policy", [-1, 1, 5])
-def test_a_policy_that_is_not_there_is_refused(dataset, select, policy: int) -> None:
-    """It is not taken for one without views."""
+def test_a_policy_that_is_not_there_is_refused(dataset, select) -> None:
+    """It is not taken for one without views, nor for one of another region."""
     write_store(dataset, header("a"))
-    with pytest.raises(UsageError, match="--policy 0"):
-        select("a", policy=policy)
+    with pytest.raises(StoreError, match=r"views of a by policy .*'seed': 7"):
+        select("a", policy=Policy.of(OTHER))
+    with pytest.raises(UsageError, match="of `region` whole; got one of ring"):
+        select("a", policy=Policy(region=Region("ring")))
+
+
+@pytest.mark.parametrize("number", ["-1", "1", "5"])
+def test_a_number_of_no_policy_is_refused(run, dataset, number: str) -> None:
+    """The command line numbers the policies of a store, and names those there are."""
+    write_store(dataset, header("a"))
+    code, _, err = run("train-head", "-H", "majority", "--policy", number)
+    assert (code, "expected --policy 0; got" in err) == (1, True)
+
+
+def test_a_number_means_one_policy(run, dataset) -> None:
+    """Where a number is one recipe here and another there, one has to be named."""
+    write_store(dataset, header("a", policies=(OTHER, POLICY)))
+    write_store(dataset, header("b", policies=(POLICY, OTHER)))
+    train = ["train-head", "-H", "majority", "--jobs", "1", "--policy", "0"]
+    code, _, err = run(*train)
+    assert (code, "0, another in a than in b. Name one" in err) == (1, True)
+    assert run(*train, "-b", "b")[0] == 0
 
 
 def test_taps_are_those_of_each_store_that_has_them(dataset, train) -> None:
@@ -189,14 +210,14 @@ def test_taps_are_those_of_each_store_that_has_them(dataset, train) -> None:
     write_store(dataset, header("b"), dim=2, taps={"fire9": 2})
     write_store(dataset, header("c"), dim=2)
     (both,) = train("a+b", taps="fire9,fire4")
-    widths = [(b["backbone"], b["tap"], b["dim"]) for b in both.record["features"]]
+    widths = [(b.backbone, b.tap, b.dim) for b in both.record.features]
     assert widths == [
         ("a", None, 4), ("a", "fire9", 3), ("a", "fire4", 5), ("b", None, 2),
         ("b", "fire9", 2),
     ]  # fmt: skip
     runs = train("b", "c", taps="fire9")
-    assert [run.record["taps"] for run in runs] == [["fire9"], []]
-    assert [run.record["taps"] for run in train("a", "c", taps="all")] == [
+    assert [run.record.taps for run in runs] == [["fire9"], []]
+    assert [run.record.taps for run in train("a", "c", taps="all")] == [
         ["fire4", "fire9"],
         [],
     ]
@@ -219,12 +240,17 @@ def test_the_record_says_what_the_columns_are(dataset, train) -> None:
     write_store(dataset, header("a"), dim=4)
     write_store(dataset, header("b", input_size=64, weights="file"), dim=3)
     one, both = train("a", "a+b")
-    assert one.record["backbone"] == "a"
-    assert one.contracts == {one.record["contract_id"]}
-    assert both.record["backbone"] == "a@32+b@64"
+    assert one.record.backbone == "a"
+    assert one.contracts == {one.record.contract_id}
+    assert both.record.backbone == "a@32+b@64"
     assert both.run_id.startswith("majority-a@32+b@64-")
     shared = ("weights", "input_size", "store", "contract_id")
-    assert [both.record[key] for key in shared] == ["several", None, None, None]
+    assert [getattr(both.record, key) for key in shared] == [
+        "several",
+        None,
+        None,
+        None,
+    ]
     assert len(both.contracts) == 2
     assert both.contracts > one.contracts
 
@@ -295,4 +321,4 @@ def test_a_long_sum_still_has_a_file_name(dataset, train) -> None:
         write_store(dataset, header(name), views=0, dim=2)
     (run,) = train("+".join(names))
     assert len(run.run_id) < 200
-    assert run.record["backbone"] == "+".join(f"{name}@32" for name in names)
+    assert run.record.backbone == "+".join(f"{name}@32" for name in names)

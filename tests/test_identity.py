@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import header, make_dataset, naming_modules, write_store
+from toys import header, make_dataset, naming_modules, train_flat, write_store
 
 from featcache import backbones, heads
 from featcache.backbones import BASELINES, baselines
 from featcache.commands import ensemble
-from featcache.commands.extract.plan import contract
-from featcache.commands.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
+from featcache.features.contract import Contract
 from featcache.heads import HEADS, HeadRow
 
 CUSTOM = "sklearn.naive_bayes:GaussianNB"
@@ -34,7 +34,7 @@ def dataset(tmp_path: Path) -> Manifest:
 def train(dataset: Manifest, tmp_path: Path) -> Train:
     def call(*names: str, **options: Any) -> TrainResult:
         quick = {"jobs": 1, "folds": 2, "tune": False, "transform": "sqrt"}
-        return train_head(dataset, tmp_path / "reports", heads=names, **quick | options)
+        return train_flat(dataset, tmp_path / "reports", heads=names, **quick | options)
 
     return call
 
@@ -81,7 +81,7 @@ def test_a_head_may_move(
     [forced] = train(name, force=True).runs
     assert forced.run_id == before.run_id
     for field in ("head_is", "recipe_id"):
-        assert forced.record[field] == before.record[field]
+        assert getattr(forced.record, field) == getattr(before.record, field)
     p = [run.predictions().p for run in (before, forced)]
     assert np.array_equal(*p)
 
@@ -102,9 +102,9 @@ def test_another_revision_is_another_head(
     change(rows, row, revision=rows[row].revision + 1)
     [after] = train(name).runs
     for field in ("head_is", "recipe_id"):
-        assert after.record[field] != before.record[field]
+        assert getattr(after.record, field) != getattr(before.record, field)
     assert after.run_id != before.run_id
-    assert after.record["evaluation_id"] == before.record["evaluation_id"]
+    assert after.record.evaluation_id == before.record.evaluation_id
 
 
 def test_another_revision_is_another_ensemble(
@@ -121,7 +121,7 @@ def test_another_revision_is_another_ensemble(
     monkeypatch.setattr(ensemble, "REVISION", ensemble.REVISION + 1)
     after = vote()
     assert before.run_id != after.run_id
-    assert before.record["recipe_id"] != after.record["recipe_id"]
+    assert before.record.recipe_id != after.record.recipe_id
 
 
 def test_a_baseline_is_its_name_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,6 @@ def test_no_record_names_a_module(train: Train, tmp_path: Path) -> None:
     reports = tmp_path / "reports/chest"
     made += ensemble.ensemble(reports, [run.run_id for run in made]).runs
     assert [name for run in made for name in naming_modules(run.folder)] == []
-    plain: Any = type("Plan", (), {"precision": "float32", "dtype": "float32"})
     networks = [*map(backbones.resolve, BASELINES)]
     for network in (*networks, backbones.resolve("densenet121", "random")):
-        assert "featcache" not in str(contract(plain, network))
+        assert "featcache" not in str(Contract.of(network).to_json())

@@ -82,7 +82,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, how: str) -> None:
     damage(tmp_path / "d", how)
     with pytest.raises(DatasetError) as caught:
         manifest.load(tmp_path / "d")
-    assert "featcache scan SOURCE --dataset d" in caught.value.way_out
+    assert "featcache scan SOURCE --dataset d" in caught.value.hint
 
 
 def test_a_table_never_stands_beside_the_settings_of_another(

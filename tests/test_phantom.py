@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from toys import Heard
 
 from featcache.dataset.phantom import CLASSES, COLUMNS, Phantom, draw, write
 from featcache.errors import DatasetError, UnknownNameError, UsageError
@@ -205,7 +206,7 @@ def test_set_with_markers_names_their_corners(tmp_path):
 def test_progress_counts_to_the_total(tmp_path):
     """The callback hears of every image once."""
     heard: list[tuple[int, int]] = []
-    write(tmp_path, 4, size=64, progress=lambda *step: heard.append(step))
+    write(tmp_path, 4, size=64, reporter=Heard(ticks=heard))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -217,7 +218,7 @@ def test_set_cut_short_has_no_csv(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path, 4, size=64, progress=stop)
+        write(tmp_path, 4, size=64, reporter=Heard(at_each=stop))
     assert list(tmp_path.rglob("*.png"))
     assert not (tmp_path / "metadata.csv").exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from toys import picture, slow_but
+from toys import Heard, picture, slow_but, train_flat
 
 import featcache
 from featcache import backbones
@@ -17,7 +17,6 @@ from featcache.commands import cache
 from featcache.commands.explain import explain
 from featcache.commands.extract import StoreResult, extract
 from featcache.commands.scan import scan
-from featcache.commands.train_head import train_head
 from featcache.core.io import canonical_json
 from featcache.dataset import images, phantom, views
 from featcache.dataset.manifest import Manifest
@@ -75,7 +74,7 @@ def fill(dataset: Manifest, kind: str = "whole", **options: Any) -> StoreResult:
 def train(dataset: Manifest, reports: Path, **options: Any) -> runs.Run:
     """A logreg on pixels48, without tuning."""
     options = {"backbones": ["pixels48"], "heads": ["logreg"], "folds": 3} | options
-    (run,) = train_head(dataset, reports, tune=False, jobs=1, **options).runs
+    (run,) = train_flat(dataset, reports, tune=False, jobs=1, **options).runs
     return run
 
 
@@ -167,8 +166,8 @@ def test_readers_of_whole_pictures_never_meet_a_region(masked: Manifest) -> None
     assert (found.keys["view"] == 0).sum() == 24
     (entry,) = cache.ls(masked.folder.parent, Path("reports"))
     assert (entry.views, entry.regions) == (1, [":inside"])
-    with pytest.raises(UsageError, match="--policy 0; got 1"):
-        featcache.load(path, views=1, policy=1)
+    with pytest.raises(UsageError, match="`region` whole; got one of inside"):
+        featcache.load(path, views=1, policy=Policy(region=Region("inside")))
 
 
 def test_another_mask_is_another_row(masked: Manifest, tmp_path: Path) -> None:
@@ -193,9 +192,9 @@ def test_an_image_without_a_mask_gets_no_row(masked: Manifest, tmp_path: Path) -
     mask_of(masked, 0).unlink()
     dataset = scan(masked.root, masked.folder.parent).manifest
     said: list[str] = []
-    assert fill(dataset, "outside", message=said.append).computed == 23
+    assert fill(dataset, "outside", reporter=Heard(said)).computed == 23
     assert "1 of 24 images have no mask" in said[0]
-    with pytest.raises(DatasetError, match="--exclude mask="):
+    with pytest.raises(DatasetError, match="`exclude='mask='`"):
         train(dataset, tmp_path, region="outside")
     run = train(dataset, tmp_path, region="outside", exclude=["mask="])
     assert len(run.table) == 23
@@ -243,13 +242,13 @@ def test_a_run_on_a_region_is_a_control(masked: Manifest, tmp_path: Path) -> Non
     whole = train(masked, tmp_path)
     fill(masked, "inside", views=1)
     run = train(masked, tmp_path, region="inside")
-    assert (run.record["backbone"], run.record["views"]) == ("pixels48:inside", 1)
+    assert (run.record.backbone, run.record.views) == ("pixels48:inside", 1)
     assert run.run_id.startswith("logreg-pixels48-inside-")
-    (block,) = run.record["features"]
-    assert (block["region"], block["mask"]) == ("inside", "mask")
-    assert run.record["evaluation_id"] == whole.record["evaluation_id"]
-    assert "region" not in whole.record["features"][0]
-    with pytest.raises(RunError, match="a control on --region inside"):
+    (block,) = run.record.features
+    assert (block.region, block.mask) == ("inside", "mask")
+    assert run.record.evaluation_id == whole.record.evaluation_id
+    assert whole.record.features[0].region is None
+    with pytest.raises(RunError, match="a control on region inside"):
         explain(masked, run)
     kept = cache.prune(masked.folder.parent, tmp_path, policies=True).removals
     assert kept == []
@@ -267,7 +266,7 @@ def test_all_are_the_stores_that_have_the_region(
     networks = backbones.resolve_all(["border"])
     extract(masked, networks, policy=Policy(region=Region("ring")))
     both = train(masked, tmp_path, backbones=["pixels48+border"], region="ring")
-    assert both.record["backbone"] == "border+pixels48:ring"
+    assert both.record.backbone == "border+pixels48:ring"
 
 
 @pytest.mark.parametrize("shortcut", slow_but([True, False], True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from toys import picture
+from toys import Heard, picture
 
 from featcache.commands.scan import scan
 from featcache.dataset import images, manifest, sources
@@ -179,7 +179,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path, cache: Path) -> None:
 def test_progress_counts_to_the_end(image_folder: Path, cache: Path) -> None:
     """The callback hears 1, 2, ..., 36 of 36."""
     heard: list[tuple[int, int]] = []
-    scan(image_folder, cache, progress=lambda *step: heard.append(step))
+    scan(image_folder, cache, reporter=Heard(ticks=heard))
     assert heard == [(i + 1, 36) for i in range(36)]
 
 
@@ -301,7 +301,7 @@ def test_another_source_needs_a_name(
     scan(image_folder, cache, group_by=r"(p\d+)")
     other = tmp_path / "elsewhere" / "chest"
     shutil.copytree(image_folder, other)
-    with pytest.raises(DatasetError, match="--dataset"):
+    with pytest.raises(DatasetError, match="`dataset`"):
         scan(other, cache)
     assert scan(other, cache, dataset="second").manifest.folder == cache / "second"
     moved = scan(other, cache, dataset="chest")

@@ -246,7 +246,7 @@ def test_a_grouping_that_cannot_work_is_refused(
     with pytest.raises(DatasetError) as caught:
         scan(patients, cache, group_by=wish)
     assert wish in str(caught.value)
-    assert way_out in caught.value.way_out
+    assert way_out in caught.value.hint
     if "write" in way_out:
         assert "columns: patient, blank" in caught.value.expected
 

@@ -141,7 +141,7 @@ def test_per_class_takes_the_first_in_natural_order(tmp_path: Path) -> None:
     listing = list_source(tmp_path, per_class=2)
     assert paths(listing) == ["A/1.png", "A/2.png", "B/1.png"]
     assert listing.table.index.tolist() == [0, 1, 2]
-    assert listing.warnings == ["class B has 1 images, fewer than --per-class 2"]
+    assert listing.warnings == ["class B has 1 images, fewer than `per_class=2`"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from toys import CONTRACT
+from records import make_contract
 
 from featcache.errors import ContractError, LockedError, StoreError
 from featcache.features import store
@@ -21,7 +21,7 @@ from featcache.features.store import Header
 
 DIM = 5
 HEADER = Header(
-    contract=dict(CONTRACT),
+    contract=make_contract(),
     policies=[],
     weights="random",
     weights_key="random seed 0",
@@ -149,7 +149,7 @@ def test_a_tap_fills_the_rows_that_lack_it(path: Path) -> None:
 
 def test_float16_is_kept_as_such(path: Path) -> None:
     """Half the room; another contract; read back as float32."""
-    half = replace(HEADER, contract=HEADER.contract | {"dtype": "float16"})
+    half = replace(HEADER, contract=make_contract(dtype="float16"))
     found = fill(path, (0, 3), header=half)
     with h5py.File(path) as file:
         assert file["features"].dtype == np.float16
@@ -174,7 +174,7 @@ def test_a_kill_between_publish_and_cleaning_up_costs_nothing(path: Path) -> Non
 def test_another_contract_is_refused_by_its_fields(path: Path) -> None:
     """The error names the differing field with both values."""
     found = fill(path, (0, 1))
-    other = replace(HEADER, contract=HEADER.contract | {"input_size": 64})
+    other = replace(HEADER, contract=make_contract(input_size=64))
     with pytest.raises(ContractError, match=r"input_size=64; got input_size=32 in"):
         store.check_contract(found, other)
     store.seal(path, other, {"features": rows(1, 1)}, keys(1, 1))

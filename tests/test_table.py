@@ -68,10 +68,10 @@ def test_the_published_checksums_are_keras_own() -> None:
 
 def test_classic5_means_five_networks() -> None:
     """``-b classic5`` runs its five; ``-b all`` is refused, and both ways out named."""
-    from featcache.cli.data import _networks
+    from featcache.cli.options import resolve_networks
 
     given = {"weights": "random", "preprocess": "imagenet", "input_size": None}
-    networks = _networks(("nasnetlarge", "classic5"), given | {"seed": 0})
+    networks = resolve_networks(("nasnetlarge", "classic5"), given | {"seed": 0})
     assert [network.name for network in networks] == ["nasnetlarge", *CLASSIC5]
     with pytest.raises(UsageError, match=r"classic5 for densenet121.*baselines for "):
         backbones.resolve_all(["all"])

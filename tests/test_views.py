@@ -1,5 +1,6 @@
 """Rules of views: what is drawn, from what alone, and how it is rendered."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from featcache.dataset.regions import Region
 from featcache.dataset.views import Draw, Policy, draw, render
 from featcache.errors import UsageError
 
@@ -260,5 +262,13 @@ def test_a_range_that_cannot_be_drawn_from_is_refused(asked: dict[str, object]) 
     [(name, value)] = asked.items()
     with pytest.raises(UsageError) as caught:
         Policy(**asked)  # type: ignore[arg-type]
-    assert f"--{name} LO,HI" in caught.value.expected
+    assert f"`{name}` LO,HI" in caught.value.expected
     assert caught.value.got == str(value)
+
+
+def test_a_record_gives_the_policy_again() -> None:
+    """What a store or a run keeps of a policy is enough to draw its views again."""
+    for policy in (Policy(), Policy(False, (1, 1.5), seed=3, region=Region("inside"))):
+        record = json.loads(json.dumps(policy.to_dict()))
+        assert Policy.of(record) == policy
+        assert Policy.of(record).to_dict() == policy.to_dict()

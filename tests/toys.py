@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,64 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from records import CLASSES, D, N, make_contract
 
+from featcache.backbones import Network
+from featcache.commands.finetune import FinetuneResult, finetune
+from featcache.commands.train_head import TrainResult, train_head
+from featcache.core.options import arguments
+from featcache.core.progress import Reporter
 from featcache.dataset import manifest
 from featcache.dataset.manifest import COLUMNS, Manifest, Settings
+from featcache.dataset.views import Policy
 from featcache.features import store
 from featcache.features.store import Header
 
-N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
 # Where the tests run in the background, Ctrl-C is ignored from birth.
 HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-POLICY = {"flip": True, "seed": 0}
-CONTRACT = {
-    "backbone": "toy", "input_size": 32, "preprocess": "tf", "precision": "float32",
-    "dtype": "float32",
-}  # fmt: skip
-BLOCK = CONTRACT | {
-    "weights": "random", "contract_id": "c", "store": "toy.h5", "tap": None, "dim": D,
-}  # fmt: skip
+POLICY = Policy().to_dict()
+
+
+class Heard(Reporter):
+    """Keeps what it hears.
+
+    Args:
+        messages: Where messages go.
+        ticks: Where progress goes.
+        at_each: Called with each progress.
+    """
+
+    def __init__(
+        self,
+        messages: list[str] | None = None,
+        ticks: list[tuple[str, int, int]] | None = None,
+        at_each: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.messages = [] if messages is None else messages
+        self.ticks = [] if ticks is None else ticks
+        self.at_each = at_each
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Keeps it."""
+        self.ticks.append((name, done, total))
+        if self.at_each:
+            self.at_each(name, done, total)
+
+    def message(self, text: str) -> None:
+        """Keeps it."""
+        self.messages.append(text)
+
+
+def train_flat(dataset: Manifest, reports: Path, **keywords: Any) -> TrainResult:
+    """``train_head`` with the fields of its groups as keywords."""
+    return train_head(dataset, reports, **arguments(train_head, keywords))
+
+
+def finetune_flat(
+    dataset: Manifest, networks: list[Network], **keywords: Any
+) -> FinetuneResult:
+    """``finetune`` with the fields of its groups as keywords."""
+    return finetune(dataset, networks, **arguments(finetune, keywords))
 
 
 def slow_but(cases: Iterable[Any], *fast: Any) -> list[Any]:
@@ -68,7 +109,7 @@ def header(
 ) -> Header:
     """What a store says of itself; 32 px unless told otherwise."""
     return Header(
-        contract=CONTRACT | {"backbone": backbone} | contract,
+        contract=make_contract(backbone=backbone, **contract),
         policies=list(policies),
         weights=weights,
         weights_key="",
@@ -76,31 +117,6 @@ def header(
         versions={},
         notes={},
     )
-
-
-def run_record(**fields: Any) -> dict[str, Any]:
-    """All that a run of a head says of itself; one block of features, of its fields."""
-    record = {
-        "status": "ok", "created": "2026-01-01T00:00:00.000+00:00", "dataset": "chest",
-        "backbone": "toy", "weights": "random", "input_size": 32, "store": "toy.h5",
-        "contract_id": "c", "taps": [], "views": 0, "policy": None, "tta": False,
-        "classes": list(CLASSES), "exclude": [], "seed": 0, "n_images": N,
-        "n_groups": N // 2, "evaluation_id": "e", "head": "logreg", "recipe_id": "r",
-        "model": "model.skops", "fit_seconds": 1.0, "fold_seconds": [1.0] * 5,
-        "predict_seconds": 0.1, "tuning": [], "calibration": None, "scores": {},
-        "versions": {"numpy": "2"},
-    } | fields  # fmt: skip
-    split = {
-        "name": "s", "folds": 5, "test_size": 0.2, "seed": 0, "group_by": "patient",
-        "repeat": 0,
-    } | fields.get("split", {})  # fmt: skip
-    head_is = {"head": record["head"], "revision": 1, "params": {}}
-    own = {key: record[key] for key in BLOCK.keys() & record.keys()}
-    return record | {
-        "split": {"base": split["name"]} | split,
-        "head_is": head_is | fields.get("head_is", {}),
-        "features": [BLOCK | own | b for b in fields.get("features", [{}])],
-    }
 
 
 def naming_modules(folder: Path) -> list[str]:

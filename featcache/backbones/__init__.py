@@ -6,7 +6,7 @@ row would say is given by options or by a JSON file of the same name beside it.
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from featcache.backbones.baselines import BASELINES, Baseline
 from featcache.backbones.build import build, weights_digest, with_pixels
 from featcache.backbones.table import BACKBONES, CLASSIC5, NETWORKS
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
+from featcache.core.progress import SILENT, Reporter
 from featcache.errors import UsageError, WeightsError
 
 __all__ = [
@@ -84,12 +85,12 @@ def resolve(
             baseline with what only networks have.
     """
     if input_size is not None and input_size < 32:
-        raise UsageError("--input-size of 32 or more", str(input_size), "Raise it.")
+        raise UsageError("`input_size` of 32 or more", str(input_size), "Raise it.")
     if preprocess not in (IMAGENET, FEATUREWISE, *PREPROCESS):
         raise UsageError(
-            f"--preprocess imagenet, featurewise, {', '.join(PREPROCESS)}",
+            f"`preprocess` imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
-            "Take the one that belongs to the weights.",
+            "Use the one that belongs to the weights.",
         )
     if Path(name).suffix == ".keras":
         return _from_file(Path(name), preprocess, input_size)
@@ -118,7 +119,7 @@ def resolve_all(
     preprocess: str = "imagenet",
     input_size: int | None = None,
     seed: int = 0,
-    message: Callable[[str], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Network]:
     """Turns the names of a call into networks, each once; see ``resolve``.
 
@@ -130,7 +131,7 @@ def resolve_all(
         preprocess: As for ``resolve``.
         input_size: As for ``resolve``.
         seed: As for ``resolve``.
-        message: Called with which options some of them go without.
+        reporter: Hears which options some of them go without.
 
     Raises:
         UsageError: "all", which is too many to be meant; and as ``resolve``.
@@ -138,8 +139,8 @@ def resolve_all(
     if "all" in names:
         raise UsageError(
             "a backbone, classic5 or baselines",
-            f"'all', which may mean {len(CLASSIC5)} networks or {len(NETWORKS)}",
-            f"Give classic5 for {', '.join(CLASSIC5)}; baselines for "
+            f"'all', which could mean {len(CLASSIC5)} or {len(NETWORKS)} networks",
+            f"Use classic5 for {', '.join(CLASSIC5)}; baselines for "
             f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
             "are listed in docs/commands.md under featcache extract.",
         )
@@ -148,9 +149,9 @@ def resolve_all(
     if len(plain) == len(wanted):
         plain = []  # nothing here that the options could be meant for
     given = _of_networks(weights, preprocess, input_size)
-    if plain and given and message:
-        message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+    if plain and given:
+        reporter.message(
+            f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)"
         )
     return [
         resolve(name)
@@ -182,7 +183,7 @@ def _refuse(name: str, options: list[str]) -> None:
         raise UsageError(
             f"{name} without {', '.join(option.split()[0] for option in options)}",
             ", ".join(options),
-            "It needs no network: leave them out.",
+            "A baseline uses no network: leave these options out.",
         )
 
 
@@ -200,7 +201,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
     ):
         raise WeightsError(
             "a network saved by Keras 3 (model.save('name.keras'))",
-            f"{path}, which is not one",
+            f"{path}, which is not such a file",
             "Save the network again in the .keras format.",
         )
     beside = path.with_suffix(".json")
@@ -211,7 +212,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
     known = preprocess in (FEATUREWISE, *PREPROCESS)
     if not known or not isinstance(input_size, int):
         raise UsageError(
-            f"--preprocess {'|'.join(PREPROCESS)} and --input-size PX for {path.name}",
+            f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
             f"preprocess {preprocess!r}, input size {input_size!r}",
             f'Give both, or write them to {beside.name}: {{"preprocess": "caffe", '
             '"input_size": 224}.',
@@ -232,7 +233,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WeightsError(f"JSON in {path}", str(error), "Correct it.") from error
+        raise WeightsError(
+            f"valid JSON in {path}", str(error), "Correct it."
+        ) from error
     if not isinstance(given, dict):
-        raise WeightsError(f"an object in {path}", "another value", "Correct it.")
+        raise WeightsError(f"a JSON object in {path}", "another value", "Correct it.")
     return given

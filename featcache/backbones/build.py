@@ -110,7 +110,7 @@ def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
         raise WeightsError(
             f"weights and an input size that fit {network.name}",
             f"{weights or 'random weights'} at {side} px ({_first_line(error)})",
-            "Give another file or --input-size.",
+            "Use another file or `input_size`.",
         ) from error
     return _frozen(_flat(model, row.rescale))
 
@@ -164,11 +164,11 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         raise WeightsError(
             "a network with one RGB input (N, H, W, 3)",
             f"input shape {shape} in {network.file}",
-            "Save the part of the network that takes pixels.",
+            "Save only the part of the network whose input is pixels.",
         )
     if any(have not in (None, side) for have in shape[1:3]):
         raise WeightsError(
-            f"--input-size {shape[1]} for {network.file}", str(side), "Change it."
+            f"`input_size={shape[1]}` for {network.file}", str(side), "Change it."
         )
     if isinstance(model, keras.Sequential):  # which has no `output`
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -177,9 +177,9 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         return model
     if rank != 4:
         raise WeightsError(
-            "an output of maps (N, H, W, D) or vectors (N, D)",
+            "feature maps (N, H, W, D) or vectors (N, D) as output",
             f"output shape {model.output_shape} in {network.file}",
-            "Cut the network at its last convolution.",
+            "Save the network up to its last convolution.",
         )
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(model.output)
     return keras.Model(model.input, pooled, name=network.name)

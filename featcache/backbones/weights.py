@@ -44,7 +44,7 @@ def _check(path: Path, row: Backbone) -> None:
         raise WeightsError(
             f"{kind.upper()} {published} of {path}",
             digits,
-            f"Delete the file; it is fetched again from {row.url}.",
+            f"Delete the file; it will be downloaded again from {row.url}.",
         )
 
 
@@ -72,10 +72,10 @@ def fetch_weights(row: Backbone) -> Path:
     except Exception as error:  # Keras raises a bare Exception
         raise WeightsError(
             f"ImageNet weights {row.file_name} ({published})",
-            f"neither the file nor a download of it ({error})",
-            f"Download {row.url} elsewhere and put it, as {row.file_name}, into "
-            "~/.keras/models or into the folder $FEATCACHE_WEIGHTS; or use "
-            "--weights random for a trial.",
+            f"no local file, and the download failed ({error})",
+            f"Download {row.url} on another machine and save it as {row.file_name} in "
+            "~/.keras/models or the folder $FEATCACHE_WEIGHTS; or use "
+            "`weights='random'` to try things out.",
         ) from error
     return Path(path)
 

@@ -12,23 +12,30 @@ from featcache.cli import (
     audit,
     cache,
     compare,
-    data,
     demo,
     doctor,
+    ensemble,
     explain,
+    extract,
     finetune,
-    heads,
     run,
+    scan,
+    train_head,
 )
+from featcache.cli.spelling import spelled
 from featcache.errors import FeatcacheError
 
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
-    "Data": (data.scan, audit.audit),
-    "Features": (data.extract, cache.cache),
-    "Heads": (heads.train_head, finetune.finetune, heads.ensemble),
-    "Judgement": (compare.compare, explain.explain),
-    "All": (run.run, demo.demo, doctor.doctor),
+    "Data": (scan.scan_command, audit.audit_command),
+    "Features": (extract.extract_command, cache.cache_group),
+    "Heads": (
+        train_head.train_head_command,
+        finetune.finetune_command,
+        ensemble.ensemble_command,
+    ),
+    "Judgement": (compare.compare_command, explain.explain_command),
+    "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 
 
@@ -96,5 +103,5 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(" ".join(text.split()), err=True)
+    click.echo(" ".join(spelled(text, cli).split()), err=True)
     sys.exit(code)

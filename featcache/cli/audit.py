@@ -5,18 +5,15 @@ from typing import Any
 
 import click
 
-from featcache.cli.common import (
-    bars,
+from featcache.cli.options import (
     cache_option,
     dataset_option,
     json_option,
     open_dataset,
     options,
-    print_json,
-    print_table,
     reports_option,
-    say,
 )
+from featcache.cli.output import bars, print_json, print_table, say
 
 audit_options = options(
     click.option(
@@ -40,37 +37,38 @@ audit_options = options(
 )
 
 
-@click.command(short_help="Check whether the data lets a run cheat.")
+@click.command("audit", short_help="Check whether the data lets a run cheat.")
 @dataset_option
 @audit_options
 @cache_option
 @reports_option
 @json_option
-def audit(
+def audit_command(
     dataset: str | None,
     strict: bool,
     cache: Path,
     reports: Path,
     as_json: bool,
-    **asked: Any,
+    **settings: Any,
 ) -> None:
     """Check a dataset, its splits and its runs for what makes figures too good."""
-    from featcache.commands.audit import audit as work
-    from featcache.evaluation import runs
+    from featcache.commands.audit import audit
+    from featcache.evaluation import identity
 
-    with bars() as update:
-        result = work(open_dataset(cache, dataset), reports, **asked, progress=update)
+    manifest = open_dataset(cache, dataset)
+    with bars() as reporter:
+        audited = audit(manifest, reports, reporter=reporter, **settings)
     if as_json:
-        print_json(result.rows)
+        print_json(audited.rows)
     else:
         head = [("code", False), ("severity", False), ("status", False),
                 ("title", False), ("message", False)]  # fmt: skip
-        lines = [[str(row[name]) for name, _ in head] for row in result.rows]
+        lines = [[str(row[name]) for name, _ in head] for row in audited.rows]
         print_table(head, lines, drop_first=["title"])
-        if result.run_id:
-            short = runs.short_id(result.path.parent / "runs" / result.run_id)
-            click.echo(f"Checks of runs are about {short} {result.run_id}.")
-    if result.fixed:
-        say(result.fixed.told)
-    if strict and result.fires:
+        if audited.run_id:
+            short = identity.short_id(audited.path.parent / "runs" / audited.run_id)
+            click.echo(f"Checks of runs are about {short} {audited.run_id}.")
+    if audited.fixed:
+        say(audited.fixed.told)
+    if strict and audited.fires:
         raise click.exceptions.Exit(1)

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featcache.cli.common import (
-    bars,
+from featcache.cli.options import (
     cache_option,
     dataset_option,
+    find_policy,
     json_option,
-    print_json,
-    print_table,
+    policy_number_option,
     reports_option,
-    say,
+    stored_taps_option,
 )
+from featcache.cli.output import bars, print_json, print_table, say
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 
 
-@click.group(short_help="List, check, thin out and export what is stored.")
-def cache() -> None:
+@click.group("cache", short_help="List, check, thin out and export what is stored.")
+def cache_group() -> None:
     """List, check, thin out and export feature stores.
 
     STORE is the path of a store, its file name, or a part that only one has.
@@ -35,16 +35,16 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:.2f}"
 
 
-@cache.command(short_help="List the feature stores.")
+@cache_group.command(short_help="List the feature stores.")
 @dataset_option
 @cache_option
 @reports_option
 @json_option
 def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
     """List the feature stores of every dataset, damaged ones with the reason."""
-    from featcache.commands import cache as work
+    from featcache.commands import cache as stores
 
-    entries = work.ls(cache, reports, dataset=dataset)
+    entries = stores.ls(cache, reports, dataset=dataset)
     if as_json:
         print_json([_listed(entry) for entry in entries])
         return
@@ -88,16 +88,16 @@ def _listed(entry: "Entry") -> dict[str, Any]:
     return vars(entry) | {"mib": round(entry.bytes / 2**20, 3)}
 
 
-@cache.command(short_help="Show all that a store says of itself.")
+@cache_group.command(short_help="Show all that a store says of itself.")
 @click.argument("store")
 @cache_option
 @reports_option
 @json_option
 def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
     """Show what STORE says of itself, how far it goes, and who uses it."""
-    from featcache.commands import cache as work
+    from featcache.commands import cache as stores
 
-    found = work.info(work.find(cache, store), reports)
+    found = stores.info(stores.find(cache, store), reports)
     if as_json:
         print_json(_info_record(found))
         return
@@ -124,6 +124,7 @@ def _info_record(found: "Info") -> dict[str, Any]:
         **_listed(found.entry),
         "contract_id": found.contract_id,
         **vars(found.header),
+        "contract": found.header.contract.to_json(),
         "rows_by_view": found.views,
         "filled": found.taps,
         "coverage": coverage,
@@ -132,6 +133,7 @@ def _info_record(found: "Info") -> dict[str, Any]:
 
 def _facts(found: "Info") -> Rows:
     header, entry = found.header, found.entry
+    contract = header.contract.to_json()
     return [
         ("path", str(entry.path)),
         ("size", f"{_mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
@@ -140,7 +142,7 @@ def _facts(found: "Info") -> Rows:
         ("versions", _text(header.versions)),
         ("weights", f"{header.weights}: {header.weights_key}"),
         ("contract_id", found.contract_id),
-        *((f"contract: {k}", _text(v)) for k, v in sorted(header.contract.items())),
+        *((f"contract: {k}", _text(v)) for k, v in sorted(contract.items())),
         *((f"policy {i}", _text(p)) for i, p in enumerate(header.policies)),
         *((f"note: {k}", _text(v)) for k, v in sorted(header.notes.items())),
         ("sealed parts", str(entry.parts)),
@@ -167,8 +169,8 @@ def _coverage(found: "Info") -> str:
     )
 
 
-@cache.command(short_help="Check every checksum.")
-@click.argument("stores", nargs=-1, metavar="[STORE]...")
+@cache_group.command(short_help="Check every checksum.")
+@click.argument("names", nargs=-1, metavar="[STORE]...")
 @click.option(
     "--repair",
     is_flag=True,
@@ -176,17 +178,13 @@ def _coverage(found: "Info") -> str:
 )
 @cache_option
 @json_option
-def verify(stores: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> None:
+def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> None:
     """Check every checksum of each STORE and its sealed parts; by default of all."""
-    from featcache.commands import cache as work
+    from featcache.commands import cache as stores
 
-    paths = [work.find(cache, name) for name in stores] or work.store_paths(cache)
-    with bars() as update:
-        checked = work.verify(
-            paths,
-            repair=repair,
-            progress=lambda done, total: update("verify", done, total),
-        )
+    paths = [stores.find(cache, name) for name in names] or stores.store_paths(cache)
+    with bars() as reporter:
+        checked = stores.verify(paths, repair=repair, reporter=reporter)
     if as_json:
         print_json([vars(one) | {"whole": one.whole} for one in checked])
     else:
@@ -207,22 +205,22 @@ def _verdict(one: "Checked") -> list[str]:
     return [str(one.path), str(one.rows), fault + repaired, one.way_out]
 
 
-@cache.command(short_help="Remove what nobody needs.")
+@cache_group.command(short_help="Remove what nobody needs.")
 @dataset_option
 @click.option("--policies", is_flag=True, help="Also views that no run trained on.")
 @click.option("--yes", is_flag=True, help="Remove; without it nothing is.")
 @cache_option
 @reports_option
 @json_option
-def prune(cache: Path, reports: Path, as_json: bool, **given: Any) -> None:
+def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
     """Show what nobody needs any more, and remove it with --yes.
 
     Rows of images that left the manifest, what dead processes left behind, and
     converted networks without a store.
     """
-    from featcache.commands import cache as work
+    from featcache.commands import cache as stores
 
-    pruned = work.prune(cache, reports, **given)
+    pruned = stores.prune(cache, reports, **settings)
     for line in pruned.left_out:
         say(f"Left out: {line}")
     if as_json:
@@ -249,7 +247,7 @@ def _freed(pruned: "Pruned") -> str:
     return f"About {freed} MiB would be freed. Nothing is removed without --yes."
 
 
-@cache.command(short_help="Write a store with its labels as npz, csv or parquet.")
+@cache_group.command(short_help="Write a store with its labels as npz, csv or parquet.")
 @click.argument("store")
 @click.option(
     "--to",
@@ -265,24 +263,23 @@ def _freed(pruned: "Pruned") -> str:
     show_default=True,
     help="Augmented views beside the plain one.",
 )
-@click.option(
-    "--policy", type=int, help="Index of the views' policy.  [default: the newest]"
-)
-@click.option(
-    "--taps",
-    default="none",
-    show_default=True,
-    metavar="none|all|LAYER,...",
-    help="Stored inner layers to append to the embedding.",
-)
+@policy_number_option
+@stored_taps_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @cache_option
 @json_option
-def export(store: str, cache: Path, as_json: bool, **given: Any) -> None:
+def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:
     """Write STORE with labels, groups, image ids, views and paths to one file."""
-    from featcache.commands import cache as work
+    from featcache.commands import cache as stores
+    from featcache.dataset.regions import WHOLE_PICTURE
+    from featcache.features import FeatureSet
+    from featcache.features.store import open_store
 
-    written = work.export(work.find(cache, store), **given)
+    path, number = stores.find(cache, store), settings.pop("policy")
+    if number is not None:
+        sets = [FeatureSet((open_store(path),))]
+        settings["policy"] = find_policy(sets, number, WHOLE_PICTURE)
+    written = stores.export(path, **settings)
     if as_json:
         print_json(vars(written))
     else:

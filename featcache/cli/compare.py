@@ -5,21 +5,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featcache.cli.common import (
+from featcache.cli.options import (
     cache_option,
     dataset_name,
     dataset_option,
-    print_json,
-    print_table,
     reports_option,
-    say,
 )
+from featcache.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
 
 
-@click.command(short_help="Rank the runs, with intervals.")
+@click.command("compare", short_help="Rank the runs, with intervals.")
 @dataset_option
 @click.option("--metric", default="accuracy", show_default=True)
 @click.option(
@@ -48,7 +46,10 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
-    "--confusion", metavar="RUN", help="Show this run's confusion matrix instead."
+    "--confusion",
+    "confusion_of",
+    metavar="RUN",
+    help="Show this run's confusion matrix instead.",
 )
 @click.option(
     "--html",
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 )
 @cache_option
 @reports_option
-def compare(
+def compare_command(
     dataset: str | None,
     metric: str,
     split: str | None,
@@ -68,22 +69,22 @@ def compare(
     part: str,
     style: str,
     as_json: bool,
-    confusion: str | None,
+    confusion_of: str | None,
     html: str | None,
     cache: Path,
     reports: Path,
 ) -> None:
     """Rank the runs of a dataset, with intervals and paired tests, best first."""
-    from featcache.commands import compare as work
+    from featcache.commands.compare import compare, confusion
     from featcache.evaluation import runs
 
     folder = reports / dataset_name(dataset, cache, reports)
     as_json = as_json or style == "json"
-    if confusion:
-        matrix = work.confusion(runs.find(folder, confusion))
+    if confusion_of:
+        matrix = confusion(runs.find(folder, confusion_of))
         print_confusion(matrix, as_json=as_json)
         return
-    board = work.compare(folder, metric=metric, split=split, against=against, part=part)
+    board = compare(folder, metric=metric, split=split, against=against, part=part)
     for line in board.left_out:
         say(f"Not ranked: {line}")
     for line in board.warnings:

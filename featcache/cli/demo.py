@@ -4,17 +4,18 @@ from pathlib import Path
 
 import click
 
-from featcache.cli.common import (
-    bars,
+from featcache.cli.compare import print_board
+from featcache.cli.options import (
     cache_option,
+    jobs_option,
     options,
     reports_option,
-    say,
     seed_option,
 )
+from featcache.cli.output import bars
 
 
-@click.command(short_help="Run everything once on generated phantoms.")
+@click.command("demo", short_help="Run everything once on generated phantoms.")
 @options(
     click.option(
         "--data-only",
@@ -26,14 +27,12 @@ from featcache.cli.common import (
     click.option(
         "--shortcut", is_flag=True, help="Plant a marker that gives the class away."
     ),
-    click.option(
-        "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
-    ),
+    jobs_option,
 )
 @seed_option
 @cache_option
 @reports_option
-def demo(
+def demo_command(
     data_only: Path | None,
     images: int,
     shortcut: bool,
@@ -46,29 +45,23 @@ def demo(
     if data_only:
         from featcache.dataset import phantom
 
-        with bars() as update:
+        with bars() as reporter:
             table = phantom.write(
-                data_only,
-                images,
-                seed=seed,
-                shortcut=shortcut,
-                progress=lambda done, total: update("phantoms", done, total),
+                data_only, images, seed=seed, shortcut=shortcut, reporter=reporter
             )
         click.echo(f"{images} phantoms: {table}")
         return
-    from featcache.cli.compare import print_board
-    from featcache.study.demo import demo as work
+    from featcache.study.demo import demo
 
-    with bars() as update:
-        result = work(
+    with bars() as reporter:
+        ranked = demo(
             cache,
             reports,
             images=images,
             shortcut=shortcut,
             seed=seed,
             jobs=jobs,
-            progress=update,
-            message=say,
+            reporter=reporter,
         )
-    print_board(result.board, "table")
-    click.echo(f"Images: {result.images}. Runs: {reports / 'demo' / 'runs'}.")
+    print_board(ranked.board, "table")
+    click.echo(f"Images: {ranked.images}. Runs: {reports / 'demo' / 'runs'}.")

@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featcache.cli.common import (
-    cache_option,
-    json_option,
-    print_json,
-    print_table,
-    reports_option,
-)
+from featcache.cli.options import cache_option, json_option, reports_option
+from featcache.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from featcache.commands.doctor import Check
 
 
-@click.command(short_help="Check versions, devices, weights and disk.")
+@click.command("doctor", short_help="Check versions, devices, weights and disk.")
 @click.option(
     "--offline", is_flag=True, help="Do not ask whether weights can be downloaded."
 )
@@ -27,14 +22,13 @@ if TYPE_CHECKING:
 @cache_option
 @reports_option
 @json_option
-def doctor(
+def doctor_command(
     cache: Path, reports: Path, offline: bool, deep: bool, as_json: bool
 ) -> None:
     """Check versions, devices, weights and disk: PASS, WARN or FAIL, with a fix."""
-    from featcache.commands.doctor import FAIL
-    from featcache.commands.doctor import doctor as work
+    from featcache.commands.doctor import FAIL, doctor
 
-    checks = work(cache, reports, offline=offline, deep=deep)
+    checks = doctor(cache, reports, offline=offline, deep=deep)
     if as_json:
         print_json([vars(check) for check in checks])
     else:

@@ -5,19 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featcache.cli.common import (
-    bars,
+from featcache.cli.options import (
     cache_option,
     dataset_option,
     json_option,
     open_dataset,
     options,
-    print_json,
-    print_table,
     reports_option,
-    say,
     seed_option,
 )
+from featcache.cli.output import bars, print_json, print_table, say
 
 if TYPE_CHECKING:
     from featcache.commands.explain import Figure
@@ -95,8 +92,8 @@ how_options = options(
 )
 
 
-@click.command(short_help="Map where a run's head finds its evidence.")
-@click.argument("run")
+@click.command("explain", short_help="Map where a run's head finds its evidence.")
+@click.argument("reference", metavar="RUN")
 @click.argument("images", nargs=-1)
 @choice_options
 @how_options
@@ -104,34 +101,34 @@ how_options = options(
 @cache_option
 @reports_option
 @json_option
-def explain(
-    run: str,
+def explain_command(
+    reference: str,
     cells: bool,
     dataset: str | None,
     cache: Path,
     reports: Path,
     as_json: bool,
-    **asked: Any,
+    **settings: Any,
 ) -> None:
     """Map where RUN's head finds what speaks for a class, on IMAGES or a choice."""
-    from featcache.commands.explain import explain as work
+    from featcache.commands.explain import explain
     from featcache.evaluation import runs
     from featcache.report.heatmaps import sheets
 
-    found = open_dataset(cache, dataset)
-    known = runs.find(reports / found.dataset, run)
-    with bars() as update:
-        result = work(found, known, **asked, progress=update, message=say)
-    folder = reports / found.dataset / "explain" / known.run_id
-    rows = sheets.write(result, folder, cells=cells)
-    for note in result.notes:
+    manifest = open_dataset(cache, dataset)
+    run = runs.find(reports / manifest.dataset, reference)
+    with bars() as reporter:
+        explained = explain(manifest, run, reporter=reporter, **settings)
+    folder = reports / manifest.dataset / "explain" / run.run_id
+    rows = sheets.write(explained, folder, cells=cells)
+    for note in explained.notes:
         say(f"Note: {note}.")
     if as_json:
         print_json(rows)
         return
     print_maps(rows)
-    print_figures(result.figures)
-    click.echo(f"{len(rows)} maps of run {known.short_id} in {folder}")
+    print_figures(explained.figures)
+    click.echo(f"{len(rows)} maps of run {run.short_id} in {folder}")
 
 
 def print_maps(rows: list[dict[str, Any]]) -> None:

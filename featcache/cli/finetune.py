@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featcache.cli.common import (
+from featcache.cli.options import (
     F,
-    bars,
     cache_option,
+    calibrate_option,
     dataset_option,
     json_option,
     open_dataset,
     options,
+    policy_options,
     reports_option,
-    say,
+    resolve_networks,
     seed_option,
+    split_options,
+    take,
 )
-from featcache.cli.data import Range
-from featcache.cli.heads import print_runs_as_json
+from featcache.cli.output import bars, print_runs_as_json
 
 if TYPE_CHECKING:
     from featcache.evaluation.runs import Run
@@ -115,61 +117,29 @@ _training_options = options(
     _option("--patience", 6, "Epochs without a better validation loss to wait."),
     _option("--ema", 0.0, "Momentum of a moving average of the weights; 0 for none."),
 )
-_view_options = options(
-    _option("--flip/--no-flip", True, "Views may be mirrored."),
-    click.option(
-        "--brightness",
-        type=Range(),
-        default=(0.8, 1.25),
-        help="Views are brightened by a factor in this range.  [default: 0.8,1.25]",
-    ),
-    click.option(
-        "--zoom",
-        type=Range(),
-        default=(1.0, 1.2),
-        help="Views are magnified by a factor in this range.  [default: 1,1.2]",
-    ),
+_evaluation_options = options(
     _option("--tta", 2, "Predict as the mean over the plain view and so many more."),
-)
-_split_options = options(
     _option(
         "--fold",
         "all",
         "test trains one network and judges it on the test part alone.",
         type=click.Choice(["all", "test"]),
     ),
-    _option(
-        "--calibrate/--no-calibrate",
-        True,
-        "Calibrate the probabilities on the out-of-fold predictions.",
-    ),
-    click.option(
-        "--exclude",
-        multiple=True,
-        metavar="COLUMN[=VALUE]",
-        help="Leave out images by a column of the manifest; may be repeated.",
-    ),
-    click.option(
-        "--group-by",
-        metavar="COLUMN|image",
-        help="What stays together in a split.  [default: the manifest's groups]",
-    ),
-    _option("--folds", 5, "Cross-validation folds."),
-    _option("--test-size", 0.2, "Share of the images in the test part; 0 for none."),
-    seed_option,
-    click.option(
-        "--split", metavar="NAME", help="Name of the split.  [default: how it is drawn]"
-    ),
+    calibrate_option,
 )
 
 
-@click.command(short_help="Train whole networks, on the splits of the heads.")
+@click.command(
+    "finetune", short_help="Train whole networks, on the splits of the heads."
+)
 @dataset_option
 @_network_options
 @_start_options
 @_training_options
-@_view_options
-@_split_options
+@policy_options
+@_evaluation_options
+@split_options
+@seed_option
 @click.option(
     "--max-minutes", type=float, metavar="N", help="Stop then, and keep the best."
 )
@@ -183,67 +153,55 @@ _split_options = options(
 @cache_option
 @reports_option
 @json_option
-def finetune(
+def finetune_command(
     dataset: str | None,
     names: tuple[str, ...],
     cache: Path,
     reports: Path,
     as_json: bool,
-    **given: Any,
+    **settings: Any,
 ) -> None:
     """Train whole networks end to end, from their weights, and record the runs.
 
     What was interrupted goes on where its last whole epoch ended.
     """
-    from featcache.commands.finetune import finetune as work
+    from featcache.commands.finetune import finetune
+    from featcache.core.options import arguments
+    from featcache.dataset.views import Policy
 
     manifest = open_dataset(cache, dataset)
-    networks, policy = _networks(names, given), _policy(given)
-    with bars() as update:
-        result = work(
+    networks = resolve_networks(names, settings)
+    draws = take(settings, "flip", "brightness", "zoom")
+    policy = Policy(**draws, seed=settings["seed"])
+    with bars() as reporter:
+        tuned = finetune(
             manifest,
             networks,
             reports=reports,
-            policy=policy,
-            progress=update,
-            message=say,
-            **given,
+            reporter=reporter,
+            **arguments(finetune, settings | {"policy": policy}),
         )
     if as_json:
-        print_runs_as_json(result.runs)
+        print_runs_as_json(tuned.runs)
         return
-    for run in result.runs:
-        click.echo(_line(run, new=run.run_id in result.trained))
-    click.echo(f"Split: {result.split.name}. Rank them with: featcache compare")
-
-
-def _networks(names: tuple[str, ...], given: dict[str, Any]) -> Any:
-    from featcache.backbones import resolve_all
-
-    words = {k: given.pop(k) for k in ("weights", "preprocess", "input_size")}
-    return resolve_all(names, seed=given["seed"], message=say, **words)
-
-
-def _policy(given: dict[str, Any]) -> Any:
-    from featcache.dataset.views import Policy
-
-    recipe = {k: given.pop(k) for k in ("flip", "brightness", "zoom")}
-    return Policy(**recipe, seed=given["seed"])
+    for run in tuned.runs:
+        click.echo(_line(run, new=run.run_id in tuned.trained))
+    click.echo(f"Split: {tuned.split.name}. Rank them with: featcache compare")
 
 
 def _line(run: "Run", *, new: bool) -> str:
-    scores, record = run.record["scores"], run.record
-    told = ", ".join(
+    scores, record = run.record.scores, run.record
+    accuracies = ", ".join(
         f"{part} accuracy {of['accuracy']:.3f} "
         f"({of['accuracy_low']:.3f}-{of['accuracy_high']:.3f})"
         for part, of in scores.items()
     )
     if not new:
-        return f"{run.short_id} {run.run_id}: there already; {told}"
-    minutes = sum(one["minutes"] for one in record["trainings"])
-    epochs = "+".join(str(one["epochs"]) for one in record["trainings"])
+        return f"{run.short_id} {run.run_id}: there already; {accuracies}"
+    minutes = sum(one.minutes for one in record.trainings)
+    epochs = "+".join(str(one.epochs) for one in record.trainings)
     return (
-        f"{run.short_id} {run.run_id}: {told}; "
-        f"{record['trainable_parameters']:,} weights trained, "
+        f"{run.short_id} {run.run_id}: {accuracies}; "
+        f"{record.trainable_parameters:,} weights trained, "
         f"{epochs} epochs, {minutes:.1f} min"
     )

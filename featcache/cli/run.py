@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featcache.cli.common import (
-    bars,
-    cache_option,
-    json_option,
-    print_json,
-    reports_option,
-    say,
-)
 from featcache.cli.compare import print_board
+from featcache.cli.options import (
+    cache_option,
+    jobs_option,
+    json_option,
+    reports_option,
+)
+from featcache.cli.output import bars, print_json, say
 from featcache.errors import RunError
 
 if TYPE_CHECKING:
@@ -22,18 +21,16 @@ if TYPE_CHECKING:
     from featcache.study import Study, StudyResult
 
 
-@click.command(short_help="Do all that a study file asks for.")
+@click.command("run", short_help="Do all that a study file asks for.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--dry-run", is_flag=True, help="Check the file, show the steps, do nothing."
 )
-@click.option(
-    "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
-)
+@jobs_option
 @cache_option
 @reports_option
 @json_option
-def run(
+def run_command(
     file: Path,
     dry_run: bool,
     jobs: int | None,
@@ -42,15 +39,15 @@ def run(
     as_json: bool,
 ) -> None:
     """Do what is missing of the study in FILE, and rank its runs."""
-    from featcache import study as work
+    from featcache import study as studies
 
-    study = work.read(file)
+    study = studies.read(file)
     if dry_run:
-        print_steps(work.steps(study), as_json=as_json)
+        print_steps(studies.steps(study), as_json=as_json)
         return
-    with bars() as update:
-        result = work.run(
-            study, cache, reports=reports, jobs=jobs, progress=update, message=say
+    with bars() as reporter:
+        result = studies.run(
+            study, cache, reports=reports, jobs=jobs, reporter=reporter
         )
     if not as_json:
         print_boards(result)

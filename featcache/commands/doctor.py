@@ -33,7 +33,7 @@ OPTIONAL = {
     "nncf": ("int8", "--precision int8"),
     "pydicom": ("dicom", "DICOM images"),
     "pyarrow": ("parquet", "cache export to .parquet"),
-    "openpyxl": ("xlsx", "sources that are .xlsx"),
+    "openpyxl": ("xlsx", "reading .xlsx tables"),
 }
 INSTRUCTIONS = {
     "AVX2": {"avx2"},
@@ -46,8 +46,8 @@ NVIDIA = Path("/dev/nvidiactl")
 LITTLE_ROOM, NO_ROOM = 5 * 2**30, 2**29  # bytes
 SLOW_WRITE = 0.1  # seconds
 TWO_WAYS = (
-    "Download the files elsewhere and put them into ~/.keras/models or into the folder "
-    "$FEATCACHE_WEIGHTS; or use --weights random for a trial."
+    "Download the files on another machine and put them into ~/.keras/models or the "
+    "folder $FEATCACHE_WEIGHTS; or use --weights random to try things out."
 )
 
 
@@ -94,7 +94,7 @@ def _libraries() -> Iterator[Check]:
         about = metadata.metadata("featcache")
     except metadata.PackageNotFoundError:
         fix = "Run: pip install . (in the checkout)."
-        yield Check("featcache", WARN, "not installed: versions are not known", fix)
+        yield Check("featcache", WARN, "not installed: required versions unknown", fix)
         return
     yield _python(version, about["Requires-Python"])
     wanted = _requirements()
@@ -140,13 +140,13 @@ def _devices() -> Iterator[Check]:
     flags = _flags()
     have = [name for name, any_of in INSTRUCTIONS.items() if any_of & flags]
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    known = ", ".join(have) or ("no vector instructions named" if flags else "unknown")
+    known = ", ".join(have) or ("no vector instructions listed" if flags else "unknown")
     yield Check("cpu", PASS, f"{cores} cores, {platform.machine()}: {known}")
     pays = {"VNNI", "AMX"} & {*have}
     yield Check(
         "int8",
         PASS,
-        f"pays: {' and '.join(sorted(pays))}, several times float32"
+        f"worthwhile: {' and '.join(sorted(pays))}, several times as fast as float32"
         if pays
         else "neither VNNI nor AMX: --precision int8 gains little here",
     )
@@ -173,8 +173,8 @@ def _gpu() -> Check:
     if answered:
         return Check("gpu", PASS, names)
     if NVIDIA.exists():
-        fix = "Run nvidia-smi and mend the driver, or set --engine openvino."
-        return Check("gpu", WARN, f"{NVIDIA} is there, nvidia-smi does not answer", fix)
+        fix = "Run nvidia-smi and repair the driver, or set --engine openvino."
+        return Check("gpu", WARN, f"{NVIDIA} exists, but nvidia-smi fails", fix)
     return Check("gpu", PASS, "none visible")
 
 
@@ -184,14 +184,12 @@ def _engine() -> Check:
 
         chosen = preferred("auto")
     except ImportError as error:
-        return Check(
-            "engine", FAIL, f"cannot be told: {error}", "Install what FAILs above."
-        )
+        return Check("engine", FAIL, f"unknown: {error}", "Install what FAILs above.")
     if chosen == "openvino":
         why = "no NVIDIA GPU, and OpenVINO is installed"
     else:
-        why = "an NVIDIA GPU" if NVIDIA.exists() else "OpenVINO is not installed"
-    return Check("engine", PASS, f"auto is {chosen}: {why}")
+        why = "NVIDIA GPU present" if NVIDIA.exists() else "OpenVINO is not installed"
+    return Check("engine", PASS, f"auto selects {chosen}: {why}")
 
 
 def _weights(offline: bool) -> Iterator[Check]:
@@ -201,7 +199,7 @@ def _weights(offline: bool) -> Iterator[Check]:
     for name, row in NETWORKS.items():
         have, title = found[name], f"weights {name}"
         if isinstance(have, WeightsError):
-            yield Check(title, WARN, f"damaged: {have.got}", have.way_out)
+            yield Check(title, WARN, f"damaged: {have.got}", have.hint)
         elif have:
             kind = row.checksum[0].upper() + " ok" if row.checksum else "no checksum"
             yield Check(title, PASS, f"{have}, {kind}")
@@ -222,12 +220,12 @@ def _have(row: Backbone) -> Path | WeightsError | None:
 def _absent(title: str, row: Backbone, reachable: bool, offline: bool) -> Check:
     details = f"{row.url} ({' '.join(row.checksum or ('no checksum published',))})"
     if not row.url.endswith(f"/{row.file_name}"):
-        details += f", to be called {row.file_name}"
+        details += f", to be saved as {row.file_name}"
     if reachable:
-        found = f"downloaded at first use: {row.file_name}"
+        found = f"will be downloaded at first use: {row.file_name}"
         return Check(title, PASS, found, details=details)
-    why = "no download tried" if offline else "its host does not answer"
-    return Check(title, WARN, f"not here, {why}", TWO_WAYS, details)
+    why = "download not checked" if offline else "its host does not respond"
+    return Check(title, WARN, f"no local file, {why}", TWO_WAYS, details)
 
 
 def _answers(url: str) -> bool:
@@ -259,14 +257,14 @@ def _room(name: str, folder: Path) -> Check:
     base = _base(folder)
     free = shutil.disk_usage(base).free
     status = FAIL if free < NO_ROOM else WARN if free < LITTLE_ROOM else PASS
-    fix = f"Free some space, or give --{name} a folder on another disk."
+    fix = f"Free some space, or set --{name} to a folder on another disk."
     found = f"{free / 2**30:.1f} GiB free at {base}"
     return Check(f"{name} disk", status, found, "" if status == PASS else fix)
 
 
 def _writing(name: str, folder: Path) -> Check:
     base, title = _base(folder), f"{name} write"
-    fix = f"Give --{name} a folder on a local disk that you may write to."
+    fix = f"Set --{name} to a folder on a local disk with write access."
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=base) as temp:
             seconds = min(_write_once(Path(temp) / "probe", i) for i in range(5))
@@ -284,7 +282,7 @@ def _write_once(path: Path, number: int) -> float:
     write_text(path, str(number))
     seconds = time.perf_counter() - started
     if path.read_text(encoding="utf-8") != str(number):
-        raise OSError("what was written is not what is read")
+        raise OSError("the bytes read differ from the bytes written")
     return seconds
 
 
@@ -308,11 +306,12 @@ def _locking(cache: Path) -> Check:
                     command, capture_output=True, text=True, timeout=30
                 )
     except (OSError, LockedError, subprocess.TimeoutExpired) as error:
-        return Check("cache lock", FAIL, f"no lock could be tried: {error}", fix)
+        return Check("cache lock", FAIL, f"locking could not be tested: {error}", fix)
     if done.returncode == 3:
-        return Check("cache lock", PASS, "a second process is refused")
-    said = done.stderr.strip().splitlines()[-1:] or ["it got the lock as well"]
-    return Check("cache lock", FAIL, f"a second process is not refused: {said[0]}", fix)
+        return Check("cache lock", PASS, "a second process cannot take the lock")
+    said = done.stderr.strip().splitlines()[-1:] or ["no error"]
+    found = f"a second process can take the lock too: {said[0]}"
+    return Check("cache lock", FAIL, found, fix)
 
 
 def _tensorflow() -> Check:

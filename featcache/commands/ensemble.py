@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,17 @@ import pandas as pd
 from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import some
-from featcache.dataset.regions import Region
 from featcache.errors import RunError, UsageError
-from featcache.evaluation import calibration, outcome, runs
-from featcache.evaluation.comparable import base_split, differences, recipe, repeat
+from featcache.evaluation import calibration, identity, runs
+from featcache.evaluation.identity import differences
+from featcache.evaluation.record import (
+    OK,
+    SEVERAL,
+    FeatureBlock,
+    HeadIdentity,
+    RunRecord,
+    common_value,
+)
 from featcache.evaluation.runs import Run
 
 ALL = "all"
@@ -25,13 +32,6 @@ HEAD = "ensemble"
 REVISION = 1  # raised with any change that moves the numbers of ensembles
 FITTED, EQUAL = "fitted", "equal"
 _LEAST = 1e-15  # of a probability, as in the log-loss
-# What a record takes over from its members where they all have the same.
-_COMMON = (
-    "dataset", "backbone", "policy", "classes", "exclude", "seed", "split",
-    "evaluation_id", "n_images", "n_groups",
-)  # fmt: skip
-
-_BLOCK = ("contract_id", "backbone", "weights", "input_size", "tap")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def ensemble(
         UsageError: No such weights.
     """
     if weights not in (FITTED, EQUAL):
-        raise UsageError(f"--weights {FITTED} or {EQUAL}", repr(weights), "Take one.")
+        raise UsageError(f"`weights` {FITTED} or {EQUAL}", repr(weights), "Take one.")
     good, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     every = ALL in members
@@ -96,8 +96,8 @@ def ensemble(
     for team in (chosen, *_repeats(chosen, good, left_out)):
         team.sort(key=lambda run: run.run_id)  # the order they are named in is nothing
         record = _planned(team, weights, calibrate)
-        inputs = {key: record[key] for key in ("members", "head_is")}
-        run_id = runs.make_id(HEAD, record["backbone"], inputs)
+        inputs = {"members": record.members, "head_is": record.head_is.to_json()}
+        run_id = identity.make_id(HEAD, record.backbone, inputs)
         folder = reports / "runs" / run_id
         with runs.writing(folder):
             if force or not _is_done(folder, record):
@@ -132,25 +132,23 @@ def fit_weights(q: np.ndarray) -> np.ndarray:
 
 def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
     """Every run of one evaluation, the newest or of the named split, worth a vote."""
-    able = [run for run in good if not run.failed and not outcome.is_trivial(run)]
-    able = [run for run in able if run.record["head"] != HEAD]
-    able.sort(key=lambda run: run.record["created"], reverse=True)
+    able = [run for run in good if not run.failed and not run.record.is_baseline]
+    able = [run for run in able if run.record.head != HEAD]
+    able.sort(key=lambda run: run.record.created, reverse=True)
     if split:
-        able = [run for run in able if run.record["split"]["name"] == split]
+        able = [run for run in able if run.record.split.name == split]
     else:
-        able = [run for run in able if base_split(run) == base_split(able[0])]
-        able = [run for run in able if not repeat(run)]
-    able = [r for r in able if _evaluation(r) == _evaluation(able[0])]
+        able = [
+            run for run in able if run.record.split.base == able[0].record.split.base
+        ]
+        able = [run for run in able if not run.record.split.repeat]
+    able = [r for r in able if r.record.evaluation_id == able[0].record.evaluation_id]
     left_out += [
         f"run {run.run_id} has no out-of-fold predictions"
         for run in able
         if not _has_folds(run)
     ]
     return [run for run in able if _has_folds(run)]
-
-
-def _evaluation(run: Run) -> str:
-    return str(run.record["evaluation_id"])
 
 
 def _named(reports: Path, members: Sequence[str]) -> list[Run]:
@@ -184,15 +182,15 @@ def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
         raise RunError(
             "out-of-fold predictions of all members, to fit weights and calibrate by",
             f"{some(alone)} with the test part alone",
-            "Give --weights equal and --no-calibrate for an ensemble that is judged on "
-            "the test part, or fine-tune with --fold all.",
+            "Give `weights='equal'` and `calibrate=False` for an ensemble that is "
+            "judged on the test part, or fine-tune with `fold='all'`.",
         )
     return [_Tested(run.folder, run.record) for run in chosen]
 
 
 def _refuse_unfit(chosen: list[Run]) -> None:
     """Refuses what makes no ensemble."""
-    unfit = [r.run_id for r in chosen if r.failed or r.record["head"] == HEAD]
+    unfit = [r.run_id for r in chosen if r.failed or r.record.head == HEAD]
     if len(chosen) < 2 or unfit:
         raise RunError(
             "two or more runs to average, none failed and none an ensemble",
@@ -206,7 +204,7 @@ def _refuse_apart(chosen: list[Run]) -> None:
     first, *others = chosen
     for run in others:
         told = differences(first, run)
-        if told or _evaluation(run) != _evaluation(first):
+        if told or run.record.evaluation_id != first.record.evaluation_id:
             raise RunError(
                 "runs that were judged on the same images, labels, groups and folds",
                 f"{first.run_id} and {run.run_id}, which differ in "
@@ -219,15 +217,17 @@ def _repeats(
     chosen: list[Run], good: list[Run], left_out: list[str]
 ) -> Iterator[list[Run]]:
     """The same recipes on the other repeats of the members' split."""
-    if repeat(chosen[0]):
+    if chosen[0].record.split.repeat:
         return
     teams: dict[tuple[int, str], dict[str, Run]] = defaultdict(dict)
     for run in good:
-        of_base = base_split(run) == base_split(chosen[0])
-        if of_base and repeat(run) and not run.failed:
-            teams[repeat(run), _evaluation(run)][recipe(run)] = run
+        of_base = run.record.split.base == chosen[0].record.split.base
+        if of_base and run.record.split.repeat and not run.failed:
+            teams[run.record.split.repeat, run.record.evaluation_id][
+                run.record.recipe_id
+            ] = run
     for (number, _), by_recipe in sorted(teams.items()):
-        team = [by_recipe.get(recipe(run)) for run in chosen]
+        team = [by_recipe.get(run.record.recipe_id) for run in chosen]
         whole = [run for run in team if run]
         if len(whole) < len(team):
             left_out.append(f"repeat {number}: not every member was trained on it")
@@ -237,70 +237,86 @@ def _repeats(
             yield whole
 
 
-def _planned(team: list[Run], weights: str, calibrate: bool) -> dict[str, Any]:
+def _planned(team: list[Run], weights: str, calibrate: bool) -> RunRecord:
     """What the record says before any weight is fitted."""
     records = [run.record for run in team]
-    common = {k: runs.common_value(r[k] for r in records) for k in _COMMON}
-    params = {"weights": weights, "calibrate": calibrate}
-    head_is = {"head": HEAD, "revision": REVISION, "params": params}
+    first = records[0]  # the evaluation and its images are those of all members
+    head_is = HeadIdentity(
+        head=HEAD,
+        revision=REVISION,
+        params={"weights": weights, "calibrate": calibrate},
+    )
+    recipes = sorted(run.record.recipe_id for run in team)
+    return RunRecord(
+        dataset=first.dataset,
+        backbone=common_value([r.backbone for r in records]) or SEVERAL,
+        features=_blocks(records),
+        taps=sorted({tap for record in records for tap in record.taps}),
+        views=max(record.views for record in records),
+        policy=common_value([r.policy for r in records]),
+        tta=any(record.tta for record in records),
+        classes=first.classes,
+        exclude=common_value([r.exclude for r in records]) or [],
+        seed=common_value([r.seed for r in records]) or 0,
+        n_images=first.n_images,
+        n_groups=first.n_groups,
+        split=first.split,
+        evaluation_id=first.evaluation_id,
+        head=HEAD,
+        head_is=head_is,
+        recipe_id=digest({"recipes": recipes, **head_is.to_json()}),
+        members=[run.run_id for run in team],
+        member_digests=[sha256_file(run.folder / runs.PREDICTIONS) for run in team],
+    )
+
+
+def _blocks(records: list[RunRecord]) -> list[FeatureBlock]:
+    """The features of all members, each once."""
     blocks = {
         # What is fine-tuned has no contract.
-        (*(block[key] for key in _BLOCK), Region.of(block)): block
+        (b.contract_id, b.backbone, b.weights, b.input_size, b.tap, b.shown): b
         for record in records
-        for block in record["features"]
+        for b in record.features
     }
-    return common | {
-        "backbone": common["backbone"] or runs.SEVERAL,
-        **runs.of_features(list(blocks.values())),
-        "taps": sorted({tap for record in records for tap in record["taps"]}),
-        "views": max(record["views"] for record in records),
-        "tta": any(record["tta"] for record in records),
-        "head": HEAD,
-        "head_is": head_is,
-        "recipe_id": digest({"recipes": sorted(map(recipe, team)), **head_is}),
-        "members": [run.run_id for run in team],
-        "member_digests": [sha256_file(run.folder / runs.PREDICTIONS) for run in team],
-    }
+    return list(blocks.values())
 
 
-def _is_done(folder: Path, record: dict[str, Any]) -> bool:
+def _is_done(folder: Path, record: RunRecord) -> bool:
     """Whether it was made of these predictions of its members."""
     if not runs.is_done(folder):
         return False
-    made_of = runs.load(folder).record["member_digests"]
-    return bool(made_of == record["member_digests"])
+    return runs.load(folder).record.member_digests == record.member_digests
 
 
-def _make(folder: Path, record: dict[str, Any], team: list[Run]) -> None:
+def _make(folder: Path, record: RunRecord, team: list[Run]) -> None:
     """Fits the weights, averages, scores, and writes the run."""
     started = time.perf_counter()
     tables = [run.table.set_index("image_id") for run in team]
     table = tables[0]
     names = [name for name in table if str(name).startswith(runs.PROBABILITY)]
     votes = np.stack([t.loc[table.index, names].to_numpy(float) for t in tables], 1)
-    code = {label: i for i, label in enumerate(record["classes"])}
+    code = {label: i for i, label in enumerate(record.classes)}
     y, groups = table["label"].map(code).to_numpy(int), table["group"].to_numpy()
     places = table["fold"].to_numpy(int)
-    p, weights = _averaged(votes, y, places, record["head_is"]["params"]["weights"])
+    p, weights = _averaged(votes, y, places, record.head_is.params["weights"])
     calibrated = None
-    if record["head_is"]["params"]["calibrate"]:
+    if record.head_is.params["calibrate"]:
         train = places != splits.TEST
         found = calibration.cross_fit(
             y[train], p[train], places[train], groups=groups[train]
         )
         p[train], p[~train] = found.p, found.calibrator(p[~train])
         calibrated = found.record
-    figures = {
-        "status": "ok",
-        "model": None,
-        "member_weights": weights,
-        "tuning": [],
-        "calibration": calibrated,
-        "scores": outcome.scores(p, y=y, groups=groups, places=places),
+    record = replace(
+        runs.stamped(record),
+        status=OK,
+        member_weights=weights,
+        calibration=calibrated,
+        scores=runs.scores(p, y=y, groups=groups, folds=places),
         **_seconds(team, time.perf_counter() - started),
-    }
-    with runs.saving(folder, record | outcome.stamp() | figures) as temp:
-        made = runs.predictions_table(table.reset_index(), places, p, record["classes"])
+    )
+    with runs.saving(folder, record) as temp:
+        made = runs.predictions_table(table.reset_index(), places, p, record.classes)
         made.to_csv(temp / runs.PREDICTIONS, index=False)
 
 
@@ -330,9 +346,9 @@ def _averaged(
 def _seconds(team: list[Run], own: float) -> dict[str, Any]:
     """What the members cost, and the fit of the weights."""
     records = [run.record for run in team]
-    fits = [record["fold_seconds"] for record in records]
+    fits = [record.fold_seconds for record in records]
     return {
-        "fit_seconds": round(own + sum(r["fit_seconds"] for r in records), 3),
+        "fit_seconds": round(own + sum(r.fit_seconds for r in records), 3),
         "fold_seconds": [round(sum(of), 3) for of in zip(*fits, strict=False)],
-        "predict_seconds": round(sum(r["predict_seconds"] for r in records), 3),
+        "predict_seconds": round(sum(r.predict_seconds for r in records), 3),
     }

@@ -158,14 +158,14 @@ def narrow(
 
 def _matches(manifest: Manifest, text: str) -> pd.Series:
     column, _, value = text.partition("=")
-    given = _column(manifest, column, "--exclude")
+    given = _column(manifest, column, "exclude")
     wanted = [value] if "=" in text else TRUE
     found = (given if "=" in text else given.str.lower()).isin(wanted)
     if not found[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image whose {column} is {' or '.join(wanted)}, for --exclude {text}",
+            f"an image whose {column} is {' or '.join(wanted)}, for `exclude={text!r}`",
             f"none; the values are {some(sorted(given.unique()))}",
-            f"Give --exclude {column}=VALUE, or leave it out.",
+            f"Give `exclude='{column}=VALUE'`, or leave it out.",
         )
     return found
 
@@ -174,21 +174,21 @@ def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     alone = manifest.table["image_id"]
     if group_by == IMAGE:
         return alone
-    given = _column(manifest, group_by, "--group-by")
+    given = _column(manifest, group_by, "group_by")
     if (given == "").all():
         raise DatasetError(
-            f"--group-by {group_by} to name a group",
+            f"`group_by={group_by!r}` to name a group",
             "an empty column",
             "Take another column, or image.",
         )
     return given.where(given != "", alone)
 
 
-def _column(manifest: Manifest, name: str, flag: str) -> pd.Series:
+def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
     table = manifest.table
     if name not in table:
         raise DatasetError(
-            f"{flag} with a column of the manifest: {', '.join(table.columns)}",
+            f"`{option}` with a column of the manifest: {', '.join(table.columns)}",
             repr(name),
             "Take one of them.",
         )
@@ -207,10 +207,10 @@ def find(cache: Path, dataset: str | None) -> Path:
     if dataset is None and len(names) == 1:
         return cache / names[0]
     raise DatasetError(
-        f"--dataset NAME, one of: {', '.join(names)}"
+        f"a `dataset` of: {', '.join(names)}"
         if names
         else f"a scanned dataset in {cache}",
-        "no --dataset" if dataset is None else repr(dataset),
+        "none named" if dataset is None else repr(dataset),
         "Choose one." if names else "Run: featcache scan SOURCE",
     )
 

@@ -31,7 +31,7 @@ class Region:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(
-                f"--region {', '.join(KINDS)}", repr(self.kind), "Take one."
+                f"`region` {', '.join(KINDS)}", repr(self.kind), "Take one."
             )
         if not self.needs_mask:
             object.__setattr__(self, "mask", "")

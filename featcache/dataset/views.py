@@ -1,8 +1,9 @@
 """Views: view 0 is the plain image, views 1..K are drawn by a policy."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -56,13 +57,19 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """The policy as the store's JSON keeps it."""
-        told = {
+        draws = {
             "flip": self.flip,
             "brightness": list(self.brightness),
             "zoom": list(self.zoom),
             "seed": self.seed,
         }
-        return told | self.region.to_dict()
+        return draws | self.region.to_dict()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """The policy that ``to_dict`` has written."""
+        draws = {name: record[name] for name in ("flip", "brightness", "zoom", "seed")}
+        return cls(**draws, region=Region.of(record))
 
 
 def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float, float]:
@@ -73,7 +80,7 @@ def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float,
     if least <= low <= high < float("inf"):
         return low, high
     raise UsageError(
-        f"--{name} LO,HI with {least:g} <= LO <= HI",
+        f"`{name}` LO,HI with {least:g} <= LO <= HI",
         str(given),
         "Give the smaller first.",
     )

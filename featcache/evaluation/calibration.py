@@ -19,6 +19,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 
 from featcache.errors import RunError, SplitError, UsageError
 from featcache.evaluation import metrics
+from featcache.evaluation.record import CalibrationInfo
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -54,14 +55,12 @@ class Calibrated:
         p: (N, C) out-of-fold probabilities, each calibrated by what the other folds
             say.
         calibrator: Fitted on all folds: for the test part and for new images.
-        record: ``method`` and ``parameters`` of the calibrator, the ``method`` of each
-            fold (``folds``), whether any is ``kept``, and log_loss, ece, accuracy and
-            auc of the out-of-fold probabilities, ``..._before`` and ``..._after``.
+        record: What the record of the run says of it.
     """
 
     p: Array
     calibrator: Calibrator
-    record: dict[str, Any]
+    record: CalibrationInfo
 
 
 def cross_fit(
@@ -98,14 +97,14 @@ def cross_fit(
     return Calibrated(p, final, _record(y, P, p, final, chosen))
 
 
-def from_record(record: dict[str, Any]) -> Calibrator:
+def from_record(record: CalibrationInfo) -> Calibrator:
     """Rebuilds the calibrator of a `Calibrated.record`, as read from JSON.
 
     Raises:
-        RunError: The record is not one.
+        RunError: Method and parameters do not fit.
     """
+    method, parameters = record.method, record.parameters
     try:
-        method, parameters = record["method"], dict(record["parameters"])
         sizes = {np.size(numbers) for numbers in parameters.values()}
         sound = all(np.isfinite(numbers).all() for numbers in parameters.values())
         sound &= set(parameters) == set(_KINDS[method].parameters) and len(sizes) < 2
@@ -115,7 +114,7 @@ def from_record(record: dict[str, Any]) -> Calibrator:
         raise RunError(
             "a calibration with method and parameters",
             f"a record that cannot be used ({error})",
-            "Train the run again with --force.",
+            "Train the run again with `force=True`.",
         ) from error
     return Calibrator(method, parameters)
 
@@ -175,16 +174,16 @@ def _figures(y: Labels, P: Array) -> dict[str, float]:
 
 def _record(
     y: Labels, P: Array, p: Array, final: Calibrator, chosen: dict[int, Calibrator]
-) -> dict[str, Any]:
+) -> CalibrationInfo:
     before, after = _figures(y, P), _figures(y, p)
-    return {
-        "method": final.method,
-        "parameters": final.parameters,
-        "folds": [calibrator.method for calibrator in chosen.values()],
-        "kept": final.method != "none",
+    return CalibrationInfo(
+        method=final.method,
+        parameters=final.parameters,
+        folds=[calibrator.method for calibrator in chosen.values()],
+        kept=final.method != "none",
         **{f"{name}_before": value for name, value in before.items()},
         **{f"{name}_after": value for name, value in after.items()},
-    }
+    )
 
 
 @dataclass(frozen=True)

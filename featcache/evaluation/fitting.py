@@ -130,7 +130,7 @@ def side_by_side(
             raise HeadError(
                 "the worker processes to live",
                 "one that was killed, most often for want of memory",
-                "Finished runs are kept: try again with fewer --jobs.",
+                "Finished runs are kept: try again with fewer `jobs`.",
             ) from error
         except BaseException:
             get_reusable_executor().shutdown(wait=False, kill_workers=True)

@@ -1,25 +1,28 @@
 """Runs: the record of one trained and evaluated model, one folder each."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from featcache.core.io import atomic_folder, digest, lock, write_json
+from featcache.core.io import atomic_folder, lock, write_json
+from featcache.dataset import splits
 from featcache.errors import RunError
+from featcache.evaluation import metrics
+from featcache.evaluation.identity import SHORTEST, digest_of, ids_in, short_id
+from featcache.evaluation.record import FAILED, RunRecord
 
-SCHEMA = 1
 TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
-SEVERAL = "several"  # where the parts of a run differ
 PREDICTIONS = "predictions.csv"
 PROBABILITY = "p_"  # and the label: a column of predictions.csv
-SHORT, SHORTEST = 6, 4  # digits of a short id: as it is shown, and as it may be given
+_LIBRARIES = ("featcache", "scikit-learn", "xgboost", "keras", "numpy")
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,11 @@ class Run:
 
     Attributes:
         folder: ``reports/<dataset>/runs/<run_id>``.
-        record: The content of run.json.
+        record: What run.json says.
     """
 
     folder: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     @property
     def run_id(self) -> str:
@@ -62,18 +65,18 @@ class Run:
     @property
     def failed(self) -> bool:
         """Whether the head could not be fitted; the record says why."""
-        return bool(self.record["status"] == "failed")
+        return self.record.status == FAILED
 
     @property
     def classes(self) -> list[str]:
         """Labels in class order."""
-        return list(self.record["classes"])
+        return self.record.classes
 
     @property
     def contracts(self) -> set[str]:
         """The contract_id of every store that its features come from."""
-        ids = {block["contract_id"] for block in self.record["features"]}
-        return ids - {None}  # what is fine-tuned has no contract
+        ids = (block.contract_id for block in self.record.features)
+        return {one for one in ids if one}  # what is fine-tuned has no contract
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -97,7 +100,7 @@ class Run:
             raise RunError(
                 f"the predictions of run {self.run_id} in {path}",
                 str(error).splitlines()[0],
-                "Train it again with --force, or delete the run's folder.",
+                "Train it again with `force=True`, or delete the run's folder.",
             ) from error
         return table
 
@@ -132,62 +135,6 @@ def _refuse_edited(
         raise ValueError("folds that are not those of their split")
 
 
-def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
-    """A run's id: readable words, then 10 digits of the digest of all its inputs."""
-    words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
-    # A file name has at most 255 bytes; the digest tells apart what is cut off.
-    return f"{words[:80]}-{backbone[:120]}-{digest(inputs)[:10]}"
-
-
-def short_id(folder: Path) -> str:
-    """The short id of a run: six digits of its id's digest, more if another has them.
-
-    Args:
-        folder: Of the run, beside those of the other runs of its dataset.
-
-    Returns:
-        The digits; the whole id where these do not tell it apart.
-    """
-    digits = _digest_of(folder.name)
-    others = [_digest_of(name) for name in _ids(folder.parent) if name != folder.name]
-    for length in range(SHORT, len(digits) + 1):
-        if not any(other.startswith(digits[:length]) for other in others):
-            return digits[:length]
-    return folder.name
-
-
-def _digest_of(run_id: str) -> str:
-    return run_id.rpartition("-")[2]
-
-
-def _ids(folder: Path) -> list[str]:
-    """The ids of all runs in a folder of runs, broken ones included."""
-    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
-
-
-def of_features(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a record says of its features.
-
-    Args:
-        blocks: Each with backbone, weights, input_size, contract_id, store, tap and
-            dim.
-
-    Returns:
-        ``features``, which are these blocks, and what all of them have in common:
-        ``weights`` (else "several"), ``input_size``, ``store`` and ``contract_id``
-        (else None).
-    """
-    fields = ("weights", "input_size", "store", "contract_id")
-    common = {key: common_value(block[key] for block in blocks) for key in fields}
-    return common | {"weights": common["weights"] or SEVERAL, "features": list(blocks)}
-
-
-def common_value(values: Iterable[Any]) -> Any:
-    """The one value that all have, or None."""
-    found = list(values)
-    return found[0] if found and all(one == found[0] for one in found) else None
-
-
 def predictions_table(
     meta: pd.DataFrame, folds: np.ndarray, p: np.ndarray, classes: list[str]
 ) -> pd.DataFrame:
@@ -205,6 +152,38 @@ def predictions_table(
     for column, name in enumerate(classes):
         table[PROBABILITY + name] = p[:, column]
     return table
+
+
+def scores(
+    p: np.ndarray, *, y: np.ndarray, groups: np.ndarray, folds: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Scores of the training part and of the test part, where there are any.
+
+    Args:
+        p: (N, C) predictions, out-of-fold in train.
+        y: (N,) class indices.
+        groups: (N,) groups.
+        folds: (N,) folds, or `splits.TEST`.
+    """
+    test = folds == splits.TEST
+    by_part = {}
+    for name, part in ((TRAIN, ~test), (TEST, test)):
+        if not part.any():
+            continue
+        right = p[part].argmax(axis=1) == y[part]
+        low, high = metrics.group_bootstrap(right, groups[part])
+        interval = {"accuracy_low": low, "accuracy_high": high}
+        by_part[name] = metrics.scores(y[part], p[part]) | interval
+    return by_part
+
+
+def stamped(record: RunRecord) -> RunRecord:
+    """The record of a run that is made now, with the libraries that are installed."""
+    return replace(
+        record,
+        created=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        versions={name: metadata.version(name) for name in _LIBRARIES},
+    )
 
 
 def is_done(folder: Path) -> bool:
@@ -229,11 +208,11 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def saving(folder: Path, record: dict[str, Any]) -> Iterator[Path]:
+def saving(folder: Path, record: RunRecord) -> Iterator[Path]:
     """Yields a folder for a run's files; publishes it whole, run.json last."""
     with atomic_folder(folder) as temp:
         yield temp
-        write_json(temp / "run.json", {"schema": SCHEMA, **record})
+        write_json(temp / "run.json", record.to_json())
 
 
 def load(folder: Path) -> Run:
@@ -244,29 +223,14 @@ def load(folder: Path) -> Run:
     """
     path = folder / "run.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"schema {record['schema']}")
-        lacking = [k for k, t in _REQUIRED.items() if not isinstance(record.get(k), t)]
-        if lacking:
-            raise ValueError(f"no usable {', '.join(lacking)}")
-        split = record["split"]
-        if not all(isinstance(split.get(key), str) for key in ("name", "base")):
-            raise ValueError("a split without a name")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"a run of featcache in {folder}",
             f"run.json that cannot be used ({error})",
-            "Train it again with --force, or delete the folder.",
+            "Train it again with `force=True`, or delete the folder.",
         ) from error
     return Run(folder, record)
-
-
-_REQUIRED = {
-    "status": str, "created": str, "classes": list, "head": str, "backbone": str,
-    "weights": str, "views": int, "taps": list, "split": dict, "evaluation_id": str,
-    "features": list, "head_is": dict, "recipe_id": str,
-}  # fmt: skip
 
 
 def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:
@@ -289,10 +253,10 @@ def matching(reports: Path, reference: str) -> list[str]:
         reference: The id of a run; else the first digits of its digest, four or more;
             else any part of its id.
     """
-    names = _ids(reports / "runs")
+    names = ids_in(reports / "runs")
     exact = [name for name in names if name == reference]
     if not exact and len(reference) >= SHORTEST:
-        exact = [name for name in names if _digest_of(name).startswith(reference)]
+        exact = [name for name in names if digest_of(name).startswith(reference)]
     return exact or [name for name in names if reference in name]
 
 
@@ -311,7 +275,7 @@ def find(reports: Path, reference: str) -> Run:
     raise RunError(
         "the short id of one run, or a part of its id that no other run has",
         f"{reference!r}, which fits {len(matches) or 'none'} of the "
-        f"{len(_ids(reports / 'runs'))} runs"
+        f"{len(ids_in(reports / 'runs'))} runs"
         + (f": {', '.join(candidates)}" if matches else ""),
         "featcache compare shows the short ids in the column run.",
     )

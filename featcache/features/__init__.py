@@ -10,7 +10,8 @@ import pandas as pd
 
 from featcache.dataset import manifest, splits
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.splits import Split
+from featcache.dataset.splits import Split, SplitOptions
+from featcache.dataset.views import Policy
 from featcache.features import store
 from featcache.features.selection import Block, Selection
 from featcache.features.sets import ALL, FeatureSet, find_sets, find_taps
@@ -50,7 +51,7 @@ def load(
     path: str | Path,
     *,
     views: int = 0,
-    policy: int | None = None,
+    policy: Policy | None = None,
     taps: str | Sequence[str] = (),
 ) -> Features:
     """Loads a store with labels and groups, in the manifest's order.
@@ -58,7 +59,7 @@ def load(
     Args:
         path: A store, ``cache/<dataset>/features/<name>.h5``.
         views: Augmented views to load beside the plain one (view 0) of each image.
-        policy: Index of their policy in the store; by default the newest.
+        policy: Their recipe; by default the newest in the store.
         taps: Inner layers to append to the embedding: their names, or "all".
 
     Returns:
@@ -87,33 +88,32 @@ def tap_names(found: Store, taps: str | Sequence[str]) -> list[str]:
 
 
 def draw_split(
-    dataset: Manifest,
-    name: str | None = None,
-    *,
-    folds: int = 5,
-    test_size: float = 0.2,
-    seed: int = 0,
-    repeat: int = 0,
+    dataset: Manifest, options: SplitOptions = SplitOptions(), *, repeat: int = 0
 ) -> Split:
     """Reads or draws the split of a dataset's usable images.
 
     Args:
-        dataset: Whose images.
-        name: Of the split; by default made of how it is drawn.
-        folds: Cross-validation folds.
-        test_size: Share of the images in the test part; 0 for none.
-        seed: Of the draw.
+        dataset: Whose images, without those to leave out, and grouped.
+        options: How it is drawn.
         repeat: 0, or which redrawing of its folds.
 
     Raises:
         SplitError: The folds cannot be made, or the split was drawn otherwise.
     """
-    name = name or f"{_drawn_of(dataset)}-k{folds}-test{test_size:g}-seed{seed}"
+    name = options.split or (
+        f"{_drawn_of(dataset)}-k{options.folds}-test{options.test_size:g}"
+        f"-seed{options.seed}"
+    )
     ok = dataset.ok
     columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
     path = dataset.folder / f"splits-{name}.json"
     base = splits.load_or_make(
-        path, *columns, name=name, folds=folds, test_size=test_size, seed=seed
+        path,
+        *columns,
+        name=name,
+        folds=options.folds,
+        test_size=options.test_size,
+        seed=options.seed,
     )
     if not repeat:
         return base

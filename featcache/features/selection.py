@@ -52,27 +52,6 @@ class Block:
         """Number of columns."""
         return self.store.dims[self.matrix]
 
-    def describe(self) -> dict[str, Any]:
-        """What a run record says of the block.
-
-        ``tap`` is None for the embedding, and ``region`` only there where it is not of
-        whole pictures.
-        """
-        header, contract = self.store.header, self.store.header.contract
-        return {
-            "backbone": contract["backbone"],
-            "weights": header.weights,
-            "input_size": contract["input_size"],
-            "preprocess": contract["preprocess"],
-            "precision": contract["precision"],
-            "dtype": header.dtype.name,
-            "contract_id": header.contract_id,
-            "store": self.store.path.name,
-            "tap": None if self.matrix == store.FEATURES else self.matrix,
-            "dim": self.dim,
-            **self.region.to_dict(),
-        }
-
     def read_into(self, out: np.ndarray) -> None:
         """Reads the block's rows into ``out`` (N, dim), a slab at a time.
 
@@ -198,7 +177,7 @@ def _rows(found: Store, dataset: Manifest, asked: Asked) -> np.ndarray:
             f"{found.path.name}{asked.region.suffix}",
             f"none or fewer for {lacking} of them",
             f"Run: {_command(found, dataset, asked)}"
-            + (", or take --views 0." if asked.views else ""),
+            + (", or take `views=0`." if asked.views else ""),
         )
     return np.asarray(rows)
 
@@ -219,7 +198,7 @@ def _refuse_gaps(block: Block, dataset: Manifest, asked: Asked) -> None:
 def _command(found: Store, dataset: Manifest, asked: Asked) -> str:
     """The command that extracts what is missing."""
     contract, weights = found.header.contract, found.header.weights
-    name = str(contract["backbone"]) + (".keras" if weights == "file" else "")
+    name = contract.backbone + (".keras" if weights == "file" else "")
     words = ["featcache extract", "--dataset", dataset.dataset, "-b", name]
     words += [*store.network_options(contract, weights), "--views", str(asked.views)]
     words += store.recipe_options(asked.recipe or {}) if asked.views else []

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from featcache.core.registry import Registry
-from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE, Region
+from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.features import store
 from featcache.features.selection import Asked, Selection, select, stored_views
@@ -31,7 +32,7 @@ class FeatureSet:
     def text(self) -> str:
         """A backbone, or several as ``a@224+b@299``."""
         if len(self.stores) == 1:
-            return str(self.stores[0].header.contract["backbone"])
+            return self.stores[0].header.contract.backbone
         return "+".join(map(_sized_name, self.stores))
 
     def shows(self, region: Region) -> bool:
@@ -44,7 +45,7 @@ class FeatureSet:
         dataset: Manifest,
         *,
         views: int | str = ALL,
-        policy: int | None = None,
+        policy: Policy | None = None,
         taps: Sequence[str] = (),
         region: Region = WHOLE_PICTURE,
         masks: Mapping[str, str] | None = None,
@@ -54,8 +55,8 @@ class FeatureSet:
         Args:
             dataset: Whose images.
             views: Augmented views beside the plain one, or "all" that are stored.
-            policy: Index of their policy in the first store; by default the newest
-                of the region that all stores have.
+            policy: Their recipe; by default the newest of the region that all stores
+                have.
             taps: Inner layers; each store appends those of them that it has.
             region: What the renderings show.
             masks: By image_id, the SHA-256 of its mask, for a region that needs one:
@@ -66,35 +67,51 @@ class FeatureSet:
 
         Raises:
             StoreError: A store lacks rows that were asked for, or that another has.
-            UsageError: No such policy.
+            UsageError: A policy of another region.
         """
         recipe = self._recipe(policy, region)
         if isinstance(views, str):
             views = max(stored_views(found, recipe) for found in self.stores)
         if views < 0:
-            raise UsageError("--views 0 or more", str(views), "Leave it out for none.")
+            raise UsageError(
+                "`views` of 0 or more", str(views), "Leave it out for none."
+            )
         asked = Asked(views, recipe, region, masks or {})
         return select(self.stores, dataset, asked=asked, taps=taps)
 
-    def _recipe(self, policy: int | None, region: Region) -> dict[str, Any] | None:
-        lists = [_augmenting(found, region) for found in self.stores]
-        first, known = next(
-            ((f, own) for f, own in zip(self.stores, lists, strict=True) if own),
-            (self.stores[0], []),
-        )
+    def policies(self, region: Region = WHOLE_PICTURE) -> dict[int, Policy]:
+        """Recipes of a region's augmented views, the oldest first.
+
+        By their index in the first store that has any.
+        """
+        for store_ in self.stores:
+            recipes = _augmenting(store_, region)
+            if recipes:
+                every = store_.header.policies
+                return {every.index(recipe): Policy.of(recipe) for recipe in recipes}
+        return {}
+
+    def _recipe(self, policy: Policy | None, region: Region) -> dict[str, Any] | None:
+        lists = [_augmenting(store_, region) for store_ in self.stores]
+        known = next(filter(None, lists), [])
         if policy is None:
             shared = [p for p in known if all(p in others for others in lists)]
             newest = shared[-1:] or known[-1:]
             return newest[0] if newest else None
-        every = first.header.policies
-        numbers = [i for i, recipe in enumerate(every) if recipe in known]
-        if policy not in numbers:
+        if policy.region != region:
             raise UsageError(
-                f"--policy {some([*map(str, numbers)])}" if known else "no --policy",
-                f"{policy}; {self.text}{region.suffix} has {len(known)} policies",
-                "Leave it out for the newest.",
+                f"a `policy` of `region` {region.kind}",
+                f"one of {policy.region.kind}",
+                "Give both the same region.",
             )
-        return every[policy]
+        recipe = policy.to_dict()
+        if not any(recipe in recipes for recipes in lists):
+            raise StoreError(
+                f"views of {self.text}{region.suffix} by policy {recipe}",
+                f"{len(known)} other policies",
+                "Extract views by it, or leave `policy` out for the newest.",
+            )
+        return recipe
 
 
 def _augmenting(found: Store, region: Region) -> list[dict[str, Any]]:
@@ -183,7 +200,7 @@ def _matches(paths: list[Path], name: str) -> list[Path]:
     return [
         path
         for path in _matches(paths, plain)
-        if store.open_store(path).header.contract["input_size"] == size
+        if store.open_store(path).header.contract.input_size == size
     ]
 
 
@@ -195,14 +212,14 @@ def _without_size(name: str) -> tuple[str, int | None]:
 
 def _sort_key(found: Store) -> tuple[str, int, str]:
     contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+    return contract.backbone, contract.input_size, found.path.name
 
 
 def _sized_name(found: Store) -> str:
     contract = found.header.contract
     if found.header.weights == "none":  # a baseline, which has but one size
-        return str(contract["backbone"])
-    return f"{contract['backbone']}@{contract['input_size']}"
+        return contract.backbone
+    return f"{contract.backbone}@{contract.input_size}"
 
 
 def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:

@@ -63,7 +63,7 @@ HEADS: Registry[HeadRow] = Registry(
             "featcache.heads.boosted:XGBoost", "xgboost", "gradient-boosted trees"
         ),
         "majority": _sklearn(
-            "Majority", "class shares of the training rows: the floor"
+            "Majority", "class shares of the training rows, a baseline"
         ),
     },
     hint="Or give module:Class of a scikit-learn classifier.",
@@ -204,13 +204,15 @@ def _embedding(transform: str, pca: str | int) -> dict[str, Any]:
     """Both, checked; a number of components as a number."""
     if transform not in TRANSFORMS:
         raise UsageError(
-            f"a transform of: {', '.join(TRANSFORMS)}", repr(transform), "Leave it out."
+            f"a transform: {', '.join(TRANSFORMS)}",
+            repr(transform),
+            "Choose one of these.",
         )
     if pca in (NONE, TUNE):
         return {"transform": transform, "pca": pca}
     if not str(pca).isdecimal() or int(pca) < 1:
         raise UsageError(
-            "none, tune, or 1 or more components", repr(pca), "Try --pca tune."
+            "none, tune, or at least 1 component", repr(pca), "Try `pca='tune'`."
         )
     return {"transform": transform, "pca": int(pca)}
 

@@ -84,9 +84,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise HeadError(
-                "at least two classes to tell apart",
+                "at least two classes",
                 f"only {self.classes_[0]!s} in {len(y)} training rows",
-                "Add images of another class, or fewer folds.",
+                "Add images of another class, or use fewer folds.",
             )
         self.history_, self.tuning_ = [], {}
         (self._fit_tuned if self.tune else self._fit)(X, codes, groups)
@@ -283,6 +283,6 @@ def _refuse_not_finite(X: np.ndarray) -> None:
         raise HeadError(
             "finite features",
             f"NaN or infinity in {bad} of {len(X)} rows",
-            "Delete the store and extract it again; if they come back, the weights "
-            "are broken.",
+            "Delete the store and extract again; if this recurs, the weights are "
+            "corrupt.",
         )

@@ -63,22 +63,22 @@ def _find(path: str) -> type[Any]:
         raise HeadError(
             "module:Class",
             repr(path),
-            "For example sklearn.neighbors:KNeighborsClassifier.",
+            "Write it like sklearn.neighbors:KNeighborsClassifier.",
         )
     module, _, cls = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), cls, None)
     except ImportError as error:
         raise HeadError(
-            f"a module {module} that can be imported",
+            f"an importable module {module}",
             str(error),
-            "Install it, or put its folder on PYTHONPATH.",
+            "Install it, or add its folder to PYTHONPATH.",
         ) from error
     if not (inspect.isclass(found) and issubclass(found, ClassifierMixin)):
         raise HeadError(
             f"a scikit-learn classifier {cls} in {module}",
             "no such name" if found is None else repr(found),
-            "Name a class built on sklearn.base.ClassifierMixin.",
+            "Use a class derived from sklearn.base.ClassifierMixin.",
         )
     return found
 
@@ -90,12 +90,12 @@ def _instance(cls: type[Any], path: str) -> Any:
         raise HeadError(
             f"{path} to have a default for every argument",
             str(error),
-            "Give them in a subclass of your own.",
+            "Set them in a subclass of your own.",
         ) from error
     if not hasattr(model, "predict_proba"):
         raise HeadError(
-            f"{path} to give probabilities",
+            f"{path} to provide probabilities",
             "no predict_proba",
-            "Wrap it in CalibratedClassifierCV in a class of your own.",
+            "Write a class that wraps it in CalibratedClassifierCV.",
         )
     return model

@@ -59,9 +59,9 @@ class Embedding:
             return Z
         if int(self.pca) > min(Z.shape):
             raise HeadError(
-                f"at most {min(Z.shape)} components of {Z.shape} training features",
+                f"at most {min(Z.shape)} components for {Z.shape} training features",
                 str(self.pca),
-                "Ask for fewer, or for tune.",
+                "Use fewer, or tune.",
             )
         scaler = fitted_scaler(Z, self.blocks or COLUMNS)
         pca = PCA(int(self.pca), random_state=self.seed)

@@ -8,7 +8,7 @@ from featcache.errors import HeadError
 
 RECORD = "head.json"
 TRUSTED = frozenset({"sklearn", "numpy", "scipy"})
-_ONLY_SAFE = "Model files are never pickled: take a classifier without such parts."
+_ONLY_SAFE = "Models are never pickled: use a classifier without such parts."
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         text = (folder / RECORD).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise HeadError(
-            f"a saved head in {folder}", f"no {RECORD}", "Train the head again."
+            f"a saved head in {folder}", f"no {RECORD}", "Retrain the head."
         ) from None
     record: dict[str, Any] = json.loads(text)
     return record
@@ -70,7 +70,7 @@ def _check_types(data: bytes, trusted: frozenset[str]) -> list[str]:
     foreign = [t for t in types if t.partition(".")[0] not in trusted]
     if foreign:
         raise HeadError(
-            f"a model made of types from {', '.join(sorted(trusted))}",
+            f"a model with only types from {', '.join(sorted(trusted))}",
             f"{', '.join(foreign)}",
             _ONLY_SAFE,
         )

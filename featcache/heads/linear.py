@@ -128,9 +128,9 @@ class Svm(SklearnHead):
         folds = inner_folds(codes, groups, most=5, seed=self.seed)
         if not folds:
             raise HeadError(
-                "at least two groups of every class to calibrate the svm head",
+                "at least two groups per class to calibrate the svm head",
                 f"{len(np.unique(groups))} groups for {codes.max() + 1} classes",
-                "Add patients, or take the logreg head.",
+                "Add patients, or use the logreg head.",
             )
         machine, rows = self._on_kernel(Z)
         calibrated = CalibratedClassifierCV(

@@ -8,11 +8,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from featcache.commands.compare import METRICS, Confusion, Leaderboard
+from featcache.commands.compare import (
+    METRICS,
+    Confusion,
+    Leaderboard,
+    LeaderboardRow,
+)
 from featcache.evaluation.runs import TEST, TRAIN
 
-Row = dict[str, Any]
-Column = tuple[str, bool, Callable[[Row], str]]
+Column = tuple[str, bool, Callable[[LeaderboardRow], str]]
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -43,41 +47,41 @@ def _columns(board: Leaderboard) -> list[Column]:
     """What people read: a heading, whether it is a number, and the cell of a row."""
     metric, shared = board.metric, _shared(board)
     return [
-        ("#", True, lambda row: str(row["rank"])),
-        ("run", False, lambda row: str(row["run"])),
+        ("#", True, lambda row: str(row.rank)),
+        ("run", False, lambda row: row.run),
         ("backbone", False, _backbone),
-        ("head", False, lambda row: str(row["head"])),
+        ("head", False, lambda row: row.head),
         ("options", False, lambda row: _differing(row, shared)),
-        ("views", True, lambda row: str(row["views"] or "")),
-        (METRIC_NAMES[metric], True, lambda row: _share(row[metric])),
+        ("views", True, lambda row: str(row.views or "")),
+        (METRIC_NAMES[metric], True, lambda row: _share(row.score(metric))),
         ("95 %", True, lambda row: _interval(row, metric)),
-        ("diff", True, lambda row: _signed(row["difference"])),
-        ("p", True, lambda row: _p(row["p_holm"])),
+        ("diff", True, lambda row: _signed(row.difference)),
+        ("p", True, lambda row: _p(row.p_holm)),
         ("tied", False, _tied),
-        ("McNemar", True, lambda row: _p(row["p_mcnemar"])),
+        ("McNemar", True, lambda row: _p(row.p_mcnemar)),
         *(_score(name) for name in METRICS if name not in (metric, "brier")),
         ("repeats", True, _repeats),
-        ("p repeats", True, lambda row: _p(row["p_repeats"])),
-        ("test", True, lambda row: _share(row["test_accuracy"])),
+        ("p repeats", True, lambda row: _p(row.p_repeats)),
+        ("test", True, lambda row: _share(row.test_accuracy)),
         ("test 95 %", True, lambda row: _interval(row, "test_accuracy")),
-        ("fit s", True, lambda row: f"{row['fit_seconds'] or 0:.1f}"),
+        ("fit s", True, lambda row: f"{row.fit_seconds:.1f}"),
     ]
 
 
-def _what(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("backbone", "weights", "head"))
+def _what(row: LeaderboardRow) -> tuple[Any, ...]:
+    return row.backbone, row.weights, row.head
 
 
-def _facts(row: Row) -> list[tuple[Any, list[str]]]:
+def _facts(row: LeaderboardRow) -> list[tuple[Any, list[str]]]:
     """In words, what tells rows of one head on one backbone apart.
 
     The recipe of views stands for itself: runs without views have none to share.
     """
-    size = f"{row['input_size']} px" if row["input_size"] else ""
-    told = [size, row["preprocess"], *row["options"].split(", ")]
+    size = f"{row.input_size} px" if row.input_size else ""
+    told = [size, row.preprocess, *row.options.split(", ")]
     facts = [(_what(row), list(filter(None, told)))]
-    if row["policy"]:
-        facts.append(((*_what(row), "views"), re.split(r" (?=--)", row["policy"])))
+    if row.policy:
+        facts.append(((*_what(row), "views"), re.split(r" (?=--)", row.policy)))
     return facts
 
 
@@ -89,7 +93,7 @@ def _shared(board: Leaderboard) -> dict[Any, set[str]]:
     return shared
 
 
-def _differing(row: Row, shared: dict[Any, set[str]]) -> str:
+def _differing(row: LeaderboardRow, shared: dict[Any, set[str]]) -> str:
     return ", ".join(
         fact
         for what, facts in _facts(row)
@@ -98,13 +102,13 @@ def _differing(row: Row, shared: dict[Any, set[str]]) -> str:
     )
 
 
-def _backbone(row: Row) -> str:
-    unusual = row["weights"] not in _USUAL
-    return f"{row['backbone']} ({row['weights']})" if unusual else str(row["backbone"])
+def _backbone(row: LeaderboardRow) -> str:
+    unusual = row.weights not in _USUAL
+    return f"{row.backbone} ({row.weights})" if unusual else row.backbone
 
 
 def _score(name: str) -> Column:
-    return METRIC_NAMES[name], True, lambda row: _share(row[name])
+    return METRIC_NAMES[name], True, lambda row: _share(row.score(name))
 
 
 def _share(value: float | None) -> str:
@@ -119,21 +123,21 @@ def _p(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else _share(value)
 
 
-def _interval(row: Row, name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{_share(low)}-{_share(high)}" if _share(low) else ""
+def _interval(row: LeaderboardRow, name: str) -> str:
+    ends = row.interval(name)
+    return "-".join(map(_share, ends)) if ends else ""
 
 
-def _tied(row: Row) -> str:
-    if row["tied"] is None:
-        return "best" if row["rank"] == 1 else "this"
-    return "tied" if row["tied"] else ""
+def _tied(row: LeaderboardRow) -> str:
+    if row.tied is None:
+        return "best" if row.rank == 1 else "this"
+    return "tied" if row.tied else ""
 
 
-def _repeats(row: Row) -> str:
-    if row["repeats"] < 2:
+def _repeats(row: LeaderboardRow) -> str:
+    if row.repeats < 2:
         return ""
-    return f"{row['accuracy_mean']:.3f} ± {row['accuracy_sd']:.3f} ({row['repeats']})"
+    return f"{row.accuracy_mean:.3f} ± {row.accuracy_sd:.3f} ({row.repeats})"
 
 
 def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
@@ -150,7 +154,7 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
 
 def line_before(board: Leaderboard) -> int | None:
     """Index of the first row below the line; None where there is no line."""
-    below = [i for i, row in enumerate(board.rows) if row["below_line"]]
+    below = [i for i, row in enumerate(board.rows) if row.below_line]
     return below[0] if below and below[0] else None
 
 
@@ -161,14 +165,14 @@ def caption(board: Leaderboard) -> str:
     """What was ranked, by what, on how many images, and against which run."""
     top = board.rows[0]
     text = (
-        f"{board.dataset}: {top['n']} images of {top['n_groups']} groups, "
+        f"{board.dataset}: {top.n} images of {top.n_groups} groups, "
         f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}; "
         "95 % intervals by bootstrap over groups"
     )
     if len(board.rows) < 2:
         return text
-    against = [f"run {r['run']}" for r in board.rows if r["run_id"] == board.against]
-    held = "the best" if board.against == top["run_id"] else "".join(against)
+    against = [f"run {r.run}" for r in board.rows if r.run_id == board.against]
+    held = "the best" if board.against == top.run_id else "".join(against)
     return (
         f"{text}; diff to {held}, p of a paired test over groups (Holm), tied from "
         "0.05 on"
@@ -177,20 +181,16 @@ def caption(board: Leaderboard) -> str:
 
 def to_json(board: Leaderboard) -> str:
     """A list of rows; what has no value is null."""
-    rows = [{k: _plain(v) for k, v in row.items()} for row in board.rows]
+    rows = [row.to_json() for row in board.rows]
     return json.dumps(rows, indent=2, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_csv(board: Leaderboard) -> str:
     """All fields of all rows, with a header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(board.rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(vars(board.rows[0])), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(board.rows)
+    writer.writerows(map(vars, board.rows))
     return text.getvalue().rstrip("\n")
 
 

@@ -1,13 +1,13 @@
 """``featcache demo``: a study of generated chest phantoms."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from os.path import abspath
 from pathlib import Path
 
 from featcache.backbones import BACKBONES, IMAGENET, RANDOM, Backbone, fetch_weights
 from featcache.commands.compare import Leaderboard
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import phantom
 from featcache.errors import RunError, WeightsError
 from featcache.study.parser import read
@@ -41,8 +41,7 @@ def demo(
     shortcut: bool = False,
     seed: int = 0,
     jobs: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-    message: Callable[[str], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> DemoResult:
     """Writes phantoms and runs the study of demo.toml on them.
 
@@ -55,51 +54,41 @@ def demo(
         shortcut: Plant a corner marker that gives the class away.
         seed: Of phantoms, views, split and heads.
         jobs: Parallel processes for the heads.
-        progress: Called with (step, done, total).
-        message: Called with what the user should know.
+        reporter: Hears of each step and how far it is, and what the user should know.
 
     Raises:
         FeatcacheError: As the steps do.
     """
-    tell = message or (lambda text: None)
     name = f"phantoms-{images}-seed{seed}" + ("-shortcut" if shortcut else "")
     folder = cache / DATASET / name
     if not (folder / "metadata.csv").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # an interrupted demo's
-        phantom.write(
-            folder,
-            images,
-            seed=seed,
-            shortcut=shortcut,
-            progress=lambda done, total: progress and progress("phantoms", done, total),
-        )
-    weights = _weights(tell)
+        phantom.write(folder, images, seed=seed, shortcut=shortcut, reporter=reporter)
+    weights = _weights(reporter)
     variables = {"PHANTOMS": abspath(folder), "WEIGHTS": weights}
     study = read(FILE, variables=variables, seed=seed)
-    result = run(
-        study, cache, reports=reports, jobs=jobs, progress=progress, message=message
-    )
+    result = run(study, cache, reports=reports, jobs=jobs, reporter=reporter)
     if result.failures:
         raise RunError(
-            "the demo to go through",
+            "the demo to succeed",
             "; ".join(result.failures),
-            "Run featcache doctor; what is done is kept.",
+            "Run featcache doctor; finished work is kept.",
         )
     return DemoResult(folder, weights, result.boards[0])
 
 
-def _weights(tell: Callable[[str], None]) -> str:
+def _weights(reporter: Reporter) -> str:
     """ImageNet weights where they can be had; only a demo may do without."""
     row = BACKBONES[BACKBONE]
     assert isinstance(row, Backbone)
     try:
         fetch_weights(row)
     except WeightsError as error:
-        tell(f"{error}")
-        tell(
-            "*** RANDOM WEIGHTS: the ImageNet weights cannot be had here, so the demo "
-            "goes on with an untrained network. Its figures say nothing about "
-            "pretrained features. ***"
+        reporter.message(f"{error}")
+        reporter.message(
+            "*** RANDOM WEIGHTS: the ImageNet weights are not available here, so the "
+            "demo continues with an untrained network. Its figures say nothing "
+            "about pretrained features. ***"
         )
         return RANDOM
     return IMAGENET

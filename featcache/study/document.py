@@ -112,7 +112,11 @@ class Block:
         try:
             yield
         except FeatcacheError as error:
-            raise self.error(keys, error.expected, error.got, error.way_out) from error
+            hint, got = _as_keys(error.hint), _as_keys(error.got)
+            if error.expected:
+                expected = _as_keys(error.expected)
+                raise self.error(keys, expected, got, hint) from error
+            raise UsageError(f"{got} ({self.place(*keys)})", hint) from error
 
     def filled(self, text: str, *keys: str | int) -> str:
         """A text of the file with its variables filled in.
@@ -127,7 +131,7 @@ class Block:
                     keys,
                     f"the environment variable {found[1]}",
                     "none",
-                    f"Set it: {found[1]}=/some/folder featcache run "
+                    f"Set it, for example: {found[1]}=/some/folder featcache run "
                     f"{self.document.path}",
                 )
             return text
@@ -137,6 +141,16 @@ class Block:
     def path(self, text: str, *keys: str | int) -> Path:
         """A path of the file: variables filled in, relative to the file."""
         return self.document.path.parent / Path(self.filled(text, *keys)).expanduser()
+
+
+def _as_keys(text: str) -> str:
+    """A library text with its options as keys: `tune=True` as tune = true."""
+    text = re.sub(r"`(\w+)=(True|False)`", lambda m: f"{m[1]} = {m[2].lower()}", text)
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", _as_key, text)
+
+
+def _as_key(marked: re.Match[str]) -> str:
+    return f"{marked[1]} = {marked[2]}" if marked[2] else marked[1]
 
 
 def read(path: Path, variables: Mapping[str, str]) -> Document:
@@ -149,13 +163,13 @@ def read(path: Path, variables: Mapping[str, str]) -> Document:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
         return Document(path, text, tomllib.loads(text), variables)
     except OSError as error:
-        way_out = "Name a study file, such as studies/granada.toml."
+        way_out = "Give the path of a study file, such as studies/granada.toml."
         raise UsageError(
             f"a study file in {path}", error.strerror or str(error), way_out
         ) from error
     except ValueError as error:  # UnicodeDecodeError or TOMLDecodeError
-        way_out = "Correct that place; see https://toml.io."
-        raise UsageError(f"TOML in {path}", str(error), way_out) from error
+        way_out = "Correct the syntax there; see https://toml.io."
+        raise UsageError(f"valid TOML in {path}", str(error), way_out) from error
 
 
 def blocks(document: Document) -> dict[str, list[Block]]:
@@ -203,7 +217,7 @@ def _check_keys(block: Block, known: Iterable[str]) -> None:
 def _check_values(block: Block, keys: Mapping[str, Key]) -> None:
     for name, key in keys.items():
         if key.default is REQUIRED and name not in block.own:
-            way_out = f"Write {name} = ... into the section."
+            way_out = f"Add {name} = ... to the section."
             raise block.error((), f"a key {name} in {block.title}", "none", way_out)
     for name, value in block.own.items():
         if not fits(value, keys[name].hint):
@@ -229,5 +243,5 @@ def _check_bounds(block: Block, name: str, value: Any) -> None:
         if name in BOUNDS and not isinstance(number, str) and not low <= number <= high:
             bounds = f"{low:g} or more" if high == float("inf") else f"{low:g}-{high:g}"
             raise block.error(
-                (name,), f"{name} of {bounds}", str(number), "Give another number."
+                (name,), f"{name} of {bounds}", str(number), "Change the number."
             )

@@ -1,11 +1,11 @@
 """A ``[[finetune]]`` of a study file."""
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 
 from featcache.backbones import Network
 from featcache.commands.finetune import finetune
-from featcache.commands.finetune.settings import FOLDS, Settings
+from featcache.commands.finetune.settings import FOLDS
+from featcache.core.options import arguments
 from featcache.core.registry import Registry
 from featcache.dataset.views import Policy
 from featcache.study.base import Finetune, Train
@@ -34,16 +34,15 @@ def read(
     for key, value in recipe.items():
         with block.blaming(key):
             Policy(**{key: value})
-    defaults = {k: p.default for k, p in signature(finetune).parameters.items()}
     for key, value in settings.items():
         with block.blaming(key):
-            Settings.of(defaults | {key: value}, Policy())
+            arguments(finetune, {key: value})
     if "fold" in settings:
         with block.blaming("fold"):
             Registry("fold", dict.fromkeys(FOLDS))[settings["fold"]]
     for network in networks:
         if network.is_baseline:
-            got, way_out = network.name, "It has no weights: leave it out."
+            got, way_out = network.name, "A baseline has no weights: leave it out."
             raise block.error(("backbones",), "networks", got, way_out)
     with block.blaming("init_head"):
         named = member(start, trained) if start else None

@@ -1,7 +1,8 @@
 """The sections of a study file: whose arguments their keys are.
 
-A section calls library functions, and its keys are their arguments, with the same
-names, types and defaults. So a new argument is a key without further ado.
+A section calls library functions, and its keys are their arguments and the fields of
+their groups of options, with the same names, types and defaults. So a new field is a
+key without further ado.
 """
 
 import inspect
@@ -20,6 +21,7 @@ from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
+from featcache.core.options import parameters
 from featcache.dataset.regions import KINDS, MASK, WHOLE
 from featcache.dataset.views import Policy
 
@@ -64,7 +66,7 @@ class Section:
         """All keys by name, its own first."""
         found = dict(self.own)
         for function in self.functions:
-            for name, argument in inspect.signature(function).parameters.items():
+            for name, argument in parameters(function).items():
                 if name not in self.given:
                     key = Key(argument.annotation, argument.default)
                     found.setdefault(self.renamed.get(name, name), key)
@@ -72,22 +74,20 @@ class Section:
 
     def arguments(self, function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the given keys that are arguments of a function, by their names."""
-        names = inspect.signature(function).parameters
+        names = parameters(function)
         keys = {n: self.renamed.get(n, n) for n in names if n not in self.given}
         return {name: given[key] for name, key in keys.items() if key in given}
 
 
 _SHOWN = frozenset({"region", "mask"})  # as the [[extract]] says
-_TRAINED = _SHOWN | {"manifest", "reports", "policy", "jobs", "force", "progress"}
-_EXTRACTED = frozenset(
-    {"names", "manifest", "networks", "policy", "progress", "message"}
-)
+_TRAINED = _SHOWN | {"manifest", "reports", "policy", "jobs", "force", "reporter"}
+_EXTRACTED = frozenset({"names", "manifest", "networks", "policy", "reporter"})
 _TAPS = {"taps": Key(str | Names, "none")}
 TOP = "the top of the file"
 SECTIONS = {
     TOP: Section(own={"name": Key(str), "seed": Key(int, 0)}),
     "dataset": Section(
-        (scan,), given=frozenset({"cache", "progress"}), renamed={"dataset": "name"}
+        (scan,), given=frozenset({"cache", "reporter"}), renamed={"dataset": "name"}
     ),
     "extract": Section(
         (resolve_all, extract, Policy),
@@ -102,12 +102,10 @@ SECTIONS = {
         given=_EXTRACTED,
         many=True,
     ),
-    "evaluation": Section(
-        (train_head,), own=_TAPS, given=_TRAINED | {"backbones", "heads"}
-    ),
+    "evaluation": Section((train_head,), given=_TRAINED | {"backbones", "heads"}),
     "train": Section(
         (train_head,),
-        own={"name": Key(str), "from": Key(str | Names), **_TAPS},
+        own={"name": Key(str), "from": Key(str | Names)},
         given=_TRAINED,
         many=True,
     ),
@@ -118,7 +116,7 @@ SECTIONS = {
             "backbones": Key(Names, REQUIRED),
             "init_head": Key(str),
         },
-        given=_EXTRACTED | {"reports", "force", "region"},
+        given=_EXTRACTED | {"reports", "force", "region", "repeats"},
         many=True,
     ),
     "ensemble": Section(
@@ -178,7 +176,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 _WORDS = {
-    str: "a text", Path: "a path", int: "a whole number", float: "a number",
+    str: "a string", Path: "a path", int: "a whole number", float: "a number",
     bool: "true or false",
 }  # fmt: skip
 

@@ -28,9 +28,9 @@ from featcache.commands.train_head import train_head
 from featcache.core.registry import Registry
 from featcache.dataset import manifest, sources
 from featcache.dataset.regions import MASK, WHOLE, Region
+from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import UsageError
-from featcache.features import draw_split
 from featcache.study import document, finetune_block
 from featcache.study.base import Ensemble, Extract, Finetune, Source, Study, Train
 from featcache.study.document import Block
@@ -66,7 +66,7 @@ def read(
             raise top.error((), f"a section {name}", "none", "See docs/study.md.")
     name = str(top.own.get("name", path.stem))
     if Path(name).name != name:
-        got, way_out = repr(name), "It names files: leave folders out."
+        got, way_out = repr(name), "It is used as a file name: remove the folders."
         raise top.error(("name",), "a plain name", got, way_out)
     common = top.own.get("seed", 0) if seed is None else seed
     seeded = replace(top, own={"seed": common})
@@ -109,7 +109,7 @@ def _report(block: Block, blocks: Blocks) -> dict[str, Any]:
 
 def _of_splits(own: Mapping[str, Any]) -> dict[str, Any]:
     """What holds for whole networks too: the other keys are of heads."""
-    shared = ("exclude", "group_by", "folds", "test_size", "seed", "split", "calibrate")
+    shared = (*vars(SplitOptions()), "calibrate")
     return {key: own[key] for key in shared if key in own}
 
 
@@ -121,7 +121,7 @@ def _inherit(
     for block in several:
         if block.name in names:
             way_out = "Rename one of them."
-            raise block.error(("name",), "another name", repr(block.name), way_out)
+            raise block.error(("name",), "a unique name", repr(block.name), way_out)
         names.add(block.name)
     return [replace(block, above=above) for block in several]
 
@@ -175,7 +175,7 @@ def _extract(block: Block) -> Extract:
             Policy(**{key: value})
     policy = Policy(**asked)
     if settings.get("views") and policy.is_identity:
-        got, way_out = "one under which all views are alike", "Allow a change."
+        got, way_out = "one that leaves all views equal", "Allow a change."
         raise block.error(("views",), "a policy that changes the image", got, way_out)
     found = Extract(block.name, tuple(_networks(block)), policy, settings)
     for network in found.networks:
@@ -183,7 +183,7 @@ def _extract(block: Block) -> Extract:
             network.taps or network.is_baseline
         ):
             got = f"default for {network.name}, which has none"
-            raise block.error(("taps",), "names of layers", got, "Name them.")
+            raise block.error(("taps",), "names of layers", got, "List the layers.")
     return found
 
 
@@ -213,7 +213,7 @@ def _weights(block: Block, text: str) -> str:
         return weights
     path = block.path(text, "weights")
     if not path.is_file():
-        got, way_out = f"no such file: {path}", "Correct the path, or take imagenet."
+        got, way_out = f"no such file: {path}", "Correct the path, or use imagenet."
         raise block.error(("weights",), "a weights file", got, way_out)
     return str(path)
 
@@ -224,7 +224,7 @@ def _train(block: Block, extracts: Mapping[str, Extract]) -> Train:
     _check_heads(block)
     if isinstance(settings.get("views"), str) and settings["views"] != ALL:
         got = repr(settings["views"])
-        raise block.error(("views",), "a number of views, or all", got, "Try all.")
+        raise block.error(("views",), "a number of views, or all", got, "Use all.")
     of = block.given.get("from", list(extracts))
     table = Registry("name of an [[extract]]", extracts)
     candidates: list[Source] = []
@@ -264,7 +264,7 @@ def _sets(text: str, candidates: list[Source]) -> list[tuple[Source, ...]]:
     for term, found in zip(text.split("+"), terms, strict=True):
         if len(found) > 1:
             listed = ", ".join(f"{s.extract}: {s.label}" for s in found)
-            way_out = "Add @ and the input size, or say with from which [[extract]]."
+            way_out = "Add @ and the input size, or select an [[extract]] with from."
             raise UsageError(f"one backbone for {term} of {text}", listed, way_out)
     return [tuple(found[0] for found in terms)]
 
@@ -285,8 +285,8 @@ def _check_regions(block: Block, train: Train, extracts: Mapping[str, Extract]) 
         names = {extracts[s.extract].policy.region: s.extract for s in chosen}
         if len(names) > 1:
             got = ", ".join(f"{r.kind} in {name}" for r, name in names.items())
-            way_out = "Say with from which [[extract]]."
-            raise block.error(("backbones",), "one region for a set", got, way_out)
+            way_out = "Select one [[extract]] with from."
+            raise block.error(("backbones",), "one region per set", got, way_out)
 
 
 def _check_rows(block: Block, train: Train, extracts: Mapping[str, Extract]) -> None:
@@ -296,7 +296,7 @@ def _check_rows(block: Block, train: Train, extracts: Mapping[str, Extract]) -> 
         most = extracts[source.extract].views
         if isinstance(views, int) and views > most:
             expected = f"at most the {most} views of [[extract]] {source.extract}"
-            way_out = "Extract more, or train on fewer."
+            way_out = "Extract more views, or train on fewer."
             raise block.error(("views",), expected, str(views), way_out)
     if taps == "none":
         return
@@ -314,21 +314,21 @@ def _check_statistics(
     block: Block, train: Train, extracts: Mapping[str, Extract]
 ) -> None:
     """Featurewise statistics are those of the default split's training images."""
-    default = {k: v.default for k, v in signature(draw_split).parameters.items()}
+    default = vars(SplitOptions())
     for source in {source for chosen in train.sets for source in chosen}:
         if source.network.preprocess != FEATUREWISE:
             continue
-        default["seed"] = extracts[source.extract].policy.seed
+        usual = default | {"seed": extracts[source.extract].policy.seed}
         for key in ("folds", "test_size", "seed", "split", "group_by", "exclude"):
-            value = train.settings.get(key, default.get(key))
-            if value != default.get(key):
+            value = train.settings.get(key, usual[key])
+            if value != usual[key]:
                 raise block.error(
                     (key,),
-                    f"{key} to be {default.get(key)} where an [[extract]] is "
-                    "featurewise, for it is standardised on the training images of "
-                    "that split",
+                    f"{key} to be {usual[key]} because an [[extract]] is "
+                    "featurewise and was standardised on the training images of the "
+                    "default split",
                     str(value),
-                    f"Leave {key} out, or take another preprocess.",
+                    f"Leave {key} out, or use another preprocess.",
                 )
 
 

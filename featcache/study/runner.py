@@ -13,11 +13,13 @@ from featcache.commands.extract import StoreResult, extract
 from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
+from featcache.core.options import arguments
+from featcache.core.progress import SILENT, Indented, Reporter
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest, some
 from featcache.dataset.regions import Region
+from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
-from featcache.evaluation.comparable import base_split, repeat
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.store import Store
@@ -31,9 +33,6 @@ from featcache.study.base import (
     Train,
 )
 from featcache.study.members import spelled
-
-Progress = Callable[[str, int, int], None]
-Message = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def run(
     *,
     reports: Path = Path("reports"),
     jobs: int | None = None,
-    progress: Progress | None = None,
-    message: Message | None = None,
+    reporter: Reporter = SILENT,
 ) -> StudyResult:
     """Does what is missing of a study: scan, extract, train, ensembles, compare.
 
@@ -77,19 +75,12 @@ def run(
         cache: The cache folder.
         reports: The reports folder.
         jobs: Parallel processes for the heads; by default one a core.
-        progress: Called with (what, done, total).
-        message: Called with each step, and with what the user should know.
+        reporter: Hears of each step and how far it is, and what the user should know.
 
     Raises:
         DatasetError: The source cannot be used, or lacks a column.
     """
-    work = _Work(
-        study,
-        reports,
-        jobs,
-        progress or (lambda name, done, total: None),
-        message or (lambda text: None),
-    )
+    work = StudyRunner(study, reports, jobs, reporter)
     work.fetch()
     data = work.scan(cache)
     steps: dict[str, tuple[Sequence[Any], Callable[..., None]]] = {
@@ -109,14 +100,13 @@ def run(
 
 
 @dataclass
-class _Work:
+class StudyRunner:
     """A study under way."""
 
     study: Study
     reports: Path
     jobs: int | None
-    progress: Progress
-    tell: Message
+    reporter: Reporter
     stores: dict[Source, Store] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
@@ -128,7 +118,7 @@ class _Work:
     def step(self, what: str, name: str) -> Iterator[None]:
         """Tells what is done next; keeps its error for the end."""
         title = name if name.startswith(what) else f"{what} {name}"
-        self.tell(f"- {title}")
+        self.reporter.message(f"- {title}")
         with self.attempt(title):
             yield
 
@@ -141,8 +131,9 @@ class _Work:
             self.fail(f"{title}: {error}")
 
     def fail(self, text: str) -> None:
+        """Says at once what could not be done, and keeps it for the end."""
         self.failures.append(text)
-        self.tell(f"  Failed: {text}")
+        self.reporter.message(f"  Failed: {text}")
 
     def fetch(self) -> None:
         """Finds out before the long work which weights cannot be had."""
@@ -161,18 +152,20 @@ class _Work:
     def scan(self, cache: Path) -> Manifest:
         """Scans, and looks at once whether all columns are there."""
         arguments = dict(self.study.dataset)
-        self.tell(f"- scan {arguments['source']}")
+        self.reporter.message(f"- scan {arguments['source']}")
         result = scan(
             arguments.pop("source"),
             cache,
-            progress=lambda done, total: self.progress("scan", done, total),
+            reporter=self.reporter,
             **arguments,
         )
         for warning in result.warnings:
-            self.tell(f"  Warning: {warning}")
+            self.reporter.message(f"  Warning: {warning}")
         for path, reason in result.unreadable:
-            self.tell(f"  Unreadable: {path}: {reason}")
-        self.tell(f"  {sum(result.counts.values())} images of {result.n_groups} groups")
+            self.reporter.message(f"  Unreadable: {path}: {reason}")
+        self.reporter.message(
+            f"  {sum(result.counts.values())} images of {result.n_groups} groups"
+        )
         for train in self.study.trains:
             asked = train.settings
             manifests.narrow(
@@ -191,18 +184,18 @@ class _Work:
             data,
             networks,
             policy=asked.policy,
-            progress=self.progress,
-            message=lambda text: self.tell(f"  {text}"),
+            reporter=Indented(self.reporter),
             **asked.settings,
         )
         sources = {(n.name, n.input_size): Source(asked.name, n) for n in networks}
         for result in results:
             self.computed += result.computed
-            self.tell(f"  {_made(result)}")
+            self.reporter.message(f"  {_made(result)}")
             found = store.open_store(result.path)
             self.stores[sources[_order(found)[:2]]] = found
 
     def lacks(self, network: Network) -> bool:
+        """Whether the weights of a network cannot be had."""
         return network.weights == IMAGENET and network.name in self.lacking
 
     def train(self, data: Manifest, asked: Train) -> None:
@@ -214,18 +207,18 @@ class _Work:
                 calls.setdefault(self.selection(asked, chosen), []).append(names)
             else:
                 labels = "+".join(source.label for source in chosen)
-                self.fail(f"{asked.name}: there are no features of {labels}")
+                self.fail(f"{asked.name}: no features of {labels}")
         found = self.runs.setdefault(asked.name, [])
         for (views, policy, taps, region), names_of_sets in calls.items():
-            chosen_rows = {"views": views, "policy": policy, "taps": taps}
-            chosen_rows |= {"region": region.kind, "mask": region.mask}
+            rows = {"views": views, "policy": policy, "taps": taps}
+            rows |= {"region": region.kind, "mask": region.mask}
             result = train_head(
                 data,
                 self.reports,
                 backbones=names_of_sets,
                 jobs=self.jobs,
-                progress=lambda _, done, total: self.progress("fits", done, total),
-                **asked.settings | chosen_rows,
+                reporter=self.reporter,
+                **arguments(train_head, asked.settings | rows),
             )
             found += result.runs
             self.trained += result.trained
@@ -233,7 +226,7 @@ class _Work:
 
     def selection(
         self, asked: Train, chosen: tuple[Source, ...]
-    ) -> tuple[int, int | None, str, Region]:
+    ) -> tuple[int, Policy | None, str, Region]:
         """Which rows and columns of a set's stores: views, their policy, taps, region.
 
         The study decides, and not what else the stores happen to hold.
@@ -248,11 +241,8 @@ class _Work:
             taps = [tap for each, source in pairs for tap in each.taps(source.network)]
         if not isinstance(taps, str):
             taps = ",".join(dict.fromkeys(taps or ())) or "none"
-        recipe = made[0].policy.to_dict()
-        # train_head counts policies as the first store does, by name and input size.
-        first = min((self.stores[source] for source in chosen), key=_order)
-        policy = first.header.policies.index(recipe) if views else None
-        return views, policy, taps, made[0].policy.region
+        policy = made[0].policy
+        return views, policy if views else None, taps, policy.region
 
     def members(self, asked: Iterable[Member]) -> list[Run]:
         """The runs that are meant; where there are repeats, the first of each."""
@@ -260,9 +250,9 @@ class _Work:
             each
             for name, head in asked
             for each in self.runs.get(name, [])
-            if head in (None, each.record["head"])
+            if head in (None, each.record.head)
             and not each.failed
-            and not repeat(each)
+            and not each.record.split.repeat
         ]
 
     def finetune(self, data: Manifest, asked: Finetune) -> None:
@@ -271,7 +261,7 @@ class _Work:
         for network in asked.networks:
             head = self.head_of(asked, network) if asked.init_head else None
             if self.lacks(network):
-                self.fail(f"{asked.name}: there are no weights of {network.name}")
+                self.fail(f"{asked.name}: no weights for {network.name}")
                 continue
             if asked.init_head and not head:
                 self.fail(f"{asked.name}: no head on features of {network.name}")
@@ -282,10 +272,8 @@ class _Work:
                     [network],
                     reports=self.reports,
                     init_head=head,
-                    policy=asked.policy,
-                    progress=self.progress,
-                    message=lambda text: self.tell(f"  {text}"),
-                    **asked.settings,
+                    reporter=Indented(self.reporter),
+                    **arguments(finetune, asked.settings | {"policy": asked.policy}),
                 )
                 found += result.runs
                 self.trained += result.trained
@@ -300,30 +288,31 @@ class _Work:
         return of[0] if len(of) == 1 else None
 
     def ensemble(self, data: Manifest, asked: Ensemble) -> None:
+        """Averages the runs of its members, if each has any."""
         for each in asked.members:
             if not self.members([each]):
-                self.fail(f"{asked.name}: there are no runs of {spelled(each)}")
+                self.fail(f"{asked.name}: no runs of {spelled(each)}")
                 return
         members = [each.run_id for each in self.members(asked.members)]
         result = ensemble(self.reports / data.dataset, members, **asked.settings)
         self.runs[asked.name] = result.runs
         self.trained += result.made
         for line in result.left_out:
-            self.tell(f"  Left out: {line}")
+            self.reporter.message(f"  Left out: {line}")
         self.tell_runs(asked.name)
 
     def tell_runs(self, name: str) -> None:
         """Tells the accuracy of new runs, and why others failed."""
         new = {each.run_id for each in self.runs[name]} & {*self.trained}
-        self.tell(f"  {len(self.runs[name])} runs, {len(new)} new")
+        self.reporter.message(f"  {len(self.runs[name])} runs, {len(new)} new")
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
-                    f"{name}: {each.short_id} {each.run_id}: {each.record['reason']}"
+                    f"{name}: {each.short_id} {each.run_id}: {each.record.reason}"
                 )
             elif each.run_id in new:
-                scores = next(iter(each.record["scores"].values()))
-                self.tell(
+                scores = next(iter(each.record.scores.values()))
+                self.reporter.message(
                     f"  {each.short_id} {each.run_id}: "
                     f"accuracy {scores['accuracy']:.3f} "
                     f"({scores['accuracy_low']:.3f}-{scores['accuracy_high']:.3f})"
@@ -332,31 +321,29 @@ class _Work:
     def rank(self, data: Manifest) -> list[Leaderboard]:
         """A leaderboard for each split of the study's runs."""
         whole = [each for found in self.runs.values() for each in found]
-        splits = [base_split(each) for each in whole if not each.failed]
+        splits = [each.record.split.base for each in whole if not each.failed]
         folder, asked = self.reports / data.dataset, dict(self.study.report)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
-            held = [each.run_id for each in named if base_split(each) == split]
+            held = [each.run_id for each in named if each.record.split.base == split]
             if len(held) > 1:
-                self.fail(
-                    f"against: {len(held)} runs where one is needed: {some(held)}"
-                )
+                self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
             asked["against"] = held[0] if len(held) == 1 else None
             board = compare(folder, split=split, **asked)
             boards.append(board)
             for line in board.warnings:
-                self.tell(f"Warning: {line}")
+                self.reporter.message(f"Warning: {line}")
         return boards
 
 
 def _source(run: Run) -> tuple[str, int | None]:
-    return run.record["backbone"], run.record["input_size"]
+    return run.record.backbone, run.record.input_size
 
 
 def _order(found: Store) -> tuple[str, int, str]:
     contract = found.header.contract
-    return contract["backbone"], contract["input_size"], found.path.name
+    return contract.backbone, contract.input_size, found.path.name
 
 
 def _made(result: StoreResult) -> str:

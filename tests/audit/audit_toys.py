@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from toys import CLASSES, N, header, picture, run_record
+from records import make_run as write_run
+from toys import CLASSES, N, header, picture
 
 from featcache.backbones import BASELINES
 from featcache.commands.audit import AuditResult
@@ -46,21 +47,20 @@ def make_run(
     table = runs.predictions_table(
         meta, FOLDS if folds is None else folds, p, [*CLASSES]
     )
-    folder = reports / dataset.dataset / "runs" / f"{head}-{backbone}{region}"
     weights = "none" if backbone in BASELINES else "imagenet"
-    record = run_record(
+    return write_run(
+        reports / dataset.dataset,
+        f"{head}-{backbone}{region}",
+        table,
         head=head,
         backbone=backbone,
         weights=weights,
-        recipe_id=folder.name,
+        recipe_id=f"{head}-{backbone}{region}",
         evaluation_id=split,
         split={"name": split},
         store=store,
         features=[{"region": region} if region else {}],
     )
-    with runs.saving(folder, record) as temp:
-        table.to_csv(temp / runs.PREDICTIONS, index=False)
-    return runs.load(folder)
 
 
 def of(result: AuditResult, code: str) -> Finding:

@@ -153,7 +153,7 @@ def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> No
     result = audit(found, reports)
     for code in ("FC002", "FC003", "FC006"):
         assert of(result, code).status == NOT_APPLICABLE
-    with pytest.raises(DatasetError, match="--fix"):
+    with pytest.raises(DatasetError, match="`fix`"):
         audit(found, reports, fix=tmp_path / "fixed.csv")
 
 
@@ -191,7 +191,7 @@ def test_the_source_is_never_overwritten(toy: Manifest, reports: Path) -> None:
     table = toy.folder / "list.csv"
     own = replace(toy, settings=replace(toy.settings, source=str(table)))
     for dataset, path in ((toy, toy.folder / "image.png"), (own, table)):
-        with pytest.raises(UsageError, match="--fix"):
+        with pytest.raises(UsageError, match="`fix`"):
             audit(dataset, reports, fix=path)
     assert not (reports / "chest" / "audit.json").exists()
 

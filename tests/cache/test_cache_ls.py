@@ -99,7 +99,7 @@ def test_info_tells_all(run: Run) -> None:
     store.publish(PATH, header)
     record("logreg-toy-1")
     found = json.loads(run("cache", "info", "toy", "--json")[1])
-    assert found["contract"] == HEADER.contract
+    assert found["contract"] == HEADER.contract.to_json()
     assert found["contract_id"] == HEADER.contract_id
     assert found["rows_by_view"] == [
         {"policy": -1, "view": 0, "rows": 3},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from records import make_contract
 from test_store import HEADER, damage_keys, fill, keys, rows
 from toy_stores import (
     FOLDER,
@@ -191,7 +192,7 @@ def test_prune_keeps_what_is_alive() -> None:
     """Sealed work, held locks, young files, and networks of a store's contract."""
     images(0, 1)
     fill(PATH, (0, 1))
-    quantised = HEADER.contract | {"quantised": "0123", "weights_digest": "4567"}
+    quantised = make_contract(quantised="0123", weights_digest="4567")
     waiting = FOLDER / "toy-random-abcdef01.h5"
     header = replace(HEADER, contract=quantised)
     store.seal(waiting, header, {"features": rows(0, 1)}, keys(0, 1))

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from records import make_run
 from test_store import HEADER, fill, flip_byte, keys, rows
-from toys import run_record
 
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest, Settings
-from featcache.evaluation import runs
 from featcache.features import store
 
 FOLDER = Path("cache/toy/features")
@@ -47,9 +46,7 @@ def with_views(count: int, *policies: dict[str, object]) -> store.Store:
 def record(name: str, policy: dict[str, object] | None = None) -> None:
     """A run that used the store, and another one beside it."""
     blocks = [{"contract_id": contract} for contract in (HEADER.contract_id, "other")]
-    fields = run_record(features=blocks, contract_id=None, policy=policy)
-    with runs.saving(REPORTS / "toy" / "runs" / name, fields):
-        pass
+    make_run(REPORTS / "toy", name, features=blocks, policy=policy)
 
 
 def left() -> set[str]:

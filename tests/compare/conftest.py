@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from records import make_run
 from toy_board import CLASSES, FOLDS, GROUPS, Add
-from toys import run_record
-
-from featcache.evaluation import runs
 
 
 @pytest.fixture
@@ -58,9 +56,6 @@ def add(reports: Path) -> Add:
                 "repeat": repeat,
             },
         }
-        whole = run_record(**about | record)
-        with runs.saving(reports / "runs" / run_id, whole) as folder:
-            table.to_csv(folder / "predictions.csv", index=False)
-        return run_id
+        return make_run(reports, run_id, table, **about | record).run_id
 
     return call

@@ -34,7 +34,7 @@ def make(add: Add, reports: Path) -> Callable[[str], runs.Run]:
     def call(run_id: str) -> runs.Run:
         head = run_id.partition("-")[0]
         written = reports / "runs" / add(head, range(4))
-        return runs.Run(written.rename(written.with_name(run_id)), {})
+        return runs.load(written.rename(written.with_name(run_id)))
 
     return call
 

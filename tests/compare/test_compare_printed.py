@@ -32,7 +32,7 @@ def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
     )
     board = compare(reports)
     told = ["2 taps, tuned, transform sqrt, pca 64, temperature", ""]
-    assert [row["options"] for row in board.rows] == told
+    assert [row.options for row in board.rows] == told
     shown = {heading: cells for heading, _, cells in tables.columns(board)}
     assert shown["options"] == told
     add("svm")
@@ -87,7 +87,7 @@ def test_the_line_is_drawn_in_every_format(add: Add, reports: Path) -> None:
     assert r"$-0.280$ & $<$0.001" in latex
     assert json.loads(tables.to_json(board))[0]["p"] is None
     header, *lines = tables.to_csv(board).splitlines()
-    assert header.split(",") == list(board.rows[0])
+    assert header.split(",") == list(board.rows[0].to_json())
     assert len(lines) == 4
 
 

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from toy_board import CLASSES, FOLDS, GROUPS, Add
 
-from featcache.commands.compare import Leaderboard, compare
+from featcache.commands.compare import Leaderboard, LeaderboardRow, compare
 from featcache.errors import RunError
 from featcache.evaluation import metrics
-from featcache.evaluation.outcome import UNTRAINED
+from featcache.evaluation.record import UNTRAINED
 from featcache.report import tables
 
 
-def by_head(board: Leaderboard) -> dict[str, dict[str, Any]]:
-    return {row["head"]: row for row in board.rows}
+def by_head(board: Leaderboard) -> dict[str, LeaderboardRow]:
+    return {row.head: row for row in board.rows}
 
 
 def test_differences_are_paired(add: Add, reports: Path) -> None:
@@ -28,12 +28,12 @@ def test_differences_are_paired(add: Add, reports: Path) -> None:
     right = np.ones((2, 200), bool)
     right[0, :10] = right[1, :40] = False
     row = by_head(compare(reports))["poor"]
-    assert row["difference"] == pytest.approx(-0.15)
-    assert row["difference_low"] < -0.15 < row["difference_high"] < 0
-    assert row["p"] == metrics.sign_flip(*right, np.arange(200) // 2)
-    assert row["p"] == pytest.approx(2 / 2**15)  # 15 groups of two, all one way
-    assert row["p_mcnemar"] == metrics.mcnemar(*right)
-    assert row["tied"] is False
+    assert row.difference == pytest.approx(-0.15)
+    assert row.difference_low < -0.15 < row.difference_high < 0
+    assert row.p == metrics.sign_flip(*right, np.arange(200) // 2)
+    assert row.p == pytest.approx(2 / 2**15)  # 15 groups of two, all one way
+    assert row.p_mcnemar == metrics.mcnemar(*right)
+    assert row.tied is False
 
 
 def test_holm_counts_the_rows(add: Add, reports: Path) -> None:
@@ -42,18 +42,18 @@ def test_holm_counts_the_rows(add: Add, reports: Path) -> None:
     for head in ("a", "b", "c"):
         add(head, range(14))
     found = by_head(compare(reports))
-    assert [found[h]["p"] for h in "abc"] == pytest.approx([2 / 128] * 3)
-    assert [found[h]["p_holm"] for h in "abc"] == pytest.approx([6 / 128] * 3)
-    assert not found["a"]["tied"]
+    assert [found[h].p for h in "abc"] == pytest.approx([2 / 128] * 3)
+    assert [found[h].p_holm for h in "abc"] == pytest.approx([6 / 128] * 3)
+    assert not found["a"].tied
     add("d", range(14))
-    assert by_head(compare(reports))["a"]["tied"] is True  # 8 / 128
+    assert by_head(compare(reports))["a"].tied is True  # 8 / 128
 
 
 def test_the_best_has_no_test(add: Add, reports: Path) -> None:
     """A run is not held against itself; its fields are empty."""
     add("alone")
     (row,) = compare(reports).rows
-    assert {row[name] for name in ("difference", "p", "p_holm", "tied")} == {None}
+    assert {getattr(row, n) for n in ("difference", "p", "p_holm", "tied")} == {None}
     assert "Holm" not in tables.caption(compare(reports))
 
 
@@ -64,11 +64,12 @@ def test_every_metric_has_its_own_test(add: Add, reports: Path, metric: str) -> 
     add("poor", range(0, 120, 3), sure=0.7)
     board = compare(reports, metric=metric)
     best, row = board.rows
-    assert row["difference"] == pytest.approx(row[metric] - best[metric])
-    assert row["difference_low"] < row["difference"] < row["difference_high"]
-    assert 0 <= row["p"] <= row["p_holm"] <= 1
+    assert row.difference == pytest.approx(row.score(metric) - best.score(metric))
+    assert row.difference_low < row.difference < row.difference_high
+    assert 0 <= row.p <= row.p_holm <= 1
     for one in board.rows:
-        assert one[f"{metric}_low"] < one[metric] < one[f"{metric}_high"]
+        low, high = one.interval(metric) or (1, 0)
+        assert low < one.score(metric) < high
 
 
 def test_against_any_run(add: Add, reports: Path) -> None:
@@ -78,8 +79,8 @@ def test_against_any_run(add: Add, reports: Path) -> None:
     board = compare(reports, against="poor")
     assert board.against == poor
     found = by_head(board)
-    assert found["poor"]["difference"] is None
-    assert found["good"]["difference"] == pytest.approx(0.15)
+    assert found["poor"].difference is None
+    assert found["good"].difference == pytest.approx(0.15)
     assert tables.columns(board)[0][2] == ["1", "2"]
     assert poor in tables.caption(board)
 
@@ -145,7 +146,7 @@ def test_an_edited_table_is_left_out(add: Add, reports: Path) -> None:
     path = reports / "runs" / edited / "predictions.csv"
     pd.read_csv(path).iloc[1:].to_csv(path, index=False)
     board = compare(reports)
-    assert [row["head"] for row in board.rows] == ["good", "poor"]
+    assert [row.head for row in board.rows] == ["good", "poor"]
     assert edited in board.left_out[0]
 
 
@@ -153,10 +154,10 @@ def test_row_order_means_nothing(add: Add, reports: Path) -> None:
     """Predictions in another order give the same row."""
     add("good")
     poor = add("poor", range(0, 60, 3))
-    before = by_head(compare(reports))["poor"]
+    before = by_head(compare(reports))["poor"].to_json()
     path = reports / "runs" / poor / "predictions.csv"
     pd.read_csv(path).sample(frac=1, random_state=0).to_csv(path, index=False)
-    after = by_head(compare(reports))["poor"]
+    after = by_head(compare(reports))["poor"].to_json()
     assert {k: v for k, v in after.items() if isinstance(v, float)} == pytest.approx(
         {k: v for k, v in before.items() if isinstance(v, float)}
     )
@@ -172,15 +173,15 @@ def test_repeats_stand_in_the_row_of_the_first(add: Add, reports: Path) -> None:
     found = by_head(board)
     assert list(found) == ["good", "poor", "single"]
     assert board.left_out == []
-    assert [found[h]["repeats"] for h in found] == [3, 3, 1]
+    assert [found[h].repeats for h in found] == [3, 3, 1]
     accuracies = np.array([190, 188, 186]) / 200
-    assert found["good"]["accuracy"] == pytest.approx(0.95)
-    assert found["good"]["accuracy_mean"] == pytest.approx(accuracies.mean())
-    assert found["good"]["accuracy_sd"] == pytest.approx(accuracies.std(ddof=1))
-    assert found["good"]["p_repeats"] is None
-    assert 0 < found["poor"]["p_repeats"] < 0.05
-    assert found["single"]["p_repeats"] is None
-    assert found["single"]["accuracy_sd"] is None
+    assert found["good"].accuracy == pytest.approx(0.95)
+    assert found["good"].accuracy_mean == pytest.approx(accuracies.mean())
+    assert found["good"].accuracy_sd == pytest.approx(accuracies.std(ddof=1))
+    assert found["good"].p_repeats is None
+    assert 0 < found["poor"].p_repeats < 0.05
+    assert found["single"].p_repeats is None
+    assert found["single"].accuracy_sd is None
 
 
 def test_the_test_over_repeats_is_the_corrected_one(add: Add, reports: Path) -> None:
@@ -194,7 +195,7 @@ def test_the_test_over_repeats_is_the_corrected_one(add: Add, reports: Path) -> 
         fold = (groups // 2 + repeat * (groups // 10)) % FOLDS
         lost = np.isin(np.arange(200), few) * 1 - np.isin(np.arange(200), many) * 1
         change += [lost[fold == k].mean() for k in range(FOLDS)]
-    assert by_head(compare(reports))["poor"]["p_repeats"] == pytest.approx(
+    assert by_head(compare(reports))["poor"].p_repeats == pytest.approx(
         metrics.corrected_t(change, test_to_train=1 / 4)
     )
 
@@ -206,7 +207,7 @@ def test_repeats_that_do_not_fit_are_told(add: Add, reports: Path) -> None:
     changed = add("good", repeat=1, labels=labels)
     orphan = add("lost", repeat=1)
     board = compare(reports)
-    assert board.rows[0]["repeats"] == 1
+    assert board.rows[0].repeats == 1
     assert (
         f"run {changed}, a repeat, differs in the label of images (1)" in board.left_out
     )
@@ -228,8 +229,8 @@ def test_trivial_runs_stand_below_the_line(
     add("poor", range(60))
     name = add(head, **record)
     board = compare(reports)
-    assert [row["below_line"] for row in board.rows] == [False, True]
-    assert board.rows[1]["run_id"] == name
+    assert [row.below_line for row in board.rows] == [False, True]
+    assert board.rows[1].run_id == name
     (told,) = board.warnings
     assert "no better" in told
     assert name in told
@@ -264,8 +265,8 @@ def test_trivial_by_its_features(add: Add, reports: Path, kind: str) -> None:
     add("low", backbone="border+toy:ring", features=blocks)
     add("high", backbone="border+toy", features=[*blocks, network])
     found = by_head(compare(reports))
-    assert found["low"]["below_line"]
-    assert not found["high"]["below_line"]
+    assert found["low"].below_line
+    assert not found["high"].below_line
 
 
 def test_coin_flips_are_tied(add: Add, reports: Path) -> None:
@@ -275,6 +276,6 @@ def test_coin_flips_are_tied(add: Add, reports: Path) -> None:
         shutil.rmtree(reports, ignore_errors=True)
         for head in ("a", "b", "c", "d"):
             add(head, np.flatnonzero(np.repeat(rng.random(GROUPS) < 0.5, 2)).tolist())
-        called += any(row["tied"] is False for row in compare(reports).rows)
+        called += any(row.tied is False for row in compare(reports).rows)
     # The best of four is chosen by the same figures, so a little more than 5 %.
     assert called <= 8, called

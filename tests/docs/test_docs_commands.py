@@ -1,6 +1,5 @@
 """Documents know every command: what they say of options and defaults is true."""
 
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
+from featcache.core.options import parameters
 from featcache.dataset import phantom, regions, views
 from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
@@ -60,9 +60,9 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "as_json", "cache", "confusion", "data_only", "dataset", "dry_run",
-    "file", "html", "names", "reports",
-    "source", "store", "stores", "strict", "style",
+    "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
+    "file", "html", "names", "reference", "reports",
+    "source", "store", "strict", "style",
 }  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_command_and_library_have_equal_defaults(command: str) -> None:
     given = defaults(command)
     known = set(AT_THE_DOOR)
     for function in BEHIND[command]:
-        for name, argument in inspect.signature(function).parameters.items():
+        for name, argument in parameters(function).items():
             known.add(name)
             default = getattr(argument.default, "kind", argument.default)  # a region
             if name in given and argument.default is not argument.empty:

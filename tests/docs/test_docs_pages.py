@@ -7,8 +7,8 @@ import shlex
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -23,12 +23,12 @@ from featcache import backbones
 from featcache.backbones import Network
 from featcache.cli import cli
 from featcache.commands.compare import compare
-from featcache.commands.extract.plan import contract
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.dataset import manifest, views
 from featcache.evaluation import runs
 from featcache.features import store
+from featcache.features.contract import Contract
 
 
 @pytest.fixture
@@ -53,15 +53,12 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-_PLAN: Any = SimpleNamespace(precision="float32", dtype="float32")
-
-
 def write_store(
     network: Network, found: manifest.Manifest, path: Path | None = None
 ) -> None:
     """Publishes embeddings that nearly tell the class, with two views."""
     header = store.Header(
-        contract(_PLAN, network) | {"weights_digest": "none"},
+        replace(Contract.of(network), weights_digest="none"),
         [views.Policy().to_dict()], network.weights,
         backbones.weights_key(network) or "", "by hand", {}, {},
     )  # fmt: skip
@@ -202,7 +199,7 @@ def test_the_run_is_as_documented(run_of_study: runs.Run) -> None:
     named = named_in("docs/file-format.md", "Runs")
     head = json.loads((run_of_study.folder / "head.json").read_text())
     files = {path.name for path in run_of_study.folder.iterdir()}
-    record = run_of_study.record
+    record = run_of_study.record.to_json()
     assert {*files, *head, *record, *record["split"], *record["head_is"]} <= named
     assert {c for c in run_of_study.table if not c.startswith("p_")} <= named
 
@@ -214,4 +211,4 @@ def test_the_leaderboard_is_as_documented(run_of_study: runs.Run) -> None:
         for row in rows(section("compare"))
         for name in re.findall(r"`([a-z_0-9]+)`", row[0])
     ]
-    assert named == list(compare(Path("reports/xrays")).rows[0])
+    assert named == list(compare(Path("reports/xrays")).rows[0].to_json())

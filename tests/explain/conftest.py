@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import write_images
+from toys import train_flat, write_images
 
 from featcache import backbones
 from featcache.commands.explain import ExplainResult, explain
 from featcache.commands.extract import extract
 from featcache.commands.scan import scan
-from featcache.commands.train_head import train_head
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
@@ -58,7 +57,7 @@ def trained(
         options = {"backbones": ["all"], "tune": False, "folds": 2, "jobs": 1} | options
         options |= {"taps": "all" if taps != "none" else "none", "test_size": 0.3}
         home = twin.folder.parents[1]
-        (run,) = train_head(twin, home / "reports", heads=[head], **options).runs
+        (run,) = train_flat(twin, home / "reports", heads=[head], **options).runs
         own = shutil.ignore_patterns("manifest.csv", "dataset.json")
         shutil.copytree(twin.folder, dataset.folder, dirs_exist_ok=True, ignore=own)
         folder = tmp_path / run.folder.relative_to(home)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from PIL import Image
+from toys import Heard
 
 from featcache.commands.explain import explain, explained_images, faithfulness, model
 from featcache.dataset import manifest
@@ -33,7 +34,7 @@ def test_faithfulness_has_figures_a_class_and_method(
     told: list[str] = []
     result = explain(
         _with_masks(dataset, sizes), run, per_class=2, of="true", faithfulness=True,
-        mean=0, files=[toy_network], message=told.append,
+        mean=0, files=[toy_network], reporter=Heard(told),
     )  # fmt: skip
     assert any("64x64 is of other proportions" in text for text in told)
     names = {(f.method, f.name) for f in result.figures}

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from toys import slow_but
+from toys import Heard, finetune_flat, slow_but, train_flat
 
 from featcache import backbones
 from featcache.commands.explain import explain, explained_images, heatmaps, model
 from featcache.commands.explain.attribution import margins
 from featcache.commands.extract import extract
-from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
-from featcache.commands.train_head import train_head
 from featcache.errors import RunError
 from featcache.evaluation.runs import Run
 from featcache.report.heatmaps import drawing, sheets
@@ -67,7 +65,7 @@ def test_the_images_features_are_those_of_the_store(
 def test_taps_and_several_inputs_add_up(trained, look) -> None:
     """Blocks of inner layers, maxima and other input sizes each have maps; all sum."""
     run = trained(sizes=(32, 48), taps=LAST_BUT_ONE, backbones=["toynet@32+toynet@48"])
-    assert len(run.record["features"]) == 4
+    assert len(run.record.features) == 4
     for one in look(run, per_class=1).maps:
         assert len(set(one.grids)) == 3
         assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
@@ -136,7 +134,7 @@ def test_a_fine_tuned_network_is_explained_like_a_head(
 ) -> None:
     """Cut at its embedding it gives the same maps, which add up to its own answer."""
     network = backbones.resolve(str(toy_network))
-    made = finetune(dataset, [network], reports=tmp_path / "reports", head=head,
+    made = finetune_flat(dataset, [network], reports=tmp_path / "reports", head=head,
                     epochs=1, folds=2, batch_size=8, tta=0, fold=fold)  # fmt: skip
     methods = ["auto", "cam", "grad-cam", "occlusion"]
     result = look(made.runs[0], files=[], per_class=1, of="all", methods=methods,
@@ -158,10 +156,10 @@ def test_features_without_maps_fall_to_occlusion(dataset, look, tmp_path) -> Non
     networks = [backbones.resolve(name) for name in ("pixels48", "metadata")]
     extract(dataset, networks)
     names = ["pixels48", "metadata"]
-    trained = train_head(dataset, tmp_path / "reports", backbones=names,
+    trained = train_flat(dataset, tmp_path / "reports", backbones=names,
                          heads=["logreg"], tune=False, folds=2, jobs=1)  # fmt: skip
     told: list[str] = []
-    result = look(trained.runs[0], per_class=1, message=told.append, methods=["auto"])
+    result = look(trained.runs[0], per_class=1, reporter=Heard(told), methods=["auto"])
     assert {one.method for one in result.maps} == {"occlusion"}
     assert any("occlusion in place of auto" in text for text in told)
     with pytest.raises(RunError, match="pixels48"):
@@ -222,7 +220,7 @@ def test_maps_of_xrays_add_up(
     found = scan(source, tmp_path / "cache", group_by="patient", per_class=40).manifest
     network = backbones.resolve(str(weights), preprocess="caffe", input_size=224)
     extract(found, [network])
-    made = train_head(found, tmp_path / "reports", heads=[head], tune=False, folds=2)
+    made = train_flat(found, tmp_path / "reports", heads=[head], tune=False, folds=2)
     result = explain(found, made.runs[0], per_class=4, of="all", mean=0,
                      files=[weights])  # fmt: skip
     gaps = [abs(one.map_sum - (one.score - one.base)) for one in result.maps]

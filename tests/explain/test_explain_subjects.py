@@ -1,6 +1,7 @@
 """What is explained: images and networks that have moved, and what is refused."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_moved_images_are_found_by_their_content(
     assert after.subject.path.endswith("other name.png")
     assert after.score == pytest.approx(before.score, rel=1e-6)
     shutil.move(image_folder, tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match="--source FOLDER"):
+    with pytest.raises(DatasetError, match="now as `source`"):
         look(run, images=[before.subject.image_id[:10]])
     again = look(
         run, images=[before.subject.image_id[:10]], source=tmp_path / "elsewhere"
@@ -90,19 +91,19 @@ def test_what_cannot_be_asked_is_refused(trained, look) -> None:
     run = trained()
     with pytest.raises(UsageError, match="one of them"):
         look(run, errors=1, per_class=1)
-    with pytest.raises(UsageError, match="--per-class of 1"):
+    with pytest.raises(UsageError, match="`per_class` of 1"):
         look(run, per_class=0)
     with pytest.raises(UnknownNameError, match="grad-cam"):
         look(run, methods=["gradcam"])
     with pytest.raises(UnknownNameError, match="NORMAL"):
         look(run, of="FLU")
-    with pytest.raises(UsageError, match="--patch from 1 to 32"):
+    with pytest.raises(UsageError, match="`patch` from 1 to 32"):
         look(run, methods=["occlusion"], patch=33)
-    with pytest.raises(UsageError, match="--activations"):
+    with pytest.raises(UsageError, match="`activations`"):
         look(run, activations="no_such_layer")
-    with pytest.raises(HeadError, match="--method auto"):
+    with pytest.raises(HeadError, match=r"`methods=\['auto'\]`"):
         look(run, methods=["treeshap"])
-    with pytest.raises(DatasetError, match="--mask with a column"):
+    with pytest.raises(DatasetError, match="`masks` with a column"):
         look(run, masks=["lungs"])
 
 
@@ -141,9 +142,9 @@ def test_a_network_is_known_by_its_bytes(
 def test_runs_without_a_head_are_refused(trained, look) -> None:
     """Ensembles name their members; failed runs their reason."""
     run = trained()
-    team = Run(run.folder, run.record | {"features": [], "members": ["a-1", "b-2"]})
+    team = Run(run.folder, replace(run.record, features=[], members=["a-1", "b-2"]))
     with pytest.raises(RunError, match="members are: a-1, b-2"):
         look(team)
-    failed = Run(run.folder, run.record | {"status": "failed", "reason": "no luck"})
+    failed = Run(run.folder, replace(run.record, status="failed", reason="no luck"))
     with pytest.raises(RunError, match="no luck"):
         look(failed)

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
-from toys import write_images
+from toys import Heard, finetune_flat, train_flat, write_images
 
 from featcache import backbones
 from featcache.commands.extract import extract
-from featcache.commands.finetune import FinetuneResult, finetune
+from featcache.commands.finetune import FinetuneResult
 from featcache.commands.scan import scan
-from featcache.commands.train_head import train_head
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
 
@@ -40,7 +39,7 @@ def fitted(
     def call(head: str, **options: Any) -> runs.Run:
         given = {"folds": 2, "jobs": 1, "views": 0, "calibrate": False} | options
         given = {"tune": False} | given if head == "logreg" else given
-        return train_head(dataset, reports, heads=[head], **given).runs[0]
+        return train_flat(dataset, reports, heads=[head], **given).runs[0]
 
     return call
 
@@ -71,7 +70,7 @@ def tune(
             str(toy_network), preprocess=options.pop("preprocess", "imagenet")
         )
         options = QUICK | {"reports": tmp_path / "reports"} | options
-        return finetune(given, [network], **options)
+        return finetune_flat(given, [network], **options)
 
     return call
 
@@ -83,12 +82,11 @@ def whole(
     told: list[str] = []
     ticks: list[tuple[str, int, int]] = []
     network = backbones.resolve(str(toy_network))
-    made = finetune(
+    made = finetune_flat(
         dataset,
         [network],
         reports=tmp_path_factory.mktemp("whole"),
-        progress=lambda *tick: ticks.append(tick),
-        message=told.append,
+        reporter=Heard(told, ticks),
         **QUICK | OPTIONS,
     )
     return Undisturbed(made.runs[0], told, ticks)

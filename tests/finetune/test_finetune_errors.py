@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toys import Heard
 
 from featcache.commands.finetune import FinetuneResult, timing, training
 from featcache.commands.finetune.inputs import Data
@@ -89,7 +90,7 @@ def test_too_large_a_batch(
         raise error
 
     monkeypatch.setattr(timing, "pace", exhausted)
-    with pytest.raises(UsageError, match=r"--batch-size \(now 8\) or --input-size"):
+    with pytest.raises(UsageError, match=r"`batch_size` \(now 8\) or `input_size`"):
         tune(fold="test")
 
 
@@ -97,7 +98,7 @@ def test_a_loss_that_is_not_finite(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first epoch it is an error with advice; later the best so far is kept."""
-    with pytest.raises(HeadError, match="--learning-rate"):
+    with pytest.raises(HeadError, match="`learning_rate`"):
         tune(fold="test", learning_rate=1e30, clip=0.0)
     plain = Data.weights
     calls = iter([1.0, np.nan])
@@ -106,8 +107,8 @@ def test_a_loss_that_is_not_finite(
         Data, "weights", lambda data, asked: plain(data, asked) * next(calls)
     )
     told: list[str] = []
-    (run,) = tune(fold="test", message=told.append).runs
-    (about,) = run.record["trainings"]
-    assert (about["stopped"], about["epochs"]) == (training.NOT_FINITE, 1)
+    (run,) = tune(fold="test", reporter=Heard(told)).runs
+    (about,) = run.record.trainings
+    assert (about.stopped, about.epochs) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()
     assert any("--learning-rate" in line for line in told)

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy_training import images, settings
+from toy_training import images
 
 from featcache.commands.finetune.inputs import Data, order
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.scan import scan
 from featcache.dataset import views
 from featcache.dataset.manifest import Manifest, narrow
@@ -23,10 +24,10 @@ def test_an_epoch_sees_the_views_of_the_cache(dataset: Manifest) -> None:
     picture = Image.open(dataset.root / one["path"])
     drawn = views.draw(policy, one["image_id"], 3)
     source = images(dataset, policy=policy, batch_size=4)
-    assert settings(policy=policy).view(3) == 3
+    assert FinetuneSettings(policy=policy).view(3) == 3
     assert np.array_equal(source.pixels(row, 3), views.render(picture, 32, drawn))
     assert np.array_equal(source.pixels(row, 0), views.render(picture, 32))
-    assert settings(policy=PLAIN).view(3) == 0
+    assert FinetuneSettings(policy=PLAIN).view(3) == 0
 
 
 def test_an_epoch_has_an_order_of_its_own() -> None:
@@ -52,8 +53,10 @@ def test_balanced_classes_weigh_the_same(dataset: Manifest) -> None:
     codes = np.array([0, 0, 0, 1])
     data = Data(images(dataset, batch_size=3), codes, np.arange(4), np.arange(0), 2)
     assert data.steps == 2
-    assert data.weights(settings()).tolist() == [1, 1]
-    assert data.weights(settings(class_weight="balanced")) == pytest.approx([2 / 3, 2])
+    assert data.weights(FinetuneSettings()).tolist() == [1, 1]
+    assert data.weights(FinetuneSettings(class_weight="balanced")) == pytest.approx(
+        [2 / 3, 2]
+    )
 
 
 def test_excluded_images_are_not_trained_on(dataset: Manifest) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_training import images, settings
+from toy_training import images
 from toys import slow_but
 
 from featcache import backbones
 from featcache.commands.finetune import timing
 from featcache.commands.finetune.inputs import Data
 from featcache.commands.finetune.network import values
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, UnknownNameError, UsageError
 
@@ -55,7 +56,7 @@ def make_net(toy_network: Path, **given: Any) -> Any:
     from featcache.commands.finetune.start import Start
 
     network = backbones.resolve(str(toy_network))
-    asked = settings(**given)
+    asked = FinetuneSettings(**given)
     core = backbones.build(network)
     start = Start.fresh(asked.head)
     return networks.make(core, network, start, asked, n_classes=3, steps=4), asked
@@ -154,6 +155,6 @@ def test_the_rate_rises_and_falls() -> None:
     """Over one of five epochs of 4 steps up to 0.1, then down to a hundredth of it."""
     from featcache.commands.finetune.optimizer import schedule
 
-    rate = schedule(settings(epochs=5, warmup=1, learning_rate=0.1), 4)
+    rate = schedule(FinetuneSettings(epochs=5, warmup=1, learning_rate=0.1), 4)
     found = [float(rate(step)) for step in (0, 2, 4, 12, 20)]
     assert found == pytest.approx([0.025, 0.0625, 0.1, 0.0505, 0.001])

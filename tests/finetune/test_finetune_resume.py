@@ -38,7 +38,7 @@ def test_a_time_limit(
     monkeypatch.setattr(training, "_fit", fit)
     again = {"fold": "test", "epochs": 3, "message": told.append}
     (short,) = tune(**again, max_minutes=1.0).runs
-    assert short.record["trainings"][0]["stopped"] == training.TIME
+    assert short.record.trainings[0].stopped == training.TIME
     assert "cut short 1 of 1 networks" in told[-1]
     assert "--max-minutes" in told[-1]
     assert tune(**again, max_minutes=1.0).trained == []
@@ -49,7 +49,7 @@ def test_a_time_limit(
     (whole,) = tune(**again, max_minutes=9.0).runs
     assert whole.run_id != short.run_id
     assert any("goes on behind epoch 1" in line for line in told)
-    assert whole.record["trainings"][0]["epochs"] == 3
+    assert whole.record.trainings[0].epochs == 3
     assert tune(**again).trained == []
 
 
@@ -103,11 +103,13 @@ import os, signal
 from contextlib import nullcontext
 from featcache import cli
 from featcache.cli import finetune
+from featcache.cli.output import Said
 {HEARS_CTRL_C}
-def progress(name, done, total):
-    if done == {step}:
-        os.kill(os.getpid(), {int(by)})
-finetune.bars = lambda: nullcontext(progress)
+class Killer(Said):
+    def progress(self, name, done, total):
+        if done == {step}:
+            os.kill(os.getpid(), {int(by)})
+finetune.bars = lambda: nullcontext(Killer())
 cli.main({[str(word) for word in words]!r})
 """
     command = [sys.executable, "-X", "faulthandler", "-c", code]

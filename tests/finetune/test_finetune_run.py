@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_training import OPTIONS, Undisturbed, images, settings
+from toy_training import OPTIONS, Undisturbed, images
 from toys import naming_modules
 
 from featcache import backbones
 from featcache.commands.compare import compare, confusion
 from featcache.commands.ensemble import ensemble
 from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
-from featcache.evaluation import outcome, runs
+from featcache.evaluation import runs
+from featcache.evaluation.record import FINETUNED
 
 
 def test_a_run_as_any_other(
@@ -31,16 +33,17 @@ def test_a_run_as_any_other(
     base, other = cached("logreg"), whole.run
     run = runs.load(shutil.copytree(other.folder, base.folder.parent / other.run_id))
     assert naming_modules(run.folder) == []
-    assert run.record["head_is"]["head"] == outcome.FINETUNED
-    assert run.record["evaluation_id"] == base.record["evaluation_id"]
-    assert run.record["status"] == "ok"
-    assert [one["fold"] for one in run.record["trainings"]] == [0, 1, -1]
+    assert run.record.head_is.head == FINETUNED
+    assert run.record.evaluation_id == base.record.evaluation_id
+    assert run.record.status == "ok"
+    assert [one.fold for one in run.record.trainings] == [0, 1, -1]
     head = 12 * 500 + 500 + 500 * 200 + 200 + 200 * 3 + 3
-    assert run.record["trainable_parameters"] == 608 + 876 + head
-    assert run.record["scores"].keys() == {"train", "test"}
+    assert run.record.trainable_parameters == 608 + 876 + head
+    assert run.record.scores.keys() == {"train", "test"}
     page = Path(__file__).parents[2] / "docs/file-format.md"
     named = set(re.findall(r"`([\w.]+)`", page.read_text(encoding="utf-8")))
-    assert {*run.record, *run.record["trainings"][0]} <= named
+    record = run.record.to_json()
+    assert {*record, *record["trainings"][0]} <= named
     (voted,) = ensemble(
         base.folder.parents[1], [run.run_id, base.run_id], calibrate=False
     ).runs
@@ -48,16 +51,16 @@ def test_a_run_as_any_other(
         one.run_id: one.table.set_index("image_id").filter(regex="^p_")
         for one in (base, run)
     }
-    names, weights = voted.record["members"], voted.record["member_weights"]
+    names, weights = voted.record.members, voted.record.member_weights
     mean = sum(w * p[name] for w, name in zip(weights["test"], names, strict=True))
     test = voted.table[voted.table["fold"] == splits.TEST].set_index("image_id")
     np.testing.assert_allclose(mean.loc[test.index], test[mean.columns], atol=1e-5)
     board = compare(run.folder.parents[1])
-    assert {row["head"] for row in board.rows} == {"finetune", "logreg", "ensemble"}
+    assert {row.head for row in board.rows} == {"finetune", "logreg", "ensemble"}
     assert board.left_out == []
-    (row,) = [row for row in board.rows if row["head"] == "finetune"]
-    assert row["trainable_parameters"] == run.record["trainable_parameters"]
-    assert row["options"].startswith("head mlp-dropout, gradual 1, epochs 3")
+    (row,) = [row for row in board.rows if row.head == "finetune"]
+    assert row.trainable_parameters == run.record.trainable_parameters
+    assert row.options.startswith("head mlp-dropout, gradual 1, epochs 3")
     assert tune(**OPTIONS).trained == []
 
 
@@ -80,7 +83,7 @@ def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
     assert set(names) == {"toynet"}
     assert list(done) == sorted({*done})
     assert all(one <= total for one, total in zip(done, totals, strict=True))
-    if whole.run.record["trainings"][-1]["epochs"] == 3:
+    if whole.run.record.trainings[-1].epochs == 3:
         assert done[-1] == totals[-1]
 
 
@@ -94,7 +97,7 @@ def test_the_saved_network_takes_pixels(whole: Undisturbed, dataset: Manifest) -
     ids = dataset.ok["image_id"]
     rows = np.flatnonzero(ids.isin(table.index))
     source = images(dataset, batch_size=8)
-    best = whole.run.record["trainings"][-1]["best_epoch"]
+    best = whole.run.record.trainings[-1].best_epoch
     p = [
         model.predict(source.batches(rows, view), verbose=0)
         for view in range(2 if best else 1)
@@ -110,22 +113,21 @@ def test_half_precision(tune: Callable[..., FinetuneResult]) -> None:
         tune(fold="test", mixed_precision=how, ema=0.5, epochs=1, tta=0).runs[0]
         for how in ("off", "on")
     )
-    assert "float16" in half.record["machine"]
+    assert "float16" in half.record.machine
     p, q = (run.table.filter(regex="^p_").to_numpy() for run in (full, half))
     np.testing.assert_allclose(p, q, atol=5e-3)
 
 
 def test_what_is_not_as_usual_is_said_in_words() -> None:
     """Defaults go without saying, and so does the rate that an optimizer has."""
-    usual = settings()
-    assert settings().differing(usual) == []
-    assert settings(seed=3, policy=Policy(seed=3)).differing(usual) == []
-    assert settings(optimizer="sgd").differing(usual) == ["optimizer sgd"]
-    asked = settings(
+    assert FinetuneSettings().differing() == []
+    assert FinetuneSettings(seed=3, policy=Policy(seed=3)).differing() == []
+    assert FinetuneSettings(optimizer="sgd").differing() == ["optimizer sgd"]
+    asked = FinetuneSettings(
         unfreeze="last-2-blocks", learning_rate=1e-4, ema=0.98,
         policy=Policy(flip=False, zoom=(1, 1.5)),
     )  # fmt: skip
-    assert asked.differing(usual) == [
+    assert asked.differing() == [
         "unfreeze last-2-blocks", "learning rate 0.0001", "ema 0.98", "flip off",
         "zoom 1-1.5",
     ]  # fmt: skip
@@ -156,7 +158,7 @@ def test_the_command(
 def test_outcomes_of_a_test_part_alone() -> None:
     """Where nothing is out-of-fold there is no score of it."""
     p, y = np.eye(2)[[0, 1, 1, 0]], np.array([0, 1, 0, 0])
-    found = outcome.scores(p, y=y, groups=np.arange(4), places=np.full(4, splits.TEST))
+    found = runs.scores(p, y=y, groups=np.arange(4), places=np.full(4, splits.TEST))
     assert found.keys() == {"test"}
     assert found["test"]["accuracy"] == 0.75
 
@@ -168,11 +170,11 @@ def test_a_test_part_alone_is_ranked_by_it(
     base, (run,) = cached("logreg"), tune(fold="test").runs
     folder = run.folder.parents[1]
     board = compare(folder, part="test")
-    assert {row["run_id"] for row in board.rows} == {base.run_id, run.run_id}
+    assert {row.run_id for row in board.rows} == {base.run_id, run.run_id}
     for row in board.rows:
-        assert row["accuracy"] == row["test_accuracy"]
+        assert row.accuracy == row.test_accuracy
     board = compare(folder)
-    assert [row["run_id"] for row in board.rows] == [base.run_id]
+    assert [row.run_id for row in board.rows] == [base.run_id]
     assert "--on test" in board.left_out[0]
     assert confusion(run).train is None
 
@@ -189,11 +191,12 @@ def test_another_revision_is_another_run(
     def ids() -> set[str]:
         job = plan.Job(
             reports=Path("reports"), dataset=dataset,
-            network=backbones.resolve("densenet121", "random"), settings=settings(),
+            network=backbones.resolve("densenet121", "random"),
+            settings=FinetuneSettings(),
             origin=None, statistics=None, split=splits.Split("s", 2, 0.2, 0, places),
-            only_test=False, calibrate=False, minutes=None, options=[],
+            only_test=False, calibrate=False, minutes=None,
         )  # fmt: skip
-        return {job.folder.name, job.belongs, job.record()["recipe_id"]}
+        return {job.folder.name, job.belongs, job.record().recipe_id}
 
     before = ids()
     assert ids() == before

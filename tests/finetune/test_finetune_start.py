@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_training import images, settings
-from toys import run_record
+from records import make_record
+from toy_training import images
 
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import folded, origin
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -45,7 +46,7 @@ def test_it_starts_where_the_cached_head_is(
     from featcache.commands.finetune import network as networks
 
     run, network = cached(head, **options), backbones.resolve(str(toy_network))
-    of = run.record["evaluation_id"]
+    of = run.record.evaluation_id
     start = origin(run, dataset, network, evaluation_id=of)
     places = run.table.set_index("image_id")["fold"].loc[dataset.ok["image_id"]]
     rows = np.flatnonzero(places != splits.TEST)
@@ -53,7 +54,7 @@ def test_it_starts_where_the_cached_head_is(
         backbones.build(network),
         network,
         start.start(rows, np.zeros(36), np.zeros(36)),
-        settings(),
+        FinetuneSettings(),
         n_classes=3,
         steps=4,
     )
@@ -72,7 +73,7 @@ def test_a_fold_starts_from_a_head_that_never_saw_it(
 ) -> None:
     """The head of a fold is fitted on its training rows, and not the saved one."""
     run, network = cached("logreg", tune=False), backbones.resolve(str(toy_network))
-    of = run.record["evaluation_id"]
+    of = run.record.evaluation_id
     start = origin(run, dataset, network, evaluation_id=of)
     y = dataset.ok["label"].map(run.classes.index).to_numpy()
     groups = dataset.ok["group"].to_numpy()
@@ -104,10 +105,10 @@ def test_from_a_cached_head(
     """The run says which head it started from, and how good that was."""
     base = cached("logreg")
     (run,) = tune(init_head=base.run_id, validation=0.3, fold="test", epochs=1).runs
-    assert run.record["init_head"] == base.run_id
-    assert run.record["options"][0] == f"from {base.run_id}"
-    assert run.record["head"] == "finetune-from-logreg"
-    last = run.record["trainings"][-1]
+    assert run.record.init_head == base.run_id
+    assert run.record.options[0] == f"from {base.run_id}"
+    assert run.record.head == "finetune-from-logreg"
+    last = run.record.trainings[-1]
     assert last["best_loss"] <= last["start"]["log_loss"]
 
 
@@ -137,9 +138,9 @@ def test_heads_that_do_not_fit(
 
 def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
     """Networks are trained on whole pictures; heads on a region do not fit."""
-    with pytest.raises(UsageError, match="--region ring"):
-        settings(policy=Policy(region=Region("ring")))
-    record = run_record(features=[{"region": "ring"}])
+    with pytest.raises(UsageError, match="`region` ring"):
+        FinetuneSettings(policy=Policy(region=Region("ring")))
+    record = make_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):
         origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")

@@ -1,12 +1,9 @@
 """What the tests of fine-tuning share: quick options, settings, images, a run."""
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from featcache.commands.finetune import finetune
 from featcache.commands.finetune.inputs import Images
-from featcache.commands.finetune.settings import Settings
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
 from featcache.evaluation import runs
@@ -16,16 +13,6 @@ OPTIONS = {
     "head": "mlp-dropout", "ema": 0.5, "epochs": 3, "validation": 0.5, "patience": 3,
     "batch_size": 4, "gradual": 1, "calibrate": False,
 }  # fmt: skip
-
-
-def settings(**given: Any) -> Settings:
-    """The defaults of ``finetune``, with some of them given."""
-    defaults = {
-        name: argument.default
-        for name, argument in inspect.signature(finetune).parameters.items()
-    }
-    policy = given.pop("policy", Policy())
-    return Settings.of(defaults | given, policy)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_the_svm_is_calibrated_on_whole_groups():
 
 def test_the_svm_refuses_a_class_of_one_group():
     """A class of one patient cannot be calibrated by group."""
-    with pytest.raises(HeadError, match=r"two groups of every class.*logreg"):
+    with pytest.raises(HeadError, match=r"two groups per class.*logreg"):
         heads.make("svm").fit(X, Y, np.searchsorted(LABELS, Y))
 
 

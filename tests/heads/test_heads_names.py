@@ -68,9 +68,9 @@ def test_a_description_tells_embeddings_apart():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"transform": "cube"}, "a transform of: none, sqrt, l2, tune; got 'cube'"),
-        ({"pca": 0}, "1 or more components; got 0"),
-        ({"pca": "many"}, "1 or more components; got 'many'"),
+        ({"transform": "cube"}, "a transform: none, sqrt, l2, tune; got 'cube'"),
+        ({"pca": 0}, "at least 1 component; got 0"),
+        ({"pca": "many"}, "at least 1 component; got 'many'"),
     ],
 )
 def test_an_embedding_that_does_not_exist_is_refused(asked, message):

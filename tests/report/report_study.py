@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from toys import picture, run_record
+from records import make_contract, make_run
+from toys import picture
 
 from featcache.commands.compare import Leaderboard, compare
 from featcache.commands.scan import scan
@@ -71,10 +72,7 @@ def write_source(folder: Path) -> Path:
 
 def write_store(study: Study) -> store.Header:
     """Embeddings of 8 numbers that nearly tell the class."""
-    contract = {
-        "backbone": BACKBONE, "input_size": 32, "preprocess": "tf",
-        "precision": "float32", "dtype": "float32",
-    }  # fmt: skip
+    contract = make_contract(backbone=BACKBONE)
     header = store.Header(
         contract, [], "file", "by hand", "by hand", {"keras": "0"}, {}
     )
@@ -113,18 +111,14 @@ def write_run(
         "recipe_id": f"{head}-{wrong}", "evaluation_id": "e" * 64,
         "n_images": len(ok), "n_groups": 30,
     }  # fmt: skip
-    record = run_record(**about | (further or {}))
-    folder = study.reports / "runs" / f"{head}-{BACKBONE}-{wrong:010d}"
-    with runs.saving(folder, record) as temp:
-        table = runs.predictions_table(ok, folds, p, classes)
-        table.to_csv(temp / "predictions.csv", index=False)
-        if head == "softmax":
-            epochs = [(k, e, 1 / e, 1 / e + 0.1) for k in range(5) for e in (1, 2, 3)]
-            history = pd.DataFrame(
-                epochs, columns=["fold", "epoch", "loss", "val_loss"]
-            )
-            history.to_csv(temp / "history.csv", index=False)
-    return folder
+    table = runs.predictions_table(ok, folds, p, classes)
+    run_id = f"{head}-{BACKBONE}-{wrong:010d}"
+    run = make_run(study.reports, run_id, table, **about | (further or {}))
+    if head == "softmax":
+        epochs = [(k, e, 1 / e, 1 / e + 0.1) for k in range(5) for e in (1, 2, 3)]
+        history = pd.DataFrame(epochs, columns=["fold", "epoch", "loss", "val_loss"])
+        history.to_csv(run.folder / "history.csv", index=False)
+    return run.folder
 
 
 def rewrite(folder: Path, **changes: Any) -> None:

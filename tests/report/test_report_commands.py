@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import make_record
 from report_pages import parsed
-from toys import run_record
 
 from featcache.commands.finetune import finetune
-from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset.views import Policy
 from featcache.report.html.reproduce import Known, commands
 
@@ -53,30 +53,31 @@ RECORDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", RECORDS)
 def test_commands_say_what_the_record_says(kind: str) -> None:
     """The command line takes each line, and its values are those of the record."""
-    record = run_record(**PLAIN | RECORDS[kind])
+    record = make_record(**PLAIN | RECORDS[kind])
     *extracts, (name, train) = map(parsed, commands(record, Known(), repeats=2))
     assert name == "train-head"
-    params = record["head_is"]["params"] | record["head_is"].get("embedding", {})
+    embedding = record.head_is.embedding
+    params = record.head_is.params | (vars(embedding) if embedding else {})
     named = ("backbones", "heads", "views", "repeats", "folds")
     assert {k: train[k] for k in named} == {
         "backbones": ("one+b" if kind == "joined" else "one",), "heads": ("logreg",),
-        "repeats": 2, "views": record["views"], "folds": 4,
+        "repeats": 2, "views": record.views, "folds": 4,
     }  # fmt: skip
     assert (train["seed"], train["test_size"], train["split"]) == (3, 0.1, "own")
-    assert train["taps"] == (",".join(record["taps"]) or "none")
-    assert train["exclude"] == tuple(record["exclude"])
-    assert train["calibrate"] is bool(record["calibration"])
-    assert train["tta"] is (False if record["views"] else None)
+    assert train["taps"] == (",".join(record.taps) or "none")
+    assert train["exclude"] == tuple(record.exclude)
+    assert train["calibrate"] is bool(record.calibration)
+    assert train["tta"] is (False if record.views else None)
     assert (train["tune"], train["transform"], train["pca"]) == (
         params.get("tune"), params.get("transform", "none"),
         str(params.get("pca", "none")),
     )  # fmt: skip
-    stores = {block["store"] for block in record["features"]}
+    stores = {block.store for block in record.features}
     assert [name for name, _ in extracts] == ["extract"] * len(stores)
     first = extracts[0][1]
-    assert first["names"] == (record["backbone"].split("@")[0],)
-    assert first["views"] == record["views"]
-    if record["views"]:
+    assert first["names"] == (record.backbone.split("@")[0],)
+    assert first["views"] == record.views
+    if record.views:
         ranges = (tuple(POLICY[k]) for k in ("brightness", "zoom"))
         assert (first["flip"], first["brightness"], first["zoom"]) == (False, *ranges)
         assert first["seed"] == 7
@@ -93,9 +94,9 @@ def test_commands_say_what_the_record_says(kind: str) -> None:
 
 def test_an_ensemble_comes_after_its_members() -> None:
     """The members' lines, each once, and then the vote."""
-    members = {name: run_record(**PLAIN, head=name) for name in ("svm", "logreg")}
+    members = {name: make_record(**PLAIN, head=name) for name in ("svm", "logreg")}
     params = {"weights": "equal", "calibrate": False}
-    record = run_record(
+    record = make_record(
         **PLAIN, head="ensemble", members=[*members], head_is={"params": params}
     )
     found = [parsed(line) for line in commands(record, Known(records=members))]
@@ -111,7 +112,7 @@ def test_the_file_of_a_network_is_looked_up() -> None:
         {"command": ["featcache", "extract", "-b", f"/{where}/own net.keras"]}
         for where in ("old", "new")
     ]
-    record = run_record(**PLAIN | {"backbone": "own net", "weights": "file"})
+    record = make_record(**PLAIN | {"backbone": "own net", "weights": "file"})
     line, _ = commands(record, Known(extracts=calls))
     assert parsed(line)[1]["names"] == ("/new/own net.keras",)
 
@@ -156,11 +157,13 @@ def test_the_commands_find_their_own_run(
 @pytest.mark.parametrize("only_test", [True, False])
 def test_the_command_of_a_finetuned_run_is_finetune(only_test: bool) -> None:
     """What differs from the defaults is said, and the command line takes it."""
-    settings = Settings.of(
-        DEFAULTS | {"head": "mlp", "unfreeze": "last-2-blocks", "epochs": 7},
-        Policy(flip=False, brightness=(0.9, 1.1), zoom=(1.0, 1.3)),
+    settings = FinetuneSettings(
+        head="mlp",
+        unfreeze="last-2-blocks",
+        epochs=7,
+        policy=Policy(flip=False, brightness=(0.9, 1.1), zoom=(1.0, 1.3)),
     )
-    record = run_record(
+    record = make_record(
         **PLAIN | {"backbone": "vgg19", "weights": "random", "input_size": 64},
         preprocess="caffe",
         init_head=None,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import report_study
+from records import make_record
 from report_pages import parsed
 from report_study import Study
-from toys import BLOCK, run_record
 
 from featcache.backbones import BASELINES
 from featcache.evaluation import runs
@@ -35,7 +35,8 @@ def test_the_gaps_of_the_study(study: Study) -> None:
     }
 
 
-SPLIT = run_record()["split"]
+RECORD = make_record().to_json()
+SPLIT, BLOCK = RECORD["split"], RECORD["features"][0]
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,12 @@ def test_a_page_of_the_test_part_says_so(study: Study) -> None:
 
 def test_figures_of_the_test_part_are_its_own(study: Study) -> None:
     """Of `logreg`'s worst errors only those of the test part are shown."""
-    [row] = [r for r in compare(study.reports, part=TEST).rows if r["head"] == "logreg"]
+    [row] = [r for r in compare(study.reports, part=TEST).rows if r.head == "logreg"]
     table = best(study).table
     p = table[[f"p_{c}" for c in best(study).classes]].to_numpy()
     right = np.array(best(study).classes)[p.argmax(axis=1)] == table["label"]
     tested = table["split"] == TEST
-    assert row["accuracy"] == pytest.approx(right[tested].mean())
+    assert row.accuracy == pytest.approx(right[tested].mean())
     [section] = [s for s in run_sections(page(study, TEST)) if "<h3>logreg " in s]
     errors = section.split("The worst errors")[1]
     assert len(re.findall(r"taken for", errors)) == (~right[tested]).sum()

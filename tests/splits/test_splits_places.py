@@ -156,7 +156,7 @@ REFUSED = {
     "a huge test part": (TEN, {"test_size": 0.95}, "0.9.*got 0.95.*--test-size"),
     "a negative test part": (TEN, {"test_size": -0.1}, "got -0.1.*--test-size"),
     "no test share": (TEN, {"test_size": float("nan")}, "got nan.*--test-size"),
-    "a negative seed": (TEN, {"seed": -1}, "got -1.*--seed"),
+    "a negative seed": (TEN, {"seed": -1}, "got -1..*`seed`"),
     "an image twice": ([*TEN, TEN[0]], {}, r"21 images \(20 different\)"),
 }
 
@@ -182,7 +182,7 @@ def test_known_group_in_two_parts() -> None:
     """A group whose known images stand apart is named, with the way out."""
     rows = [("A0", "A", "p"), ("A1", "A", "p"), *singles({"A": 9, "B": 9}, start=2)]
     known = {"A0": 1, "A1": TEST}
-    with pytest.raises(SplitError, match=r"'p' in the test part and fold 1.*--seed"):
+    with pytest.raises(SplitError, match=r"'p' in the test part and fold 1..*`seed`"):
         splits.place(*columns(rows), known=known)
 
 

@@ -1,6 +1,5 @@
 """The keys of a study file: each arrives where it is meant to."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from toy_study import TEXT
 
 from featcache import study
+from featcache.core.options import parameters
 from featcache.dataset.regions import Region
 from featcache.errors import UsageError
 from featcache.study.keys import REQUIRED, SECTIONS, in_words
@@ -18,13 +18,13 @@ from featcache.study.keys import REQUIRED, SECTIONS, in_words
 def test_no_argument_is_forgotten(name: str) -> None:
     """Each argument of a section's functions is a key, or given by the study itself."""
     section = SECTIONS[name]
-    arguments = {a for f in section.functions for a in inspect.signature(f).parameters}
+    arguments = {a for f in section.functions for a in parameters(f)}
     assert section.given <= arguments, "what is given has to be an argument"
     assert set(section.renamed) <= arguments
     for function in section.functions:
         asked = {key: key for key in section.keys}
         passed = section.arguments(function, asked)
-        assert {*passed} | section.given >= {*inspect.signature(function).parameters}
+        assert {*passed} | section.given >= {*parameters(function)}
     for key in section.keys.values():
         assert key.default is REQUIRED or key.default is None or in_words(key.hint)
 

@@ -53,7 +53,7 @@ def stamps(folder: Path, *names: str) -> dict[str, int]:
 def figures(board: Leaderboard) -> list[dict[str, Any]]:
     """A leaderboard without what differs from call to call."""
     return [
-        {k: v for k, v in row.items() if not k.endswith("_seconds")}
+        {k: v for k, v in row.to_json().items() if not k.endswith("_seconds")}
         for row in board.rows
     ]
 
@@ -94,8 +94,8 @@ def test_other_stores_change_nothing(
     )
     assert result.failures == []
     runs = [run for found in result.runs.values() for run in found]
-    assert {run.record["views"] for run in runs} == {0, 1}
-    assert {(run.record["policy"] or {}).get("seed", 1) for run in runs} == {1}
+    assert {run.record.views for run in runs} == {0, 1}
+    assert {(run.record.policy or {}).get("seed", 1) for run in runs} == {1}
 
 
 REGIONS = r"""
@@ -129,16 +129,14 @@ def test_a_train_sees_the_region_of_its_extract(file: Path, tmp_path: Path) -> N
         study.read(file), tmp_path / "cache", reports=tmp_path / "r", jobs=1
     )
     assert done.failures == []
-    shown = [run.record["features"][0].get("region") for run in done.runs["both"]]
+    shown = [run.record.features[0].region for run in done.runs["both"]]
     assert sorted(map(str, shown)) == ["None", "ring"]
     other = 'region = "ring"\ninput_size = 48'
     sets = 'backbones = ["toynet@32+toynet@48"]\nheads = ["logreg"]'
     file.write_text(
         REGIONS.replace('region = "ring"', other).replace('heads = ["logreg"]', sets)
     )
-    with pytest.raises(
-        UsageError, match=r"one region for a set.*whole in all, ring in"
-    ):
+    with pytest.raises(UsageError, match=r"one region per set.*whole in all, ring in"):
         study.read(file)
 
 
@@ -146,13 +144,15 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from featcache import study
+from featcache.core.progress import Reporter
 
-def progress(name, done, total):
-    if name == sys.argv[2] and done >= int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
+class Killer(Reporter):
+    def progress(self, name, done, total):
+        if name == sys.argv[2] and done >= int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 path = Path(sys.argv[1])
-study.run(study.read(path), path.parent / "cache", jobs=1, progress=progress)
+study.run(study.read(path), path.parent / "cache", jobs=1, reporter=Killer())
 """
 
 
@@ -195,8 +195,8 @@ def test_failures_stop_nothing_else(
     code, out, err = run("run", file, "--jobs", "1")
     assert code == 1
     assert "no connection" in err.split("- scan")[0]
-    assert "each size: there are no features of vgg19@32" in err
-    assert "both sizes: there are no features of vgg19@32" in err
+    assert "each size: no features of vgg19@32" in err
+    assert "both sizes: no features of vgg19@32" in err
     last = err.splitlines()[-1]
     assert last.startswith("Error: expected all of")
     assert "3 failures" in last

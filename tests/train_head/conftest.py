@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import header, make_dataset, write_store
+from toys import header, make_dataset, train_flat, write_store
 
-from featcache.commands.train_head import TrainResult, train_head
+from featcache.commands.train_head import TrainResult
 from featcache.dataset.manifest import Manifest
 
 HEADER = header()
@@ -27,7 +27,7 @@ def train(dataset: Manifest, tmp_path: Path) -> Callable[..., TrainResult]:
     def call(**options: object) -> TrainResult:
         quick = {"heads": ["logreg", "majority"], "jobs": 1, "tune": False}
         options = quick | options
-        return train_head(dataset, tmp_path / "reports", **options)
+        return train_flat(dataset, tmp_path / "reports", **options)
 
     return call
 

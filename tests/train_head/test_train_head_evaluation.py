@@ -53,7 +53,7 @@ def test_held_out_images_are_seen_plain_without_tta(train) -> None:
     averaged = train(heads=["logreg"]).runs[0]
     plain = train(heads=["logreg"], tta=False).runs[0]
     alone = train(heads=["logreg"], views=0).runs[0]
-    assert [r.record["tta"] for r in (averaged, plain, alone)] == [True, False, False]
+    assert [r.record.tta for r in (averaged, plain, alone)] == [True, False, False]
     assert len({r.run_id for r in (averaged, plain, alone)}) == 3
     p = [r.predictions().p for r in (averaged, plain, alone)]
     assert np.abs(p[0] - p[1]).max() > 1e-4
@@ -101,7 +101,7 @@ def test_relabelling_makes_new_runs_of_the_same_features(train, dataset) -> None
     dataset.table.loc[0, "label"] = CLASSES[1]
     after = train(heads=["majority"]).runs[0]
     assert before.run_id != after.run_id
-    assert before.record["evaluation_id"] != after.record["evaluation_id"]
+    assert before.record.evaluation_id != after.record.evaluation_id
 
 
 def test_the_split_is_kept_when_images_come(train, dataset) -> None:
@@ -125,7 +125,7 @@ def test_a_saved_model_predicts_what_the_record_says(train, dataset) -> None:
     """The model beside the record is the one refitted on all of train."""
     (run,) = train(heads=["logreg"]).runs
     head = heads.load(run.folder)
-    calibrated = calibration.from_record(run.record["calibration"])
+    calibrated = calibration.from_record(run.record.calibration)
     (path,) = (dataset.folder / "features").glob("*.h5")
     X, _, _, meta = featcache.load(path, views=2)
     tests = set(run.table.loc[run.table["split"] == "test", "image_id"])
@@ -146,11 +146,11 @@ def test_the_test_part_decides_nothing(train, dataset) -> None:
     turn = dict(zip(CLASSES, (*CLASSES[1:], CLASSES[0]), strict=True))
     dataset.table.loc[there, "label"] = dataset.table.loc[there, "label"].map(turn)
     after = train(**options).runs
-    assert before[1].record["calibration"]["kept"]
+    assert before[1].record.calibration.kept
     for one, two in zip(before, after, strict=True):
         assert one.run_id != two.run_id
         for key in ("tuning", "calibration"):
-            assert one.record[key] == two.record[key]
+            assert getattr(one.record, key) == getattr(two.record, key)
         for part in ("train", "test"):
             p = [run.predictions(part).p for run in (one, two)]
             np.testing.assert_array_equal(*p)
@@ -160,11 +160,11 @@ def test_calibration_is_cross_fitted(train) -> None:
     """Out-of-fold by the other folds, the test part by all; the record says how."""
     (plain,) = train(heads=["logreg"], calibrate=False).runs
     (run,) = train(heads=["logreg"]).runs
-    assert plain.record["calibration"] is None
+    assert plain.record.calibration is None
     out = plain.table.query("split == 'train'")
     part = plain.predictions()
     found = calibration.cross_fit(part.y, part.p, out["fold"].to_numpy())
-    assert run.record["calibration"] == json.loads(json.dumps(found.record))
+    assert run.record.calibration == found.record
     np.testing.assert_allclose(run.predictions().p, found.p, atol=1e-9)
     np.testing.assert_allclose(
         run.predictions("test").p,
@@ -177,18 +177,18 @@ def test_calibration_is_cross_fitted(train) -> None:
 def test_what_is_shown_as_it_is_is_not_calibrated(train, name: str) -> None:
     """A head that learns nothing must not learn by being calibrated."""
     (run,) = train(heads=[name]).runs
-    assert run.record["calibration"] is None
+    assert run.record.calibration is None
     assert train(heads=[name], calibrate=False).trained == []
 
 
 def test_what_was_tuned_is_in_the_record(train) -> None:
     """An entry for each fold and one for the refit; none where nothing was chosen."""
     (tuned,) = train(heads=["logreg"], tune=True).runs
-    assert [entry["fold"] for entry in tuned.record["tuning"]] == [0, 1, 2, 3, 4, -1]
-    for entry in tuned.record["tuning"]:
-        assert entry["chosen"].keys() <= entry["tried"][0].keys()
-        assert entry["log_loss"] == min(row["log_loss"] for row in entry["tried"])
-    assert train(heads=["majority"]).runs[0].record["tuning"] == []
+    assert [entry.fold for entry in tuned.record.tuning] == [0, 1, 2, 3, 4, -1]
+    for entry in tuned.record.tuning:
+        assert entry.chosen.keys() <= entry.tried[0].keys()
+        assert entry.log_loss == min(row["log_loss"] for row in entry.tried)
+    assert train(heads=["majority"]).runs[0].record.tuning == []
 
 
 def test_excluded_images_are_not_there(train, dataset) -> None:
@@ -196,11 +196,11 @@ def test_excluded_images_are_not_there(train, dataset) -> None:
     result = train(heads=["majority"], exclude=["disputed"])
     assert sorted(result.runs[0].table["image_id"]) == image_ids()[6:]
     assert result.split.name == "patient-without-disputed-k5-test0.2-seed0"
-    assert result.runs[0].record["exclude"] == ["disputed"]
+    assert result.runs[0].record.exclude == ["disputed"]
     others = [["disputed=yes"], ["ward=w1", "ward=w0", "ward=w0"]]
     ids = [train(heads=["majority"], exclude=other).runs[0] for other in others]
     assert [len(run.table) for run in ids] == [84, 85]
-    assert ids[1].record["split"]["name"].startswith("patient-without-")
+    assert ids[1].record.split.name.startswith("patient-without-")
     assert "exclude" not in manifest.load(dataset.folder).table["status"].unique()
 
 
@@ -209,12 +209,12 @@ def test_groups_can_be_others_for_an_evaluation(train) -> None:
     result = train(heads=["majority"], group_by="image")
     (run,) = result.runs
     assert (run.table["group"] == run.table["image_id"]).all()
-    assert run.record["n_groups"] == N
+    assert run.record.n_groups == N
     assert result.split.name == "image-k5-test0.2-seed0"
     (ward,) = train(heads=["majority"], group_by="ward").runs
     of_none = ward.table.set_index("image_id").loc[image_ids()[0]]
     assert of_none["group"] == image_ids()[0]
-    assert ward.record["split"]["group_by"] == "ward"
+    assert ward.record.split.group_by == "ward"
     same = train(heads=["majority"], group_by="patient").runs[0]
     assert same.run_id == train(heads=["majority"]).runs[0].run_id
 
@@ -225,13 +225,13 @@ def test_repeats_draw_other_folds_and_keep_the_test_part(train, dataset) -> None
     result = train(heads=["logreg"], test_size=0.3, repeats=3)
     assert result.trained == [run.run_id for run in result.runs[1:]]
     assert result.runs[0].run_id == alone.runs[0].run_id
-    splits = [run.record["split"] for run in result.runs]
+    splits = [run.record.split for run in result.runs]
     base = "patient-k5-test0.3-seed0"
-    assert [split["name"] for split in splits] == [base, f"{base}-r1", f"{base}-r2"]
-    assert [split["repeat"] for split in splits] == [0, 1, 2]
-    assert {split["base"] for split in splits} == {base}
+    assert [split.name for split in splits] == [base, f"{base}-r1", f"{base}-r2"]
+    assert [split.repeat for split in splits] == [0, 1, 2]
+    assert {split.base for split in splits} == {base}
     for key, count in (("recipe_id", 1), ("evaluation_id", 3)):
-        assert len({run.record[key] for run in result.runs}) == count
+        assert len({getattr(run.record, key) for run in result.runs}) == count
     tables = [run.table.set_index("image_id").sort_index() for run in result.runs]
     for table in tables[1:]:
         assert (table["split"] == tables[0]["split"]).all()

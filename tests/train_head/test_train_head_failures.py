@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import N
+from toys import Heard, N
 
 from featcache import heads
 from featcache.commands import compare as comparing
 from featcache.commands.train_head import train_head
+from featcache.dataset.views import Policy
 from featcache.errors import (
     DatasetError,
     FeatcacheError,
@@ -35,11 +36,11 @@ def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
         lambda *_: (_ for _ in ()).throw(RuntimeError("boom")),
     )
     result = train()
-    failed = {r.record["head"]: r.failed for r in result.runs}
+    failed = {r.record.head: r.failed for r in result.runs}
     assert failed == {"logreg": False, "majority": True}
-    assert result.runs[1].record["reason"] == "RuntimeError: boom"
+    assert result.runs[1].record.reason == "RuntimeError: boom"
     board = comparing.compare(reports)
-    assert [row["head"] for row in board.rows] == ["logreg"]
+    assert [row.head for row in board.rows] == ["logreg"]
     assert "boom" in board.left_out[0]
     monkeypatch.setattr(type(heads.make("majority")), "_fit", fit)
     assert train().trained == [result.runs[1].run_id]
@@ -59,9 +60,9 @@ def test_a_head_that_raises_in_one_fold_is_marked_failed(
 
     monkeypatch.setattr(cls, "_fit", once)
     (run,) = train(heads=["majority"]).runs
-    assert run.record["reason"] == "ValueError: fold 2"
+    assert run.record.reason == "ValueError: fold 2"
     assert [path.name for path in run.folder.iterdir()] == ["run.json"]
-    assert "scores" not in run.record
+    assert "scores" not in json.loads((run.folder / "run.json").read_text())
 
 
 def test_a_failed_head_is_told_by_the_exit_code(
@@ -103,11 +104,11 @@ def test_no_fit_without_the_leak_guard() -> None:
     [
         ({"heads": ["logrg"]}, UnknownNameError, "mean logreg"),
         ({"backbones": ["vgg19"]}, UnknownNameError, "featcache extract"),
-        ({"views": -1}, UsageError, "--views"),
+        ({"views": -1}, UsageError, "`views`"),
         ({"views": 7}, StoreError, "--views 7"),
-        ({"jobs": 0}, UsageError, "--jobs"),
-        ({"repeats": 0}, UsageError, "--repeats"),
-        ({"policy": 3}, UsageError, "--policy 0"),
+        ({"jobs": 0}, UsageError, "`jobs`"),
+        ({"repeats": 0}, UsageError, "`repeats`"),
+        ({"policy": Policy(seed=9)}, StoreError, "leave `policy` out"),
         ({"taps": "fire9"}, UnknownNameError, "fire9"),
         ({"transform": "log"}, UsageError, "none, sqrt, l2, tune"),
         ({"pca": "many"}, UsageError, "many"),
@@ -115,12 +116,12 @@ def test_no_fit_without_the_leak_guard() -> None:
         ({"exclude": ["ward=w77"]}, DatasetError, "none; the values are , w0"),
         ({"exclude": ["phash"]}, DatasetError, "1 or true or yes"),
         ({"exclude": ["label=COVID", "label=NORMAL"]}, DatasetError, "two classes"),
-        ({"group_by": "sex"}, DatasetError, "--group-by with a column"),
+        ({"group_by": "sex"}, DatasetError, "`group_by` with a column"),
         ({"group_by": "phash"}, DatasetError, "an empty column"),
         ({"group_by": "label"}, SplitError, "groups of every class"),
-        ({"folds": 1}, SplitError, "--folds"),
+        ({"folds": 1}, SplitError, "`folds=2`"),
         ({"folds": 40}, SplitError, "groups"),
-        ({"test_size": 1.0}, SplitError, "--test-size"),
+        ({"test_size": 1.0}, SplitError, "`test_size=0.2`"),
         ({"heads": ["sklearn.svm:LinearSVC"]}, FeatcacheError, "predict_proba"),
         ({"heads": ["nowhere:Class"]}, FeatcacheError, "nowhere"),
     ],
@@ -203,11 +204,11 @@ def test_parallel_processes_give_the_same_figures(train) -> None:
         test_size=0,
         jobs=2,
         force=True,
-        progress=lambda _, done, total: said.append(done),
+        reporter=Heard(at_each=lambda _, done, total: said.append(done)),
     )
     assert said == list(range(1, 19))
     for one, two in zip(alone.runs, together.runs, strict=True):
         assert one.run_id == two.run_id
         np.testing.assert_allclose(one.predictions().p, two.predictions().p, atol=1e-4)
-        assert (two.folder / two.record["model"]).is_file()
+        assert (two.folder / two.record.model).is_file()
     assert (together.runs[0].folder / "history.csv").is_file()

@@ -17,31 +17,31 @@ def test_the_leaderboard_is_computed_from_the_predictions(train, reports) -> Non
     """Every figure follows from predictions.csv, none from retraining."""
     train()
     board = comparing.compare(reports)
-    assert [(r["rank"], r["head"]) for r in board.rows] == [
+    assert [(r.rank, r.head) for r in board.rows] == [
         (1, "logreg"),
         (2, "majority"),
     ]
     row = board.rows[0]
-    table = pd.read_csv(reports / "runs" / row["run_id"] / "predictions.csv")
+    table = pd.read_csv(reports / "runs" / row.run_id / "predictions.csv")
     table = table[table["split"] == "train"]
     right = table[[f"p_{c}" for c in CLASSES]].to_numpy().argmax(axis=1) == [
         CLASSES.index(label) for label in table["label"]
     ]
-    assert row["accuracy"] == pytest.approx(right.mean())
-    assert row["n"] == len(table)
-    assert row["n_groups"] == table["group"].nunique()
-    assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
-    assert row["test_accuracy_low"] < row["test_accuracy"] < row["test_accuracy_high"]
+    assert row.accuracy == pytest.approx(right.mean())
+    assert row.n == len(table)
+    assert row.n_groups == table["group"].nunique()
+    assert row.accuracy_low < row.accuracy < row.accuracy_high
+    assert row.test_accuracy_low < row.test_accuracy < row.test_accuracy_high
 
 
 def test_the_metric_ranks(train, reports) -> None:
     """Less is better for a loss, more for a share."""
     train()
     best = {m: comparing.compare(reports, metric=m).rows[0] for m in comparing.METRICS}
-    assert {m: r["head"] for m, r in best.items() if m != "ece"} == dict.fromkeys(
+    assert {m: r.head for m, r in best.items() if m != "ece"} == dict.fromkeys(
         [m for m in comparing.METRICS if m != "ece"], "logreg"
     )
-    with pytest.raises(UsageError, match="--metric"):
+    with pytest.raises(UsageError, match="`metric`"):
         comparing.compare(reports, metric="f2")
 
 
@@ -55,7 +55,7 @@ def test_runs_of_two_splits_are_never_ranked_together(train, reports) -> None:
     assert "2 runs cannot be compared" in board.left_out[0]
     assert "--split patient-k5-test0-seed0" in board.left_out[0]
     other = comparing.compare(reports, split="patient-k5-test0-seed0")
-    assert other.rows[0]["test_accuracy"] is None
+    assert other.rows[0].test_accuracy is None
     with pytest.raises(RunError, match="on split none"):
         comparing.compare(reports, split="none")
 
@@ -116,7 +116,7 @@ def test_a_broken_run_is_left_out_and_told(train, reports, damage) -> None:
     broken = train().runs[1]
     damage(broken.folder)
     board = comparing.compare(reports)
-    assert [row["head"] for row in board.rows] == ["logreg"]
+    assert [row.head for row in board.rows] == ["logreg"]
     assert broken.run_id in board.left_out[0]
     assert "--force" in board.left_out[0]
 
@@ -125,7 +125,7 @@ def test_a_broken_run_is_trained_again_with_force(train) -> None:
     """Without it the error says so, before any work."""
     broken = train(heads=["majority"]).runs[0]
     damage_record(broken.folder)
-    with pytest.raises(RunError, match="--force, or delete the folder"):
+    with pytest.raises(RunError, match="`force=True`, or delete the folder"):
         train()
     assert train(heads=["majority"], force=True).trained == [broken.run_id]
 
@@ -139,7 +139,7 @@ def test_nothing_to_compare_is_an_error(reports: Path) -> None:
 def test_a_run_is_found_by_any_unique_part(train, reports) -> None:
     """Ids may be shortened; an ambiguous part lists the candidates."""
     train()
-    assert runs.find(reports, "logreg").record["head"] == "logreg"
+    assert runs.find(reports, "logreg").record.head == "logreg"
     with pytest.raises(RunError, match="fits 2 of the 2 runs"):
         runs.find(reports, "toy")
     with pytest.raises(RunError, match="fits none of the 2 runs"):
@@ -153,4 +153,4 @@ def test_the_confusion_matrix_counts_every_image(train, reports) -> None:
     assert matrix.test is not None
     assert (matrix.train + matrix.test).sum(axis=1).tolist() == [30, 30, 30]
     row = comparing.compare(reports).rows[0]
-    assert np.trace(matrix.train) / matrix.train.sum() == pytest.approx(row["accuracy"])
+    assert np.trace(matrix.train) / matrix.train.sum() == pytest.approx(row.accuracy)

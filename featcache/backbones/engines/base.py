@@ -1,31 +1,33 @@
 """What every engine does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featcache.core.io import digest
+if TYPE_CHECKING:
+    from featcache.features.contract import Contract
 
 Outputs = dict[str, np.ndarray]
 
 
-def network_name(contract: Mapping[str, Any]) -> str:
+def network_name(contract: "Contract") -> str:
     """How the names of a contract's converted networks begin.
 
     Backbone and 8 hex digits, so that the stores say which networks are still of use.
     An int8 network is made before its digest is in the contract, and is named without.
     """
-    given = {k: v for k, v in contract.items() if k != "quantised"}
-    return f"{contract.get('backbone', '')}-{digest(given)[:8]}"
+    made_of = replace(contract, quantised=None)
+    return f"{contract.backbone}-{made_of.contract_id[:8]}"
 
 
 class Engine(ABC):
     """Runs a frozen network in inference mode; built once a process.
 
     Attributes:
-        name: As in ``--engine``.
+        name: As in ``engine``.
         batch_size: Images in a pass.
         takes_turns: Whether it computes much, so that several at once would only
             hinder one another.

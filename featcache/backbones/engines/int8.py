@@ -30,7 +30,7 @@ def quantise(path: Path, out: Path, calibration: Iterable[np.ndarray]) -> None:
     """
     images = [image[None] for batch in calibration for image in batch]
     if not images:
-        raise UsageError("images to calibrate int8 on", "none", "Give about 100.")
+        raise UsageError("images for calibrating int8", "none", "Provide about 100.")
     nncf, model = _nncf(), read(path)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
@@ -51,9 +51,9 @@ def _nncf() -> Any:
         import nncf
     except ImportError as error:
         raise UsageError(
-            "NNCF for --precision int8",
+            "NNCF for `precision='int8'`",
             "it is not installed",
-            "pip install 'featcache[int8]'",
+            "Run: pip install 'featcache[int8]'.",
         ) from error
     nncf.set_log_level(logging.CRITICAL)
     return nncf

@@ -181,7 +181,7 @@ def _mend_frontend(version: str) -> None:
 def failed(expected: str, error: Exception) -> ConversionError:
     """The error for a network that can be used with TensorFlow alone."""
     got = " ".join(str(error).split())[:300] or type(error).__name__
-    return ConversionError(expected, got, "Use --engine tensorflow.")
+    return ConversionError(expected, got, "Use `engine='tensorflow'`.")
 
 
 def write(model: Any, path: Path) -> None:
@@ -206,7 +206,7 @@ def read(path: Path) -> Any:
     Raises:
         ConversionError: There is none, or the weights are not those written.
     """
-    expected, way_out = f"an OpenVINO network in {path}", "Delete it to have it anew."
+    expected, way_out = f"an OpenVINO network in {path}", "Delete it to rebuild it."
     try:
         model = core().read_model(path)
         written = model.get_rt_info(_DIGEST).astype(str)
@@ -214,7 +214,7 @@ def read(path: Path) -> Any:
         got = " ".join(str(error).split())[:300]
         raise ConversionError(expected, got, way_out) from error
     if written != digest(path):
-        raise ConversionError(expected, "weights that have changed", way_out)
+        raise ConversionError(expected, "changed weights", way_out)
     return model
 
 

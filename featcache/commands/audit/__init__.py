@@ -1,6 +1,5 @@
 """``featcache audit``: would the data let a run cheat?"""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import Case
 from featcache.commands.audit.fixes import Fixed
 from featcache.core import io
+from featcache.core.progress import SILENT, Reporter
 from featcache.core.registry import Registry
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, RunError
@@ -105,7 +105,7 @@ def audit(
     split: str | None = None,
     fix: Path | None = None,
     checklist: Path | None = None,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    reporter: Reporter = SILENT,
 ) -> AuditResult:
     """Asks every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
 
@@ -119,25 +119,25 @@ def audit(
             trivial runs.
         fix: A CSV to write, without duplicates and with near-duplicates in one group.
         checklist: A markdown file to write, with topics of CLAIM 2024 and TRIPOD+AI.
-        progress: Called with (name, done, total).
+        reporter: Hears of the checks, and of what takes time in them.
 
     Raises:
         RunError: No run on that split.
         UsageError: ``fix`` names a file that must not be written.
     """
-    case = Case(dataset, reports / dataset.dataset, progress, split)
+    case = Case(dataset, reports / dataset.dataset, reporter, split)
     if split and not case.runs:
         raise RunError(
             f"runs of {dataset.dataset} on split {split}",
             "none",
-            "Leave --split out for the newest.",
+            "Leave `split` out for the newest.",
         )
     if fix is not None:
         fixes.refuse(case, fix)
     findings = []
     for number, check in enumerate(CHECKS.values(), 1):
         findings.append(answer(check, case))
-        progress("checks", number, len(CHECKS))
+        reporter.progress("checks", number, len(CHECKS))
     result = AuditResult(
         dataset.dataset,
         case.best.run_id if case.best else None,

@@ -62,13 +62,13 @@ def _excluded(case: Case) -> str:
 def _split(case: Case) -> str:
     if case.best is None:
         return ""
-    about, table = case.best.record["split"], case.best.table
+    about, table = case.best.record.split, case.best.table
     tested = int((table["split"] == TEST).sum())
     test = f"{tested} images in a test part" if tested else "no test part"
     return (
-        f"Split {about['name']}: {len(out_of_fold(case.best))} images in "
+        f"Split {about.name}: {len(out_of_fold(case.best))} images in "
         f"{table.loc[table['fold'] >= 0, 'fold'].nunique()} folds, {test}; disjoint by "
-        f"group ({about['group_by']})."
+        f"group ({about.group_by})."
     )
 
 
@@ -77,13 +77,13 @@ def _model(case: Case) -> str:
         return ""
     record = case.best.record
     return (
-        f"Head {record['head']} on frozen features of {record['backbone']} (weights "
-        f"{record['weights']}); run {case.best.run_id}."
+        f"Head {record.head} on frozen features of {record.backbone} (weights "
+        f"{record.weights}); run {case.best.run_id}."
     )
 
 
 def _software(case: Case) -> str:
-    versions = case.best.record["versions"] if case.best else {}
+    versions = case.best.record.versions if case.best else {}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 

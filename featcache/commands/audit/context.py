@@ -1,7 +1,6 @@
 """The case: a dataset with its splits and runs, opened once for all checks."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,15 +12,13 @@ from PIL import Image
 
 from featcache import features
 from featcache.commands.audit.similarity import CORRELATION, alike, unit
+from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, UnreadableImageError
 from featcache.evaluation import runs
-from featcache.evaluation.comparable import repeat
-from featcache.evaluation.outcome import is_trivial
 from featcache.evaluation.runs import Run
 
-Progress = Callable[[str, int, int], None]
 PIXELS, METADATA = "pixels48", "metadata"
 STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
@@ -37,13 +34,13 @@ class Case:
     Attributes:
         manifest: The dataset.
         reports: ``reports/<dataset>``.
-        progress: Called with (name, done, total) by what takes time.
+        reporter: Hears of what takes time.
         split: Of the runs; None for the newest.
     """
 
     manifest: Manifest
     reports: Path
-    progress: Progress
+    reporter: Reporter
     split: str | None = None
 
     @cached_property
@@ -71,13 +68,15 @@ class Case:
         than the asked split are left out.
         """
         good, _ = runs.list_runs(self.reports)
-        good = [run for run in good if not run.failed and not repeat(run)]
+        good = [run for run in good if not run.failed and not run.record.split.repeat]
         if self.split:
-            good = [run for run in good if run.record["split"]["name"] == self.split]
-        good.sort(key=lambda run: str(run.record["created"]), reverse=True)
-        telling = [run for run in good if not is_trivial(run)] or good
+            good = [run for run in good if run.record.split.name == self.split]
+        good.sort(key=lambda run: run.record.created, reverse=True)
+        telling = [run for run in good if not run.record.is_baseline] or good
         for first in telling:
-            alike = [r for r in good if _evaluation(r) == _evaluation(first)]
+            alike = [
+                r for r in good if r.record.evaluation_id == first.record.evaluation_id
+            ]
             scored = [(-accuracy(run), run.run_id, run) for run in alike]
             if ranked := [one for one in scored if not np.isnan(one[0])]:
                 return [run for *_, run in sorted(ranked, key=lambda one: one[:2])]
@@ -86,7 +85,7 @@ class Case:
     @cached_property
     def best(self) -> Run | None:
         """The best run that is not trivial."""
-        return next((run for run in self.runs if not is_trivial(run)), None)
+        return next((run for run in self.runs if not run.record.is_baseline), None)
 
     @cached_property
     def judged(self) -> pd.DataFrame:
@@ -176,7 +175,7 @@ class Case:
         with ThreadPoolExecutor() as pool:
             for done, thumb in enumerate(pool.map(one, paths), 1):
                 found.append(thumb)
-                self.progress("read images", done, len(paths))
+                self.reporter.progress("read images", done, len(paths))
         return np.stack(found)
 
 
@@ -218,7 +217,3 @@ def accuracy(run: Run) -> float:
     except FeatcacheError:
         return float("nan")
     return float(hits.mean()) if len(hits) else float("nan")
-
-
-def _evaluation(run: Run) -> str:
-    return str(run.record["evaluation_id"])

@@ -54,7 +54,7 @@ def refuse(case: Case, path: Path) -> None:
     source = Path(case.manifest.settings.source)
     if path.suffix.lower() != ".csv" or path.resolve() == source.resolve():
         raise UsageError(
-            "--fix with a new file that ends in .csv", str(path), "Name another file."
+            "`fix` with a new file that ends in .csv", str(path), "Name another file."
         )
 
 
@@ -75,7 +75,7 @@ def write(case: Case, path: Path) -> Fixed:
         pairs = case.near
     except NotApplicable as reason:
         raise DatasetError(
-            "pictures to look for near-duplicates in, for --fix",
+            "pictures to look for near-duplicates in, for `fix`",
             "none",
             str(reason),
         ) from reason

@@ -109,7 +109,7 @@ def _permutation(case: Case) -> Answer:
         chance = float(np.bincount(dealt).max() / len(dealt))
         rows.append({"seed": seed, "accuracy": float(hits.mean()), "low": low,
                      "high": high, "chance": chance})  # fmt: skip
-        case.progress("label permutation", seed + 1, DRAWS)
+        case.reporter.progress("label permutation", seed + 1, DRAWS)
     above = sum(row["low"] > row["chance"] for row in rows)
     return judged(
         above > DRAWS / 2,

@@ -40,7 +40,7 @@ class Quick:
         if case.best is None or run is None:
             raise NotApplicable("No run whose feature stores are all in the cache.")
         found = FeatureSet(tuple(map(store.open_store, _stores(case, run))))
-        chosen = found.select(case.manifest, views=0, taps=run.record["taps"])
+        chosen = found.select(case.manifest, views=0, taps=run.record.taps)
         row = {image: i for i, image in enumerate(chosen.meta["image_id"])}
         table = case.judged[case.judged["image_id"].isin(row)].reset_index(drop=True)
         return cls(run, chosen.read()[[row[i] for i in table["image_id"]]], table)
@@ -80,9 +80,9 @@ class Quick:
 
 def _stores(case: Case, run: Run) -> list[Path]:
     """The stores of a run on whole pictures; none if one is not in the cache."""
-    blocks = run.record["features"]
-    if any(block.get("region") for block in blocks):
+    blocks = run.record.features
+    if any(block.region for block in blocks):
         return []
-    names = dict.fromkeys(str(block["store"]) for block in blocks)
+    names = dict.fromkeys(str(block.store) for block in blocks)
     paths = [case.manifest.folder / "features" / name for name in names]
     return paths if all(path.is_file() for path in paths) else []

@@ -17,7 +17,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import Case, accuracy, out_of_fold, right
 from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.evaluation import metrics
-from featcache.evaluation.outcome import UNTRAINED
+from featcache.evaluation.record import UNTRAINED, FeatureBlock
 from featcache.evaluation.runs import Run
 
 LARGE = 0.25  # of the best run's advantage: a quarter is not for free
@@ -97,14 +97,14 @@ def _best_of(case: Case, best: Run, name: str) -> Run:
     ids = case.judged["image_id"].tolist()
     has_masks = bool(case.images.get(MASK, pd.Series()).any())
     for run in case.runs:  # the best first
-        suits = all(_is_on(name, block, has_masks) for block in run.record["features"])
-        learns = run.record["head"] not in UNTRAINED
+        suits = all(_is_on(name, block, has_masks) for block in run.record.features)
+        learns = run.record.head not in UNTRAINED
         if suits and learns and out_of_fold(run)["image_id"].tolist() == ids:
             return run
     if name in _NAMES and Region(name).needs_mask and not has_masks:
         raise NotApplicable(
             f"No masks: the manifest has no column {MASK}, which a scan fills from "
-            "masks/ beside images/. Name another with --mask."
+            "masks/ beside images/. Another: featcache extract --mask COLUMN."
         )
     words = f"-b {name}" if name not in _NAMES else _on_region(best, name)
     dataset = case.manifest.dataset
@@ -115,24 +115,24 @@ def _best_of(case: Case, best: Run, name: str) -> Run:
     )
 
 
-def _is_on(name: str, block: Row, has_masks: bool) -> bool:
+def _is_on(name: str, block: FeatureBlock, has_masks: bool) -> bool:
     """Whether features are a baseline's, or a network's on a region.
 
     Masks of other columns count only where there are none in the usual one.
     """
-    region = Region.of(block)
+    region = block.shown
     if name not in _NAMES:
-        return bool(block["backbone"] == name) and region.kind == WHOLE
+        return block.backbone == name and region.kind == WHOLE
     usual = region.mask in ("", MASK) or not has_masks
-    return region.kind == name and block["weights"] != "none" and usual
+    return region.kind == name and block.weights != "none" and usual
 
 
 def _on_region(best: Run, name: str) -> str:
     """The words that ask for the best run's networks on a region."""
     names = [
-        f"-b {block['backbone']}" + ".keras" * (block["weights"] == "file")
-        for block in best.record["features"]
-        if block["weights"] != "none"
+        f"-b {block.backbone}" + ".keras" * (block.weights == "file")
+        for block in best.record.features
+        if block.weights != "none"
     ]
     return " ".join([*dict.fromkeys(names), f"--region {name}"])
 

@@ -1,12 +1,13 @@
 """Checking: every checksum of stores and sealed parts, and mending what is broken."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from featcache.core.io import fsync_dir
+from featcache.core.progress import SILENT, Reporter
 from featcache.errors import StoreError
 from featcache.features import store
 from featcache.features.store import Store
@@ -42,14 +43,14 @@ def verify(
     paths: Sequence[Path],
     *,
     repair: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Checked]:
     """Reads stores and their sealed parts in full, and compares all checksums.
 
     Args:
         paths: The stores.
         repair: Remove a damaged part; move a damaged store aside, never delete it.
-        progress: Called with files done and files to do.
+        reporter: Hears of each file checked, as "verify".
 
     Raises:
         LockedError: A store that has to be repaired is being written.
@@ -67,8 +68,7 @@ def verify(
                 one = _check(file)
                 one = _repair(one) if one and one.fault else one
         checked += [one] if one else []
-        if progress:
-            progress(done, len(files))
+        reporter.progress("verify", done, len(files))
     return checked
 
 

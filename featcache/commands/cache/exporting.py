@@ -11,6 +11,7 @@ import pandas as pd
 
 from featcache import features
 from featcache.core.io import atomic_path
+from featcache.dataset.views import Policy
 from featcache.errors import UsageError
 from featcache.features import Features
 
@@ -39,7 +40,7 @@ def export(
     to: Path,
     *,
     views: int = 0,
-    policy: int | None = None,
+    policy: Policy | None = None,
     taps: str | Sequence[str] = "none",
     force: bool = False,
 ) -> Exported:
@@ -52,7 +53,7 @@ def export(
         path: The store.
         to: The new file; its ending says the format.
         views: Augmented views beside the plain one.
-        policy: Index of their policy in the store; by default the newest.
+        policy: Their recipe; by default the newest in the store.
         taps: Inner layers to append: their names, "all" or "none".
         force: Replace a file that is there.
 
@@ -70,10 +71,16 @@ def export(
 
 def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
     if to.suffix not in WRITERS:
-        raise UsageError(f"--to FILE{'|'.join(WRITERS)}", str(to), "Take one of these.")
+        raise UsageError(
+            f"`to` with a name that ends in {', '.join(WRITERS)}",
+            str(to),
+            "Take one of these.",
+        )
     if to.exists() and not force:
         raise UsageError(
-            "--to a new file", f"{to}, which is there", "Give --force to replace it."
+            "`to` a new file",
+            f"{to}, which is there",
+            "Give `force=True` to replace it.",
         )
     if to.suffix == ".parquet" and not find_spec("pyarrow"):
         raise UsageError(

@@ -16,6 +16,7 @@ from featcache.errors import DatasetError, StoreError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.contract import FLOAT32
 from featcache.features.store import Header, Store
 
 OK, WAITING, DAMAGED = "ok", "waiting", "damaged"
@@ -182,10 +183,10 @@ def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
     whole = [i for i, suffix in enumerate(regions) if not suffix]
     views = rows.loc[rows["policy"].isin(whole), "view"]
     return {
-        "backbone": str(contract["backbone"]),
+        "backbone": contract.backbone,
         "weights": found.header.weights,
-        "input_size": int(contract["input_size"]),
-        "precision": str(contract["precision"]),
+        "input_size": contract.input_size,
+        "precision": contract.precision or FLOAT32,
         "dtype": found.header.dtype.name,
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),

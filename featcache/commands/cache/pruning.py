@@ -22,6 +22,7 @@ from featcache.dataset.regions import Region
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.evaluation import runs
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.store import Store
 
 # What no lock guards may belong to a machine whose processes are not seen here.
@@ -136,10 +137,8 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    shown = [
-        Region.of(block).to_dict() for run in using for block in run.record["features"]
-    ]
-    return [*(run.record["policy"] for run in using), *shown]
+    shown = [block.shown.to_dict() for run in using for block in run.record.features]
+    return [*(r.record.policy for r in using if r.record.policy), *shown]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
@@ -280,7 +279,7 @@ def _networks(cache: Path) -> Iterator[Step]:
     Where a store cannot be read, and so not what it is of, all of them stay.
     """
     try:
-        contracts = [_contract(path) for path in store_paths(cache)]
+        contracts = [one for path in store_paths(cache) for one in _contract(path)]
     except StoreError:
         return
     used = {network_name(contract) for contract in contracts}
@@ -289,17 +288,17 @@ def _networks(cache: Path) -> Iterator[Step]:
             what, total = "no store is of its contract", sum(map(size, files))
             removal = Removal("network", files[0], what, total)
             yield removal, partial(_forget, files)
-    digests = {contract.get("weights_digest") for contract in contracts}
+    digests = {contract.weights_digest for contract in contracts}
     for path in _memos(cache / "openvino"):
         if _is_old(path) and _digest_in(path) not in digests:
             removal = Removal("digest", path, "no store has its weights", size(path))
             yield removal, partial(_sweep, path)
 
 
-def _contract(path: Path) -> dict[str, Any]:
+def _contract(path: Path) -> list[Contract]:
     """The contract of a store, or of its parts where nothing is published yet."""
     files = [path] if path.exists() else sorted(store.parts_folder(path).glob("*.h5"))
-    return store.open_store(files[0]).header.contract if files else {}
+    return [store.open_store(file).header.contract for file in files[:1]]
 
 
 def _converted(folder: Path) -> dict[str, list[Path]]:

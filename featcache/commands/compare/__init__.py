@@ -1,12 +1,15 @@
 """``featcache compare``: rank runs, and refuse to rank what cannot be compared."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featcache.commands.compare import paired_tests as paired
-from featcache.commands.compare.leaderboard import Confusion, Leaderboard
+from featcache.commands.compare.leaderboard import (
+    Confusion,
+    Leaderboard,
+    LeaderboardRow,
+)
 from featcache.commands.compare.scored_run import Judged, described, scored, tested
 from featcache.commands.compare.selection import choose, reference
 from featcache.errors import UsageError
@@ -14,7 +17,14 @@ from featcache.evaluation import metrics
 from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.runs import TEST, TRAIN, Run
 
-__all__ = ["METRICS", "Confusion", "Leaderboard", "compare", "confusion"]
+__all__ = [
+    "METRICS",
+    "Confusion",
+    "Leaderboard",
+    "LeaderboardRow",
+    "compare",
+    "confusion",
+]
 
 
 def compare(
@@ -46,9 +56,9 @@ def compare(
         UsageError: No such metric or part.
     """
     if part not in (TRAIN, TEST):
-        raise UsageError(f"--on {TRAIN} or {TEST}", repr(part), "Take one.")
+        raise UsageError(f"`part` {TRAIN} or {TEST}", repr(part), "Take one.")
     if metric not in METRICS:
-        raise UsageError(f"--metric {', '.join(METRICS)}", repr(metric), "Take one.")
+        raise UsageError(f"`metric` {', '.join(METRICS)}", repr(metric), "Take one.")
     chosen = choose(reports, split, part)
     named = reference(reports, against, chosen).run_id if against else None
     repeats = {}
@@ -59,17 +69,21 @@ def compare(
     ranked = sorted(repeats, key=lambda judged: judged.rank_key(metric))
     held = next((one for one in ranked if one.run.run_id == named), ranked[0])
     rows = [
-        {"rank": rank, **_described(one), **scored(one), **test}
-        | paired.repeated(repeats[one], repeats[held])
-        | tested(one)
-        | {"trainable_parameters": one.run.record.get("trainable_parameters")}
-        for rank, (one, test) in enumerate(
+        LeaderboardRow(
+            rank=rank,
+            **described(one),
+            **scored(one),
+            **vars(comparison),
+            **paired.repeated(repeats[one], repeats[held]),
+            **tested(one),
+        )
+        for rank, (one, comparison) in enumerate(
             zip(ranked, paired.tests(ranked, held, metric), strict=True), 1
         )
     ]
     return Leaderboard(
         dataset=reports.name,
-        split=held.run.record["split"]["name"],
+        split=held.run.record.split.name,
         metric=metric,
         rows=rows,
         left_out=chosen.left_out,
@@ -77,13 +91,6 @@ def compare(
         warnings=paired.warnings(ranked, metric),
         part=part,
     )
-
-
-def _described(judged: Judged) -> dict[str, Any]:
-    """What a run is, with what it says itself of its options."""
-    row = described(judged)
-    told = filter(None, [row["options"], *judged.run.record.get("options", [])])
-    return row | {"options": ", ".join(told)}
 
 
 def confusion(run: Run) -> Confusion:

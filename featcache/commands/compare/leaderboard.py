@@ -1,9 +1,115 @@
 """What comparing gives."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from featcache.core import records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run against the reference; all None for the reference itself.
+
+    Attributes:
+        difference: In the ranking metric.
+        difference_low: Lower end of its 95 % interval.
+        difference_high: Upper end.
+        p: Of the paired test over groups.
+        p_holm: The same after Holm's correction over all runs.
+        p_mcnemar: Of McNemar's test.
+        tied: Whether ``p_holm`` is 0.05 or more.
+    """
+
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    p_mcnemar: float | None = None
+    tied: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """A run of the leaderboard; docs/commands.md says what each field is.
+
+    Scores are out-of-fold, or on the test part where the leaderboard is of that;
+    ``test_...`` is None for a run without a test part. A score without a value is NaN.
+    """
+
+    rank: int
+    run: str
+    run_id: str
+    backbone: str
+    weights: str
+    input_size: int | None
+    preprocess: str | None
+    head: str
+    views: int
+    policy: str | None
+    taps: str
+    tta: bool
+    options: str
+    split: str
+    n: int
+    n_groups: int
+    accuracy: float
+    accuracy_low: float | None
+    accuracy_high: float | None
+    balanced_accuracy: float
+    balanced_accuracy_low: float | None
+    balanced_accuracy_high: float | None
+    macro_f1: float
+    macro_f1_low: float | None
+    macro_f1_high: float | None
+    auc: float
+    auc_low: float | None
+    auc_high: float | None
+    log_loss: float
+    log_loss_low: float | None
+    log_loss_high: float | None
+    brier: float
+    brier_low: float | None
+    brier_high: float | None
+    ece: float
+    ece_low: float | None
+    ece_high: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    p: float | None
+    p_holm: float | None
+    p_mcnemar: float | None
+    tied: bool | None
+    repeats: int
+    accuracy_mean: float
+    accuracy_sd: float | None
+    p_repeats: float | None
+    n_test: int
+    test_accuracy: float | None
+    test_accuracy_low: float | None
+    test_accuracy_high: float | None
+    fit_seconds: float
+    predict_seconds: float
+    below_line: bool
+    trainable_parameters: int | None
+
+    def score(self, name: str) -> float:
+        """A score by its name, a metric or "test_accuracy"; NaN without a value."""
+        value: float | None = getattr(self, name)
+        return math.nan if value is None else value
+
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """The 95 % interval of a score, where it has one."""
+        low, high = self.score(f"{name}_low"), self.score(f"{name}_high")
+        return None if math.isnan(low) or math.isnan(high) else (low, high)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields in the order of docs/commands.md; null for what has no value."""
+        return {name: records.plain(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -14,9 +120,8 @@ class Leaderboard:
         dataset: Its name.
         split: Name of the split that all rows share.
         metric: What they are ranked by.
-        rows: One dictionary a run; figures are out-of-fold on the training part,
-            ``test_...`` on the test part (None without one). Trivial runs
-            (``below_line``) come last, whatever their figures.
+        rows: One a run; trivial runs (``below_line``) come last, whatever their
+            scores.
         left_out: Why other runs are not in the table, one line each.
         against: The run that differences and tests refer to: the best, if no other
             was asked for.
@@ -27,7 +132,7 @@ class Leaderboard:
     dataset: str
     split: str
     metric: str
-    rows: list[dict[str, Any]]
+    rows: list[LeaderboardRow]
     left_out: list[str]
     against: str = ""
     warnings: list[str] = field(default_factory=list)

@@ -1,23 +1,22 @@
 """Each run held against one: differences, tests, repeats, warnings."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from featcache.commands.compare.leaderboard import Comparison
 from featcache.commands.compare.scored_run import Judged
 from featcache.dataset.manifest import some
 from featcache.evaluation import metrics
-from featcache.evaluation.comparable import repeat
 
 LEVEL = 0.05
 
 Repeats = Mapping[int, Judged]  # by the number of the repeat, 0 included
 
 
-def tests(
-    judged: Sequence[Judged], reference: Judged, metric: str
-) -> list[dict[str, Any]]:
+def tests(judged: Sequence[Judged], reference: Judged, metric: str) -> list[Comparison]:
     """Difference of each run to the reference, tests of it, and whether they are tied.
 
     The p-value is that of ``metrics.sign_flip`` for accuracy and of the paired
@@ -25,36 +24,26 @@ def tests(
     all runs but the reference, whose fields are None.
     """
     others = [run for run in judged if run is not reference]
-    found = {run.run.run_id: _test(run, reference, metric) for run in others}
-    corrected = metrics.holm([row["p"] for row in found.values()])
-    for row, p in zip(found.values(), corrected, strict=True):
-        row |= {"p_holm": p, "tied": p >= LEVEL}
-    nothing = dict.fromkeys(FIELDS)
-    return [
-        {field: found.get(run.run.run_id, nothing)[field] for field in FIELDS}
-        for run in judged
-    ]
+    comparisons = {run: _test(run, reference, metric) for run in others}
+    corrected = metrics.holm([one.p or 0.0 for one in comparisons.values()])
+    for run, p in zip(others, corrected, strict=True):
+        comparisons[run] = replace(comparisons[run], p_holm=p, tied=p >= LEVEL)
+    return [comparisons.get(run, Comparison()) for run in judged]
 
 
-FIELDS = (
-    "difference", "difference_low", "difference_high", "p", "p_holm", "p_mcnemar",
-    "tied",
-)  # fmt: skip
-
-
-def _test(run: Judged, reference: Judged, metric: str) -> dict[str, Any]:
+def _test(run: Judged, reference: Judged, metric: str) -> Comparison:
     value = run.scores[metric] - reference.scores[metric]
     draws = run.draws.scores[metric] - reference.draws.scores[metric]
     ends, p = metrics.difference(value, draws, groups=run.draws.basis(metric))
     if metric == "accuracy":
         p = metrics.sign_flip(run.right, reference.right, run.part.groups)
-    return {
-        "difference": value,
-        "difference_low": ends[0],
-        "difference_high": ends[1],
-        "p": p,
-        "p_mcnemar": metrics.mcnemar(run.right, reference.right),
-    }
+    return Comparison(
+        difference=value,
+        difference_low=ends[0],
+        difference_high=ends[1],
+        p=p,
+        p_mcnemar=metrics.mcnemar(run.right, reference.right),
+    )
 
 
 def repeated(repeats: Repeats, reference: Repeats) -> dict[str, Any]:
@@ -86,7 +75,7 @@ def _p_repeats(repeats: Repeats, reference: Repeats) -> float | None:
 
 def by_repeat(first: Judged, others: Sequence[Judged]) -> Repeats:
     """A run's draws of the folds by their number."""
-    return {0: first} | {repeat(judged.run): judged for judged in others}
+    return {0: first} | {judged.run.record.split.repeat: judged for judged in others}
 
 
 def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
@@ -97,7 +86,7 @@ def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
         metric: What they are ranked by.
     """
     best = judged[0]
-    trivial = [run for run in judged if run.trivial and not run.sees_subject]
+    trivial = [run for run in judged if run.is_baseline and not run.sees_subject]
     if best in trivial:
         return []
     rows = dict(zip(judged, tests(judged, best, metric), strict=True))
@@ -105,7 +94,7 @@ def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
     level = [
         f"{run.run.run_id} ({run.scores[metric]:.3f})"
         for run in trivial
-        if rows[run]["tied"] or rows[run]["difference"] * better >= 0
+        if rows[run].tied or (rows[run].difference or 0) * better >= 0
     ]
     if not level:
         return []

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from featcache.dataset.regions import INSIDE
-from featcache.evaluation import metrics, outcome, runs
+from featcache.evaluation import metrics
 from featcache.evaluation.metrics import Draws
+from featcache.evaluation.record import FeatureBlock, RunRecord, common_value
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.features import store
+from featcache.heads import NONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +58,14 @@ class Judged:
         return metrics.bootstrap(self.part.y, self.part.p, self.part.groups)
 
     @property
-    def trivial(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether it is a control and no result of a network."""
-        return outcome.is_trivial(self.run)
+        return self.run.record.is_baseline
 
     @property
     def sees_subject(self) -> bool:
         """Whether it is shown what masks show, and nothing else."""
-        found = self.run.record["features"]
-        return all(block.get("region") == INSIDE for block in found)
+        return all(block.region == INSIDE for block in self.run.record.features)
 
     @property
     def accuracy_by_fold(self) -> np.ndarray:
@@ -75,65 +76,65 @@ class Judged:
     def rank_key(self, metric: str) -> tuple[bool, bool, float, str]:
         """Sorts the best first, trivial runs last; what has no score after the rest."""
         value = self.scores[metric] * (-1 if metrics.METRICS[metric] else 1)
-        return self.trivial, bool(np.isnan(value)), value, self.run.run_id
+        return self.is_baseline, bool(np.isnan(value)), value, self.run.run_id
 
 
 def described(judged: Judged) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
-    record, found = judged.run.record, judged.run.record["features"]
+    record, found = judged.run.record, judged.run.record.features
     return {
         "run": judged.run.short_id,
         "run_id": judged.run.run_id,
-        "backbone": record["backbone"],
-        "weights": record["weights"],
-        "input_size": record["input_size"],
-        "preprocess": runs.common_value(block["preprocess"] for block in found),
-        "head": record["head"],
-        "views": record["views"],
+        "backbone": record.backbone,
+        "weights": record.weights,
+        "input_size": record.input_size,
+        "preprocess": common_value([block.preprocess for block in found]),
+        "head": record.head,
+        "views": record.views,
         "policy": _policy(record),
-        "taps": ",".join(record["taps"]),
-        "tta": record["tta"],
-        "options": ", ".join([*_storage(found), *_options(record)]),
-        "split": record["split"]["name"],
+        "taps": ",".join(record.taps),
+        "tta": record.tta,
+        "options": ", ".join([*_storage(found), *_options(record), *record.options]),
+        "split": record.split.name,
         "n": len(judged.right),
         "n_groups": judged.draws.groups,
     }
 
 
-def _policy(record: dict[str, Any]) -> str | None:
+def _policy(record: RunRecord) -> str | None:
     """The options of the views' recipe; None where there are no views."""
-    recipe = record["policy"] if record["views"] else None
+    recipe = record.policy if record.views else None
     return " ".join(store.recipe_options(recipe)) if recipe else None
 
 
-def _storage(blocks: list[dict[str, Any]]) -> list[str]:
+def _storage(blocks: list[FeatureBlock]) -> list[str]:
     """In words, which of the features are not computed or kept in float32."""
-    told = {block[name] for block in blocks for name in ("precision", "dtype")}
-    return sorted(told - {"float32"})
+    types = {name for block in blocks for name in (block.precision, block.dtype)}
+    return sorted(types - {"float32"})
 
 
-def _options(record: dict[str, Any]) -> list[str]:
+def _options(record: RunRecord) -> list[str]:
     """In words, what tells runs of one head on the same features apart."""
-    params = record["head_is"]["params"]
-    embedding = record["head_is"].get("embedding", {"transform": "none", "pca": "none"})
-    calibration = record["calibration"] or {}
-    members = record.get("members", [])
-    told = {
-        f"{len(members)} members": members,
-        "equal weights": members and params.get("weights") == "equal",
-        f"{len(record['taps'])} taps": record["taps"],
-        "plain view alone": record["views"] and not record["tta"],
-        "tuned": record["tuning"],
-        f"transform {embedding['transform']}": embedding["transform"] != "none",
-        f"pca {embedding['pca']}": embedding["pca"] != "none",
-        f"{calibration.get('method')}": calibration.get("kept"),
+    params, embedding = record.head_is.params, record.head_is.embedding
+    transform = embedding.transform if embedding else NONE
+    pca = embedding.pca if embedding else NONE
+    calibration = record.calibration
+    words = {
+        f"{len(record.members)} members": record.members,
+        "equal weights": record.members and params.get("weights") == "equal",
+        f"{len(record.taps)} taps": record.taps,
+        "plain view alone": record.views and not record.tta,
+        "tuned": record.tuning,
+        f"transform {transform}": transform != NONE,
+        f"pca {pca}": pca != NONE,
+        calibration.method if calibration else "": calibration and calibration.kept,
     }
-    return [words for words, is_so in told.items() if is_so]
+    return [text for text, is_so in words.items() if is_so]
 
 
-def scored(judged: Judged) -> dict[str, float | None]:
+def scored(judged: Judged) -> dict[str, Any]:
     """Each score with its interval, and the accuracy on the test part."""
-    part, row = judged.part, dict[str, float | None]()
+    part, row = judged.part, dict[str, Any]()
     ends = metrics.intervals(part.y, part.p, part.groups, draws=judged.draws)
     for name, value in judged.scores.items():
         row |= _with_ends(name, value, ends[name])
@@ -150,9 +151,10 @@ def tested(judged: Judged) -> dict[str, Any]:
         ends = metrics.group_bootstrap(right, test.groups)
         row |= _with_ends("test_accuracy", float(right.mean()), ends)
     return row | {
-        "fit_seconds": record["fit_seconds"],
-        "predict_seconds": record["predict_seconds"],
-        "below_line": judged.trivial,
+        "fit_seconds": record.fit_seconds,
+        "predict_seconds": record.predict_seconds,
+        "below_line": judged.is_baseline,
+        "trainable_parameters": record.trainable_parameters,
     }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from featcache.dataset.manifest import some
 from featcache.errors import RunError
 from featcache.evaluation import runs
-from featcache.evaluation.comparable import base_split, differences, recipe, repeat
+from featcache.evaluation.identity import differences
 from featcache.evaluation.runs import TEST, TRAIN, Run
 
 
@@ -52,20 +52,18 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     found, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     left_out += [
-        f"run {run.run_id} failed: {run.record['reason']}"
-        for run in found
-        if run.failed
+        f"run {run.run_id} failed: {run.record.reason}" for run in found if run.failed
     ]
     found = [run for run in found if not run.failed]
-    alike = _alike([run for run in found if not repeat(run)])
-    named = [g for g in alike if split in (None, g[0].record["split"]["name"])]
+    alike = _alike([run for run in found if not run.record.split.repeat])
+    named = [g for g in alike if split in (None, g[0].record.split.name)]
     if not named:
         left_out += [_told(group, None) for group in alike]
         raise RunError(
             f"runs to compare in {reports}" + (f" on split {split}" if split else ""),
             "; ".join(left_out) or "none",
             "Run: featcache train-head -H all"
-            + ("" if not split else ", or another --split"),
+            + ("" if not split else ", or take another `split`"),
         )
     chosen, damaged = _whole(named[0], part)
     left_out += damaged
@@ -74,9 +72,9 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
             f"a run in {reports} to judge "
             + ("out-of-fold" if part == TRAIN else "on its test part"),
             "; ".join(left_out).rstrip("."),
-            "Train with --force, or take another --split or part.",
+            "Train with `force=True`, or take another `split` or `part`.",
         )
-    repeats = [run for run in found if repeat(run) and part == TRAIN]
+    repeats = [run for run in found if run.record.split.repeat and part == TRAIN]
     entries, alone = _with_repeats(chosen, repeats)
     others = [_told(group, chosen[0]) for group in alike if group is not named[0]]
     return Chosen(entries, left_out + alone + others)
@@ -85,8 +83,8 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
 def _alike(found: Sequence[Run]) -> list[list[Run]]:
     """Runs by what they were judged on, the newest evaluation and run first."""
     alike: dict[str, list[Run]] = defaultdict(list)
-    for run in sorted(found, key=lambda run: run.record["created"], reverse=True):
-        alike[run.record["evaluation_id"]].append(run)
+    for run in sorted(found, key=lambda run: run.record.created, reverse=True):
+        alike[run.record.evaluation_id].append(run)
     return list(alike.values())
 
 
@@ -98,11 +96,11 @@ def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
         try:
             judged[run.run_id] = _judged_on(run, part)
         except RunError as error:
-            left_out.append(f"{error.expected}: {error.got}. {error.way_out}")
+            left_out.append(f"{error.expected}: {error.got}. {error.hint}")
     usual = Counter(judged.values()).most_common(1)
     left_out += [
         f"run {name}: its predictions are not of the images that its record says. "
-        "Train it again with --force"
+        "Train it again with `force=True`"
         for name, of in judged.items()
         if of != usual[0][0]
     ]
@@ -125,7 +123,7 @@ def _judged_on(run: Run, part: str) -> int:
             f"predictions of run {run.run_id} "
             + ("out-of-fold" if part == TRAIN else "on a test part"),
             "none",
-            f"See it with --on {other}.",
+            f"See it with `part={other!r}`.",
         )
     return int(pd.util.hash_pandas_object(columns, index=False).sum())
 
@@ -134,13 +132,13 @@ def _with_repeats(
     chosen: Sequence[Run], repeats: Sequence[Run]
 ) -> tuple[list[Entry], list[str]]:
     """Gives each run the repeats of its recipe, and tells of those that fit none."""
-    entries = {recipe(run): Entry(run) for run in reversed(chosen)}
-    split = base_split(chosen[0])
+    entries = {run.record.recipe_id: Entry(run) for run in reversed(chosen)}
+    split = chosen[0].record.split.base
     taken: set[tuple[str, int]] = set()
     left_out, alone = [], []
-    for run in sorted(repeats, key=lambda run: run.record["created"], reverse=True):
-        key = recipe(run), repeat(run)
-        if base_split(run) != split or key in taken:
+    for run in sorted(repeats, key=lambda run: run.record.created, reverse=True):
+        key = run.record.recipe_id, run.record.split.repeat
+        if run.record.split.base != split or key in taken:
             continue
         if key[0] not in entries:
             alone.append(run.run_id)
@@ -165,10 +163,10 @@ def _with_repeats(
 def _told(group: Sequence[Run], chosen: Run | None) -> str:
     """Says of runs that are judged on something else what that is."""
     record, names = group[0].record, some([run.run_id for run in group], 3)
-    split = record["split"]["name"]
+    split = record.split.name
     told = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
-    if chosen is None or split != chosen.record["split"]["name"]:
-        return told.format(f"split {split}; see them with --split {split}")
+    if chosen is None or split != chosen.record.split.name:
+        return told.format(f"split {split}; see them with `split={split!r}`")
     return told.format(
         f"they differ in {_difference(group[0], chosen)}, from before images, labels "
         "or groups changed: train them again"
@@ -193,17 +191,17 @@ def reference(reports: Path, name: str, chosen: Chosen) -> Run:
     known = [entry.run for entry in chosen.entries]
     if run.run_id in {one.run_id for one in known}:
         return run
-    split, base = known[0].record["split"]["name"], base_split(run)
+    split, base = known[0].record.split.name, run.record.split.base
     if run.failed:
-        got, way_out = f"failed: {run.record['reason']}", "Name another run."
-    elif repeat(run):
-        got = f"is repeat {repeat(run)} of split {base}"
+        got, way_out = f"failed: {run.record.reason}", "Name another run."
+    elif run.record.split.repeat:
+        got = f"is repeat {run.record.split.repeat} of split {base}"
         way_out = "Name the run of the same recipe that the leaderboard shows."
     else:
         got = f"differs in {_difference(run, known[0])}"
-        way_out = f"See it with --split {base}, or train it again."
+        way_out = f"See it with `split={base!r}`, or train it again."
     raise RunError(
-        f"--against a run that was judged as those of split {split}",
+        f"`against` a run that was judged as those of split {split}",
         f"{run.run_id}, which {got}",
         way_out,
     )

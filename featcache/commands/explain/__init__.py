@@ -24,11 +24,11 @@ from featcache.commands.explain.faithfulness import Figure, judged, summary
 from featcache.commands.explain.heatmaps import (
     OCCLUSION,
     HeatMap,
-    Progress,
     Recipe,
     Wish,
 )
-from featcache.commands.explain.model import Message, Model
+from featcache.commands.explain.model import Model
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.runs import PROBABILITY, Run
@@ -80,8 +80,7 @@ def explain(
     files: Sequence[Path] = (),
     source: Path | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-    message: Message | None = None,
+    reporter: Reporter = SILENT,
 ) -> ExplainResult:
     """Maps where on images a run's saved head finds evidence for classes.
 
@@ -107,8 +106,7 @@ def explain(
         files: Files of weights, where those of the extraction have moved.
         source: A folder to look for images in that have moved.
         seed: Of Shapley sampling.
-        progress: Called with (what, done, to do).
-        message: Called with what the user should know meanwhile.
+        reporter: Hears of the maps made, and what the user should know meanwhile.
 
     Raises:
         RunError: The run has no head, or no features of its own.
@@ -118,23 +116,22 @@ def explain(
         WeightsError: A network's file is gone.
         UsageError: Arguments that contradict one another.
     """
-    tell, update = message or (lambda _: None), progress or (lambda *_: None)
     wanted = [heatmaps.named(name) for name in dict.fromkeys(methods)]
     _check(manifest, mean, masks)
     finder = Finder(manifest, run, source, masks)
     asked = model.of_run(run, manifest.folder, files=files, pixels=finder.pixels)
     chosen = explained_images.chosen(
-        finder, images, errors=errors, per_class=per_class, message=tell
+        finder, images, errors=errors, per_class=per_class, reporter=reporter
     )
     wishes = _wishes(asked, chosen, of, errors is not None)
-    suited = [_suited(asked, name, tell) for name in wanted]
+    suited = [_suited(asked, name, reporter) for name in wanted]
     recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(suited)]
-    maps = [m for r in recipes for m in heatmaps.make(asked, wishes, r, update)]
+    maps = [m for r in recipes for m in heatmaps.make(asked, wishes, r, reporter)]
     count = 0 if images else mean
-    means = [class_means.means(asked, finder, r, count, update, tell) for r in recipes]
+    means = [class_means.means(asked, finder, r, count, reporter) for r in recipes]
     figures: list[Figure] = []
     if faithfulness:
-        both = judged(asked, maps, finder, progress=update, message=tell)
+        both = judged(asked, maps, finder, reporter=reporter)
         figures, maps = summary(both), both[: len(maps)]
     return ExplainResult(
         run,
@@ -149,23 +146,23 @@ def explain(
 
 def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:
     if mean < 0:
-        raise UsageError("--mean of 0 or more", str(mean), "0 is for none.")
+        raise UsageError("`mean` of 0 or more", str(mean), "0 is for none.")
     columns = [str(name) for name in manifest.table]
     unknown = sorted({*masks} - {*columns, *MASKS})
     if unknown:
         raise DatasetError(
-            f"--mask with a column of the manifest: {', '.join(columns)}",
+            f"`masks` with a column of the manifest: {', '.join(columns)}",
             ", ".join(unknown),
             "Take one of them.",
         )
 
 
-def _suited(asked: Model, method: str, message: Message) -> str:
+def _suited(asked: Model, method: str, reporter: Reporter) -> str:
     """The method, or occlusion where features are no means of maps."""
     if asked.has_maps or method == OCCLUSION:
         return method
-    message(
-        f"{asked.run.record['backbone']} has no maps whose means are its features: "
+    reporter.message(
+        f"{asked.run.record.backbone} has no maps whose means are its features: "
         f"occlusion in place of {method}"
     )
     return OCCLUSION
@@ -178,7 +175,7 @@ def _wishes(
     names = asked.classes
     if of not in (None, PREDICTED, TRUE, EVERY, *names):
         raise UnknownNameError(
-            f"--class {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
+            f"`of` {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
             repr(of),
             "Take one of them.",
         )
@@ -195,9 +192,9 @@ def _wishes(
         wishes += [(subject, c) for c in dict.fromkeys(codes) if c is not None]
     if not wishes:
         raise UsageError(
-            "images whose class is known, for --class true",
+            "images whose class is known, for `of='true'`",
             "none that the manifest knows",
-            "Use --class predicted.",
+            "Use `of='predicted'`.",
         )
     return wishes
 
@@ -230,12 +227,12 @@ def _notes(asked: Model, chosen: Sequence[Subject]) -> list[str]:
         )
     if unknown:
         notes.append(f"{unknown} images are not of the run: they have no part in it")
-    if record["calibration"] and record["calibration"]["kept"]:
+    if record.calibration and record.calibration.kept:
         notes.append(
             "the run's probabilities are calibrated; scores and probabilities here are "
             "the head's own, before that"
         )
-    if record["tta"]:
+    if record.tta:
         notes.append(
             "the run's probabilities are means over views; maps are of the plain view"
         )

@@ -1,6 +1,6 @@
 """What is beside single maps: mean maps of classes, and activations of layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,9 @@ from featcache.commands.explain.explained_images import (
     judged,
     readable,
 )
-from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Progress, Recipe
+from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Recipe
 from featcache.commands.explain.model import Model
+from featcache.core.progress import Reporter
 from featcache.errors import RunError, UsageError
 from featcache.features.store import FEATURES
 
@@ -69,8 +70,7 @@ def means(
     finder: Finder,
     recipe: Recipe,
     count: int,
-    progress: Progress,
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[MeanMap]:
     """Mean map of each class over at most ``count`` of its images.
 
@@ -81,13 +81,13 @@ def means(
         return []
     table = judged(finder.run)
     table = table[table["image_id"].isin(finder.rows.index)]
-    subjects = readable(finder, first_of_each(table, count), message)
+    subjects = readable(finder, first_of_each(table, count), reporter)
     found = []
     for code, label in enumerate(model.classes):
         own = [subject for subject in subjects if subject.label == label]
         if not own:
             continue
-        maps = heatmaps.make(model, [(s, code) for s in own], recipe, progress)
+        maps = heatmaps.make(model, [(s, code) for s in own], recipe, reporter)
         values, picture, method = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE)), ""
         for one in maps:
             values += one.values / len(own)
@@ -117,8 +117,8 @@ def activations(
         return []
     if not model.has_maps:
         raise RunError(
-            "a run on networks that end in maps, for --activations",
-            f"{model.run.record['backbone']}",
+            "a run on networks that end in maps, for `activations`",
+            f"{model.run.record.backbone}",
             "Leave it out.",
         )
     found = []
@@ -136,7 +136,7 @@ def activations(
             found += [_strongest(subject, text, A) for subject, A in pairs]
     if not found:
         raise UsageError(
-            f"--activations of layers of {model.run.record['backbone']}, such as "
+            f"`activations` of layers of {model.run.record.backbone}, such as "
             + ", ".join(model.nets[0].layers[-5:]),
             repr(layers),
             "Name others, or default.",

@@ -1,7 +1,7 @@
 """Which images to explain, and finding them where they are now."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources, views
 from featcache.dataset.manifest import Manifest, some
-from featcache.dataset.regions import WHOLE_PICTURE, Region
+from featcache.dataset.regions import WHOLE_PICTURE
 from featcache.errors import DatasetError, RunError, UnreadableImageError, UsageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY, Run
@@ -74,13 +75,13 @@ class Finder:
     masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        shown = {Region.of(block) for block in self.run.record["features"]}
+        shown = {block.shown for block in self.run.record.features}
         if shown := shown - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole pictures to explain",
-                f"{self.run.run_id}, a control on --region {shown.pop().kind}",
-                "Explain one on whole pictures; --faithfulness says how much of its "
-                "evidence is inside masks.",
+                f"{self.run.run_id}, a control on region {shown.pop().kind}",
+                "Explain one on whole pictures; `faithfulness=True` says how much of "
+                "its evidence is inside masks.",
             )
 
     @cached_property
@@ -139,7 +140,7 @@ class Finder:
         Where none is named, of those that the run was not judged on.
         """
         ids = list(image_ids) or sorted({*self.rows.index} - {*self.parts})
-        found = readable(self, ids[:most], lambda _: None)
+        found = readable(self, ids[:most], SILENT)
         return np.stack([subject.pixels(size) for subject in found])
 
     def _subject(self, image_id: str, path: str, data: bytes) -> Subject:
@@ -160,7 +161,7 @@ class Finder:
             f"the image {path} of {self.manifest.dataset} in {self.manifest.root}"
             + (f" or {self.source}" if self.source else ""),
             "no file with its bytes",
-            "Give the folder that holds it now: --source FOLDER.",
+            "Give the folder that holds it now as `source`.",
         )
 
     @cached_property
@@ -188,7 +189,7 @@ def chosen(
     *,
     errors: int | None,
     per_class: int | None,
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[Subject]:
     """The images that a call asks for.
 
@@ -199,7 +200,7 @@ def chosen(
         errors: The so many wrong predictions that are surest.
         per_class: So many images of each class, by the order of their ids, which is
             that of no property of theirs.
-        message: Called with what is left out.
+        reporter: Hears what is left out.
 
     Raises:
         UsageError: More than one way of choosing, or nothing to choose.
@@ -217,12 +218,10 @@ def chosen(
         ids = first_of_each(table, per_class or 3)
     if not ids:
         raise UsageError("an image to explain", "no such image", "Give IMAGES.")
-    return readable(finder, ids, message)
+    return readable(finder, ids, reporter)
 
 
-def readable(
-    finder: Finder, ids: Sequence[str], message: Callable[[str], None]
-) -> list[Subject]:
+def readable(finder: Finder, ids: Sequence[str], reporter: Reporter) -> list[Subject]:
     """Reads images; those that cannot be read are told and left out.
 
     Raises:
@@ -241,7 +240,7 @@ def readable(
                 raise
             lost.append(f"{image_id[:8]} ({error.got})")
     if lost:
-        message(f"left out {len(lost)} images: {some(lost, 3)}")
+        reporter.message(f"left out {len(lost)} images: {some(lost, 3)}")
     if not found:
         raise DatasetError("an image that can be read", some(lost, 3), "Replace them.")
     return found
@@ -273,8 +272,8 @@ def _check(names: Sequence[str], errors: int | None, per_class: int | None) -> N
     ways = [bool(names), errors is not None, per_class is not None]
     if sum(ways) > 1:
         raise UsageError(
-            "IMAGES, or --errors N, or --per-class N", "several", "Give one of them."
+            "`images`, or `errors`, or `per_class`", "several", "Give one of them."
         )
-    for flag, number in (("errors", errors), ("per-class", per_class)):
+    for flag, number in (("errors", errors), ("per_class", per_class)):
         if number is not None and number < 1:
-            raise UsageError(f"--{flag} of 1 or more", str(number), "Raise it.")
+            raise UsageError(f"`{flag}` of 1 or more", str(number), "Raise it.")

@@ -1,6 +1,6 @@
 """How faithful maps are: deletion, insertion, and the share inside masks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from featcache.commands.explain.attribution.base import Array
 from featcache.commands.explain.explained_images import Finder, Subject
 from featcache.commands.explain.heatmaps import SIDE, HeatMap, shown
 from featcache.commands.explain.model import Model, Shown
+from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.errors import UnreadableImageError
 from featcache.evaluation.metrics import bootstrap_sums, wilson
@@ -50,8 +51,7 @@ def judged(
     maps: Sequence[HeatMap],
     finder: Finder,
     *,
-    progress: Callable[[str, int, int], None],
-    message: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[HeatMap]:
     """The maps with their figures, and behind them one of noise for each wish.
 
@@ -59,8 +59,7 @@ def judged(
         model: Which made them.
         maps: Of one or several methods.
         finder: Where masks are.
-        progress: Called with ("faithfulness", maps done, maps to do).
-        message: Called with which masks are left out.
+        reporter: Hears of the maps done, as "faithfulness", and of masks left out.
     """
     wishes = {(m.subject.image_id, m.code): m for m in maps}
     noise = [
@@ -68,7 +67,7 @@ def judged(
                 even_share=0.0, values=_noise(m.subject))
         for m in wishes.values()
     ]  # fmt: skip
-    masks = _masks({m.subject.image_id: m.subject for m in maps}, finder, message)
+    masks = _masks({m.subject.image_id: m.subject for m in maps}, finder, reporter)
     found = []
     for done, one in enumerate((*maps, *noise), 1):
         figures = curves(model, one)
@@ -79,7 +78,7 @@ def judged(
                 f"area {column}": float(mask.mean()),
             }
         found.append(replace(one, figures=figures))
-        progress("faithfulness", done, len(maps) + len(noise))
+        reporter.progress("faithfulness", done, len(maps) + len(noise))
     return found
 
 
@@ -146,7 +145,7 @@ def _noise(subject: Subject) -> Array:
 
 
 def _masks(
-    subjects: dict[str, Subject], finder: Finder, message: Callable[[str], None]
+    subjects: dict[str, Subject], finder: Finder, reporter: Reporter
 ) -> dict[str, dict[str, np.ndarray]]:
     """(SIDE, SIDE) masks by image and column; empty ones are no masks."""
     found: dict[str, dict[str, np.ndarray]] = {}
@@ -160,7 +159,7 @@ def _masks(
             elif mask.any():
                 found[image_id][column] = mask
     if refused:
-        message(f"left out {len(refused)} masks, the first: {refused[0]}")
+        reporter.message(f"left out {len(refused)} masks, the first: {refused[0]}")
     return found
 
 

@@ -10,7 +10,7 @@ from featcache.backbones.engines.base import Engine
 from featcache.commands.explain.networks import Pixels, engine, passed
 from featcache.core.tf import tensorflow
 from featcache.errors import RunError
-from featcache.evaluation.outcome import FINETUNED
+from featcache.evaluation.record import FINETUNED
 from featcache.evaluation.runs import Run
 from featcache.features.store import FEATURES
 
@@ -113,7 +113,7 @@ class TunedNet:
 
 def is_tuned(run: Run) -> bool:
     """Whether a run is a fine-tuned network."""
-    return bool(run.record["head_is"]["head"] == FINETUNED)
+    return run.record.head_is.head == FINETUNED
 
 
 def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
@@ -122,7 +122,7 @@ def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
     Raises:
         RunError: Its file is gone, or its head sees more than the mean of last maps.
     """
-    path = run.folder / str(run.record["model"])
+    path = run.folder / str(run.record.model)
     if pixels is None or not path.is_file():
         raise RunError(f"the network of {run.run_id}", f"no {path}", "Train it again.")
     tensorflow()
@@ -135,7 +135,7 @@ def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
         if type(layer).__name__ == "GlobalAveragePooling2D"
         and len(layer.output.shape) == 2
     ]
-    taps = run.record["taps"]
+    taps = run.record.taps
     if taps or not pooling:
         raise RunError(
             f"a head on the mean of the last maps, to explain {run.run_id}",
@@ -145,5 +145,5 @@ def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
     behind = keras.Model(pooling[-1].output, model.output)
     head = keras.models.clone_model(behind)  # whose layers are in no other network
     head.set_weights(behind.get_weights())
-    net = TunedNet(str(run.record["backbone"]), model, pooling[-1], pixels)
+    net = TunedNet(run.record.backbone, model, pooling[-1], pixels)
     return TunedHead(head), net

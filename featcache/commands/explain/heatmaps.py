@@ -1,6 +1,6 @@
 """Making maps: by channels, by gradients, by covering."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from featcache.commands.explain.attribution.maps import (
 )
 from featcache.commands.explain.explained_images import Subject
 from featcache.commands.explain.model import Model, Shown
+from featcache.core.progress import Reporter
 from featcache.core.registry import Registry
 from featcache.errors import UsageError
 
@@ -42,9 +43,6 @@ def named(method: str) -> str:
     if method not in ALL:
         raise ALL.unknown(method)
     return method
-
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +106,7 @@ Wish = tuple[Subject, int]  # an image and the class to explain
 
 
 def make(
-    model: Model, wishes: Sequence[Wish], recipe: Recipe, progress: Progress
+    model: Model, wishes: Sequence[Wish], recipe: Recipe, reporter: Reporter
 ) -> Iterator[HeatMap]:
     """Makes a map for each wish, in order.
 
@@ -123,7 +121,7 @@ def make(
         how = _occluded if recipe.method == OCCLUSION else _on_maps
         for one in how(model, part, recipe):
             done += 1
-            progress(one.method, done, len(wishes))
+            reporter.progress(one.method, done, len(wishes))
             yield one
 
 
@@ -284,7 +282,7 @@ def _check(model: Model, recipe: Recipe) -> None:
     largest = max(model.sizes)
     if not 1 <= recipe.patch <= largest or recipe.stride < 1:
         raise UsageError(
-            f"--patch from 1 to {largest} and --stride of 1 or more",
+            f"`patch` from 1 to {largest} and `stride` of 1 or more",
             f"{recipe.patch} and {recipe.stride}",
             "Half a patch is a good stride.",
         )

@@ -1,6 +1,6 @@
 """A run as it can be asked: its head behind its networks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +131,7 @@ def of_run(
     if run.failed:
         raise RunError(
             "a run with a head to explain",
-            f"{run.run_id}, which failed: {run.record['reason']}",
+            f"{run.run_id}, which failed: {run.record.reason}",
             "Take another run.",
         )
     if finetuned.is_tuned(run):
@@ -144,9 +144,6 @@ def of_run(
         raise RunError(
             f"{loaded.n_features_in_} features for the head of {run.run_id}",
             f"{width} in its stores",
-            "Train it again with --force.",
+            "Train it again with `force=True`.",
         )
     return Model(run, loaded, nets)
-
-
-Message = Callable[[str], None]

@@ -25,8 +25,10 @@ from featcache.backbones.engines.base import Engine
 from featcache.core.io import sha256_file
 from featcache.dataset.manifest import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
+from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Net:
     @property
     def is_int8(self) -> bool:
         """Whether its stored features are of a network of 8 bits."""
-        return bool(self.store.header.contract["precision"] == "int8")
+        return self.store.header.contract.precision == "int8"
 
     def mean(self, image_ids: Sequence[str]) -> np.ndarray:
         """Mean (D,) of the plain views of images.
@@ -113,7 +115,7 @@ class Net:
     @cached_property
     def _core(self) -> "keras.Model":
         core = backbones.build(self.network)
-        wanted = self.store.header.contract["weights_digest"]
+        wanted = self.store.header.contract.weights_digest
         got = backbones.weights_digest(core)
         if got != wanted:
             raise StoreError(
@@ -179,7 +181,7 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
         StoreError: A store is gone, or was made of other images' pixels.
         WeightsError: A network's file cannot be found.
     """
-    blocks, members = run.record["features"], run.record.get("members")
+    blocks, members = run.record.features, run.record.members
     if members:
         raise RunError(
             f"a run that a head was trained for, to explain {run.run_id}",
@@ -187,7 +189,7 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
             "Explain its members.",
         )
     nets = []
-    for _, parts in groupby(blocks, key=lambda block: block["contract_id"]):
+    for _, parts in groupby(blocks, key=lambda block: block.contract_id):
         own = list(parts)
         found = _store(run, folder, own[0])
         network = _network(found.header, folder, files)
@@ -197,13 +199,13 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
                 f"{network.name}, which are of its file",
                 "Explain a run on a backbone, on pixels48 or on border.",
             )
-        nets.append(Net(found, network, [b["tap"] or FEATURES for b in own]))
+        nets.append(Net(found, network, [b.tap or FEATURES for b in own]))
     return nets
 
 
-def _store(run: Run, folder: Path, block: dict[str, Any]) -> Store:
+def _store(run: Run, folder: Path, block: FeatureBlock) -> Store:
     """The store of a block, by its contract, whatever its file is called now."""
-    wanted = block["contract_id"]
+    wanted = str(block.contract_id)
     near = sorted((folder / "features").glob(f"*-{wanted[:8]}.h5"))
     others = sorted((folder / "features").glob("*.h5"))
     for path in dict.fromkeys((*near, *others)):
@@ -213,22 +215,21 @@ def _store(run: Run, folder: Path, block: dict[str, Any]) -> Store:
             continue  # a damaged one is not that which is looked for
         if found.header.contract_id == wanted:
             return found
-    size = f" --input-size {block['input_size']}" if block["input_size"] else ""
+    size = f" --input-size {block.input_size}" if block.input_size else ""
     raise StoreError(
-        f"the store {block['store']} (contract {wanted[:8]}) of run {run.run_id} in "
+        f"the store {block.store} (contract {wanted[:8]}) of run {run.run_id} in "
         f"{folder / 'features'}",
         "none with that contract",
         f"Extract it again as it was: featcache extract --dataset {folder.name} "
-        f"-b {block['backbone']}{size} ...",
+        f"-b {block.backbone}{size} ...",
     )
 
 
 def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
     contract = header.contract
-    name, preprocess = str(contract["backbone"]), str(contract["preprocess"])
+    name, weights = contract.backbone, header.weights
     if header.weights == NONE:
         return backbones.resolve(name)
-    weights, options = header.weights, {"preprocess": preprocess}
     if header.weights == FILE:
         path = _file(header, folder, files)
         if _is_of_the_table(contract):
@@ -238,16 +239,16 @@ def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
     return backbones.resolve(
         name,
         weights,
-        input_size=int(contract["input_size"]),
+        input_size=contract.input_size,
         seed=_seed(header.weights_key) if weights == RANDOM else 0,
-        **options,
+        preprocess=contract.preprocess or backbones.IMAGENET,
     )
 
 
-def _is_of_the_table(contract: dict[str, Any]) -> bool:
-    name = contract["backbone"]
+def _is_of_the_table(contract: Contract) -> bool:
+    name = contract.backbone
     known = name in NETWORKS
-    return known and NETWORKS[name].architecture == contract["architecture"]
+    return known and NETWORKS[name].architecture == contract.architecture
 
 
 def _seed(key: str) -> int:
@@ -263,7 +264,7 @@ def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
         if path.is_file() and sha256_file(path) == digits:
             return path.resolve()
     raise WeightsError(
-        f"the file of {header.contract['backbone']} (SHA-256 {digits[:8]}...)",
+        f"the file of {header.contract.backbone} (SHA-256 {digits[:8]}...)",
         f"none like it among {len(tried)} files that were named",
         "Name it: -b FILE.",
     )
@@ -291,12 +292,13 @@ _SUFFIXES = (".keras", ".h5")
 
 def _statistics(found: Store) -> Preprocess | None:
     """The scaling of featurewise features, which is in their contract."""
-    given = found.header.contract.get("statistics")
+    given = found.header.contract.statistics
     if not given:
         return None
-    scale = tuple(1 / s for s in given["std"])
-    pairs = zip(given["mean"], given["std"], strict=True)
-    return Preprocess(scale, tuple(-m / s for m, s in pairs))
+    scale = tuple(1 / s for s in given.std)
+    pairs = zip(given.mean, given.std, strict=True)
+    offset = tuple(-m / s for m, s in pairs)
+    return Preprocess(scale, offset)  # type: ignore[arg-type]
 
 
 def _last_maps(core: "keras.Model") -> Any:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,14 @@ from featcache.commands.extract import engine as engines
 from featcache.commands.extract import pipeline
 from featcache.commands.extract.plan import (
     Job,
-    Message,
     Plan,
-    Progress,
     known_header,
     look_up,
     new_header,
     versions,
 )
 from featcache.commands.extract.record import recording
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, some
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
@@ -74,8 +73,7 @@ def extract(
     dtype: str = "float32",
     batch_size: int = 32,
     max_bad: float = 0.05,
-    progress: Progress | None = None,
-    message: Message | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[StoreResult]:
     """Fills each network's store with the embeddings it lacks.
 
@@ -99,8 +97,8 @@ def extract(
         batch_size: Images in one pass.
         max_bad: Share of unreadable images above which the call ends in an error,
             after the good ones are stored.
-        progress: Called with (backbone, rows done, rows to do).
-        message: Called with what the user should know meanwhile.
+        reporter: Hears of the rows done for each backbone, and what the user should
+            know meanwhile.
 
     Raises:
         DatasetError: More than ``max_bad`` of the images, or of their masks, cannot be
@@ -119,8 +117,7 @@ def extract(
         precision=precision,
         dtype=dtype,
         batch_size=batch_size,
-        progress=_one_at_a_time(progress or (lambda name, done, total: None)),
-        message=message or (lambda text: None),
+        reporter=_OneAtATime(reporter),
     )
     _check(plan, max_bad)
     _check_baselines(plan, networks)
@@ -136,20 +133,26 @@ def extract(
 def _tell_missing(plan: Plan) -> None:
     region, missing = plan.policy.region, plan.masks.missing
     if missing:
-        plan.message(
+        plan.reporter.message(
             f"{len(missing)} of {len(plan.manifest.ok)} images have no mask in column "
             f"{region.mask}, and get no row of {region.kind}: {some(missing, 3)}"
         )
 
 
-def _one_at_a_time(progress: Progress) -> Progress:
-    guard = threading.Lock()
+@dataclass(frozen=True)
+class _OneAtATime(Reporter):
+    """Lets the threads of a call report one after the other."""
 
-    def update(name: str, done: int, total: int) -> None:
-        with guard:
-            progress(name, done, total)
+    reporter: Reporter
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
-    return update
+    def progress(self, name: str, done: int, total: int) -> None:
+        with self.guard:
+            self.reporter.progress(name, done, total)
+
+    def message(self, text: str) -> None:
+        with self.guard:
+            self.reporter.message(text)
 
 
 def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
@@ -174,13 +177,14 @@ def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
 def _check(plan: Plan, max_bad: float) -> None:
     if not 0 <= plan.views < 2**16:
         raise UsageError(
-            "--views from 0 to 65535", str(plan.views), "0 is the plain view."
+            "`views` from 0 to 65535", str(plan.views), "0 is the plain view."
         )
     if plan.views and plan.policy.is_identity:
         raise UsageError(
             "a policy that changes the image",
-            f"--views {plan.views} with --no-flip --brightness 1,1 --zoom 1,1",
-            "Every view would equal view 0: allow a change or use --views 0.",
+            f"`views={plan.views}` with `flip=False`, `brightness=(1, 1)` and "
+            "`zoom=(1, 1)`",
+            "Every view would equal view 0: allow a change or use `views=0`.",
         )
     choices = {
         "engine": ENGINES,
@@ -191,12 +195,11 @@ def _check(plan: Plan, max_bad: float) -> None:
     for name, allowed in choices.items():
         given = getattr(plan, name)
         if given not in allowed:
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag} {', '.join(allowed)}", repr(given), "Take one.")
+            raise UsageError(f"`{name}` {', '.join(allowed)}", repr(given), "Take one.")
     if plan.batch_size < 1:
-        raise UsageError("--batch-size of 1 or more", str(plan.batch_size), "Try 32.")
+        raise UsageError("`batch_size` of 1 or more", str(plan.batch_size), "Try 32.")
     if not 0 <= max_bad <= 1:
-        raise UsageError("--max-bad from 0 to 1", str(max_bad), "0.05 is 5 %.")
+        raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
     if not plan.manifest.root.exists():
         raise DatasetError(
             f"the images of {plan.manifest.dataset} in {plan.manifest.root}",
@@ -209,17 +212,17 @@ def _check(plan: Plan, max_bad: float) -> None:
 def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
     """Tells what means nothing for a backbone without a network."""
     plain = [n.name for n in networks if n.is_baseline]
-    given = [f"--taps {plan.taps}"] if plan.taps != "none" else []
+    given = [f"`taps={plan.taps!r}`"] if plan.taps != "none" else []
     if plain and given and len(plain) == len(networks):
         raise UsageError(
-            "a network for --taps",
+            "a network for `taps`",
             ", ".join(plain),
-            "These have no inner layers: leave --taps out.",
+            "These have no inner layers: leave `taps` out.",
         )
-    given += ["--precision int8"] if plan.precision == "int8" else []
+    given += ["`precision='int8'`"] if plan.precision == "int8" else []
     if plain and given:
-        plan.message(
-            f"{', '.join(given)}: not for {', '.join(plain)}, which need no network"
+        plan.reporter.message(
+            f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)"
         )
 
 
@@ -231,7 +234,9 @@ def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> lis
             if job.path not in jobs:
                 jobs[job.path] = job
                 job.failures |= plan.masks.lost
-                locks.enter_context(store.writing(job.path, on_takeover=plan.message))
+                locks.enter_context(
+                    store.writing(job.path, on_takeover=plan.reporter.message)
+                )
                 look_up(plan, job)
                 _tell_cost_of_taps(plan, job)
         todo = [job for job in jobs.values() if len(job.missing)]
@@ -250,7 +255,9 @@ def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> lis
                 for path, reason in job.failures.items()
             }
         for job, _ in work:
-            job.found = store.publish(job.path, job.header, on_damage=plan.message)
+            job.found = store.publish(
+                job.path, job.header, on_damage=plan.reporter.message
+            )
     return list(jobs.values())
 
 
@@ -273,7 +280,7 @@ def _tap_names(plan: Plan, network: Network) -> list[str]:
     layers = list(network.taps) if plan.taps == "default" else plan.taps.split(",")
     if not layers:
         raise UsageError(
-            f"names of layers for --taps of {network.name}",
+            f"names of layers for `taps` of {network.name}",
             "default, of which it has none",
             'Name them, or write "taps": [...] to the JSON file beside the network.',
         )
@@ -289,7 +296,7 @@ def _tell_cost_of_taps(plan: Plan, job: Job) -> None:
         key in ids for key in zip(*(job.missing[k] for k in store.KEY), strict=True)
     )
     if again:
-        plan.message(
+        plan.reporter.message(
             f"{job.network.name}: {again} stored rows lack these taps; they cost one "
             "more pass each."
         )
@@ -320,9 +327,9 @@ def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) 
         bad |= dict(result.failures)
     if len(bad) > max_bad * len(table):
         raise DatasetError(
-            f"at most {max_bad:.0%} unreadable images (--max-bad)",
+            f"at most {max_bad:.0%} unreadable images (`max_bad`)",
             f"{len(bad)} of {len(table)}: "
             + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
             "The good ones are stored. Replace the files and scan again, or raise "
-            "--max-bad.",
+            "`max_bad`.",
         )

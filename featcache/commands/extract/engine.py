@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from featcache.commands.extract.pipeline import read, taker
 from featcache.commands.extract.plan import Job, Plan, versions
 from featcache.core.io import digest, lock, write_json
 from featcache.dataset import splits
+from featcache.dataset.splits import SplitOptions
 from featcache.errors import ConversionError, StoreError, UnreadableImageError
+from featcache.features.contract import FLOAT32, Statistics
 from featcache.features.store import FEATURES, Header
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def _maker(plan: Plan, job: Job) -> Callable[[], Engine]:
         except ConversionError as error:
             if plan.precision == "int8":
                 raise
-            plan.message(f"{job.network.name}: {error}")
+            plan.reporter.message(f"{job.network.name}: {error}")
     from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
     built = TensorFlowEngine(_graph(job), batch_size=plan.batch_size)
@@ -69,7 +72,7 @@ def _openvino(
         return OpenVINOEngine(path, batch_size=plan.batch_size)
     except ConversionError as error:
         with _converting:
-            plan.message(f"converted anew: {error.got} in {path}")
+            plan.reporter.message(f"converted anew: {error.got} in {path}")
             path.unlink(missing_ok=True)
             convert(plan, job)
         return OpenVINOEngine(path, batch_size=plan.batch_size)
@@ -77,8 +80,8 @@ def _openvino(
 
 def _graph(job: Job) -> "keras.Model":
     core = job.model or backbones.build(job.network)
-    given = job.header.contract.get("statistics")
-    statistics = standardising(given["mean"], given["std"]) if given else None
+    given = job.header.contract.statistics
+    statistics = standardising(given.mean, given.std) if given else None
     return backbones.with_pixels(
         core, job.network, taps=job.taps, statistics=statistics
     )
@@ -164,7 +167,7 @@ def _quantised(plan: Plan, job: Job) -> Path:
     with lock(path.with_suffix(".lock"), path.name, timeout=3600):
         if not path.exists():
             int8.quantise(source, path, _pictures(plan, job.network, chosen))
-    wanted, got = job.header.contract.get("quantised"), openvino.digest(path)
+    wanted, got = job.header.contract.quantised, openvino.digest(path)
     if wanted not in (None, got):
         raise StoreError(
             f"the quantised network {wanted[:8]} of {job.path.name}",
@@ -174,7 +177,7 @@ def _quantised(plan: Plan, job: Job) -> Path:
     return path
 
 
-def statistics(plan: Plan, network: Network) -> dict[str, Any]:
+def statistics(plan: Plan, network: Network) -> Statistics:
     """Mean and standard deviation a channel over the training images' pixels."""
     split, ids = training_part(plan)
     total, squares, count = np.zeros(3), np.zeros(3), 0
@@ -185,11 +188,11 @@ def statistics(plan: Plan, network: Network) -> dict[str, Any]:
         count += len(values)
     mean = total / count
     std = np.sqrt(squares / count - mean**2)
-    return {
-        "split": split,
-        "mean": [round(float(m), 6) for m in mean],
-        "std": [round(float(max(s, 1e-6)), 6) for s in std],
-    }
+    return Statistics(
+        split=split,
+        mean=[round(float(m), 6) for m in mean],
+        std=[round(float(max(s, 1e-6)), 6) for s in std],
+    )
 
 
 def calibration_ids(plan: Plan) -> list[str]:
@@ -199,7 +202,7 @@ def calibration_ids(plan: Plan) -> list[str]:
 
 def training_part(plan: Plan) -> tuple[str, list[str]]:
     """The default split's name, and the ids of its images outside the test part."""
-    split = features.draw_split(plan.manifest, seed=plan.policy.seed)
+    split = features.draw_split(plan.manifest, SplitOptions(seed=plan.policy.seed))
     ids = plan.manifest.ok["image_id"].tolist()
     return split.name, [i for i in ids if split.places[i] != splits.TEST]
 
@@ -240,7 +243,7 @@ def canary(plan: Plan, job: Job, engine: Engine) -> None:
     now = outputs[FEATURES]
     stored = job.found.read(FEATURES)[rows[: len(now)]]
     drift = float(np.abs(now - stored).max() / max(np.abs(stored).max(), 1e-12))
-    precision = job.header.contract["precision"]
+    precision = job.header.contract.precision or FLOAT32
     limit = TOLERANCE[precision] + (1e-3 if plan.dtype == "float16" else 0)
     if drift > limit:
         raise StoreError(
@@ -290,14 +293,19 @@ def measured(plan: Plan, job: Job) -> None:
     """Fills in the contract's fields that have to be measured on a new store."""
     if job.network.is_baseline:
         return
-    contract = job.header.contract
-    contract["weights_digest"] = weights_digest(plan, job)
+    _measure(job, weights_digest=weights_digest(plan, job))
     if job.network.preprocess == "featurewise":
-        contract["statistics"] = statistics(plan, job.network)
+        _measure(job, statistics=statistics(plan, job.network))
     if plan.precision == "int8":
         from featcache.backbones.engines import openvino
 
         job.header.notes["calibration"] = calibration_ids(plan)
         path = _quantised(plan, job)
         job.header.notes["drift"] = drift(plan, job)
-        contract["quantised"] = openvino.digest(path)
+        _measure(job, quantised=openvino.digest(path))
+
+
+def _measure(job: Job, **fields: Any) -> None:
+    """Puts measured fields into the contract of a job's store."""
+    contract = replace(job.header.contract, **fields)
+    job.header = replace(job.header, contract=contract)

@@ -112,7 +112,7 @@ def _drive(
         for outputs in lane.engine.run(_batches(plan, lane, numbers, stop)):
             lane.pending.append((numbers.popleft(), outputs))
             done = lane.pending[-1][0][-1] + 1
-            plan.progress(job.network.name, done, len(job.missing))
+            plan.reporter.progress(job.network.name, done, len(job.missing))
             if time.monotonic() - sealed_at > _SEAL_SECONDS:
                 if waiting:
                     waiting.result()

@@ -1,34 +1,28 @@
 """What a call wants, what a store has, and so what is missing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from featcache import backbones
 from featcache.backbones import Network
-from featcache.dataset import images, views
+from featcache.core.progress import Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
 from featcache.dataset.views import Policy
 from featcache.features import store
+from featcache.features.contract import Contract
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
     import keras
 
 LIBRARIES = ("featcache", "keras", "tensorflow", "openvino", "pillow", "numpy", "h5py")
-# Fields of a contract that follow from others and from the data; a store is found
-# without them, so that further images join it.
-MEASURED = ("weights_digest", "statistics", "quantised")
-
-Progress = Callable[[str, int, int], None]
-Message = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,8 +40,7 @@ class Plan:
         precision: "float32" or "int8".
         dtype: "float32" or "float16", as stored.
         batch_size: Images in one pass.
-        progress: Called with (backbone, rows done, rows to do).
-        message: Called with what the user should know.
+        reporter: Hears of the rows done for each backbone.
     """
 
     manifest: Manifest
@@ -60,8 +53,7 @@ class Plan:
     precision: str
     dtype: str
     batch_size: int
-    progress: Progress
-    message: Message
+    reporter: Reporter
 
     @cached_property
     def masks(self) -> Masks:
@@ -97,21 +89,9 @@ class Job:
     seconds: float = 0.0
 
 
-def contract(plan: Plan, network: Network) -> dict[str, Any]:
-    """Everything that decides an embedding's value, but what is measured."""
-    plain = network.is_baseline
-    return {
-        "backbone": network.name,
-        "architecture": network.architecture,
-        "pooling": "none" if plain else "average",
-        "input_size": network.input_size,
-        "resize": views.RESIZE,
-        "colour": images.COLOUR,
-        "preprocess": network.preprocess,
-        "precision": "float32" if plain else plan.precision,
-        "dtype": plan.dtype,
-        "decoder": images.DECODER_VERSION,
-    }
+def contract(plan: Plan, network: Network) -> Contract:
+    """The contract of a network's features by this plan, but what is measured."""
+    return Contract.of(network, precision=plan.precision, dtype=plan.dtype)
 
 
 def known_header(plan: Plan, network: Network) -> Header | None:
@@ -120,8 +100,8 @@ def known_header(plan: Plan, network: Network) -> Header | None:
     key, wanted = backbones.weights_key(network), contract(plan, network)
     for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
         header = store.open_store(path).header
-        given = {k: v for k, v in header.contract.items() if k not in MEASURED}
-        if header.weights_key == key and given == wanted:
+        same = header.contract.without_measured == wanted
+        if header.weights_key == key and same:
             return header
     return None
 
@@ -154,7 +134,7 @@ def look_up(plan: Plan, job: Job) -> None:
     """Publishes what an earlier call sealed, and finds what is missing then."""
     for stale in job.path.parent.glob(f".{job.path.name}.*.tmp"):
         stale.unlink()
-    job.found = store.publish(job.path, job.header, on_damage=plan.message)
+    job.found = store.publish(job.path, job.header, on_damage=plan.reporter.message)
     if job.found:
         store.check_contract(job.found, job.header)
         job.header = replace(job.found.header)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,15 +20,17 @@ from featcache.commands.finetune.checkpoint import ABOUT, State, others
 from featcache.commands.finetune.inputs import Data, Images
 from featcache.commands.finetune.network import Net
 from featcache.commands.finetune.plan import Job
-from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import Start, refuse_weights
 from featcache.commands.finetune.timing import Budget
-from featcache.commands.finetune.training import Message, Progress, Watch
+from featcache.commands.finetune.training import Watch
 from featcache.core.io import lock, write_json
+from featcache.core.progress import Reporter
 from featcache.core.tf import no_retracing_advice
 from featcache.dataset import splits
 from featcache.dataset.splits import assert_disjoint
-from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation import calibration, runs
+from featcache.evaluation.record import OK, FeatureBlock, RunRecord, TrainingInfo
 from featcache.heads.tuning import group_folds
 
 if TYPE_CHECKING:
@@ -61,15 +63,13 @@ class Work:
     Attributes:
         job: Which run.
         budget: Time that is left.
-        progress: Called with (what, steps done, steps to do).
-        message: Called with what the user should know.
+        reporter: Hears of the steps done, and what the user should know.
         told: Whether the time that all takes has been estimated.
     """
 
     job: Job
     budget: Budget
-    progress: Progress
-    message: Message
+    reporter: Reporter
     told: bool = False
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -114,10 +114,10 @@ class Work:
             if all(whole):
                 shutil.rmtree(job.checkpoints, ignore_errors=True)
             else:
-                self.message(
+                self.reporter.message(
                     f"{job.network.name}: the time limit cut short "
                     f"{whole.count(False)} of {len(whole)} networks; the same command "
-                    "with a higher --max-minutes, or none, goes on from there"
+                    "with a higher `max_minutes`, or none, goes on from there"
                 )
             return folder
 
@@ -126,7 +126,7 @@ class Work:
         folder = self.job.checkpoints
         if not (folder / ABOUT).is_file():
             for told in others(folder, self.job.decides):
-                self.message(told)
+                self.reporter.message(told)
             write_json(folder / ABOUT, self.job.decides)
 
     def part(self, part: int) -> Trained:
@@ -159,8 +159,7 @@ class Work:
         return Watch(
             name,
             f"{name}, {'test' if part == splits.TEST else f'fold {part}'}",
-            self.progress,
-            self.message,
+            self.reporter,
             job.parts.index(part),
             len(job.parts),
             self.budget.deadline(),
@@ -183,7 +182,9 @@ class Work:
             if drawn:
                 fit, stop_by = train[drawn[0][0]], train[drawn[0][1]]
             else:
-                self.message("Too few groups to stop early by: trains to the end.")
+                self.reporter.message(
+                    "Too few groups to stop early by: trains to the end."
+                )
         assert_disjoint(job.groups[train], job.groups[held])
         assert_disjoint(job.groups[fit], job.groups[stop_by])
         return fit, stop_by, held
@@ -210,7 +211,7 @@ class Work:
         seconds = sum(left) * pace.epoch(data)
         seconds += (settings.tta + 1) * pace.images(data, held)
         limit = "" if job.minutes is None else f"; {job.minutes:g} min allowed"
-        self.message(
+        self.reporter.message(
             f"{pace.step + pace.render:.2g} s a step of {data.images.batch_size} "
             f"images on this CPU, steps an epoch: {data.steps}, networks: "
             f"{sum(map(bool, left))}, epochs of all: up to {sum(left)}; that takes at "
@@ -229,12 +230,11 @@ class Work:
     def record(self, done: dict[int, Trained], folder: Path) -> None:
         """Publishes the run."""
         job = self.job
-        record = job.record() | outcome.stamp() | self.features()
-        p, figures = self.figures(done)
+        p, record = self.results(done)
         judged = np.isin(job.places, job.parts)
         with (
             runs.writing(folder),
-            runs.saving(folder, record | figures) as temp,
+            runs.saving(folder, record) as temp,
         ):
             table = runs.predictions_table(
                 job.images[judged], job.places[judged], p[judged], job.dataset.classes
@@ -246,26 +246,24 @@ class Work:
             pd.DataFrame(rows).to_csv(temp / "history.csv", index=False)
             done[splits.TEST].net.model.save(temp / MODEL)
 
-    def features(self) -> dict[str, Any]:
-        """What the record says of the network; it has no store."""
+    def block(self) -> FeatureBlock:
+        """What the record says of the network, which has no store."""
         network = self.job.network
-        block = {
-            "backbone": network.name,
-            "weights": network.weights,
-            "input_size": network.input_size,
-            "preprocess": network.preprocess,
-            "precision": "float32",
-            "dtype": "float32",
-            "contract_id": None,
-            "store": None,
-            "tap": None,
-            "dim": self.core.output_shape[-1],
-        }
-        digest = backbones.weights_digest(self.core)
-        return runs.of_features([block]) | {"weights_digest": digest}
+        return FeatureBlock(
+            backbone=network.name,
+            weights=network.weights,
+            input_size=network.input_size,
+            preprocess=network.preprocess,
+            precision="float32",
+            dtype="float32",
+            contract_id=None,
+            store=None,
+            tap=None,
+            dim=self.core.output_shape[-1],
+        )
 
-    def figures(self, done: dict[int, Trained]) -> tuple[np.ndarray, dict[str, Any]]:
-        """The predictions as they are published, and what the record says of them."""
+    def results(self, done: dict[int, Trained]) -> tuple[np.ndarray, RunRecord]:
+        """The predictions as they are published, and the record of the run."""
         job = self.job
         p = np.zeros((len(job.places), len(job.dataset.classes)))
         for part, trained in done.items():
@@ -283,41 +281,43 @@ class Work:
             calibrated = found.record
         judged = np.isin(job.places, job.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
-        return p, {
-            "status": "ok",
-            "model": MODEL,
-            "fit_seconds": seconds.pop(splits.TEST),
-            "fold_seconds": list(seconds.values()),
-            "predict_seconds": round(sum(t.seconds for t in done.values()), 3),
-            "tuning": [],
-            "calibration": calibrated,
-            "scores": outcome.scores(
+        return p, replace(
+            runs.stamped(job.record()),
+            features=[self.block()],
+            weights_digest=backbones.weights_digest(self.core),
+            status=OK,
+            model=MODEL,
+            fit_seconds=seconds.pop(splits.TEST),
+            fold_seconds=list(seconds.values()),
+            predict_seconds=round(sum(t.seconds for t in done.values()), 3),
+            calibration=calibrated,
+            scores=runs.scores(
                 p[judged],
                 y=job.codes[judged],
                 groups=job.groups[judged],
-                places=job.places[judged],
+                folds=job.places[judged],
             ),
-            **self.counts,
-            "machine": _machine(job.settings),
-            "trainings": [_about(k, t.state) for k, t in done.items()],
-        }
+            machine=_machine(job.settings),
+            trainings=[_training_info(k, t.state) for k, t in done.items()],
+            parameters=self.counts["parameters"],
+            trainable_parameters=self.counts["trainable_parameters"],
+        )
 
 
-def _machine(settings: Settings) -> str:
+def _machine(settings: FinetuneSettings) -> str:
     """What it ran on, and how."""
     gpus = "" if timing.on_cpu() else ", on GPU"
     half = ", in float16" if networks.is_mixed(settings) else ""
     return f"{platform.machine()}, {os.cpu_count()} CPUs{gpus}{half}"
 
 
-def _about(part: int, state: State) -> dict[str, Any]:
-    """How the training of one part went, for the record."""
-    return {
-        "fold": part,
-        "epochs": state.epoch,
-        "best_epoch": state.best_epoch,
-        "minutes": round(state.seconds / 60, 2),
-        "stopped": state.stopped,
-        "start": state.start,
-        "best_loss": state.best_loss if np.isfinite(state.best_loss) else None,
-    }
+def _training_info(part: int, state: State) -> TrainingInfo:
+    return TrainingInfo(
+        fold=part,
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        minutes=round(state.seconds / 60, 2),
+        stopped=state.stopped,
+        start=state.start,
+        best_loss=state.best_loss if np.isfinite(state.best_loss) else None,
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache.commands.finetune.settings import BALANCED, Settings
+from featcache.commands.finetune.settings import BALANCED, FinetuneSettings
 from featcache.core.tf import tensorflow
 from featcache.dataset import images, sources, views
 from featcache.dataset.manifest import Manifest
@@ -114,7 +114,7 @@ class Images:
             f"a batch of {self.batch_size} images of {self.side} px that fits into "
             "memory",
             "too little of it",
-            f"Lower --batch-size (now {self.batch_size}) or --input-size, or "
+            f"Lower `batch_size` (now {self.batch_size}) or `input_size`, or "
             "unfreeze fewer blocks; what is trained is kept.",
         )
 
@@ -149,14 +149,14 @@ class Data:
         """Batches of an epoch."""
         return -(-len(self.fit) // self.images.batch_size)
 
-    def epoch(self, epoch: int, settings: Settings) -> Any:
+    def epoch(self, epoch: int, settings: FinetuneSettings) -> Any:
         """Batches of an epoch, from 1: pixels, one-hot labels, weights."""
         rows = self.fit[order(len(self.fit), settings.seed, epoch)]
         one_hot = np.eye(self.n_classes, dtype=np.float32)[self.codes[rows]]
         weights = self.weights(settings)[self.codes[rows]]
         return self.images.batches(rows, settings.view(epoch), one_hot, weights)
 
-    def weights(self, settings: Settings) -> np.ndarray:
+    def weights(self, settings: FinetuneSettings) -> np.ndarray:
         """Weight of an image by its class, (C,); 1 on average."""
         if settings.class_weight != BALANCED:
             return np.ones(self.n_classes, np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from featcache.backbones import Network, Preprocess, flat
 from featcache.commands.finetune.optimizer import compiled
-from featcache.commands.finetune.settings import ALL, NONE, Settings
+from featcache.commands.finetune.settings import ALL, NONE, FinetuneSettings
 from featcache.commands.finetune.start import Start
 from featcache.core.registry import Registry
 from featcache.core.tf import tensorflow
@@ -59,7 +59,7 @@ class Net:
             "trainable_parameters": sum(int(np.prod(v.shape)) for v in self.trainable),
         }
 
-    def open(self, epoch: int, settings: Settings) -> None:
+    def open(self, epoch: int, settings: FinetuneSettings) -> None:
         """Sets the rates of an epoch, from 1: what is not open yet has rate 0.
 
         With ``gradual`` = g, the last block opens after g epochs, the one before it
@@ -102,7 +102,7 @@ def make(
     core: "keras.Model",
     network: Network,
     start: Start,
-    settings: Settings,
+    settings: FinetuneSettings,
     *,
     n_classes: int,
     steps: int,
@@ -170,7 +170,7 @@ def strategy() -> Any:
     return tf.distribute.get_strategy()
 
 
-def is_mixed(settings: Settings) -> bool:
+def is_mixed(settings: FinetuneSettings) -> bool:
     """Whether to compute in float16: by default on GPUs."""
     gpus = tensorflow().config.list_logical_devices("GPU")
     return {"auto": bool(gpus), "on": True}.get(settings.mixed_precision, False)
@@ -240,7 +240,7 @@ def _unfreeze(base: "keras.Model", asked: str) -> dict[str, int]:
     chosen = _chosen(base, block_of, asked)
     if not chosen and asked != NONE:
         raise UsageError(
-            f"a layer of {base.name} that can be trained, for --unfreeze {asked}",
+            f"a layer of {base.name} that can be trained, for `unfreeze={asked!r}`",
             "none",
             f"It has {1 + max(block_of.values(), default=-1)} blocks and ends with "
             f"{', '.join([*block_of][-3:])}; to train the head alone, say none.",
@@ -271,6 +271,6 @@ def _chosen(base: "keras.Model", block_of: dict[str, int], asked: str) -> list[s
 def _number(asked: str, word: str) -> int:
     if not word.isdecimal():
         raise UsageError(
-            "--unfreeze last-N-blocks with a number", repr(asked), "Try last-2-blocks."
+            "`unfreeze` last-N-blocks with a number", repr(asked), "Try last-2-blocks."
         )
     return int(word)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from featcache.commands.finetune.settings import ADAMW, Settings
+from featcache.commands.finetune.settings import ADAMW, FinetuneSettings
 from featcache.core.tf import tensorflow
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ _END = 0.01  # of the learning rate, where the cosine ends
 
 def compiled(
     trainer: "keras.Model",
-    settings: Settings,
+    settings: FinetuneSettings,
     *,
     depths: Sequence[int],
     rates: Any,
@@ -57,7 +57,7 @@ def compiled(
     )
 
 
-def schedule(settings: Settings, steps: int) -> Any:
+def schedule(settings: FinetuneSettings, steps: int) -> Any:
     """From 0 up to the learning rate, then along a cosine down to a hundredth.
 
     Args:
@@ -68,7 +68,7 @@ def schedule(settings: Settings, steps: int) -> Any:
 
     total = settings.epochs * steps
     rising = min(round(settings.warmup * steps), total - 1)
-    rate = settings.learning_rate
+    rate = settings.rate
     if rising < 1:
         return keras.optimizers.schedules.CosineDecay(rate, total, alpha=_END)
     return keras.optimizers.schedules.CosineDecay(
@@ -81,7 +81,7 @@ def schedule(settings: Settings, steps: int) -> Any:
 
 
 def layerwise(
-    base: type[Any], settings: Settings, depths: Sequence[int], rates: Any
+    base: type[Any], settings: FinetuneSettings, depths: Sequence[int], rates: Any
 ) -> type[Any]:
     """An optimizer of Keras with a rate for each block and weight decay apart.
 

@@ -13,16 +13,17 @@ import pandas as pd
 from featcache import backbones
 from featcache.backbones import IMAGENET, Backbone, Network, Preprocess
 from featcache.commands.finetune.checkpoint import Checkpoint
-from featcache.commands.finetune.settings import TEST, Settings
+from featcache.commands.finetune.settings import TEST, FinetuneSettings
 from featcache.commands.finetune.start import Origin, origin, standardising
 from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, SplitError, UsageError
-from featcache.evaluation import outcome, runs
+from featcache.evaluation import identity, runs
+from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
 
-HEAD = outcome.FINETUNED  # how the names of its runs begin
+HEAD = FINETUNED  # how the names of its runs begin
 REVISION = 1  # raised with any change that moves the numbers of fine-tuned networks
 _LIBRARIES = ("keras", "tensorflow")
 
@@ -42,20 +43,18 @@ class Job:
         only_test: Whether there is but one network, judged on the test part.
         calibrate: Whether its predictions are to be calibrated.
         minutes: Most that the call may take.
-        options: In words, which settings are not the usual ones.
     """
 
     reports: Path
     dataset: Manifest
     network: Network
-    settings: Settings
+    settings: FinetuneSettings
     origin: Origin | None
     statistics: Preprocess | None
     split: Split
     only_test: bool
     calibrate: bool
     minutes: float | None
-    options: list[str]
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -89,7 +88,7 @@ class Job:
         """Name of the run's head."""
         if self.origin is None:
             return HEAD
-        return f"{HEAD}-from-{self.origin.run.record['head']}"
+        return f"{HEAD}-from-{self.origin.run.record.head}"
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -115,14 +114,9 @@ class Job:
         }
 
     @cached_property
-    def judged(self) -> dict[str, Any]:
-        """``split`` and ``evaluation_id`` of the record."""
-        return outcome.judged_on(
-            self.images,
-            self.places,
-            split=self.split,
-            group_by=self.dataset.settings.group_by,
-        )
+    def evaluation_id(self) -> str:
+        """Digest of the images and their folds."""
+        return identity.evaluation_id(self.images, self.places)
 
     @cached_property
     def folder(self) -> Path:
@@ -136,11 +130,11 @@ class Job:
 
     def _named(self, minutes: float | None) -> Path:
         inputs = self.recipe | {
-            "evaluation_id": self.judged["evaluation_id"],
+            "evaluation_id": self.evaluation_id,
             "parts": self.parts,
             "minutes": minutes,
         }
-        name = runs.make_id(self.head, self.network.name, inputs)
+        name = identity.make_id(self.head, self.network.name, inputs)
         return self.reports / "runs" / name
 
     @property
@@ -157,7 +151,7 @@ class Job:
         """
         versions = {name: metadata.version(name) for name in _LIBRARIES}
         recipe = {key: v for key, v in self.recipe.items() if key != "calibrate"}
-        return recipe | versions | {"evaluation_id": self.judged["evaluation_id"]}
+        return recipe | versions | {"evaluation_id": self.evaluation_id}
 
     @cached_property
     def belongs(self) -> str:
@@ -174,34 +168,36 @@ class Job:
         """Folder of checkpoints."""
         return self.reports / "checkpoints" / self.belongs[:16]
 
-    def record(self) -> dict[str, Any]:
-        """What is known of the run before it is trained."""
+    def record(self) -> RunRecord:
+        """What is known of the run before its network is built."""
         policy = self.settings.policy
         params = {**self.recipe["params"], "unfreeze": self.settings.unfreeze}
-        return {
-            "dataset": self.dataset.dataset,
-            "backbone": self.network.name,
-            "taps": list(self.origin.taps) if self.origin else [],
-            "views": self.settings.views,
-            "policy": None if policy.is_identity else policy.to_dict(),
-            "tta": self.settings.tta > 0,
-            "classes": self.dataset.classes,
-            "exclude": list(self.dataset.exclude),
-            "seed": self.settings.seed,
-            "n_images": len(self.images),
-            "n_groups": int(self.images["group"].nunique()),
-            **self.judged,
-            "head": self.head,
-            "head_is": {"head": HEAD, "revision": REVISION, "params": params},
-            "recipe_id": digest(self.recipe),
-            "init_head": self.origin.run.run_id if self.origin else None,
-            "preprocess": self.network.preprocess,
-            "max_minutes": self.minutes,
-            "options": [
+        return RunRecord(
+            dataset=self.dataset.dataset,
+            backbone=self.network.name,
+            features=[],
+            taps=list(self.origin.taps) if self.origin else [],
+            views=self.settings.views,
+            policy=None if policy.is_identity else policy.to_dict(),
+            tta=self.settings.tta > 0,
+            classes=self.dataset.classes,
+            exclude=list(self.dataset.exclude),
+            seed=self.settings.seed,
+            n_images=len(self.images),
+            n_groups=int(self.images["group"].nunique()),
+            split=SplitInfo.of(self.split, self.dataset.settings.group_by),
+            evaluation_id=self.evaluation_id,
+            head=self.head,
+            head_is=HeadIdentity(head=HEAD, revision=REVISION, params=params),
+            recipe_id=digest(self.recipe),
+            init_head=self.origin.run.run_id if self.origin else None,
+            preprocess=self.network.preprocess,
+            max_minutes=self.minutes,
+            options=[
                 *([f"from {self.origin.run.run_id}"] if self.origin else []),
-                *self.options,
+                *self.settings.differing(),
             ],
-        }
+        )
 
 
 def plan(
@@ -209,13 +205,12 @@ def plan(
     network: Network,
     *,
     reports: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     split: Split,
     init_head: str | None,
     fold: str,
     calibrate: bool,
     minutes: float | None,
-    options: list[str],
 ) -> Job:
     """Checks all that can be known before any work.
 
@@ -232,7 +227,7 @@ def plan(
     splits.check(places, labels, groups, folds=split.folds, test_size=split.test_size)
     start = None
     if init_head:
-        evaluation_id = outcome.evaluation_id(images, places)
+        evaluation_id = identity.evaluation_id(images, places)
         run = _find(base, init_head)
         start = origin(run, dataset, network, evaluation_id=evaluation_id)
     return Job(
@@ -246,7 +241,6 @@ def plan(
         only_test=fold == TEST,
         calibrate=calibrate and fold != TEST,
         minutes=minutes,
-        options=options,
     )
 
 
@@ -268,7 +262,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
         )
     if fold == TEST and not split.test_size:
         raise SplitError(
-            "a test part for --fold test", "--test-size 0", "Give --test-size 0.2."
+            "a test part for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
         )
     if not dataset.root.exists():
         raise DatasetError(

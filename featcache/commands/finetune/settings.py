@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from featcache.dataset.regions import WHOLE_PICTURE
@@ -21,49 +21,70 @@ FOLDS = (ALL, TEST)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides a fine-tuned network beside its images; see ``finetune``.
+class FinetuneSettings:
+    """How a network is fine-tuned, whatever its images and its split.
 
     Attributes:
-        policy: The recipe of the views that are trained on.
+        head: Shape of a head that is not a run's: "softmax", "mlp" or "mlp-dropout".
+        unfreeze: What is trained beside the head: "all", "last-N-blocks", the name of
+            a layer (with all behind it), or "none".
+        gradual: Epochs after which each further block, from the last on, begins to
+            learn; 0 for all at once.
+        epochs: Most passes over the training images.
+        batch_size: Images a step; on several GPUs, of all together.
+        optimizer: "adamw", or "sgd" (momentum 0.9, nesterov) as in the study.
+        learning_rate: Of the head, at its highest; by default 3e-4, for sgd 1e-3.
+        weight_decay: Share of itself, times the rate, that a weight loses at a step.
+        layer_decay: Factor of the rate from block to block, from the head down.
+        warmup: Epochs in which the rate rises; then it falls along a cosine.
+        clip: Largest norm of all gradients together; 0 for any.
+        label_smoothing: Share of the truth that is spread over all classes.
+        class_weight: "balanced" gives rare classes larger weights; "none".
+        validation: Share of the training images, whole groups, to stop early by; 0
+            trains to the end.
+        patience: Epochs without a better validation loss before stopping.
+        ema: Keep a moving average of the weights with this momentum, such as 0.99;
+            0 for none.
+        policy: The recipe of the views, a new one each epoch; by default the study's.
+        tta: Predict as the mean over the plain view and this many further ones.
+        mixed_precision: Compute in float16: "auto" does on GPUs; "on", "off".
+        seed: Of the head and the order of the images.
+
+    Raises:
+        UsageError: One that can never work.
     """
 
-    head: str
-    unfreeze: str
-    gradual: int
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    layer_decay: float
-    warmup: float
-    clip: float
-    label_smoothing: float
-    class_weight: str
-    validation: float
-    patience: int
-    ema: float
-    tta: int
-    mixed_precision: str
-    seed: int
-    policy: Policy
+    head: str = "softmax"
+    unfreeze: str = "all"
+    gradual: int = 0
+    epochs: int = 30
+    batch_size: int = 32
+    optimizer: str = ADAMW
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    layer_decay: float = 0.7
+    warmup: float = 1.0
+    clip: float = 1.0
+    label_smoothing: float = 0.05
+    class_weight: str = NONE
+    validation: float = 0.1
+    patience: int = 6
+    ema: float = 0.0
+    tta: int = 2
+    mixed_precision: str = AUTO
+    seed: int = 0
+    policy: Policy = Policy()
 
-    @classmethod
-    def of(cls, given: dict[str, Any], policy: Policy) -> "Settings":
-        """Takes the arguments of ``finetune``, and fills in what depends on others.
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.policy.is_identity:  # all views would be alike
+            object.__setattr__(self, "tta", 0)
 
-        Raises:
-            UsageError: One that can never work.
-        """
-        rate = given["learning_rate"]
-        if rate is None:
-            rate = OPTIMIZERS.get(given["optimizer"], 1.0)  # which is checked below
-        names = [name for name in cls.__dataclass_fields__ if name != "policy"]
-        chosen = {name: given[name] for name in names} | {"learning_rate": rate}
-        made = cls(**chosen, policy=policy)
-        _check(made)
-        return made if not policy.is_identity else replace(made, tta=0)
+    @property
+    def rate(self) -> float:
+        """The learning rate, where none is given that of the optimizer."""
+        usual = OPTIMIZERS[self.optimizer]
+        return usual if self.learning_rate is None else self.learning_rate
 
     @property
     def views(self) -> int:
@@ -74,11 +95,13 @@ class Settings:
         """The view that an epoch, from 1, trains on."""
         return 0 if self.policy.is_identity else epoch
 
-    def differing(self, usual: "Settings") -> list[str]:
+    def differing(self) -> list[str]:
         """In words, what is not as usual; all but the seed, which is the split's."""
+        usual = FinetuneSettings()
         now, then = asdict(self), asdict(usual)
         now |= {k: getattr(self.policy, k) for k in vars(self.policy) if k != "seed"}
         then |= {k: getattr(usual.policy, k) for k in vars(self.policy) if k != "seed"}
+        now["learning_rate"] = self.rate
         then["learning_rate"] = OPTIMIZERS[self.optimizer]
         apart = {"seed", "policy"}
         return [
@@ -89,7 +112,10 @@ class Settings:
 
     def params(self) -> dict[str, Any]:
         """All of them, as a run's record keeps them."""
-        return asdict(self) | {"policy": self.policy.to_dict()}
+        return asdict(self) | {
+            "learning_rate": self.rate,
+            "policy": self.policy.to_dict(),
+        }
 
 
 _CHOICES: dict[str, Sequence[str]] = {
@@ -113,16 +139,17 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 }
 
 
-def _check(made: Settings) -> None:
+def _check(made: FinetuneSettings) -> None:
     if made.policy.region != WHOLE_PICTURE:
         raise UsageError(
-            "whole pictures", f"--region {made.policy.region.kind}", "Leave it out."
+            "whole pictures", f"`region` {made.policy.region.kind}", "Leave it out."
         )
     for name, allowed in _CHOICES.items():
         if getattr(made, name) not in allowed:
             raise _misfit(made, name, ", ".join(allowed))
     for name, (low, high, words) in _BOUNDS.items():
-        if not low <= getattr(made, name) <= high:
+        value = made.rate if name == "learning_rate" else getattr(made, name)
+        if not low <= value <= high:
             raise _misfit(made, name, words)
 
 
@@ -134,8 +161,7 @@ def _spelled(value: Any) -> str:
     return "-".join(map(_spelled, value)) if isinstance(value, tuple) else str(value)
 
 
-def _misfit(made: Settings, name: str, words: str) -> UsageError:
-    flag = name.replace("_", "-")
+def _misfit(made: FinetuneSettings, name: str, words: str) -> UsageError:
     return UsageError(
-        f"--{flag} {words}", repr(getattr(made, name)), "Give another, or leave it out."
+        f"`{name}` {words}", repr(getattr(made, name)), "Give another, or leave it out."
     )

@@ -10,11 +10,13 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
-from featcache.dataset import images, splits, views
+from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Policy
 from featcache.errors import ContractError, HeadError, StoreError
 from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, store
+from featcache.features.contract import FLOAT32, Contract
 from featcache.heads.base import Head
 from featcache.heads.linear import LogReg
 from featcache.heads.networks import KerasHead
@@ -118,14 +120,13 @@ class Origin:
     def features(self) -> np.ndarray:
         """(N, V, D) features of the dataset's usable images, plain view first."""
         record = self.run.record
-        known = self.found.header.policies
         chosen = FeatureSet((self.found,)).select(
             self.dataset,
-            views=record["views"],
-            policy=known.index(record["policy"]) if record["views"] else None,
+            views=record.views,
+            policy=Policy.of(record.policy) if record.policy else None,
             taps=self.taps,
         )
-        return chosen.read().reshape(-1, record["views"] + 1, sum(chosen.dims))
+        return chosen.read().reshape(-1, record.views + 1, sum(chosen.dims))
 
     def start(self, rows: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Start:
         """The head fitted anew on the features of some images alone.
@@ -163,34 +164,34 @@ def origin(
         StoreError: Its features are gone.
     """
     _refuse(run, dataset, evaluation_id)
-    blocks = run.record["features"]
-    if len({block["store"] for block in blocks}) > 1:
+    blocks = run.record.features
+    if len({block.store for block in blocks}) > 1:
         raise HeadError(
             "a head on the features of one network in one size",
-            f"{run.run_id}, on {run.record['backbone']}",
+            f"{run.run_id}, on {run.record.backbone}",
             "Start from a run on one of them.",
         )
-    found = store.open_store(dataset.folder / "features" / blocks[0]["store"])
+    found = store.open_store(dataset.folder / "features" / (blocks[0].store or ""))
     _refuse_contract(found, network)
-    taps = tuple(block["tap"] for block in blocks if block["tap"])
+    taps = tuple(block.tap for block in blocks if block.tap)
     return Origin(run, heads.load(run.folder), taps, dataset, found)
 
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     record = run.record
-    wanted = f"--init-head with a run whose head is {', '.join(FOLDABLE)}"
-    if run.failed or record["head"] not in FOLDABLE:
-        got = "failed" if run.failed else record["head"]
+    wanted = f"`init_head` with a run whose head is {', '.join(FOLDABLE)}"
+    if run.failed or record.head not in FOLDABLE:
+        got = "failed" if run.failed else record.head
         raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
-    embedding = record["head_is"].get("embedding")
+    embedding = record.head_is.embedding
     if embedding:
-        told = f"transform {embedding['transform']}, pca {embedding['pca']}"
+        told = f"transform {embedding.transform}, pca {embedding.pca}"
         raise HeadError(
             f"{wanted}, on features as they are",
             f"{run.run_id}, whose features are transformed ({told})",
-            "Train the head with --transform none --pca none.",
+            "Train the head with `transform='none'` and `pca='none'`.",
         )
-    regions = {b["region"] for b in record["features"] if b.get("region")}
+    regions = {block.region for block in record.features if block.region}
     if regions:
         raise HeadError(
             f"{wanted}, on features of whole pictures",
@@ -203,31 +204,22 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
             f"{run.run_id}, for {', '.join(run.classes)}",
             "Train it on the same classes.",
         )
-    if record["evaluation_id"] != evaluation_id:
+    if record.evaluation_id != evaluation_id:
         raise HeadError(
             "a head that was judged on the same images, groups and folds",
-            f"{run.run_id}, on split {record['split']['name']}",
-            "Give the --folds, --test-size, --seed, --split, --exclude and --group-by "
+            f"{run.run_id}, on split {record.split.name}",
+            "Give the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
             "of that run, or train it on this split.",
         )
 
 
 def _refuse_contract(found: store.Store, network: Network) -> None:
-    contract = found.header.contract
-    wanted = {
-        "backbone": network.name,
-        "architecture": network.architecture,
-        "input_size": network.input_size,
-        "preprocess": network.preprocess,
-        "precision": "float32",
-        "resize": views.RESIZE,
-        "colour": images.COLOUR,
-        "decoder": images.DECODER_VERSION,
-    }
+    contract = found.header.contract.without_measured
+    wanted = Contract.of(network, dtype=contract.dtype or FLOAT32)
+    have, want = contract.to_json(), wanted.to_json()
     differ = [
-        f"{key} {contract[key]!r}, not {value!r}"
-        for key, value in wanted.items()
-        if contract[key] != value
+        f"{name} {have.get(name)!r}, not {want.get(name)!r}"
+        for name in contract.differences(wanted)
     ]
     if found.header.weights != network.weights:
         differ.append(f"weights {found.header.weights!r}, not {network.weights!r}")
@@ -245,7 +237,7 @@ def refuse_weights(origin: Origin, digest: str) -> None:
     Raises:
         ContractError: They are of others.
     """
-    stored = origin.found.header.contract["weights_digest"]
+    stored = origin.found.header.contract.weights_digest
     if stored != digest:
         raise _other_contract(origin.found, f"weights {stored}, not {digest}")
 
@@ -254,7 +246,7 @@ def _other_contract(found: store.Store, differ: str) -> ContractError:
     return ContractError(
         "a head on features of the network that is fine-tuned",
         f"{found.path.name}, made with {differ}",
-        "Give the -b, --weights, --preprocess and --input-size of that store, or "
+        "Give the backbone, `weights`, `preprocess` and `input_size` of that store, or "
         "train a head on features of this network.",
     )
 
@@ -267,25 +259,20 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
     """
     if network.preprocess != FEATUREWISE:
         return None
-    wanted = ("backbone", network.name), ("input_size", network.input_size)
+    wanted = network.name, network.input_size
     for path in sorted((dataset.folder / "features").glob("*.h5")):
         contract = store.open_store(path).header.contract
-        given = contract.get("statistics")
-        if given and given["split"] == split and {*wanted} <= {*_pairs(contract)}:
-            scale = tuple(1 / std for std in given["std"])
-            offset = tuple(
-                -m / s for m, s in zip(given["mean"], given["std"], strict=True)
-            )
-            return Preprocess(scale, offset)
+        given = contract.statistics
+        is_same = (contract.backbone, contract.input_size) == wanted
+        if given and given.split == split and is_same:
+            scale = tuple(1 / std for std in given.std)
+            offset = tuple(-m / s for m, s in zip(given.mean, given.std, strict=True))
+            return Preprocess(scale, offset)  # type: ignore[arg-type]
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
-        f"statistics of the training images of split {split}, for --preprocess "
-        "featurewise",
+        f"statistics of the training images of split {split}, for "
+        "`preprocess='featurewise'`",
         f"no such features of {network.name} at {network.input_size} px",
         f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
         f"--preprocess featurewise --input-size {network.input_size}",
     )
-
-
-def _pairs(contract: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(key, contract[key]) for key in ("backbone", "input_size")]

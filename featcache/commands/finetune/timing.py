@@ -7,7 +7,7 @@ from typing import Any
 
 from featcache.commands.finetune.inputs import Data
 from featcache.commands.finetune.network import Net, assign, values
-from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.core.tf import tensorflow
 
 _TIMED = 3  # steps; the first builds the graph
@@ -59,7 +59,7 @@ class Pace:
         return batches * (self.render + self.predict)
 
 
-def pace(net: Net, data: Data, settings: Settings) -> Pace:
+def pace(net: Net, data: Data, settings: FinetuneSettings) -> Pace:
     """Times a few steps, and puts all weights back to where they were."""
     before = values(net.variables)
     net.open(1, settings)

@@ -1,7 +1,6 @@
 """Training one network: epoch by epoch, the best kept, resumable at any moment."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,13 +8,12 @@ import numpy as np
 from featcache.commands.finetune.checkpoint import Checkpoint, State
 from featcache.commands.finetune.inputs import Data
 from featcache.commands.finetune.network import Net, assign, values
-from featcache.commands.finetune.settings import Settings
+from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.timing import span
+from featcache.core.progress import Reporter
 from featcache.errors import HeadError
 from featcache.heads.tuning import scores
 
-Progress = Callable[[str, int, int], None]
-Message = Callable[[str], None]
 EPOCHS, EARLY, TIME, NOT_FINITE = (
     "all epochs", "no better", "time limit", "loss not finite",
 )  # fmt: skip
@@ -28,8 +26,8 @@ class Watch:
     Attributes:
         run: What is trained.
         name: Which of its networks, for what is told.
-        progress: Called with (run, steps done, steps to do) of all its networks.
-        message: Called with what the user should know.
+        reporter: Hears of the steps of all its networks, and what the user should
+            know.
         part: Networks of the run before this one.
         parts: Networks of the run.
         deadline: When to stop, of ``time.monotonic``.
@@ -38,8 +36,7 @@ class Watch:
 
     run: str
     name: str
-    progress: Progress
-    message: Message
+    reporter: Reporter
     part: int = 0
     parts: int = 1
     deadline: float = float("inf")
@@ -47,7 +44,7 @@ class Watch:
 
     def tick(self, done: int, total: int) -> None:
         """Tells of steps of this network, as steps of all networks of the run."""
-        self.progress(self.run, self.part * total + done, self.parts * total)
+        self.reporter.progress(self.run, self.part * total + done, self.parts * total)
 
 
 @dataclass
@@ -66,7 +63,12 @@ class _Epoch:
 
 
 def train(
-    net: Net, data: Data, settings: Settings, *, checkpoint: Checkpoint, watch: Watch
+    net: Net,
+    data: Data,
+    settings: FinetuneSettings,
+    *,
+    checkpoint: Checkpoint,
+    watch: Watch,
 ) -> State:
     """Trains a network, or goes on from its checkpoint; gives it the best weights.
 
@@ -85,14 +87,16 @@ def train(
 def _resumed(net: Net, checkpoint: Checkpoint, watch: Watch) -> State | None:
     state, why_not = checkpoint.load()
     if why_not:
-        watch.message(f"{watch.name}: starts anew, for the checkpoint {why_not}")
+        watch.reporter.message(
+            f"{watch.name}: starts anew, for the checkpoint {why_not}"
+        )
     if state is None:
         return None
     if state.stopped:
-        watch.message(f"{watch.name}: trained already, {state.epoch} epochs")
+        watch.reporter.message(f"{watch.name}: trained already, {state.epoch} epochs")
     else:
         assign(net.variables, state.variables)
-        watch.message(f"{watch.name}: goes on behind epoch {state.epoch}")
+        watch.reporter.message(f"{watch.name}: goes on behind epoch {state.epoch}")
     return state
 
 
@@ -109,7 +113,7 @@ def _save(net: Net, checkpoint: Checkpoint, state: State) -> None:
 
 
 def _train_epoch(
-    net: Net, data: Data, settings: Settings, state: State, watch: Watch
+    net: Net, data: Data, settings: FinetuneSettings, state: State, watch: Watch
 ) -> None:
     """One epoch more: trains, validates, keeps the best, says when to stop."""
     epoch, started = state.epoch + 1, time.monotonic()
@@ -136,7 +140,7 @@ def _train_epoch(
     _tell(settings, state, row, watch)
 
 
-def _ended(state: State, settings: Settings) -> str:
+def _ended(state: State, settings: FinetuneSettings) -> str:
     if state.epoch >= settings.epochs:
         return EPOCHS
     waited = state.epoch - state.best_epoch
@@ -144,21 +148,21 @@ def _ended(state: State, settings: Settings) -> str:
 
 
 def _tell(
-    settings: Settings, state: State, row: dict[str, float], watch: Watch
+    settings: FinetuneSettings, state: State, row: dict[str, float], watch: Watch
 ) -> None:
     held = (
         f", held out {row['val_loss']:.3f} {row['val_accuracy']:.3f}"
         if "val_loss" in row
         else ""
     )
-    watch.message(
+    watch.reporter.message(
         f"{watch.name}: epoch {state.epoch} of {settings.epochs}, loss "
         f"{row['loss']:.3f}, accuracy {row['accuracy']:.3f}{held}; "
         f"{_left(settings, state, watch)}"
     )
 
 
-def _left(settings: Settings, state: State, watch: Watch) -> str:
+def _left(settings: FinetuneSettings, state: State, watch: Watch) -> str:
     """Why a network has stopped or how long it may take; and all that come after."""
     now, epoch = time.monotonic(), state.seconds / state.epoch
     own = min(epoch * (settings.epochs - state.epoch), max(watch.deadline - now, 0))
@@ -173,7 +177,7 @@ def _left(settings: Settings, state: State, watch: Watch) -> str:
 
 
 def _stop_not_finite(
-    settings: Settings, state: State, run: _Epoch, watch: Watch
+    settings: FinetuneSettings, state: State, run: _Epoch, watch: Watch
 ) -> None:
     """Keeps the best weights so far, if there were any epochs.
 
@@ -181,13 +185,13 @@ def _stop_not_finite(
         HeadError: There were none.
     """
     got = f"none in epoch {state.epoch + 1}, step {run.step}"
-    advice = f"Lower --learning-rate (now {settings.learning_rate:g})" + (
-        "" if settings.clip else ", or set --clip 1"
+    advice = f"Lower `learning_rate` (now {settings.rate:g})" + (
+        "" if settings.clip else ", or set `clip=1`"
     )
     if not state.history:
         raise HeadError(f"{watch.name} to have a finite loss", got, f"{advice}.")
     state.stopped = NOT_FINITE
-    watch.message(
+    watch.reporter.message(
         f"{watch.name}: no finite loss, {got}; the weights of epoch "
         f"{state.best_epoch} are kept. {advice}."
     )
@@ -198,7 +202,9 @@ def _validated(net: Net, data: Data) -> dict[str, float]:
     return scores(data.codes[data.held], net.predict(data.images.batches(data.held, 0)))
 
 
-def _fit(net: Net, data: Data, settings: Settings, done: int, watch: Watch) -> _Epoch:
+def _fit(
+    net: Net, data: Data, settings: FinetuneSettings, done: int, watch: Watch
+) -> _Epoch:
     """Trains an epoch, and leaves it early when the loss or the time is up."""
     import keras
 

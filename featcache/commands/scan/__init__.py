@@ -1,6 +1,5 @@
 """``featcache scan``: from a folder or CSV to a manifest that can be trusted."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from featcache.commands.scan.groups import (
     near_duplicates,
 )
 from featcache.core.io import lock
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, manifest, sources
 from featcache.dataset.images import dicom
 from featcache.dataset.manifest import (
@@ -30,8 +30,6 @@ from featcache.dataset.manifest import (
     some,
 )
 from featcache.errors import DatasetError, UnreadableImageError, UsageError
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def scan(
     group_by: str | None = None,
     per_class: int | None = None,
     on_conflict: str | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> ScanResult:
     """Makes or refreshes the manifest of a source.
 
@@ -83,7 +81,7 @@ def scan(
         per_class: Take the first so many images of each class, in natural order or
             that of the CSV; 0 for all.
         on_conflict: The same bytes under two labels: "error" (default) or "drop".
-        progress: Called with (images read, images).
+        reporter: Hears how many images are read, as "scan".
 
     Raises:
         DatasetError: The source or its grouping cannot be used.
@@ -91,10 +89,10 @@ def scan(
     """
     if per_class is not None and per_class < 0:
         raise UsageError(
-            "--per-class N of 0 (all) or more", str(per_class), "Give 0 or N."
+            "`per_class` of 0 (all) or more", str(per_class), "Give 0 or more."
         )
     if dataset and (Path(dataset).name != dataset or dataset.startswith(".")):
-        raise UsageError("--dataset with a plain name", dataset, "Name no folder.")
+        raise UsageError("`dataset` with a plain name", dataset, "Name no folder.")
     source = Path(abspath(source))
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"
@@ -104,7 +102,7 @@ def scan(
             old = _known(folder, source, warnings, named=bool(dataset))
             asked = {"group_by": group_by, "on_conflict": on_conflict}
             listing, settings = _settings(source, old, asked, per_class, warnings)
-            return _scan(folder, settings, listing, old, warnings, progress)
+            return _scan(folder, settings, listing, old, warnings, reporter)
     finally:
         with suppress(OSError):
             folder.rmdir()  # empty only if the scan failed on a new dataset
@@ -123,7 +121,7 @@ def _settings(
         per_class = before.per_class
         warnings.append(
             f"takes the first {per_class} images of each class, as the last scan did; "
-            "--per-class 0 takes all"
+            "`per_class=0` takes all"
         )
     listing = sources.list_source(source, per_class=per_class or None)
     by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
@@ -156,8 +154,8 @@ def _known(
         raise DatasetError(
             f"dataset {folder.name} to be made from {old.settings.source}",
             str(source),
-            "Give this one a name of its own with --dataset NAME (or name "
-            f"--dataset {folder.name} to replace the manifest; features are kept).",
+            "Give this one a name of its own as `dataset` (or "
+            f"`dataset={folder.name!r}` to replace the manifest; features are kept).",
         )
     return old
 
@@ -168,19 +166,19 @@ def _scan(
     listing: sources.Listing,
     old: Manifest | None,
     warnings: list[str],
-    progress: Progress | None,
+    reporter: Reporter,
 ) -> ScanResult:
     files = _identify(listing, _keyword(settings.group_by))
     ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = _measured(old) if old else {}
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = _measure(listing, ids, reasons, facts, progress, keep=near)
+    n_new, thumbs = _measure(listing, ids, reasons, facts, reporter, keep=near)
     clusters = _clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
         thumbs |= {i: thumb for i, thumb in small.load(folder).items() if i in facts}
         facts = {i: facts[i] for i in thumbs}
-        n_known, known = _measure(listing, ids, reasons, facts, progress, keep=True)
+        n_known, known = _measure(listing, ids, reasons, facts, reporter, keep=True)
         n_new, thumbs = n_new + n_known, thumbs | known
         clusters = near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
     table = listing.table.drop(columns="group", errors="ignore")
@@ -217,8 +215,8 @@ def _scan(
 _MEASURED = ("width", "height", "mode", "phash")
 _NOTHING = (0, 0, "", "")
 _PATIENTS_ARE_KNOWN = (
-    "the DICOM files name their patients: --group-by dicom:PatientID keeps the images "
-    "of a patient together (under a pseudonym)"
+    "the DICOM files name their patients: `group_by='dicom:PatientID'` keeps the "
+    "images of a patient together (under a pseudonym)"
 )
 _Facts = dict[str, tuple[int, int, str, str]]
 
@@ -278,7 +276,7 @@ def _measure(
     ids: list[str],
     reasons: list[str],
     facts: _Facts,
-    progress: Progress | None,
+    reporter: Reporter,
     *,
     keep: bool,
 ) -> tuple[int, dict[str, np.ndarray]]:
@@ -311,8 +309,7 @@ def _measure(
                 facts[image_id] = (found.width, found.height, found.mode, found.phash)
                 if keep:
                     thumbs[image_id] = found.thumb
-            if progress:
-                progress(done, len(first))
+            reporter.progress("scan", done, len(first))
     for row, image_id in enumerate(ids):
         reasons[row] = reasons[row] or failed.get(image_id, "")
     return len(first), thumbs
@@ -330,7 +327,7 @@ def _mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
             f"{conflicts['image_id'].nunique()} pictures under two labels: "
             + some([f"{r.path} ({r.label})" for r in pairs.itertuples()], 8),
             "Remove the wrong copies, or leave all of them out with "
-            "--on-conflict drop.",
+            "`on_conflict='drop'`.",
         )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
     kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]

@@ -33,7 +33,7 @@ def given_groups(
     without = int(groups.isna().sum())
     if without == len(table):
         raise DatasetError(
-            f"--group-by {by} to name a group",
+            f"`group_by={by!r}` to name a group",
             f"no file with one, e.g. {table['path'].iloc[0]}",
             "Correct the column or the expression.",
         )
@@ -59,7 +59,7 @@ def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[st
     hint = f" Columns come with a CSV: scan {beside}." if beside.is_file() else ""
     columns = ", ".join(c for c in listed.columns if c not in ("path", "label"))
     raise DatasetError(
-        "--group-by with a column, a regular expression with one group, "
+        "`group_by` with a column, a regular expression with one group, "
         f"dicom:KEYWORD, image or near-duplicate (columns: {columns or 'none'})",
         by,
         f"Name a column, or write an expression such as '(\\d{{8}})_'.{hint}",

@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,17 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.train_head.plan import Job, Material
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import splits
-from featcache.evaluation import calibration, outcome, runs
+from featcache.evaluation import calibration, runs
 from featcache.evaluation.fitting import Fit, side_by_side
+from featcache.evaluation.record import (
+    FAILED,
+    OK,
+    CalibrationInfo,
+    RunRecord,
+    TuningInfo,
+)
 
 # What a fit takes a column, beside that of a quick head: rough, measured on 2304
 # columns of 1123 images. The longest goes first, and is not left alone at the end.
@@ -20,7 +29,6 @@ _COST = {
     "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
 }  # fmt: skip
 
-Progress = Callable[[str, int, int], None]
 Outcomes = dict[int, Fit | str]
 
 
@@ -29,7 +37,7 @@ def train(
     *,
     n_jobs: int,
     force: bool = False,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Runs all folds of all jobs side by side; records each run when it is whole.
 
@@ -37,7 +45,7 @@ def train(
         todo: The runs.
         n_jobs: Parallel processes.
         force: Replace runs that have come to be there meanwhile.
-        progress: Called with (run_id, fits done, fits to do).
+        reporter: Hears of the fits done, as "fits".
     """
     tasks = [(job, part) for job in todo for part in job.parts]
     tasks.sort(key=lambda task: _cost(task[0]), reverse=True)
@@ -50,8 +58,7 @@ def train(
             outcomes[job.folder][part] = result
             if len(outcomes[job.folder]) == len(job.parts):
                 _record(job, outcomes[job.folder], Path(temp), force)
-            if progress:
-                progress(job.folder.name, done, len(tasks))
+            reporter.progress("fits", done, len(tasks))
 
 
 def _cost(job: Job) -> float:
@@ -78,61 +85,65 @@ def _call(
     """The arguments of one fit; see ``evaluation.fit_predict``."""
     in_train = (job.places != part) & (job.places != splits.TEST)
     return {
-        "head": job.choice.head(job.name, job.material.selection.dims),
+        "head": job.options.head(job.name, job.material.selection.dims),
         "X": matrices[job.material],
         "y": job.material.codes,
         "groups": job.material.groups,
         "train": np.flatnonzero(in_train),
         "held": np.flatnonzero(job.places == part),
-        "n_classes": len(job.record["classes"]),
-        "tta": job.record["tta"],
+        "n_classes": len(job.record.classes),
+        "tta": job.record.tta,
         "save_to": temp / job.folder.name if part == splits.TEST else None,
     }
 
 
 def _record(job: Job, outcomes: Outcomes, temp: Path, force: bool) -> None:
     """Writes the run; one that failed in any part is written as failed."""
-    record = job.record | outcome.stamp()
+    record = runs.stamped(job.record)
     reasons = [o for o in outcomes.values() if isinstance(o, str)]
     fits = {k: o for k, o in outcomes.items() if isinstance(o, Fit)}
     with runs.writing(job.folder):
         if not force and runs.is_done(job.folder):
             return  # another process was faster
         if reasons:
-            failed = {"status": "failed", "reason": reasons[0]}
-            with runs.saving(job.folder, record | failed):
+            failed = replace(record, status=FAILED, reason=reasons[0])
+            with runs.saving(job.folder, failed):
                 return
-        p, figures = _figures(job, fits)
-        with runs.saving(job.folder, record | figures) as folder:
+        p, record = _with_results(record, job, fits)
+        with runs.saving(job.folder, record) as folder:
             _write(folder, job, fits, p)
             for file in (temp / job.folder.name).iterdir():
                 shutil.move(file, folder / file.name)
 
 
-def _figures(job: Job, fits: dict[int, Fit]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The predictions as they are published, and what the record says of them."""
-    p = np.zeros((len(job.places), len(job.record["classes"])))
+def _with_results(
+    record: RunRecord, job: Job, fits: dict[int, Fit]
+) -> tuple[np.ndarray, RunRecord]:
+    """The predictions as they are published, and the record with their results."""
+    p = np.zeros((len(job.places), len(job.record.classes)))
     for part, fit in fits.items():
         p[job.places == part] = fit.p
-    y, groups, record = job.material.codes, job.material.groups, None
+    y, groups, calibrated = job.material.codes, job.material.groups, None
     if job.calibrate:
-        p, record = _calibrated(p, y, groups, job.places)
+        p, calibrated = _calibrated(p, y, groups, job.places)
     refit = fits[splits.TEST]
-    return p, {
-        "status": "ok",
-        "model": refit.model_file,
-        "fit_seconds": round(refit.fit_seconds, 3),
-        "fold_seconds": [round(fits[k].fit_seconds, 3) for k in job.parts[:-1]],
-        "predict_seconds": round(sum(f.predict_seconds for f in fits.values()), 3),
-        "tuning": [{"fold": k, **fits[k].tuning} for k in job.parts if fits[k].tuning],
-        "calibration": record,
-        "scores": outcome.scores(p, y=y, groups=groups, places=job.places),
-    }
+    tuning = [(k, fits[k].tuning) for k in job.parts if fits[k].tuning]
+    return p, replace(
+        record,
+        status=OK,
+        model=refit.model_file,
+        fit_seconds=round(refit.fit_seconds, 3),
+        fold_seconds=[round(fits[k].fit_seconds, 3) for k in job.parts[:-1]],
+        predict_seconds=round(sum(f.predict_seconds for f in fits.values()), 3),
+        tuning=[TuningInfo(fold=k, **tried) for k, tried in tuning],
+        calibration=calibrated,
+        scores=runs.scores(p, y=y, groups=groups, folds=job.places),
+    )
 
 
 def _calibrated(
     p: np.ndarray, y: np.ndarray, groups: np.ndarray, places: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, CalibrationInfo]:
     """Calibrates each fold by the others, the test part by all of them."""
     train = places != splits.TEST
     found = calibration.cross_fit(
@@ -145,7 +156,7 @@ def _calibrated(
 
 def _write(folder: Path, job: Job, fits: dict[int, Fit], p: np.ndarray) -> None:
     table = runs.predictions_table(
-        job.material.images, job.places, p, job.record["classes"]
+        job.material.images, job.places, p, job.record.classes
     )
     table.to_csv(folder / runs.PREDICTIONS, index=False)
     history = [{"fold": k, **row} for k in job.parts for row in fits[k].history]

@@ -1,10 +1,10 @@
 """Which runs a call asks for: heads x features x splits, each with its record."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,59 +14,85 @@ from featcache.backbones import expand
 from featcache.core.io import digest
 from featcache.dataset import sources, splits
 from featcache.dataset.manifest import Manifest, some
-from featcache.dataset.regions import Region
+from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import Split
-from featcache.errors import DatasetError, StoreError
-from featcache.evaluation import outcome, runs
+from featcache.dataset.views import Policy
+from featcache.errors import DatasetError, StoreError, UsageError
+from featcache.evaluation import identity
+from featcache.evaluation.record import (
+    UNTRAINED,
+    FeatureBlock,
+    HeadIdentity,
+    RunRecord,
+    SplitInfo,
+)
 from featcache.features import FeatureSet, Selection
+from featcache.features.contract import FLOAT32
+from featcache.features.selection import Block
+from featcache.features.store import FEATURES
 from featcache.heads import HEADS
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
 
 ALL = "all"
-# What decides a run's figures beside the images, their labels and their places.
-_RECIPE = ("views", "policy", "tta", "classes", "exclude", "head_is")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How heads are to be trained, whatever the features and the split.
+class HeadOptions:
+    """How heads are trained, whatever the features and the split.
 
-    The attributes are the arguments of ``train_head``.
+    Attributes:
+        views: Augmented views to train on: a number, or "all" that are stored.
+        policy: Their recipe; by default the newest that is stored.
+        taps: Inner layers to append to the embedding: "none", "all" that are
+            stored, or names with commas between.
+        region: What the network was shown of each image: "whole", "inside", "outside"
+            or "ring"; see ``regions.Region``.
+        mask: Column of the manifest that names the masks of "inside" and "outside".
+        tta: Predict held-out images as the mean over their views; by default
+            where views were trained on.
+        tune: Choose the head's settings by inner folds; by default as the head says.
+        transform: Of the features: "none", "sqrt", "l2", or "tune" to choose.
+        pca: Principal components to keep: "none", a number, or "tune" to choose.
+        calibrate: Calibrate the probabilities on the out-of-fold predictions.
+        seed: Of the heads.
+
+    Raises:
+        UsageError: Views or a region that there cannot be.
     """
 
-    heads: tuple[str, ...]
-    views: int | str
-    policy: int | None
-    taps: str
-    tta: bool | None
-    tune: bool | None
-    transform: str
-    pca: int | str
-    calibrate: bool
-    seed: int
-    region: Region
+    views: int | str = ALL
+    policy: Policy | None = None
+    taps: str | Sequence[str] = "none"
+    region: str = WHOLE
+    mask: str = MASK
+    tta: bool | None = None
+    tune: bool | None = None
+    transform: str = "none"
+    pca: int | str = "none"
+    calibrate: bool = True
+    seed: int = 0
 
-    def of(self, names: Iterable[str]) -> Self:
-        """The same choice for the heads that a user names.
+    def __post_init__(self) -> None:
+        if self.views != ALL and (not isinstance(self.views, int) or self.views < 0):
+            raise UsageError(
+                "`views` of 0 or more, or all", str(self.views), "Try all."
+            )
+        Region(self.region, self.mask)
 
-        Raises:
-            UnknownNameError: No such head.
-            HeadError: It cannot serve, or not with these options.
-        """
-        chosen = [n for name in names for n in (HEADS if name == ALL else [name])]
-        for name in chosen:
-            self.head(name)
-        return replace(self, heads=tuple(dict.fromkeys(chosen)))
+    @property
+    def shown(self) -> Region:
+        """The region that the network was shown."""
+        return Region(self.region, self.mask)
 
     def head(self, name: str, blocks: Sequence[int] = ()) -> "Head":
         """An unfitted head for features of these widths."""
         return heads.make(name, **self._options(blocks))
 
-    def describe(self, name: str, blocks: Sequence[int]) -> dict[str, Any]:
+    def describe(self, name: str, blocks: Sequence[int]) -> HeadIdentity:
         """The identity of that head."""
-        return heads.describe(name, **self._options(blocks))
+        return HeadIdentity.from_json(heads.describe(name, **self._options(blocks)))
 
     def _options(self, blocks: Sequence[int]) -> dict[str, Any]:
         return {
@@ -83,14 +109,16 @@ class Material:
     """Features and labels that several heads are trained on.
 
     Attributes:
-        about: What a run record says of the features.
+        backbone: Name of the features, with the region.
+        features: What a run record says of their blocks.
         selection: Their rows, which are read when they are needed.
         images: One row an image.
         codes: (images,) class indices.
         masks: Digest of the masks of a region that needs them.
     """
 
-    about: dict[str, Any]
+    backbone: str
+    features: list[FeatureBlock]
     selection: Selection
     images: pd.DataFrame
     codes: np.ndarray
@@ -108,7 +136,7 @@ class Job:
 
     Attributes:
         folder: Of the run.
-        choice: How it is trained.
+        options: How it is trained.
         record: What is known of the run before it is trained.
         material: What it is trained on.
         places: (images,) folds, or `splits.TEST`.
@@ -116,8 +144,8 @@ class Job:
     """
 
     folder: Path
-    choice: Choice
-    record: dict[str, Any]
+    options: HeadOptions
+    record: RunRecord
     material: Material
     places: np.ndarray
     calibrate: bool
@@ -125,20 +153,34 @@ class Job:
     @property
     def name(self) -> str:
         """Of the head."""
-        return str(self.record["head"])
+        return self.record.head
 
     @property
     def parts(self) -> list[int]:
         """The folds, and last the refit on all of train (`splits.TEST`)."""
-        return [*range(self.record["split"]["folds"]), splits.TEST]
+        return [*range(self.record.split.folds), splits.TEST]
 
 
-def plan(
+def head_names(names: Iterable[str], options: HeadOptions) -> list[str]:
+    """The heads that a user names, each once.
+
+    Raises:
+        UnknownNameError: No such head.
+        HeadError: It cannot serve, or not with these options.
+    """
+    every = [n for name in names for n in (HEADS if name == ALL else [name])]
+    for name in every:
+        options.head(name)
+    return list(dict.fromkeys(every))
+
+
+def plan_runs(
     dataset: Manifest,
     folder: Path,
     backbones: Sequence[str],
-    choice: Choice,
-    drawn: Sequence[Split],
+    heads: Sequence[str],
+    options: HeadOptions,
+    repeats: Sequence[Split],
 ) -> Iterator[Job]:
     """Yields the runs that are asked for.
 
@@ -146,8 +188,9 @@ def plan(
         dataset: Whose images.
         folder: Of all its runs.
         backbones: As a user names feature sets.
-        choice: How the heads are trained.
-        drawn: Repeats of one split, the first of which is repeat 0.
+        heads: Their names, see ``head_names``.
+        options: How they are trained.
+        repeats: Of one split, the first of which is repeat 0.
 
     Raises:
         FeatcacheError: Features, taps, views or folds are not there.
@@ -155,14 +198,14 @@ def plan(
     names = expand(backbones)
     found = features.find_sets(dataset, names)
     if ALL in names:  # that have the region at all
-        found = [one for one in found if one.shows(choice.region)] or found
-    taps = features.find_taps([s for one in found for s in one.stores], choice.taps)
-    masks = _masks(dataset, choice.region)
+        found = [one for one in found if one.shows(options.shown)] or found
+    taps = features.find_taps([s for one in found for s in one.stores], options.taps)
+    masks = _masks(dataset, options.shown)
     for one in found:
-        _refuse_statistics(one, drawn[0])
-        material = _material(dataset, one, choice, taps, masks)
-        for split in drawn:
-            yield from _jobs(dataset, folder, material, choice, split)
+        _refuse_statistics(one, repeats[0])
+        material = _material(dataset, one, options, taps, masks)
+        for split in repeats:
+            yield from _jobs(dataset, folder, material, heads, options, split)
 
 
 def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
@@ -176,11 +219,12 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
     found = sources.find_masks(dataset, region)
     if found.missing:
         raise DatasetError(
-            f"a mask of each image in column {region.mask}, for --region {region.kind}",
+            f"a mask of each image in column {region.mask}, for "
+            f"`region={region.kind!r}`",
             f"none of {len(found.missing)} of {len(dataset.ok)}, such as "
             f"{some(found.missing, 1)}",
-            f"Leave them out, here and of the runs to compare with: --exclude "
-            f"{region.mask}=",
+            "Leave them out, here and of the runs to compare with: "
+            f"`exclude='{region.mask}='`.",
         )
     return found.ids
 
@@ -188,13 +232,12 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
 def _refuse_statistics(found: FeatureSet, split: Split) -> None:
     """Features standardised on other images than the training part's would leak."""
     for one in found.stores:
-        given = one.header.contract.get("statistics", {})
-        made_on = given.get("split", split.name)
-        if made_on != split.name:
+        statistics = one.header.contract.statistics
+        if statistics and statistics.split != split.name:
             raise StoreError(
                 f"features of {one.path.name} standardised on the training images of "
                 f"split {split.name}",
-                f"split {made_on or '(all images)'}",
+                f"split {statistics.split}",
                 "Train with the options of that split, or extract again.",
             )
 
@@ -202,41 +245,55 @@ def _refuse_statistics(found: FeatureSet, split: Split) -> None:
 def _material(
     dataset: Manifest,
     found: FeatureSet,
-    choice: Choice,
+    options: HeadOptions,
     taps: Sequence[str],
     masks: Mapping[str, str],
 ) -> Material:
     chosen = found.select(
         dataset,
-        views=choice.views,
-        policy=choice.policy,
+        views=options.views,
+        policy=options.policy,
         taps=taps,
-        region=choice.region,
+        region=options.shown,
         masks=masks,
     )
     images = chosen.meta[chosen.meta["view"] == 0].reset_index(drop=True)
     code = {label: i for i, label in enumerate(dataset.classes)}
-    blocks = [block.describe() for block in chosen.blocks]
-    about = {
-        "dataset": dataset.dataset,
-        "backbone": found.text + choice.region.suffix,
-        **runs.of_features(blocks),
-        "taps": chosen.taps,
-        "views": chosen.views,
-        "policy": chosen.recipe,
-        "tta": chosen.views > 0 and choice.tta is not False,
-        "classes": dataset.classes,
-        "exclude": list(dataset.exclude),
-        "seed": choice.seed,
-        "n_images": len(images),
-        "n_groups": int(images["group"].nunique()),
-    }
     codes = images["label"].map(code).to_numpy(int)
-    return Material(about, chosen, images, codes, digest(masks) if masks else None)
+    return Material(
+        found.text + options.shown.suffix,
+        list(map(_feature_block, chosen.blocks)),
+        chosen,
+        images,
+        codes,
+        digest(masks) if masks else None,
+    )
+
+
+def _feature_block(block: Block) -> FeatureBlock:
+    header, contract = block.store.header, block.store.header.contract
+    return FeatureBlock(
+        backbone=contract.backbone,
+        weights=header.weights,
+        input_size=contract.input_size,
+        preprocess=contract.preprocess,
+        precision=contract.precision or FLOAT32,
+        dtype=header.dtype.name,
+        contract_id=header.contract_id,
+        store=block.store.path.name,
+        tap=None if block.matrix == FEATURES else block.matrix,
+        dim=block.dim,
+        **block.region.to_dict(),
+    )
 
 
 def _jobs(
-    dataset: Manifest, folder: Path, material: Material, choice: Choice, split: Split
+    dataset: Manifest,
+    folder: Path,
+    material: Material,
+    heads: Sequence[str],
+    options: HeadOptions,
+    split: Split,
 ) -> Iterator[Job]:
     places = split.of(material.images["image_id"].tolist())
     splits.check(
@@ -246,21 +303,55 @@ def _jobs(
         folds=split.folds,
         test_size=split.test_size,
     )
-    judged = outcome.judged_on(
-        material.images, places, split=split, group_by=dataset.settings.group_by
-    )
-    for name in choice.heads:
-        about = material.about | judged | {"head": name}
-        about["head_is"] = choice.describe(name, material.selection.dims)
+    evaluation_id = identity.evaluation_id(material.images, places)
+    for name in heads:
+        head_is = options.describe(name, material.selection.dims)
         # An untrained head that is calibrated has been trained.
-        calibrated = choice.calibrate and name not in outcome.UNTRAINED
-        recipe = {key: about[key] for key in _RECIPE} | {
-            "blocks": [[b["contract_id"], b["tap"]] for b in about["features"]],
-            "calibrate": calibrated,
+        calibrated = options.calibrate and name not in UNTRAINED
+        recipe = _recipe(dataset, material, options, head_is) | {
+            "calibrate": calibrated
         }
-        if region := choice.region.to_dict():
-            recipe |= region | {"masks": material.masks}
-        inputs = recipe | {"evaluation_id": about["evaluation_id"]}
-        about["recipe_id"] = digest(recipe)
-        run_id = runs.make_id(name, about["backbone"].replace(":", "-"), inputs)
-        yield Job(folder / run_id, choice, about, material, places, calibrated)
+        inputs = recipe | {"evaluation_id": evaluation_id}
+        run_id = identity.make_id(name, material.backbone.replace(":", "-"), inputs)
+        record = RunRecord(
+            dataset=dataset.dataset,
+            backbone=material.backbone,
+            features=material.features,
+            taps=material.selection.taps,
+            views=material.selection.views,
+            policy=material.selection.recipe,
+            tta=_averages_views(material, options),
+            classes=dataset.classes,
+            exclude=list(dataset.exclude),
+            seed=options.seed,
+            n_images=len(material.images),
+            n_groups=int(material.images["group"].nunique()),
+            split=SplitInfo.of(split, dataset.settings.group_by),
+            evaluation_id=evaluation_id,
+            head=name,
+            head_is=head_is,
+            recipe_id=digest(recipe),
+        )
+        yield Job(folder / run_id, options, record, material, places, calibrated)
+
+
+def _averages_views(material: Material, options: HeadOptions) -> bool:
+    return material.selection.views > 0 and options.tta is not False
+
+
+def _recipe(
+    dataset: Manifest, material: Material, options: HeadOptions, head_is: HeadIdentity
+) -> dict[str, Any]:
+    """What decides a run's figures beside the images, their labels and their places."""
+    recipe: dict[str, Any] = {
+        "views": material.selection.views,
+        "policy": material.selection.recipe,
+        "tta": _averages_views(material, options),
+        "classes": dataset.classes,
+        "exclude": list(dataset.exclude),
+        "head_is": head_is.to_json(),
+        "blocks": [[block.contract_id, block.tap] for block in material.features],
+    }
+    if region := options.shown.to_dict():
+        recipe |= region | {"masks": material.masks}
+    return recipe

@@ -89,7 +89,7 @@ def check_keyword(keyword: str) -> None:
     """
     if find_spec("pydicom") is None:
         raise UsageError(
-            f"pydicom for --group-by dicom:{keyword}",
+            f"pydicom for `group_by='dicom:{keyword}'`",
             "none",
             "Run: pip install 'featcache[dicom]'",
         )
@@ -97,7 +97,7 @@ def check_keyword(keyword: str) -> None:
 
     if not keyword or tag_for_keyword(keyword) is None:
         raise UsageError(
-            "--group-by dicom:KEYWORD with the keyword of a DICOM element",
+            "`group_by` dicom:KEYWORD with the keyword of a DICOM element",
             keyword or "none",
             f"Write dicom:{PATIENT}, dicom:StudyInstanceUID, ...",
         )

@@ -8,7 +8,7 @@ trying the tool out and says nothing of patients.
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from featcache.core.io import write_text
+from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.phantom.base import Field, Mask, draw_chest, resized
 from featcache.dataset.phantom.findings import FINDINGS
 from featcache.errors import DatasetError, UsageError
@@ -99,7 +100,7 @@ def write(
     size: int = 384,
     seed: int = 0,
     shortcut: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Path:
     """Writes a set of phantoms, one to three images a patient, and its CSV.
 
@@ -112,7 +113,7 @@ def write(
         size: Height and width in pixels.
         seed: Another seed is another world of patients.
         shortcut: Plant markers, see ``draw``; the CSV names each marker's corner.
-        progress: Called with (done, total) after each image.
+        reporter: Hears of each image written, as "phantoms".
 
     Returns:
         The path of ``metadata.csv``, with ``COLUMNS`` and paths relative to it.
@@ -141,8 +142,7 @@ def write(
         rows.writerow(
             [paths[0], label, f"phantom-{patient:04d}", image, *paths[1:], corner]
         )
-        if progress:
-            progress(done, images)
+        reporter.progress("phantoms", done, images)
     write_text(folder / "metadata.csv", table.getvalue())
     return folder / "metadata.csv"
 

@@ -86,7 +86,7 @@ def _top(tree: Archive) -> str:
 def _first_of_each(listing: Listing, per_class: int) -> Listing:
     counts = Counter(listing.table["label"])
     fewer = [
-        f"class {label} has {counts[label]} images, fewer than --per-class {per_class}"
+        f"class {label} has {counts[label]} images, fewer than `per_class={per_class}`"
         for label in sorted(counts)
         if counts[label] < per_class
     ]

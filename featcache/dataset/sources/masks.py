@@ -41,10 +41,10 @@ def find_masks(dataset: Manifest, region: Region) -> Masks:
     named = images.get(region.mask, images["path"].str[:0]).str.strip()
     if not named.any():
         raise DatasetError(
-            f"masks for --region {region.kind}, in column {region.mask}",
+            f"masks for `region={region.kind!r}`, in column {region.mask}",
             f"none in the manifest of {dataset.dataset}",
             "Put masks of the images' names into masks/ beside images/ and scan "
-            "again, or name a column of a CSV that has them: --mask COLUMN.",
+            "again, or name a column of a CSV that has them as `mask`.",
         )
     where = images["image_id"][named != ""]
     paths = dict(zip(where, named[named != ""], strict=True))

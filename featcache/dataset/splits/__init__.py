@@ -18,12 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from featcache.core import io
 from featcache.dataset.splits.filling import fill
+from featcache.dataset.splits.options import SplitOptions as SplitOptions
 from featcache.errors import SplitError
 
 TEST = -1  # the place of a test image; folds are 0 .. k-1
 SCHEMA = 1
 _SETTINGS = ("folds", "test_size", "seed")
-_REDRAW = "Draw a new split: another split name or --seed."
+_REDRAW = "Draw a new split: another `split` name or `seed`."
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def check(
         raise SplitError(
             f"every class in {_listed(folds, test_size)}, and no other part",
             f"class {label!r} {'not ' * (part in shares)}in {_part_name(part)}",
-            f"Use fewer --folds or --test-size 0. {_REDRAW}",
+            f"Use fewer `folds` or `test_size=0`. {_REDRAW}",
         )
 
 
@@ -306,18 +307,18 @@ def _settings(split: Split) -> dict[str, Any]:
 
 
 def _flags(settings: Mapping[str, object]) -> str:
-    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())
+    return ", ".join(f"`{k}={v}`" for k, v in settings.items())
 
 
 def _shares(folds: int, test_size: float, seed: int = 0) -> dict[int, float]:
     """Share of the images that each part should get."""
     if folds < 2:
-        raise SplitError("at least 2 folds", str(folds), "Use --folds 2 or more.")
+        raise SplitError("at least 2 folds", str(folds), "Use `folds=2` or more.")
     if not 0 <= test_size <= 0.9:
-        way_out = "Use --test-size 0.2, or 0 for folds alone."
+        way_out = "Use `test_size=0.2`, or 0 for folds alone."
         raise SplitError("a test share from 0 to 0.9", str(test_size), way_out)
     if seed < 0:
-        raise SplitError("a seed of 0 or above", str(seed), "Use --seed 0.")
+        raise SplitError("a seed of 0 or above", str(seed), "Use `seed=0`.")
     test = {TEST: test_size} if test_size else {}
     return test | {fold: (1 - test_size) / folds for fold in range(folds)}
 
@@ -372,11 +373,11 @@ def _refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     few, test = counts.min(), int(test_size > 0)
     if few >= folds + test:
         return
-    way_out = "No --folds can work: leave the class out, or add images of it."
+    way_out = "No `folds` can work: leave the class out, or add images of it."
     if few >= 2:
-        way_out = f"Use --folds {few} --test-size 0 at most."
+        way_out = f"Use `folds={few}` and `test_size=0` at most."
     if few - test >= 2:
-        way_out = f"Use --folds {few - test} at most."
+        way_out = f"Use `folds={few - test}` at most."
     raise SplitError(
         f"{folds + test} groups of every class, one for {_listed(folds, test_size)}",
         f"{few} of class {counts.idxmin()!r}",

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featcache.core.io import digest
 from featcache.errors import ContractError, StoreError
+from featcache.features.contract import FLOAT32, Contract
 
 SCHEMA = 1
 KEY = ["image_id", "view", "policy", "mask_id"]
@@ -38,7 +38,7 @@ class Header:
         notes: Facts beside the contract, such as the drift of int8.
     """
 
-    contract: dict[str, Any]
+    contract: Contract
     policies: list[dict[str, Any]]
     weights: str
     weights_key: str
@@ -49,12 +49,12 @@ class Header:
     @property
     def contract_id(self) -> str:
         """SHA-256 (64 hex digits) of the contract."""
-        return digest(self.contract)
+        return self.contract.contract_id
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """How numbers are stored: float32 or float16."""
-        return np.dtype(str(self.contract["dtype"]))
+        return np.dtype(self.contract.dtype or FLOAT32)
 
     def with_policy(self, policy: dict[str, Any]) -> tuple["Header", int]:
         """Returns a header that knows the policy, and the policy's index."""
@@ -151,7 +151,7 @@ def slab_rows(dim: int) -> int:
 
 def store_path(folder: Path, header: Header) -> Path:
     """Where the store of a contract lives below ``cache/<dataset>/features``."""
-    name = f"{header.contract['backbone']}-{header.weights}-{header.contract_id[:8]}"
+    name = f"{header.contract.backbone}-{header.weights}-{header.contract_id[:8]}"
     return folder / f"{name}.h5"
 
 
@@ -216,7 +216,7 @@ def _read(path: Path, file: h5py.File) -> Store:
 
 def _read_header(file: h5py.File) -> Header:
     return Header(
-        contract=json.loads(file.attrs["contract"]),
+        contract=Contract.from_json(json.loads(file.attrs["contract"])),
         policies=json.loads(file.attrs["policies"]),
         weights=str(file.attrs["weights"]),
         weights_key=str(file.attrs["weights_key"]),
@@ -268,9 +268,9 @@ def check_contract(store: Store, header: Header) -> None:
     Raises:
         ContractError: Names every field that differs, with both values.
     """
-    have, want = store.header.contract, header.contract
-    fields = [k for k in sorted({*have, *want}) if have.get(k) != want.get(k)]
+    fields = store.header.contract.differences(header.contract)
     if fields:
+        have, want = store.header.contract.to_json(), header.contract.to_json()
         raise ContractError(
             ", ".join(f"{k}={want.get(k)}" for k in fields),
             ", ".join(f"{k}={have.get(k)}" for k in fields) + f" in {store.path}",

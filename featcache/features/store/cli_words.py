@@ -1,21 +1,25 @@
 """From what a store says of itself to the options of a command that ask for it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featcache.evaluation.record import FeatureBlock
+    from featcache.features.contract import Contract
 
 
-def network_options(contract: Mapping[str, Any], weights: str) -> list[str]:
-    """The words that ask for a network as a contract has it.
+def network_options(contract: "Contract | FeatureBlock", weights: str) -> list[str]:
+    """The words that ask for a network as a contract, or a run's record, has it.
 
     Args:
-        contract: Of a store; what it does not say is not asked for.
+        contract: What it does not say is not asked for.
         weights: Their tag; a file has to be named beside.
     """
     if weights == "none":  # a baseline has no options
         return []
     words = ["--weights", "random"] if weights == "random" else []
     for name in ("preprocess", "input_size", "precision", "dtype"):
-        value = contract.get(name)
+        value = getattr(contract, name)
         if value not in (None, "float32"):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words

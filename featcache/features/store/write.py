@@ -223,7 +223,8 @@ def _fill(
     keys: pd.DataFrame,
     matrices: Mapping[str, _Given | _Gathered],
 ) -> None:
-    for name, value in asdict(header).items():
+    about = asdict(header) | {"contract": header.contract.to_json()}
+    for name, value in about.items():
         file.attrs[name] = value if isinstance(value, str) else canonical_json(value)
     for name, matrix in matrices.items():
         _write_matrix(file, name, matrix, len(keys), header.dtype)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
 from featcache.evaluation import metrics
+from featcache.evaluation.record import CalibrationInfo
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.svg import Axis, Series, Svg, key, lines
@@ -72,7 +72,7 @@ def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
         )
     note = "Large marks hold many images; fewer than 5 are not drawn. On the diagonal, "
     note += "80 % sure is right in 80 %."
-    if told := _calibration(run.record["calibration"]):
+    if told := _calibration(run.record.calibration):
         note += f" {told}"
     svg = lines(
         series, Axis("highest probability"), Axis("accuracy"), guide=True,
@@ -81,14 +81,14 @@ def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
     return [Chart("Reliability", svg, keys, note)]
 
 
-def _calibration(record: dict[str, Any] | None) -> str:
+def _calibration(record: CalibrationInfo | None) -> str:
     if record is None:
         return ""
-    if not record["kept"]:
+    if not record.kept:
         return "Calibration was tried and not kept."
-    before, after = record["ece_before"], record["ece_after"]
+    before, after = record.ece_before, record.ece_after
     return (
-        f"Calibrated by {record['method']}: out-of-fold ECE {before:.3f} before, "
+        f"Calibrated by {record.method}: out-of-fold ECE {before:.3f} before, "
         f"{after:.3f} after."
     )
 

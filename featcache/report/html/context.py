@@ -14,11 +14,12 @@ from featcache.commands.compare import Leaderboard
 from featcache.dataset.manifest import COLUMNS, Manifest
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
+from featcache.evaluation.record import RunRecord
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.store import Store
 
-Record = Mapping[str, Any]
+ExtractRecord = Mapping[str, Any]
 
 MOST_VALUES = 10  # a column with more different texts is no source column
 NOT_GIVEN = "(not given)"
@@ -44,8 +45,8 @@ class Material:
     runs: list[Run]
     manifest: Manifest | None
     stores: dict[str, Store]
-    extracts: list[dict[str, Any]]
-    members: dict[str, Record]
+    extracts: list[ExtractRecord]
+    members: dict[str, RunRecord]
     lacking: list[str] = field(default_factory=list)
 
     @property
@@ -87,9 +88,9 @@ def collect(reports: Path, board: Leaderboard, manifest: Manifest | None) -> Mat
     Raises:
         RunError: A run is broken.
     """
-    found = [runs.load(reports / "runs" / row["run_id"]) for row in board.rows]
+    found = [runs.load(reports / "runs" / row.run_id) for row in board.rows]
     stores: dict[str, Store] = {}
-    extracts: list[dict[str, Any]] = []
+    extracts: list[ExtractRecord] = []
     lacking: list[str] = []
     if manifest is None:
         lacking.append("the dataset's cache was not at hand")
@@ -104,11 +105,13 @@ def collect(reports: Path, board: Leaderboard, manifest: Manifest | None) -> Mat
     return Material(reports, board, found, manifest, stores, extracts, members, lacking)
 
 
-def _members(reports: Path, found: list[Run], lacking: list[str]) -> dict[str, Record]:
+def _members(
+    reports: Path, found: list[Run], lacking: list[str]
+) -> dict[str, RunRecord]:
     """Records of all members; an ensemble whose member is gone is told."""
-    members: dict[str, Record] = {run.run_id: run.record for run in found}
+    members: dict[str, RunRecord] = {run.run_id: run.record for run in found}
     for run in found:
-        for name in run.record.get("members", []):
+        for name in run.record.members:
             try:
                 members[name] = runs.load(reports / "runs" / name).record
             except FeatcacheError as error:
@@ -116,14 +119,14 @@ def _members(reports: Path, found: list[Run], lacking: list[str]) -> dict[str, R
     return members
 
 
-def store_names(record: Record) -> list[str]:
+def store_names(record: RunRecord) -> list[str]:
     """File names of the stores that a run was trained on."""
-    names = dict.fromkeys(block["store"] for block in record["features"])
+    names = dict.fromkeys(block.store for block in record.features)
     return [name for name in names if name]
 
 
-def _extracts(folder: Path) -> list[dict[str, Any]]:
-    found = []
+def _extracts(folder: Path) -> list[ExtractRecord]:
+    found: list[ExtractRecord] = []
     for path in sorted(folder.glob("extract-*.json")):
         try:
             found.append(json.loads(path.read_text(encoding="utf-8")))
@@ -174,12 +177,12 @@ def embeddings(material: Material, run: Run) -> pd.DataFrame | None:
     if material.manifest is None:
         return None
     parts = []
-    for block in run.record["features"]:
-        found = material.stores.get(str(block["store"]))
+    for block in run.record.features:
+        found = material.stores.get(str(block.store))
         if found is None:
             return None
         try:
-            parts.append(_block(found, block["tap"] or store.FEATURES))
+            parts.append(_block(found, block.tap or store.FEATURES))
         except (FeatcacheError, KeyError) as error:
             got = getattr(error, "got", f"no {error}")
             material.lacking.append(f"the features {found.path.name}: {got}")

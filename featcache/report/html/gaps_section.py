@@ -39,7 +39,7 @@ def gaps(material: Material) -> list[Gap]:
 
 
 def _groups(material: Material) -> Iterator[Gap]:
-    by = material.best.record["split"]["group_by"]
+    by = material.best.record.split.group_by
     if by == "image":
         yield Gap(
             "Patients were not kept together",
@@ -86,8 +86,8 @@ def _sources(material: Material) -> Iterator[Gap]:
 
 
 def _baselines(material: Material) -> Iterator[Gap]:
-    shown = [block for run in material.runs for block in run.record["features"]]
-    names = {block["backbone"] for block in shown if not block.get("region")}
+    shown = [block for run in material.runs for block in run.record.features]
+    names = {block.backbone for block in shown if not block.region}
     lacking = [name for name in BASELINES if name not in names]
     if lacking:
         yield Gap(
@@ -96,16 +96,16 @@ def _baselines(material: Material) -> Iterator[Gap]:
             "reach much of the best figure.",
             "featcache extract -b baselines && featcache train-head -b baselines",
         )
-    if not any(run.record["head"] == "majority" for run in material.runs):
+    if not any(run.record.head == "majority" for run in material.runs):
         yield Gap(
             "The floor",
             "The head majority was not run: how high one gets by always naming the "
             "largest class is not on the leaderboard.",
             "featcache train-head -H majority",
         )
-    regions = {block.get("region") for block in shown}
+    regions = {block.region for block in shown}
     if OUTSIDE not in regions and material.images.get(MASK, pd.Series("")).any():
-        best = material.best.record["features"][0]["backbone"]
+        best = material.best.record.features[0].backbone
         yield Gap(
             "Whether it needs what the masks show",
             "There are masks, and no run on pictures in which that region is black.",
@@ -132,17 +132,17 @@ def _test(material: Material) -> Iterator[Gap]:
             "featcache train-head --test-size 0.2",
         )
         return
-    low, high = rows[0]["test_accuracy_low"], rows[0]["test_accuracy_high"]
+    low, high = rows[0].test_accuracy_low, rows[0].test_accuracy_high
     if low is not None and high is not None and high - low > _WIDE:
         yield Gap(
             "The test part is small",
-            f"{rows[0]['n_test']} images: its interval is "
+            f"{rows[0].n_test} images: its interval is "
             f"{100 * (high - low):.0f} points wide.",
         )
 
 
 def _repeats(material: Material) -> Iterator[Gap]:
-    if material.board.rows[0]["repeats"] <= 1:
+    if material.board.rows[0].repeats <= 1:
         yield Gap(
             "Another draw of the "
             + ("test part" if material.board.part == TEST else "folds"),
@@ -188,7 +188,7 @@ def _content(material: Material) -> Iterator[Gap]:
             f"featcache audit --dataset {material.board.dataset}",
         )
     # An ensemble has no maps of its own.
-    names = material.best.record.get("members", [material.best.run_id])
+    names = material.best.record.members or [material.best.run_id]
     if not any((material.reports / FOLDER / name).is_dir() for name in names):
         yield Gap(
             "Where the best run looks",
@@ -199,10 +199,10 @@ def _content(material: Material) -> Iterator[Gap]:
 
 def _weights(material: Material) -> Iterator[Gap]:
     names = {
-        str(block["backbone"])
+        block.backbone
         for run in material.runs
-        for block in run.record["features"]
-        if block["weights"] == "random"
+        for block in run.record.features
+        if block.weights == "random"
     }
     if names:
         yield Gap(
@@ -215,7 +215,7 @@ def _weights(material: Material) -> Iterator[Gap]:
 
 def _int8(material: Material) -> Iterator[Gap]:
     for name, one in material.stores.items():
-        if one.header.contract["precision"] != "int8":
+        if one.header.contract.precision != "int8":
             continue
         drift = one.header.notes.get("drift", {})
         told = ", ".join(f"{k} {v:.4g}" for k, v in drift.items())
@@ -230,7 +230,7 @@ def _int8(material: Material) -> Iterator[Gap]:
 def _versions(material: Material) -> Iterator[Gap]:
     seen: dict[str, set[str]] = {}
     for run in material.runs:
-        for name, version in run.record["versions"].items():
+        for name, version in run.record.versions.items():
             seen.setdefault(name, set()).add(str(version))
     mixed = {name: sorted(v) for name, v in seen.items() if len(v) > 1}
     if mixed:

@@ -72,7 +72,7 @@ def render(material: Material) -> str:
     ]
     shown = points(material)
     head = _headline(material)
-    audit = audited(material, head["best"]["run_id"])
+    audit = audited(material, head["best"].run_id)
     tiles, pairs = _thumbnails(material, shown, sections, audit)
     look = looks(material, material.runs[: len(sections)])
     css, script = _text("report.css"), _text("report.js")
@@ -179,17 +179,17 @@ def _warnings(board: Leaderboard, audit: Audited | None) -> list[str]:
 def _headline(material: Material) -> dict[str, Any]:
     """The key figures at the top of the page."""
     rows, metric = material.board.rows, material.board.metric
-    ranked = [row for row in rows if not row["below_line"]] or rows
+    ranked = [row for row in rows if not row.below_line] or rows
     best = ranked[0]
-    trivial = [row for row in rows if row["below_line"] and row is not best]
+    trivial = [row for row in rows if row.below_line and row is not best]
     judged, on_test = material.judged, material.board.part == TEST
     if on_test:
         judged = judged[judged["split"] == TEST]
     return {
         "best": best,
-        "value": best[metric],
-        "ends": _ends(best, metric),
-        "tied": sum(bool(row["tied"]) for row in ranked[1:]),
+        "value": best.score(metric),
+        "ends": best.interval(metric),
+        "tied": sum(bool(row.tied) for row in ranked[1:]),
         "trivial": trivial[0] if trivial else None,
         "images": len(judged),
         "groups": int(judged["group"].nunique()),
@@ -197,39 +197,34 @@ def _headline(material: Material) -> dict[str, Any]:
     }
 
 
-def _ends(row: dict[str, Any], metric: str) -> tuple[float, float] | None:
-    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-    if low is None or high is None or math.isnan(low):
-        return None
-    return float(low), float(high)
-
-
 def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
     """Rows above and below the line, with strips on one axis."""
     metric = board.metric
-    held = [row for row in board.rows if row["run_id"] == board.against]
-    axis, band = _axis(board), _ends((held or board.rows)[0], metric)
+    held = [row for row in board.rows if row.run_id == board.against]
+    axis, band = _axis(board), (held or board.rows)[0].interval(metric)
     lines: list[dict[str, Any]] = [
         {
             "row": row,
-            "anchor": f"#run-{row['rank']}" if i < sections else None,
-            "ends": _ends(row, metric),
-            "strip": interval(row[metric], _ends(row, metric), axis=axis, band=band),
+            "anchor": f"#run-{row.rank}" if i < sections else None,
+            "ends": row.interval(metric),
+            "strip": interval(
+                row.score(metric), row.interval(metric), axis=axis, band=band
+            ),
         }
         for i, row in enumerate(board.rows)
     ]
     return {
-        "above": [line for line in lines if not line["row"]["below_line"]],
-        "below": [line for line in lines if line["row"]["below_line"]],
+        "above": [line for line in lines if not line["row"].below_line],
+        "below": [line for line in lines if line["row"].below_line],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
-        and any(row["test_accuracy"] is not None for row in board.rows),
-        "held_rank": (held or board.rows)[0]["rank"],
-        "held_run": (held or board.rows)[0]["run"],
-        "has_difference": any(row["p_holm"] is not None for row in board.rows),
+        and any(row.test_accuracy is not None for row in board.rows),
+        "held_rank": (held or board.rows)[0].rank,
+        "held_run": (held or board.rows)[0].run,
+        "has_difference": any(row.p_holm is not None for row in board.rows),
         "choices": {
-            name: sorted({str(row[name]) for row in board.rows})
+            name: sorted({str(getattr(row, name)) for row in board.rows})
             for name in ("backbone", "head")
         },
     }
@@ -238,11 +233,11 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
 def _axis(board: Leaderboard) -> tuple[float, float]:
     """Ends of the strips: what lies far below the others becomes an arrow."""
     rows, metric = board.rows, board.metric
-    found = [row[metric] for row in rows]
-    found += [v for row in rows for v in _ends(row, metric) or ()]
+    found = [row.score(metric) for row in rows]
+    found += [v for row in rows for v in row.interval(metric) or ()]
     known = sorted(value for value in found if math.isfinite(value)) or [0.0, 1.0]
     low, high = known[0], known[-1]
-    best = _ends(rows[0], metric)
+    best = rows[0].interval(metric)
     if best and METRICS[metric]:
         low = max(low, high - 4 * (best[1] - best[0]))
     low, high = math.floor(20 * low) / 20, math.ceil(20 * high) / 20
@@ -294,7 +289,7 @@ def _commands(material: Material, sections: int) -> list[tuple[str, str, str]]:
             run.run_id,
             "\n".join(
                 _folded(line)
-                for line in commands(run.record, known, repeats=row["repeats"])
+                for line in commands(run.record, known, repeats=row.repeats)
             ),
         )
         for run, row in zip(material.runs[:sections], rows, strict=True)

@@ -21,7 +21,7 @@ def tables(material: Material) -> list[Table]:
 def _stores(material: Material) -> Table:
     rows = []
     for name, one in material.stores.items():
-        contract = one.header.contract
+        contract = one.header.contract.to_json()
         rows.append([
             name,
             ", ".join(f"{k} {_short(v)}" for k, v in sorted(contract.items())),
@@ -47,10 +47,10 @@ def _digests(material: Material) -> Table:
         folder = material.manifest.folder
         files = (
             folder / "manifest.csv",
-            folder / f"splits-{record['split']['name']}.json",
+            folder / f"splits-{record.split.name}.json",
         )
         rows += [[f.name, sha256_file(f)] for f in files if f.is_file()]
-    rows.append(["evaluation_id: who is judged on what", record["evaluation_id"]])
+    rows.append(["evaluation_id: who is judged on what", record.evaluation_id])
     return Table("Digests (SHA-256)", ["of", "digest"], rows)
 
 
@@ -58,7 +58,7 @@ def _versions(material: Material) -> Table:
     """Versions of the libraries: of the runs, of the stores, and of this page."""
     used: dict[str, dict[str, set[str]]] = {}
     kinds = {
-        "runs": [run.record["versions"] for run in material.runs],
+        "runs": [run.record.versions for run in material.runs],
         "features": [one.header.versions for one in material.stores.values()],
         "this page": [_here()],
     }

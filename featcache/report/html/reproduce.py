@@ -11,9 +11,9 @@ from typing import Any
 
 from featcache.commands.finetune import finetune
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.regions import Region
+from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.features.store import Store, network_options, recipe_options
-from featcache.report.html.context import Record, store_names
+from featcache.report.html.context import ExtractRecord, store_names
 
 _ELSEWHERE = {"policy", "seed", "init_head"}  # words of their own say these
 _PLAIN = {"flip": False, "brightness": (1.0, 1.0), "zoom": (1.0, 1.0)}
@@ -32,11 +32,11 @@ class Known:
 
     manifest: Manifest | None = None
     stores: Mapping[str, Store] = field(default_factory=dict)
-    extracts: Sequence[Record] = ()
-    records: Mapping[str, Record] = field(default_factory=dict)
+    extracts: Sequence[ExtractRecord] = ()
+    records: Mapping[str, RunRecord] = field(default_factory=dict)
 
 
-def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
+def commands(record: RunRecord, known: Known, *, repeats: int = 1) -> list[str]:
     """The command lines that make a run, in their order.
 
     Args:
@@ -45,13 +45,14 @@ def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
         repeats: How many draws of the folds there are.
     """
     lines = []
-    for member in record.get("members", []):
+    for member in record.members:
         lines += commands(known.records[member], known, repeats=repeats)
-    if str(record.get("init_head")) in known.records:
-        lines += commands(known.records[record["init_head"]], known, repeats=repeats)
-    if record.get("members"):
+    start = known.records.get(record.init_head or "")
+    if start:
+        lines += commands(start, known, repeats=repeats)
+    if record.members:
         lines.append(shlex.join(_ensemble(record)))
-    elif record.get("trainings"):
+    elif record.trainings:
         lines.append(shlex.join(_finetune(record, known)))
     else:
         lines += [shlex.join(words) for words in _extracts(record, known)]
@@ -59,26 +60,26 @@ def commands(record: Record, known: Known, *, repeats: int = 1) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _extracts(record: Record, known: Known) -> list[list[str]]:
+def _extracts(record: RunRecord, known: Known) -> list[list[str]]:
     """A call for each store of a run."""
-    by_store: dict[str, list[Record]] = {}
-    for block in record["features"]:
-        by_store.setdefault(str(block["store"]), []).append(block)
+    by_store: dict[str, list[FeatureBlock]] = {}
+    for block in record.features:
+        by_store.setdefault(str(block.store), []).append(block)
     return [
         [
             *("featcache", "extract", *_source(record, known.manifest)),
             *_network(mine[0], known.stores.get(name), known.extracts),
             *_views(record, known.stores.get(name)),
-            *Region.of(mine[0]).options,
-            *_taps([str(block["tap"]) for block in mine if block["tap"]]),
+            *mine[0].shown.options,
+            *_taps([block.tap for block in mine if block.tap]),
         ]
         for name, mine in by_store.items()
     ]
 
 
-def _source(record: Record, manifest: Manifest | None) -> list[str]:
+def _source(record: RunRecord, manifest: Manifest | None) -> list[str]:
     if manifest is None:
-        return ["SOURCE", "--dataset", str(record["dataset"])]
+        return ["SOURCE", "--dataset", record.dataset]
     settings = manifest.settings
     words = [settings.source, "--dataset", manifest.dataset]
     words += ["--group-by", settings.group_by]
@@ -90,10 +91,10 @@ def _source(record: Record, manifest: Manifest | None) -> list[str]:
 
 
 def _network(
-    block: Record, found: Store | None, extracts: Sequence[Record]
+    block: FeatureBlock, found: Store | None, extracts: Sequence[ExtractRecord]
 ) -> list[str]:
     """Backbone, weights, and what of the contract is not as usual."""
-    name, weights = str(block["backbone"]), str(block["weights"])
+    name, weights = block.backbone, block.weights
     file = _file(name, extracts) if weights == "file" else ""
     words = ["-b", file if file.endswith(".keras") else name]
     if file and not file.endswith(".keras"):
@@ -102,7 +103,7 @@ def _network(
     return words + network_options(contract, weights)
 
 
-def _file(name: str, extracts: Sequence[Record]) -> str:
+def _file(name: str, extracts: Sequence[ExtractRecord]) -> str:
     """The file of a network, as the newest call that used it was given it."""
     for record in reversed(extracts):
         words = list(map(str, record.get("command", [])))
@@ -115,11 +116,11 @@ def _file(name: str, extracts: Sequence[Record]) -> str:
     return f"{name}.keras"
 
 
-def _views(record: Record, found: Store | None) -> list[str]:
+def _views(record: RunRecord, found: Store | None) -> list[str]:
     """Augmented views, and the seed of these or of random weights."""
-    policy = record["policy"]
-    if record["views"] and policy:
-        return ["--views", str(record["views"]), *recipe_options(policy)]
+    policy = record.policy
+    if record.views and policy:
+        return ["--views", str(record.views), *recipe_options(policy)]
     seed = re.match(r"random seed (\d+)", found.header.weights_key if found else "")
     return ["--seed", seed[1]] if seed else []
 
@@ -132,58 +133,57 @@ def _taps(names: Sequence[str]) -> list[str]:
     return words
 
 
-def _train(record: Record, known: Known, repeats: int) -> list[str]:
-    head_is = record["head_is"]
-    words = ["featcache", "train-head", "--dataset", str(record["dataset"])]
-    words += ["-b", _features(record), "-H", str(record["head"])]
-    words += Region.of(record["features"][0]).options
-    words += ["--views", str(record["views"]), *_policy(record, known)]
-    if record["taps"]:
-        words += ["--taps", ",".join(record["taps"])]
-    if "tune" in head_is["params"]:
-        words.append("--tune" if head_is["params"]["tune"] else "--no-tune")
-    if embedding := head_is.get("embedding"):
-        for name in ("transform", "pca"):
-            words += [f"--{name}", str(embedding[name])]
-    if record["views"]:
-        words.append("--tta" if record["tta"] else "--no-tta")
-    words += [] if record["calibration"] else ["--no-calibrate"]
+def _train(record: RunRecord, known: Known, repeats: int) -> list[str]:
+    head_is = record.head_is
+    words = ["featcache", "train-head", "--dataset", record.dataset]
+    words += ["-b", _features(record), "-H", record.head]
+    words += record.features[0].shown.options
+    words += ["--views", str(record.views), *_policy(record, known)]
+    if record.taps:
+        words += ["--taps", ",".join(record.taps)]
+    if "tune" in head_is.params:
+        words.append("--tune" if head_is.params["tune"] else "--no-tune")
+    if embedding := head_is.embedding:
+        words += ["--transform", embedding.transform, "--pca", str(embedding.pca)]
+    if record.views:
+        words.append("--tta" if record.tta else "--no-tta")
+    words += [] if record.calibration else ["--no-calibrate"]
     words += ["--repeats", str(repeats)] if repeats > 1 else []
     return [*words, *_split(record, known)]
 
 
-def _split(record: Record, known: Known) -> list[str]:
+def _split(record: RunRecord, known: Known) -> list[str]:
     """Which images, and how they are split."""
-    split, words = record["split"], []
-    for text in record["exclude"]:
-        words += ["--exclude", str(text)]
-    group_by = split["group_by"]
+    split, words = record.split, []
+    for text in record.exclude:
+        words += ["--exclude", text]
+    group_by = split.group_by
     if known.manifest and group_by != known.manifest.settings.group_by:
-        words += ["--group-by", str(group_by)]
-    words += ["--folds", str(split["folds"])]
-    words += ["--test-size", f"{split['test_size']:g}"]
-    words += ["--seed", str(record["seed"])]
-    return [*words, "--split", str(split["base"])]
+        words += ["--group-by", group_by]
+    words += ["--folds", str(split.folds)]
+    words += ["--test-size", f"{split.test_size:g}"]
+    words += ["--seed", str(record.seed)]
+    return [*words, "--split", split.base]
 
 
-def _finetune(record: Record, known: Known) -> list[str]:
+def _finetune(record: RunRecord, known: Known) -> list[str]:
     """A fine-tuned network: what differs from the defaults of `finetune`."""
-    params = record["head_is"]["params"]
-    words = ["featcache", "finetune", "--dataset", str(record["dataset"])]
-    words += _network(record["features"][0], None, known.extracts)
-    if record["init_head"]:
-        words += ["--init-head", str(record["init_head"])]
+    params = record.head_is.params
+    words = ["featcache", "finetune", "--dataset", record.dataset]
+    words += _network(record.features[0], None, known.extracts)
+    if record.init_head:
+        words += ["--init-head", record.init_head]
     usual = signature(finetune).parameters
     for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
         if params[name] not in (None, usual[name].default):
             words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
-    recipe = record["policy"] or _PLAIN
+    recipe = record.policy or _PLAIN
     words += recipe_options({k: v for k, v in recipe.items() if k != "seed"})
-    if record["max_minutes"] is not None:
-        words += ["--max-minutes", f"{record['max_minutes']:g}"]
-    if not any(training["fold"] >= 0 for training in record["trainings"]):
+    if record.max_minutes is not None:
+        words += ["--max-minutes", f"{record.max_minutes:g}"]
+    if not any(training.fold >= 0 for training in record.trainings):
         words += ["--fold", "test"]
-    elif not record["calibration"]:
+    elif not record.calibration:
         words.append("--no-calibrate")
     return [*words, *_split(record, known)]
 
@@ -192,24 +192,24 @@ def _spelled(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _features(record: Record) -> str:
+def _features(record: RunRecord) -> str:
     """The stores by their file names, which no other store has."""
     names = [Path(name).stem for name in store_names(record)]
-    return "+".join(names) or str(record["backbone"])
+    return "+".join(names) or record.backbone
 
 
-def _policy(record: Record, known: Known) -> list[str]:
+def _policy(record: RunRecord, known: Known) -> list[str]:
     """Which recipe of the store the views are of, where it is not the newest."""
-    found = known.stores.get(str(record["features"][0]["store"]))
+    found = known.stores.get(str(record.features[0].store))
     policies = found.header.policies if found else []
-    if not record["views"] or record["policy"] in (None, *policies[-1:]):
+    if not record.views or not record.policy or record.policy in policies[-1:]:
         return []
-    return ["--policy", str(policies.index(record["policy"]))] if policies else []
+    return ["--policy", str(policies.index(record.policy))] if policies else []
 
 
-def _ensemble(record: Record) -> list[str]:
-    params = record["head_is"]["params"]
-    words = ["featcache", "ensemble", *map(str, record["members"])]
-    words += ["--dataset", str(record["dataset"])]
+def _ensemble(record: RunRecord) -> list[str]:
+    params = record.head_is.params
+    words = ["featcache", "ensemble", *record.members]
+    words += ["--dataset", record.dataset]
     words += ["--weights", str(params["weights"])]
     return [*words, "--calibrate" if params["calibrate"] else "--no-calibrate"]

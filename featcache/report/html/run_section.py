@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache.commands.compare import confusion
+from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.evaluation import metrics
+from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
@@ -55,7 +56,7 @@ class Section:
     """All that the page shows of a run; see the template."""
 
     anchor: str
-    row: dict[str, Any]
+    row: LeaderboardRow
     facts: list[tuple[str, str]]
     scores: list[tuple[str, list[Estimate]]]
     matrices: list[Matrix]
@@ -66,7 +67,7 @@ class Section:
     errors: list[Error]
 
 
-def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
+def section(material: Material, run: Run, row: LeaderboardRow) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
@@ -76,7 +77,7 @@ def section(material: Material, run: Run, row: dict[str, Any]) -> Section:
     parts = {name: part for name, part in parts.items() if len(part.y)}
     draws = {k: metrics.bootstrap(v.y, v.p, v.groups) for k, v in parts.items()}
     return Section(
-        anchor=f"run-{row['rank']}",
+        anchor=f"run-{row.rank}",
         row=row,
         facts=_facts(run, row),
         scores=_scores(parts, draws),
@@ -107,50 +108,50 @@ def _strip(one: Estimate) -> Svg:
     return interval(one.value, one.ends)
 
 
-def _facts(run: Run, row: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
     """What was trained on what, as pairs of words."""
     record = run.record
-    views, split = int(record["views"]), record["split"]
+    views, split = record.views, record.split
     told = {
-        "features": "; ".join(dict.fromkeys(map(_block, record["features"]))),
+        "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
         "views": f"{views} augmented beside the plain one" if views else "plain only",
-        "prediction": "mean over the views" if record["tta"] else "plain view",
-        "options": row["options"],
-        "split": f"{split['name']}, grouped by {split['group_by']}",
-        "images left out": ", ".join(map(str, record["exclude"])),
+        "prediction": "mean over the views" if record.tta else "plain view",
+        "options": row.options,
+        "split": f"{split.name}, grouped by {split.group_by}",
+        "images left out": ", ".join(record.exclude),
         "repeats": _repeats(row),
-        "seed": record["seed"],
-        "fit": f"{record['fit_seconds']:.1f} s on all of train, "
-        f"{record['predict_seconds']:.1f} s for all predictions",
-        "made": record["created"],
+        "seed": record.seed,
+        "fit": f"{record.fit_seconds:.1f} s on all of train, "
+        f"{record.predict_seconds:.1f} s for all predictions",
+        "made": record.created,
         "run": run.short_id,
         "run_id": run.run_id,
     }
     return [(k, str(v)) for k, v in told.items() if v not in (None, "")]
 
 
-def _members(record: dict[str, Any]) -> str:
+def _members(record: RunRecord) -> str:
     """The runs of an ensemble with their weights in the fit on all of train."""
-    if "members" not in record:
+    if not record.members:
         return ""
-    pairs = zip(record["member_weights"][TEST], record["members"], strict=True)
+    pairs = zip(record.member_weights[TEST], record.members, strict=True)
     return "; ".join(f"{weight:.2f} x {name}" for weight, name in pairs)
 
 
-def _repeats(row: dict[str, Any]) -> str:
-    if row["repeats"] < 2:
+def _repeats(row: LeaderboardRow) -> str:
+    if row.repeats < 2:
         return ""
     return (
-        f"{row['repeats']} draws of the folds: accuracy {row['accuracy_mean']:.3f} on "
-        f"average, standard deviation {row['accuracy_sd']:.3f}"
+        f"{row.repeats} draws of the folds: accuracy {row.accuracy_mean:.3f} on "
+        f"average, standard deviation {row.accuracy_sd:.3f}"
     )
 
 
-def _block(block: dict[str, Any]) -> str:
-    text = f"{block['backbone']} ({block['weights']}"
-    text += f", {block['input_size']} px" if block["input_size"] else ""
-    return text + (f", {block['tap']})" if block["tap"] else ")")
+def _block(block: FeatureBlock) -> str:
+    text = f"{block.backbone} ({block.weights}"
+    text += f", {block.input_size} px" if block.input_size else ""
+    return text + (f", {block.tap})" if block.tap else ")")
 
 
 def _scores(
@@ -210,15 +211,14 @@ def _source_row(part: Predictions, given: np.ndarray, value: str) -> SourceRow:
 def _tuning(run: Run) -> list[str]:
     """One line a fold of what was chosen and how well it did inside the fold."""
     told = []
-    for entry in run.record["tuning"]:
-        if not entry["chosen"]:
+    for entry in run.record.tuning:
+        if not entry.chosen:
             continue
-        fold = int(entry["fold"])
-        where = f"fold {fold}" if fold >= 0 else "all of train"
-        chosen = ", ".join(f"{k} {_short(v)}" for k, v in entry["chosen"].items())
+        where = f"fold {entry.fold}" if entry.fold >= 0 else "all of train"
+        chosen = ", ".join(f"{k} {_short(v)}" for k, v in entry.chosen.items())
         told.append(
-            f"{where}: {chosen} (inner log-loss {entry['log_loss']:.3f}, "
-            f"{len(entry['tried'])} settings on {entry['folds']} inner folds)"
+            f"{where}: {chosen} (inner log-loss {entry.log_loss:.3f}, "
+            f"{len(entry.tried)} settings on {entry.folds} inner folds)"
         )
     return told
 

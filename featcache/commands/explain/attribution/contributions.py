@@ -54,7 +54,9 @@ def contributions(
             phi, base = how(codes)
             return Contributions(name, phi, np.broadcast_to(base, len(X)).copy())
     raise HeadError(
-        f"a head that {method} can explain", _described(parts), "Use --method auto."
+        f"a head that {method} can explain",
+        _described(parts),
+        "Use `methods=['auto']`.",
     )
 
 
@@ -78,7 +80,7 @@ def gradient(head: Any, X: np.ndarray, codes: np.ndarray) -> Array:
         raise HeadError(
             "a head that has gradients (softmax, mlp, mlp-dropout, logreg)",
             _described(parts),
-            "Use --method auto or occlusion.",
+            "Use `methods=['auto']` or occlusion.",
         )
     return parts.back(X, gradients.of_features(parts.inner.model_, Z, codes))
 

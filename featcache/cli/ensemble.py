@@ -1,0 +1,60 @@
+"""``featcache ensemble``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featcache.cli.options import (
+    cache_option,
+    calibrate_option,
+    dataset_name,
+    dataset_option,
+    json_option,
+    reports_option,
+)
+from featcache.cli.output import print_runs, print_runs_as_json, say
+
+
+@click.command(
+    "ensemble", short_help="Average runs, with weights from their predictions."
+)
+@click.argument("members", nargs=-1, required=True, metavar="RUN...")
+@dataset_option
+@click.option(
+    "--weights",
+    type=click.Choice(["fitted", "equal"]),
+    default="fitted",
+    show_default=True,
+    help="Fitted on out-of-fold predictions of the other folds, or all alike.",
+)
+@calibrate_option
+@click.option(
+    "--split", metavar="NAME", help="Which split's runs.  [default: the newest run's]"
+)
+@click.option("--force", is_flag=True, help="Make again what is there.")
+@cache_option
+@reports_option
+@json_option
+def ensemble_command(
+    dataset: str | None, cache: Path, reports: Path, as_json: bool, **settings: Any
+) -> None:
+    """Average the probabilities of runs (short ids, parts of ids, or all).
+
+    Only stored predictions are used: nothing is trained again.
+    """
+    from featcache.commands.ensemble import ensemble
+    from featcache.evaluation import identity
+
+    ensembles = ensemble(reports / dataset_name(dataset, cache, reports), **settings)
+    for line in ensembles.left_out:
+        say(f"Left out: {line}")
+    if as_json:
+        print_runs_as_json(ensembles.runs)
+        return
+    print_runs(ensembles.runs, ensembles.made)
+    for run in ensembles.runs:
+        votes = run.record.member_weights["test"]
+        for member, weight in zip(run.record.members, votes, strict=True):
+            short = identity.short_id(run.folder.with_name(member))
+            click.echo(f"  {weight:.3f}  {short} {member}")

@@ -1,0 +1,182 @@
+"""``featcache extract``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.options import (
+    cache_option,
+    dataset_option,
+    json_option,
+    open_dataset,
+    policy_options,
+    region_options,
+    resolve_networks,
+    seed_option,
+    source_options,
+    take,
+)
+from featcache.cli.output import bars, print_json
+from featcache.cli.scan import scan_source
+from featcache.errors import UsageError
+
+if TYPE_CHECKING:
+    from featcache.commands.extract import StoreResult
+    from featcache.dataset.manifest import Manifest
+
+
+@click.command("extract", short_help="Run frozen backbones and keep the features.")
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@dataset_option
+@click.option(
+    "-b",
+    "--backbone",
+    "names",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A backbone, the path of a .keras file, classic5 for the five networks of the "
+    "2021 notebook (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines "
+    "for features without a network (metadata, pixels48, border); may be repeated.",
+)
+@click.option(
+    "--views",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Augmented views of each image beside the plain one.",
+)
+@policy_options
+@region_options
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|random|FILE",
+)
+@click.option(
+    "--preprocess",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|torch|caffe|tf|none|featurewise",
+    help="Input scaling; imagenet is the one that belongs to the backbone, featurewise "
+    "gives the training images mean 0 and variance 1 a channel.",
+)
+@click.option("--input-size", type=int, metavar="PX", help="Side of the input.")
+@click.option(
+    "--taps",
+    default="none",
+    show_default=True,
+    metavar="none|default|LAYER,...",
+    help="Inner layers to pool and keep beside the embedding; default is the ends of "
+    "the backbone's blocks.",
+)
+@click.option(
+    "--tap-pooling",
+    default="avg",
+    show_default=True,
+    metavar="avg|avg+max",
+    help="Keep the average of each tap's map, or the maximum as well.",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|tensorflow|openvino",
+    help="auto is TensorFlow on a GPU and OpenVINO on a CPU.",
+)
+@click.option(
+    "--precision",
+    default="float32",
+    show_default=True,
+    metavar="float32|int8",
+    help="int8 quantises the network: several times faster on recent CPUs, a little "
+    "less exact, and a store of its own.",
+)
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    metavar="float32|float16",
+    help="How embeddings are stored.",
+)
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@seed_option
+@click.option(
+    "--max-bad",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share of unreadable images above which the command fails.",
+)
+@source_options
+@cache_option
+@json_option
+def extract_command(
+    source: Path | None,
+    dataset: str | None,
+    names: tuple[str, ...],
+    cache: Path,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Run frozen backbones over SOURCE (or a scanned --dataset) and keep the features.
+
+    Only what is missing is computed; a call for what is there costs nothing.
+    """
+    from featcache.commands.extract import extract
+    from featcache.dataset.regions import Region
+    from featcache.dataset.views import Policy
+
+    networks = resolve_networks(names, settings)
+    grouping = take(settings, "group_by", "per_class", "on_conflict")
+    manifest = _manifest(source, cache, dataset, grouping)
+    region = Region(settings.pop("region"), settings.pop("mask"))
+    draws = take(settings, "flip", "brightness", "zoom", "seed")
+    policy = Policy(**draws, region=region)
+    with bars() as reporter:
+        stores = extract(
+            manifest, networks, policy=policy, reporter=reporter, **settings
+        )
+    if as_json:
+        print_json([_record(store) for store in stores])
+    else:
+        for store in stores:
+            click.echo(_summary(store))
+
+
+def _manifest(
+    source: Path | None, cache: Path, dataset: str | None, grouping: dict[str, Any]
+) -> "Manifest":
+    """The manifest of a source that is scanned now, or was before."""
+    if source:
+        return scan_source(source, cache, dataset, **grouping).manifest
+    if any(grouping.values()):
+        raise UsageError(
+            "a SOURCE with --group-by, --per-class or --on-conflict",
+            "none",
+            "Give SOURCE again, or leave these options out.",
+        )
+    return open_dataset(cache, dataset)
+
+
+def _record(store: "StoreResult") -> dict[str, Any]:
+    failures = [{"path": p, "reason": r} for p, r in store.failures]
+    return vars(store) | {"path": store.path, "failures": failures}
+
+
+def _summary(store: "StoreResult") -> str:
+    what = f"{store.backbone} ({store.weights}): {store.rows} x {store.dim}"
+    if store.taps:
+        what += f" and {len(store.taps)} taps"
+    if not store.computed and not store.failures:
+        return f"{what}, all cached. {store.path}"
+    if store.engine:
+        what += f" by {store.engine}"
+    rate = store.computed / store.seconds if store.seconds else 0.0
+    failed = f"; {len(store.failures)} images failed" if store.failures else ""
+    return (
+        f"{what}, {store.computed} computed in {store.seconds:.1f} s "
+        f"({rate:.0f}/s){failed}. {store.path}"
+    )

@@ -1,0 +1,256 @@
+"""Options that commands share, and what some of them stand for."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from featcache.cli.output import Said
+from featcache.errors import UsageError
+
+if TYPE_CHECKING:
+    from featcache.backbones import Network
+    from featcache.dataset.manifest import Manifest
+    from featcache.dataset.regions import Region
+    from featcache.dataset.views import Policy
+    from featcache.features import FeatureSet
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Range(click.ParamType[tuple[float, float]]):
+    """Two numbers ``LO,HI``."""
+
+    name = "LO,HI"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        """Parses the text; a pair passes."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers such as 0.8,1.25", param, ctx)
+        return low, high
+
+
+class Views(click.ParamType[int | str]):
+    """A number of views, or ``all``."""
+
+    name = "views"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        """Parses the text."""
+        if value == "all":
+            return "all"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor all", param, ctx)
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Bundles several options into one decorator, in the order given."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+dataset_option = click.option(
+    "--dataset", metavar="NAME", help="Dataset in the cache; may be left out for one."
+)
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="cache",
+    envvar="FEATCACHE_CACHE",
+    show_default=True,
+    show_envvar=True,
+    help="Folder of manifests, splits and feature stores.",
+)
+reports_option = click.option(
+    "--reports",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="reports",
+    show_default=True,
+    help="Folder of runs and leaderboards.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+seed_option = click.option("--seed", type=int, default=0, show_default=True)
+jobs_option = click.option(
+    "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
+)
+calibrate_option = click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    show_default=True,
+    help="Calibrate the probabilities on the out-of-fold predictions.",
+)
+policy_number_option = click.option(
+    "--policy", type=int, help="Index of the views' policy.  [default: the newest]"
+)
+stored_taps_option = click.option(
+    "--taps",
+    default="none",
+    show_default=True,
+    metavar="none|all|LAYER,...",
+    help="Stored inner layers to append to the embedding.",
+)
+region_options = options(
+    click.option(
+        "--region",
+        type=click.Choice(["whole", "inside", "outside", "ring"]),
+        default="whole",
+        show_default=True,
+        help="What is shown of each image, the rest black: all, what its mask shows, "
+        "all but that, or the outer twelfth.",
+    ),
+    click.option(
+        "--mask",
+        default="mask",
+        show_default=True,
+        metavar="COLUMN",
+        help="Column of the manifest that names masks, for inside and outside.",
+    ),
+)
+source_options = options(
+    click.option(
+        "--group-by",
+        metavar="COLUMN|REGEX",
+        help="What stays together: a column of the CSV, an expression with one group "
+        r"for the file name such as '(\d{8})_', dicom:PatientID, image, or "
+        "near-duplicate (default without a column group).",
+    ),
+    click.option(
+        "--per-class",
+        type=int,
+        metavar="N",
+        help="The first N images of each class; kept by later scans, 0 for all.",
+    ),
+    click.option(
+        "--on-conflict",
+        type=click.Choice(["error", "drop"]),
+        help="The same bytes under two labels.  [default: error]",
+    ),
+)
+# The fields of `dataset.views.Policy`, but for its seed and region.
+policy_options = options(
+    click.option(
+        "--flip/--no-flip",
+        default=True,
+        show_default=True,
+        help="Views may be mirrored.",
+    ),
+    click.option(
+        "--brightness",
+        type=Range(),
+        default=(0.8, 1.25),
+        help="Views are brightened by a factor in this range.  [default: 0.8,1.25]",
+    ),
+    click.option(
+        "--zoom",
+        type=Range(),
+        default=(1.0, 1.2),
+        help="Views are magnified by a factor in this range.  [default: 1,1.2]",
+    ),
+)
+# The fields of `dataset.splits.SplitOptions`, but for its seed and repeats.
+split_options = options(
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="COLUMN[=VALUE]",
+        help="Leave out images by a column of the manifest that is 1, true or yes, or "
+        "VALUE; may be repeated.",
+    ),
+    click.option(
+        "--group-by",
+        metavar="COLUMN|image",
+        help="What stays together in a split.  [default: the manifest's groups]",
+    ),
+    click.option(
+        "--folds",
+        type=int,
+        default=5,
+        show_default=True,
+        help="Cross-validation folds.",
+    ),
+    click.option(
+        "--test-size",
+        type=float,
+        default=0.2,
+        show_default=True,
+        help="Share of the images held out as the test part; 0 for none.",
+    ),
+    click.option(
+        "--split", metavar="NAME", help="Name of the split.  [default: how it is drawn]"
+    ),
+)
+
+
+def open_dataset(cache: Path, dataset: str | None) -> "Manifest":
+    """Opens a scanned dataset; without a name, the only one."""
+    from featcache.dataset import manifest
+
+    return manifest.load(manifest.find(cache, dataset))
+
+
+def take(settings: dict[str, Any], *words: str) -> dict[str, Any]:
+    """Takes some of a command's options out of the rest."""
+    return {word: settings.pop(word) for word in words}
+
+
+def resolve_networks(names: Sequence[str], settings: dict[str, Any]) -> "list[Network]":
+    """The networks that a command names; takes out the options that are theirs."""
+    from featcache.backbones import resolve_all
+
+    options = take(settings, "weights", "preprocess", "input_size")
+    return resolve_all(names, seed=settings["seed"], reporter=Said(), **options)
+
+
+def find_policy(
+    sets: "Sequence[FeatureSet]", number: int, region: "Region"
+) -> "Policy":
+    """The recipe that a number on the command line stands for.
+
+    Raises:
+        UsageError: There is no such recipe, or it is another in another store.
+    """
+    from featcache.dataset.manifest import some
+
+    numbered = [(one, one.policies(region)) for one in sets]
+    numbered = [pair for pair in numbered if pair[1]] or numbered[:1]
+    for one, policies in numbered:
+        if number not in policies:
+            raise UsageError(
+                f"--policy {some([*map(str, policies)])}"
+                if policies
+                else "no --policy",
+                f"{number}; {one.text}{region.suffix} has {len(policies)} policies",
+                "Leave it out for the newest.",
+            )
+    recipes = {policies[number]: one.text for one, policies in numbered}
+    if len(recipes) > 1:
+        raise UsageError(
+            "a --policy that is the same recipe in all stores",
+            f"{number}, another in {' than in '.join([*recipes.values()][:2])}",
+            "Name one backbone with -b.",
+        )
+    return next(iter(recipes))
+
+
+def dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
+    """Runs can be compared where the cache is not, so both places name datasets."""
+    from featcache.dataset import manifest
+
+    names = sorted(p.parent.name for p in reports.glob("*/runs"))
+    if dataset in names:
+        return str(dataset)
+    if dataset is None and len(names) == 1:
+        return names[0]
+    return manifest.find(cache, dataset).name

@@ -1,0 +1,187 @@
+"""What commands print: bars and messages on stderr, results on stdout."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from featcache.cli.spelling import spelled
+from featcache.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+
+    from featcache.evaluation.runs import Run
+
+
+def say(text: str) -> None:
+    """Says something that is not a result, on stderr, in the command line's words."""
+    context = click.get_current_context(silent=True)
+    group = context.find_root().command if context else None
+    text = spelled(text, group) if isinstance(group, click.Group) else text
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a result as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+class Said(Reporter):
+    """Says messages on stderr."""
+
+    def message(self, text: str) -> None:
+        """Says it."""
+        say(text)
+
+
+class Bars(Said):
+    """Draws a bar for each name as well.
+
+    Args:
+        drawing: What the bars are drawn by.
+    """
+
+    def __init__(self, drawing: "Progress") -> None:
+        self._drawing = drawing
+        self._tasks: dict[str, TaskID] = {}
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Moves the bar of a name."""
+        drawing = self._drawing
+        if name not in self._tasks:
+            self._tasks[name] = drawing.add_task(name, rate="")
+        number = self._tasks[name]
+        elapsed = drawing.tasks[drawing.task_ids.index(number)].elapsed
+        rate = f"{done / elapsed:.0f}/s" if elapsed else ""
+        drawing.update(number, completed=done, total=total, rate=rate)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Draws bars on stderr, on a terminal, while the block runs."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # Not a terminal: a bar would only fill the log.
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as drawing:
+        yield Bars(drawing)
+
+
+def print_table(
+    headings: list[tuple[str, bool]],
+    rows: list[list[str]],
+    *,
+    drop_first: Sequence[str] = (),
+    line_before: int | None = None,
+) -> list[str]:
+    """Prints a table on stdout; each heading says whether its column is numeric.
+
+    Args:
+        headings: Of the columns.
+        rows: Their cells.
+        drop_first: Headings that a narrow terminal does without, the least important
+            first; columns of long text are folded where they must.
+        line_before: Index of the row above which there is a line.
+
+    Returns:
+        The headings that were dropped.
+    """
+    from rich.console import Console
+
+    # A cell is text and never markup; a file or a pipe has no width to keep to.
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, width=1000)
+    columns = [
+        (heading, numeric, [row[i] for row in rows])
+        for i, (heading, numeric) in enumerate(headings)
+    ]
+    dropped = {*drop_first}
+    for name in reversed(drop_first):
+        shown = [column for column in columns if column[0] not in dropped - {name}]
+        if _least_width(shown) <= console.width:
+            dropped.remove(name)
+    shown = [column for column in columns if column[0] not in dropped]
+    console.print(_table(shown, line_before, whole_cells=bool(drop_first)))
+    return [heading for heading, *_ in columns if heading in dropped]
+
+
+_Column = tuple[str, bool, list[str]]  # heading, whether it is numeric, cells
+_WIDEST = 24  # of a column of text, before numbers have to go
+_SHORT = 10  # letters of a text that is never folded, such as the short id of a run
+
+
+def _least_width(columns: list[_Column]) -> int:
+    """Characters that a table needs so that its numbers are whole."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, [heading, *cells])) for heading, _, cells in columns]
+    least = [
+        width if numeric else min(width, _WIDEST)
+        for width, (_, numeric, _) in zip(widths, columns, strict=True)
+    ]
+    return sum(least) + 3 * len(columns) - 1
+
+
+def _table(
+    columns: list[_Column], line_before: int | None, *, whole_cells: bool
+) -> "Table":
+    from rich.box import Box
+    from rich.table import Table
+
+    # SIMPLE_HEAD of rich, with a line between sections.
+    box = Box("    \n    \n ── \n    \n ── \n    \n    \n    \n")
+    table = Table(box=box, pad_edge=False)
+    for heading, numeric, cells in columns:
+        side: Literal["left", "right"] = "right" if numeric else "left"
+        whole = whole_cells and (numeric or max(map(len, cells), default=0) <= _SHORT)
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=whole)
+    for number, row in enumerate(zip(*(cells for *_, cells in columns), strict=True)):
+        if number == line_before:
+            table.add_section()
+        table.add_row(*row)
+    return table
+
+
+def print_runs_as_json(runs: "Sequence[Run]") -> None:
+    """Prints the records of runs, each with its short and its whole id."""
+    ids = [{"run": run.short_id, "run_id": run.run_id} for run in runs]
+    print_json(
+        [run.record.to_json() | names for run, names in zip(runs, ids, strict=True)]
+    )
+
+
+def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
+    """Prints a line for each run that a call made."""
+    if not new:
+        click.echo(f"All {len(runs)} runs are there already: nothing to do.")
+    for run in runs:
+        if not run.failed and run.run_id in new:
+            score = run.record.scores["train"]
+            click.echo(
+                f"{run.short_id} {run.run_id}: accuracy {score['accuracy']:.3f} "
+                f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
+                f"fit {run.record.fit_seconds:.1f} s"
+            )

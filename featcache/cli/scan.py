@@ -1,0 +1,78 @@
+"""``featcache scan``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.options import (
+    cache_option,
+    dataset_option,
+    json_option,
+    source_options,
+)
+from featcache.cli.output import bars, print_json, say
+
+if TYPE_CHECKING:
+    from featcache.commands.scan import ScanResult
+
+
+@click.command("scan", short_help="List and check the images of a source.")
+@click.argument("source", type=click.Path(path_type=Path))
+@dataset_option
+@source_options
+@cache_option
+@json_option
+def scan_command(
+    source: Path, dataset: str | None, cache: Path, as_json: bool, **settings: Any
+) -> None:
+    """List the images of SOURCE: a folder or zip, one folder a class, or a CSV."""
+    scanned = scan_source(source, cache, dataset, **settings)
+    if as_json:
+        print_json(_record(scanned))
+    else:
+        click.echo(_summary(scanned))
+
+
+def scan_source(
+    source: Path, cache: Path, dataset: str | None, **settings: Any
+) -> "ScanResult":
+    """Scans a source with a bar, and says what the user should know."""
+    from featcache.commands.scan import scan
+
+    with bars() as reporter:
+        scanned = scan(source, cache, dataset=dataset, reporter=reporter, **settings)
+    for warning in scanned.warnings:
+        say(f"Warning: {warning}")
+    for path, reason in scanned.unreadable[:10]:
+        say(f"Unreadable: {path}: {reason}")
+    if len(scanned.unreadable) > 10:
+        say(f"Unreadable: {len(scanned.unreadable) - 10} more; see the manifest.")
+    return scanned
+
+
+def _record(scanned: "ScanResult") -> dict[str, Any]:
+    return {
+        "dataset": scanned.manifest.dataset,
+        "manifest": scanned.manifest.folder / "manifest.csv",
+        "classes": scanned.counts,
+        "groups": scanned.n_groups,
+        "group_by": scanned.manifest.settings.group_by,
+        "duplicates": scanned.duplicates,
+        "unreadable": [{"path": p, "reason": r} for p, r in scanned.unreadable],
+        "warnings": scanned.warnings,
+    }
+
+
+def _summary(scanned: "ScanResult") -> str:
+    classes = ", ".join(
+        f"{label} = {i} ({count} images)"
+        for i, (label, count) in enumerate(scanned.counts.items())
+    )
+    return (
+        f"{scanned.manifest.dataset}: {sum(scanned.counts.values())} images of "
+        f"{scanned.n_groups} groups (by {scanned.manifest.settings.group_by}); "
+        f"{scanned.duplicates} duplicates left out, {len(scanned.unreadable)} "
+        f"unreadable.\nClasses: {classes}.\n"
+        f"Manifest: {scanned.manifest.folder / 'manifest.csv'}"
+    )
