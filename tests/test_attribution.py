@@ -45,8 +45,8 @@ def _split(head, X, codes, **options):
 
 
 def _margins(head, X, codes):
-    found = attribution.margins(head.predict_proba(X))
-    return found[np.arange(len(codes)), codes]
+    split = attribution.margins(head.predict_proba(X))
+    return split[np.arange(len(codes)), codes]
 
 
 def test_margins_are_log_odds_or_centred_logits() -> None:
@@ -63,20 +63,20 @@ def test_margins_are_log_odds_or_centred_logits() -> None:
 def test_logreg_adds_up(front: str, classes: int) -> None:
     """Base and contributions are the margin, whatever stands before the head."""
     head, X, codes = _fitted("logreg", classes, **FRONTS[front])
-    found = _split(head, X, codes)
-    assert (found.method, found.phi.shape) == ("linear", X.shape)
-    total = found.base + found.phi.sum(axis=1)
+    split = _split(head, X, codes)
+    assert (split.method, split.phi.shape) == ("linear", X.shape)
+    total = split.base + split.phi.sum(axis=1)
     np.testing.assert_allclose(total, _margins(head, X, codes), atol=1e-4)
 
 
 def test_logreg_is_weight_times_scaled_value() -> None:
     """Without a transform the base is the intercept, the rest is in closed form."""
     head, X, codes = _fitted("logreg")
-    found = _split(head, X, codes)
+    split = _split(head, X, codes)
     scale, classify = head.model_["scale"], head.model_["classify"]
     expected = classify.coef_[codes] * (X - scale.mean_) / scale.scale_
-    np.testing.assert_allclose(found.phi, expected, atol=1e-6)
-    np.testing.assert_allclose(found.base, classify.intercept_[codes], atol=1e-6)
+    np.testing.assert_allclose(split.phi, expected, atol=1e-6)
+    np.testing.assert_allclose(split.base, classify.intercept_[codes], atol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -84,9 +84,9 @@ def test_logreg_is_weight_times_scaled_value() -> None:
 def test_xgboost_adds_up(front: str, classes: int) -> None:
     """TreeSHAP's contributions and base are the margin."""
     head, X, codes = _fitted("xgboost", classes, **FRONTS[front])
-    found = _split(head, X, codes)
-    assert found.method == "treeshap"
-    total = found.base + found.phi.sum(axis=1)
+    split = _split(head, X, codes)
+    assert split.method == "treeshap"
+    total = split.base + split.phi.sum(axis=1)
     np.testing.assert_allclose(total, _margins(head, X, codes), atol=1e-3)
 
 
@@ -96,36 +96,36 @@ def test_any_other_head_is_sampled_and_adds_up(name: str) -> None:
     front = {"pca": 4} if name == "xgboost" else {}
     head, X, codes = _fitted(name, **front)
     rows, codes = X[:4] + 0.01, codes[:4]  # trees cut where training rows lie
-    found = _split(head, rows, codes, background=X.mean(axis=0))
-    assert found.method == "shapley"
-    total = found.base + found.phi.sum(axis=1)
+    split = _split(head, rows, codes, background=X.mean(axis=0))
+    assert split.method == "shapley"
+    total = split.base + split.phi.sum(axis=1)
     np.testing.assert_allclose(total, _margins(head, rows, codes), atol=1e-6)
 
 
 def test_shapley_of_a_linear_head_is_known() -> None:
     """A linear head's Shapley values are weight times distance from the background."""
     head, X, codes = _fitted("logreg")
-    found = _split(head, X[:3], codes[:3], method="shapley")
+    split = _split(head, X[:3], codes[:3], method="shapley")
     weights = head.model_["classify"].coef_ / head.model_["scale"].scale_
     expected = weights[codes[:3]] * (X[:3] - X[:3].mean(axis=0))
-    np.testing.assert_allclose(found.phi, expected, atol=1e-5)
+    np.testing.assert_allclose(split.phi, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("front", slow_but(["plain", "sqrt", "pca"], "plain"))
 def test_keras_heads_add_up(front: str) -> None:
     """Softmax is linear to 1e-4; an MLP's integrated gradients close within a hair."""
     head, X, codes = _fitted("softmax", **FRONTS[front])
-    found = _split(head, X, codes)
-    assert found.method == "linear"
-    total = found.base + found.phi.sum(axis=1)
+    split = _split(head, X, codes)
+    assert split.method == "linear"
+    total = split.base + split.phi.sum(axis=1)
     np.testing.assert_allclose(total, _margins(head, X, codes), atol=1e-4)
     head, X, codes = _fitted("mlp", **FRONTS[front])
-    found = _split(head, X, codes)
-    assert found.method == "integrated-gradients"
-    total = found.base + found.phi.sum(axis=1)
+    split = _split(head, X, codes)
+    assert split.method == "integrated-gradients"
+    total = split.base + split.phi.sum(axis=1)
     np.testing.assert_allclose(total, _margins(head, X, codes), atol=0.03)
     rough = _split(head, X, codes, method="gradient-input")
-    np.testing.assert_array_equal(rough.base, found.base)
+    np.testing.assert_array_equal(rough.base, split.base)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_gradients_are_those_of_small_steps(name: str, front: str) -> None:
 def test_a_method_that_does_not_suit_is_refused() -> None:
     """Trees have no gradients and no closed form: the way out is told."""
     head, X, codes = _fitted("xgboost")
-    with pytest.raises(HeadError, match="auto or occlusion"):
+    with pytest.raises(HeadError, match=r"\['auto'\]` or occlusion"):
         attribution.gradient(head, X, codes)
     for method in ("linear", "integrated-gradients"):
         with pytest.raises(HeadError, match=r"`methods=\['auto'\]`"):
@@ -173,26 +173,26 @@ def test_a_root_has_no_slope_at_zero() -> None:
 def test_a_contribution_lies_where_its_channel_is_active() -> None:
     """Each channel's part is in proportion to its map; the cells sum to all parts."""
     A = np.array([[[1.0, 0.0], [3.0, 2.0]]])  # one row, two cells, two channels
-    found = attribution.spread(A, np.array([8.0, -1.0]))
-    np.testing.assert_allclose(found.cells, [[2.0, 5.0]])
-    assert (found.even, found.even_share) == (0, 0)
+    split = attribution.spread(A, np.array([8.0, -1.0]))
+    np.testing.assert_allclose(split.cells, [[2.0, 5.0]])
+    assert (split.even, split.even_share) == (0, 0)
 
 
 def test_absence_has_no_place() -> None:
     """A channel near 0, or one whose cells cancel, is spread evenly and told."""
     A = np.array([[[1.0, 0.001, 5.0], [3.0, 0.0, -5.0]]])
     reference = np.array([2.0, 1.0, 1.0])
-    found = attribution.spread(A, np.array([4.0, -2.0, 1.0]), reference=reference)
-    np.testing.assert_allclose(found.cells, [[1 - 0.5, 3 - 0.5]])
-    assert found.even == -1
-    assert found.even_share == pytest.approx(3 / 7)
+    split = attribution.spread(A, np.array([4.0, -2.0, 1.0]), reference=reference)
+    np.testing.assert_allclose(split.cells, [[1 - 0.5, 3 - 0.5]])
+    assert split.even == -1
+    assert split.even_share == pytest.approx(3 / 7)
 
 
 def test_a_maximum_is_where_it_is_reached() -> None:
     """A maximum's contribution is in its cell; cells that tie share it."""
     A = np.array([[[1.0, 2.0], [3.0, 2.0]]])
-    found = attribution.spread(A, np.array([5.0, 1.0]), maximum=True)
-    np.testing.assert_allclose(found.cells, [[0.5, 5.5]])
+    split = attribution.spread(A, np.array([5.0, 1.0]), maximum=True)
+    np.testing.assert_allclose(split.cells, [[0.5, 5.5]])
     G = maps.pooled_gradient(A, np.array([5.0, 1.0]), maximum=True)
     np.testing.assert_allclose(G, [[[0, 0.5], [5, 0.5]]])
 
@@ -206,10 +206,10 @@ def test_upsampling_keeps_the_sum_and_adds_no_detail(shape: tuple[int, int]) -> 
     assert even.max() / even.min() < 1.35  # cells are not whole pixels
     one = np.zeros(shape)
     one[-1, 0] = 1
-    drawn = attribution.upsampled(one, 224)
-    row, column = np.unravel_index(drawn.argmax(), drawn.shape)
+    pixels = attribution.upsampled(one, 224)
+    row, column = np.unravel_index(pixels.argmax(), pixels.shape)
     assert (row * shape[0] // 224, column * shape[1] // 224) == (shape[0] - 1, 0)
-    assert drawn.min() >= 0
+    assert pixels.min() >= 0
 
 
 def test_cams_of_a_pooled_head_are_known() -> None:
@@ -241,11 +241,11 @@ def test_a_flat_network_gives_the_slopes_of_a_pooled_head() -> None:
     p = keras.layers.Dense(3, activation="softmax")(pooled)
     model, codes = keras.Model(pixels, p), np.array([2, 0])
     x = np.random.default_rng(0).random((2, 16, 16, 3)).astype(np.float32)
-    found, G = gradients.of_layer(model, "last", x, codes)
+    split, G = gradients.of_layer(model, "last", x, codes)
     kernel = model.layers[-1].kernel.numpy()
     g = (kernel @ attribution.contrast(3).T)[:, codes].T
     for n in range(2):
-        expected = maps.pooled_gradient(found[n], g[n])
+        expected = maps.pooled_gradient(split[n], g[n])
         np.testing.assert_allclose(G[n], expected, atol=1e-7)
 
 
@@ -255,12 +255,12 @@ def test_a_class_activation_map_is_the_head_on_each_cell() -> None:
     A = np.random.default_rng(0).random((4, 4, X.shape[1]))
     f = A.mean(axis=(0, 1))[None]
     g = attribution.gradient(head, f, codes[:1])[0]
-    found = _split(head, f, codes[:1])
-    laid = attribution.placed(A, maps.pooled_gradient(A, g), found.phi.sum())
+    split = _split(head, f, codes[:1])
+    laid = attribution.cam_spread(A, maps.pooled_gradient(A, g), split.phi.sum())
     cells = head.model_.decision_function(A.reshape(16, -1))[:, codes[0]]
-    expected = (cells - found.base[0]) / 16
+    expected = (cells - split.base[0]) / 16
     np.testing.assert_allclose(laid.cells.ravel(), expected, atol=1e-6)
-    assert laid.cells.sum() == pytest.approx(found.phi.sum())
+    assert laid.cells.sum() == pytest.approx(split.phi.sum())
 
 
 def test_faithfulness_by_hand() -> None:

@@ -54,7 +54,7 @@ def test_an_unknown_backbone_offers_the_nearest() -> None:
 @pytest.mark.parametrize("size", [0, -1, 31])
 def test_an_input_too_small_is_refused(size: int) -> None:
     """An input size below 32 pixels can never work."""
-    with pytest.raises(UsageError, match="input-size"):
+    with pytest.raises(UsageError, match="`input_size`"):
         resolve("vgg19", input_size=size)
 
 

@@ -263,9 +263,9 @@ def test_an_image_that_vanished_fails_in_every_store(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"weights": "random"}, "--weights random"),
-        ({"preprocess": "tf"}, "--preprocess tf"),
-        ({"input_size": 64}, "--input-size 64"),
+        ({"weights": "random"}, "`weights='random'`"),
+        ({"preprocess": "tf"}, "`preprocess='tf'`"),
+        ({"input_size": 64}, "`input_size=64`"),
     ],
 )
 def test_options_of_networks_are_refused(
@@ -289,7 +289,7 @@ def test_beside_a_network_they_go_without_its_options() -> None:
         ("vgg19", "random", 64),
     ]
     assert said == [
-        "--weights random, --input-size 64: ignored for metadata, pixels48, border "
+        "`weights='random'`, `input_size=64`: ignored for metadata, pixels48, border "
         "(no network)"
     ]
 
@@ -315,7 +315,7 @@ def test_there_is_nothing_to_quantise(dataset: Manifest) -> None:
         n: r.path for n, r in result.items()
     }
     assert said == [
-        "--precision int8: ignored for metadata, pixels48, border (no network)"
+        "`precision='int8'`: ignored for metadata, pixels48, border (no network)"
     ]
 
 

@@ -205,15 +205,15 @@ def test_set_with_markers_names_their_corners(tmp_path):
 
 def test_progress_counts_to_the_total(tmp_path):
     """The callback hears of every image once."""
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[str, int, int]] = []
     write(tmp_path, 4, size=64, reporter=Heard(ticks=heard))
-    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert heard == [("phantoms", done, 4) for done in (1, 2, 3, 4)]
 
 
 def test_set_cut_short_has_no_csv(tmp_path):
     """The CSV is the mark that a set is whole, so it is written last."""
 
-    def stop(done: int, total: int) -> None:
+    def stop(name: str, done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 

@@ -110,5 +110,5 @@ def test_a_file_that_is_no_record(tmp_path: Path, text: str) -> None:
     """It is the same error, whatever JSON or none it is."""
     run = make_run(tmp_path, "logreg-toy-1")
     (run.folder / "run.json").write_text(text)
-    with pytest.raises(RunError, match="--force"):
+    with pytest.raises(RunError, match=r"run\.json that cannot be used"):
         runs.load(run.folder)

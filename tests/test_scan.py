@@ -177,10 +177,10 @@ def test_nothing_readable_is_an_error(tmp_path: Path, cache: Path) -> None:
 
 
 def test_progress_counts_to_the_end(image_folder: Path, cache: Path) -> None:
-    """The callback hears 1, 2, ..., 36 of 36."""
-    heard: list[tuple[int, int]] = []
+    """The reporter hears 1, 2, ..., 36 of 36."""
+    heard: list[tuple[str, int, int]] = []
     scan(image_folder, cache, reporter=Heard(ticks=heard))
-    assert heard == [(i + 1, 36) for i in range(36)]
+    assert heard == [("scan", i + 1, 36) for i in range(36)]
 
 
 # Scanning again

@@ -151,7 +151,7 @@ def resolve_all(
     given = _of_networks(weights, preprocess, input_size)
     if plain and given:
         reporter.message(
-            f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)"
+            f"{', '.join(given.values())}: ignored for {', '.join(plain)} (no network)"
         )
     return [
         resolve(name)
@@ -168,21 +168,23 @@ def expand(names: Iterable[str]) -> list[str]:
     return [n for name in names for n in COLLECTIONS.get(name, (name,))]
 
 
-def _of_networks(weights: str, preprocess: str, input_size: int | None) -> list[str]:
-    """Which options are given that mean nothing without a network."""
-    given = {
+def _of_networks(
+    weights: str, preprocess: str, input_size: int | None
+) -> dict[str, str]:
+    """Options that mean nothing without a network: name, and how Python gives it."""
+    options = {
         "weights": weights if weights != IMAGENET else None,
         "preprocess": preprocess if preprocess != IMAGENET else None,
-        "input-size": input_size,
+        "input_size": input_size,
     }
-    return [f"--{name} {value}" for name, value in given.items() if value is not None]
+    return {name: f"`{name}={value!r}`" for name, value in options.items() if value}
 
 
-def _refuse(name: str, options: list[str]) -> None:
+def _refuse(name: str, options: dict[str, str]) -> None:
     if options:
         raise UsageError(
-            f"{name} without {', '.join(option.split()[0] for option in options)}",
-            ", ".join(options),
+            f"{name} without {', '.join(f'`{option}`' for option in options)}",
+            ", ".join(options.values()),
             "A baseline uses no network: leave these options out.",
         )
 

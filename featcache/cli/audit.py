@@ -69,6 +69,6 @@ def audit_command(
             short = identity.short_id(audited.path.parent / "runs" / audited.run_id)
             click.echo(f"Checks of runs are about {short} {audited.run_id}.")
     if audited.fixed:
-        say(audited.fixed.told)
-    if strict and audited.fires:
+        say(audited.fixed.summary)
+    if strict and audited.has_issues:
         raise click.exceptions.Exit(1)

@@ -97,42 +97,44 @@ def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
     """Show what STORE says of itself, how far it goes, and who uses it."""
     from featcache.commands import cache as stores
 
-    found = stores.info(stores.find(cache, store), reports)
+    details = stores.info(stores.find(cache, store), reports)
     if as_json:
-        print_json(_info_record(found))
+        print_json(_info_record(details))
         return
-    print_table([(found.entry.store, False), ("", False)], [*map(list, _facts(found))])
+    print_table(
+        [(details.entry.store, False), ("", False)], [*map(list, _facts(details))]
+    )
     print_table(
         [("policy", False), ("view", True), ("rows", True)],
-        [[_policy(r["policy"]), str(r["view"]), str(r["rows"])] for r in found.views],
+        [[_policy(r["policy"]), str(r["view"]), str(r["rows"])] for r in details.views],
     )
-    if found.taps:
+    if details.taps:
         headings = [("tap", False), ("D", True), ("rows filled", True)]
-        rows = [[t["layer"], str(t["dim"]), str(t["rows"])] for t in found.taps]
+        rows = [[t["layer"], str(t["dim"]), str(t["rows"])] for t in details.taps]
         print_table(headings, rows)
-    click.echo(_coverage(found))
-    click.echo(f"Runs that use it: {', '.join(found.entry.runs) or 'none'}.")
+    click.echo(_coverage(details))
+    click.echo(f"Runs that use it: {', '.join(details.entry.runs) or 'none'}.")
 
 
 def _policy(number: int) -> str:
     return "plain" if number < 0 else str(number)
 
 
-def _info_record(found: "Info") -> dict[str, Any]:
-    coverage = vars(found.coverage) if found.coverage else None
+def _info_record(details: "Info") -> dict[str, Any]:
+    coverage = vars(details.coverage) if details.coverage else None
     return {
-        **_listed(found.entry),
-        "contract_id": found.contract_id,
-        **vars(found.header),
-        "contract": found.header.contract.to_json(),
-        "rows_by_view": found.views,
-        "filled": found.taps,
+        **_listed(details.entry),
+        "contract_id": details.contract_id,
+        **vars(details.header),
+        "contract": details.header.contract.to_json(),
+        "rows_by_view": details.views,
+        "filled": details.taps,
         "coverage": coverage,
     }
 
 
-def _facts(found: "Info") -> Rows:
-    header, entry = found.header, found.entry
+def _facts(details: "Info") -> Rows:
+    header, entry = details.header, details.entry
     contract = header.contract.to_json()
     return [
         ("path", str(entry.path)),
@@ -141,7 +143,7 @@ def _facts(found: "Info") -> Rows:
         ("engine", header.engine),
         ("versions", _text(header.versions)),
         ("weights", f"{header.weights}: {header.weights_key}"),
-        ("contract_id", found.contract_id),
+        ("contract_id", details.contract_id),
         *((f"contract: {k}", _text(v)) for k, v in sorted(contract.items())),
         *((f"policy {i}", _text(p)) for i, p in enumerate(header.policies)),
         *((f"note: {k}", _text(v)) for k, v in sorted(header.notes.items())),
@@ -159,8 +161,8 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _coverage(found: "Info") -> str:
-    cover = found.coverage
+def _coverage(details: "Info") -> str:
+    cover = details.coverage
     if cover is None:
         return "No manifest stands beside it."
     return (

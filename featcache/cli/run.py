@@ -113,8 +113,8 @@ def write_page(board: "Leaderboard", home: Path, cache: Path, page: Path) -> Non
     from featcache.report.html import page as html_page
 
     table = sha256_file(cache / board.dataset / "manifest.csv")
-    told = vars(board) | {"rows": tables.to_json(board)}
-    mark = f"<!-- made of {digest([told, table, version('featcache')])} -->\n"
+    content = vars(board) | {"rows": tables.to_json(board)}
+    mark = f"<!-- made of {digest([content, table, version('featcache')])} -->\n"
     if not page.is_file() or not page.read_text(encoding="utf-8").endswith(mark):
         say(f"- report {page}")
         html_page.write(home, board, manifest=load(cache / board.dataset), path=page)
@@ -144,7 +144,7 @@ def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
         "dataset": result.dataset,
         "boards": boards,
         "runs": {
-            name: [r.run_id for r in found] for name, found in result.runs.items()
+            name: [r.run_id for r in several] for name, several in result.runs.items()
         },
         "computed": result.computed,
         "trained": result.trained,

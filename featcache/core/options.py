@@ -24,8 +24,8 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     flat: dict[str, Parameter] = {}
     for name, parameter in signature(function).parameters.items():
         group = parameter.annotation
-        found = signature(group).parameters if _is_group(parameter) else {}
-        for key, value in (found or {name: parameter}).items():
+        fields = signature(group).parameters if _is_group(parameter) else {}
+        for key, value in (fields or {name: parameter}).items():
             flat.setdefault(key, value)
     return flat
 

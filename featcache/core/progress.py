@@ -1,14 +1,14 @@
 """How a command says what it is doing while it works."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
-class Reporter:
-    """Hears of progress and messages; this one is silent.
+class Reporter(Protocol):
+    """Hears of progress and messages; every command takes one as ``reporter``.
 
-    Every command takes one as ``reporter``. Subclasses show what they hear, such as
-    bars on a terminal. A command may call it from several threads, but from one at a
-    time.
+    A command may call it from several threads, but from one at a time. A subclass may
+    leave out what it does not show.
     """
 
     def progress(self, name: str, done: int, total: int) -> None:
@@ -19,12 +19,18 @@ class Reporter:
             done: Steps done.
             total: Steps to do.
         """
+        return
 
     def message(self, text: str) -> None:
         """Hears what the user should know meanwhile."""
+        return
 
 
-SILENT = Reporter()
+class Silent(Reporter):
+    """Shows nothing."""
+
+
+SILENT = Silent()
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ METRIC_NAMES = {
     "brier": "Brier",
     "ece": "ECE",
 }
-TRIVIAL = "no network, no learning, or not all of the picture"
-LINE = f"below the line: {TRIVIAL}"
+CONTROLS = "no network, no learning, or only part of the image"
+CONTROLS_HEADING = f"Baselines and controls: {CONTROLS}"
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
@@ -75,11 +75,11 @@ def _what(row: LeaderboardRow) -> tuple[Any, ...]:
 def _facts(row: LeaderboardRow) -> list[tuple[Any, list[str]]]:
     """In words, what tells rows of one head on one backbone apart.
 
-    The recipe of views stands for itself: runs without views have none to share.
+    The recipe of views is compared by itself: runs without views have none to share.
     """
     size = f"{row.input_size} px" if row.input_size else ""
-    told = [size, row.preprocess, *row.options.split(", ")]
-    facts = [(_what(row), list(filter(None, told)))]
+    words = [size, row.preprocess, *row.options.split(", ")]
+    facts = [(_what(row), list(filter(None, words)))]
     if row.policy:
         facts.append(((*_what(row), "views"), re.split(r" (?=--)", row.policy)))
     return facts
@@ -88,7 +88,7 @@ def _facts(row: LeaderboardRow) -> list[tuple[Any, list[str]]]:
 def _shared(board: Leaderboard) -> dict[Any, set[str]]:
     """The facts that all rows of one head on one backbone have in common."""
     shared: dict[Any, set[str]] = {}
-    for what, facts in (found for row in board.rows for found in _facts(row)):
+    for what, facts in (pair for row in board.rows for pair in _facts(row)):
         shared[what] = shared.get(what, set(facts)) & set(facts)
     return shared
 
@@ -143,7 +143,7 @@ def _repeats(row: LeaderboardRow) -> str:
 def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
     """The columns a person reads: heading, whether numeric, and the cells.
 
-    A column without a single entry (no test part, say) is left out.
+    A column without a single entry (no test set, say) is left out.
     """
     filled = [
         (heading, numeric, [cell(row) for row in board.rows])
@@ -153,12 +153,12 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
 
 
 def line_before(board: Leaderboard) -> int | None:
-    """Index of the first row below the line; None where there is no line."""
-    below = [i for i, row in enumerate(board.rows) if row.below_line]
-    return below[0] if below and below[0] else None
+    """Index of the first baseline or control; None if it is the first row, or none."""
+    controls = [i for i, row in enumerate(board.rows) if row.below_line]
+    return controls[0] if controls and controls[0] else None
 
 
-_PARTS = {TRAIN: "out-of-fold on", TEST: "on the test part of"}
+_PARTS = {TRAIN: "out-of-fold on", TEST: "on the test set of"}
 
 
 def caption(board: Leaderboard) -> str:
@@ -172,10 +172,10 @@ def caption(board: Leaderboard) -> str:
     if len(board.rows) < 2:
         return text
     against = [f"run {r.run}" for r in board.rows if r.run_id == board.against]
-    held = "the best" if board.against == top.run_id else "".join(against)
+    reference = "the best" if board.against == top.run_id else "".join(against)
     return (
-        f"{text}; diff to {held}, p of a paired test over groups (Holm), tied from "
-        "0.05 on"
+        f"{text}; diff: difference to {reference}; p: paired test over groups; "
+        "tied: Holm-adjusted p >= 0.05"
     )
 
 
@@ -203,7 +203,9 @@ def to_markdown(board: Leaderboard) -> str:
         *_cells(table),
     ]
     if line := line_before(board):
-        lines.insert(line + 2, ["", "", f"*{LINE}*", *[""] * (len(table) - 3)])
+        lines.insert(
+            line + 2, ["", "", f"*{CONTROLS_HEADING}*", *[""] * (len(table) - 3)]
+        )
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{text}\n\n{caption(board)}."
 

@@ -39,10 +39,10 @@ def make_run(
 ) -> runs.Run:
     """A run that is right on a share of the images, sure of itself at 0.9."""
     miss = np.random.default_rng(len(backbone)).permutation(N)[round(right * N) :]
-    said = Y.copy()
-    said[[*miss, *wrong]] = (said[[*miss, *wrong]] + 1) % 3
+    predicted = Y.copy()
+    predicted[[*miss, *wrong]] = (predicted[[*miss, *wrong]] + 1) % 3
     p = np.full((N, 3), 0.05)
-    p[np.arange(N), said] = 0.9
+    p[np.arange(N), predicted] = 0.9
     meta = dataset.ok if groups is None else dataset.ok.assign(group=groups)
     table = runs.predictions_table(
         meta, FOLDS if folds is None else folds, p, [*CLASSES]
@@ -88,9 +88,9 @@ def planted(root: Path) -> Path:
     return root
 
 
-def write_split(dataset: Manifest, places: dict[str, int], name: str = "hand") -> None:
+def write_split(dataset: Manifest, fold_of: dict[str, int], name: str = "hand") -> None:
     path = dataset.folder / f"splits-{name}.json"
-    path.write_text(json.dumps({"images": places}), encoding="utf-8")
+    path.write_text(json.dumps({"images": fold_of}), encoding="utf-8")
 
 
 def put_store(dataset: Manifest, rows: np.ndarray) -> str:

@@ -35,7 +35,7 @@ def test_nothing_is_found_where_nothing_is_planted(
         ward=[f"w{i // 6 % 2}" for i in range(N)]
     )
     result = audit(with_table(toy, kept), reports)
-    assert [f.code for f in result.findings if f.fires] == []
+    assert [f.code for f in result.findings if f.is_issue] == []
     assert [f.code for f in result.findings if f.status == NOT_APPLICABLE] == [
         "FC002", "FC003", "FC004", "FC005", "FC006", "FC022", "FC023", "FC024",
         "FC025", "FC033", "FC034", "FC041",
@@ -46,9 +46,9 @@ def test_an_empty_dataset_of_runs_is_no_error(toy: Manifest, reports: Path) -> N
     """What has no run or split is not applicable, and says what to run."""
     result = audit(toy, reports)
     for code in ("FC005", "FC010", "FC020", "FC032", "FC040", "FC041", "FC051"):
-        found = of(result, code)
-        assert found.status == NOT_APPLICABLE
-        assert "featcache " in found.message or "stores" in found.message
+        finding = of(result, code)
+        assert finding.status == NOT_APPLICABLE
+        assert "featcache " in finding.message or "stores" in finding.message
     assert result.run_id is None
 
 

@@ -30,16 +30,18 @@ def test_files_of_the_same_bytes_are_told(toy: Manifest, reports: Path) -> None:
     result = audit(with_table(toy, table), reports)
     assert [row["path"] for row in of(result, "FC001").evidence] == ["5.png", "7.png"]
     assert [row["path"] for row in of(result, "FC002").evidence] == ["7.png"]
-    assert of(result, "FC002").fires
-    assert not of(result, "FC001").fires
+    assert of(result, "FC002").is_issue
+    assert not of(result, "FC001").is_issue
 
 
 def test_planted_near_duplicates_are_found_and_no_others(
     tmp_path: Path, reports: Path
 ) -> None:
     """Resizing, JPEG, brightness and a cut edge are seen; other pictures are not."""
-    found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
-    result = audit(found, reports)
+    dataset = scan(
+        planted(tmp_path / "x"), tmp_path / "cache", group_by="image"
+    ).manifest
+    result = audit(dataset, reports)
     rows = of(result, "FC003").evidence
     names = {Path(r[f"path_{s}"]).stem for r in rows for s in "ab"}
     assert names == {"pa0", "resized", "jpeg", "dark", "cut"}
@@ -57,9 +59,9 @@ def test_near_duplicates_within_a_group_are_no_finding(
     tmp_path: Path, reports: Path
 ) -> None:
     """What a split keeps together does no harm."""
-    found = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
-    assert found.settings.group_by == "near-duplicate"
-    answer = of(audit(found, reports), "FC003")
+    dataset = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
+    assert dataset.settings.group_by == "near-duplicate"
+    answer = of(audit(dataset, reports), "FC003")
     assert answer.status == PASSED
     assert answer.message.startswith("10 pairs")
     assert [row["within_group"] for row in answer.evidence] == [True] * 10
@@ -68,13 +70,15 @@ def test_near_duplicates_within_a_group_are_no_finding(
 def test_near_duplicates_on_both_sides_of_a_split(
     tmp_path: Path, reports: Path
 ) -> None:
-    """Each pair in two parts of a split is a row, and test parts are counted."""
-    found = scan(planted(tmp_path / "x"), tmp_path / "cache", group_by="image").manifest
-    ids = found.ok.set_index("path")["image_id"]
-    places = dict.fromkeys(ids, 0) | {ids["a/dark.png"]: -1}
-    write_split(found, places)
-    answer = of(audit(found, reports), "FC005")
-    assert answer.fires
+    """Each pair in two parts of a split is a row, and test sets are counted."""
+    dataset = scan(
+        planted(tmp_path / "x"), tmp_path / "cache", group_by="image"
+    ).manifest
+    ids = dataset.ok.set_index("path")["image_id"]
+    fold_of = dict.fromkeys(ids, 0) | {ids["a/dark.png"]: -1}
+    write_split(dataset, fold_of)
+    answer = of(audit(dataset, reports), "FC005")
+    assert answer.is_issue
     assert "4 of train and test, 0 of two folds" in answer.message
 
 
@@ -88,7 +92,7 @@ def test_a_group_on_both_sides_of_a_hand_made_split(
     write_split(toy, dict(zip(ids, (FOLDS).tolist(), strict=True)) | {ids[0]: -1})
     (toy.folder / "splits-broken.json").write_text("[]")
     answer = of(audit(toy, reports), "FC010")
-    assert answer.fires
+    assert answer.is_issue
     assert answer.message.startswith("1 groups")
     (torn,) = [row for row in answer.evidence if row.get("group")]
     assert (torn["group"], torn["parts"]) == ("p0", ["test", "fold 0"])
@@ -134,8 +138,8 @@ def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:
             shown.save(root / label / f"{label}{i}.png")
     shown = Image.open(root / "a/a0.png")
     shown.crop((4, 4, 124, 124)).save(root / "a/cut.png")
-    found = scan(root, tmp_path / "cache", group_by="image").manifest
-    result = audit(found, reports)
+    dataset = scan(root, tmp_path / "cache", group_by="image").manifest
+    result = audit(dataset, reports)
     assert of(result, "FC003").status == PASSED
     (row,) = of(result, "FC006").evidence
     assert {row["path_a"], row["path_b"]} == {"a/a0.png", "a/cut.png"}
@@ -144,17 +148,17 @@ def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:
 def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> None:
     """Without files nothing passes as free of near-duplicates; some lost are told."""
     root = planted(tmp_path / "x")
-    found = scan(root, tmp_path / "cache", group_by="image").manifest
+    dataset = scan(root, tmp_path / "cache", group_by="image").manifest
     (root / "b/pb3.png").unlink()
-    assert of(audit(found, reports), "FC003").message.endswith(
+    assert of(audit(dataset, reports), "FC003").message.endswith(
         "1 images cannot be read."
     )
     root.rename(tmp_path / "y")
-    result = audit(found, reports)
+    result = audit(dataset, reports)
     for code in ("FC002", "FC003", "FC006"):
         assert of(result, code).status == NOT_APPLICABLE
     with pytest.raises(DatasetError, match="`fix`"):
-        audit(found, reports, fix=tmp_path / "fixed.csv")
+        audit(dataset, reports, fix=tmp_path / "fixed.csv")
 
 
 def test_groups_are_joined_along_chains() -> None:
@@ -170,8 +174,8 @@ def test_a_fixed_table_can_be_scanned(tmp_path: Path, reports: Path) -> None:
     root = planted(tmp_path / "x")
     (root / "a/again.png").write_bytes((root / "a/pa1.png").read_bytes())
     before = {p: p.read_bytes() for p in root.rglob("*.*")}
-    found = scan(root, tmp_path / "cache", group_by="image").manifest
-    result = audit(found, reports, fix=tmp_path / "out" / "fixed.csv")
+    dataset = scan(root, tmp_path / "cache", group_by="image").manifest
+    result = audit(dataset, reports, fix=tmp_path / "out" / "fixed.csv")
     assert result.fixed
     assert (result.fixed.images, result.fixed.dropped, result.fixed.joined) == (
         28,
@@ -180,7 +184,7 @@ def test_a_fixed_table_can_be_scanned(tmp_path: Path, reports: Path) -> None:
     )
     assert result.fixed.two_labels == 4
     again = scan(tmp_path / "out" / "fixed.csv", tmp_path / "cache2").manifest
-    assert set(again.ok["image_id"]) == set(found.ok["image_id"])
+    assert set(again.ok["image_id"]) == set(dataset.ok["image_id"])
     assert again.ok["group"].nunique() == 24
     assert of(audit(again, reports), "FC003").status == PASSED
     assert {p: p.read_bytes() for p in root.rglob("*.*")} == before
@@ -202,11 +206,11 @@ def test_the_near_identical_pairs_of_darkcovid(
 ) -> None:
     """Two pairs, one of them of equal bytes, each of one patient; sources tell."""
     table = real_data / "data/darkcovid/metadata.csv"
-    found = scan(table, tmp_path / "cache", group_by="patient").manifest
-    result = audit(found, reports)
+    dataset = scan(table, tmp_path / "cache", group_by="patient").manifest
+    result = audit(dataset, reports)
     assert len(of(result, "FC001").evidence) == 1
     (row,) = of(result, "FC003").evidence
     assert row["within_group"]
     assert of(result, "FC003").status == PASSED
-    assert of(result, "FC030").fires
-    assert of(result, "FC031").fires
+    assert of(result, "FC030").is_issue
+    assert of(result, "FC031").is_issue

@@ -38,14 +38,14 @@ def test_a_baseline_that_reaches_much_of_the_best_is_found(
     make_run(toy, reports, backbone, 0.8)
     result = audit(toy, reports)
     code = {"metadata": "FC020", "border": "FC021"}
-    assert of(result, code.pop(backbone)).fires
+    assert of(result, code.pop(backbone)).is_issue
     (other,) = code.values()
     assert of(result, other).status == NOT_APPLICABLE
     assert "featcache extract --dataset chest -b" in of(result, other).message
 
 
 @pytest.mark.parametrize(
-    ("region", "code", "free", "found"),
+    ("region", "code", "free", "expected"),
     [
         ("outside", "FC023", 0.8, True),
         ("outside", "FC023", 0.35, False),
@@ -56,7 +56,7 @@ def test_a_baseline_that_reaches_much_of_the_best_is_found(
     ],
 )
 def test_how_much_of_the_best_run_a_region_reaches(
-    region: str, code: str, free: float, found: bool, toy: Manifest, reports: Path
+    region: str, code: str, free: float, expected: bool, toy: Manifest, reports: Path
 ) -> None:
     """Without the subject much is a finding, with it alone little is."""
     make_run(toy, reports, "net", 0.9)
@@ -64,7 +64,7 @@ def test_how_much_of_the_best_run_a_region_reaches(
     assert of(audit(toy, reports), code).status == NOT_APPLICABLE
     make_run(toy, reports, "net", free, region=region)
     result = audit(toy, reports)
-    assert of(result, code).status == (FINDING if found else PASSED)
+    assert of(result, code).status == (FINDING if expected else PASSED)
     assert of(result, "FC022").status == NOT_APPLICABLE  # pixels48 of whole pictures
     assert result.run_id == "logreg-net"
 

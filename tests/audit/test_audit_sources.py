@@ -16,12 +16,12 @@ from featcache.commands.audit import (
     drift,
     source_probe,
 )
-from featcache.commands.audit.context import Case
+from featcache.commands.audit.context import AuditContext
 from featcache.dataset.manifest import Manifest
 
 
-def case(dataset: Manifest, reports: Path) -> Case:
-    return Case(dataset, reports / dataset.dataset, lambda *_: None)
+def context(dataset: Manifest, reports: Path) -> AuditContext:
+    return AuditContext(dataset, reports / dataset.dataset, lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_confounded_source_is_found(toy: Manifest, reports: Path) -> None:
     names = np.array(["north", "south", "south"])
     table = toy.table.assign(hospital=names[Y], disputed="")
     result = audit(with_table(toy, table), reports)
-    assert of(result, "FC030").fires
+    assert of(result, "FC030").is_issue
     assert of(result, "FC030").evidence[0]["column"] == "hospital"
     (row,) = [r for r in of(result, "FC031").evidence if r["column"] == "hospital"]
     assert (row["value"], row["class"], row["images"]) == ("north", "COVID", 30)
@@ -59,9 +59,9 @@ def test_a_column_that_is_the_label_or_the_group_is_no_source(
 ) -> None:
     """Another spelling of the class says nothing new."""
     table = toy.table.assign(finding=[f"c{y}" for y in Y])
-    found = confounding.columns(case(with_table(toy, table), reports))
-    assert "finding" not in found
-    assert "patient" not in found
+    columns = confounding.columns(context(with_table(toy, table), reports))
+    assert "finding" not in columns
+    assert "patient" not in columns
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,18 @@ def test_patterns_of_file_names(stem: str, form: str) -> None:
 
 def test_the_name_of_a_class_is_no_pattern() -> None:
     """Files that are named by their class in the same way have one pattern."""
-    found = {
+    columns = {
         confounding.pattern(f"{name} (7)", CLASSES)
         for name in ("COVID", "NORMAL", "Viral pneumonia")
     }
-    assert found == {"= (9)"}
+    assert columns == {"= (9)"}
 
 
 def test_many_numbers_become_quarters_and_missing_ones_stay_so() -> None:
     """Ages are cut in four, and having none is a value too."""
-    found = confounding.few(pd.Series([str(i) for i in range(40)] + [""] * 4))
-    assert sorted(found.value_counts()) == [4, 10, 10, 10, 10]
-    assert (found == confounding.NONE).sum() == 4
+    columns = confounding.few(pd.Series([str(i) for i in range(40)] + [""] * 4))
+    assert sorted(columns.value_counts()) == [4, 10, 10, 10, 10]
+    assert (columns == confounding.NONE).sum() == 4
 
 
 def test_a_source_on_which_the_run_is_worse(toy: Manifest, reports: Path) -> None:
@@ -121,8 +121,8 @@ def test_features_that_hold_the_source(
 def test_drift_by_hand() -> None:
     """All larger is 1, all equal a half."""
     groups, inside = np.array([*"abcd"]), np.array([False, False, True, True])
-    assert drift.apart(np.array([1.0, 2, 3, 4]), inside, groups)[0] == 1.0
-    assert drift.apart(np.ones(4), inside, groups)[0] == 0.5
+    assert drift.separation(np.array([1.0, 2, 3, 4]), inside, groups)[0] == 1.0
+    assert drift.separation(np.ones(4), inside, groups)[0] == 0.5
 
 
 def test_larger_images_of_a_class_are_a_drift(toy: Manifest, reports: Path) -> None:

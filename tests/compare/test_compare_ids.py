@@ -117,7 +117,7 @@ def test_every_format_has_the_short_id_second(
     for row in (listed[0], json.loads(tables.to_json(board))[0]):
         assert list(row)[:3] == ["rank", "run", "run_id"]
         assert (row["run"], row["run_id"]) == ("3f2a1b", IDS[0])
-    assert "diff to run 90c4de" in tables.caption(board)
+    assert "difference to run 90c4de" in tables.caption(board)
 
 
 def test_a_narrow_terminal_keeps_the_short_id_whole(

@@ -79,7 +79,7 @@ def test_the_line_is_drawn_in_every_format(add: Add, reports: Path) -> None:
     add("majority", range(90))
     board = compare(reports)
     markdown = tables.to_markdown(board).splitlines()
-    assert tables.LINE in markdown[5]
+    assert tables.CONTROLS_HEADING in markdown[5]
     assert "| tied |" in markdown[3]
     assert "| -0.280 | <0.001 |" in markdown[4]
     latex = tables.to_latex(board)

@@ -127,7 +127,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/quickstart.md", "docs/file-format.md"]
+    "page",
+    ["README.md", "docs/quickstart.md", "docs/file-format.md", "docs/python.md"],
 )
 def test_python_of_the_documents_runs(page: str, run_of_study: runs.Run) -> None:
     """The Python blocks of a page run one after the other on the study."""

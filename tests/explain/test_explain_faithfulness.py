@@ -9,9 +9,9 @@ from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest
 
 
-def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
+def _with_masks(dataset: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
     """The dataset with a column of masks: the left half is white."""
-    table, folder = found.table.copy(), found.root / "masks"
+    table, folder = dataset.table.copy(), dataset.root / "masks"
     folder.mkdir(exist_ok=True)
     table["mask"] = ""
     for image_id, (width, height) in sizes.items():
@@ -19,7 +19,7 @@ def _with_masks(found: Manifest, sizes: dict[str, tuple[int, int]]) -> Manifest:
         mask[:, : width // 2] = 255
         Image.fromarray(mask).save(folder / f"{image_id[:8]}.png")
         table.loc[table["image_id"] == image_id, "mask"] = f"masks/{image_id[:8]}.png"
-    changed = Manifest(found.folder, found.settings, table)
+    changed = Manifest(dataset.folder, dataset.settings, table)
     manifest.save(changed)
     return changed
 
@@ -29,14 +29,14 @@ def test_faithfulness_has_figures_a_class_and_method(
 ) -> None:
     """Each method is beside noise; masks of another shape are left out."""
     run = trained()
-    ids = explained_images.first_of_each(explained_images.judged(run), 2)
+    ids = explained_images.first_of_each(explained_images.evaluated_rows(run), 2)
     sizes = dict.fromkeys(ids, (80, 64)) | {ids[0]: (64, 64)}
-    told: list[str] = []
+    messages: list[str] = []
     result = explain(
         _with_masks(dataset, sizes), run, per_class=2, of="true", faithfulness=True,
-        mean=0, files=[toy_network], reporter=Heard(told),
+        mean=0, files=[toy_network], reporter=Heard(messages),
     )  # fmt: skip
-    assert any("64x64 is of other proportions" in text for text in told)
+    assert any("64x64 is of other proportions" in text for text in messages)
     names = {(f.method, f.name) for f in result.figures}
     every = ["deletion", "insertion", "inside mask", "pointing mask", "area mask"]
     assert names == {(m, n) for m in ("linear", faithfulness.CHANCE) for n in every}
@@ -54,9 +54,9 @@ def test_deletion_ends_grey_and_insertion_ends_plain(
     """With an even map both curves start and end at known probabilities."""
     run = trained()
     (one,) = look(run, images=[str(dataset.ok["path"].iloc[0])]).maps
-    found = model.of_run(run, dataset.folder, files=[toy_network])
-    both = faithfulness.curves(found, one)
+    explained = model.of_run(run, dataset.folder, files=[toy_network])
+    both = faithfulness.curves(explained, one)
     assert set(both) == {"deletion", "insertion"}
     assert all(0 < area < 1 for area in both.values())
-    same = faithfulness.curves(found, one)
+    same = faithfulness.curves(explained, one)
     assert both == same

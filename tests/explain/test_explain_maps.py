@@ -17,15 +17,15 @@ from featcache.commands.extract import extract
 from featcache.commands.scan import scan
 from featcache.errors import RunError
 from featcache.evaluation.runs import Run
-from featcache.report.heatmaps import drawing, sheets
+from featcache.report.heatmaps import drawing
 
 LAST_BUT_ONE = "conv2d"  # of the toy network
 
 
-def _score(run: Run, one: heatmaps.HeatMap, found: model.Model) -> float:
+def _score(run: Run, one: heatmaps.HeatMap, explained: model.Model) -> float:
     """The margin of the map's class, from the image alone."""
-    X = found.features(heatmaps.shown(found, [one.subject]))
-    return float(margins(found.head.predict_proba(X))[0, one.code])
+    X = explained.features(heatmaps.render(explained, [one.image]))
+    return float(margins(explained.head.predict_proba(X))[0, one.code])
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def test_a_map_adds_up_to_the_score(
     run = trained(head)
     methods = ["auto"] if head == "xgboost" else ["auto", "cam"]
     result = look(run, per_class=2, methods=methods)
-    found = model.of_run(run, dataset.folder, files=[toy_network])
+    explained = model.of_run(run, dataset.folder, files=[toy_network])
     assert len(result.maps) == 6 * len(methods)
     for one in result.maps:
         assert one.map_sum == pytest.approx(one.score - one.base, abs=limit)
-        assert one.score == pytest.approx(_score(run, one, found), abs=1e-4)
+        assert one.score == pytest.approx(_score(run, one, explained), abs=1e-4)
         assert one.values.shape == (heatmaps.SIDE, heatmaps.SIDE)
 
 
@@ -51,15 +51,17 @@ def test_the_images_features_are_those_of_the_store(
 ) -> None:
     """What the maps pool to is what was stored, so the head sees what it learnt on."""
     run = trained()
-    found = model.of_run(run, dataset.folder, files=[toy_network])
-    (net,) = found.nets
-    finder = explained_images.Finder(dataset, run)
+    explained = model.of_run(run, dataset.folder, files=[toy_network])
+    (net,) = explained.nets
+    loader = explained_images.ImageLoader(dataset, run)
     stored = net.store.read()
     for row, image_id in enumerate(net.store.keys["image_id"][:3]):
-        shown = heatmaps.shown(found, [finder.read(image_id)])
-        pooled = found.pooled(found.maps(shown))
+        rendered = heatmaps.render(explained, [loader.read(image_id)])
+        pooled = explained.pooled(explained.maps(rendered))
         np.testing.assert_allclose(pooled[0], stored[row], atol=1e-4)
-        np.testing.assert_allclose(found.features(shown)[0], stored[row], atol=1e-4)
+        np.testing.assert_allclose(
+            explained.features(rendered)[0], stored[row], atol=1e-4
+        )
 
 
 def test_taps_and_several_inputs_add_up(trained, look) -> None:
@@ -87,8 +89,8 @@ def test_every_method_draws_a_map(trained, look) -> None:
     result = look(
         trained("mlp"), per_class=1, methods=methods, patch=12, stride=6, of="all"
     )
-    drawn = {one.method for one in result.maps}
-    assert drawn == {*methods} - {"auto"}
+    methods_of_maps = {one.method for one in result.maps}
+    assert methods_of_maps == {*methods} - {"auto"}
     assert len(result.maps) == 9 * len(methods)
     for one in result.maps:
         assert np.isfinite(one.values).all()
@@ -105,10 +107,10 @@ def test_occlusion_is_what_the_head_says_of_covered_pictures(
     (one,) = look(
         run, images=[str(dataset.ok["path"].iloc[0])], methods=["occlusion"], patch=32
     ).maps
-    found = model.of_run(run, dataset.folder, files=[toy_network])
-    pixels = one.subject.pixels(32)
+    explained = model.of_run(run, dataset.folder, files=[toy_network])
+    pixels = one.image.pixels(32)
     grey = np.full_like(pixels, np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8))
-    left = found.margins(found.features({32: grey[None]}))[0, one.code]
+    left = explained.margins(explained.features({32: grey[None]}))[0, one.code]
     assert one.map_sum == pytest.approx(one.score - left, abs=1e-6)
     np.testing.assert_allclose(one.values, one.map_sum / one.values.size)
 
@@ -121,7 +123,7 @@ def test_patches_cover_the_picture_to_its_edges() -> None:
     assert sorted({round(10 * b[0]) for b in heatmaps.patches(10, 4, 4)}) == [0, 4, 6]
     assert boxes.max() == 1.0
     np.testing.assert_allclose(
-        heatmaps.laid(np.ones(9), boxes, 1.0).std(), 0, atol=1e-5
+        heatmaps.overlap_average(np.ones(9), boxes, 1.0).std(), 0, atol=1e-5
     )
 
 
@@ -144,7 +146,7 @@ def test_a_fine_tuned_network_is_explained_like_a_head(
     whole = keras.models.load_model(made.runs[0].folder / "model.keras", compile=False)
     limit = {"linear": 1e-4, "integrated-gradients": 0.05}
     for one in result.maps:
-        p = whole(one.subject.pixels(32)[None], training=False).numpy()
+        p = whole(one.image.pixels(32)[None], training=False).numpy()
         assert one.score == pytest.approx(margins(p)[0, one.code], abs=1e-3)
         if one.method in limit or (one.method == "cam" and head == "softmax"):
             gap = one.map_sum - (one.score - one.base)
@@ -158,10 +160,12 @@ def test_features_without_maps_fall_to_occlusion(dataset, look, tmp_path) -> Non
     names = ["pixels48", "metadata"]
     trained = train_flat(dataset, tmp_path / "reports", backbones=names,
                          heads=["logreg"], tune=False, folds=2, jobs=1)  # fmt: skip
-    told: list[str] = []
-    result = look(trained.runs[0], per_class=1, reporter=Heard(told), methods=["auto"])
+    messages: list[str] = []
+    result = look(
+        trained.runs[0], per_class=1, reporter=Heard(messages), methods=["auto"]
+    )
     assert {one.method for one in result.maps} == {"occlusion"}
-    assert any("occlusion in place of auto" in text for text in told)
+    assert any("occlusion in place of auto" in text for text in messages)
     with pytest.raises(RunError, match="pixels48"):
         look(trained.runs[1], per_class=1)
 
@@ -186,7 +190,10 @@ def test_the_command_draws_and_lists_every_map(
     folder = tmp_path / "reports" / "chest" / "explain" / made.run_id
     known = {path.name for path in folder.iterdir()}
     sheets = {f"class-{name}.png" for name in ("COVID", "NORMAL", "Viral-Pneumonia")}
-    assert sheets | {"mean-linear.png", "maps.json", "faithfulness.json"} <= known
+    assert (
+        sheets | {"mean-linear.png", "maps.json", "maps.npz", "faithfulness.json"}
+        <= known
+    )
     assert sum("activations" in name for name in known) == 6
     code, out, _ = run(*words[:4], *words[5:], "--errors", 1, "--mean", 0)
     assert code == 0
@@ -200,11 +207,13 @@ def test_red_is_for_and_blue_against() -> None:
     values = np.zeros((20, 20))
     values[5:10, :] = 1
     values[12:17, :] = -1
-    drawn = np.asarray(drawing.overlay(Image.new("L", (40, 40), 128), values, 1.0), int)
-    assert drawn[15, 20, 0] > drawn[15, 20, 2] + 40
-    assert drawn[29, 20, 2] > drawn[29, 20, 0] + 40
-    assert np.ptp(drawn[1, 1]) <= 1
-    assert sheets.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
+    colours = np.asarray(
+        drawing.overlay(Image.new("L", (40, 40), 128), values, 1.0), int
+    )
+    assert colours[15, 20, 0] > colours[15, 20, 2] + 40
+    assert colours[29, 20, 2] > colours[29, 20, 0] + 40
+    assert np.ptp(colours[1, 1]) <= 1
+    assert drawing.slug("Viral Pneumonia/é") == "Viral-Pneumonia-é"
 
 
 @pytest.mark.real
@@ -217,11 +226,13 @@ def test_maps_of_xrays_add_up(
     """On real X-rays with SqueezeNet every map sums to its score less its base."""
     source = real_data / "data/darkcovid/metadata.csv"
     weights = real_data / "weights/squeezenet1_1_imagenet.keras"
-    found = scan(source, tmp_path / "cache", group_by="patient", per_class=40).manifest
+    dataset = scan(
+        source, tmp_path / "cache", group_by="patient", per_class=40
+    ).manifest
     network = backbones.resolve(str(weights), preprocess="caffe", input_size=224)
-    extract(found, [network])
-    made = train_flat(found, tmp_path / "reports", heads=[head], tune=False, folds=2)
-    result = explain(found, made.runs[0], per_class=4, of="all", mean=0,
+    extract(dataset, [network])
+    made = train_flat(dataset, tmp_path / "reports", heads=[head], tune=False, folds=2)
+    result = explain(dataset, made.runs[0], per_class=4, of="all", mean=0,
                      files=[weights])  # fmt: skip
     gaps = [abs(one.map_sum - (one.score - one.base)) for one in result.maps]
     assert (len(gaps), max(gaps) < limit) == (36, True)

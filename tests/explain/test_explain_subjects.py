@@ -24,15 +24,15 @@ from featcache.evaluation.runs import Run
 def test_errors_are_the_surest_and_show_both_classes(trained, look) -> None:
     """--errors takes wrong test predictions, most probable first, with both classes."""
     run = trained()
-    table = explained_images.judged(run)
+    table = explained_images.evaluated_rows(run)
     p = table.filter(regex="^p_").to_numpy()
     wrong = np.array(run.classes)[p.argmax(axis=1)] != table["label"]
     expected = table.assign(top=p.max(axis=1))[wrong].sort_values("top")["image_id"]
     result = look(run, errors=2)
-    ids = list(dict.fromkeys(one.subject.image_id for one in result.maps))
+    ids = list(dict.fromkeys(one.image.image_id for one in result.maps))
     assert ids == expected.tolist()[::-1][:2]
     for image_id in ids:
-        labels = [m.label for m in result.maps if m.subject.image_id == image_id]
+        labels = [m.label for m in result.maps if m.image.image_id == image_id]
         assert len(labels) == 2
         assert table.set_index("image_id").loc[image_id, "label"] == labels[1]
 
@@ -45,7 +45,7 @@ def test_without_a_test_part_it_is_told_that_the_head_saw_the_images(
     assert not any("trained on them" in note for note in look(run, per_class=1).notes)
     seen = run.table.loc[run.table["split"] == runs.TRAIN, "image_id"].iloc[0]
     result = look(run, images=[seen])
-    assert result.maps[0].subject.part == explained_images.TRAINED_ON
+    assert result.maps[0].image.part == explained_images.TRAINED_ON
     assert any("trained on them" in note for note in result.notes)
 
 
@@ -55,16 +55,16 @@ def test_moved_images_are_found_by_their_content(
     """Renamed below the root, or in another folder that is named: the same image."""
     run = trained()
     before = look(run, per_class=1).maps[0]
-    old = image_folder / before.subject.path
+    old = image_folder / before.image.path
     old.rename(old.with_name("other name.png"))
-    after = look(run, images=[before.subject.image_id]).maps[0]
-    assert after.subject.path.endswith("other name.png")
+    after = look(run, images=[before.image.image_id]).maps[0]
+    assert after.image.path.endswith("other name.png")
     assert after.score == pytest.approx(before.score, rel=1e-6)
     shutil.move(image_folder, tmp_path / "elsewhere")
     with pytest.raises(DatasetError, match="now as `source`"):
-        look(run, images=[before.subject.image_id[:10]])
+        look(run, images=[before.image.image_id[:10]])
     again = look(
-        run, images=[before.subject.image_id[:10]], source=tmp_path / "elsewhere"
+        run, images=[before.image.image_id[:10]], source=tmp_path / "elsewhere"
     )
     assert again.maps[0].score == pytest.approx(before.score, rel=1e-6)
 
@@ -75,10 +75,10 @@ def test_an_image_of_nobody_is_explained_and_told(trained, look, tmp_path) -> No
     Image.effect_noise((50, 40), 60).save(tmp_path / "new.png")
     result = look(run, images=[str(tmp_path / "new.png")])
     (one,) = result.maps
-    assert (one.subject.label, one.subject.part) == ("", explained_images.UNKNOWN)
+    assert (one.image.label, one.image.part) == ("", explained_images.UNKNOWN)
     assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
-    assert any("not of the run" in note for note in result.notes)
-    with pytest.raises(UsageError, match="class predicted"):
+    assert any("do not belong to the run" in note for note in result.notes)
+    with pytest.raises(UsageError, match="of='predicted'"):
         look(run, images=[str(tmp_path / "new.png")], of="true")
     (tmp_path / "text.png").write_text("no picture")
     for name in ("no such image", "text.png"):
@@ -126,11 +126,11 @@ def test_a_network_is_known_by_its_bytes(
     assert records
     for record in records:
         record.unlink()
-    with pytest.raises(WeightsError, match="-b FILE"):
+    with pytest.raises(WeightsError, match="in `files`"):
         look(run, files=[])
     other = tmp_path / "other.keras"
     other.write_bytes(toy_network.read_bytes() + b"x")
-    with pytest.raises(WeightsError, match="1 files"):
+    with pytest.raises(WeightsError, match="1 candidate files"):
         look(run, files=[other])
     moved = tmp_path / "weights" / "renamed.keras"
     moved.parent.mkdir()

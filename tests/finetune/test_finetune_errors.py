@@ -34,7 +34,7 @@ def test_settings_that_cannot_work(
 ) -> None:
     """Each is refused before any work, with the name of its option."""
     (name,) = given
-    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
+    with pytest.raises(UsageError, match=f"`{name}`"):
         tune(**given)
 
 
@@ -111,4 +111,4 @@ def test_a_loss_that_is_not_finite(
     (about,) = run.record.trainings
     assert (about.stopped, about.epochs) == (training.NOT_FINITE, 1)
     assert np.isfinite(run.table.filter(regex="^p_").to_numpy()).all()
-    assert any("--learning-rate" in line for line in told)
+    assert any("`learning_rate`" in line for line in told)

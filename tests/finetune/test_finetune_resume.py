@@ -40,7 +40,7 @@ def test_a_time_limit(
     (short,) = tune(**again, max_minutes=1.0).runs
     assert short.record.trainings[0].stopped == training.TIME
     assert "cut short 1 of 1 networks" in told[-1]
-    assert "--max-minutes" in told[-1]
+    assert "`max_minutes`" in told[-1]
     assert tune(**again, max_minutes=1.0).trained == []
     monkeypatch.undo()
     told.clear()

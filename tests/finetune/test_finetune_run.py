@@ -158,7 +158,7 @@ def test_the_command(
 def test_outcomes_of_a_test_part_alone() -> None:
     """Where nothing is out-of-fold there is no score of it."""
     p, y = np.eye(2)[[0, 1, 1, 0]], np.array([0, 1, 0, 0])
-    found = runs.scores(p, y=y, groups=np.arange(4), places=np.full(4, splits.TEST))
+    found = runs.scores(p, y=y, groups=np.arange(4), folds=np.full(4, splits.TEST))
     assert found.keys() == {"test"}
     assert found["test"]["accuracy"] == 0.75
 
@@ -175,7 +175,7 @@ def test_a_test_part_alone_is_ranked_by_it(
         assert row.accuracy == row.test_accuracy
     board = compare(folder)
     assert [row.run_id for row in board.rows] == [base.run_id]
-    assert "--on test" in board.left_out[0]
+    assert "`part='test'`" in board.left_out[0]
     assert confusion(run).train is None
 
 

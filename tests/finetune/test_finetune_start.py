@@ -109,7 +109,7 @@ def test_from_a_cached_head(
     assert run.record.options[0] == f"from {base.run_id}"
     assert run.record.head == "finetune-from-logreg"
     last = run.record.trainings[-1]
-    assert last["best_loss"] <= last["start"]["log_loss"]
+    assert last.best_loss <= last.start["log_loss"]
 
 
 REFUSED = [

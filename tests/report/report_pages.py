@@ -10,7 +10,7 @@ from report_study import Study
 from featcache.cli import cli
 from featcache.commands.compare import compare
 from featcache.evaluation import runs
-from featcache.report.html.context import Material, collect
+from featcache.report.html.context import ReportContext, collect
 from featcache.report.html.page import render
 
 
@@ -57,13 +57,13 @@ def best(study: Study) -> runs.Run:
     return runs.find(study.reports, "logreg")
 
 
-def material(study: Study, part: str = "train") -> Material:
+def context(study: Study, part: str = "train") -> ReportContext:
     board = compare(study.reports, part=part)
     return collect(study.reports, board, study.manifest)
 
 
 def page(study: Study, part: str = "train") -> str:
-    return render(material(study, part))
+    return render(context(study, part))
 
 
 def of_section(text: str, name: str) -> str:

@@ -16,7 +16,7 @@ from featcache.commands.audit import (
     SCHEMA,
 )
 from featcache.commands.explain import ExplainResult, Figure, HeatMap, MeanMap
-from featcache.commands.explain.explained_images import Subject
+from featcache.commands.explain.explained_images import ExplainedImage
 from featcache.commands.explain.heatmaps import SIDE
 from featcache.dataset import sources
 from featcache.evaluation.runs import Run
@@ -82,7 +82,9 @@ def write_maps(
     maps = []
     for n, row in enumerate(ok.head(images).itertuples()):
         data = sources.read_bytes(study.manifest.root, row.path)
-        subject = Subject(row.image_id, row.path, row.label, row.group, "test", data)
+        subject = ExplainedImage(
+            row.image_id, row.path, row.label, row.group, "test", data
+        )
         code = run.classes.index(row.label)
         for method in ("linear", "cam"):
             maps.append(HeatMap(

@@ -45,8 +45,8 @@ def make(folder: Path) -> Study:
 
     Every fifth image of `logreg` is wrong, every third of `softmax`.
     """
-    found = scan(write_source(folder / "chest"), folder / "cache", group_by="patient")
-    study = Study(found.manifest.folder, folder / "reports" / "chest")
+    scanned = scan(write_source(folder / "chest"), folder / "cache", group_by="patient")
+    study = Study(scanned.manifest.folder, folder / "reports" / "chest")
     header = write_store(study)
     for head, wrong in (("logreg", 5), ("softmax", 3), ("majority", 0)):
         write_run(study, head, wrong, {"contract_id": header.contract_id})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import report_records
-from report_pages import Reader, best, material, of_section, page
+from report_pages import Reader, best, context, of_section, page
 from report_study import Study
 
 from featcache.commands.audit import CHECKS
@@ -21,16 +21,16 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_checks_stand_in_the_order_of_their_gravity(study: Study) -> None:
     """Findings of issues, then of tips, then what could not be asked, then passed."""
     report_records.write_audit(study, best(study).run_id)
-    found = audit_section.audited(material(study), best(study).run_id)
-    assert found is not None
-    codes = [one.code for one in found.answers]
+    section = audit_section.read_audit(context(study), best(study).run_id)
+    assert section is not None
+    codes = [one.code for one in section.answers]
     issues = report_records.issues()
     assert codes[:3] == ["FC005", "FC040", "FC020"]
     assert codes[3 : 3 + len(issues) - 2] == [
         code for code in issues if code not in ("FC005", "FC020")
     ]
     assert sorted(codes) == sorted(CHECKS)
-    counts = dict(found.counts)
+    counts = dict(section.counts)
     assert counts == {
         "issues": 1, "tips": 1, "passed": len(CHECKS) - 3, "not applicable": 1,
     }  # fmt: skip
@@ -62,14 +62,14 @@ def test_an_audit_of_another_run_says_so(study: Study) -> None:
     """Only where its run is not the best of the page; without a run it says that."""
     other = runs.find(study.reports, "softmax").run_id
     for run_id, words in (
-        (best(study).run_id, "It is the best run of this page."),
-        (other, "Another run:"),
-        (None, "there was no run of a network to check"),
+        (best(study).run_id, "It is the best run on this page."),
+        (other, "Different run:"),
+        (None, "there was no run on a network to check"),
     ):
         report_records.write_audit(study, run_id)
         text = Reader(of_section(page(study), "audit")).text
         assert words in text
-        assert ("Another run:" in text) is (run_id == other)
+        assert ("Different run:" in text) is (run_id == other)
 
 
 def test_the_audit_says_when_it_was_made(study: Study) -> None:
@@ -90,41 +90,43 @@ def test_issues_are_among_what_to_read_first(study: Study) -> None:
 def test_candidates_have_their_pictures(study: Study) -> None:
     """The first 24 of 30, each with its tile, both classes, and its probabilities."""
     report_records.write_audit(study, best(study).run_id)
-    found = audit_section.audited(material(study), "")
-    assert found is not None
-    assert (len(found.candidates), found.all_candidates) == (24, 30)
+    audit = audit_section.read_audit(context(study), "")
+    assert audit is not None
+    assert (len(audit.candidates), audit.all_candidates) == (24, 30)
     table = best(study).table.set_index("image_id")
-    for one in found.candidates:
-        given = dict(one.chances)
-        assert given == {c: table[f"p_{c}"][one.image_id] for c in best(study).classes}
+    for one in audit.candidates:
+        probabilities = dict(one.chances)
+        assert probabilities == {
+            c: table[f"p_{c}"][one.image_id] for c in best(study).classes
+        }
     section = of_section(page(study), "audit").split("Labels to look at")[1]
     named = [a["aria-label"] for a in Reader(section).of("span") if "role" in a]
-    assert named[:24] == [one.path for one in found.candidates]
+    assert named[:24] == [one.path for one in audit.candidates]
     assert "no thumbnail" not in section
 
 
 def test_candidates_of_a_lost_run_keep_what_is_recorded(study: Study) -> None:
     """The probability of the label is all that is known then."""
     report_records.write_audit(study, "gone")
-    found = audit_section.audited(material(study), "")
-    assert found is not None
-    first = found.candidates[0]
+    audit = audit_section.read_audit(context(study), "")
+    assert audit is not None
+    first = audit.candidates[0]
     assert first.chances == [(first.label, 0.1)]
 
 
 def test_pairs_stand_once_and_the_harmful_first(study: Study) -> None:
     """Three near-duplicates; the one on both sides of a split leads both checks."""
     report_records.write_audit(study, None)
-    found = audit_section.audited(material(study), "")
-    assert found is not None
+    audit = audit_section.read_audit(context(study), "")
+    assert audit is not None
     ok = study.manifest.ok.reset_index(drop=True)
-    firsts = [one.sides[0].image_id for one in found.pairs]
+    firsts = [one.sides[0].image_id for one in audit.pairs]
     assert firsts == [ok["image_id"][i] for i in (2, 1, 0)]
-    assert [one.codes for one in found.pairs] == [
+    assert [one.codes for one in audit.pairs] == [
         ["FC005", "FC003"], ["FC003"], ["FC003"],
     ]  # fmt: skip
-    assert "on both sides of train and test" in found.pairs[0].text
-    assert found.pairs[2].text == "correlation 0.995, one group"
+    assert "on both sides of train and test" in audit.pairs[0].text
+    assert audit.pairs[2].text == "correlation 0.995, one group"
 
 
 def test_without_an_audit_the_box_says_it_once(study: Study) -> None:
@@ -149,4 +151,4 @@ def test_without_the_cache_the_audit_is_shown_without_pictures(study: Study) -> 
 def test_a_broken_audit_is_told(study: Study, text: str) -> None:
     """The page is made, and the box names the file."""
     (study.reports / "audit.json").write_text(text)
-    assert "Not at hand: audit.json, which cannot be used" in Reader(page(study)).text
+    assert "Not available: audit.json, which cannot be used" in Reader(page(study)).text

@@ -37,9 +37,9 @@ def browser() -> Iterator[Any]:
     with api.sync_playwright() as playwright:
         # Chromium's own sandbox needs a user other than root.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield found
-        found.close()
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield launched
+        launched.close()
 
 
 class Visit:
@@ -216,11 +216,11 @@ def test_maps_are_shown_side_by_side(browser: Any, address: str) -> None:
 
 def test_statuses_differ_without_their_colours(page: Any) -> None:
     """Each has a word and a sign of its own, and the table stays one on a phone."""
-    told = page.locator("#audit .state").all_inner_texts()
-    assert set(told) == {"! finding", "? finding", "– not applicable", "✓ passed"}
+    texts = page.locator("#audit .state").all_inner_texts()
+    assert set(texts) == {"! finding", "? finding", "– not applicable", "✓ passed"}
     page.set_viewport_size(PHONE)
     table = page.get_by_role("table", name="Checks of the audit")
-    assert table.get_by_role("row").count() == len(told) + 1
+    assert table.get_by_role("row").count() == len(texts) + 1
     assert table.get_by_role("columnheader").count() == 4
 
 

@@ -82,8 +82,8 @@ def test_commands_say_what_the_record_says(kind: str) -> None:
         assert (first["flip"], first["brightness"], first["zoom"]) == (False, *ranges)
         assert first["seed"] == 7
     for shown in (train, first):
-        asked = ("outside", "lungs") if kind == "region" else ("whole", "mask")
-        assert (shown["region"], shown["mask"]) == asked
+        expected = ("outside", "lungs") if kind == "region" else ("whole", "mask")
+        assert (shown["region"], shown["mask"]) == expected
     if kind == "taps":
         assert (first["taps"], first["tap_pooling"]) == ("pool1,pool2", "avg+max")
     if kind == "joined":
@@ -99,9 +99,9 @@ def test_an_ensemble_comes_after_its_members() -> None:
     record = make_record(
         **PLAIN, head="ensemble", members=[*members], head_is={"params": params}
     )
-    found = [parsed(line) for line in commands(record, Known(records=members))]
-    vote = found[-1][1]
-    assert [n for n, _ in found] == ["extract", "train-head", "train-head", "ensemble"]
+    lines = [parsed(line) for line in commands(record, Known(records=members))]
+    vote = lines[-1][1]
+    assert [n for n, _ in lines] == ["extract", "train-head", "train-head", "ensemble"]
     assert vote["members"] == ("svm", "logreg")
     assert (vote["weights"], vote["calibrate"]) == ("equal", False)
 
@@ -174,17 +174,17 @@ def test_the_command_of_a_finetuned_run_is_finetune(only_test: bool) -> None:
         trainings=[{"fold": k} for k in ([-1] if only_test else [0, 1, -1])],
     )
     [line] = commands(record, Known())
-    name, given = parsed(line)
+    name, options = parsed(line)
     assert name == "finetune"
-    assert given["names"] == ("vgg19",)
-    assert (given["weights"], given["preprocess"]) == ("random", "caffe")
-    assert (given["head"], given["epochs"], given["fold"]) == (
+    assert options["names"] == ("vgg19",)
+    assert (options["weights"], options["preprocess"]) == ("random", "caffe")
+    assert (options["head"], options["epochs"], options["fold"]) == (
         "mlp", 7, "test" if only_test else "all",
     )  # fmt: skip
-    assert (given["unfreeze"], given["max_minutes"]) == ("last-2-blocks", 1.5)
-    assert (given["flip"], given["zoom"]) == (False, (1.0, 1.3))
-    assert (given["seed"], given["split"], given["folds"]) == (3, "own", 4)
-    assert given["calibrate"] is only_test
+    assert (options["unfreeze"], options["max_minutes"]) == ("last-2-blocks", 1.5)
+    assert (options["flip"], options["zoom"]) == (False, (1.0, 1.3))
+    assert (options["seed"], options["split"], options["folds"]) == (3, "own", 4)
+    assert options["calibrate"] is only_test
     for option in ("optimizer", "weight_decay", "patience", "tta"):
-        assert given[option] == getattr(settings, option)
+        assert options[option] == getattr(settings, option)
         assert option.replace("_", "-") not in line

@@ -24,14 +24,14 @@ def test_a_tile_shows_its_image(tmp_path: Path) -> None:
     for shade in shades:
         Image.new("L", (50, 80), shade).save(tmp_path / f"{shade}.png")
     paths = pd.Series({str(s): f"{s}.png" for s in shades} | {"lost": "lost.png"})
-    found = thumbs.sheet(tmp_path, paths)
-    with Image.open(io.BytesIO(base64.b64decode(found.uri.split(",")[1]))) as file:
+    tiles = thumbs.sheet(tmp_path, paths)
+    with Image.open(io.BytesIO(base64.b64decode(tiles.uri.split(",")[1]))) as file:
         sheet = np.asarray(file)
-    assert found.tiles == {"0": 0, "100": 1, "200": 2}
-    assert found.reason == "1 of 4 images could not be read"
-    assert sheet.shape == (found.rows * thumbs.TILE, found.columns * thumbs.TILE)
-    for shade, tile in zip(shades, found.tiles.values(), strict=True):
-        row, column = divmod(tile, found.columns)
+    assert tiles.tiles == {"0": 0, "100": 1, "200": 2}
+    assert tiles.reason == "1 of 4 images could not be read"
+    assert sheet.shape == (tiles.rows * thumbs.TILE, tiles.columns * thumbs.TILE)
+    for shade, tile in zip(shades, tiles.tiles.values(), strict=True):
+        row, column = divmod(tile, tiles.columns)
         middle = [int(thumbs.TILE * (k + 0.5)) for k in (row, column)]
         assert abs(int(sheet[middle[0], middle[1]]) - shade) <= 3
 
@@ -72,23 +72,23 @@ def test_source_columns_tell_where_images_come_from() -> None:
             "diagnosis": ["sick", "well"] * 8,
         }
     )
-    found = source_columns(images)
-    assert {name: sorted(set(values)) for name, values in found.items()} == {
+    columns = source_columns(images)
+    assert {name: sorted(set(values)) for name, values in columns.items()} == {
         "sex": ["(not given)", "F", "M"],
         "age": [
             "over 12.25, up to 16", "over 4.75, up to 8.5", "over 8.5, up to 12.25",
             "up to 4.75",
         ],
     }  # fmt: skip
-    assert Counter(found["age"]).most_common(1)[0][1] == 4
+    assert Counter(columns["age"]).most_common(1)[0][1] == 4
 
 
 def test_a_sample_keeps_the_shares_of_the_classes() -> None:
     """Of 90 and 10 images, 50 are drawn as 45 and 5, and the same ones each time."""
     labels = pd.Series(["a"] * 90 + ["b"] * 10, index=[f"i{k}" for k in range(100)])
-    drawn = embedding_map.sample(labels, 50)
-    assert Counter(labels[drawn]) == {"a": 45, "b": 5}
-    assert list(drawn) == list(embedding_map.sample(labels, 50))
+    sampled = embedding_map.sample(labels, 50)
+    assert Counter(labels[sampled]) == {"a": 45, "b": 5}
+    assert list(sampled) == list(embedding_map.sample(labels, 50))
     assert len(embedding_map.sample(labels)) == 100
 
 
@@ -112,9 +112,9 @@ def test_bins_are_means_of_their_images() -> None:
     """Ten images that are 0.7 sure and six times right lie at (0.7, 0.6)."""
     y = np.array([0] * 6 + [1] * 4)
     p = np.tile([0.7, 0.3], (10, 1))
-    [found] = scoring.bins(Predictions(y, p, np.arange(10)))
-    assert (found.n, found.accuracy) == (10, 0.6)
-    assert found.confidence == pytest.approx(0.7)
+    [one] = scoring.bins(Predictions(y, p, np.arange(10)))
+    assert (one.n, one.accuracy) == (10, 0.6)
+    assert one.confidence == pytest.approx(0.7)
 
 
 def test_the_worst_errors_come_first() -> None:
@@ -127,8 +127,8 @@ def test_the_worst_errors_come_first() -> None:
             "p_y": [0.7, 0.9, 0.2, 1.0],
         }
     )
-    found = scoring.worst_errors(table, ["x", "y"], 2)
-    assert [(row["image_id"], named) for row, named, _ in found] == [
+    errors = scoring.worst_errors(table, ["x", "y"], 2)
+    assert [(row["image_id"], named) for row, named, _ in errors] == [
         ("b", "y"), ("c", "x"),
     ]  # fmt: skip
 

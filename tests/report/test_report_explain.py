@@ -10,12 +10,12 @@ import pytest
 import report_records
 import report_study
 from PIL import Image
-from report_pages import Reader, best, material, of_section, page, run_sections
+from report_pages import Reader, best, context, of_section, page, run_sections
 from report_study import CLASSES, Study
 
 from featcache.evaluation import runs
-from featcache.report.heatmaps import layout, sheets
-from featcache.report.heatmaps.sheets import slug
+from featcache.report.heatmaps import records, sheets
+from featcache.report.heatmaps.drawing import slug
 from featcache.report.html import explain_section, gaps_section
 
 
@@ -36,15 +36,15 @@ def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
 def test_the_pictures_are_those_of_the_sheets(study: Study) -> None:
     """A mean map is red above and blue below; an image is as grey as its file."""
     report_records.write_maps(study, best(study))
-    look = explain_section.look(
-        material(study), study.reports / "explain" / best(study).run_id
+    look = explain_section.map_section(
+        context(study), study.reports / "explain" / best(study).run_id
     )
     tile = look.groups[0].cards[0].tiles[1]
     assert tile.caption == "map"
     data = base64.b64decode(tile.uri.split(",")[1])
-    drawn = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
-    assert drawn[5, 100, 0] > drawn[5, 100, 2] + 50
-    assert drawn[-5, 100, 2] > drawn[-5, 100, 0] + 50
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+    assert pixels[5, 100, 0] > pixels[5, 100, 2] + 50
+    assert pixels[-5, 100, 2] > pixels[-5, 100, 0] + 50
     card = look.groups[1].cards[0]
     with Image.open(study.manifest.root / card.title) as file:
         mean = np.asarray(file.convert("L")).mean()
@@ -58,12 +58,16 @@ def test_errors_come_before_classes(study: Study) -> None:
     report_records.write_maps(study, best(study))
     folder = report_records.write_maps(study, best(study), errors=True)
     titles = [
-        group.title for group in explain_section.look(material(study), folder).groups
+        group.title
+        for group in explain_section.map_section(context(study), folder).groups
     ]
-    assert titles == ["Mean maps: linear", "Surest errors"]
-    (folder / "errors.png").unlink()
+    assert titles == ["Mean maps: linear", "Most confident errors"]
+    sheets_of_classes = [s for s in records.load(folder) if s.name != records.ERRORS]
+    (folder / records.FILE).unlink()
+    records.save(sheets_of_classes, folder)
     titles = [
-        group.title for group in explain_section.look(material(study), folder).groups
+        group.title
+        for group in explain_section.map_section(context(study), folder).groups
     ]
     assert titles[1:] == [f"Images labelled {c}" for c in sorted(CLASSES, key=slug)]
 
@@ -71,22 +75,22 @@ def test_errors_come_before_classes(study: Study) -> None:
 def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
     """Of 20 errors the 12 with the highest probability, in the order of the sheet."""
     folder = report_records.write_maps(study, best(study), errors=True, images=20)
-    group = explain_section.look(material(study), folder).groups[1]
+    group = explain_section.map_section(context(study), folder).groups[1]
     ok = study.manifest.ok
     assert [card.title for card in group.cards] == list(ok["path"][8:20])
-    assert group.note.endswith("8 more are on the sheet.")
+    assert group.note.endswith("8 more images are on the sheet.")
 
 
 def test_three_runs_are_shown_with_maps(study: Study) -> None:
     """A fourth is named with its folder."""
-    record = best(study).record
+    contract = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7, 8):
-        report_study.write_run(study, "logreg", wrong, record)
-    for run in material(study).runs[:4]:
+        report_study.write_run(study, "logreg", wrong, contract)
+    for run in context(study).runs[:4]:
         report_records.write_maps(study, run, images=1)
-    shown = explain_section.looks(material(study), material(study).runs)
+    shown = explain_section.map_sections(context(study), context(study).runs)
     assert [look.shown for look in shown.values()] == [True, True, True, False]
-    assert list(shown)[-1] in page(study).split("sheets of three runs")[0][-200:]
+    assert list(shown)[-1] in page(study).split("maps of at most three runs")[0][-200:]
 
 
 def test_faithfulness_is_a_table_a_method(study: Study) -> None:
@@ -108,15 +112,18 @@ def test_broken_records_of_maps_cost_only_themselves(study: Study) -> None:
     folder = report_records.write_maps(study, best(study))
     (folder / "faithfulness.json").write_text("{")
     (folder / "maps.json").write_text("[]")
-    Image.new("L", (9, 9)).save(folder / "mean-linear.png")
-    (folder / "mean-cam.png").write_bytes(b"no picture")
-    found = material(study)
-    look = explain_section.look(found, folder)
+    records_of_page = context(study)
+    look = explain_section.map_section(records_of_page, folder)
     assert look.groups
     assert (look.notes, look.figures) == ([], [])
-    told = " ".join(found.lacking)
-    for name in ("faithfulness.json", "maps.json", "mean-linear.png", "mean-cam.png"):
-        assert f"{best(study).run_id}/{name}, which cannot be used" in told
+    for damaged in (b"", b"no arrays", (folder / records.FILE).read_bytes()[:5000]):
+        (folder / records.FILE).write_bytes(damaged)
+        assert explain_section.map_section(records_of_page, folder).groups == []
+    np.savez(folder / records.FILE, maps=np.zeros((1, 9, 9)))
+    assert explain_section.map_section(records_of_page, folder).groups == []
+    problems = " ".join(records_of_page.missing)
+    for name in ("faithfulness.json", "maps.json", "maps.npz"):
+        assert f"{best(study).run_id}/{name}, which cannot be used" in problems
 
 
 def test_an_empty_folder_of_maps_is_only_named(study: Study) -> None:
@@ -127,15 +134,40 @@ def test_an_empty_folder_of_maps_is_only_named(study: Study) -> None:
     assert "How faithful" not in text
 
 
-def test_a_plan_comes_back_from_its_file(tmp_path: Path) -> None:
-    """Boxes, names in any alphabet, scales: as they were put in."""
-    panel = layout.Panel(layout.OVERLAY, (1, 2, 3, 4), "é <b>", "cam", 0.5)
-    plan = layout.Plan(
-        "t", {"cam": 0.25}, [layout.Strip("п.png", "", "test", 1, [panel])]
-    )
-    layout.save(Image.new("RGB", (9, 9)), tmp_path / "sheet.png", plan)
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert layout.plan_of(image) == plan
+def test_maps_come_back_from_their_file(tmp_path: Path) -> None:
+    """Values, thumbnails, scales, names in any alphabet: as they were put in."""
+    values = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    image = records.ShownImage("ab", "п.png", "é <b>", "test", 1, pixels)
+    maps = [records.ShownMap(image, name, "cam", 0.5, values) for name in ("a", "b")]
+    records.save([records.Sheet("errors", "t", maps, {"cam": 0.25})], tmp_path)
+    (sheet,) = records.load(tmp_path)
+    assert (sheet.name, sheet.title, sheet.scales) == ("errors", "t", {"cam": 0.25})
+    (strip,) = sheet.strips
+    assert [(m.target, m.method, m.probability) for m in strip] == [
+        ("a", "cam", 0.5), ("b", "cam", 0.5),
+    ]  # fmt: skip
+    again = strip[0].image
+    assert (again.image_id, again.name, again.label, again.part, again.count) == (
+        "ab", "п.png", "é <b>", "test", 1,
+    )  # fmt: skip
+    np.testing.assert_array_equal(strip[1].values, values)
+    np.testing.assert_array_equal(again.pixels, pixels)
+
+
+def test_a_later_call_replaces_the_sheets_it_draws(tmp_path: Path) -> None:
+    """Sheets of other names stay as an earlier call left them."""
+    image = records.ShownImage("a", "a.png", "x", "test", 1, np.zeros((2, 2), np.uint8))
+
+    def sheet(name: str, value: float) -> records.Sheet:
+        values = np.full((2, 2), value, np.float32)
+        one = records.ShownMap(image, "x", "cam", 0.5, values)
+        return records.Sheet(name, name, [one], {"cam": 1.0})
+
+    records.save([sheet("errors", 1), sheet("mean-cam", 2)], tmp_path)
+    records.save([sheet("errors", 3)], tmp_path)
+    values = {s.name: float(s.maps[0].values.max()) for s in records.load(tmp_path)}
+    assert values == {"errors": 3.0, "mean-cam": 2.0}
 
 
 def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
@@ -143,20 +175,20 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
     member = runs.find(study.reports, "softmax").run_id
     report_study.rewrite(best(study).folder, members=[member])
     gap = "Where the best run looks"
-    [found] = [g for g in gaps_section.gaps(material(study)) if g.title == gap]
-    assert found.way_out == f"featcache explain {member} --errors 12"
+    [matching] = [g for g in gaps_section.gaps(context(study)) if g.title == gap]
+    assert matching.hint == f"featcache explain {member} --errors 12"
     (study.reports / "explain" / member).mkdir(parents=True)
-    assert gap not in {g.title for g in gaps_section.gaps(material(study))}
+    assert gap not in {g.title for g in gaps_section.gaps(context(study))}
 
 
 @pytest.mark.slow
 def test_pages_with_many_pictures_stay_small(study: Study) -> None:
     """Three runs with 12 images, two maps each: a few hundred kilobytes a run."""
     before = len(page(study))
-    record = best(study).record
+    contract = {"contract_id": best(study).record.contract_id}
     for wrong in (6, 7):
-        report_study.write_run(study, "logreg", wrong, record)
-    for run in material(study).runs[:3]:
+        report_study.write_run(study, "logreg", wrong, contract)
+    for run in context(study).runs[:3]:
         report_records.write_maps(study, run, errors=True, images=12)
     assert len(page(study)) - before < 3 * 600_000
 
@@ -164,6 +196,6 @@ def test_pages_with_many_pictures_stay_small(study: Study) -> None:
 def test_the_records_are_those_of_the_commands(study: Study) -> None:
     """What these tests write has the fields that explain writes."""
     folder = report_records.write_maps(study, best(study))
-    found = json.loads((folder / sheets.ROWS).read_text())
-    assert set(found) == {"notes", "maps"}
-    assert all(Path(name).is_file() for row in found["maps"] for name in row["files"])
+    record = json.loads((folder / sheets.ROWS).read_text())
+    assert set(record) == {"notes", "maps"}
+    assert all(Path(name).is_file() for row in record["maps"] for name in row["files"])

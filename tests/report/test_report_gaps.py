@@ -16,21 +16,21 @@ from featcache.report.html.context import collect
 
 
 def gaps(study: Study) -> set[str]:
-    found = gaps_section.gaps(collect(study.reports, study.board, study.manifest))
-    for gap in found:
-        if gap.way_out.startswith("featcache "):
-            assert [parsed(line) for line in gap.way_out.split(" && ")]
-    return {gap.title for gap in found}
+    all_gaps = gaps_section.gaps(collect(study.reports, study.board, study.manifest))
+    for gap in all_gaps:
+        if gap.hint.startswith("featcache "):
+            assert [parsed(line) for line in gap.hint.split(" && ")]
+    return {gap.title for gap in all_gaps}
 
 
 def test_the_gaps_of_the_study(study: Study) -> None:
     """They are what its records lack, and no more."""
     assert gaps(study) == {
-        "How far one gets without a network",
-        "The test part is small",
-        "Another draw of the folds",
+        "What baselines without a network reach",
+        "The test set is small",
+        "Another random draw of the folds",
         "Classes with few groups",
-        "What in the images decides",
+        "Shortcuts in the images",
         "Where the best run looks",
     }
 
@@ -43,9 +43,9 @@ SPLIT, BLOCK = RECORD["split"], RECORD["features"][0]
     ("changes", "title"),
     [
         ({"split": SPLIT | {"group_by": "image"}}, "Patients were not kept together"),
-        ({"split": SPLIT | {"group_by": "near-duplicate"}}, "Patients are not known"),
+        ({"split": SPLIT | {"group_by": "near-duplicate"}}, "Patients are unknown"),
         ({"features": [BLOCK]}, "Pretrained weights"),
-        ({"versions": {"numpy": "1"}}, "Whether versions change the figures"),
+        ({"versions": {"numpy": "1"}}, "Whether library versions change the scores"),
     ],
 )
 def test_a_gap_is_read_from_the_records(
@@ -64,7 +64,7 @@ def collect_first(study: Study) -> runs.Run:
 def test_an_audit_closes_its_gap(study: Study) -> None:
     """Where there is a record of an audit, the box no longer asks for one."""
     (study.reports / "audit.json").write_text("{}")
-    assert "What in the images decides" not in gaps(study)
+    assert "Shortcuts in the images" not in gaps(study)
 
 
 def test_heatmaps_of_the_best_run_close_their_gap(study: Study) -> None:
@@ -81,17 +81,30 @@ def test_a_run_of_each_baseline_closes_their_gap(study: Study) -> None:
         report_study.write_run(
             study, "logreg", 30 + i, {"backbone": name, "weights": "none"}
         )
-    assert "How far one gets without a network" not in gaps(study)
+    assert "What baselines without a network reach" not in gaps(study)
+
+
+def test_lungs_are_named_only_where_masks_are_of_lungs(study: Study) -> None:
+    """Any other dataset has a region of interest."""
+    table = study.manifest.table
+    texts = {}
+    for column in ("mask", "lungs", "lung_capacity"):
+        masked = replace(study.manifest, table=table.assign(**{column: "a.png"}))
+        found_gaps = gaps_section.gaps(collect(study.reports, study.board, masked))
+        texts[column] = " ".join(gap.text for gap in found_gaps)
+    assert ["the lungs" in text for text in texts.values()] == [False, True, False]
+    assert "the region of interest" in texts["mask"]
 
 
 def test_masks_ask_for_a_run_without_what_they_show(study: Study) -> None:
     """Until there is one on a region outside of them."""
-    title, table = "Whether it needs what the masks show", study.manifest.table
+    title = "Whether the best run needs the region of interest"
+    table = study.manifest.table
     masked = replace(study.manifest, table=table.assign(mask="masks/all.png"))
 
     def titles() -> set[str]:
-        material = collect(study.reports, study.board, masked)
-        return {gap.title for gap in gaps_section.gaps(material)}
+        context = collect(study.reports, study.board, masked)
+        return {gap.title for gap in gaps_section.gaps(context)}
 
     assert title not in gaps(study)
     assert title in titles()

@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import report_study
-from report_pages import Reader
+from report_pages import Reader, best, context
 from report_study import CLASSES, IMAGES, Study
 
+from featcache.evaluation import metrics
 from featcache.report.html import page as html_page
 
 
@@ -63,8 +65,8 @@ def test_every_run_has_a_section_in_its_order(page: str) -> None:
     assert heads == ["logreg", "softmax", "majority"]
 
 
-def test_trivial_rows_stand_below_the_line(page: str) -> None:
-    """Majority is in the part of the table that is headed as trivial."""
+def test_controls_have_a_part_of_the_table(page: str) -> None:
+    """Majority is in the part of the table that is headed as controls."""
     above, below = page.split('<tbody class="below">')
     assert ">majority</a>" not in above
     assert ">majority</a>" in below
@@ -104,10 +106,10 @@ def test_learning_curves_are_shown_where_there_are_some(page: str) -> None:
 
 
 def test_without_the_cache_the_page_says_so(study: Study) -> None:
-    """No map, no thumbnails, and the box names what was not at hand."""
+    """No map, no thumbnails, and the box names what was not available."""
     text = Reader(html_page.write(study.reports, study.board).read_text()).text
-    assert "There is no map" in text
-    assert "the dataset's cache was not at hand" in text
+    assert "No map: the features" in text
+    assert "Not available: the cache of the dataset" in text
     assert "no image" in text
 
 
@@ -126,7 +128,7 @@ def test_a_lost_store_costs_only_the_map(study: Study) -> None:
     """Thumbnails of the errors stay, and the box names the store."""
     (study.cache / "features" / report_study.STORE).unlink()
     path = html_page.write(study.reports, study.board, manifest=study.manifest)
-    assert "There is no map" in path.read_text()
+    assert "No map: the features" in path.read_text()
     assert f"the features {report_study.STORE}" in path.read_text()
     assert "--sheet: url" in path.read_text()
 
@@ -176,3 +178,21 @@ def test_the_page_on_the_report_runs(
     [code] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
     exec(code.replace("xrays", "chest"), {})
     assert (study.reports / "report.html").is_file()
+
+
+def test_the_page_draws_no_resample_of_the_board_again(
+    study: Study, monkeypatch
+) -> None:
+    """Out-of-fold draws come from the leaderboard; only the test set is drawn anew."""
+    materials = context(study)
+    sizes: list[int] = []
+    bootstrap = metrics.bootstrap
+
+    def counted(y: Any, *data: Any) -> metrics.Draws:
+        sizes.append(len(y))
+        return bootstrap(y, *data)
+
+    monkeypatch.setattr(metrics, "bootstrap", counted)
+    html_page.render(materials)
+    test_images = int((best(study).table["split"] == "test").sum())
+    assert sizes == [test_images] * 3

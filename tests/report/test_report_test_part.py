@@ -1,4 +1,4 @@
-"""The report has pages of the test part."""
+"""The report has pages of the test set."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_study
-from report_pages import Reader, best, material, page, run_sections
+from report_pages import Reader, best, context, page, run_sections
 from report_study import IMAGES, Study
 
 from featcache.commands.compare import compare
@@ -16,7 +16,7 @@ from featcache.evaluation.runs import TEST
 
 
 def only_tested(study: Study) -> Path:
-    """A run that is judged on the test part alone, and wrong on none of it."""
+    """A run that is judged on the test set alone, and wrong on none of it."""
     folder = report_study.write_run(study, "finetune", 60, {"store": None})
     path = folder / runs.PREDICTIONS
     table = pd.read_csv(path, keep_default_na=False)
@@ -34,18 +34,18 @@ def test_a_page_of_the_test_part_says_so(study: Study) -> None:
     assert (
         re.findall(r'<a href="#run-\d">(.*?)</a>', page(study, TEST))[0] == "finetune"
     )
-    assert "on the test part of split" in read.text
-    assert "Best run: accuracy, on the test part" in read.text
-    assert "Figures are of the test part alone" in read.text
-    assert "ROC, one class against the rest, test part" in read.text
-    assert "A test part that nothing was chosen by" in read.text
+    assert "on the test set of split" in read.text
+    assert "Best run: accuracy, on the test set" in read.text
+    assert "Figures are of the test set alone" in read.text
+    assert "ROC, one class against the rest, test set" in read.text
+    assert "An untouched test set" in read.text
     assert "test accuracy" not in read.text
     tested = int((best(study).table["split"] == TEST).sum())
-    assert f"Judged on {tested} images" in read.text
+    assert f"Evaluated on {tested} images" in read.text
 
 
 def test_figures_of_the_test_part_are_its_own(study: Study) -> None:
-    """Of `logreg`'s worst errors only those of the test part are shown."""
+    """Of `logreg`'s worst errors only those of the test set are shown."""
     [row] = [r for r in compare(study.reports, part=TEST).rows if r.head == "logreg"]
     table = best(study).table
     p = table[[f"p_{c}" for c in best(study).classes]].to_numpy()
@@ -53,16 +53,16 @@ def test_figures_of_the_test_part_are_its_own(study: Study) -> None:
     tested = table["split"] == TEST
     assert row.accuracy == pytest.approx(right[tested].mean())
     [section] = [s for s in run_sections(page(study, TEST)) if "<h3>logreg " in s]
-    errors = section.split("The worst errors")[1]
-    assert len(re.findall(r"taken for", errors)) == (~right[tested]).sum()
+    errors = section.split("Worst errors")[1]
+    assert len(re.findall(r"predicted as", errors)) == (~right[tested]).sum()
     assert "out-of-fold" not in errors
 
 
 def test_data_of_the_test_part_knows_the_whole_split(study: Study) -> None:
-    """Where the best run has the test part alone, another tells of the folds."""
+    """Where the best run has the test set alone, another tells of the folds."""
     only_tested(study)
-    found = material(study, TEST)
-    assert len(found.best.table) < len(found.judged) == IMAGES
+    of_page = context(study, TEST)
+    assert len(of_page.best.table) < len(of_page.evaluated) == IMAGES
 
 
 def test_a_run_of_the_test_part_has_its_curve(study: Study) -> None:
@@ -70,7 +70,7 @@ def test_a_run_of_the_test_part_has_its_curve(study: Study) -> None:
     only_tested(study)
     sections = run_sections(page(study, TEST))
     assert "Learning: loss" in sections[0]
-    assert "The one model of the test part" in sections[0]
+    assert "The final model, fitted on the whole training set" in sections[0]
     assert "Thick: mean over the folds" not in sections[0]
     [softmax] = [s for s in sections if "<h3>softmax " in s]
     assert "Thick: mean over the folds" in softmax
@@ -86,4 +86,4 @@ def test_the_command_writes_a_page_of_the_test_part(study: Study, run) -> None:
     assert names == {"report.html", "report-test.html"}
     folds = (study.reports / "report.html").read_text()
     assert "Figures are out-of-fold" in folds
-    assert "Figures are of the test part" not in folds
+    assert "Figures are of the test set" not in folds

@@ -62,9 +62,9 @@ def test_file_with_new_grouping(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "flags"),
     [
-        ({"folds": 3}, "--folds 2 --test-size 0.2 --seed 0"),
-        ({"test_size": 0.3}, "--folds 2 --test-size 0.2 --seed 0"),
-        ({"seed": 7}, "--folds 2 --test-size 0.2 --seed 0"),
+        ({"folds": 3}, "`folds=2`, `test_size=0.2`, `seed=0`"),
+        ({"test_size": 0.3}, "`folds=2`, `test_size=0.2`, `seed=0`"),
+        ({"seed": 7}, "`folds=2`, `test_size=0.2`, `seed=0`"),
     ],
 )
 def test_other_settings(tmp_path: Path, arguments: dict, flags: str) -> None:

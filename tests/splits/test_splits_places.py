@@ -145,18 +145,18 @@ def test_tangled_groups(case: int) -> None:
 
 REFUSED = {
     "one class": (singles({"A": 9}), {}, "two classes.*1: A"),
-    "few groups": (singles({"A": 9, "B": 4}), {}, "6 groups.*4 of class 'B'.*folds 3 "),
+    "few groups": (singles({"A": 9, "B": 4}), {}, "6 groups.*4 of class 'B'.*folds=3`"),
     "too few for a test part": (
         singles({"A": 9, "B": 2}),
         {},
-        "2 of class 'B'.*--folds 2 --test-size 0",
+        "2 of class 'B'.*`folds=2` and `test_size=0`",
     ),
     "a lone group": (singles({"A": 9, "B": 1}), {}, "1 of class 'B'.*leave the class"),
-    "one fold": (TEN, {"folds": 1}, "2 folds.*got 1.*--folds"),
-    "a huge test part": (TEN, {"test_size": 0.95}, "0.9.*got 0.95.*--test-size"),
-    "a negative test part": (TEN, {"test_size": -0.1}, "got -0.1.*--test-size"),
-    "no test share": (TEN, {"test_size": float("nan")}, "got nan.*--test-size"),
-    "a negative seed": (TEN, {"seed": -1}, "got -1..*`seed`"),
+    "one fold": (TEN, {"folds": 1}, "2 folds.*got 1.*`folds=2`"),
+    "a huge test part": (TEN, {"test_size": 0.95}, "0.9.*got 0.95.*`test_size=0.2`"),
+    "a negative test part": (TEN, {"test_size": -0.1}, "got -0.1.*`test_size=0.2`"),
+    "no test share": (TEN, {"test_size": float("nan")}, "got nan.*`test_size=0.2`"),
+    "a negative seed": (TEN, {"seed": -1}, "got -1.*`seed=0`"),
     "an image twice": ([*TEN, TEN[0]], {}, r"21 images \(20 different\)"),
 }
 

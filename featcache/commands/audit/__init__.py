@@ -1,4 +1,4 @@
-"""``featcache audit``: would the data let a run cheat?"""
+"""``featcache audit``: could runs take shortcuts in the data?"""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,12 +24,13 @@ from featcache.commands.audit.base import (
     NOT_APPLICABLE,
     PASSED,
     TIP,
+    Answer,
     Check,
     Finding,
     NotApplicable,
 )
-from featcache.commands.audit.context import Case
-from featcache.commands.audit.fixes import Fixed
+from featcache.commands.audit.context import AuditContext
+from featcache.commands.audit.fixes import FixedTable
 from featcache.core import io
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.registry import Registry
@@ -85,12 +86,12 @@ class AuditResult:
     run_id: str | None
     findings: list[Finding]
     path: Path
-    fixed: Fixed | None = None
+    fixed: FixedTable | None = None
 
     @property
-    def fires(self) -> bool:
+    def has_issues(self) -> bool:
         """Whether a check of severity "issue" has a finding."""
-        return any(finding.fires for finding in self.findings)
+        return any(finding.is_issue for finding in self.findings)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -107,16 +108,16 @@ def audit(
     checklist: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> AuditResult:
-    """Asks every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
+    """Runs every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
 
-    What each check asks, and what a finding means: docs/audit.md. No image, split or
-    run is changed.
+    What each check looks for, and what a finding means: docs/audit.md. No image, split
+    or run is changed.
 
     Args:
         dataset: Which images.
         reports: The folder of runs of all datasets.
-        split: The split of the runs to look at; by default the newest with more than
-            trivial runs.
+        split: The split of the runs to look at; by default the newest with
+            more than baselines and controls.
         fix: A CSV to write, without duplicates and with near-duplicates in one group.
         checklist: A markdown file to write, with topics of CLAIM 2024 and TRIPOD+AI.
         reporter: Hears of the checks, and of what takes time in them.
@@ -125,25 +126,25 @@ def audit(
         RunError: No run on that split.
         UsageError: ``fix`` names a file that must not be written.
     """
-    case = Case(dataset, reports / dataset.dataset, reporter, split)
-    if split and not case.runs:
+    context = AuditContext(dataset, reports / dataset.dataset, reporter, split)
+    if split and not context.runs:
         raise RunError(
             f"runs of {dataset.dataset} on split {split}",
             "none",
             "Leave `split` out for the newest.",
         )
     if fix is not None:
-        fixes.refuse(case, fix)
+        fixes.check_path(context, fix)
     findings = []
     for number, check in enumerate(CHECKS.values(), 1):
-        findings.append(answer(check, case))
+        findings.append(run_check(check, context))
         reporter.progress("checks", number, len(CHECKS))
     result = AuditResult(
         dataset.dataset,
-        case.best.run_id if case.best else None,
+        context.best.run_id if context.best else None,
         findings,
-        case.reports / FILE,
-        fixes.write(case, fix) if fix is not None else None,
+        context.reports / FILE,
+        fixes.write(context, fix) if fix is not None else None,
     )
     head = {
         "schema": SCHEMA,
@@ -153,24 +154,23 @@ def audit(
     }
     io.write_json(result.path, head | {"checks": result.rows})
     if checklist is not None:
-        io.write_text(checklist, reporting.markdown(case, findings))
+        io.write_text(checklist, reporting.markdown(context, findings))
     return result
 
 
-def answer(check: Check, case: Case) -> Finding:
-    """Asks one check; what cannot be opened makes it not applicable, with the reason.
+def run_check(check: Check, context: AuditContext) -> Finding:
+    """Runs one check; what cannot be opened makes it not applicable, with the reason.
 
     Args:
         check: The check.
-        case: The case.
+        context: The dataset with its splits and runs.
     """
     try:
-        said = check.ask(case)
-        status, message, evidence = said.status, said.message, said.evidence
+        answer = check.run(context)
     except (NotApplicable, FeatcacheError) as reason:
-        status, message, evidence = NOT_APPLICABLE, str(reason), []
+        answer = Answer(NOT_APPLICABLE, str(reason))
     about = check.code, check.title, check.severity
-    return Finding(*about, status, message, evidence)
+    return Finding(*about, answer.status, answer.message, answer.evidence)
 
 
 def plain(value: Any) -> Any:

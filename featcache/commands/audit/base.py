@@ -1,4 +1,4 @@
-"""What checks are made of: the case they look at, and what they answer."""
+"""What checks are made of, and what they return."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.commands.audit.context import Case, NotApplicable
+from featcache.commands.audit.context import AuditContext, NotApplicable
 from featcache.dataset.manifest import some
 
 __all__ = [
@@ -21,8 +21,8 @@ __all__ = [
     "Finding",
     "NotApplicable",
     "Row",
+    "conclude",
     "in_splits",
-    "judged",
     "listed",
     "records",
 ]
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a check says of a case.
+    """The result of a check.
 
     Attributes:
         status: "finding", "passed" or "not-applicable".
@@ -50,19 +50,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Check:
-    """A question that is asked of every dataset.
+    """A question that is put to every dataset.
 
     Attributes:
         code: For good, such as "FC001"; an anchor of docs/audit.md.
         title: What is looked for.
         severity: "issue" (figures may be wrong) or "tip" (look at it).
-        ask: From a case to an answer.
+        run: From a dataset with its runs to an answer.
     """
 
     code: str
     title: str
     severity: str
-    ask: Callable[[Case], Answer]
+    run: Callable[[AuditContext], Answer]
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class Finding:
     evidence: list[Row]
 
     @property
-    def fires(self) -> bool:
+    def is_issue(self) -> bool:
         """Whether it is a finding of an issue."""
         return self.status == FINDING and self.severity == ISSUE
 
 
-def judged(fires: bool, message: str, evidence: Sequence[Row] = ()) -> Answer:
+def conclude(is_finding: bool, message: str, evidence: Sequence[Row] = ()) -> Answer:
     """A finding, or a check that was passed."""
-    return Answer(FINDING if fires else PASSED, message, list(evidence)[:MOST])
+    return Answer(FINDING if is_finding else PASSED, message, list(evidence)[:MOST])
 
 
 def records(table: pd.DataFrame) -> list[Row]:
@@ -106,9 +106,9 @@ def listed(names: Sequence[object], limit: int = 3) -> str:
     return some([str(name) for name in names], limit)
 
 
-def in_splits(case: Case, rows: Sequence[Row]) -> str:
+def in_splits(context: AuditContext, rows: Sequence[Row]) -> str:
     """How many of the splits the rows are of, and which."""
     names = dict.fromkeys(str(row["split"]).removesuffix(".json") for row in rows)
-    return f"in {len(names)} of {len(case.splits)} splits" + (
+    return f"in {len(names)} of {len(context.splits)} splits" + (
         f" ({listed([*names])})" if names else ""
     )

@@ -1,13 +1,13 @@
 """Topics of CLAIM 2024 and TRIPOD+AI that the records can answer, and the others.
 
 CLAIM: Tejani et al., Radiology: Artificial Intelligence 2024. TRIPOD+AI: Collins et
-al., BMJ 2024. Topics stand without the numbers of their items.
+al., BMJ 2024. Topics are given without the numbers of their items.
 """
 
 from collections.abc import Callable, Sequence
 
 from featcache.commands.audit.base import FINDING, Finding
-from featcache.commands.audit.context import Case, out_of_fold, right
+from featcache.commands.audit.context import AuditContext, out_of_fold, right
 from featcache.evaluation import metrics
 from featcache.evaluation.runs import TEST
 
@@ -15,22 +15,22 @@ AUTHOR = "*for the author*"
 _BOTH, _CLAIM, _TRIPOD = "CLAIM, TRIPOD+AI", "CLAIM", "TRIPOD+AI"
 
 
-def markdown(case: Case, findings: Sequence[Finding]) -> str:
+def markdown(context: AuditContext, findings: Sequence[Finding]) -> str:
     """A table with a row a topic: guideline, topic, what the records say.
 
     Args:
-        case: The dataset and its runs.
+        context: The dataset and its runs.
         findings: What the checks found.
     """
-    rows = [(guide, topic, _cell(fill(case))) for guide, topic, fill in _FILLED]
-    rows.append((_BOTH, "Limitations and sources of bias", _found(findings)))
+    rows = [(guide, topic, _cell(fill(context))) for guide, topic, fill in _FILLED]
+    rows.append((_BOTH, "Limitations and sources of bias", _finding_titles(findings)))
     rows += [(guide, topic, AUTHOR) for guide, topic in _AUTHORS]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([
-        f"# Reporting checklist of {case.manifest.dataset}",
+        f"# Reporting checklist of {context.manifest.dataset}",
         "",
-        "Topics of CLAIM 2024 and TRIPOD+AI. What the records tell is filled in; check "
-        "it against the text of the guideline, which numbers its items.",
+        "Topics of CLAIM 2024 and TRIPOD+AI. Answers that follow from the records are "
+        "filled in; check them against the text of the guidelines.",
         "",
         "| guideline | topic | answer |",
         "| --- | --- | --- |",
@@ -43,63 +43,65 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split()) or AUTHOR
 
 
-def _data(case: Case) -> str:
-    counts = case.images["label"].value_counts().sort_index()
-    told = ", ".join(f"{n} {label}" for label, n in counts.items())
+def _data(context: AuditContext) -> str:
+    counts = context.images["label"].value_counts().sort_index()
+    counts_text = ", ".join(f"{n} {label}" for label, n in counts.items())
     return (
-        f"{len(case.images)} images of {case.images['group'].nunique()} groups: "
-        f"{told}. "
-        f"{AUTHOR[1:-1].capitalize()}: where and when they were taken."
+        f"{len(context.images)} images of {context.images['group'].nunique()} groups: "
+        f"{counts_text}. "
+        f"{AUTHOR[1:-1].capitalize()}: where and when the images were acquired."
     )
 
 
-def _excluded(case: Case) -> str:
-    counts = case.manifest.table["status"].value_counts()
-    told = ", ".join(f"{counts.get(s, 0)} {s}" for s in ("unreadable", "duplicate"))
-    return f"Of {len(case.manifest.table)} files left out: {told}."
+def _excluded(context: AuditContext) -> str:
+    counts = context.manifest.table["status"].value_counts()
+    counts_text = ", ".join(
+        f"{counts.get(s, 0)} {s}" for s in ("unreadable", "duplicate")
+    )
+    return f"Excluded from {len(context.manifest.table)} files: {counts_text}."
 
 
-def _split(case: Case) -> str:
-    if case.best is None:
+def _split(context: AuditContext) -> str:
+    if context.best is None:
         return ""
-    about, table = case.best.record.split, case.best.table
+    about, table = context.best.record.split, context.best.table
     tested = int((table["split"] == TEST).sum())
-    test = f"{tested} images in a test part" if tested else "no test part"
+    test = f"{tested} images in a test set" if tested else "no test set"
     return (
-        f"Split {about.name}: {len(out_of_fold(case.best))} images in "
+        f"Split {about.name}: {len(out_of_fold(context.best))} images in "
         f"{table.loc[table['fold'] >= 0, 'fold'].nunique()} folds, {test}; disjoint by "
         f"group ({about.group_by})."
     )
 
 
-def _model(case: Case) -> str:
-    if case.best is None:
+def _model(context: AuditContext) -> str:
+    if context.best is None:
         return ""
-    record = case.best.record
+    record = context.best.record
     return (
         f"Head {record.head} on frozen features of {record.backbone} (weights "
-        f"{record.weights}); run {case.best.run_id}."
+        f"{record.weights}); run {context.best.run_id}."
     )
 
 
-def _software(case: Case) -> str:
-    versions = case.best.record.versions if case.best else {}
+def _software(context: AuditContext) -> str:
+    versions = context.best.record.versions if context.best else {}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _chosen(case: Case) -> str:
-    if case.best is None:
+def _selection(context: AuditContext) -> str:
+    if context.best is None:
         return ""
     return (
-        f"The best of {len(case.runs)} runs by out-of-fold accuracy; settings are "
-        "chosen inside the training folds."
+        f"The best of {len(context.runs)} runs by out-of-fold accuracy; settings were "
+        "selected inside the training folds."
     )
 
 
-def _performance(case: Case) -> str:
-    if case.best is None:
+def _performance(context: AuditContext) -> str:
+    if context.best is None:
         return ""
-    table, hits = out_of_fold(case.best), right(case.best)
+    table, hits = out_of_fold(context.best), right(context.best)
     low, high = metrics.group_bootstrap(hits, table["group"])
     return (
         f"Out-of-fold accuracy {hits.mean():.3f} [{low:.3f}, {high:.3f}], 95 % "
@@ -107,24 +109,24 @@ def _performance(case: Case) -> str:
     )
 
 
-def _validation(case: Case) -> str:
-    if case.best is None:
+def _validation(context: AuditContext) -> str:
+    if context.best is None:
         return ""
-    return "Internal: within this dataset. The records hold no external testing."
+    return "Internal: within this dataset. The records contain no external testing."
 
 
-def _found(findings: Sequence[Finding]) -> str:
+def _finding_titles(findings: Sequence[Finding]) -> str:
     fired = [f"{f.code} {f.title.lower()}" for f in findings if f.status == FINDING]
     return _cell(f"featcache audit: {'; '.join(fired) or 'nothing'}.")
 
 
-_FILLED: tuple[tuple[str, str, Callable[[Case], str]], ...] = (
+_FILLED: tuple[tuple[str, str, Callable[[AuditContext], str]], ...] = (
     (_BOTH, "Data: number of images, groups and classes", _data),
-    (_BOTH, "Data left out, and why", _excluded),
+    (_BOTH, "Excluded data, and why", _excluded),
     (_BOTH, "Partitions, and the level at which they are disjoint", _split),
     (_BOTH, "Model", _model),
     (_CLAIM, "Software and versions", _software),
-    (_BOTH, "Choice of the final model", _chosen),
+    (_BOTH, "Selection of the final model", _selection),
     (_BOTH, "Performance with uncertainty", _performance),
     (_BOTH, "Internal or external testing", _validation),
 )
@@ -132,8 +134,11 @@ _AUTHORS = (
     (_BOTH, "Title and abstract: artificial intelligence, study design"),
     (_BOTH, "Background, intended use, objectives"),
     (_BOTH, "Eligibility of participants, setting, dates"),
-    (_BOTH, "Reference standard: who labelled, how, how well they agree"),
-    (_BOTH, "Sample size: why this many"),
+    (
+        _BOTH,
+        "Reference standard: who labelled the images, how, and how well they agree",
+    ),
+    (_BOTH, "Sample size and its justification"),
     (_BOTH, "Missing data"),
     (_BOTH, "Demographic and clinical characteristics of each partition"),
     (_TRIPOD, "Fairness"),

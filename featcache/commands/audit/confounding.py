@@ -1,4 +1,4 @@
-"""FC030 to FC032: where an image comes from tells its class."""
+"""FC030 to FC032: the origin of an image predicts its class."""
 
 import re
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from featcache.commands.audit.base import (
     Check,
     NotApplicable,
     Row,
-    judged,
+    conclude,
     listed,
 )
-from featcache.commands.audit.context import Case, right, usual
+from featcache.commands.audit.context import AuditContext, right, usual
 from featcache.dataset.manifest import COLUMNS
 from featcache.evaluation import metrics
 
 NONE, RARE = "(none)", "(rare)"
 MOST_VALUES, LEAST_IMAGES = 20, 10  # of a column; of a value
-MANY = 20  # images of a value that is judged alone
+MANY = 20  # images of a value that is evaluated alone
 STRONG = 0.3  # Cramér's V: Cohen's medium effect for two classes (1988)
 LEVEL, DRAWS = 0.05, 999
 BY_CHANCE = 0.001
@@ -31,18 +31,20 @@ LOWER = 0.1  # accuracy below that of all images
 _KEPT_OUT = ("mask", "lesion")
 
 
-def columns(case: Case) -> dict[str, pd.Series]:
+def columns(context: AuditContext) -> dict[str, pd.Series]:
     """Columns of few values that may say where an image comes from.
 
     The source's own columns, the file's mode, and made of the rest: type, folder and
     pattern of the file name, and quarters of its area. What is the label in other
     words, or the group, is none.
     """
-    table = case.images
+    table = context.images
     own = [c for c in table if c == "mode" or c not in (*COLUMNS, *_KEPT_OUT)]
-    found = {str(c): few(table[c]) for c in own if not _same(table[c], table["group"])}
+    by_name = {
+        str(c): few(table[c]) for c in own if not _same(table[c], table["group"])
+    }
     paths = [PurePosixPath(path) for path in table["path"]]
-    classes = case.manifest.classes
+    classes = context.manifest.classes
     area = (table["width"].astype(float) * table["height"]).astype(str)
     made = {
         "file type": pd.Series([path.suffix.lower() for path in paths]),
@@ -50,10 +52,10 @@ def columns(case: Case) -> dict[str, pd.Series]:
         "file name": pd.Series([pattern(path.stem, classes) for path in paths]),
         "image area": area,
     }
-    found |= {name: few(values) for name, values in made.items()}
+    by_name |= {name: few(values) for name, values in made.items()}
     return {
         name: values
-        for name, values in found.items()
+        for name, values in by_name.items()
         if 2 <= values.nunique() <= MOST_VALUES and not _same(values, table["label"])
     }
 
@@ -79,8 +81,8 @@ def pattern(stem: str, classes: Sequence[str] = ()) -> str:
     for name in sorted(classes, key=len, reverse=True):
         stem = re.sub(re.escape(name), "=", stem, flags=re.IGNORECASE)
 
-    def form(found: re.Match[str]) -> str:
-        text = found[0]
+    def form(match: re.Match[str]) -> str:
+        text = match[0]
         return "9" if text.isdigit() else "a" if text.isalpha() else "x"
 
     return re.sub(r"[^\W_]+", form, stem)
@@ -124,35 +126,36 @@ def permuted(
     return here, (reached + 1) / (DRAWS + 1)
 
 
-def _tells(case: Case) -> Answer:
-    found = columns(case)
-    if not found:
-        raise NotApplicable("No column has few values that are not the label.")
-    table = case.images
+def _tells(context: AuditContext) -> Answer:
+    by_name = columns(context)
+    if not by_name:
+        raise NotApplicable("No column has few values and differs from the label.")
+    table = context.images
     rows: list[Row] = []
-    for name, values in found.items():
+    for name, values in by_name.items():
         v, p = permuted(values, table["label"], table["group"])
         rows.append({"column": name, "v": v, "p": p, "values": int(values.nunique())})
     for row, p in zip(rows, metrics.holm([r["p"] for r in rows]), strict=True):
         row |= {"p_holm": p, "strong": row["v"] >= STRONG and p < LEVEL}
     rows.sort(key=lambda row: -row["v"])
     strong = [f"{r['column']} ({r['v']:.2f})" for r in rows if r["strong"]]
-    return judged(
+    return conclude(
         bool(strong),
-        f"{len(strong)} of {len(rows)} columns tell the class (Cramér's V over groups "
-        f"at least {STRONG})" + (f": {listed(strong, 6)}." if strong else "."),
+        f"{len(strong)} of {len(rows)} columns predict the class (Cramér's V over "
+        f"groups of at least {STRONG})"
+        + (f": {listed(strong, 6)}." if strong else "."),
         rows,
     )
 
 
-def _alone(case: Case) -> Answer:
-    found = columns(case)
-    if not found:
-        raise NotApplicable("No column has few values that are not the label.")
-    table = case.images
+def _alone(context: AuditContext) -> Answer:
+    by_name = columns(context)
+    if not by_name:
+        raise NotApplicable("No column has few values and differs from the label.")
+    table = context.images
     rows: list[Row] = []
     shares = table.groupby("label")["group"].nunique() / table["group"].nunique()
-    for name, values in found.items():
+    for name, values in by_name.items():
         for value, of in table.groupby(values):
             groups, label = of["group"].nunique(), of["label"].iloc[0]
             chance = float(min(shares[label], 1.0) ** groups)
@@ -161,22 +164,24 @@ def _alone(case: Case) -> Answer:
                              "images": len(of), "groups": groups,
                              "chance": chance})  # fmt: skip
     rows.sort(key=lambda row: -row["images"])
-    told = [f"{r['column']} = {r['value']} ({r['images']} {r['class']})" for r in rows]
-    return judged(
+    examples = [
+        f"{r['column']} = {r['value']} ({r['images']} {r['class']})" for r in rows
+    ]
+    return conclude(
         bool(rows),
-        f"{len(rows)} values hold one class alone"
-        + (f": {listed(told, 4)}." if rows else f", of those with {MANY} images."),
+        f"{len(rows)} values with at least {MANY} images contain a single class"
+        + (f": {listed(examples, 4)}." if rows else "."),
         rows,
     )
 
 
-def _accuracy(case: Case) -> Answer:
-    if case.best is None:
+def _accuracy(context: AuditContext) -> Answer:
+    if context.best is None:
         raise NotApplicable("No run of a network. Run: featcache train-head")
-    hits, table = right(case.best), case.judged
+    hits, table = right(context.best), context.predictions
     rows: list[Row] = []
-    for name, values in columns(case).items():
-        named = dict(zip(case.images["image_id"], values, strict=True))
+    for name, values in columns(context).items():
+        named = dict(zip(context.images["image_id"], values, strict=True))
         for value, at in table.groupby(table["image_id"].map(named)).indices.items():
             if len(at) < MANY:
                 continue
@@ -189,10 +194,10 @@ def _accuracy(case: Case) -> Answer:
     rows.sort(key=lambda row: row["accuracy"])
     worse = [f"{r['column']} = {r['value']} ({r['accuracy']:.2f})"
              for r in rows if r["worse"]]  # fmt: skip
-    return judged(
+    return conclude(
         bool(worse),
-        f"Accuracy of {case.best.run_id} is {hits.mean():.3f} in all; clearly lower in "
-        f"{len(worse)} of {len(rows)} sources"
+        f"The accuracy of {context.best.run_id} is {hits.mean():.3f} overall, and "
+        f"clearly lower in {len(worse)} of {len(rows)} sources"
         + (f": {listed(worse, 4)}." if worse else "."),
         rows,
     )
@@ -206,7 +211,7 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 
 CHECKS = (
-    Check("FC030", "A column tells the class", ISSUE, _tells),
-    Check("FC031", "A source with one class alone", ISSUE, _alone),
-    Check("FC032", "A source on which the best run is worse", TIP, _accuracy),
+    Check("FC030", "A column predicts the class", ISSUE, _tells),
+    Check("FC031", "A source with a single class", ISSUE, _alone),
+    Check("FC032", "A source on which the best run is less accurate", TIP, _accuracy),
 )

@@ -1,4 +1,4 @@
-"""The case: a dataset with its splits and runs, opened once for all checks."""
+"""A dataset with its splits and runs, opened once for all checks."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +24,11 @@ STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
 
 class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
-    """A check cannot be asked here; the text says why, and what would help."""
+    """A check does not apply here; the text says why, and what would help."""
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class AuditContext:
     """A dataset, and what was made of it.
 
     Attributes:
@@ -50,30 +50,30 @@ class Case:
 
     @cached_property
     def splits(self) -> dict[str, dict[str, int]]:
-        """Place of each image by image_id, a split file each; -1 is the test part."""
-        found = {}
+        """Place of each image by image_id, a split file each; -1 is the test set."""
+        by_file = {}
         for path in sorted(self.manifest.folder.glob("splits-*.json")):
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))["images"]
-                found[path.name] = {str(i): int(place) for i, place in stored.items()}
+                by_file[path.name] = {str(i): int(place) for i, place in stored.items()}
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                found[path.name] = {}
-        return found
+                by_file[path.name] = {}
+        return by_file
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Runs of the newest evaluation that has more than trivial ones, best first.
+        """Runs of the newest evaluation that has more than controls, best first.
 
         By out-of-fold accuracy; failed and damaged runs, repeats, and runs on another
-        than the asked split are left out.
+        split than the requested one are left out.
         """
         good, _ = runs.list_runs(self.reports)
         good = [run for run in good if not run.failed and not run.record.split.repeat]
         if self.split:
             good = [run for run in good if run.record.split.name == self.split]
         good.sort(key=lambda run: run.record.created, reverse=True)
-        telling = [run for run in good if not run.record.is_baseline] or good
-        for first in telling:
+        results = [run for run in good if not run.record.is_baseline] or good
+        for first in results:
             alike = [
                 r for r in good if r.record.evaluation_id == first.record.evaluation_id
             ]
@@ -84,11 +84,11 @@ class Case:
 
     @cached_property
     def best(self) -> Run | None:
-        """The best run that is not trivial."""
+        """The best run that is no baseline or control."""
         return next((run for run in self.runs if not run.record.is_baseline), None)
 
     @cached_property
-    def judged(self) -> pd.DataFrame:
+    def predictions(self) -> pd.DataFrame:
         """The best run's out-of-fold images with the columns of the manifest.
 
         Label, group and fold are those of the run; empty without one.
@@ -121,7 +121,7 @@ class Case:
         ])  # fmt: skip
 
     @cached_property
-    def lost(self) -> int:
+    def unreadable(self) -> int:
         """How many of `thumbs` cannot be read (or are black)."""
         return int((~self.thumbs.any(axis=1)).sum())
 
@@ -134,10 +134,10 @@ class Case:
         Raises:
             NotApplicable: No picture can be read.
         """
-        if self.lost == len(self.images):
+        if self.unreadable == len(self.images):
             raise NotApplicable(
-                f"No image can be read in {self.manifest.root}, and there is no store "
-                f"of {PIXELS}: scan the source where it is now."
+                f"No image in {self.manifest.root} can be read, and there is no store "
+                f"of {PIXELS}. Scan the source at its current location."
             )
         pairs = alike(unit(self.thumbs), CORRELATION)
         return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
@@ -157,8 +157,8 @@ class Case:
         None where there is no store, or it lacks images.
         """
         try:
-            (found,) = features.find_sets(self.manifest, [name])
-            return found.select(self.manifest, views=0).read()
+            (feature_set,) = features.find_sets(self.manifest, [name])
+            return feature_set.select(self.manifest, views=0).read()
         except (FeatcacheError, ValueError):
             return None
 
@@ -171,12 +171,12 @@ class Case:
             except (OSError, UnreadableImageError):
                 return np.zeros(images.THUMB_SIDE**2, np.uint8)
 
-        found = []
+        thumbs = []
         with ThreadPoolExecutor() as pool:
             for done, thumb in enumerate(pool.map(one, paths), 1):
-                found.append(thumb)
+                thumbs.append(thumb)
                 self.reporter.progress("read images", done, len(paths))
-        return np.stack(found)
+        return np.stack(thumbs)
 
 
 def out_of_fold(run: Run) -> pd.DataFrame:

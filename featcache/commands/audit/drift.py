@@ -9,10 +9,10 @@ from featcache.commands.audit.base import (
     Answer,
     Check,
     NotApplicable,
-    judged,
+    conclude,
     listed,
 )
-from featcache.commands.audit.context import Case
+from featcache.commands.audit.context import AuditContext
 from featcache.dataset.splits import TEST
 from featcache.evaluation import metrics
 
@@ -21,7 +21,7 @@ MEDIUM = 0.638
 RESAMPLES = 400
 
 
-def apart(
+def separation(
     values: np.ndarray, inside: np.ndarray, groups: np.ndarray
 ) -> tuple[float, float, float]:
     """How far a statistic of some images is above that of the others.
@@ -51,7 +51,7 @@ def _rows(
         values = statistics[name].to_numpy(float)
         for part in sorted(parts.unique()):
             inside = (parts == part).to_numpy()
-            auc, low, high = apart(values, inside, groups.to_numpy())
+            auc, low, high = separation(values, inside, groups.to_numpy())
             row = {"statistic": name, kind: part, "auc": auc, "low": low, "high": high}
             row |= {"median": float(np.median(values[inside])),
                     "median_of_others": float(np.median(values[~inside]))}  # fmt: skip
@@ -61,38 +61,38 @@ def _rows(
 
 def _answer(rows: list[dict[str, object]], kind: str) -> Answer:
     far = [row for row in rows if row["drifts"]]
-    told = [f"{r['statistic']} of {r[kind]} (AUC {r['auc']:.2f})" for r in far]
-    return judged(
+    examples = [f"{r['statistic']} of {r[kind]} (AUC {r['auc']:.2f})" for r in far]
+    return conclude(
         bool(far),
         f"{len(far)} of {len(rows)} image statistics of a {kind} differ from those of "
-        "the others by more than a medium effect"
-        + (f": {listed(told, 4)}." if told else "."),
+        "the others by more than a medium effect size"
+        + (f": {listed(examples, 4)}." if examples else "."),
         rows,
     )
 
 
-def _classes(case: Case) -> Answer:
-    table = case.images
+def _classes(context: AuditContext) -> Answer:
+    table = context.images
     if table["label"].nunique() < 2:
-        raise NotApplicable("There is one class.")
-    rows = _rows(case.statistics, table["label"], table["group"], "class")
+        raise NotApplicable("There is only one class.")
+    rows = _rows(context.statistics, table["label"], table["group"], "class")
     return _answer(rows, "class")
 
 
-def _parts(case: Case) -> Answer:
-    if case.best is None:
+def _parts(context: AuditContext) -> Answer:
+    if context.best is None:
         raise NotApplicable("No run of a network. Run: featcache train-head")
-    folds = case.best.table.set_index("image_id")["fold"].astype(int)
-    at = case.images["image_id"].map(folds)
+    folds = context.best.table.set_index("image_id")["fold"].astype(int)
+    at = context.images["image_id"].map(folds)
     known = at.notna().to_numpy()
     names = at[known].astype(int).map(lambda f: "test" if f == TEST else f"fold {f}")
-    groups = case.images.loc[known, "group"]
+    groups = context.images.loc[known, "group"]
     if names.nunique() < 2:
-        raise NotApplicable("The best run has one part alone.")
-    return _answer(_rows(case.statistics[known], names, groups, "part"), "part")
+        raise NotApplicable("The best run has a single part.")
+    return _answer(_rows(context.statistics[known], names, groups, "part"), "part")
 
 
 CHECKS = (
     Check("FC050", "Image statistics differ between classes", TIP, _classes),
-    Check("FC051", "Image statistics differ between parts", TIP, _parts),
+    Check("FC051", "Image statistics differ between parts of the split", TIP, _parts),
 )

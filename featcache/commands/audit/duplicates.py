@@ -1,4 +1,4 @@
-"""FC001 to FC006: the same picture twice."""
+"""FC001 to FC006: the same image twice."""
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,11 @@ from featcache.commands.audit.base import (
     Answer,
     Check,
     NotApplicable,
+    conclude,
     in_splits,
-    judged,
     records,
 )
-from featcache.commands.audit.context import Case
+from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.similarity import CORRELATION, alike, cut_alike
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 
@@ -21,125 +21,128 @@ BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"
 
 
-def perceptual(case: Case) -> pd.DataFrame:
+def perceptual(context: AuditContext) -> pd.DataFrame:
     """Pairs whose perceptual hashes differ in at most 4 of 64 bits: a, b, bits."""
-    known = case.images["phash"].str.fullmatch("[0-9a-f]{16}")
+    known = context.images["phash"].str.fullmatch("[0-9a-f]{16}")
     at = np.flatnonzero(known)
     if not len(at):
         raise NotApplicable("The manifest has no perceptual hashes.")
-    numbers = np.array([list(bytes.fromhex(h)) for h in case.images["phash"][known]])
+    numbers = np.array([list(bytes.fromhex(h)) for h in context.images["phash"][known]])
     signs = np.unpackbits(numbers.astype(np.uint8), axis=1).astype(np.float32) * 2 - 1
     pairs = alike(signs, 64 - 2 * BITS - 1)
     rows = [(at[a], at[b], round((64 - dot) / 2)) for a, b, dot in pairs]
     return pd.DataFrame(rows, columns=["a", "b", "bits"])
 
 
-def told(case: Case, pairs: pd.DataFrame) -> pd.DataFrame:
+def with_images(context: AuditContext, pairs: pd.DataFrame) -> pd.DataFrame:
     """Pairs with the path, label and group of both."""
     table = pairs.copy()
     for side in ("a", "b"):
-        rows = case.images.iloc[pairs[side].to_numpy(int)]
+        rows = context.images.iloc[pairs[side].to_numpy(int)]
         for column in ("image_id", "path", "label", "group"):
             table[f"{column}_{side}"] = rows[column].to_numpy()
     return table.drop(columns=["a", "b"])
 
 
-def _bytes(case: Case) -> Answer:
-    table = case.manifest.table
+def _bytes(context: AuditContext) -> Answer:
+    table = context.manifest.table
     readable = table[table["status"] != UNREADABLE]
     again = readable[readable["status"] == DUPLICATE]
     rows = records(again[["path", "label", "reason"]])
-    return judged(
+    return conclude(
         bool(len(again)),
-        f"{len(again)} of {len(readable)} files have the bytes of another, and are "
-        "left out of all figures.",
+        f"{len(again)} of {len(readable)} files are byte-identical copies of another "
+        "and are excluded from all results.",
         rows,
     )
 
 
-def _labels(case: Case) -> Answer:
-    table = case.manifest.table
+def _labels(context: AuditContext) -> Answer:
+    table = context.manifest.table
     exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
     rows = records(exact[["path", "label", "reason"]])
     try:
-        near = told(case, case.near)
+        near = with_images(context, context.near)
     except NotApplicable:
         if exact.empty:
             raise
         near = pd.DataFrame(columns=["label_a", "label_b"])
     near = near[near["label_a"] != near["label_b"]]
-    return judged(
+    return conclude(
         bool(len(exact) + len(near)),
-        f"{len(exact)} files of the same bytes and {len(near)} pairs of "
-        "near-duplicates stand under two labels.",
+        f"{len(exact)} byte-identical files and {len(near)} pairs of near-duplicates "
+        "have different labels.",
         [*records(near), *rows],
     )
 
 
 def _across_groups(
-    case: Case, pairs: pd.DataFrame, how: str, *, lost: int = 0
+    context: AuditContext, pairs: pd.DataFrame, how: str, *, unreadable: int = 0
 ) -> Answer:
-    table = told(case, pairs)
+    table = with_images(context, pairs)
     apart = table["group_a"] != table["group_b"]
     across, within = table[apart], table[~apart]
-    unseen = f" {lost} images cannot be read." if lost else ""
-    return judged(
+    unseen = f" {unreadable} images cannot be read." if unreadable else ""
+    return conclude(
         bool(len(across)),
-        f"{len(table)} pairs look the same ({how}): {len(within)} within "
-        f"a group, which a split keeps together, {len(across)} in two groups.{unseen}",
+        f"{len(table)} pairs look the same ({how}): {len(within)} within a group, "
+        f"which a split keeps together, and {len(across)} in two different groups."
+        f"{unseen}",
         [{**row, "within_group": False} for row in records(across)]
         + [{**row, "within_group": True} for row in records(within)],
     )
 
 
-def _near(case: Case) -> Answer:
+def _near(context: AuditContext) -> Answer:
     how = f"correlation above {CORRELATION}"
-    return _across_groups(case, case.near, how, lost=case.lost)
+    return _across_groups(context, context.near, how, unreadable=context.unreadable)
 
 
-def _perceptual(case: Case) -> Answer:
-    return _across_groups(case, perceptual(case), f"at most {BITS} of 64 bits differ")
-
-
-def _cut(case: Case) -> Answer:
-    known = set(zip(case.near["a"], case.near["b"], strict=True))
-    pairs = cut_alike(case.thumbs, CORRELATION)
-    new = [pair for pair in pairs if pair[:2] not in known]
-    how = f"correlation above {CORRELATION} once an edge is cut, and not before"
+def _perceptual(context: AuditContext) -> Answer:
     return _across_groups(
-        case,
-        pd.DataFrame(new, columns=["a", "b", "correlation"]),
-        how,
-        lost=case.lost,
+        context, perceptual(context), f"at most {BITS} of 64 hash bits differ"
     )
 
 
-def _across_parts(case: Case) -> Answer:
-    if not case.splits:
-        raise NotApplicable("No split was drawn. Run: featcache train-head")
-    table, rows = told(case, case.near), []
-    for name, places in case.splits.items():
-        a, b = table["image_id_a"].map(places), table["image_id_b"].map(places)
+def _cut(context: AuditContext) -> Answer:
+    known = set(zip(context.near["a"], context.near["b"], strict=True))
+    pairs = cut_alike(context.thumbs, CORRELATION)
+    new = [pair for pair in pairs if pair[:2] not in known]
+    how = f"correlation above {CORRELATION} only after an edge is cropped"
+    return _across_groups(
+        context,
+        pd.DataFrame(new, columns=["a", "b", "correlation"]),
+        how,
+        unreadable=context.unreadable,
+    )
+
+
+def _across_parts(context: AuditContext) -> Answer:
+    if not context.splits:
+        raise NotApplicable("There is no split yet. Run: featcache train-head")
+    table, rows = with_images(context, context.near), []
+    for name, fold_of in context.splits.items():
+        a, b = table["image_id_a"].map(fold_of), table["image_id_b"].map(fold_of)
         apart = a.notna() & b.notna() & (a != b)
-        found = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
-        found["part"] = np.where(found[["place_a", "place_b"]].min(axis=1) < 0,
+        parted = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
+        parted["part"] = np.where(parted[["place_a", "place_b"]].min(axis=1) < 0,
                                  "test", "fold")  # fmt: skip
-        rows += records(found.astype({"place_a": int, "place_b": int}))
+        rows += records(parted.astype({"place_a": int, "place_b": int}))
     tested = sum(row["part"] == "test" for row in rows)
-    return judged(
+    return conclude(
         bool(rows),
-        f"{len(rows)} times two near-duplicates stand on both sides, "
-        f"{in_splits(case, rows)}: {tested} of train and test, {len(rows) - tested} of "
-        "two folds.",
+        f"{len(rows)} pairs of near-duplicates are on both sides "
+        f"{in_splits(context, rows)}: {tested} of train and test, "
+        f"{len(rows) - tested} of two folds.",
         rows,
     )
 
 
 CHECKS = (
-    Check("FC001", "Files with the same bytes", TIP, _bytes),
-    Check("FC002", "The same picture under two labels", ISSUE, _labels),
+    Check("FC001", "Byte-identical files", TIP, _bytes),
+    Check("FC002", "The same image under two labels", ISSUE, _labels),
     Check("FC003", "Near-duplicates in two groups", ISSUE, _near),
     Check("FC004", "Near-duplicates by perceptual hash", TIP, _perceptual),
     Check("FC005", "Near-duplicates on both sides of a split", ISSUE, _across_parts),
-    Check("FC006", "Near-duplicates with edges cut off", TIP, _cut),
+    Check("FC006", "Near-duplicates with cropped edges", TIP, _cut),
 )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from featcache.commands.audit.context import Case, NotApplicable
+from featcache.commands.audit.context import AuditContext, NotApplicable
 from featcache.core.io import atomic_path
 from featcache.dataset.manifest import COLUMNS
 from featcache.errors import DatasetError, UsageError
@@ -17,7 +17,7 @@ _OURS = {*COLUMNS} - {"path", "label", "group"}
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedTable:
     """What a new table holds.
 
     Attributes:
@@ -36,54 +36,54 @@ class Fixed:
     two_labels: int
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The same in a sentence."""
         return (
-            f"{self.path}: {self.images} images, {self.dropped} files dropped, "
-            f"{self.joined} images in joined groups; {self.two_labels} pairs of "
-            "near-duplicates under two labels stay."
+            f"{self.path}: {self.images} images; {self.dropped} files dropped, "
+            f"{self.joined} images moved to another group, {self.two_labels} pairs of "
+            "near-duplicates with different labels kept."
         )
 
 
-def refuse(case: Case, path: Path) -> None:
-    """Refuses a file that is no CSV, or the dataset's own source.
+def check_path(context: AuditContext, path: Path) -> None:
+    """Checks that a file is a CSV, and not the dataset's own source.
 
     Raises:
         UsageError: It is one of these.
     """
-    source = Path(case.manifest.settings.source)
+    source = Path(context.manifest.settings.source)
     if path.suffix.lower() != ".csv" or path.resolve() == source.resolve():
-        raise UsageError(
-            "`fix` with a new file that ends in .csv", str(path), "Name another file."
-        )
+        raise UsageError("a new .csv file for `fix`", str(path), "Name another file.")
 
 
-def write(case: Case, path: Path) -> Fixed:
+def write(context: AuditContext, path: Path) -> FixedTable:
     """Writes path,label,group and the source's further columns, an image a row.
 
     Paths are relative to the file's folder, so that it can be scanned; those of a zip
     are as in the zip. No image is touched.
 
     Args:
-        case: The dataset.
+        context: The dataset.
         path: The CSV to write.
 
     Raises:
         DatasetError: No picture can be read.
     """
     try:
-        pairs = case.near
+        pairs = context.near
     except NotApplicable as reason:
         raise DatasetError(
-            "pictures to look for near-duplicates in, for `fix`",
+            "readable images to search for near-duplicates, for `fix`",
             "none",
             str(reason),
         ) from reason
-    table = case.images.drop(columns=[c for c in _OURS if c in case.images])
-    groups = joined(case.images["group"].to_numpy(str), pairs[["a", "b"]].to_numpy(int))
-    moved = int((groups != case.images["group"].to_numpy(str)).sum())
+    table = context.images.drop(columns=[c for c in _OURS if c in context.images])
+    groups = joined(
+        context.images["group"].to_numpy(str), pairs[["a", "b"]].to_numpy(int)
+    )
+    moved = int((groups != context.images["group"].to_numpy(str)).sum())
     table["group"] = groups
-    root = case.manifest.root
+    root = context.manifest.root
     if root.is_dir():
         start = path.resolve().parent
         table["path"] = [
@@ -91,10 +91,10 @@ def write(case: Case, path: Path) -> Fixed:
         ]
     with atomic_path(path) as temp:
         table.to_csv(temp, index=False)
-    labels = case.images["label"].to_numpy()
+    labels = context.images["label"].to_numpy()
     two = labels[pairs["a"].to_numpy(int)] != labels[pairs["b"].to_numpy(int)]
-    dropped = len(case.manifest.table) - len(table)
-    return Fixed(path, len(table), dropped, moved, int(two.sum()))
+    dropped = len(context.manifest.table) - len(table)
+    return FixedTable(path, len(table), dropped, moved, int(two.sum()))
 
 
 def joined(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""FC010 and FC011: where groups stand, and in how many classes."""
+"""FC010 and FC011: groups in several parts of a split, or in several classes."""
 
 from featcache.commands.audit.base import (
     ISSUE,
@@ -7,46 +7,47 @@ from featcache.commands.audit.base import (
     Check,
     NotApplicable,
     Row,
+    conclude,
     in_splits,
-    judged,
 )
-from featcache.commands.audit.context import Case
+from featcache.commands.audit.context import AuditContext
 from featcache.dataset.splits import TEST
 
 
-def _groups(case: Case) -> Answer:
-    if not case.splits:
-        raise NotApplicable("No split was drawn. Run: featcache train-head")
+def _groups(context: AuditContext) -> Answer:
+    if not context.splits:
+        raise NotApplicable("There is no split yet. Run: featcache train-head")
     rows: list[Row] = []
-    torn = broken = 0
-    for name, places in case.splits.items():
-        if not places:
+    divided = broken = 0
+    for name, fold_of in context.splits.items():
+        if not fold_of:
             broken += 1
             rows.append({"split": name, "problem": "it names no images"})
             continue
-        stands = case.images.assign(place=case.images["image_id"].map(places))
-        stands = stands.dropna(subset="place").astype({"place": int})
-        for group, of in stands.groupby("group", sort=False):
+        assigned = context.images.assign(place=context.images["image_id"].map(fold_of))
+        assigned = assigned.dropna(subset="place").astype({"place": int})
+        for group, of in assigned.groupby("group", sort=False):
             where = sorted(of["place"].unique().tolist())
             if len(where) > 1:
-                torn += 1
+                divided += 1
                 paths = of["path"].head(6).tolist()
                 parts = ["test" if p == TEST else f"fold {p}" for p in where]
                 rows.append({"split": name, "group": str(group), "parts": parts,
                              "images": len(of), "paths": paths})  # fmt: skip
-    unread = f"; {broken} files cannot be read as splits" if broken else ""
-    return judged(
+    unread = f"; {broken} split files cannot be read" if broken else ""
+    return conclude(
         bool(rows),
-        f"{torn} groups stand in more than one part, {in_splits(case, rows)}{unread}.",
+        f"{divided} groups are in more than one part, "
+        f"{in_splits(context, rows)}{unread}.",
         rows,
     )
 
 
-def _classes(case: Case) -> Answer:
-    table = case.images
+def _classes(context: AuditContext) -> Answer:
+    table = context.images
     if table["group"].is_unique:
         raise NotApplicable(
-            "Every image is a group of its own, so patients are not known. Run: "
+            "Every image is a group of its own, so patients are unknown. Run: "
             "featcache scan SOURCE --group-by COLUMN|REGEX"
         )
     mixed = table[table.groupby("group")["label"].transform("nunique") > 1]
@@ -60,7 +61,7 @@ def _classes(case: Case) -> Answer:
         for group, of in mixed.groupby("group", sort=False)
     ]
     rows.sort(key=lambda row: (-row["images"], row["group"]))
-    return judged(
+    return conclude(
         bool(rows),
         f"{len(rows)} of {table['group'].nunique()} groups have images of several "
         f"classes, {len(mixed)} images in all.",

@@ -1,4 +1,4 @@
-"""FC040 and FC041: labels that a run contradicts, and labels without a meaning."""
+"""FC040 and FC041: labels that a run contradicts, and shuffled labels."""
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,12 @@ from featcache.commands.audit.base import (
     Answer,
     Check,
     NotApplicable,
-    judged,
+    conclude,
     listed,
     records,
 )
-from featcache.commands.audit.context import Case, codes, probabilities, usual
-from featcache.commands.audit.probe import Quick
+from featcache.commands.audit.context import AuditContext, codes, probabilities, usual
+from featcache.commands.audit.probe import LinearProbe
 from featcache.evaluation import metrics
 from featcache.evaluation.runs import Run
 
@@ -48,46 +48,46 @@ def conflicts(y: np.ndarray, P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return counted, P[at, y] - others.max(axis=1)
 
 
-def ranked(case: Case, run: Run) -> pd.DataFrame:
+def ranked(context: AuditContext, run: Run) -> pd.DataFrame:
     """All out-of-fold images, candidates first, each in the order of the margins.
 
     Columns image_id, path, label, suggested, probability (of the label), margin and
     candidate.
     """
-    table = case.judged
+    table = context.predictions
     P, y = probabilities(table, run.classes), codes(table, run.classes)
     counted, margin = conflicts(y, P)
-    found = table[["image_id", "path", "label"]].assign(
+    rows = table[["image_id", "path", "label"]].assign(
         suggested=np.array(run.classes)[P.argmax(axis=1)],
         probability=P[np.arange(len(y)), y],
         margin=margin,
         candidate=(counted >= 0) & (counted != y),
     )
-    found.loc[found["candidate"], "suggested"] = np.array(run.classes)[
-        counted[found["candidate"]]
+    rows.loc[rows["candidate"], "suggested"] = np.array(run.classes)[
+        counted[rows["candidate"]]
     ]
     keys = ["candidate", "margin", "image_id"]
-    return found.sort_values(keys, ascending=[False, True, True], ignore_index=True)
+    return rows.sort_values(keys, ascending=[False, True, True], ignore_index=True)
 
 
-def _candidates(case: Case) -> Answer:
-    if case.best is None:
+def _candidates(context: AuditContext) -> Answer:
+    if context.best is None:
         raise NotApplicable("No run of a network. Run: featcache train-head")
-    table = ranked(case, case.best)
-    found = table[table["candidate"]]
-    counts = found.groupby("label").size().sort_values(ascending=False)
+    table = ranked(context, context.best)
+    candidates = table[table["candidate"]]
+    counts = candidates.groupby("label").size().sort_values(ascending=False)
     by_label = [f"{n} {label}" for label, n in counts.items()]
-    return judged(
-        bool(len(found)),
-        f"{case.best.run_id} contradicts the labels of {len(found)} of {len(table)} "
-        "images with confidence"
-        + (f" ({listed(by_label, 5)}); ranked for a reader." if by_label else "."),
-        records(found.drop(columns="candidate")),
+    return conclude(
+        bool(len(candidates)),
+        f"{context.best.run_id} confidently contradicts the labels of "
+        f"{len(candidates)} of {len(table)} images"
+        + (f" ({listed(by_label, 5)}); ranked for review." if by_label else "."),
+        records(candidates.drop(columns="candidate")),
     )
 
 
 def shuffled(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Class indices (N,) that were dealt anew to whole groups.
+    """Class indices (N,) shuffled between whole groups.
 
     Each group has one class, the most frequent of some group.
     """
@@ -96,32 +96,32 @@ def shuffled(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(np.random.default_rng(seed).permutation(classes)[of])
 
 
-def _permutation(case: Case) -> Answer:
-    quick = Quick.of(case)
-    table, rows = quick.table, []
-    named = case.images.set_index("image_id")["group"]
-    patients = quick.of_images(named).to_numpy(str)
-    y, folds = codes(table, quick.run.classes), table["fold"].to_numpy(int)
+def _permutation(context: AuditContext) -> Answer:
+    probe = LinearProbe.of(context)
+    table, rows = probe.table, []
+    named = context.images.set_index("image_id")["group"]
+    patients = probe.of_images(named).to_numpy(str)
+    y, folds = codes(table, probe.run.classes), table["fold"].to_numpy(int)
     for seed in range(DRAWS):
         dealt = shuffled(y, patients, seed)
-        hits = quick.held_out(dealt, folds) == dealt
+        hits = probe.predict_held_out(dealt, folds) == dealt
         low, high = metrics.group_bootstrap(hits, patients)
         chance = float(np.bincount(dealt).max() / len(dealt))
         rows.append({"seed": seed, "accuracy": float(hits.mean()), "low": low,
                      "high": high, "chance": chance})  # fmt: skip
-        case.reporter.progress("label permutation", seed + 1, DRAWS)
+        context.reporter.progress("label permutation", seed + 1, DRAWS)
     above = sum(row["low"] > row["chance"] for row in rows)
-    return judged(
+    return conclude(
         above > DRAWS / 2,
-        f"logreg on the features of {quick.run.run_id}, labels dealt anew to whole "
-        f"groups: accuracy {np.mean([r['accuracy'] for r in rows]):.3f}, chance is at "
-        f"most {np.mean([r['chance'] for r in rows]):.3f}; above it in {above} of "
-        f"{DRAWS}.",
+        f"logreg on the features of {probe.run.run_id}, labels shuffled between "
+        f"groups: accuracy {np.mean([r['accuracy'] for r in rows]):.3f}, chance at "
+        f"most {np.mean([r['chance'] for r in rows]):.3f}; above chance in {above} of "
+        f"{DRAWS} shuffles.",
         rows,
     )
 
 
 CHECKS = (
     Check("FC040", "Labels that the best run contradicts", TIP, _candidates),
-    Check("FC041", "Shuffled labels can be learnt", ISSUE, _permutation),
+    Check("FC041", "Shuffled labels can be learned", ISSUE, _permutation),
 )

@@ -1,4 +1,4 @@
-"""FC020 to FC025: what can be had without looking at the subject."""
+"""FC020 to FC025: the accuracy reached without the region of interest."""
 
 from functools import partial
 
@@ -12,9 +12,9 @@ from featcache.commands.audit.base import (
     Check,
     NotApplicable,
     Row,
-    judged,
+    conclude,
 )
-from featcache.commands.audit.context import Case, accuracy, out_of_fold, right
+from featcache.commands.audit.context import AuditContext, accuracy, out_of_fold, right
 from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.evaluation import metrics
 from featcache.evaluation.record import UNTRAINED, FeatureBlock
@@ -23,7 +23,7 @@ from featcache.evaluation.runs import Run
 LARGE = 0.25  # of the best run's advantage: a quarter is not for free
 _NAMES = {
     INSIDE: "The masked region alone",
-    OUTSIDE: "The picture without the masked region",
+    OUTSIDE: "The image without the masked region",
     RING: "A network on the outer ring",
 }
 
@@ -51,34 +51,34 @@ def share(
     return float((whole[0] - whole[2]) / (whole[1] - whole[2])), (low, high)
 
 
-def _free(name: str, case: Case) -> Answer:
-    """A finding where a baseline, or a region without the subject, reaches much."""
-    row = _reached(name, case)
-    return judged(row["share_low"] > LARGE, _told(name, row), [row])
+def _shortcut(name: str, context: AuditContext) -> Answer:
+    """A finding where a baseline, or a part without the region, reaches much."""
+    row = _advantage(name, context)
+    return conclude(row["share_low"] > LARGE, _message(name, row), [row])
 
 
-def _lacking(name: str, case: Case) -> Answer:
-    """A finding where the subject alone does not reach much."""
-    row = _reached(name, case)
-    return judged(row["share_high"] < 1 - LARGE, _told(name, row), [row])
+def _insufficient(name: str, context: AuditContext) -> Answer:
+    """A finding where the masked region alone does not reach much."""
+    row = _advantage(name, context)
+    return conclude(row["share_high"] < 1 - LARGE, _message(name, row), [row])
 
 
-def _told(name: str, row: Row) -> str:
+def _message(name: str, row: Row) -> str:
     share, least, most = (f"{row[k]:.0%}" for k in ("share", "share_low", "share_high"))
     return (
-        f"{_NAMES.get(name, f'{name} alone')} reaches {row['accuracy']:.3f}, the best "
-        f"run {row['best_accuracy']:.3f}, the most frequent class "
+        f"{_NAMES.get(name, f'{name} alone')} reaches accuracy {row['accuracy']:.3f}, "
+        f"the best run {row['best_accuracy']:.3f}, the most frequent class "
         f"{row['majority']:.3f}: {share} [{least}, {most}] of the advantage."
     )
 
 
-def _reached(name: str, case: Case) -> Row:
-    best = case.best
+def _advantage(name: str, context: AuditContext) -> Row:
+    best = context.best
     if best is None:
         raise NotApplicable("No run of a network. Run: featcache train-head")
-    plain = _best_of(case, best, name)
-    groups = case.judged["group"].to_numpy()
-    labels = case.judged["label"]
+    plain = _best_of(context, best, name)
+    groups = context.predictions["group"].to_numpy()
+    labels = context.predictions["label"]
     usual = (labels == labels.mode()[0]).to_numpy()
     hits = right(best)
     low, _ = metrics.group_bootstrap(hits, groups)
@@ -92,26 +92,26 @@ def _reached(name: str, case: Case) -> Row:
     }  # fmt: skip
 
 
-def _best_of(case: Case, best: Run, name: str) -> Run:
+def _best_of(context: AuditContext, best: Run, name: str) -> Run:
     """The best run on a baseline, or by a network on a region."""
-    ids = case.judged["image_id"].tolist()
-    has_masks = bool(case.images.get(MASK, pd.Series()).any())
-    for run in case.runs:  # the best first
+    ids = context.predictions["image_id"].tolist()
+    has_masks = bool(context.images.get(MASK, pd.Series()).any())
+    for run in context.runs:  # the best first
         suits = all(_is_on(name, block, has_masks) for block in run.record.features)
         learns = run.record.head not in UNTRAINED
         if suits and learns and out_of_fold(run)["image_id"].tolist() == ids:
             return run
     if name in _NAMES and Region(name).needs_mask and not has_masks:
         raise NotApplicable(
-            f"No masks: the manifest has no column {MASK}, which a scan fills from "
-            "masks/ beside images/. Another: featcache extract --mask COLUMN."
+            f"No masks: the manifest has no column {MASK}, which scan fills from a "
+            "folder masks/ beside images/. Or: featcache extract --mask COLUMN."
         )
     words = f"-b {name}" if name not in _NAMES else _on_region(best, name)
-    dataset = case.manifest.dataset
+    dataset = context.manifest.dataset
     raise NotApplicable(
-        f"No run on {name} that was judged as the best. Run: featcache extract "
-        f"--dataset {dataset} {words} && featcache train-head --dataset {dataset} "
-        f"{words} with the split and options of the best run"
+        f"No run on {name} with the same evaluation as the best. Run: featcache "
+        f"extract --dataset {dataset} {words} && featcache train-head "
+        f"--dataset {dataset} {words} with the split and options of the best run"
     )
 
 
@@ -128,7 +128,7 @@ def _is_on(name: str, block: FeatureBlock, has_masks: bool) -> bool:
 
 
 def _on_region(best: Run, name: str) -> str:
-    """The words that ask for the best run's networks on a region."""
+    """Options that select the best run's networks on a region."""
     names = [
         f"-b {block.backbone}" + ".keras" * (block.weights == "file")
         for block in best.record.features
@@ -138,15 +138,16 @@ def _on_region(best: Run, name: str) -> str:
 
 
 CHECKS = (
-    Check("FC020", "The file alone tells the class", ISSUE,
-          partial(_free, "metadata")),
-    Check("FC021", "The border alone tells the class", ISSUE,
-          partial(_free, "border")),
-    Check("FC022", "48x48 pixels tell the class", TIP, partial(_free, "pixels48")),
-    Check("FC023", "The picture without the masked region tells the class", ISSUE,
-          partial(_free, OUTSIDE)),
-    Check("FC024", "The masked region alone does not tell the class", TIP,
-          partial(_lacking, INSIDE)),
-    Check("FC025", "The outer ring tells the class to a network", ISSUE,
-          partial(_free, RING)),
+    Check("FC020", "File properties alone predict the class", ISSUE,
+          partial(_shortcut, "metadata")),
+    Check("FC021", "The border alone predicts the class", ISSUE,
+          partial(_shortcut, "border")),
+    Check("FC022", "48x48 pixels predict the class", TIP,
+          partial(_shortcut, "pixels48")),
+    Check("FC023", "The image without the masked region predicts the class", ISSUE,
+          partial(_shortcut, OUTSIDE)),
+    Check("FC024", "The masked region alone does not predict the class", TIP,
+          partial(_insufficient, INSIDE)),
+    Check("FC025", "The outer ring predicts the class", ISSUE,
+          partial(_shortcut, RING)),
 )  # fmt: skip

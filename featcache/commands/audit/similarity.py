@@ -22,13 +22,13 @@ def alike(rows: np.ndarray, least: float) -> list[tuple[int, int, float]]:
     Returns:
         (i, j, product) with i < j, the largest product first.
     """
-    found: list[tuple[int, int, float]] = []
+    pairs: list[tuple[int, int, float]] = []
     for start in range(0, len(rows), _BLOCK):
         products = rows[start : start + _BLOCK] @ rows[start:].T
         i, j = np.nonzero(np.triu(products > least, k=1))
         at = (i + start).tolist(), (j + start).tolist()
-        found += zip(*at, products[i, j].tolist(), strict=True)
-    return sorted(found, key=lambda pair: -pair[2])
+        pairs += zip(*at, products[i, j].tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: -pair[2])
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -63,8 +63,8 @@ def cut_alike(pictures: np.ndarray, least: float) -> list[tuple[int, int, float]
             for i, j in np.argwhere(products > least).tolist():
                 pair = min(start + i, j), max(start + i, j)
                 best[pair] = max(best.get(pair, 0.0), float(products[i, j]))
-    found = [(i, j, value) for (i, j), value in best.items() if i < j]
-    return sorted(found, key=lambda pair: -pair[2])
+    pairs = [(i, j, value) for (i, j), value in best.items() if i < j]
+    return sorted(pairs, key=lambda pair: -pair[2])
 
 
 def _cuts(pictures: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""FC033 and FC034: whether features know the source, and reach beyond it."""
+"""FC033 and FC034: do features predict the source, and transfer to other sources?"""
 
 import numpy as np
 import pandas as pd
@@ -9,70 +9,70 @@ from featcache.commands.audit.base import (
     Check,
     NotApplicable,
     Row,
-    judged,
+    conclude,
     listed,
 )
 from featcache.commands.audit.confounding import MANY, columns
-from featcache.commands.audit.context import Case, codes
-from featcache.commands.audit.probe import Quick
+from featcache.commands.audit.context import AuditContext, codes
+from featcache.commands.audit.probe import LinearProbe
 from featcache.evaluation import metrics
 
 GROUPS = 5  # that a source needs, so that each fold can have one
-MOST_FITS = 12  # classes and columns that are asked
+MOST_FITS = 12  # classes and columns that are probed
 MOST_COLUMNS = 3
 CLEARLY = 0.1  # accuracy above that of the most frequent source
-SHARED = 0.1  # of the groups may stand in several sources
+SHARED = 0.1  # of the groups may be in several sources
 LOSS = 0.05  # of accuracy when a source is left out
 
 
 def usable(table: pd.DataFrame, values: pd.Series) -> pd.Series:
     """A column with the values that enough images and groups have, and no others."""
-    given = table.assign(v=values.to_numpy())
-    images = given.groupby("v").size()
-    groups = given.groupby("v")["group"].nunique()
+    valued = table.assign(v=values.to_numpy())
+    images = valued.groupby("v").size()
+    groups = valued.groupby("v")["group"].nunique()
     kept = images.index[(images >= MANY) & (groups.reindex(images.index) >= GROUPS)]
     return values.where(values.isin(kept))
 
 
-def _by_image(case: Case) -> dict[str, pd.Series]:
-    ids = pd.Index(case.images["image_id"])
-    return {name: v.set_axis(ids) for name, v in columns(case).items()}
+def _by_image(context: AuditContext) -> dict[str, pd.Series]:
+    ids = pd.Index(context.images["image_id"])
+    return {name: v.set_axis(ids) for name, v in columns(context).items()}
 
 
-def _inside(case: Case) -> Answer:
-    quick, asked = Quick.of(case), []
-    for name, values in _by_image(case).items():
-        for label, of in quick.table.groupby("label"):
-            kept = usable(of, quick.of_images(values)[of.index])
+def _inside(context: AuditContext) -> Answer:
+    probe, candidates = LinearProbe.of(context), []
+    for name, values in _by_image(context).items():
+        for label, of in probe.table.groupby("label"):
+            kept = usable(of, probe.of_images(values)[of.index])
             if kept.nunique() > 1:
-                asked.append((int(kept.notna().sum()), name, str(label), kept))
-    if not asked:
+                candidates.append((int(kept.notna().sum()), name, str(label), kept))
+    if not candidates:
         raise NotApplicable(
-            f"No class has images of two sources with {MANY} images and {GROUPS} "
-            "groups each."
+            f"No class has two sources with at least {MANY} images and {GROUPS} groups "
+            "each."
         )
-    asked.sort(key=lambda one: (-one[0], one[1], one[2]))
-    rows = [_told(quick, *one[1:]) for one in asked[:MOST_FITS]]
+    candidates.sort(key=lambda one: (-one[0], one[1], one[2]))
+    rows = [_probe_column(probe, *one[1:]) for one in candidates[:MOST_FITS]]
     rows.sort(key=lambda row: row["chance"] - row["accuracy"])
     known = [f"{r['column']} in {r['class']} ({r['accuracy']:.2f} against "
              f"{r['chance']:.2f})" for r in rows if r["known"]]  # fmt: skip
-    return judged(
+    return conclude(
         bool(known),
-        f"Inside one class, logreg on the features of {quick.run.run_id} tells "
+        f"Within one class, logreg on the features of {probe.run.run_id} predicts "
         f"{len(known)} of {len(rows)} sources"
         + (f": {listed(known)}." if known else "."),
         rows,
     )
 
 
-def _told(quick: Quick, name: str, label: str, kept: pd.Series) -> Row:
+def _probe_column(probe: LinearProbe, name: str, label: str, kept: pd.Series) -> Row:
     """How well the features tell a column inside a class."""
-    y = np.full(len(quick.table), -1)
+    y = np.full(len(probe.table), -1)
     y[kept.index] = pd.factorize(kept, sort=True)[0]
     at = np.flatnonzero(y >= 0)
-    said = quick.held_out(y, quick.table["fold"].to_numpy(int))
-    hits = (said == y)[at]
-    low, high = metrics.group_bootstrap(hits, quick.table["group"].to_numpy()[at])
+    predicted = probe.predict_held_out(y, probe.table["fold"].to_numpy(int))
+    hits = (predicted == y)[at]
+    low, high = metrics.group_bootstrap(hits, probe.table["group"].to_numpy()[at])
     chance = float(np.bincount(y[at]).max() / len(at))
     return {
         "column": name, "class": label, "images": len(at), "chance": chance,
@@ -81,48 +81,48 @@ def _told(quick: Quick, name: str, label: str, kept: pd.Series) -> Row:
     }  # fmt: skip
 
 
-def _left_out(case: Case) -> Answer:
-    quick = Quick.of(case)
-    asked = []
-    for name, values in _by_image(case).items():
-        kept = usable(quick.table, quick.of_images(values))
-        classes = quick.table["label"].groupby(kept).nunique()
+def _left_out(context: AuditContext) -> Answer:
+    probe = LinearProbe.of(context)
+    candidates = []
+    for name, values in _by_image(context).items():
+        kept = usable(probe.table, probe.of_images(values))
+        classes = probe.table["label"].groupby(kept).nunique()
         mixed = kept.where(kept.isin(classes.index[classes > 1]))
-        several = mixed.groupby(quick.table["group"]).nunique()
+        several = mixed.groupby(probe.table["group"]).nunique()
         # Elsewhere a source cannot be left out without most groups of the others.
         if mixed.nunique() > 1 and (several > 1).mean() <= SHARED:
-            asked.append((int(mixed.notna().sum()), name, mixed))
-    if not asked:
+            candidates.append((int(mixed.notna().sum()), name, mixed))
+    if not candidates:
         raise NotApplicable(
-            f"No column has two sources with {MANY} images, {GROUPS} groups and two "
-            "classes each."
+            f"No column has two sources with at least {MANY} images, {GROUPS} groups "
+            "and two classes each."
         )
-    asked.sort(key=lambda one: (-one[0], one[1]))
-    y = codes(quick.table, quick.run.classes)
-    usual = quick.held_out(y, quick.table["fold"].to_numpy(int)) == y
-    rows = [_beyond(quick, y, usual, *one[1:]) for one in asked[:MOST_COLUMNS]]
+    candidates.sort(key=lambda one: (-one[0], one[1]))
+    y = codes(probe.table, probe.run.classes)
+    usual = probe.predict_held_out(y, probe.table["fold"].to_numpy(int)) == y
+    rows = [_beyond(probe, y, usual, *one[1:]) for one in candidates[:MOST_COLUMNS]]
     rows.sort(key=lambda row: -row["loss"])
     lost = [f"{r['column']} ({r['accuracy']:.3f} instead of {r['with_source']:.3f})"
             for r in rows if r["loses"]]  # fmt: skip
-    return judged(
+    return conclude(
         bool(lost),
-        f"logreg on the features of {quick.run.run_id}, each source predicted by the "
-        f"others: clearly less accurate for {len(lost)} of {len(rows)} columns"
+        f"logreg on the features of {probe.run.run_id}, each source predicted from "
+        f"the others: clearly less accurate for {len(lost)} of {len(rows)} columns"
         + (f": {listed(lost)}." if lost else "."),
         rows,
     )
 
 
 def _beyond(
-    quick: Quick, y: np.ndarray, usual: np.ndarray, name: str, mixed: pd.Series
+    probe: LinearProbe, y: np.ndarray, usual: np.ndarray, name: str, mixed: pd.Series
 ) -> Row:
     """Accuracy on sources that were left out, and on the same images out-of-fold."""
-    # Images of no such source are trained on always, and never judged.
+    # Images of no such source are always trained on, and never evaluated.
     parts = pd.factorize(mixed)[0]
     at = np.flatnonzero(parts >= 0)
-    hits = (quick.held_out(y, parts) == y)[at]
+    hits = (probe.predict_held_out(y, parts) == y)[at]
     change = usual[at].astype(float) - hits
-    groups = quick.table["group"].to_numpy()[at]
+    groups = probe.table["group"].to_numpy()[at]
     table = np.stack([change, np.ones(len(at))], axis=1)
     sums = metrics.bootstrap_sums(table, groups)
     low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
@@ -135,6 +135,6 @@ def _beyond(
 
 
 CHECKS = (
-    Check("FC033", "Features tell the source inside one class", TIP, _inside),
-    Check("FC034", "A source that was left out is predicted worse", TIP, _left_out),
+    Check("FC033", "Features predict the source within one class", TIP, _inside),
+    Check("FC034", "Lower accuracy on a held-out source", TIP, _left_out),
 )

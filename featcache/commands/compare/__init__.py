@@ -49,7 +49,7 @@ def compare(
         against: The run that all others are tested against, by its short id or any
             unique part of its id; the best if left out.
         part: Rank by what: "train" for out-of-fold predictions, "test" for those on
-            the test part. A test part that runs are chosen by is one no more.
+            the test set. If you pick the winner by it, it is no longer a test set.
 
     Raises:
         RunError: There is nothing to rank, or ``against`` cannot be compared.
@@ -90,6 +90,7 @@ def compare(
         against=held.run.run_id,
         warnings=paired.warnings(ranked, metric),
         part=part,
+        scored=ranked,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from featcache.commands.compare.scored_run import Judged
 from featcache.core import records
 
 
@@ -36,8 +37,8 @@ class Comparison:
 class LeaderboardRow:
     """A run of the leaderboard; docs/commands.md says what each field is.
 
-    Scores are out-of-fold, or on the test part where the leaderboard is of that;
-    ``test_...`` is None for a run without a test part. A score without a value is NaN.
+    Scores are out-of-fold, or on the test set where the leaderboard is of that;
+    ``test_...`` is None for a run without a test set. A score without a value is NaN.
     """
 
     rank: int
@@ -120,13 +121,15 @@ class Leaderboard:
         dataset: Its name.
         split: Name of the split that all rows share.
         metric: What they are ranked by.
-        rows: One a run; trivial runs (``below_line``) come last, whatever their
-            scores.
+        rows: One a run; baselines and controls (``below_line``) come last, whatever
+            their scores.
         left_out: Why other runs are not in the table, one line each.
         against: The run that differences and tests refer to: the best, if no other
             was asked for.
         warnings: What makes the best figure doubtful, one line each.
         part: What the figures are of: "train" (out-of-fold) or "test".
+        scored: The runs of the rows with their predictions and bootstrap draws, in the
+            same order.
     """
 
     dataset: str
@@ -137,6 +140,7 @@ class Leaderboard:
     against: str = ""
     warnings: list[str] = field(default_factory=list)
     part: str = "train"
+    scored: list[Judged] = field(default_factory=list, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ class Confusion:
         run_id: Its id.
         classes: C labels in class order.
         train: (C, C) counts, out-of-fold; None for a run without.
-        test: (C, C) counts on the test part; None without one.
+        test: (C, C) counts on the test set; None without one.
         scores: For each part, "train" and "test", sensitivity, specificity and auc of
             each class; None for what a class without images does not have.
     """

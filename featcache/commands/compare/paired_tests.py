@@ -79,7 +79,7 @@ def by_repeat(first: Judged, others: Sequence[Judged]) -> Repeats:
 
 
 def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
-    """Says so when the best run is not better than trivial ones.
+    """Says so when the best run is no better than baselines and controls.
 
     Args:
         judged: The runs of a leaderboard, ranked.
@@ -100,6 +100,7 @@ def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
         return []
     return [
         f"the best run, {best.run.run_id} ({metric} {best.scores[metric]:.3f}), is "
-        f"tied with trivial runs or no better: {some(level, 3)}. These see no anatomy "
-        "or learn nothing, and the best figure proves no more than theirs"
+        f"tied with baselines or controls, or no better: {some(level, 3)}. These see "
+        "only part of the image or learn nothing, so the best score proves no more "
+        "than theirs"
     ]

@@ -1,6 +1,6 @@
 """A run's predictions, scored once for all that the leaderboard says of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,16 +22,19 @@ class Judged:
     Attributes:
         run: The run.
         part: The predictions, (N,) and (N, C).
-        folds: (N,) folds; 0 in the test part.
+        folds: (N,) folds; 0 in the test set.
+        of_part: Name of the part.
     """
 
     run: Run
     part: Predictions
     folds: np.ndarray
+    of_part: str = TRAIN
+    _others: dict[str, "Judged"] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, run: Run, part: str = TRAIN) -> "Judged":
-        """Reads a run's out-of-fold predictions, or those on the test part.
+        """Reads a run's out-of-fold predictions, or those on the test set.
 
         Raises:
             RunError: Its predictions are damaged.
@@ -40,7 +43,16 @@ class Judged:
         order = np.argsort(table["image_id"].to_numpy(str), kind="stable")
         found = run.predictions(part)
         sorted_part = Predictions(found.y[order], found.p[order], found.groups[order])
-        return cls(run, sorted_part, table["fold"].to_numpy(int)[order].clip(0))
+        folds = table["fold"].to_numpy(int)[order].clip(0)
+        return cls(run, sorted_part, folds, part)
+
+    def on(self, part: str) -> "Judged":
+        """The same run on a part, which is read and scored once."""
+        if part == self.of_part:
+            return self
+        if part not in self._others:
+            self._others[part] = Judged.of(self.run, part)
+        return self._others[part]
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -74,7 +86,7 @@ class Judged:
         return np.bincount(self.folds, self.right)[images > 0] / images[images > 0]
 
     def rank_key(self, metric: str) -> tuple[bool, bool, float, str]:
-        """Sorts the best first, trivial runs last; what has no score after the rest."""
+        """Sorts the best first, controls last; what has no score after the rest."""
         value = self.scores[metric] * (-1 if metrics.METRICS[metric] else 1)
         return self.is_baseline, bool(np.isnan(value)), value, self.run.run_id
 
@@ -133,7 +145,7 @@ def _options(record: RunRecord) -> list[str]:
 
 
 def scored(judged: Judged) -> dict[str, Any]:
-    """Each score with its interval, and the accuracy on the test part."""
+    """Each score with its interval, and the accuracy on the test set."""
     part, row = judged.part, dict[str, Any]()
     ends = metrics.intervals(part.y, part.p, part.groups, draws=judged.draws)
     for name, value in judged.scores.items():
@@ -142,7 +154,7 @@ def scored(judged: Judged) -> dict[str, Any]:
 
 
 def tested(judged: Judged) -> dict[str, Any]:
-    """The accuracy on the test part, and the run's times."""
+    """The accuracy on the test set, and the run's times."""
     record, test = judged.run.record, judged.run.predictions(TEST)
     row: dict[str, Any] = {"n_test": len(test.y)}
     row |= _with_ends("test_accuracy", None, (None, None))

@@ -43,7 +43,7 @@ class Chosen:
 def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     """Takes the runs of one evaluation: the newest, or the newest of a split.
 
-    Runs without predictions on the part are left out; of the test part, so are
+    Runs without predictions on the part are left out; of the test set, so are
     repeats, which all have the same.
 
     Raises:
@@ -70,7 +70,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     if not chosen:
         raise RunError(
             f"a run in {reports} to judge "
-            + ("out-of-fold" if part == TRAIN else "on its test part"),
+            + ("out-of-fold" if part == TRAIN else "on its test set"),
             "; ".join(left_out).rstrip("."),
             "Train with `force=True`, or take another `split` or `part`.",
         )
@@ -121,7 +121,7 @@ def _judged_on(run: Run, part: str) -> int:
         other = TRAIN if part == TEST else TEST
         raise RunError(
             f"predictions of run {run.run_id} "
-            + ("out-of-fold" if part == TRAIN else "on a test part"),
+            + ("out-of-fold" if part == TRAIN else "on a test set"),
             "none",
             f"See it with `part={other!r}`.",
         )

@@ -1,4 +1,4 @@
-"""``featcache explain``: where a run's head finds what speaks for a class."""
+"""``featcache explain``: where on images a run's head finds evidence for classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from featcache.commands.explain.class_means import Activations, MeanMap
 from featcache.commands.explain.explained_images import (
     TRAINED_ON,
     UNKNOWN,
-    Finder,
-    Subject,
+    ExplainedImage,
+    ImageLoader,
 )
-from featcache.commands.explain.faithfulness import Figure, judged, summary
+from featcache.commands.explain.faithfulness import Figure, evaluated, summary
 from featcache.commands.explain.heatmaps import (
     OCCLUSION,
     HeatMap,
     Recipe,
-    Wish,
+    Target,
 )
 from featcache.commands.explain.model import Model
 from featcache.core.progress import SILENT, Reporter
@@ -116,129 +116,133 @@ def explain(
         WeightsError: A network's file is gone.
         UsageError: Arguments that contradict one another.
     """
-    wanted = [heatmaps.named(name) for name in dict.fromkeys(methods)]
+    requested = [heatmaps.checked_method(name) for name in dict.fromkeys(methods)]
     _check(manifest, mean, masks)
-    finder = Finder(manifest, run, source, masks)
-    asked = model.of_run(run, manifest.folder, files=files, pixels=finder.pixels)
-    chosen = explained_images.chosen(
-        finder, images, errors=errors, per_class=per_class, reporter=reporter
+    loader = ImageLoader(manifest, run, source, masks)
+    explained = model.of_run(run, manifest.folder, files=files, pixels=loader.pixels)
+    selected = explained_images.select(
+        loader, images, errors=errors, per_class=per_class, reporter=reporter
     )
-    wishes = _wishes(asked, chosen, of, errors is not None)
-    suited = [_suited(asked, name, reporter) for name in wanted]
-    recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(suited)]
-    maps = [m for r in recipes for m in heatmaps.make(asked, wishes, r, reporter)]
+    targets = _targets(explained, selected, of, errors is not None)
+    resolved = [_resolve_method(explained, name, reporter) for name in requested]
+    recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(resolved)]
+    maps = [m for r in recipes for m in heatmaps.make(explained, targets, r, reporter)]
     count = 0 if images else mean
-    means = [class_means.means(asked, finder, r, count, reporter) for r in recipes]
+    means = [class_means.means(explained, loader, r, count, reporter) for r in recipes]
     figures: list[Figure] = []
     if faithfulness:
-        both = judged(asked, maps, finder, reporter=reporter)
+        both = evaluated(explained, maps, loader, reporter=reporter)
         figures, maps = summary(both), both[: len(maps)]
     return ExplainResult(
         run,
         maps,
-        [one for found in means for one in found],
-        class_means.activations(asked, chosen, activations),
+        [one for of_method in means for one in of_method],
+        class_means.activations(explained, selected, activations),
         figures,
-        _notes(asked, chosen),
+        _notes(explained, selected),
         errors is not None,
     )
 
 
 def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:
     if mean < 0:
-        raise UsageError("`mean` of 0 or more", str(mean), "0 is for none.")
+        raise UsageError("`mean` of 0 or more", str(mean), "Use 0 for no mean maps.")
     columns = [str(name) for name in manifest.table]
     unknown = sorted({*masks} - {*columns, *MASKS})
     if unknown:
         raise DatasetError(
             f"`masks` with a column of the manifest: {', '.join(columns)}",
             ", ".join(unknown),
-            "Take one of them.",
+            "Choose one of them.",
         )
 
 
-def _suited(asked: Model, method: str, reporter: Reporter) -> str:
+def _resolve_method(explained: Model, method: str, reporter: Reporter) -> str:
     """The method, or occlusion where features are no means of maps."""
-    if asked.has_maps or method == OCCLUSION:
+    if explained.has_maps or method == OCCLUSION:
         return method
     reporter.message(
-        f"{asked.run.record.backbone} has no maps whose means are its features: "
-        f"occlusion in place of {method}"
+        f"{explained.run.record.backbone} has no maps that pool into its features: "
+        f"using occlusion in place of {method}"
     )
     return OCCLUSION
 
 
-def _wishes(
-    asked: Model, chosen: Sequence[Subject], of: str | None, of_errors: bool
-) -> list[Wish]:
+def _targets(
+    explained: Model,
+    selected: Sequence[ExplainedImage],
+    of: str | None,
+    of_errors: bool,
+) -> list[Target]:
     """Each image with each class to explain on it."""
-    names = asked.classes
+    names = explained.classes
     if of not in (None, PREDICTED, TRUE, EVERY, *names):
         raise UnknownNameError(
             f"`of` {PREDICTED}, {TRUE}, {EVERY} or one of: {', '.join(names)}",
             repr(of),
-            "Take one of them.",
+            "Choose one of them.",
         )
-    said = _predicted(asked, chosen)
-    wishes = []
-    for subject, code in zip(chosen, said, strict=True):
-        true = names.index(subject.label) if subject.label in names else None
+    predicted = _predicted(explained, selected)
+    targets = []
+    for image, code in zip(selected, predicted, strict=True):
+        true = names.index(image.label) if image.label in names else None
         codes = {
             None: [code, true] if of_errors else [code],
             PREDICTED: [code],
             TRUE: [true],
             EVERY: list(range(len(names))),
         }.get(of, [names.index(of) if of in names else None])
-        wishes += [(subject, c) for c in dict.fromkeys(codes) if c is not None]
-    if not wishes:
+        targets += [(image, c) for c in dict.fromkeys(codes) if c is not None]
+    if not targets:
         raise UsageError(
-            "images whose class is known, for `of='true'`",
-            "none that the manifest knows",
+            "images with a known label, for `of='true'`",
+            "no image in the manifest",
             "Use `of='predicted'`.",
         )
-    return wishes
+    return targets
 
 
-def _predicted(asked: Model, chosen: Sequence[Subject]) -> list[int]:
+def _predicted(explained: Model, selected: Sequence[ExplainedImage]) -> list[int]:
     """The class recorded for each image, or where there is none what the head says."""
-    table, names = asked.run.table.set_index("image_id"), asked.classes
+    table, names = explained.run.table.set_index("image_id"), explained.classes
     columns = [PROBABILITY + name for name in names]
     recorded = table[columns].to_numpy(float).argmax(axis=1)
     known = pd.Series(recorded, index=table.index)
     codes = []
-    for subject in chosen:
-        if subject.image_id in known:
-            codes.append(int(known[subject.image_id]))
+    for image in selected:
+        if image.image_id in known:
+            codes.append(int(known[image.image_id]))
         else:
-            X = asked.features(heatmaps.shown(asked, [subject]))
-            codes.append(int(asked.proba(X).argmax()))
+            X = explained.features(heatmaps.render(explained, [image]))
+            codes.append(int(explained.proba(X).argmax()))
     return codes
 
 
-def _notes(asked: Model, chosen: Sequence[Subject]) -> list[str]:
-    """What has to be known beside the maps."""
-    record, parts = asked.run.record, [subject.part for subject in chosen]
-    notes = ["explained: the saved head, refitted on all of the training part"]
+def _notes(explained: Model, selected: Sequence[ExplainedImage]) -> list[str]:
+    """What a reader of the maps has to know."""
+    record, parts = explained.run.record, [image.part for image in selected]
+    notes = ["the maps explain the saved head, refitted on the whole training set"]
     seen, unknown = parts.count(TRAINED_ON), parts.count(UNKNOWN)
     if seen:
         notes.append(
-            f"{seen} of {len(parts)} images are not of a test part: this head has been "
+            f"{seen} of {len(parts)} images are not in the test set: this head was "
             "trained on them"
         )
     if unknown:
-        notes.append(f"{unknown} images are not of the run: they have no part in it")
+        notes.append(f"{unknown} images do not belong to the run")
     if record.calibration and record.calibration.kept:
         notes.append(
             "the run's probabilities are calibrated; scores and probabilities here are "
-            "the head's own, before that"
+            "those before calibration"
         )
     if record.tta:
         notes.append(
-            "the run's probabilities are means over views; maps are of the plain view"
+            "the run's probabilities are means over views; the maps show the plain view"
         )
-    for net in asked.nets:
+    for net in explained.nets:
         if net.is_int8:
             notes.append(
-                f"features of {net.name} are int8; maps are of its float32 network"
+                f"the features of {net.name} are int8; the maps show its float32 "
+                "network"
             )
     return notes

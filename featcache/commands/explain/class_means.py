@@ -8,10 +8,10 @@ import numpy as np
 from featcache.commands.explain import heatmaps
 from featcache.commands.explain.attribution.base import Array
 from featcache.commands.explain.explained_images import (
-    Finder,
-    Subject,
+    ExplainedImage,
+    ImageLoader,
+    evaluated_rows,
     first_of_each,
-    judged,
     readable,
 )
 from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Recipe
@@ -49,7 +49,7 @@ class Activations:
     """The strongest channels of a layer on an image.
 
     Attributes:
-        subject: The image.
+        image: The image.
         layer: Backbone and layer.
         channels: Their numbers, the strongest (by mean) first.
         means: Their means.
@@ -57,7 +57,7 @@ class Activations:
         count: Channels of the layer.
     """
 
-    subject: Subject
+    image: ExplainedImage
     layer: str
     channels: list[int]
     means: list[float]
@@ -67,45 +67,45 @@ class Activations:
 
 def means(
     model: Model,
-    finder: Finder,
+    loader: ImageLoader,
     recipe: Recipe,
     count: int,
     reporter: Reporter,
 ) -> list[MeanMap]:
     """Mean map of each class over at most ``count`` of its images.
 
-    Of the test part, or, where there is none, of the out-of-fold part. None for
+    Of the test set, or, where there is none, of the out-of-fold part. None for
     occlusion, which would cover each image hundreds of times.
     """
     if recipe.method == OCCLUSION or not count:
         return []
-    table = judged(finder.run)
-    table = table[table["image_id"].isin(finder.rows.index)]
-    subjects = readable(finder, first_of_each(table, count), reporter)
-    found = []
+    table = evaluated_rows(loader.run)
+    table = table[table["image_id"].isin(loader.rows.index)]
+    images = readable(loader, first_of_each(table, count), reporter)
+    class_means = []
     for code, label in enumerate(model.classes):
-        own = [subject for subject in subjects if subject.label == label]
+        own = [image for image in images if image.label == label]
         if not own:
             continue
         maps = heatmaps.make(model, [(s, code) for s in own], recipe, reporter)
         values, picture, method = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE)), ""
         for one in maps:
             values += one.values / len(own)
-            grey = np.asarray(one.subject.picture.convert("L").resize((SIDE, SIDE)))
+            grey = np.asarray(one.image.picture.convert("L").resize((SIDE, SIDE)))
             picture, method = picture + grey / len(own), one.method
         mean = np.rint(picture).astype(np.uint8)
-        found.append(MeanMap(label, method, len(own), own[0].part, values, mean))
-    return found
+        class_means.append(MeanMap(label, method, len(own), own[0].part, values, mean))
+    return class_means
 
 
 def activations(
-    model: Model, subjects: Sequence[Subject], layers: str
+    model: Model, images: Sequence[ExplainedImage], layers: str
 ) -> list[Activations]:
     """The strongest channels of layers on each image.
 
     Args:
         model: The networks.
-        subjects: The images.
+        images: The images.
         layers: "none", "default" (the ends of the networks' blocks and the last maps),
             or names of layers with commas between.
 
@@ -117,38 +117,38 @@ def activations(
         return []
     if not model.has_maps:
         raise RunError(
-            "a run on networks that end in maps, for `activations`",
+            "a run on networks with feature maps, for `activations`",
             f"{model.run.record.backbone}",
-            "Leave it out.",
+            "Leave the option out.",
         )
-    found = []
+    strongest = []
     for net in model.nets:
         known = net.layers
-        wanted = net.taps if layers == "default" else layers.split(",")
-        own = [name.strip() for name in wanted if name.strip() in known]
-        shown = heatmaps.shown(model, subjects)[net.size]
-        for name, maps in net.maps(shown, own).items():
+        requested = net.taps if layers == "default" else layers.split(",")
+        own = [name.strip() for name in requested if name.strip() in known]
+        pixels = heatmaps.render(model, images)[net.size]
+        for name, maps in net.maps(pixels, own).items():
             if layers != "default" and name == FEATURES:
                 continue
             title = "last maps" if name == FEATURES else name
             text = f"{net.name}@{net.size} {title}"
-            pairs = zip(subjects, maps, strict=True)
-            found += [_strongest(subject, text, A) for subject, A in pairs]
-    if not found:
+            pairs = zip(images, maps, strict=True)
+            strongest += [_strongest(image, text, A) for image, A in pairs]
+    if not strongest:
         raise UsageError(
             f"`activations` of layers of {model.run.record.backbone}, such as "
             + ", ".join(model.nets[0].layers[-5:]),
             repr(layers),
-            "Name others, or default.",
+            "Name other layers, or use default.",
         )
-    return found
+    return strongest
 
 
-def _strongest(subject: Subject, layer: str, A: np.ndarray) -> Activations:
+def _strongest(image: ExplainedImage, layer: str, A: np.ndarray) -> Activations:
     strength = A.mean(axis=(0, 1))
     best = np.argsort(-strength, kind="stable")[:STRONGEST]
     return Activations(
-        subject,
+        image,
         layer,
         best.tolist(),
         strength[best].tolist(),

@@ -24,7 +24,7 @@ _LEAST_PREFIX = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ExplainedImage:
     """One image to explain.
 
     Attributes:
@@ -56,7 +56,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Finder:
+class ImageLoader:
     """Reads images of a dataset, where they are or wherever their bytes are found.
 
     Args:
@@ -75,13 +75,13 @@ class Finder:
     masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        shown = {block.shown for block in self.run.record.features}
-        if shown := shown - {WHOLE_PICTURE}:
+        regions = {block.shown for block in self.run.record.features}
+        if regions := regions - {WHOLE_PICTURE}:
             raise RunError(
-                "a run on whole pictures to explain",
-                f"{self.run.run_id}, a control on region {shown.pop().kind}",
-                "Explain one on whole pictures; `faithfulness=True` says how much of "
-                "its evidence is inside masks.",
+                "a run on whole images to explain",
+                f"{self.run.run_id}, a control on region {regions.pop().kind}",
+                "Explain a run on whole images; `faithfulness=True` measures the share "
+                "of evidence inside masks.",
             )
 
     @cached_property
@@ -96,7 +96,7 @@ class Finder:
         names = table["split"].map({runs.TEST: runs.TEST, runs.TRAIN: TRAINED_ON})
         return dict(zip(table["image_id"], names, strict=True))
 
-    def read(self, image_id: str) -> Subject:
+    def read(self, image_id: str) -> ExplainedImage:
         """An image of the manifest.
 
         Raises:
@@ -112,7 +112,7 @@ class Finder:
             path, data = self._moved(image_id, path, int(str(row["bytes"])))
         return self._subject(image_id, path, data)
 
-    def named(self, text: str) -> Subject:
+    def find(self, text: str) -> ExplainedImage:
         """An image by its file, its path in the manifest, or the start of its id.
 
         Raises:
@@ -123,34 +123,34 @@ class Finder:
             data = path.read_bytes()
             return self._subject(images.content_id(data), text, data)
         ids = self.rows.index.to_series()
-        found = ids[self.rows["path"] == text]
-        if found.empty and len(text) >= _LEAST_PREFIX:
-            found = ids[ids.str.startswith(text.lower())]
-        if len(found) == 1:
-            return self.read(str(found.iloc[0]))
+        matches = ids[self.rows["path"] == text]
+        if matches.empty and len(text) >= _LEAST_PREFIX:
+            matches = ids[ids.str.startswith(text.lower())]
+        if len(matches) == 1:
+            return self.read(str(matches.iloc[0]))
         raise DatasetError(
             f"an image file, or the path or id of one image of {self.manifest.dataset}",
-            f"{text!r}, which {len(found) or 'none'} of {len(ids)} have",
-            "The manifest lists them; any image file can be given by its path.",
+            f"{text!r}, which matches {len(matches) or 'none'} of {len(ids)}",
+            "The manifest lists paths and ids; other image files are named by path.",
         )
 
     def pixels(self, image_ids: Sequence[str], size: int, most: int) -> np.ndarray:
         """Plain views (n, size, size, 3) of the first images.
 
-        Where none is named, of those that the run was not judged on.
+        Without ids, of those that the run was not evaluated on.
         """
         ids = list(image_ids) or sorted({*self.rows.index} - {*self.parts})
-        found = readable(self, ids[:most], SILENT)
-        return np.stack([subject.pixels(size) for subject in found])
+        loaded = readable(self, ids[:most], SILENT)
+        return np.stack([image.pixels(size) for image in loaded])
 
-    def _subject(self, image_id: str, path: str, data: bytes) -> Subject:
+    def _subject(self, image_id: str, path: str, data: bytes) -> ExplainedImage:
         part = self.parts.get(image_id, UNKNOWN)
         if image_id not in self.rows.index:
-            return Subject(image_id, path, "", image_id, part, data)
+            return ExplainedImage(image_id, path, "", image_id, part, data)
         row = self.rows.loc[image_id]
         masks = {c: str(row[c]) for c in self.masks if str(row.get(c, ""))}
         label, group = str(row["label"]), str(row["group"])
-        return Subject(image_id, path, label, group, part, data, masks)
+        return ExplainedImage(image_id, path, label, group, part, data, masks)
 
     def _moved(self, image_id: str, path: str, size: int) -> tuple[str, bytes]:
         for candidate in self._by_size.get(size, []):
@@ -160,19 +160,19 @@ class Finder:
         raise DatasetError(
             f"the image {path} of {self.manifest.dataset} in {self.manifest.root}"
             + (f" or {self.source}" if self.source else ""),
-            "no file with its bytes",
-            "Give the folder that holds it now as `source`.",
+            "no file with the same content",
+            "Pass the folder that contains it now as `source`.",
         )
 
     @cached_property
     def _by_size(self) -> dict[int, list[Path]]:
         """Files below the root and the source by their size: a moved one is among."""
-        found: dict[int, list[Path]] = {}
+        by_size: dict[int, list[Path]] = {}
         for top in (self.source, self.manifest.root):
             if top is not None and top.is_dir():
                 for path in _files(top):
-                    found.setdefault(path.stat().st_size, []).append(path)
-        return found
+                    by_size.setdefault(path.stat().st_size, []).append(path)
+        return by_size
 
 
 def _files(top: Path) -> Iterator[Path]:
@@ -183,19 +183,19 @@ def _files(top: Path) -> Iterator[Path]:
                 yield path
 
 
-def chosen(
-    finder: Finder,
+def select(
+    loader: ImageLoader,
     names: Sequence[str],
     *,
     errors: int | None,
     per_class: int | None,
     reporter: Reporter,
-) -> list[Subject]:
+) -> list[ExplainedImage]:
     """The images that a call asks for.
 
     Args:
-        finder: Of the dataset and the run.
-        names: Files, paths or ids; none for a choice from the run's test part, or
+        loader: Of the dataset and the run.
+        names: Files, paths or ids; none for a choice from the run's test set, or
             where it has none from its out-of-fold part.
         errors: The so many wrong predictions that are surest.
         per_class: So many images of each class, by the order of their ids, which is
@@ -208,46 +208,50 @@ def chosen(
     """
     _check(names, errors, per_class)
     if names:
-        found = [finder.named(name) for name in names]
-        return list({one.image_id: one for one in found}.values())
-    table = judged(finder.run)
-    table = table[table["image_id"].isin(finder.rows.index)]
+        loaded = [loader.find(name) for name in names]
+        return list({one.image_id: one for one in loaded}.values())
+    table = evaluated_rows(loader.run)
+    table = table[table["image_id"].isin(loader.rows.index)]
     if errors is not None:
-        ids = surest_errors(table, finder.run.classes, errors)
+        ids = surest_errors(table, loader.run.classes, errors)
     else:
         ids = first_of_each(table, per_class or 3)
     if not ids:
-        raise UsageError("an image to explain", "no such image", "Give IMAGES.")
-    return readable(finder, ids, reporter)
+        raise UsageError("images to explain", "none", "Name images.")
+    return readable(loader, ids, reporter)
 
 
-def readable(finder: Finder, ids: Sequence[str], reporter: Reporter) -> list[Subject]:
-    """Reads images; those that cannot be read are told and left out.
+def readable(
+    loader: ImageLoader, ids: Sequence[str], reporter: Reporter
+) -> list[ExplainedImage]:
+    """Reads images; those that cannot be read are skipped with a message.
 
     Raises:
         DatasetError: None can be.
     """
-    found, lost = [], []
+    loaded, unreadable = [], []
     for image_id in ids:
         try:
-            subject = finder.read(image_id)
-            _ = subject.picture
-            found.append(subject)
+            image = loader.read(image_id)
+            _ = image.picture
+            loaded.append(image)
         except UnreadableImageError as error:
-            lost.append(f"{image_id[:8]} ({error.got})")
+            unreadable.append(f"{image_id[:8]} ({error.got})")
         except DatasetError as error:
-            if not found:
+            if not loaded:
                 raise
-            lost.append(f"{image_id[:8]} ({error.got})")
-    if lost:
-        reporter.message(f"left out {len(lost)} images: {some(lost, 3)}")
-    if not found:
-        raise DatasetError("an image that can be read", some(lost, 3), "Replace them.")
-    return found
+            unreadable.append(f"{image_id[:8]} ({error.got})")
+    if unreadable:
+        reporter.message(
+            f"skipped {len(unreadable)} unreadable images: {some(unreadable, 3)}"
+        )
+    if not loaded:
+        raise DatasetError("a readable image", some(unreadable, 3), "Replace them.")
+    return loaded
 
 
-def judged(run: Run) -> pd.DataFrame:
-    """The predictions on the test part, or out-of-fold where there is none."""
+def evaluated_rows(run: Run) -> pd.DataFrame:
+    """The predictions on the test set, or out-of-fold where there is none."""
     test = run.table[run.table["split"] == runs.TEST]
     return test if len(test) else run.table
 
@@ -272,7 +276,9 @@ def _check(names: Sequence[str], errors: int | None, per_class: int | None) -> N
     ways = [bool(names), errors is not None, per_class is not None]
     if sum(ways) > 1:
         raise UsageError(
-            "`images`, or `errors`, or `per_class`", "several", "Give one of them."
+            "only one of `images`, `errors` and `per_class`",
+            "several",
+            "Give one of them.",
         )
     for flag, number in (("errors", errors), ("per_class", per_class)):
         if number is not None and number < 1:

@@ -8,9 +8,9 @@ from scipy import ndimage
 
 from featcache.commands.explain.attribution import faithful
 from featcache.commands.explain.attribution.base import Array
-from featcache.commands.explain.explained_images import Finder, Subject
-from featcache.commands.explain.heatmaps import SIDE, HeatMap, shown
-from featcache.commands.explain.model import Model, Shown
+from featcache.commands.explain.explained_images import ExplainedImage, ImageLoader
+from featcache.commands.explain.heatmaps import SIDE, HeatMap, render
+from featcache.commands.explain.model import Model, Rendered
 from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.errors import UnreadableImageError
@@ -46,10 +46,10 @@ class Figure:
     high: float
 
 
-def judged(
+def evaluated(
     model: Model,
     maps: Sequence[HeatMap],
-    finder: Finder,
+    loader: ImageLoader,
     *,
     reporter: Reporter,
 ) -> list[HeatMap]:
@@ -58,28 +58,28 @@ def judged(
     Args:
         model: Which made them.
         maps: Of one or several methods.
-        finder: Where masks are.
-        reporter: Hears of the maps done, as "faithfulness", and of masks left out.
+        loader: Where masks are.
+        reporter: Called with the maps done, as "faithfulness", and with skipped masks.
     """
-    wishes = {(m.subject.image_id, m.code): m for m in maps}
+    targets = {(m.image.image_id, m.code): m for m in maps}
     noise = [
         replace(m, method=CHANCE, base=float("nan"), grids=(), even=0.0,
-                even_share=0.0, values=_noise(m.subject))
-        for m in wishes.values()
+                even_share=0.0, values=_noise(m.image))
+        for m in targets.values()
     ]  # fmt: skip
-    masks = _masks({m.subject.image_id: m.subject for m in maps}, finder, reporter)
-    found = []
+    masks = _masks({m.image.image_id: m.image for m in maps}, loader, reporter)
+    scored = []
     for done, one in enumerate((*maps, *noise), 1):
         figures = curves(model, one)
-        for column, mask in masks[one.subject.image_id].items():
+        for column, mask in masks[one.image.image_id].items():
             figures |= {
                 f"inside {column}": faithful.inside(one.values, mask),
                 f"{POINTING} {column}": faithful.points(one.values, mask),
                 f"area {column}": float(mask.mean()),
             }
-        found.append(replace(one, figures=figures))
+        scored.append(replace(one, figures=figures))
         reporter.progress("faithfulness", done, len(maps) + len(noise))
-    return found
+    return scored
 
 
 def curves(model: Model, one: HeatMap) -> dict[str, float]:
@@ -91,8 +91,8 @@ def curves(model: Model, one: HeatMap) -> dict[str, float]:
     """
     ranks = faithful.ranks(one.values)
     shares = np.arange(faithful.STEPS + 1) / faithful.STEPS
-    plain = shown(model, [one.subject])
-    stacks: list[Shown] = [{}, {}]
+    plain = render(model, [one.image])
+    stacks: list[Rendered] = [{}, {}]
     for size, (pixels,) in plain.items():
         at = (np.arange(size) + 0.5) * SIDE / size
         near = ranks[np.ix_(at.astype(int), at.astype(int))]
@@ -110,14 +110,14 @@ def curves(model: Model, one: HeatMap) -> dict[str, float]:
 
 def summary(maps: Sequence[HeatMap]) -> list[Figure]:
     """Means a class and method, with intervals over groups."""
-    found = []
+    figures = []
     names = list(dict.fromkeys(name for m in maps for name in m.figures))
     labels, methods = ({getattr(m, key): None for m in maps} for key in _KEYS)
     for label in labels:
         for method in methods:
             of = [m for m in maps if m.label == label and m.method == method]
-            found += [f for n in names if (f := _figure(label, method, n, of))]
-    return found
+            figures += [f for n in names if (f := _figure(label, method, n, of))]
+    return figures
 
 
 _KEYS = ("label", "method")
@@ -130,7 +130,7 @@ def _figure(
     if not known:
         return None
     values = np.array([m.figures[name] for m in known])
-    groups = np.array([m.subject.group for m in known])
+    groups = np.array([m.image.group for m in known])
     mean, count = float(values.mean()), len(np.unique(groups))
     sums = bootstrap_sums(np.stack([values, np.ones_like(values)], axis=1), groups)
     draws = sums[:, 0] / sums[:, 1]
@@ -140,34 +140,38 @@ def _figure(
     return Figure(label, method, name, len(known), count, mean, low, high)
 
 
-def _noise(subject: Subject) -> Array:
-    return faithful.noise(SIDE, seed=int(subject.image_id[:8], 16))
+def _noise(image: ExplainedImage) -> Array:
+    return faithful.noise(SIDE, seed=int(image.image_id[:8], 16))
 
 
 def _masks(
-    subjects: dict[str, Subject], finder: Finder, reporter: Reporter
+    explained: dict[str, ExplainedImage],
+    loader: ImageLoader,
+    reporter: Reporter,
 ) -> dict[str, dict[str, np.ndarray]]:
     """(SIDE, SIDE) masks by image and column; empty ones are no masks."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    refused: list[str] = []
-    for image_id, subject in subjects.items():
-        found[image_id] = {}
-        for column, path in subject.masks.items():
-            mask = _mask(subject, path, finder)
+    by_image: dict[str, dict[str, np.ndarray]] = {}
+    unusable: list[str] = []
+    for image_id, image in explained.items():
+        by_image[image_id] = {}
+        for column, path in image.masks.items():
+            mask = _mask(image, path, loader)
             if isinstance(mask, str):
-                refused.append(f"{path} ({mask})")
+                unusable.append(f"{path} ({mask})")
             elif mask.any():
-                found[image_id][column] = mask
-    if refused:
-        reporter.message(f"left out {len(refused)} masks, the first: {refused[0]}")
-    return found
+                by_image[image_id][column] = mask
+    if unusable:
+        reporter.message(
+            f"skipped {len(unusable)} unusable masks, the first: {unusable[0]}"
+        )
+    return by_image
 
 
-def _mask(subject: Subject, path: str, finder: Finder) -> np.ndarray | str:
+def _mask(image: ExplainedImage, path: str, loader: ImageLoader) -> np.ndarray | str:
     """A mask on the map's pixels, or why it is none."""
     try:
-        data = sources.read_bytes(finder.manifest.root, path)
-        return images.read_mask(data, subject.picture, (SIDE, SIDE))
+        data = sources.read_bytes(loader.manifest.root, path)
+        return images.read_mask(data, image.picture, (SIDE, SIDE))
     except UnreadableImageError as error:
         return error.got
     except OSError as error:

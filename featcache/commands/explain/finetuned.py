@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _MEAN_OF = 100  # images whose mean is what an embedding is compared with
 
 
-class Look(Protocol):
+class Renderer(Protocol):
     """Renders at most so many of some images."""
 
     def __call__(self, image_ids: Sequence[str], size: int, most: int) -> Pixels:
         """Plain views (n, size, size, 3)."""
 
 
-class TunedHead:
-    """What stands behind the embedding, as a head of ``featcache.heads`` is asked.
+class FinetunedHead:
+    """The layers after the embedding, with the interface of ``featcache.heads``.
 
     Args:
         model: From embeddings (N, D) to probabilities (N, C).
@@ -51,8 +51,8 @@ class TunedHead:
         return np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
-class TunedNet:
-    """What stands before the embedding, with the face of ``networks.Net``.
+class FinetunedNet:
+    """The layers before the embedding, with the interface of ``networks.Net``.
 
     Args:
         name: The backbone.
@@ -67,7 +67,7 @@ class TunedNet:
     has_maps = True
 
     def __init__(
-        self, name: str, model: "keras.Model", pooling: Any, pixels: Look
+        self, name: str, model: "keras.Model", pooling: Any, pixels: Renderer
     ) -> None:
         self.name, self._model, self._pooling, self._look = name, model, pooling, pixels
         self.size = int(model.input_shape[1])
@@ -94,8 +94,8 @@ class TunedNet:
 
     def maps(self, pixels: Pixels, layers: Sequence[str]) -> dict[str, np.ndarray]:
         """Maps (N, h, w, c) of inner layers, by their names, and the last."""
-        found = {name: self._model.get_layer(name).output for name in layers}
-        return passed(self._graph(found | {FEATURES: self._pooling.input}), pixels)
+        outputs = {name: self._model.get_layer(name).output for name in layers}
+        return passed(self._graph(outputs | {FEATURES: self._pooling.input}), pixels)
 
     @cached_property
     def _pooled(self) -> Engine:
@@ -111,12 +111,12 @@ class TunedNet:
         return engine(keras.Model(self._model.input, outputs))
 
 
-def is_tuned(run: Run) -> bool:
+def is_finetuned(run: Run) -> bool:
     """Whether a run is a fine-tuned network."""
     return run.record.head_is.head == FINETUNED
 
 
-def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
+def of_run(run: Run, pixels: Renderer | None) -> tuple[FinetunedHead, FinetunedNet]:
     """Cuts a fine-tuned run's network at its embedding.
 
     Raises:
@@ -140,10 +140,10 @@ def of_run(run: Run, pixels: Look | None) -> tuple[TunedHead, TunedNet]:
         raise RunError(
             f"a head on the mean of the last maps, to explain {run.run_id}",
             f"one on taps ({', '.join(taps) or 'no pooling'})",
-            "Explain the run of a head on the same features.",
+            "Explain a head trained on the same features.",
         )
     behind = keras.Model(pooling[-1].output, model.output)
     head = keras.models.clone_model(behind)  # whose layers are in no other network
     head.set_weights(behind.get_weights())
-    net = TunedNet(run.record.backbone, model, pooling[-1], pixels)
-    return TunedHead(head), net
+    net = FinetunedNet(run.record.backbone, model, pooling[-1], pixels)
+    return FinetunedHead(head), net

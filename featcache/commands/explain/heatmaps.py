@@ -1,4 +1,4 @@
-"""Making maps: by channels, by gradients, by covering."""
+"""Making maps: by channels, by gradients, by occlusion."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +9,9 @@ from scipy import ndimage
 from featcache.commands.explain.attribution import (
     CAMS,
     METHODS,
+    cam_spread,
     contributions,
     gradient,
-    placed,
 )
 from featcache.commands.explain.attribution.base import Array
 from featcache.commands.explain.attribution.contributions import AUTO
@@ -22,8 +22,8 @@ from featcache.commands.explain.attribution.maps import (
     spread,
     upsampled,
 )
-from featcache.commands.explain.explained_images import Subject
-from featcache.commands.explain.model import Model, Shown
+from featcache.commands.explain.explained_images import ExplainedImage
+from featcache.commands.explain.model import Model, Rendered
 from featcache.core.progress import Reporter
 from featcache.core.registry import Registry
 from featcache.errors import UsageError
@@ -34,7 +34,7 @@ _AT_ONCE = 8  # images whose maps are held
 ALL = Registry("method", dict.fromkeys((AUTO, *METHODS, CAM, *CAMS, OCCLUSION)))
 
 
-def named(method: str) -> str:
+def checked_method(method: str) -> str:
     """A method, as it is named.
 
     Raises:
@@ -50,7 +50,7 @@ class HeatMap:
     """Where a class has its evidence on an image.
 
     Attributes:
-        subject: The image.
+        image: The image.
         label: The class that is explained.
         code: Its column among the head's classes.
         method: What made the map; never "auto".
@@ -62,10 +62,10 @@ class HeatMap:
         grids: (rows, columns) of the cells behind it, one a block.
         even: The part of the sum that was spread evenly.
         even_share: Absolute contributions spread evenly, as a share of all.
-        figures: How faithful it is, where that was asked for.
+        figures: How faithful it is, if that was measured.
     """
 
-    subject: Subject
+    image: ExplainedImage
     label: str
     code: int
     method: str
@@ -91,7 +91,7 @@ class Recipe:
 
     Attributes:
         method: One of `ALL`.
-        patch: Side of the covering patch, in pixels of the largest input.
+        patch: Side of the occluding patch, in pixels of the largest input.
         stride: Step between patches, likewise.
         seed: Of Shapley sampling.
     """
@@ -102,11 +102,11 @@ class Recipe:
     seed: int = 0
 
 
-Wish = tuple[Subject, int]  # an image and the class to explain
+Target = tuple[ExplainedImage, int]  # an image and the class to explain
 
 
 def make(
-    model: Model, wishes: Sequence[Wish], recipe: Recipe, reporter: Reporter
+    model: Model, targets: Sequence[Target], recipe: Recipe, reporter: Reporter
 ) -> Iterator[HeatMap]:
     """Makes a map for each wish, in order.
 
@@ -116,25 +116,24 @@ def make(
     """
     _check(model, recipe)
     done = 0
-    for start in range(0, len(wishes), _AT_ONCE):
-        part = wishes[start : start + _AT_ONCE]
+    for start in range(0, len(targets), _AT_ONCE):
+        part = targets[start : start + _AT_ONCE]
         how = _occluded if recipe.method == OCCLUSION else _on_maps
         for one in how(model, part, recipe):
             done += 1
-            reporter.progress(one.method, done, len(wishes))
+            reporter.progress(one.method, done, len(targets))
             yield one
 
 
-def shown(model: Model, subjects: Sequence[Subject]) -> Shown:
+def render(model: Model, images: Sequence[ExplainedImage]) -> Rendered:
     """Plain views of images, at each size that the networks take."""
     return {
-        size: np.stack([subject.pixels(size) for subject in subjects])
-        for size in model.sizes
+        size: np.stack([image.pixels(size) for image in images]) for size in model.sizes
     }
 
 
-def _on_maps(model: Model, part: Sequence[Wish], recipe: Recipe) -> Iterator[HeatMap]:
-    maps = model.maps(shown(model, [subject for subject, _ in part]))
+def _on_maps(model: Model, part: Sequence[Target], recipe: Recipe) -> Iterator[HeatMap]:
+    maps = model.maps(render(model, [image for image, _ in part]))
     X = model.pooled(maps)
     grids = tuple((A.shape[1], A.shape[2]) for A in maps)
     blanks = [replace(one, grids=grids) for one in _blank(model, part, X)]
@@ -152,7 +151,7 @@ def _by_channel(
     """Contributions, laid over the maps: proportionally, or along the gradient."""
     codes = np.array([one.code for one in blanks])
     slopes = gradient(model.head, X, codes) if recipe.method == CAM else None
-    found = contributions(
+    split = contributions(
         model.head,
         X,
         codes,
@@ -161,39 +160,39 @@ def _by_channel(
         seed=recipe.seed,
     )
     for n, one in enumerate(blanks):
-        phi = [found.phi[n, block.columns] for block in model.blocks]
+        phi = [split.phi[n, block.columns] for block in model.blocks]
         own = [A[n] for A in maps]
         if slopes is None:
-            parts = _spread(model, own, phi)
+            parts = _spreads(model, own, phi)
         else:
-            parts = _placed(model, own, phi, slopes[n])
+            parts = _cam_spreads(model, own, phi, slopes[n])
         sizes = np.array([np.abs(part).sum() for part in phi])
         shares = np.array([part.even_share for part in parts])
         yield replace(
             one,
-            method=recipe.method if recipe.method == CAM else found.method,
-            base=float(found.base[n]),
+            method=recipe.method if recipe.method == CAM else split.method,
+            base=float(split.base[n]),
             values=np.sum([upsampled(part.cells, SIDE) for part in parts], axis=0),
             even=sum(part.even for part in parts),
             even_share=float(shares @ sizes / (sizes.sum() or 1)),
         )
 
 
-def _spread(model: Model, maps: list[np.ndarray], phi: list[Array]) -> list[Spread]:
+def _spreads(model: Model, maps: list[np.ndarray], phi: list[Array]) -> list[Spread]:
     return [
         spread(A, own, maximum=block.maximum, reference=model.background[block.columns])
         for block, A, own in zip(model.blocks, maps, phi, strict=True)
     ]
 
 
-def _placed(
+def _cam_spreads(
     model: Model, maps: list[np.ndarray], phi: list[Array], slopes: Array
 ) -> list[Spread]:
-    found = []
+    spreads = []
     for block, A, own in zip(model.blocks, maps, phi, strict=True):
         G = pooled_gradient(A, slopes[block.columns], maximum=block.maximum)
-        found.append(placed(A.astype(np.float64), G, float(own.sum())))
-    return found
+        spreads.append(cam_spread(A.astype(np.float64), G, float(own.sum())))
+    return spreads
 
 
 def _by_gradient(
@@ -216,27 +215,29 @@ def _by_gradient(
         yield replace(one, method=name, values=values)
 
 
-def _blank(model: Model, part: Sequence[Wish], X: np.ndarray) -> list[HeatMap]:
+def _blank(model: Model, part: Sequence[Target], X: np.ndarray) -> list[HeatMap]:
     """Maps of these wishes, without any values yet."""
     p, margins, names = model.proba(X), model.margins(X), model.classes
     return [
         HeatMap(
-            subject, names[code], code, "", float(margins[n, code]), float("nan"),
+            image, names[code], code, "", float(margins[n, code]), float("nan"),
             float(p[n, code]), names[int(p[n].argmax())], np.zeros((SIDE, SIDE)),
         )
-        for n, (subject, code) in enumerate(part)
+        for n, (image, code) in enumerate(part)
     ]  # fmt: skip
 
 
-def _occluded(model: Model, part: Sequence[Wish], recipe: Recipe) -> Iterator[HeatMap]:
+def _occluded(
+    model: Model, part: Sequence[Target], recipe: Recipe
+) -> Iterator[HeatMap]:
     """Zeiler and Fergus 2014: how far the margin falls where a grey patch lies."""
     boxes = patches(max(model.sizes), recipe.patch, recipe.stride)
-    for subject, code in part:
-        plain = shown(model, [subject])
-        (one,) = _blank(model, [(subject, code)], model.features(plain))
-        margins = model.margins(model.features(covered(plain, boxes)))[:, code]
+    for image, code in part:
+        plain = render(model, [image])
+        (one,) = _blank(model, [(image, code)], model.features(plain))
+        margins = model.margins(model.features(occlude(plain, boxes)))[:, code]
         step = recipe.stride / max(model.sizes) * SIDE
-        values = laid(one.score - margins, boxes, step)
+        values = overlap_average(one.score - margins, boxes, step)
         yield replace(one, method=OCCLUSION, values=values)
 
 
@@ -250,20 +251,20 @@ def patches(side: int, patch: int, stride: int) -> Array:
     return np.array([(*rows, *columns) for rows in ends for columns in ends])
 
 
-def covered(plain: Shown, boxes: Array) -> Shown:
+def occlude(plain: Rendered, boxes: Array) -> Rendered:
     """One picture, (1, S, S, 3), under each patch in turn; grey is its own mean."""
-    found = {}
+    by_size = {}
     for size, (pixels,) in plain.items():
         grey = np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8)
         stack = np.repeat(pixels[None], len(boxes), axis=0)
         for image, box in zip(stack, np.rint(boxes * size).astype(int), strict=True):
             top, bottom, left, right = box
             image[top:bottom, left:right] = grey
-        found[size] = stack
-    return found
+        by_size[size] = stack
+    return by_size
 
 
-def laid(drops: Array, boxes: Array, step: float) -> Array:
+def overlap_average(drops: Array, boxes: Array, step: float) -> Array:
     """Each drop over its patch; a pixel has the mean of the patches that cover it.
 
     Smoothed over the ``step`` from patch to patch, for nothing finer is known.
@@ -284,5 +285,5 @@ def _check(model: Model, recipe: Recipe) -> None:
         raise UsageError(
             f"`patch` from 1 to {largest} and `stride` of 1 or more",
             f"{recipe.patch} and {recipe.stride}",
-            "Half a patch is a good stride.",
+            "A stride of half a patch works well.",
         )

@@ -1,4 +1,4 @@
-"""A run as it can be asked: its head behind its networks."""
+"""A run as a model: its networks and the head on top."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from featcache import heads
 from featcache.commands.explain import finetuned, networks
 from featcache.commands.explain.attribution import margins
-from featcache.commands.explain.finetuned import Look, TunedHead, TunedNet
+from featcache.commands.explain.finetuned import FinetunedHead, FinetunedNet, Renderer
 from featcache.commands.explain.networks import Net
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from featcache.heads.base import Head
 
 # From an input size to rendered pixels (N, S, S, 3) of that size.
-Shown = Mapping[int, np.ndarray]
+Rendered = Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Block:
 
     Attributes:
         name: Backbone, input size and tap, for people.
-        columns: Where it stands in the features.
+        columns: Its columns of the features.
         maximum: Whether its features are the maxima of their maps.
     """
 
@@ -50,8 +50,8 @@ class Model:
     """
 
     run: Run
-    head: "Head | TunedHead"
-    nets: "Sequence[Net | TunedNet]"
+    head: "Head | FinetunedHead"
+    nets: "Sequence[Net | FinetunedNet]"
 
     @property
     def classes(self) -> list[str]:
@@ -66,27 +66,27 @@ class Model:
     @property
     def blocks(self) -> list[Block]:
         """What its columns are."""
-        found, start = [], 0
+        blocks, start = [], 0
         for net in self.nets:
             for name, width in zip(net.matrices, net.widths, strict=True):
                 text = f"{net.name}@{net.size} {name}"
                 columns = slice(start, start + width)
-                found.append(Block(text, columns, name.endswith(":max")))
+                blocks.append(Block(text, columns, name.endswith(":max")))
                 start += width
-        return found
+        return blocks
 
     @cached_property
     def has_maps(self) -> bool:
         """Whether every feature comes of a map."""
         return all(net.has_maps for net in self.nets)
 
-    def features(self, shown: Shown) -> np.ndarray:
+    def features(self, rendered: Rendered) -> np.ndarray:
         """The head's features (N, D) of rendered pixels."""
-        return np.concatenate([n.embed(shown[n.size]) for n in self.nets], axis=1)
+        return np.concatenate([n.embed(rendered[n.size]) for n in self.nets], axis=1)
 
-    def maps(self, shown: Shown) -> list[np.ndarray]:
+    def maps(self, rendered: Rendered) -> list[np.ndarray]:
         """The maps (N, h, w, c) of each block."""
-        return [maps for net in self.nets for maps in net.see(shown[net.size])]
+        return [maps for net in self.nets for maps in net.see(rendered[net.size])]
 
     def pooled(self, maps: Sequence[np.ndarray]) -> np.ndarray:
         """The head's features (N, D) of the maps of each block."""
@@ -113,7 +113,11 @@ class Model:
 
 
 def of_run(
-    run: Run, folder: Path, *, files: Sequence[Path] = (), pixels: Look | None = None
+    run: Run,
+    folder: Path,
+    *,
+    files: Sequence[Path] = (),
+    pixels: Renderer | None = None,
 ) -> Model:
     """Opens a run's head and networks.
 
@@ -132,9 +136,9 @@ def of_run(
         raise RunError(
             "a run with a head to explain",
             f"{run.run_id}, which failed: {run.record.reason}",
-            "Take another run.",
+            "Choose another run.",
         )
-    if finetuned.is_tuned(run):
+    if finetuned.is_finetuned(run):
         head, net = finetuned.of_run(run, pixels)
         return Model(run, head, [net])
     nets = networks.of_run(run, folder, files=files)

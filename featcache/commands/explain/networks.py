@@ -48,10 +48,10 @@ class Net:
         matrices: Names of its blocks, in the order of the head's columns.
     """
 
-    def __init__(self, found: Store, network: Network, matrices: Sequence[str]) -> None:
-        self.store, self.network, self.matrices = found, network, tuple(matrices)
+    def __init__(self, store: Store, network: Network, matrices: Sequence[str]) -> None:
+        self.store, self.network, self.matrices = store, network, tuple(matrices)
         self.size = network.input_size
-        self.widths = [found.dims[name] for name in matrices]
+        self.widths = [store.dims[name] for name in matrices]
 
     @property
     def name(self) -> str:
@@ -99,14 +99,14 @@ class Net:
         """Features (N, D of all its blocks) of rendered pixels."""
         if isinstance(self.network.row, Baseline):
             return _measured(self.network.row, pixels)
-        found = passed(self._pooled, pixels)
-        return np.concatenate([found[name] for name in self.matrices], axis=1)
+        outputs = passed(self._pooled, pixels)
+        return np.concatenate([outputs[name] for name in self.matrices], axis=1)
 
     def see(self, pixels: Pixels) -> list[np.ndarray]:
         """Maps (N, h, w, c) of each block; their means, or maxima, are its features."""
-        found = passed(self._mapping, pixels)
-        found[FEATURES] = self._normalised(found[FEATURES])
-        return [found[name.removesuffix(_MAX)] for name in self.matrices]
+        outputs = passed(self._mapping, pixels)
+        outputs[FEATURES] = self._normalised(outputs[FEATURES])
+        return [outputs[name.removesuffix(_MAX)] for name in self.matrices]
 
     def maps(self, pixels: Pixels, layers: Sequence[str]) -> dict[str, np.ndarray]:
         """Maps (N, h, w, c) of any inner layers, by their names."""
@@ -115,13 +115,13 @@ class Net:
     @cached_property
     def _core(self) -> "keras.Model":
         core = backbones.build(self.network)
-        wanted = self.store.header.contract.weights_digest
+        expected = self.store.header.contract.weights_digest
         got = backbones.weights_digest(core)
-        if got != wanted:
+        if got != expected:
             raise StoreError(
-                f"the weights {str(wanted)[:8]} of {self.store.path.name}",
+                f"the weights {str(expected)[:8]} of {self.store.path.name}",
                 f"{got[:8]} in {self.network.file or self.network.name}",
-                "Give the file of then with -b, or extract and train again.",
+                "Pass the original weights file with -b, or extract and train again.",
             )
         return core
 
@@ -141,11 +141,11 @@ class Net:
         import keras
 
         core = self._core
-        found = {
+        outputs = {
             name: core.get_layer(name).output for name in layers if name != FEATURES
         }
-        found[FEATURES] = _last_maps(core)
-        inner = keras.Model(core.input, found)
+        outputs[FEATURES] = _last_maps(core)
+        inner = keras.Model(core.input, outputs)
         graph = backbones.with_pixels(
             inner, self.network, statistics=_statistics(self.store)
         )
@@ -184,44 +184,44 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
     blocks, members = run.record.features, run.record.members
     if members:
         raise RunError(
-            f"a run that a head was trained for, to explain {run.run_id}",
-            f"one without features of its own; its members are: {some(members)}",
+            "a run with a head of its own to explain",
+            f"the ensemble {run.run_id}; its members are: {some(members)}",
             "Explain its members.",
         )
     nets = []
     for _, parts in groupby(blocks, key=lambda block: block.contract_id):
         own = list(parts)
-        found = _store(run, folder, own[0])
-        network = _network(found.header, folder, files)
+        of_blocks = _store(run, folder, own[0])
+        network = _network(of_blocks.header, folder, files)
         if not network.input_size:
             raise RunError(
-                "features of an image's pixels",
-                f"{network.name}, which are of its file",
+                "features computed from pixels",
+                f"{network.name}, which describes the file",
                 "Explain a run on a backbone, on pixels48 or on border.",
             )
-        nets.append(Net(found, network, [b.tap or FEATURES for b in own]))
+        nets.append(Net(of_blocks, network, [b.tap or FEATURES for b in own]))
     return nets
 
 
 def _store(run: Run, folder: Path, block: FeatureBlock) -> Store:
     """The store of a block, by its contract, whatever its file is called now."""
-    wanted = str(block.contract_id)
-    near = sorted((folder / "features").glob(f"*-{wanted[:8]}.h5"))
+    contract_id = str(block.contract_id)
+    near = sorted((folder / "features").glob(f"*-{contract_id[:8]}.h5"))
     others = sorted((folder / "features").glob("*.h5"))
     for path in dict.fromkeys((*near, *others)):
         try:
-            found = store.open_store(path)
+            opened = store.open_store(path)
         except FeatcacheError:
-            continue  # a damaged one is not that which is looked for
-        if found.header.contract_id == wanted:
-            return found
+            continue  # a damaged store cannot be the one
+        if opened.header.contract_id == contract_id:
+            return opened
     size = f" --input-size {block.input_size}" if block.input_size else ""
     raise StoreError(
-        f"the store {block.store} (contract {wanted[:8]}) of run {run.run_id} in "
+        f"the store {block.store} (contract {contract_id[:8]}) of run {run.run_id} in "
         f"{folder / 'features'}",
         "none with that contract",
-        f"Extract it again as it was: featcache extract --dataset {folder.name} "
-        f"-b {block.backbone}{size} ...",
+        f"Extract it again with the same options: featcache extract --dataset "
+        f"{folder.name} -b {block.backbone}{size} ...",
     )
 
 
@@ -252,27 +252,27 @@ def _is_of_the_table(contract: Contract) -> bool:
 
 
 def _seed(key: str) -> int:
-    found = re.match(r"random seed (-?\d+)", key)
-    return int(found[1]) if found else 0
+    match = re.match(r"random seed (-?\d+)", key)
+    return int(match[1]) if match else 0
 
 
 def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
     """The weights file of a store: one that is named, or that an extraction named."""
     digits = header.weights_key.rpartition(" ")[2]
-    tried = list(dict.fromkeys((*files, *_candidates(folder))))
-    for path in tried:
+    candidates = list(dict.fromkeys((*files, *_candidates(folder))))
+    for path in candidates:
         if path.is_file() and sha256_file(path) == digits:
             return path.resolve()
     raise WeightsError(
         f"the file of {header.contract.backbone} (SHA-256 {digits[:8]}...)",
-        f"none like it among {len(tried)} files that were named",
-        "Name it: -b FILE.",
+        f"none of {len(candidates)} candidate files matches",
+        "Name it in `files`.",
     )
 
 
 def _candidates(folder: Path) -> list[Path]:
     """Files that the records of extractions name, and those of the weights' folder."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for record in sorted(folder.glob("extract-*.json"), reverse=True):
         try:
             about = json.loads(record.read_text(encoding="utf-8"))
@@ -280,23 +280,23 @@ def _candidates(folder: Path) -> list[Path]:
             continue  # cut short by a crash; it names nothing
         networks = about.get("arguments", {}).get("networks", [])
         words = [*(n.get("file") for n in networks), *about.get("command", [])]
-        found += [Path(w) for w in words if w and Path(w).suffix in _SUFFIXES]
+        paths += [Path(w) for w in words if w and Path(w).suffix in _SUFFIXES]
     extra = os.environ.get("FEATCACHE_WEIGHTS")
     if extra:
-        found += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
-    return found
+        paths += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
+    return paths
 
 
 _SUFFIXES = (".keras", ".h5")
 
 
-def _statistics(found: Store) -> Preprocess | None:
+def _statistics(features: Store) -> Preprocess | None:
     """The scaling of featurewise features, which is in their contract."""
-    given = found.header.contract.statistics
-    if not given:
+    statistics = features.header.contract.statistics
+    if not statistics:
         return None
-    scale = tuple(1 / s for s in given.std)
-    pairs = zip(given.mean, given.std, strict=True)
+    scale = tuple(1 / s for s in statistics.std)
+    pairs = zip(statistics.mean, statistics.std, strict=True)
     offset = tuple(-m / s for m, s in pairs)
     return Preprocess(scale, offset)  # type: ignore[arg-type]
 

@@ -130,6 +130,36 @@ def extract(
     return results
 
 
+def find_store(
+    manifest: Manifest, network: Network, *, dtype: str = "float32"
+) -> Path | None:
+    """The published store that ``extract`` would fill, if there is one.
+
+    Args:
+        manifest: The dataset; only its folder matters.
+        network: As for ``extract``.
+        dtype: As for ``extract``.
+
+    Raises:
+        StoreError: A store of this network is damaged.
+    """
+    plan = Plan(
+        manifest=manifest,
+        cache=manifest.folder.parent,
+        views=0,
+        policy=Policy(),
+        taps="none",
+        tap_pooling="avg",
+        engine="auto",
+        precision="float32",
+        dtype=dtype,
+        batch_size=1,
+        reporter=SILENT,
+    )
+    header = known_header(plan, network)
+    return store.store_path(manifest.folder / "features", header) if header else None
+
+
 def _tell_missing(plan: Plan) -> None:
     region, missing = plan.policy.region, plan.masks.missing
     if missing:

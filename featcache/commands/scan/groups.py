@@ -33,7 +33,7 @@ def given_groups(
     without = int(groups.isna().sum())
     if without == len(table):
         raise DatasetError(
-            f"`group_by={by!r}` to name a group",
+            f"`group_by={by}` to name a group",
             f"no file with one, e.g. {table['path'].iloc[0]}",
             "Correct the column or the expression.",
         )

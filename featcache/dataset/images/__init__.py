@@ -157,11 +157,7 @@ def read(data: bytes) -> Picture:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            # Not ImageOps.exif_transpose: it also writes the EXIF anew, and fails
-            # on odd tags that have nothing to do with the picture.
-            turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-            pixels = _to_8_bit(image)
-            upright = pixels if turn is None else pixels.transpose(turn)
+            upright = to_pixels(image)
             # A JPEG with a preview behind it is Pillow's MPO.
             kind = "JPEG" if image.format == "MPO" else str(image.format)
             return Picture(kind, image.mode, upright)
@@ -171,6 +167,19 @@ def read(data: bytes) -> Picture:
         raise unreadable(f"none of {', '.join(FORMATS)}, DICOM") from error
     except _PILLOW_ERRORS as error:
         raise unreadable(str(error) or type(error).__name__) from error
+
+
+def to_pixels(image: Image.Image) -> Image.Image:
+    """The upright pixels of an open image, of mode "L" or "RGB"; see ``decode``.
+
+    Raises:
+        UnreadableImageError: Its pixels are not finite.
+    """
+    # Not ImageOps.exif_transpose: it also writes the EXIF anew, and fails on odd tags
+    # that have nothing to do with the picture.
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    pixels = _to_8_bit(image)
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -1,9 +1,13 @@
 """Painting heat maps with Pillow: colours, overlays, scales, captions."""
 
+import re
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from featcache.core.io import atomic_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,19 +55,19 @@ def ramp() -> str:
 
 
 def _colours(at: np.ndarray, anchors: tuple[tuple[int, int, int], ...]) -> np.ndarray:
-    places = np.linspace(0, 1, len(anchors))
-    bands = [np.interp(at, places, band) for band in np.array(anchors).T]
-    found: np.ndarray = np.rint(np.stack(bands, axis=-1)).astype(np.uint8)
-    return found
+    positions = np.linspace(0, 1, len(anchors))
+    bands = [np.interp(at, positions, band) for band in np.array(anchors).T]
+    colours: np.ndarray = np.rint(np.stack(bands, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def fitted(picture: "Image", side: int) -> "Image":
-    """A picture in RGB that just fits a square of this side."""
+    """A picture that just fits a square of this side."""
     from PIL import Image
 
     scale = side / max(picture.size)
     width, height = (max(1, round(n * scale)) for n in picture.size)
-    return picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def stretched(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -151,6 +155,17 @@ def text(
 def _cut(words: str, keep: int) -> str:
     head = keep // 2
     return f"{words[:head]}…{words[len(words) - (keep - head) :]}"
+
+
+def slug(name: str) -> str:
+    """A name in the letters of a file name."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "none"
+
+
+def save(image: "Image", path: Path) -> None:
+    """Writes a PNG, whole or not at all."""
+    with atomic_path(path) as temp:
+        image.save(temp, "PNG")
 
 
 def paper(width: int, height: int) -> "Image":

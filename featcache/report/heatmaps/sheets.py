@@ -1,17 +1,17 @@
 """Pictures of explanations: one a map, sheets of classes and errors, mean maps."""
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.commands.explain import Activations, ExplainResult, HeatMap, MeanMap
+from featcache.commands.explain import Activations, ExplainResult, HeatMap
 from featcache.commands.explain.attribution.maps import upsampled
 from featcache.core.io import write_json
+from featcache.report.heatmaps import records
 from featcache.report.heatmaps.drawing import (
     GAP,
     SOFT,
@@ -21,34 +21,35 @@ from featcache.report.heatmaps.drawing import (
     paper,
     plain,
     rising,
+    save,
     scale,
+    slug,
     stretched,
     text,
 )
-from featcache.report.heatmaps.layout import (
-    IMAGE,
-    MAP,
-    OVERLAY,
-    Panel,
-    Plan,
-    Strip,
-    save,
+from featcache.report.heatmaps.records import (
+    TILE,
+    Sheet,
+    ShownMap,
+    density,
+    limit_of,
+    sheet_name,
 )
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PANEL, TILE = 340, 190
+PANEL, MEAN_SIDE = 340, 260
 _WIDEST = 1500  # pixels of a sheet
 _MOST = 60  # images on a sheet
-UNIT = "margin in 1 % of the picture"
+UNIT = "margin per 1 % of the image"
 ROWS, FIGURES = "maps.json", "faithfulness.json"
 
 
 def write(
     result: ExplainResult, folder: Path, *, cells: bool = False
 ) -> list[dict[str, Any]]:
-    """Draws what was found, and writes its figures.
+    """Draws the maps of a call, and writes their figures.
 
     Args:
         result: Of ``explain``.
@@ -58,20 +59,21 @@ def write(
     Returns:
         One row a map, with its files.
     """
+    sheets = records.sheets_of(result)
+    records.save(sheets, folder)
+    for sheet in sheets:
+        draw = _mean_sheet if sheet.is_mean else _sheet
+        save(draw(sheet, result.run.run_id), folder / f"{sheet.name}.png")
     rows = []
-    sheets = _sheets(result, folder)
     for one in result.maps:
         path = folder / f"{_stem(one)}.png"
         save(_single(one, result.run.run_id, cells), path)
-        own = [path, *(sheets[key] for key in _keys(result, one) if key in sheets)]
-        rows.append(row(one) | {"files": [str(p) for p in own]})
-    for method in dict.fromkeys(m.method for m in result.means):
-        of = [m for m in result.means if m.method == method]
-        sheet, plan = _mean_sheet(of)
-        save(sheet, folder / f"mean-{slug(method)}.png", plan)
-    for found in result.activations:
-        name = f"{found.subject.image_id[:12]}-{slug(found.layer)}-activations.png"
-        save(_contact_sheet(found), folder / name)
+        name, _ = sheet_name(result, one)
+        files = [str(path), str(folder / f"{name}.png")]
+        rows.append(row(one) | {"files": files})
+    for shown in result.activations:
+        name = f"{shown.image.image_id[:12]}-{slug(shown.layer)}-activations.png"
+        save(_contact_sheet(shown), folder / name)
     write_json(folder / ROWS, {"notes": result.notes, "maps": rows})
     if result.figures:
         figures = [_finite(asdict(figure)) for figure in result.figures]
@@ -80,13 +82,13 @@ def write(
 
 
 def row(one: HeatMap) -> dict[str, Any]:
-    """What is told of a map; None where its method has no such number."""
+    """The figures of a map; None where its method has no such number."""
     return _finite(
         {
-            "image_id": one.subject.image_id,
-            "path": one.subject.path,
-            "label": one.subject.label,
-            "part": one.subject.part,
+            "image_id": one.image.image_id,
+            "path": one.image.path,
+            "label": one.image.label,
+            "part": one.image.part,
             "class": one.label,
             "predicted": one.predicted,
             "probability": one.probability,
@@ -108,31 +110,15 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def slug(name: str) -> str:
-    """A name in the letters of a file name."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "none"
-
-
 def _stem(one: HeatMap) -> str:
-    return f"{one.subject.image_id[:12]}-{slug(one.label)}-{slug(one.method)}"
-
-
-def density(values: np.ndarray) -> np.ndarray:
-    """A map in margin a hundredth of the picture, whatever its pixels are."""
-    return values * (values.size / 100)
-
-
-def limit_of(maps: Iterable[np.ndarray]) -> float:
-    """One scale for several maps: half of them reach its ends."""
-    peaks = [float(np.abs(m).max()) for m in maps]
-    return float(np.median(peaks)) or 1.0
+    return f"{one.image.image_id[:12]}-{slug(one.label)}-{slug(one.method)}"
 
 
 def _single(one: HeatMap, run_id: str, cells: bool) -> "Image":
     """Original, overlay and map side by side."""
     values = density(one.values)
     limit = limit_of([values])
-    picture = fitted(one.subject.picture, PANEL)
+    picture = fitted(one.image.picture, PANEL)
     panels = [
         ("image", picture),
         ("overlay", overlay(picture, values, limit)),
@@ -154,7 +140,7 @@ def _single(one: HeatMap, run_id: str, cells: bool) -> "Image":
     text(sheet, (GAP, foot), f"red: for {one.label}, blue: against; {UNIT}"
          + (f"; {_cells(one)}" if one.grids else ""), 12, ink=SOFT,
          width=sheet.width - 2 * GAP)  # fmt: skip
-    text(sheet, (GAP, foot + 18), f"{one.subject.path} · {run_id}", 12, ink=SOFT,
+    text(sheet, (GAP, foot + 18), f"{one.image.path} · {run_id}", 12, ink=SOFT,
          width=sheet.width - 2 * GAP)  # fmt: skip
     return sheet
 
@@ -163,9 +149,9 @@ def _head(sheet: "Image", one: HeatMap) -> None:
     wide = sheet.width - 2 * GAP
     title = f"{one.label}  {one.probability:.2f}"
     text(sheet, (GAP, 8), title, 22, width=wide)
-    known = f"labelled {one.subject.label}" if one.subject.label else "no label known"
-    said = "" if one.predicted == one.label else f", predicted {one.predicted}"
-    words = f"{one.method} · {known}{said} · {one.subject.part}"
+    label_text = f"labelled {one.image.label}" if one.image.label else "no label"
+    prediction = "" if one.predicted == one.label else f", predicted {one.predicted}"
+    words = f"{one.method} · {label_text}{prediction} · {one.image.part}"
     if math.isfinite(one.base):
         words += f" · score {one.score:+.2f} = base {one.base:+.2f}"
         words += f" and map {one.map_sum:+.2f}"
@@ -178,140 +164,85 @@ def _head(sheet: "Image", one: HeatMap) -> None:
 
 def _cells(one: HeatMap) -> str:
     grids = dict.fromkeys(f"{rows}x{columns}" for rows, columns in one.grids)
-    text = f"known in {', '.join(grids)} cells"
+    text = f"resolution {', '.join(grids)} cells"
     if one.even_share >= 0.005:
-        text += f", {one.even_share:.0%} of it spread evenly"
+        text += f", {one.even_share:.0%} of the evidence spread evenly"
     return text
 
 
-def _keys(result: ExplainResult, one: HeatMap) -> list[str]:
-    """Names of the sheets that a map is on."""
-    if result.of_errors:
-        return ["errors"]
-    return [f"class-{slug(one.subject.label)}"] if one.subject.label else []
-
-
-def _sheets(result: ExplainResult, folder: Path) -> dict[str, Path]:
-    """One sheet a class, or that of the errors."""
-    by_name: dict[str, list[HeatMap]] = {}
-    for one in result.maps:
-        for key in _keys(result, one):
-            by_name.setdefault(key, []).append(one)
-    paths = {}
-    for name, maps in by_name.items():
-        title = "Surest errors" if result.of_errors else maps[0].subject.label
-        paths[name] = folder / f"{name}.png"
-        sheet, plan = _sheet(title, maps, result.run.run_id)
-        save(sheet, paths[name], plan)
-    return paths
-
-
-def _sheet(title: str, maps: Sequence[HeatMap], run_id: str) -> "tuple[Image, Plan]":
+def _sheet(sheet: Sheet, run_id: str) -> "Image":
     """A strip an image, original first, then its maps; one scale a method."""
-    by_image: dict[str, list[HeatMap]] = {}
-    for one in maps:
-        by_image.setdefault(one.subject.image_id, []).append(one)
-    own = list(by_image.values())[:_MOST]
-    methods = dict.fromkeys(m.method for m in maps)
-    limits = {
-        name: limit_of(density(m.values) for m in maps if m.method == name)
-        for name in methods
-    }
-    wide = (1 + max(map(len, own))) * (TILE + 4) + GAP
-    tall, columns = TILE + 44, max(1, min(len(own), _WIDEST // wide))
-    rows = -(-len(own) // columns)
-    sheet = paper(max(columns * wide + GAP, 560), 74 + rows * tall + GAP)
-    left = (
-        f", {len(by_image) - len(own)} more not shown" if len(by_image) > _MOST else ""
-    )
-    text(sheet, (GAP, 8), f"{title} · {len(own)} images{left}", 20)
-    words = "; ".join(f"{n}: ±{limits[n]:.2g}" for n in methods)
-    line = f"red: for the class, blue: against; {UNIT}, full colour at {words}"
-    text(sheet, (GAP, 36), line, 12, ink=SOFT, width=sheet.width - 2 * GAP)
-    text(sheet, (GAP, 52), run_id, 12, ink=SOFT, width=sheet.width - 2 * GAP)
-    strips = [
-        _strip(
-            sheet, strip, limits, (GAP + n % columns * wide, 74 + n // columns * tall)
-        )
-        for n, strip in enumerate(own)
-    ]
-    return sheet, Plan(title, limits, strips)
+    strips = sheet.strips[:_MOST]
+    wide = (1 + max(map(len, strips))) * (TILE + 4) + GAP
+    tall, columns = TILE + 44, max(1, min(len(strips), _WIDEST // wide))
+    rows = -(-len(strips) // columns)
+    page = paper(max(columns * wide + GAP, 560), 74 + rows * tall + GAP)
+    more = len(sheet.strips) - len(strips)
+    title = f"{sheet.title} · {len(strips)} images"
+    text(page, (GAP, 8), title + (f", {more} more not shown" if more else ""), 20)
+    limits = "; ".join(f"{name}: ±{v:.2g}" for name, v in sheet.scales.items())
+    line = f"red: for the class, blue: against; {UNIT}, full colour at {limits}"
+    text(page, (GAP, 36), line, 12, ink=SOFT, width=page.width - 2 * GAP)
+    text(page, (GAP, 52), run_id, 12, ink=SOFT, width=page.width - 2 * GAP)
+    for n, strip in enumerate(strips):
+        corner = GAP + n % columns * wide, 74 + n // columns * tall
+        _paste_strip(page, strip, sheet.scales, corner)
+    return page
 
 
-def _strip(
-    sheet: "Image",
-    strip: Sequence[HeatMap],
-    limits: dict[str, float],
-    at: tuple[int, int],
-) -> Strip:
-    x, y = at
-    picture = fitted(strip[0].subject.picture, TILE)
-    down = TILE - picture.height  # so that captions are near
-    across = (TILE - picture.width) // 2
-    box = _pasted(sheet, picture, (x + across, y + down))
-    of = strip[0].subject
-    found = Strip(of.path, of.label or "", of.part, 1, [Panel(IMAGE, box)])
-    text(sheet, (x, y + TILE + 3), Path(of.path).name, 12, width=TILE)
-    label = of.label or "no label"
-    text(sheet, (x, y + TILE + 18), f"is {label}", 12, ink=SOFT, width=TILE)
+def _paste_strip(
+    page: "Image",
+    strip: Sequence[ShownMap],
+    scales: dict[str, float],
+    corner: tuple[int, int],
+) -> None:
+    image, (x, y) = strip[0].image, corner
+    label = f"is {image.label}" if image.label else "no label"
+    panels = [(image.picture, Path(image.name).name, label)]
     for one in strip:
+        panel = overlay(image.picture, one.density, scales[one.method])
+        panels.append((panel, f"{one.target} {one.probability:.2f}", one.method))
+    for panel, caption, note in panels:
+        # At the bottom of its tile, so that the caption is near.
+        at = x + (TILE - panel.width) // 2, y + TILE - panel.height
+        page.paste(panel, at)
+        text(page, (x, y + TILE + 3), caption, 12, width=TILE)
+        text(page, (x, y + TILE + 18), note, 12, ink=SOFT, width=TILE)
         x += TILE + 4
-        drawn = overlay(picture, density(one.values), limits[one.method])
-        box = _pasted(sheet, drawn, (x + across, y + down))
-        about = one.label, one.method, one.probability
-        found.panels.append(Panel(OVERLAY, box, *about))
-        words = f"{one.label} {one.probability:.2f}"
-        text(sheet, (x, y + TILE + 3), words, 12, width=TILE)
-        text(sheet, (x, y + TILE + 18), one.method, 12, ink=SOFT, width=TILE)
-    return found
 
 
-def _pasted(
-    sheet: "Image", picture: "Image", at: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """Pastes a picture; returns its box."""
-    sheet.paste(picture, at)
-    return (*at, at[0] + picture.width, at[1] + picture.height)
-
-
-def _mean_sheet(means: Sequence[MeanMap]) -> "tuple[Image, Plan]":
+def _mean_sheet(sheet: Sheet, run_id: str) -> "Image":
     """A row a class: mean picture, overlay, map; one scale for all."""
-    from PIL import Image
-
-    limit = limit_of(density(m.values) for m in means)
-    side, top = 260, 62
-    sheet = paper(3 * (side + GAP) + GAP + 92, top + len(means) * (side + 34) + GAP)
-    text(sheet, (GAP, 8), f"Mean maps · {means[0].method}", 20)
-    words = f"each class's evidence, mean over its images; {UNIT}"
-    text(sheet, (GAP, 36), words, 12, ink=SOFT)
-    plan = Plan("Mean maps", {means[0].method: limit})
-    for n, one in enumerate(means):
+    (method, limit), side, top = *sheet.scales.items(), MEAN_SIDE, 62
+    height = top + len(sheet.maps) * (side + 34) + GAP
+    page = paper(3 * (side + GAP) + GAP + 92, height)
+    text(page, (GAP, 8), f"{sheet.title} · {method}", 20)
+    words = f"each class's evidence, mean over its images; {UNIT} · {run_id}"
+    text(page, (GAP, 36), words, 12, ink=SOFT, width=page.width - 2 * GAP)
+    for n, one in enumerate(sheet.maps):
         y = top + n * (side + 34)
-        caption = f"{one.label} · {one.images} images, {one.part}"
-        text(sheet, (GAP, y), caption, 13, width=sheet.width)
-        picture = fitted(Image.fromarray(one.picture), side)
-        values = density(one.values)
-        panels = {
-            IMAGE: picture, OVERLAY: overlay(picture, values, limit),
-            MAP: plain(picture, values, limit),
-        }  # fmt: skip
-        found = Strip(one.label, one.label, one.part, one.images)
-        for column, (kind, panel) in enumerate(panels.items()):
-            box = _pasted(sheet, panel, (GAP + column * (side + GAP), y + 20))
-            found.panels.append(Panel(kind, box, one.label, one.method))
-        plan.strips.append(found)
-        sheet.paste(scale(limit, side), (GAP + 3 * (side + GAP), y + 20))
-    return sheet, plan
+        caption = f"{one.target} · {one.image.count} images, {one.image.part}"
+        text(page, (GAP, y), caption, 13, width=page.width)
+        picture = fitted(one.image.picture, side)
+        panels = (
+            picture,
+            overlay(picture, one.density, limit),
+            plain(picture, one.density, limit),
+        )
+        for column, panel in enumerate(panels):
+            page.paste(panel, (GAP + column * (side + GAP), y + 20))
+        page.paste(scale(limit, side), (GAP + 3 * (side + GAP), y + 20))
+    return page
 
 
-def _contact_sheet(found: Activations) -> "Image":
+def _contact_sheet(channels: Activations) -> "Image":
     """The image, then its strongest channels; each on a scale of its own."""
     from PIL import Image
 
-    picture = fitted(found.subject.picture, TILE)
+    picture = fitted(channels.image.picture, TILE)
     tiles = [("image", picture)]
     for channel, mean, cells in zip(
-        found.channels, found.means, found.maps, strict=True
+        channels.channels, channels.means, channels.maps, strict=True
     ):
         values = stretched(upsampled(cells.astype(np.float64), TILE), picture.size)
         tile = Image.fromarray(rising(values))
@@ -321,10 +252,10 @@ def _contact_sheet(found: Activations) -> "Image":
     rows = -(-len(tiles) // columns)
     sheet = paper(columns * (TILE + GAP) + GAP, 62 + rows * tall + GAP)
     wide = sheet.width - 2 * GAP
-    text(sheet, (GAP, 8), found.layer, 18, width=wide)
-    size = "x".join(map(str, found.maps.shape[1:]))
-    words = f"strongest of {found.count} channels, {size} cells, yellow: strong"
-    text(sheet, (GAP, 32), f"{words} · {found.subject.path}", 12, ink=SOFT, width=wide)
+    text(sheet, (GAP, 8), channels.layer, 18, width=wide)
+    size = "x".join(map(str, channels.maps.shape[1:]))
+    words = f"strongest of {channels.count} channels, {size} cells, yellow: strong"
+    text(sheet, (GAP, 32), f"{words} · {channels.image.path}", 12, ink=SOFT, width=wide)
     for n, (caption, tile) in enumerate(tiles):
         x, y = GAP + n % columns * (TILE + GAP), 62 + n // columns * tall
         sheet.paste(tile, (x + (TILE - tile.width) // 2, y + TILE - tile.height))

@@ -21,7 +21,7 @@ from featcache.commands.audit import (
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY
-from featcache.report.html.context import Material
+from featcache.report.html.context import ReportContext
 
 MOST_CANDIDATES, MOST_PAIRS = 24, 12
 _CANDIDATES = "FC040"
@@ -32,8 +32,8 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One check, as it was answered.
+class CheckResult:
+    """The result of one check.
 
     Attributes:
         code: Of the check.
@@ -41,7 +41,7 @@ class Answer:
         severity: "issue" or "tip".
         status: "finding", "passed" or "not-applicable".
         message: What was found.
-        anchor: Where in docs/audit.md it is told of.
+        anchor: Of its description in docs/audit.md.
     """
 
     code: str
@@ -82,7 +82,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditSection:
     """What the page shows of an audit; see the template.
 
     Attributes:
@@ -101,14 +101,14 @@ class Audited:
     run_id: str
     is_best: bool
     counts: list[tuple[str, int]]
-    answers: list[Answer]
+    answers: list[CheckResult]
     candidates: list[Candidate]
     all_candidates: int
     pairs: list[Pair]
     all_pairs: int
 
     @property
-    def issues(self) -> list[Answer]:
+    def issues(self) -> list[CheckResult]:
         """Findings that can make figures wrong."""
         return [a for a in self.answers if (a.status, a.severity) == (FINDING, ISSUE)]
 
@@ -119,34 +119,34 @@ class Audited:
         return [one.image_id for one in self.candidates] + sides
 
 
-def audited(material: Material, best: str) -> Audited | None:
-    """Reads the audit; None without one, or with one that is broken, which is told.
+def read_audit(context: ReportContext, best: str) -> AuditSection | None:
+    """Reads the audit; None without one, or with a broken one, which is listed.
 
     Args:
-        material: The records.
-        best: run_id of the best run of the page that is not trivial.
+        context: The records.
+        best: run_id of the best run of the page that is no control.
     """
-    path = material.reports / FILE
+    path = context.reports / FILE
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            raise ValueError(f"schema {found['schema']}")
-        return _audited(material, found, best, str(found["created"]))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"schema {record['schema']}")
+        return _section(context, record, best, str(record["created"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        material.lacking.append(f"{FILE}, which cannot be used ({error})")
+        context.missing.append(f"{FILE}, which cannot be used ({error})")
         return None
 
 
-def _audited(material: Material, found: Row, best: str, made: str) -> Audited:
-    checks, run_id = found["checks"], str(found["run_id"] or "")
+def _section(context: ReportContext, record: Row, best: str, made: str) -> AuditSection:
+    checks, run_id = record["checks"], str(record["run_id"] or "")
     answers = sorted(map(_answer, checks), key=_gravest_first)
     evidence = {check["code"]: check["evidence"] for check in checks}
     candidates = evidence.get(_CANDIDATES, [])
-    chances = _chances(material, run_id)
+    chances = _chances(context, run_id)
     pairs = list(_pairs(evidence))
-    return Audited(
+    return AuditSection(
         made,
         run_id,
         run_id == best,
@@ -159,10 +159,10 @@ def _audited(material: Material, found: Row, best: str, made: str) -> Audited:
     )
 
 
-def _answer(check: Row) -> Answer:
+def _answer(check: Row) -> CheckResult:
     names = ("code", "title", "severity", "status", "message")
     code, title, severity, status, message = (str(check[name]) for name in names)
-    return Answer(code, title, severity, status, message, anchor(code, title))
+    return CheckResult(code, title, severity, status, message, anchor(code, title))
 
 
 def anchor(code: str, title: str) -> str:
@@ -171,25 +171,25 @@ def anchor(code: str, title: str) -> str:
     return "#" + words.replace(" ", "-")
 
 
-def _gravest_first(answer: Answer) -> tuple[int, bool, str]:
+def _gravest_first(answer: CheckResult) -> tuple[int, bool, str]:
     return _ORDER.get(answer.status, 0), answer.severity != ISSUE, answer.code
 
 
-def _counts(answers: list[Answer]) -> list[tuple[str, int]]:
-    """How many checks found an issue or a tip, passed, or could not be asked."""
+def _counts(answers: list[CheckResult]) -> list[tuple[str, int]]:
+    """How many checks found an issue or a tip, passed, or were not applicable."""
     names = {
         ISSUE: "issues", TIP: "tips", PASSED: "passed",
         NOT_APPLICABLE: "not applicable",
     }  # fmt: skip
-    found = Counter(a.severity if a.status == FINDING else a.status for a in answers)
-    return [(name, found[kind]) for kind, name in names.items()]
+    counts = Counter(a.severity if a.status == FINDING else a.status for a in answers)
+    return [(name, counts[kind]) for kind, name in names.items()]
 
 
-def _chances(material: Material, run_id: str) -> pd.DataFrame:
+def _chances(context: ReportContext, run_id: str) -> pd.DataFrame:
     """Out-of-fold probabilities of the audit's run, by image_id, a column a class."""
     try:
-        known = {run.run_id: run for run in material.runs}
-        run = known.get(run_id) or runs.load(material.reports / "runs" / run_id)
+        known = {run.run_id: run for run in context.runs}
+        run = known.get(run_id) or runs.load(context.reports / "runs" / run_id)
         columns = {PROBABILITY + name: name for name in run.classes}
         return run.table.set_index("image_id")[[*columns]].rename(columns=columns)
     except FeatcacheError:
@@ -198,25 +198,29 @@ def _chances(material: Material, run_id: str) -> pd.DataFrame:
 
 def _candidate(row: Row, chances: pd.DataFrame) -> Candidate:
     image_id, label = str(row["image_id"]), str(row["label"])
-    given = [(label, float(row["probability"]))]
+    probabilities = [(label, float(row["probability"]))]
     if image_id in chances.index:
-        given = [(str(k), float(p)) for k, p in chances.T[image_id].to_dict().items()]
-    return Candidate(image_id, str(row["path"]), label, str(row["suggested"]), given)
+        probabilities = [
+            (str(k), float(p)) for k, p in chances.T[image_id].to_dict().items()
+        ]
+    return Candidate(
+        image_id, str(row["path"]), label, str(row["suggested"]), probabilities
+    )
 
 
 def _pairs(evidence: dict[str, list[Row]]) -> Iterator[Pair]:
     """Each pair once, with all checks that name it; those within a group last."""
-    found: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    by_pair: dict[tuple[str, str], list[tuple[str, Row]]] = {}
     for code in _PAIRS:
         for row in evidence.get(code, []):
             if "image_id_a" in row and "image_id_b" in row:
                 key = str(row["image_id_a"]), str(row["image_id_b"])
-                found.setdefault(key, []).append((code, row))
-    parted = sorted(found.values(), key=lambda rows: not _matters(rows))
+                by_pair.setdefault(key, []).append((code, row))
+    parted = sorted(by_pair.values(), key=lambda rows: not _matters(rows))
     for rows in parted:
         codes = list(dict.fromkeys(code for code, _ in rows))
         sides = _side(rows[0][1], "a"), _side(rows[0][1], "b")
-        yield Pair(sides, codes, _told(rows))
+        yield Pair(sides, codes, _pair_text(rows))
 
 
 def _matters(rows: list[tuple[str, Row]]) -> bool:
@@ -226,17 +230,17 @@ def _matters(rows: list[tuple[str, Row]]) -> bool:
     return bool(codes & {"FC002", "FC005"}) or row["group_a"] != row["group_b"]
 
 
-def _told(rows: list[tuple[str, Row]]) -> str:
+def _pair_text(rows: list[tuple[str, Row]]) -> str:
     row = rows[0][1]
     alike = row["group_a"] == row["group_b"]
-    told = [f"correlation {row['correlation']:.3f}"] if row.get("correlation") else []
-    told.append("one group" if alike else "two groups")
+    facts = [f"correlation {row['correlation']:.3f}"] if row.get("correlation") else []
+    facts.append("one group" if alike else "two groups")
     parts = {
         f"on both sides of {'train and test' if row['part'] == 'test' else 'two folds'}"
         for _, row in rows
         if "part" in row
     }
-    return ", ".join([*told, *sorted(parts)])
+    return ", ".join([*facts, *sorted(parts)])
 
 
 def _side(row: Row, side: str) -> Side:

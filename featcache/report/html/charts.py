@@ -11,7 +11,7 @@ from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.svg import Axis, Series, Svg, key, lines
 
-PARTS = {TRAIN: "out-of-fold", TEST: "test part"}
+PARTS = {TRAIN: "out-of-fold", TEST: "test set"}
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,12 @@ def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
         keys.append(
             (key(style), f"{PARTS[name]}: ECE {metrics.ece(part.y, part.p):.3f}")
         )
-    note = "Large marks hold many images; fewer than 5 are not drawn. On the diagonal, "
-    note += "80 % sure is right in 80 %."
-    if told := _calibration(run.record.calibration):
-        note += f" {told}"
+    note = (
+        "Larger marks stand for more images; bins with fewer than 5 are not shown. On "
+    )
+    note += "the diagonal, confidence equals accuracy."
+    if calibration := _calibration(run.record.calibration):
+        note += f" {calibration}"
     svg = lines(
         series, Axis("highest probability"), Axis("accuracy"), guide=True,
         label="Reliability: accuracy by the highest probability",
@@ -85,7 +87,7 @@ def _calibration(record: CalibrationInfo | None) -> str:
     if record is None:
         return ""
     if not record.kept:
-        return "Calibration was tried and not kept."
+        return "Calibration was tried and discarded."
     before, after = record.ece_before, record.ece_after
     return (
         f"Calibrated by {record.method}: out-of-fold ECE {before:.3f} before, "
@@ -96,7 +98,7 @@ def _calibration(record: CalibrationInfo | None) -> str:
 def learning(run: Run) -> list[Chart]:
     """Loss and accuracy by epoch: mean over the folds, and each fold thin.
 
-    Of a run that is judged on the test part alone, that of its one model.
+    For a run evaluated on the test set alone, that of its final model.
     """
     try:
         history = pd.read_csv(run.folder / "history.csv")
@@ -109,7 +111,7 @@ def learning(run: Run) -> list[Chart]:
     shown = history if only_test else of_folds
     note = "Thick: mean over the folds."
     if only_test:
-        note = "The one model of the test part, fitted on all of train."
+        note = "The final model, fitted on the whole training set."
     charts = []
     for name in ("loss", "accuracy"):
         columns = [c for c in (name, f"val_{name}") if c in shown]
@@ -119,7 +121,7 @@ def learning(run: Run) -> list[Chart]:
 
 
 def _epochs(history: pd.DataFrame, shown: Sequence[str], name: str, note: str) -> Chart:
-    words = {name: "training rows", f"val_{name}": "rows held out of training"}
+    words = {name: "training rows", f"val_{name}": "held-out rows"}
     several = history["fold"].nunique() > 1
     series, keys = [], []
     for style, column in enumerate(shown):

@@ -1,4 +1,4 @@
-"""All that a report is made of, opened once; what is missing is told, not raised."""
+"""All records behind a report, opened once; what is missing is listed, not raised."""
 
 import json
 from collections.abc import Mapping
@@ -26,28 +26,31 @@ NOT_GIVEN = "(not given)"
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportContext:
     """The records behind a report.
 
     Attributes:
         reports: ``reports/<dataset>``.
         board: The leaderboard.
-        runs: Its runs, best first.
-        manifest: The dataset, where the cache is at hand.
+        manifest: The dataset, where the cache is available.
         stores: The feature stores of the runs, by file name.
         extracts: Records of the calls of extract, oldest first.
         members: Records of runs that an ensemble averages, by run_id.
-        lacking: What could not be opened, one line each.
+        missing: What could not be opened, one line each.
     """
 
     reports: Path
     board: Leaderboard
-    runs: list[Run]
     manifest: Manifest | None
     stores: dict[str, Store]
     extracts: list[ExtractRecord]
     members: dict[str, RunRecord]
-    lacking: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The runs of the leaderboard, best first."""
+        return [scored.run for scored in self.board.scored]
 
     @property
     def best(self) -> Run:
@@ -55,67 +58,66 @@ class Material:
         return self.runs[0]
 
     @cached_property
-    def judged(self) -> pd.DataFrame:
-        """Who was judged, by image_id: group, label, fold and split.
+    def evaluated(self) -> pd.DataFrame:
+        """The evaluated images by image_id: group, label, fold and split.
 
-        A run may be judged on the test part alone; the one that says most is asked.
+        Those of the run with most predictions: others may have the test set alone.
         """
         table = max((run.table for run in self.runs), key=len)
         return table.set_index("image_id")[["group", "label", "fold", "split"]]
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """The judged images by image_id, with the columns of the manifest.
+        """The evaluated images by image_id, with the columns of the manifest.
 
         Label and group are those of the runs, which may have left images out and
         grouped the others anew.
         """
-        judged = self.judged[["label", "group"]]
+        evaluated = self.evaluated[["label", "group"]]
         if self.manifest is None:
-            return judged
+            return evaluated
         known = self.manifest.ok.set_index("image_id").drop(columns=["label", "group"])
-        return judged.join(known, how="inner")
+        return evaluated.join(known, how="inner")
 
 
-def collect(reports: Path, board: Leaderboard, manifest: Manifest | None) -> Material:
-    """Opens everything that the runs of a leaderboard name.
+def collect(
+    reports: Path, board: Leaderboard, manifest: Manifest | None
+) -> ReportContext:
+    """Opens the stores and records that the runs of a leaderboard name.
 
     Args:
         reports: ``reports/<dataset>``.
         board: The leaderboard.
         manifest: The dataset; without it nothing of the cache is opened.
-
-    Raises:
-        RunError: A run is broken.
     """
-    found = [runs.load(reports / "runs" / row.run_id) for row in board.rows]
+    loaded = [scored.run for scored in board.scored]
     stores: dict[str, Store] = {}
     extracts: list[ExtractRecord] = []
-    lacking: list[str] = []
+    missing: list[str] = []
     if manifest is None:
-        lacking.append("the dataset's cache was not at hand")
+        missing.append("the cache of the dataset")
     else:
-        for name in dict.fromkeys(n for run in found for n in store_names(run.record)):
+        for name in dict.fromkeys(n for run in loaded for n in store_names(run.record)):
             try:
                 stores[name] = store.open_store(manifest.folder / "features" / name)
             except FeatcacheError as error:
-                lacking.append(f"the features {name}: {error.got}")
+                missing.append(f"the features {name}: {error.got}")
         extracts = _extracts(manifest.folder)
-    members = _members(reports, found, lacking)
-    return Material(reports, board, found, manifest, stores, extracts, members, lacking)
+    members = _members(reports, loaded, missing)
+    return ReportContext(reports, board, manifest, stores, extracts, members, missing)
 
 
 def _members(
-    reports: Path, found: list[Run], lacking: list[str]
+    reports: Path, loaded: list[Run], missing: list[str]
 ) -> dict[str, RunRecord]:
-    """Records of all members; an ensemble whose member is gone is told."""
-    members: dict[str, RunRecord] = {run.run_id: run.record for run in found}
-    for run in found:
+    """Records of all members; a missing member is listed."""
+    members: dict[str, RunRecord] = {run.run_id: run.record for run in loaded}
+    for run in loaded:
         for name in run.record.members:
             try:
                 members[name] = runs.load(reports / "runs" / name).record
             except FeatcacheError as error:
-                lacking.append(f"the run {name}: {error.got}")
+                missing.append(f"the run {name}: {error.got}")
     return members
 
 
@@ -126,13 +128,13 @@ def store_names(record: RunRecord) -> list[str]:
 
 
 def _extracts(folder: Path) -> list[ExtractRecord]:
-    found: list[ExtractRecord] = []
+    extracts: list[ExtractRecord] = []
     for path in sorted(folder.glob("extract-*.json")):
         try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            extracts.append(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
-            found.append({"status": f"{path.name} cannot be read"})
-    return sorted(found, key=lambda record: str(record.get("started")))
+            extracts.append({"status": f"{path.name} cannot be read"})
+    return sorted(extracts, key=lambda record: str(record.get("started")))
 
 
 def source_columns(images: pd.DataFrame) -> dict[str, pd.Series]:
@@ -141,14 +143,14 @@ def source_columns(images: pd.DataFrame) -> dict[str, pd.Series]:
     The manifest's further columns and the file's mode. A column of many numbers,
     such as the age, is cut into its quarters.
     """
-    found = {}
+    by_name = {}
     for name in [c for c in images if c == "mode" or c not in COLUMNS]:
         values = images[name].astype(str).str.strip().replace("", NOT_GIVEN)
         if values.nunique() > MOST_VALUES:
             values = _quarters(values)
         if 2 <= values.nunique() <= MOST_VALUES and not _same(values, images["label"]):
-            found[str(name)] = values
-    return found
+            by_name[str(name)] = values
+    return by_name
 
 
 def _quarters(values: pd.Series) -> pd.Series:
@@ -169,28 +171,28 @@ def _same(values: pd.Series, labels: pd.Series) -> bool:
     return bool(pairs["a"].is_unique and pairs["b"].is_unique)
 
 
-def embeddings(material: Material, run: Run) -> pd.DataFrame | None:
+def embeddings(context: ReportContext, run: Run) -> pd.DataFrame | None:
     """The features that a run was trained on, plain views only, by image_id.
 
-    None where they are not at hand, which ``lacking`` tells.
+    None where they are not available, which ``missing`` says.
     """
-    if material.manifest is None:
+    if context.manifest is None:
         return None
     parts = []
     for block in run.record.features:
-        found = material.stores.get(str(block.store))
-        if found is None:
+        features = context.stores.get(str(block.store))
+        if features is None:
             return None
         try:
-            parts.append(_block(found, block.tap or store.FEATURES))
+            parts.append(_block(features, block.tap or store.FEATURES))
         except (FeatcacheError, KeyError) as error:
             got = getattr(error, "got", f"no {error}")
-            material.lacking.append(f"the features {found.path.name}: {got}")
+            context.missing.append(f"the features {features.path.name}: {got}")
             return None
     return pd.concat(parts, axis=1, join="inner") if parts else None
 
 
-def _block(found: Store, tap: str) -> pd.DataFrame:
-    X = found.read(tap)
-    plain = (found.keys["view"] == 0).to_numpy()
-    return pd.DataFrame(X[plain], index=found.keys["image_id"][plain]).dropna()
+def _block(features: Store, tap: str) -> pd.DataFrame:
+    X = features.read(tap)
+    plain = (features.keys["view"] == 0).to_numpy()
+    return pd.DataFrame(X[plain], index=features.keys["image_id"][plain]).dropna()

@@ -36,8 +36,8 @@ def sample(labels: pd.Series, most: int = MOST) -> pd.Index:
     if len(labels) <= most:
         return labels.index
     share = most / len(labels)
-    drawn = labels.groupby(labels).sample(frac=share, random_state=_SEED).index
-    return labels.index[labels.index.isin(drawn[:most])]
+    sampled = labels.groupby(labels).sample(frac=share, random_state=_SEED).index
+    return labels.index[labels.index.isin(sampled[:most])]
 
 
 def layouts(X: np.ndarray) -> list[Layout]:
@@ -60,21 +60,21 @@ def layouts(X: np.ndarray) -> list[Layout]:
     )
     reduced = pca.fit_transform(scaled)
     first, second = np.nan_to_num(pca.explained_variance_ratio_[:2])
-    found = [
+    maps = [
         Layout(
             "PCA",
             _unit(reduced[:, :2]),
             f"component 1 ({first:.0%} of the variance)",
             f"component 2 ({second:.0%})",
-            "A straight shadow of the embeddings: distances are true as far as two "
-            f"components reach ({first + second:.0%} of the variance).",
+            "A linear projection of the embeddings; its two components explain "
+            f"{first + second:.0%} of the variance.",
         )
     ]
     if len(X) > 5:
-        found.append(_tsne(reduced))
+        maps.append(_tsne(reduced))
         if find_spec("umap"):
-            found.append(_umap(reduced))
-    return found
+            maps.append(_umap(reduced))
+    return maps
 
 
 def _tsne(reduced: np.ndarray) -> Layout:
@@ -85,8 +85,8 @@ def _tsne(reduced: np.ndarray) -> Layout:
         perplexity=perplexity, init="pca", random_state=_SEED, n_jobs=-1
     ).fit_transform(reduced)
     note = (
-        f"Shows who is near whom (perplexity {perplexity:.0f}); sizes of clusters and "
-        "the distances between them mean nothing."
+        f"Shows which images are neighbours (perplexity {perplexity:.0f}); cluster "
+        "sizes and distances between clusters have no meaning."
     )
     return Layout("t-SNE", _unit(xy), "t-SNE 1", "t-SNE 2", note)
 
@@ -94,7 +94,7 @@ def _tsne(reduced: np.ndarray) -> Layout:
 def _umap(reduced: np.ndarray) -> Layout:
     umap = import_module("umap")
     xy = umap.UMAP(random_state=_SEED).fit_transform(reduced)
-    note = "Shows who is near whom; the distances between clusters mean little."
+    note = "Shows which images are neighbours; distances between clusters mean little."
     return Layout("UMAP", _unit(xy), "UMAP 1", "UMAP 2", note)
 
 

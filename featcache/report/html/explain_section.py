@@ -1,4 +1,4 @@
-"""Where a run looks: what ``featcache explain`` drew and measured, made small."""
+"""Where a run looks: the maps and figures that ``featcache explain`` recorded."""
 
 import base64
 import io
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from featcache.evaluation.runs import Run
-from featcache.report.heatmaps.layout import IMAGE, OVERLAY, Panel, Plan, Strip, plan_of
-from featcache.report.heatmaps.sheets import FIGURES, ROWS, UNIT
-from featcache.report.html.context import Material
+from featcache.report.heatmaps import drawing, records
+from featcache.report.heatmaps.records import ERRORS, Sheet, ShownMap
+from featcache.report.heatmaps.sheets import FIGURES, MEAN_SIDE, ROWS, UNIT
+from featcache.report.html.context import ReportContext
 from featcache.report.html.scoring import Estimate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    Sheet = tuple[str, Image, Plan]
 
 FOLDER = "explain"  # in the reports of a dataset
 MOST_RUNS = 3  # that are shown
@@ -50,7 +49,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Card:
-    """The pictures of a class or an image, and what stands above them."""
+    """The pictures of a class or an image, and what is above them."""
 
     title: str
     text: str
@@ -85,7 +84,7 @@ class FigureRow:
 
 
 @dataclass(frozen=True)
-class Look:
+class MapSection:
     """What the page shows of a run's maps; see the template.
 
     Attributes:
@@ -108,51 +107,51 @@ class Look:
     def help(self) -> str:
         """What the figures are."""
         kinds = dict.fromkeys(name.split(" ")[0] for name in self.names)
-        told = [_HELP[kind] for kind in kinds if kind in _HELP]
-        return " ".join([*told, "The method chance is a map of noise."])
+        texts = [_HELP[kind] for kind in kinds if kind in _HELP]
+        return " ".join([*texts, "The method chance is a map of random noise."])
 
 
 _HELP = {
-    "deletion": "Deletion: the probability of the class while the strongest places "
-    "are covered first; lower is better.",
-    "insertion": "Insertion: while they are uncovered first; higher is better.",
-    "inside": "Inside: the share of the evidence for the class that lies in the mask.",
-    "area": "Area: the mask's share of the image, which evidence without a place "
-    "would have.",
-    "pointing": "Pointing: how often the strongest place lies in the mask.",
+    "deletion": "Deletion: probability of the class as the strongest regions are "
+    "removed first; lower is better.",
+    "insertion": "Insertion: the same as they are restored first; higher is better.",
+    "inside": "Inside: share of the evidence for the class that lies inside the mask.",
+    "area": "Area: the mask's share of the image, the value that evenly spread "
+    "evidence would have.",
+    "pointing": "Pointing: how often the maximum of the map lies inside the mask.",
 }
 
 
-def looks(material: Material, shown: Sequence[Run]) -> dict[str, Look]:
-    """What is known of where runs look, by run_id; what is broken is told.
+def map_sections(context: ReportContext, shown: Sequence[Run]) -> dict[str, MapSection]:
+    """The maps of runs by run_id; damaged records are listed as missing.
 
     Args:
-        material: The records.
+        context: The records.
         shown: Runs that have a section, best first; the first three that have maps
             are shown with them.
     """
-    found: dict[str, Look] = {}
+    by_run: dict[str, MapSection] = {}
     for run in shown:
-        folder = material.reports / FOLDER / run.run_id
+        folder = context.reports / FOLDER / run.run_id
         if not folder.is_dir():
             continue
-        if sum(look.shown for look in found.values()) < MOST_RUNS:
-            found[run.run_id] = look(material, folder)
+        if sum(map_section.shown for map_section in by_run.values()) < MOST_RUNS:
+            by_run[run.run_id] = map_section(context, folder)
         else:
-            found[run.run_id] = Look(f"{FOLDER}/{run.run_id}", shown=False)
-    return found
+            by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", shown=False)
+    return by_run
 
 
-def look(material: Material, folder: Path) -> Look:
+def map_section(context: ReportContext, folder: Path) -> MapSection:
     """What is in the folder of one run."""
-    lacking = material.lacking
-    sheets = [s for path in _sheets(folder) if (s := _opened(path, lacking))]
-    means = [sheet for sheet in sheets if sheet[0].startswith("mean-")]
-    others = [sheet for sheet in sheets if not sheet[0].startswith("mean-")]
-    groups = [*_cards(means, is_mean=True), *_cards(others, is_mean=False)]
-    notes = _read(folder / ROWS, lambda found: list(map(str, found["notes"])), lacking)
-    figures = _read(folder / FIGURES, _figures, lacking)
-    return Look(
+    missing = context.missing
+    sheets = _read(
+        folder / records.FILE, lambda path: records.load(path.parent), missing
+    )
+    notes = _read(folder / ROWS, _notes, missing)
+    figures = _read(folder / FIGURES, _figures, missing)
+    groups = _cards(sheets or [])
+    return MapSection(
         f"{FOLDER}/{folder.name}",
         bool(groups or figures),
         notes or [],
@@ -161,45 +160,35 @@ def look(material: Material, folder: Path) -> Look:
     )
 
 
-def _sheets(folder: Path) -> list[Path]:
-    """Mean maps, and the errors, or else the classes."""
-    errors = folder / "errors.png"
-    others = [errors] if errors.is_file() else sorted(folder.glob("class-*.png"))
-    return [*sorted(folder.glob("mean-*.png")), *others]
-
-
-def _opened(path: Path, lacking: list[str]) -> "Sheet | None":
-    from PIL import Image
-
+def _read(path: Path, read: Callable[[Path], T], missing: list[str]) -> T | None:
+    """A record; None if there is none, or if it is damaged, which is listed."""
     try:
-        with Image.open(path) as image:
-            plan = plan_of(image)
-            return path.name, image.convert("RGB"), plan
-    except (OSError, ValueError, SyntaxError) as error:
-        lacking.append(f"{_named(path)}, which cannot be used ({error})")
-        return None
-
-
-def _read(path: Path, of: Callable[[Any], T], lacking: list[str]) -> T | None:
-    """A record; None where there is none, or a broken one, which is told."""
-    try:
-        return of(json.loads(path.read_text(encoding="utf-8")))
+        return read(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        lacking.append(f"{_named(path)}, which cannot be used ({error})")
+        missing.append(f"{_named(path)}, which cannot be used ({error})")
         return None
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _notes(path: Path) -> list[str]:
+    return [str(note) for note in _json(path)["notes"]]
 
 
 def _named(path: Path) -> str:
     return "/".join(path.parts[-3:])
 
 
-def _figures(found: list[dict[str, Any]]) -> tuple[list[str], list[FigureRow]]:
+def _figures(path: Path) -> tuple[list[str], list[FigureRow]]:
     """Names of the figures, and a row a class and method with a value for each."""
-    names = list(dict.fromkeys(str(one["name"]) for one in found))
+    figures: list[dict[str, Any]] = _json(path)
+    names = list(dict.fromkeys(str(one["name"]) for one in figures))
     by_row: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for one in found:
+    for one in figures:
         key = str(one["label"]), str(one["method"])
         by_row.setdefault(key, {})[one["name"]] = one
     rows = [
@@ -214,74 +203,80 @@ def _figures(found: list[dict[str, Any]]) -> tuple[list[str], list[FigureRow]]:
 
 
 def _estimate(one: dict[str, Any]) -> Estimate:
-    found = (one.get(name) for name in ("value", "low", "high"))
-    return Estimate(*(math.nan if v is None else float(v) for v in found))
+    numbers = (one.get(name) for name in ("value", "low", "high"))
+    return Estimate(*(math.nan if v is None else float(v) for v in numbers))
 
 
-def _cards(sheets: "Sequence[Sheet]", *, is_mean: bool) -> list[Cards]:
-    """The strips of sheets, as many as there is room for."""
-    each = max(_MOST_CARDS // max(len(sheets), 1), 1)
-    found = []
-    for name, image, plan in sheets[:_MOST_CARDS]:
-        strips = _strongest(plan.strips, each)
-        cards = [_card(image, strip, is_mean=is_mean) for strip in strips]
-        if cards:
-            note = _note(plan, len(plan.strips) - len(strips))
-            found.append(Cards(_title(name, plan), note, cards, is_mean))
-    return found
+def _cards(sheets: Sequence[Sheet]) -> list[Cards]:
+    """Mean maps, then the errors, or else the classes, as many as there is room for."""
+    means = sorted((s for s in sheets if s.is_mean), key=lambda sheet: sheet.name)
+    others = sorted((s for s in sheets if not s.is_mean), key=lambda sheet: sheet.name)
+    errors = [sheet for sheet in others if sheet.name == ERRORS]
+    cards = []
+    for group in (means, errors or others):
+        each = max(_MOST_CARDS // max(len(group), 1), 1)
+        cards += [_of_sheet(sheet, each) for sheet in group[:_MOST_CARDS]]
+    return cards
 
 
-def _title(name: str, plan: Plan) -> str:
-    if name.startswith("mean-"):
-        return ": ".join([plan.title, *plan.scales])
-    is_class = name.startswith("class-")
-    return f"Images labelled {plan.title}" if is_class else plan.title
+def _of_sheet(sheet: Sheet, most: int) -> Cards:
+    """The most confident maps of a sheet, in its order."""
+    strips = sheet.strips
+    if not sheet.is_mean:
+        confident = sorted(strips, key=_confidence, reverse=True)[:most]
+        strips = [strip for strip in strips if strip in confident]
+    title = sheet.title
+    if sheet.is_mean:
+        title = ": ".join([title, *sheet.scales])
+    cards = [_card(sheet, strip[:_MOST_MAPS]) for strip in strips[:most]]
+    more = len(sheet.strips) - len(cards)
+    return Cards(title, _note(sheet, more), cards, sheet.is_mean)
 
 
-def _strongest(strips: Sequence[Strip], most: int) -> list[Strip]:
-    """The surest maps, in the order of the sheet."""
-    sure = sorted(strips, key=_sureness, reverse=True)[:most]
-    return [strip for strip in strips if strip in sure]
+def _confidence(strip: Sequence[ShownMap]) -> float:
+    return max(one.probability for one in strip)
 
 
-def _sureness(strip: Strip) -> float:
-    return max((panel.probability or 0.0 for panel in strip.panels), default=0.0)
+def _note(sheet: Sheet, more: int) -> str:
+    scales = ", ".join(f"±{v:.2g} ({name})" for name, v in sheet.scales.items())
+    note = f"Full colour at {scales}, {UNIT}."
+    return note + (f" {more} more images are on the sheet." if more else "")
 
 
-def _note(plan: Plan, more: int) -> str:
-    scales = ", ".join(f"±{v:.2g} ({name})" for name, v in plan.scales.items())
-    told = f"Full colour at {scales}, {UNIT}."
-    return told + (f" {more} more are on the sheet." if more else "")
+def _card(sheet: Sheet, strip: Sequence[ShownMap]) -> Card:
+    image = strip[0].image
+    if sheet.is_mean:
+        text = f"{image.count} images, {image.part}"
+        return Card(image.name, text, _mean_tiles(sheet, strip[0]))
+    text = f"labelled {image.label}" if image.label else "no label"
+    tiles = [_tile(image.picture, f"image {image.name}", "image")]
+    for one in strip:
+        picture = drawing.overlay(image.picture, one.density, sheet.scales[one.method])
+        caption = f"{one.target} {one.probability:.2f}"
+        alt = f"map for {caption} by {one.method} over image {image.name}"
+        if len(sheet.scales) > 1:
+            caption += f", {one.method}"
+        tiles.append(_tile(picture, alt, caption))
+    return Card(image.name, f"{text}, {image.part}", tiles)
 
 
-def _card(image: "Image", strip: Strip, *, is_mean: bool) -> Card:
-    maps = [panel for panel in strip.panels if panel.kind != IMAGE][:_MOST_MAPS]
-    if is_mean:
-        text, panels = f"{strip.images} images, {strip.part}", maps
-    else:
-        label = f"labelled {strip.label}" if strip.label else "no label known"
-        text = f"{label}, {strip.part}"
-        panels = [p for p in strip.panels if p.kind == IMAGE] + maps
-    several = len({panel.method for panel in maps}) > 1
-    tiles = [_tile(image, strip, panel, several=several) for panel in panels]
-    return Card(strip.name, text, tiles)
+def _mean_tiles(sheet: Sheet, one: ShownMap) -> list[Tile]:
+    """The mean map of a class over the mean of its images, and alone."""
+    picture = drawing.fitted(one.image.picture, MEAN_SIDE)
+    limit = sheet.scales[one.method]
+    alt = f"mean map for {one.target} of {one.image.count} images"
+    return [
+        _tile(
+            drawing.overlay(picture, one.density, limit),
+            f"{alt}, over their mean image",
+            "over the mean image",
+        ),
+        _tile(drawing.plain(picture, one.density, limit), f"{alt}, alone", "map"),
+    ]
 
 
-def _tile(image: "Image", strip: Strip, panel: Panel, *, several: bool) -> Tile:
-    cut, file = image.crop(panel.box), io.BytesIO()
-    cut.save(file, "WEBP", quality=_QUALITY, method=4)
+def _tile(picture: "Image", alt: str, caption: str) -> Tile:
+    file = io.BytesIO()
+    picture.save(file, "WEBP", quality=_QUALITY, method=4)
     uri = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-    return Tile(uri, *_words(strip, panel, several=several), *cut.size)
-
-
-def _words(strip: Strip, panel: Panel, *, several: bool) -> tuple[str, str]:
-    """What a picture shows, and its caption."""
-    if panel.kind == IMAGE:
-        return f"image {strip.name}", "image"
-    if panel.probability is None:
-        on = "over their mean picture" if panel.kind == OVERLAY else "alone"
-        words = f"mean map for {panel.label} of {strip.images} images, {on}"
-        return words, "over the mean picture" if panel.kind == OVERLAY else "map"
-    caption = f"{panel.label} {panel.probability:.2f}"
-    words = f"map for {caption} by {panel.method} over image {strip.name}"
-    return words, f"{caption}, {panel.method}" if several else caption
+    return Tile(uri, alt, caption, *picture.size)

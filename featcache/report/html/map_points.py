@@ -7,7 +7,7 @@ import pandas as pd
 
 from featcache.evaluation.runs import Run
 from featcache.report.html import embedding_map
-from featcache.report.html.context import Material, embeddings, source_columns
+from featcache.report.html.context import ReportContext, embeddings, source_columns
 
 _GRID = 10_000  # places are whole numbers up to this: shorter than fractions
 
@@ -35,24 +35,24 @@ class Points:
     left_out: int
 
 
-def points(material: Material) -> Points | None:
-    """Maps the images of the first run whose features are at hand; None without."""
-    for run in material.runs:
-        found = embeddings(material, run)
-        if found is None:
+def points(context: ReportContext) -> Points | None:
+    """Maps the images of the first run whose features are available; None without."""
+    for run in context.runs:
+        features = embeddings(context, run)
+        if features is None:
             continue
         table = run.table.set_index("image_id")
-        table = table[table.index.isin(found.index)]
-        drawn = table.loc[embedding_map.sample(table["label"])]
-        layouts = embedding_map.layouts(found.loc[drawn.index].to_numpy())
+        table = table[table.index.isin(features.index)]
+        sampled = table.loc[embedding_map.sample(table["label"])]
+        layouts = embedding_map.layouts(features.loc[sampled.index].to_numpy())
         if layouts:
-            left_out = len(table) - len(drawn)
-            return _points(material, run, drawn, layouts, left_out)
+            left_out = len(table) - len(sampled)
+            return _points(context, run, sampled, layouts, left_out)
     return None
 
 
 def _points(
-    material: Material,
+    context: ReportContext,
     run: Run,
     table: pd.DataFrame,
     layouts: list[embedding_map.Layout],
@@ -62,21 +62,21 @@ def _points(
     predicted = p.to_numpy().argmax(axis=1)
     codes = table["label"].map({name: i for i, name in enumerate(run.classes)})
     right = predicted == codes.to_numpy()
-    parts = table["fold"].map(lambda k: "test part" if k < 0 else f"fold {k}")
+    parts = table["fold"].map(lambda k: "test set" if k < 0 else f"fold {k}")
     colours = [
         {"name": "class", "values": run.classes, "codes": codes.tolist()},
         {"name": "predicted", "values": run.classes, "codes": predicted.tolist()},
         _colour("outcome", pd.Series(right).map({True: "right", False: "wrong"})),
         _colour("part of the split", parts),
     ]
-    for name, values in source_columns(material.images).items():
+    for name, values in source_columns(context.images).items():
         colours.append(_colour(name, values.reindex(table.index).fillna("(not given)")))
-    given = p.to_numpy()[range(len(p)), codes.to_numpy(int)]
+    true_probability = p.to_numpy()[range(len(p)), codes.to_numpy(int)]
     return Points(
         run.run_id,
         list(table.index),
-        material.images["path"].reindex(table.index).fillna("").tolist(),
-        [round(1000 * chance) for chance in given.tolist()],
+        context.images["path"].reindex(table.index).fillna("").tolist(),
+        [round(1000 * chance) for chance in true_probability.tolist()],
         [_layout(one) for one in layouts],
         colours,
         left_out,

@@ -19,16 +19,16 @@ from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.runs import TEST, TRAIN
 from featcache.report.heatmaps import drawing
 from featcache.report.html import dataset_section, gaps_section, provenance_section
-from featcache.report.html.audit_section import Audited, audited
+from featcache.report.html.audit_section import AuditSection, read_audit
 from featcache.report.html.charts import PARTS
-from featcache.report.html.context import Material, collect
-from featcache.report.html.explain_section import looks
+from featcache.report.html.context import ReportContext, collect
+from featcache.report.html.explain_section import map_sections
 from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
 from featcache.report.html.svg import STYLES, Svg, interval, key, mark
 from featcache.report.html.thumbs import TILE, Sheet, look_alikes, sheet
-from featcache.report.tables import TRIVIAL, caption
+from featcache.report.tables import CONTROLS, caption
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
@@ -50,59 +50,58 @@ def write(
         manifest: The dataset; without it the page has no map, no thumbnails and no
             files left out, and says so.
         path: The file; by default ``report.html`` in ``reports``, and
-            ``report-test.html`` for a leaderboard of the test part.
+            ``report-test.html`` for a leaderboard of the test set.
 
     Returns:
         The file.
-
-    Raises:
-        RunError: A run is broken.
     """
     path = path or reports / _FILES[board.part]
     write_text(path, render(collect(reports, board, manifest)))
     return path
 
 
-def render(material: Material) -> str:
+def render(context: ReportContext) -> str:
     """The page of the records, as text."""
-    rows = material.board.rows
+    rows = context.board.rows
     sections = [
-        section(material, run, row)
-        for run, row in list(zip(material.runs, rows, strict=True))[:MOST_SECTIONS]
+        section(context, scored, row)
+        for scored, row in list(zip(context.board.scored, rows, strict=True))[
+            :MOST_SECTIONS
+        ]
     ]
-    shown = points(material)
-    head = _headline(material)
-    audit = audited(material, head["best"].run_id)
-    tiles, pairs = _thumbnails(material, shown, sections, audit)
-    look = looks(material, material.runs[: len(sections)])
+    shown = points(context)
+    head = _headline(context)
+    audit = read_audit(context, head["best"].run_id)
+    tiles, pairs = _thumbnails(context, shown, sections, audit)
+    maps = map_sections(context, context.runs[: len(sections)])
     css, script = _text("report.css"), _text("report.js")
     return str(
         _environment()
         .get_template("report.html.jinja")
         .render(
-            board=material.board,
-            classes=material.best.classes,
-            caption=caption(material.board),
-            held=material.board.against,
-            warnings=_warnings(material.board, audit),
+            board=context.board,
+            classes=context.best.classes,
+            caption=caption(context.board),
+            reference=context.board.against,
+            warnings=_warnings(context.board, audit),
             head=head,
-            trivial=TRIVIAL,
-            part=PARTS[material.board.part],
-            on_test=material.board.part == TEST,
-            table=_leaderboard(material.board, len(sections)),
-            gaps=gaps_section.gaps(material),
+            controls=CONTROLS,
+            part=PARTS[context.board.part],
+            on_test=context.board.part == TEST,
+            table=_leaderboard(context.board, len(sections)),
+            gaps=gaps_section.gaps(context),
             audit=audit,
             sections=sections,
-            looks=look,
+            map_sections=maps,
             ramp=Svg(drawing.ramp()),
             opened=OPEN_SECTIONS,
             map=shown,
             map_json=_map_json(shown, tiles) if shown else None,
             sheet=tiles,
             tile=TILE,
-            data=dataset_section.tables(material, pairs),
-            provenance=provenance_section.tables(material),
-            commands=_commands(material, len(sections)),
+            data=dataset_section.tables(context, pairs),
+            provenance=provenance_section.tables(context),
+            commands=_commands(context, len(sections)),
             machine=provenance_section.machine(),
             keys=[key(style, line=False) for style in range(STYLES)],
             css=css,
@@ -115,18 +114,18 @@ def render(material: Material) -> str:
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    found = Environment(
+    environment = Environment(
         loader=PackageLoader("featcache.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    environment.filters |= {
         "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
         "breakable": _breakable,
     }  # fmt: skip
-    return found
+    return environment
 
 
 def _text(name: str) -> str:
@@ -168,40 +167,41 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _warnings(board: Leaderboard, audit: Audited | None) -> list[str]:
-    told = [f"Not ranked: {line}" for line in board.left_out]
+def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
+    warnings = [f"Not ranked: {line}" for line in board.left_out]
     if audit and audit.issues:
-        found = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
-        told.insert(0, f"The audit found issues: {found}")
-    return board.warnings + told
+        issues = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
+        warnings.insert(0, f"The audit found issues: {issues}")
+    return board.warnings + warnings
 
 
-def _headline(material: Material) -> dict[str, Any]:
+def _headline(context: ReportContext) -> dict[str, Any]:
     """The key figures at the top of the page."""
-    rows, metric = material.board.rows, material.board.metric
+    rows, metric = context.board.rows, context.board.metric
     ranked = [row for row in rows if not row.below_line] or rows
     best = ranked[0]
-    trivial = [row for row in rows if row.below_line and row is not best]
-    judged, on_test = material.judged, material.board.part == TEST
+    controls = [row for row in rows if row.below_line and row is not best]
+    evaluated, on_test = context.evaluated, context.board.part == TEST
     if on_test:
-        judged = judged[judged["split"] == TEST]
+        evaluated = evaluated[evaluated["split"] == TEST]
     return {
         "best": best,
         "value": best.score(metric),
         "ends": best.interval(metric),
         "tied": sum(bool(row.tied) for row in ranked[1:]),
-        "trivial": trivial[0] if trivial else None,
-        "images": len(judged),
-        "groups": int(judged["group"].nunique()),
-        "test_images": 0 if on_test else int((judged["split"] == TEST).sum()),
+        "control": controls[0] if controls else None,
+        "images": len(evaluated),
+        "groups": int(evaluated["group"].nunique()),
+        "test_images": 0 if on_test else int((evaluated["split"] == TEST).sum()),
     }
 
 
 def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
-    """Rows above and below the line, with strips on one axis."""
+    """Rows of results and of controls, with strips on one axis."""
     metric = board.metric
-    held = [row for row in board.rows if row.run_id == board.against]
-    axis, band = _axis(board), (held or board.rows)[0].interval(metric)
+    references = [row for row in board.rows if row.run_id == board.against]
+    reference = (references or board.rows)[0]
+    axis, band = _axis(board), reference.interval(metric)
     lines: list[dict[str, Any]] = [
         {
             "row": row,
@@ -214,14 +214,14 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
         for i, row in enumerate(board.rows)
     ]
     return {
-        "above": [line for line in lines if not line["row"].below_line],
-        "below": [line for line in lines if line["row"].below_line],
+        "results": [line for line in lines if not line["row"].below_line],
+        "controls": [line for line in lines if line["row"].below_line],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
         and any(row.test_accuracy is not None for row in board.rows),
-        "held_rank": (held or board.rows)[0].rank,
-        "held_run": (held or board.rows)[0].run,
+        "reference_rank": reference.rank,
+        "reference_run": reference.run,
         "has_difference": any(row.p_holm is not None for row in board.rows),
         "choices": {
             name: sorted({str(getattr(row, name)) for row in board.rows})
@@ -233,10 +233,10 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
 def _axis(board: Leaderboard) -> tuple[float, float]:
     """Ends of the strips: what lies far below the others becomes an arrow."""
     rows, metric = board.rows, board.metric
-    found = [row.score(metric) for row in rows]
-    found += [v for row in rows for v in row.interval(metric) or ()]
-    known = sorted(value for value in found if math.isfinite(value)) or [0.0, 1.0]
-    low, high = known[0], known[-1]
+    values = [row.score(metric) for row in rows]
+    values += [v for row in rows for v in row.interval(metric) or ()]
+    finite = sorted(value for value in values if math.isfinite(value)) or [0.0, 1.0]
+    low, high = finite[0], finite[-1]
     best = rows[0].interval(metric)
     if best and METRICS[metric]:
         low = max(low, high - 4 * (best[1] - best[0]))
@@ -245,23 +245,23 @@ def _axis(board: Leaderboard) -> tuple[float, float]:
 
 
 def _thumbnails(
-    material: Material,
+    context: ReportContext,
     shown: Points | None,
     sections: list[Section],
-    audit: Audited | None,
+    audit: AuditSection | None,
 ) -> tuple[Sheet, list[tuple[str, str]] | None]:
     """Tiles of all images on the page, and look-alikes among those of the runs."""
-    if material.manifest is None:
-        return Sheet(reason="the dataset's cache was not at hand"), None
-    paths = material.manifest.ok.set_index("image_id")["path"]
-    wanted = [error.image_id for one in sections for error in one.errors]
-    wanted += audit.image_ids if audit else []
-    wanted += list(shown.ids) if shown else []
-    known = [i for i in dict.fromkeys(wanted) if i in paths.index]
-    found = sheet(material.manifest.root, paths.loc[known])
-    groups = pd.Series(material.images["group"])
-    pairs = look_alikes(found.small, groups, above=NEAR_DUPLICATE_CORRELATION)
-    return found, pairs
+    if context.manifest is None:
+        return Sheet(reason="the cache of the dataset is not available"), None
+    paths = context.manifest.ok.set_index("image_id")["path"]
+    shown_ids = [error.image_id for one in sections for error in one.errors]
+    shown_ids += audit.image_ids if audit else []
+    shown_ids += list(shown.ids) if shown else []
+    known = [i for i in dict.fromkeys(shown_ids) if i in paths.index]
+    tiles = sheet(context.manifest.root, paths.loc[known])
+    groups = pd.Series(context.images["group"])
+    pairs = look_alikes(tiles.small, groups, above=NEAR_DUPLICATE_CORRELATION)
+    return tiles, pairs
 
 
 def _map_json(shown: Points, tiles: Sheet) -> dict[str, Any]:
@@ -277,12 +277,10 @@ def _map_json(shown: Points, tiles: Sheet) -> dict[str, Any]:
     }
 
 
-def _commands(material: Material, sections: int) -> list[tuple[str, str, str]]:
+def _commands(context: ReportContext, sections: int) -> list[tuple[str, str, str]]:
     """Short id, id and command lines of each run that has a section."""
-    known = Known(
-        material.manifest, material.stores, material.extracts, material.members
-    )
-    rows = material.board.rows[:sections]
+    known = Known(context.manifest, context.stores, context.extracts, context.members)
+    rows = context.board.rows[:sections]
     return [
         (
             run.short_id,
@@ -292,7 +290,7 @@ def _commands(material: Material, sections: int) -> list[tuple[str, str, str]]:
                 for line in commands(run.record, known, repeats=row.repeats)
             ),
         )
-        for run, row in zip(material.runs[:sections], rows, strict=True)
+        for run, row in zip(context.runs[:sections], rows, strict=True)
     ]
 
 

@@ -8,19 +8,19 @@ from importlib import metadata
 from typing import Any
 
 from featcache.core.io import sha256_file
-from featcache.report.html.context import Material
+from featcache.report.html.context import ReportContext
 from featcache.report.html.dataset_section import Table
 
 
-def tables(material: Material) -> list[Table]:
+def tables(context: ReportContext) -> list[Table]:
     """Stores, digests, versions and machines as tables."""
-    found = [_stores(material), _digests(material), _versions(material)]
-    return [table for table in [*found, _calls(material)] if table.rows]
+    candidates = [_stores(context), _digests(context), _versions(context)]
+    return [table for table in [*candidates, _calls(context)] if table.rows]
 
 
-def _stores(material: Material) -> Table:
+def _stores(context: ReportContext) -> Table:
     rows = []
-    for name, one in material.stores.items():
+    for name, one in context.stores.items():
         contract = one.header.contract.to_json()
         rows.append([
             name,
@@ -30,7 +30,7 @@ def _stores(material: Material) -> Table:
             one.header.engine,
             one.created,
         ])  # fmt: skip
-    head = ["store", "contract", "contract_id", "rows x width", "engine", "made"]
+    head = ["store", "contract", "contract_id", "rows x width", "engine", "created"]
     return Table("Feature stores", head, rows)
 
 
@@ -40,26 +40,28 @@ def _short(value: Any) -> str:
     return f"{text[:12]}..." if is_digest else text
 
 
-def _digests(material: Material) -> Table:
+def _digests(context: ReportContext) -> Table:
     rows = []
-    record = material.best.record
-    if material.manifest is not None:
-        folder = material.manifest.folder
+    record = context.best.record
+    if context.manifest is not None:
+        folder = context.manifest.folder
         files = (
             folder / "manifest.csv",
             folder / f"splits-{record.split.name}.json",
         )
         rows += [[f.name, sha256_file(f)] for f in files if f.is_file()]
-    rows.append(["evaluation_id: who is judged on what", record.evaluation_id])
+    rows.append(
+        ["evaluation_id: images, labels, groups and folds", record.evaluation_id]
+    )
     return Table("Digests (SHA-256)", ["of", "digest"], rows)
 
 
-def _versions(material: Material) -> Table:
+def _versions(context: ReportContext) -> Table:
     """Versions of the libraries: of the runs, of the stores, and of this page."""
     used: dict[str, dict[str, set[str]]] = {}
     kinds = {
-        "runs": [run.record.versions for run in material.runs],
-        "features": [one.header.versions for one in material.stores.values()],
+        "runs": [run.record.versions for run in context.runs],
+        "features": [one.header.versions for one in context.stores.values()],
         "this page": [_here()],
     }
     for kind, records in kinds.items():
@@ -78,7 +80,7 @@ def _here() -> dict[str, str]:
     return {name: metadata.version(name) for name in names}
 
 
-def _calls(material: Material) -> Table:
+def _calls(context: ReportContext) -> Table:
     rows = [
         [
             record.get("started", ""),
@@ -87,10 +89,10 @@ def _calls(material: Material) -> Table:
             f"{record.get('seconds', 0):.0f} s",
             shlex.join(["featcache", *map(str, record.get("command", [""])[1:])]),
         ]
-        for record in material.extracts
+        for record in context.extracts
     ]
     head = ["started", "status", "machine", "took", "command"]
-    return Table("Calls of extract", head, rows)
+    return Table("Extraction runs", head, rows)
 
 
 def machine() -> str:

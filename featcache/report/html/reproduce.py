@@ -4,12 +4,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from featcache.commands.finetune import finetune
+from featcache.core.options import parameters
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.features.store import Store, network_options, recipe_options
@@ -21,7 +21,7 @@ _PLAIN = {"flip": False, "brightness": (1.0, 1.0), "zoom": (1.0, 1.0)}
 
 @dataclass(frozen=True)
 class Known:
-    """What can be looked up; what cannot stands as a word in capitals.
+    """What can be looked up; what cannot becomes a word in capitals.
 
     Attributes:
         manifest: The dataset, which knows its source.
@@ -91,7 +91,7 @@ def _source(record: RunRecord, manifest: Manifest | None) -> list[str]:
 
 
 def _network(
-    block: FeatureBlock, found: Store | None, extracts: Sequence[ExtractRecord]
+    block: FeatureBlock, features: Store | None, extracts: Sequence[ExtractRecord]
 ) -> list[str]:
     """Backbone, weights, and what of the contract is not as usual."""
     name, weights = block.backbone, block.weights
@@ -99,7 +99,7 @@ def _network(
     words = ["-b", file if file.endswith(".keras") else name]
     if file and not file.endswith(".keras"):
         words += ["--weights", file]
-    contract = found.header.contract if found else block
+    contract = features.header.contract if features else block
     return words + network_options(contract, weights)
 
 
@@ -116,12 +116,14 @@ def _file(name: str, extracts: Sequence[ExtractRecord]) -> str:
     return f"{name}.keras"
 
 
-def _views(record: RunRecord, found: Store | None) -> list[str]:
+def _views(record: RunRecord, features: Store | None) -> list[str]:
     """Augmented views, and the seed of these or of random weights."""
     policy = record.policy
     if record.views and policy:
         return ["--views", str(record.views), *recipe_options(policy)]
-    seed = re.match(r"random seed (\d+)", found.header.weights_key if found else "")
+    seed = re.match(
+        r"random seed (\d+)", features.header.weights_key if features else ""
+    )
     return ["--seed", seed[1]] if seed else []
 
 
@@ -167,13 +169,13 @@ def _split(record: RunRecord, known: Known) -> list[str]:
 
 
 def _finetune(record: RunRecord, known: Known) -> list[str]:
-    """A fine-tuned network: what differs from the defaults of `finetune`."""
+    """A fine-tuned network: what differs from the defaults of `FinetuneSettings`."""
     params = record.head_is.params
     words = ["featcache", "finetune", "--dataset", record.dataset]
     words += _network(record.features[0], None, known.extracts)
     if record.init_head:
         words += ["--init-head", record.init_head]
-    usual = signature(finetune).parameters
+    usual = parameters(finetune)
     for name in sorted(usual.keys() & params.keys() - _ELSEWHERE):
         if params[name] not in (None, usual[name].default):
             words += [f"--{name.replace('_', '-')}", _spelled(params[name])]
@@ -200,8 +202,8 @@ def _features(record: RunRecord) -> str:
 
 def _policy(record: RunRecord, known: Known) -> list[str]:
     """Which recipe of the store the views are of, where it is not the newest."""
-    found = known.stores.get(str(record.features[0].store))
-    policies = found.header.policies if found else []
+    features = known.stores.get(str(record.features[0].store))
+    policies = features.header.policies if features else []
     if not record.views or not record.policy or record.policy in policies[-1:]:
         return []
     return ["--policy", str(policies.index(record.policy))] if policies else []

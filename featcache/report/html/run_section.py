@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.compare import LeaderboardRow, confusion
+from featcache.commands.compare.scored_run import Judged
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
-from featcache.report.html.context import Material, source_columns
+from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
@@ -41,7 +42,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class Error:
-    """A wrong prediction, and what stands beside its thumbnail."""
+    """A wrong prediction, and what is beside its thumbnail."""
 
     image_id: str
     path: str
@@ -67,41 +68,37 @@ class Section:
     errors: list[Error]
 
 
-def section(material: Material, run: Run, row: LeaderboardRow) -> Section:
+def section(context: ReportContext, scored: Judged, row: LeaderboardRow) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
     """
-    judged = material.board.part
-    parts = {name: run.predictions(name) for name in PARTS}
-    parts = {name: part for name, part in parts.items() if len(part.y)}
-    draws = {k: metrics.bootstrap(v.y, v.p, v.groups) for k, v in parts.items()}
+    ranked_part, run = context.board.part, scored.run
+    by_part = {name: one for name in PARTS if len((one := scored.on(name)).right)}
+    parts = {name: one.part for name, one in by_part.items()}
     return Section(
         anchor=f"run-{row.rank}",
         row=row,
         facts=_facts(run, row),
-        scores=_scores(parts, draws),
+        scores=_scores(by_part),
         matrices=_matrices(run),
         charts=[
-            *curves(run, parts[judged], PARTS[judged]),
+            *curves(run, parts[ranked_part], PARTS[ranked_part]),
             *reliability(run, parts),
             *learning(run),
         ],
         classes=[
-            (PARTS[name], _classes(part, run.classes, draws[name]))
-            for name, part in parts.items()
+            (PARTS[name], _classes(one, run.classes)) for name, one in by_part.items()
         ],
-        sources=_sources(material, run, judged),
+        sources=_sources(context, run, ranked_part),
         tuning=_tuning(run),
-        errors=_errors(material, run),
+        errors=_errors(context, run),
     )
 
 
-def _classes(
-    part: Predictions, classes: Sequence[str], draws: metrics.Draws
-) -> list[tuple[ClassScores, Svg]]:
-    found = scoring.per_class(part, classes, draws)
-    return [(one, _strip(one.scores["sensitivity"])) for one in found]
+def _classes(scored: Judged, classes: Sequence[str]) -> list[tuple[ClassScores, Svg]]:
+    rows = scoring.per_class(scored.part, classes, scored.draws)
+    return [(one, _strip(one.scores["sensitivity"])) for one in rows]
 
 
 def _strip(one: Estimate) -> Svg:
@@ -112,27 +109,27 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
     """What was trained on what, as pairs of words."""
     record = run.record
     views, split = record.views, record.split
-    told = {
+    facts = {
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
-        "views": f"{views} augmented beside the plain one" if views else "plain only",
-        "prediction": "mean over the views" if record.tta else "plain view",
+        "views": f"plain and {views} augmented" if views else "plain only",
+        "prediction": "mean over views" if record.tta else "plain view",
         "options": row.options,
         "split": f"{split.name}, grouped by {split.group_by}",
-        "images left out": ", ".join(record.exclude),
+        "excluded images": ", ".join(record.exclude),
         "repeats": _repeats(row),
         "seed": record.seed,
-        "fit": f"{record.fit_seconds:.1f} s on all of train, "
+        "fit": f"{record.fit_seconds:.1f} s on the whole training set, "
         f"{record.predict_seconds:.1f} s for all predictions",
-        "made": record.created,
+        "created": record.created,
         "run": run.short_id,
         "run_id": run.run_id,
     }
-    return [(k, str(v)) for k, v in told.items() if v not in (None, "")]
+    return [(k, str(v)) for k, v in facts.items() if v not in (None, "")]
 
 
 def _members(record: RunRecord) -> str:
-    """The runs of an ensemble with their weights in the fit on all of train."""
+    """The runs of an ensemble with their weights in the final fit."""
     if not record.members:
         return ""
     pairs = zip(record.member_weights[TEST], record.members, strict=True)
@@ -143,8 +140,8 @@ def _repeats(row: LeaderboardRow) -> str:
     if row.repeats < 2:
         return ""
     return (
-        f"{row.repeats} draws of the folds: accuracy {row.accuracy_mean:.3f} on "
-        f"average, standard deviation {row.accuracy_sd:.3f}"
+        f"{row.repeats} draws of the folds: mean accuracy "
+        f"{row.accuracy_mean:.3f}, standard deviation {row.accuracy_sd:.3f}"
     )
 
 
@@ -154,22 +151,20 @@ def _block(block: FeatureBlock) -> str:
     return text + (f", {block.tap})" if block.tap else ")")
 
 
-def _scores(
-    parts: dict[str, Predictions], draws: dict[str, metrics.Draws]
-) -> list[tuple[str, list[Estimate]]]:
+def _scores(by_part: dict[str, Judged]) -> list[tuple[str, list[Estimate]]]:
     """Each score of each part, with an interval where there is one."""
-    found: dict[str, list[Estimate]] = {name: [] for name in metrics.METRICS}
-    for key_, part in parts.items():
-        values = metrics.scores(part.y, part.p)
-        ends = metrics.intervals(part.y, part.p, part.groups, draws=draws[key_])
-        for name, row in found.items():
-            row.append(Estimate(values[name], *ends.get(name, ())))
-    return list(found.items())
+    rows: dict[str, list[Estimate]] = {name: [] for name in metrics.METRICS}
+    for one in by_part.values():
+        part = one.part
+        ends = metrics.intervals(part.y, part.p, part.groups, draws=one.draws)
+        for name, row in rows.items():
+            row.append(Estimate(one.scores[name], *ends.get(name, ())))
+    return list(rows.items())
 
 
 def _matrices(run: Run) -> list[Matrix]:
     counted = confusion(run)
-    found = []
+    matrices = []
     for part, counts in ((TRAIN, counted.train), (TEST, counted.test)):
         if counts is None:
             continue
@@ -178,58 +173,63 @@ def _matrices(run: Run) -> list[Matrix]:
             list(zip(map(int, n), map(float, s), strict=True))
             for n, s in zip(counts, counts / sums, strict=True)
         ]
-        found.append(Matrix(PARTS[part], list(zip(run.classes, cells, strict=True))))
-    return found
+        matrices.append(Matrix(PARTS[part], list(zip(run.classes, cells, strict=True))))
+    return matrices
 
 
-def _sources(material: Material, run: Run, judged: str) -> dict[str, list[SourceRow]]:
-    """Accuracy on the judged part by each source column."""
-    if material.manifest is None:
+def _sources(
+    context: ReportContext, run: Run, ranked_part: str
+) -> dict[str, list[SourceRow]]:
+    """Accuracy on the ranked part by each source column."""
+    if context.manifest is None:
         return {}
-    part, table = run.predictions(judged), run.table[run.table["split"] == judged]
-    found = {}
-    for name, values in source_columns(material.images).items():
-        given = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
-        rows = [_source_row(part, given, value) for value in sorted(set(given))]
+    part, table = (
+        run.predictions(ranked_part),
+        run.table[run.table["split"] == ranked_part],
+    )
+    by_column = {}
+    for name, values in source_columns(context.images).items():
+        of_image = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
+        rows = [_source_row(part, of_image, value) for value in sorted(set(of_image))]
         if len(rows) > 1:
-            found[name] = rows
-    return found
+            by_column[name] = rows
+    return by_column
 
 
-def _source_row(part: Predictions, given: np.ndarray, value: str) -> SourceRow:
-    chosen = given == value
-    found = scoring.accuracy(part, chosen)
+def _source_row(part: Predictions, of_image: np.ndarray, value: str) -> SourceRow:
+    selected = of_image == value
+    estimate = scoring.accuracy(part, selected)
     return SourceRow(
         str(value),
-        int(chosen.sum()),
-        len(np.unique(part.groups[chosen])),
-        found,
-        _strip(found),
+        int(selected.sum()),
+        len(np.unique(part.groups[selected])),
+        estimate,
+        _strip(estimate),
     )
 
 
 def _tuning(run: Run) -> list[str]:
     """One line a fold of what was chosen and how well it did inside the fold."""
-    told = []
+    lines = []
     for entry in run.record.tuning:
         if not entry.chosen:
             continue
-        where = f"fold {entry.fold}" if entry.fold >= 0 else "all of train"
-        chosen = ", ".join(f"{k} {_short(v)}" for k, v in entry.chosen.items())
-        told.append(
-            f"{where}: {chosen} (inner log-loss {entry.log_loss:.3f}, "
+        where = f"fold {entry.fold}" if entry.fold >= 0 else "whole training set"
+        settings = ", ".join(f"{k} {_short(v)}" for k, v in entry.chosen.items())
+        lines.append(
+            f"{where}: {settings} (inner log-loss {entry.log_loss:.3f}, "
             f"{len(entry.tried)} settings on {entry.folds} inner folds)"
         )
-    return told
+    return lines
 
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _errors(material: Material, run: Run) -> list[Error]:
-    images, table = material.images, run.table
-    if material.board.part == TEST:
+def _errors(context: ReportContext, run: Run) -> list[Error]:
+    images, table = context.images, run.table
+    if context.board.part == TEST:
         table = table[table["split"] == TEST]
     paths = images["path"] if "path" in images else pd.Series(dtype=str)
     return [

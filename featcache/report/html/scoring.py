@@ -70,21 +70,25 @@ def per_class(
     ]
 
 
-def accuracy(part: Predictions, chosen: np.ndarray) -> Estimate:
+def accuracy(part: Predictions, selected: np.ndarray) -> Estimate:
     """Accuracy on the chosen images (N,) bool, with its interval."""
-    right = (part.p.argmax(axis=1) == part.y)[chosen]
-    ends = metrics.group_bootstrap(right, part.groups[chosen])
+    right = (part.p.argmax(axis=1) == part.y)[selected]
+    ends = metrics.group_bootstrap(right, part.groups[selected])
     return Estimate(float(right.mean()), *ends)
 
 
 def bins(part: Predictions) -> list[Bin]:
     """Those bins of ``metrics.ece`` that hold enough images to be drawn."""
     top, right = part.p.max(axis=1), part.p.argmax(axis=1) == part.y
-    places = np.clip(np.ceil(top * metrics.ECE_BINS) - 1, 0, metrics.ECE_BINS - 1)
+    bin_of = np.clip(np.ceil(top * metrics.ECE_BINS) - 1, 0, metrics.ECE_BINS - 1)
     return [
-        Bin(float(top[chosen].mean()), float(right[chosen].mean()), int(chosen.sum()))
-        for place in np.unique(places)
-        if (chosen := places == place).sum() >= FEWEST
+        Bin(
+            float(top[selected].mean()),
+            float(right[selected].mean()),
+            int(selected.sum()),
+        )
+        for number in np.unique(bin_of)
+        if (selected := bin_of == number).sum() >= FEWEST
     ]
 
 
@@ -114,7 +118,7 @@ def worst_errors(table: pd.DataFrame, classes: Sequence[str], most: int) -> list
     """
     p = table[[f"p_{name}" for name in classes]].to_numpy(float)
     true = table["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(int)
-    given = p[np.arange(len(p)), true]
+    true_probability = p[np.arange(len(p)), true]
     wrong = np.flatnonzero(p.argmax(axis=1) != true)
-    wrong = wrong[np.argsort(given[wrong], kind="stable")][:most]
+    wrong = wrong[np.argsort(true_probability[wrong], kind="stable")][:most]
     return [(table.iloc[i], classes[int(p[i].argmax())], p[i]) for i in wrong]

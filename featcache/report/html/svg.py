@@ -41,9 +41,9 @@ class Axis:
     @classmethod
     def around(cls, title: str, values: ArrayLike, *, whole: bool = False) -> "Axis":
         """An axis over the finite values, with ticks at round numbers."""
-        found = np.asarray(values, float)
-        found = found[np.isfinite(found)]
-        low, high = (found.min(), found.max()) if found.size else (0.0, 1.0)
+        finite = np.asarray(values, float)
+        finite = finite[np.isfinite(finite)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         ticks = _round_ticks(float(low), float(high), whole=whole)
         return cls(
             title,
@@ -209,7 +209,7 @@ def interval(
     axis: tuple[float, float] = (0.0, 1.0),
     band: tuple[float, float] | None = None,
 ) -> Svg:
-    """A dot and its interval on a strip; the numbers stand beside it in the table.
+    """A dot and its interval on a strip; the numbers are beside it in the table.
 
     Args:
         value: The estimate; left of the axis it becomes an arrow.

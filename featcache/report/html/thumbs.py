@@ -53,24 +53,26 @@ def sheet(root: Path, paths: pd.Series) -> Sheet:
     """
     with ThreadPoolExecutor() as pool:
         read = list(pool.map(partial(_tile, root), paths))
-    found = {
+    tiles = {
         image_id: tile
         for image_id, tile in zip(paths.index, read, strict=True)
         if not isinstance(tile, str)
     }
-    lost = [tile for tile in read if isinstance(tile, str)]
-    reason = f"{len(lost)} of {len(read)} images could not be read" if lost else ""
-    if not found:
-        first = f" (the first: {lost[0]})" if lost else ""
-        return Sheet(reason=(reason or "no images were asked for") + first)
-    columns = int(np.ceil(np.sqrt(len(found))))
-    pictures = [picture for picture, _ in found.values()]
+    failures = [tile for tile in read if isinstance(tile, str)]
+    reason = (
+        f"{len(failures)} of {len(read)} images could not be read" if failures else ""
+    )
+    if not tiles:
+        first = f" (the first: {failures[0]})" if failures else ""
+        return Sheet(reason=(reason or "there are no images to show") + first)
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    pictures = [picture for picture, _ in tiles.values()]
     return Sheet(
         _uri(_paste(pictures, columns)),
         columns,
-        -(-len(found) // columns),
-        {image_id: i for i, image_id in enumerate(found)},
-        {image_id: small for image_id, (_, small) in found.items()},
+        -(-len(tiles) // columns),
+        {image_id: i for i, image_id in enumerate(tiles)},
+        {image_id: small for image_id, (_, small) in tiles.items()},
         reason,
     )
 

@@ -10,17 +10,22 @@ from featcache.commands.explain.attribution.contributions import (
     contributions,
     gradient,
 )
-from featcache.commands.explain.attribution.maps import CAMS, placed, spread, upsampled
+from featcache.commands.explain.attribution.maps import (
+    CAMS,
+    cam_spread,
+    spread,
+    upsampled,
+)
 
 __all__ = [
     "CAMS",
     "METHODS",
     "Contributions",
+    "cam_spread",
     "contrast",
     "contributions",
     "gradient",
     "margins",
-    "placed",
     "spread",
     "upsampled",
 ]

@@ -61,7 +61,7 @@ def contributions(
 
 
 def gradient(head: Any, X: np.ndarray, codes: np.ndarray) -> Array:
-    """Gradient (N, D) of the margins asked for with respect to the features.
+    """Gradient (N, D) of the requested margins with respect to the features.
 
     Args:
         head: A fitted head of ``featcache.heads``: one of Keras, or a linear one.
@@ -113,11 +113,11 @@ def _treeshap(parts: Stages, X: Array, **_: Any) -> _Split | None:
 
         rows = DMatrix(parts.transformed(X).astype(np.float32))
         booster = parts.inner.model_.get_booster()
-        found = booster.predict(rows, pred_contribs=True).astype(np.float64)
-        if found.ndim == 2:  # two classes: that of the second
-            found = np.stack([np.zeros_like(found), found], axis=1)
-        turn = contrast(found.shape[1])[codes]
-        phi = np.einsum("nc,ncd->nd", turn, found)
+        contributed = booster.predict(rows, pred_contribs=True).astype(np.float64)
+        if contributed.ndim == 2:  # two classes: that of the second
+            contributed = np.stack([np.zeros_like(contributed), contributed], axis=1)
+        turn = contrast(contributed.shape[1])[codes]
+        phi = np.einsum("nc,ncd->nd", turn, contributed)
         return phi[:, :-1], phi[:, -1]
 
     return split
@@ -171,12 +171,12 @@ def _sampled(parts: Stages, start: Array, row: Array, code: int, *, seed: int) -
     Permutation sampling (Castro et al. 2009), each order also backwards (Mitchell et
     al. 2022). The gains of an order sum to the whole change, so the mean does too.
     """
-    rng, found = np.random.default_rng(seed), np.zeros(len(row))
+    rng, gains = np.random.default_rng(seed), np.zeros(len(row))
     for _ in range(PERMUTATIONS):
-        drawn = rng.permutation(len(row))
-        for order in (drawn, drawn[::-1]):
-            found[order] += np.diff(_walk(parts, start, row, order)[:, code])
-    return found / (2 * PERMUTATIONS)
+        permutation = rng.permutation(len(row))
+        for order in (permutation, permutation[::-1]):
+            gains[order] += np.diff(_walk(parts, start, row, order)[:, code])
+    return gains / (2 * PERMUTATIONS)
 
 
 def _walk(parts: Stages, start: Array, row: Array, order: np.ndarray) -> Array:

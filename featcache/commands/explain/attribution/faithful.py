@@ -9,11 +9,11 @@ STEPS = 20  # of the deletion and insertion curves
 
 
 def ranks(values: Array) -> Array:
-    """(S, S) share of the pixels that stand before each, the largest value first."""
+    """(S, S) share of the pixels ranked before each, the largest value first."""
     order = np.argsort(-values, axis=None, kind="stable")
-    found = np.empty(values.size)
-    found[order] = np.arange(values.size) / values.size
-    return found.reshape(values.shape)
+    shares = np.empty(values.size)
+    shares[order] = np.arange(values.size) / values.size
+    return shares.reshape(values.shape)
 
 
 def area(curve: Array) -> float:
@@ -39,5 +39,5 @@ def points(values: Array, mask: np.ndarray) -> float:
 
 def noise(side: int, *, seed: int, cells: int = 7) -> Array:
     """A map of nothing, (side, side): what any figure has to be compared with."""
-    drawn = np.random.default_rng(seed).normal(size=(cells, cells))
-    return upsampled(drawn, side)
+    values = np.random.default_rng(seed).normal(size=(cells, cells))
+    return upsampled(values, side)

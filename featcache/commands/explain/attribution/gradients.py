@@ -61,7 +61,7 @@ def of_layer(
 
 
 def _margin_sum(model: "keras.Model", inputs: Any, x: Any, codes: np.ndarray) -> Any:
-    """Sum over the rows of the margins asked for, from an inner tensor on."""
+    """Sum over the rows of the requested margins, from an inner tensor on."""
     tf = tensorflow()
     import keras
 

@@ -61,9 +61,9 @@ def spread(
     lost = np.abs(total) <= CANCELLED * np.abs(share).sum(axis=0)
     if reference is not None:
         lost |= np.abs(value) <= NEAR_ZERO * np.abs(reference)
-    laid = np.divide(phi, total, out=np.zeros(len(phi)), where=~lost)
+    weights = np.divide(phi, total, out=np.zeros(len(phi)), where=~lost)
     even = float(phi[lost].sum())
-    cells = share @ laid + even / len(flat)
+    cells = share @ weights + even / len(flat)
     whole = np.abs(phi).sum() or 1.0
     return Spread(
         cells.reshape(A.shape[:2]), even, float(np.abs(phi[lost]).sum() / whole)
@@ -108,7 +108,7 @@ def hirescam(A: np.ndarray, G: Array) -> Array:
     return np.asarray((A * G).sum(axis=-1))
 
 
-def placed(A: np.ndarray, G: Array, total: float) -> Spread:
+def cam_spread(A: np.ndarray, G: Array, total: float) -> Spread:
     """Gradient times map in its place, and the rest of ``total`` evenly.
 
     For a linear head on means these are class activation maps (Zhou et al. 2016): each

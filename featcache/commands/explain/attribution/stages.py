@@ -110,18 +110,18 @@ def stages(head: Any) -> Stages:
 
 def linear(inner: Any, Z: Array) -> Linear | None:
     """The linear form of a head, if its margins at ``Z`` (N, K) are those of one."""
-    found = _of_sklearn(inner) or _of_keras(inner)
-    if found is None:
+    parameters = _of_sklearn(inner) or _of_keras(inner)
+    if parameters is None:
         return None
-    weights, intercept, mean, scale = (np.asarray(a, np.float64) for a in found)
+    weights, intercept, mean, scale = (np.asarray(a, np.float64) for a in parameters)
     if len(weights) == 1:  # two classes in one row
         weights = np.concatenate([np.zeros_like(weights), weights])
         intercept = np.concatenate([np.zeros_like(intercept), intercept])
     turn = contrast(len(weights))
     form = Linear(turn @ weights, turn @ intercept, mean, scale)
-    given = margins(inner.predict_proba(Z))
+    expected = margins(inner.predict_proba(Z))
     ours = (Z - form.mean) / form.scale @ form.weights.T + form.intercept
-    return form if np.abs(ours - given).max(initial=0) < _AGREEMENT else None
+    return form if np.abs(ours - expected).max(initial=0) < _AGREEMENT else None
 
 
 def _of_sklearn(inner: Any) -> tuple[Any, ...] | None:
@@ -150,10 +150,10 @@ def _through_length(X: Array, g: Array, blocks: Any) -> Array:
     """Back through the scaling of each block of a row to unit length."""
     ends = np.cumsum(blocks)[:-1] if blocks else np.arange(0)
     parts = zip(np.split(X, ends, axis=1), np.split(g, ends, axis=1), strict=True)
-    found = []
+    slopes = []
     for B, slope in parts:
         length = np.linalg.norm(B, axis=1, keepdims=True)
         length = np.where(length > 0, length, 1)
         unit = B / length
-        found.append((slope - unit * (unit * slope).sum(1, keepdims=True)) / length)
-    return np.concatenate(found, axis=1)
+        slopes.append((slope - unit * (unit * slope).sum(1, keepdims=True)) / length)
+    return np.concatenate(slopes, axis=1)
