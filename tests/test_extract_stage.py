@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import Heard
+from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
@@ -309,9 +309,12 @@ for t in threads: t.join()
 """
 
 
-def test_engines_may_be_used_in_threads_from_the_first_image_on(dataset, toy) -> None:
+@pytest.mark.parametrize("processes", slow_but([3, 10], 3))
+def test_engines_may_be_used_in_threads_from_the_first_image_on(
+    dataset, toy, processes: int
+) -> None:
     """Fresh processes whose engines start at once all come to an end."""
     toy(dataset, **OV)
     (path,) = (dataset.folder.parent / "openvino").glob("toynet-*.xml")
-    for _ in range(10):
+    for _ in range(processes):
         subprocess.run([sys.executable, "-c", FIRST_USE, path], check=True, timeout=60)
