@@ -172,7 +172,7 @@ def test_who_does_not_ask_is_told_of_patients(hospital: Path, tmp_path: Path) ->
     """Near-duplicates are the default here too, with a word on the better way."""
     result = scan(hospital, tmp_path / "cache")
     assert result.manifest.settings.group_by == "near-duplicate"
-    assert any("--group-by dicom:PatientID" in w for w in result.warnings)
+    assert any("`group_by='dicom:PatientID'`" in w for w in result.warnings)
     for path in hospital.glob("*/*"):
         if path.name != "3.dcm":
             path.write_bytes((hospital / "B/3.dcm").read_bytes() + path.name.encode())

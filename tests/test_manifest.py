@@ -111,7 +111,7 @@ def test_a_dataset_is_found_by_name_or_alone(tmp_path: Path) -> None:
     manifest.save(made(tmp_path / "two"))
     assert manifest.find(tmp_path, "two") == tmp_path / "two"
     for name in (None, "three", "../one"):
-        with pytest.raises(DatasetError, match="one of: one, two"):
+        with pytest.raises(DatasetError, match="of: one, two"):
             manifest.find(tmp_path, name)
 
 

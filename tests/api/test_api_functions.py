@@ -347,7 +347,7 @@ def test_phantoms_are_written_once(tmp_path):
     written = table.stat().st_mtime_ns
     assert featcache.phantoms(str(tmp_path / "x"), images=3, size=64) == table
     assert table.stat().st_mtime_ns == written
-    with pytest.raises(DatasetError, match="holds something"):
+    with pytest.raises(DatasetError, match="is not empty"):
         featcache.phantoms(tmp_path / "x", images=4, size=64)
 
 

@@ -19,9 +19,9 @@ from featcache.report import tables
 # The words of a call for each way to give a RUN, which stands at {}.
 CALLS = {
     ("compare", "against"): "compare --against {}",
-    ("compare", "confusion"): "compare --confusion {}",
+    ("compare", "confusion_of"): "compare --confusion {}",
     ("ensemble", "members"): "ensemble {}",
-    ("explain", "run"): "explain {}",
+    ("explain", "reference"): "explain {}",
     ("finetune", "init_head"): "finetune -b vgg19 --weights random --init-head {}",
 }
 IDS = ["logreg-toy-3f2a1b9c0d", "svm-toy-3f2a77aaaa", "mlp-toy-90c4de1111"]

@@ -111,7 +111,7 @@ def a_failure(add: Add) -> str:
     [
         (
             other_split,
-            r"the split of images \(8\), the fold of images \(8\).*--split second",
+            r"the split of images \(8\), the fold of images \(8\).*`split='second'`",
         ),
         (other_labels, r"the label of images \(1\)"),
         (other_classes, r"classes \(NORMAL, COVID; COVID, NORMAL\)"),

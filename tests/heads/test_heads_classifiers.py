@@ -56,7 +56,7 @@ def test_the_seed_reaches_a_classifier_that_takes_one():
         ("sklearn.svm:Nope", "no such name"),
         ("sklearn.svm:SVR", "expected a scikit-learn classifier SVR"),
         ("subprocess:Popen", "expected a scikit-learn classifier Popen"),
-        ("sklearn.svm:LinearSVC", "wraps it in CalibratedClassifierCV"),
+        ("sklearn.svm:LinearSVC", "Wrap it in CalibratedClassifierCV"),
         ("sklearn.ensemble:VotingClassifier", "default for every argument"),
     ],
 )

@@ -209,5 +209,5 @@ def test_a_wrong_value_is_told_before_the_long_work(
     """What only the images can tell is looked at right after the scan."""
     monkeypatch.setattr(runner, "extract", lambda *a, **k: pytest.fail("extracted"))
     file.write_text(TEXT.replace("folds = 3", 'exclude = ["label=None"]'))
-    with pytest.raises(DatasetError, match="label is None"):
+    with pytest.raises(DatasetError, match="with label None"):
         study.run(study.read(file), tmp_path / "cache")
