@@ -41,7 +41,13 @@ def test_the_notebook_runs(toy_network, tmp_path, monkeypatch):
         if output.output_type == "execute_result"
     ]
     for word, text in zip(
-        ("Dataset phantoms", "runs", "Baselines and controls", "data:image/png", "(4, 12)"),
+        (
+            "Dataset phantoms",
+            "runs",
+            "Baselines and controls",
+            "data:image/png",
+            "(4, 12)",
+        ),
         shown,
         strict=True,
     ):
