@@ -19,11 +19,11 @@ from toys import Heard, picture
 import featcache
 from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS, baselines
+from featcache.backbones.engines import choose
 from featcache.backbones.engines.base import Engine
-from featcache.commands.extract import StoreResult, extract, pipeline
-from featcache.commands.extract import engine as engines
+from featcache.commands.extract import StoreResult, extract
 from featcache.commands.scan import scan
-from featcache.dataset import images, views
+from featcache.dataset import images, rendering, views
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UsageError
@@ -135,13 +135,13 @@ def test_they_are_decoded_with_the_networks(
 ) -> None:
     """Four stores with a view each: 36 images are read 36 times."""
     seen: list[str] = []
-    read = pipeline.read
+    read = rendering.read
 
     def counted(root: Path, path: str, image_id: str) -> images.Picture:
         seen.append(image_id)
         return read(root, path, image_id)
 
-    monkeypatch.setattr(pipeline, "read", counted)
+    monkeypatch.setattr(rendering, "read", counted)
     results = run_all(dataset, str(toy_network), "baselines", views=1)
     assert [*results] == ["toynet", *BASELINES]
     assert {result.computed for result in results.values()} == {72}
@@ -206,7 +206,7 @@ def test_a_pillow_that_draws_otherwise_is_stopped(dataset: Manifest) -> None:
     age(path, 0.0)
     assert run_all(dataset, "pixels48", views=1)["pixels48"].computed == 36
     age(path, 3.0)
-    with pytest.raises(StoreError, match=r"keras 1\.0 then"):
+    with pytest.raises(StoreError, match=r"keras 1\.0 before"):
         run_all(dataset, "pixels48", views=2)
 
 
@@ -224,7 +224,7 @@ def test_they_wait_for_no_turn(
     """While a network is busy with its first batch, all baselines are done."""
     done, finished = threading.Event(), set()
     waited: list[bool] = []
-    make = engines.make
+    make = choose.make
 
     def slow(engine: Engine) -> Engine:
         run = engine.run
@@ -235,8 +235,8 @@ def test_they_wait_for_no_turn(
         engine.run = wait_and_run  # type: ignore[method-assign]
         return engine
 
-    def made(*arguments: Any) -> list[Engine]:
-        return [slow(e) if e.takes_turns else e for e in make(*arguments)]
+    def made(*arguments: Any, **options: Any) -> list[Engine]:
+        return [slow(e) if e.takes_turns else e for e in make(*arguments, **options)]
 
     def progress(name: str, now: int, total: int) -> None:
         if now == total:
@@ -244,7 +244,7 @@ def test_they_wait_for_no_turn(
         if finished >= set(BASELINES):
             done.set()
 
-    monkeypatch.setattr(engines, "make", made)
+    monkeypatch.setattr(choose, "make", made)
     run_all(dataset, str(toy_network), "baselines", reporter=Heard(at_each=progress))
     assert waited == [True] * 5
 

@@ -9,7 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from featcache.errors import RunError, SplitError, UsageError
 from featcache.evaluation import calibration, metrics
-from featcache.evaluation.calibration import cross_fit, from_record
+from featcache.evaluation.calibration import (
+    calibrate_predictions,
+    cross_fit,
+    from_record,
+)
 from featcache.evaluation.record import CalibrationInfo
 
 
@@ -80,6 +84,19 @@ def test_a_fold_has_no_say_in_its_own() -> None:
     one, two = cross_fit(y, P, folds), cross_fit(other, P, folds)
     assert_array_equal(one.p[folds == 3], two.p[folds == 3])
     assert not np.array_equal(one.p, two.p)
+
+
+def test_the_test_set_is_calibrated_by_all_folds() -> None:
+    """Folds as by `cross_fit`, the test set by its calibrator; the input stays."""
+    y, P, folds = fair(0)
+    P, folds = bent(P, 3.0), np.where(np.arange(len(y)) < 200, -1, folds)
+    before, train = P.copy(), folds >= 0
+    p, record = calibrate_predictions(P, y, np.arange(len(y)), folds)
+    fitted = cross_fit(y[train], P[train], folds[train])
+    assert record == fitted.record
+    assert_array_equal(p[train], fitted.p)
+    assert_array_equal(p[~train], fitted.calibrator(P[~train]))
+    assert_array_equal(P, before)
 
 
 def test_it_is_repeatable() -> None:

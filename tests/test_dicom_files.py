@@ -38,7 +38,7 @@ def without(keyword: str) -> bytes:
     ("data", "why"),
     [
         (lambda: radiograph(np.zeros((12, 4), np.uint8), Rows=1, NumberOfFrames=12),
-         "12 frames: one picture a file is expected"),
+         "12 frames: only files with one image can be used"),
         (lambda: without("PixelData"), "a DICOM file without pixels"),
         (lambda: radiograph(RAMP)[:-40], "pixel data"),
         (lambda: radiograph(RAMP)[:150], "DICOM"),
@@ -162,7 +162,7 @@ def test_patients_are_kept_together_where_asked(hospital: Path, tmp_path: Path) 
     assert groups["A/IM0001"] == groups["A/1.2.840.77"]
     assert groups["A/1.dcm"] == dicom.pseudonym((hospital / "A/1.dcm").read_bytes())
     assert result.n_groups == 4
-    assert "1 files name no group; each is a group of its own" in result.warnings
+    assert "1 files have no group; each becomes a group of its own" in result.warnings
     again = scan(hospital, tmp_path / "cache")
     assert again.manifest.table.equals(result.manifest.table)
     assert again.n_new == 0

@@ -14,8 +14,8 @@ from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
+from featcache.backbones.engines import choose
 from featcache.commands.extract import StoreResult, extract
-from featcache.commands.extract import engine as engines
 from featcache.commands.scan import scan
 from featcache.dataset import manifest, views
 from featcache.dataset.manifest import Manifest
@@ -28,7 +28,7 @@ from featcache.features import store
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Images pushed through a network, one entry a batch."""
     seen: list[int] = []
-    make = engines.make
+    make = choose.make
 
     def count(engine) -> object:
         run = engine.run
@@ -39,10 +39,10 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         engine.run = run_and_count
         return engine
 
-    def counted(*arguments: object) -> list[object]:
-        return [count(engine) for engine in make(*arguments)]
+    def counted(*arguments: object, **options: object) -> list[object]:
+        return [count(engine) for engine in make(*arguments, **options)]
 
-    monkeypatch.setattr(engines, "make", counted)
+    monkeypatch.setattr(choose, "make", counted)
     return seen
 
 
@@ -183,7 +183,7 @@ def test_too_many_bad_images_are_an_error_after_the_good_are_stored(
 def test_a_root_that_is_gone_is_an_error_at_once(dataset, toy) -> None:
     """A drive that is not mounted makes no image bad."""
     dataset.root.rename(dataset.root.with_name("elsewhere"))
-    with pytest.raises(DatasetError, match="Scan them where they are now"):
+    with pytest.raises(DatasetError, match="Scan them at their new location"):
         toy(dataset)
 
 

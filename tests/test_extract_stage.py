@@ -12,9 +12,9 @@ from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
-from featcache.backbones.engines import choose, openvino
-from featcache.commands.extract import engine as engines
+from featcache.backbones.engines import choose, convert, openvino
 from featcache.commands.extract import extract, pipeline
+from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
 from featcache.errors import ConversionError, StoreError, UnknownNameError, UsageError
 from featcache.features import store
@@ -64,7 +64,7 @@ def test_a_converted_network_that_rotted_is_converted_anew(dataset, toy) -> None
     weights.write_bytes(data)
     said: list[str] = []
     assert toy(dataset, views=1, reporter=Heard(said), **OV).computed == 36
-    assert "converted anew" in said[0]
+    assert "converted again" in said[0]
 
 
 def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> None:
@@ -83,7 +83,7 @@ def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> Non
 
 def test_a_conversion_with_other_numbers_is_not_used(dataset, toy, monkeypatch) -> None:
     """Each converted network is held against TensorFlow before its first use."""
-    monkeypatch.setattr(engines, "AGREEMENT", 0.0)
+    monkeypatch.setattr(convert, "AGREEMENT", 0.0)
     said: list[str] = []
     assert toy(dataset, reporter=Heard(said), **OV).engine == "tensorflow"
     assert "relative difference" in said[0]
@@ -119,7 +119,7 @@ def test_further_taps_cost_a_pass_and_say_so(dataset, toy, layers: list[str]) ->
     said: list[str] = []
     after = toy(dataset, taps=layers[-1], reporter=Heard(said))
     assert said == [
-        "toynet: 36 stored rows lack these taps; they cost one more pass each."
+        "toynet: 36 stored rows lack these taps and need one more pass each."
     ]
     assert (after.rows, after.computed, after.taps) == (36, 36, [layers[-1]])
     assert np.array_equal(featcache.load(after.path).X, X)
@@ -133,7 +133,7 @@ def test_an_unknown_tap_offers_the_nearest(dataset, toy, layers: list[str]) -> N
     """At extraction and at loading; a network without default taps says so."""
     with pytest.raises(UnknownNameError, match=f"mean {layers[0]}"):
         toy(dataset, taps=layers[0] + "x")
-    with pytest.raises(UsageError, match="of which it has none"):
+    with pytest.raises(UsageError, match="but it has no default taps"):
         toy(dataset, taps="default")
     result = toy(dataset, taps=layers[0])
     with pytest.raises(UnknownNameError, match="stored tap"):
@@ -195,13 +195,13 @@ def test_each_image_is_decoded_once_for_all_networks(
 ) -> None:
     """Three stores, two input sizes, two views: 36 decodes."""
     seen: list[str] = []
-    read = pipeline.read
+    read = rendering.read
 
     def counted(root: Path, path: str, image_id: str):
         seen.append(image_id)
         return read(root, path, image_id)
 
-    monkeypatch.setattr(pipeline, "read", counted)
+    monkeypatch.setattr(rendering, "read", counted)
     network = backbones.resolve(str(toy_network))
     asked = [
         network,
@@ -255,7 +255,7 @@ def test_a_new_release_that_drifts_is_stopped(dataset, toy) -> None:
     age(path, 0.0)
     assert toy(dataset, views=1).computed == 36
     age(path, 0.1)
-    with pytest.raises(StoreError, match=r"difference of .*keras 1\.0 then, 3"):
+    with pytest.raises(StoreError, match=r"difference of .*keras 1\.0 before, 3"):
         toy(dataset, views=2)
 
 

@@ -172,7 +172,7 @@ def test_a_block_without_the_others_views_is_refused(dataset, select) -> None:
     assert told.value.hint == (
         "Run: featcache extract --dataset chest -b densenet121 --weights random "
         "--preprocess tf --input-size 32 --views 2 --no-flip "
-        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or take `views=0`."
+        "--brightness 0.8,1.25 --zoom 1,1.2 --seed 7, or use `views=0`."
     )
     assert select("a+densenet121", views=0).views == 0
 
@@ -298,9 +298,9 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
     monkeypatch.setattr(Selection, "read", lambda s: reads.append(s) or read(s))
     seen: list[np.ndarray] = []
 
-    def side_by_side(calls, n_jobs):
+    def side_by_side(function, calls, n_jobs):
         seen.extend(call["X"] for call in calls)
-        return beside(calls, n_jobs)
+        return beside(function, calls, n_jobs)
 
     monkeypatch.setattr(fit_runs, "side_by_side", side_by_side)
     names = ["majority", "sklearn.naive_bayes:GaussianNB"]

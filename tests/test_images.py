@@ -132,7 +132,7 @@ def test_pixels_not_finite_are_refused(bad: float) -> None:
     """One NaN or infinity makes a float picture unreadable, with that reason."""
     picture = np.ones((4, 4), np.float32)
     picture[1, 2] = bad
-    assert reason(encode(picture, "TIFF")) == "pixels not finite"
+    assert reason(encode(picture, "TIFF")) == "pixels that are not finite"
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

@@ -10,6 +10,7 @@ import pytest
 
 from featcache.core import io
 from featcache.core.registry import Registry
+from featcache.core.text import natural_key
 from featcache.errors import FeatcacheError, LockedError, UnknownNameError
 
 
@@ -17,7 +18,7 @@ def test_natural_order_counts_numbers() -> None:
     """``(2)`` comes before ``(10)``, and letters' case does not matter."""
     names = ["COVID (10).png", "covid (2).png", "COVID (1).png"]
     expected = ["COVID (1).png", "covid (2).png", "COVID (10).png"]
-    assert sorted(names, key=io.natural_key) == expected
+    assert sorted(names, key=natural_key) == expected
 
 
 def test_equal_values_have_equal_digests() -> None:

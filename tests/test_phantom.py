@@ -237,6 +237,6 @@ def test_nothing_is_overwritten(tmp_path, taken):
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
     folder = path if taken == "notes.txt" else path.parent
-    with pytest.raises(DatasetError, match="holds something"):
+    with pytest.raises(DatasetError, match="not empty"):
         write(folder, 3, size=64)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]

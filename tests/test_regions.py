@@ -112,7 +112,7 @@ def test_inside_and_outside_are_the_picture() -> None:
     image = picture(1, 100)
     mask = np.asarray(half(*image.size)) > 0
     inside, outside = (
-        np.asarray(views.shown(image, Region(kind), mask), int)
+        np.asarray(views.apply_region(image, Region(kind), mask), int)
         for kind in ("inside", "outside")
     )
     assert np.array_equal(inside + outside, np.asarray(image))
@@ -123,7 +123,7 @@ def test_inside_and_outside_are_the_picture() -> None:
 def test_a_ring_is_a_twelfth_of_each_side() -> None:
     """Of 24x12 pixels two columns and one row a side are left."""
     white = Image.new("RGB", (24, 12), "white")
-    ring = np.asarray(views.shown(white, Region("ring")))[:, :, 0] > 0
+    ring = np.asarray(views.apply_region(white, Region("ring")))[:, :, 0] > 0
     assert ring.sum() == 24 * 12 - 20 * 10
     assert not ring[1:-1, 2:-2].any()
 
@@ -203,9 +203,9 @@ def test_an_image_without_a_mask_gets_no_row(masked: Manifest, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("mask", "reason"),
     [
-        (Image.new("L", (40, 32)), "shows nothing"),
-        (Image.new("L", (40, 32), 255), "shows everything"),
-        (Image.new("L", (40, 40), 255), "other proportions"),
+        (Image.new("L", (40, 32)), "it is empty"),
+        (Image.new("L", (40, 32), 255), "it is full"),
+        (Image.new("L", (40, 40), 255), "proportions of the image"),
         (None, "cannot be read"),
         ("text", "none of"),
     ],

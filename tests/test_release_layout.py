@@ -14,7 +14,7 @@ from toys import picture
 from featcache.commands.scan import scan
 from featcache.dataset.sources import list_source
 
-NOTE = "to have them: pip install 'featcache[xlsx]'"
+NOTE = "to include them: pip install 'featcache[xlsx]'"
 CLASSES = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 
 

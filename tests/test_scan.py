@@ -106,7 +106,7 @@ def test_one_picture_under_two_labels_is_a_conflict(
     with pytest.raises(DatasetError) as caught:
         scan(source, cache)
     assert caught.value.got == (
-        "1 pictures under two labels: A/x.png (A), B/v.png (B), B/z.png (B)"
+        "1 images with two labels: A/x.png (A), B/v.png (B), B/z.png (B)"
     )
     assert not cache.joinpath("s").exists()
     result = scan(source, cache, on_conflict="drop")
@@ -277,7 +277,7 @@ def test_settings_last_until_told_otherwise(image_folder: Path, cache: Path) -> 
     assert again.manifest.settings == first.manifest.settings
     assert again.manifest.table.equals(first.manifest.table)
     [warning] = again.warnings
-    assert "the first 5 images of each class, as the last scan did" in warning
+    assert "the first 5 images of each class, as in the last scan" in warning
     other = scan(image_folder, cache, group_by="image", per_class=0)
     assert sum(other.counts.values()) == other.n_groups == 36
     assert other.manifest.settings.on_conflict == "drop"
@@ -306,7 +306,7 @@ def test_another_source_needs_a_name(
     assert scan(other, cache, dataset="second").manifest.folder == cache / "second"
     moved = scan(other, cache, dataset="chest")
     assert moved.manifest.root == other
-    assert moved.warnings == [r"grouped by near-duplicate, and no more by (p\d+)"]
+    assert moved.warnings == [r"grouped by near-duplicate instead of (p\d+)"]
 
 
 def test_a_damaged_manifest_can_be_made_anew(image_folder: Path, cache: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_damaged_manifest_can_be_made_anew(image_folder: Path, cache: Path) ->
         scan(image_folder, cache)
     again = scan(image_folder, cache, dataset="chest")
     assert again.manifest.table.equals(first.manifest.table)
-    assert "the manifest of chest is made anew" in again.warnings[0]
+    assert "the manifest of chest is made again" in again.warnings[0]
 
 
 def test_a_scan_that_was_cut_short_is_run_again(

@@ -23,7 +23,7 @@ def test_the_command_tells_what_it_found(image_folder: Path, run: Run) -> None:
     assert "COVID = 0 (12 images), NORMAL = 1 (12 images), Viral Pneumonia = 2" in out
     assert "Manifest: cache/chest/manifest.csv" in out
     assert err.splitlines() == [
-        "Warning: 2 files name no group; each is a group of its own",
+        "Warning: 2 files have no group; each becomes a group of its own",
         "Unreadable: COVID/z empty.png: an empty file",
     ]
 

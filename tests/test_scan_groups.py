@@ -12,8 +12,8 @@ from test_scan import column, groups, save
 from toys import picture
 
 from featcache.commands.scan import scan, thumbs
-from featcache.commands.scan.groups import unit
 from featcache.dataset import images, manifest
+from featcache.dataset.near_duplicates import unit
 from featcache.errors import DatasetError
 
 
@@ -44,7 +44,7 @@ def test_a_column_groups(patients: Path, cache: Path) -> None:
     ]
     assert column(result, "patient")["A/b.png"] == "p2 "
     [warning] = result.warnings
-    assert warning == "2 files name no group; each is a group of its own"
+    assert warning == "2 files have no group; each becomes a group of its own"
 
 
 def test_a_column_called_group_is_the_default(patients: Path, cache: Path) -> None:
@@ -75,7 +75,7 @@ def test_an_expression_that_finds_nothing_in_a_name_groups_nothing(
     result = scan(source, cache, group_by=r"^p(\d*)")
     assert len(groups(result)) == 4
     assert {"A/p1_a.png", "A/p1_b.png"} in groups(result)
-    assert result.warnings == ["3 files name no group; each is a group of its own"]
+    assert result.warnings == ["3 files have no group; each becomes a group of its own"]
 
 
 def test_each_image_may_be_its_own_group(image_folder: Path, cache: Path) -> None:
@@ -228,10 +228,10 @@ def test_one_picture_in_two_groups_is_told(patients: Path, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "way_out"),
     [
-        ("p", "write an expression"),
-        (r"(\d)(\d)", "write an expression"),
-        ("(", "write an expression"),
-        ("nobody", "write an expression"),
+        ("p", "give an expression"),
+        (r"(\d)(\d)", "give an expression"),
+        ("(", "give an expression"),
+        ("nobody", "give an expression"),
         (r"z(\d{9})", "Correct the column or the expression"),
         ("blank", "Correct the column or the expression"),
     ],

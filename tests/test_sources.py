@@ -97,9 +97,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     listing = list_source(tmp_path)
     assert paths(listing) == ["A/x.png", "B/images/y.png"]
     told = " | ".join(listing.warnings)
-    assert "folder notes holds no images; it is no class" in told
+    assert "folder notes contains no images, so it is not a class" in told
     assert "1 (no suffix), 1 .md, 2 .txt, 1 beside images/" in told
-    assert "they lie in no class folder: 1 images" in told
+    assert "they are not inside a class folder: 1 images" in told
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -252,12 +252,12 @@ def test_per_class_follows_the_order_of_the_csv(table: Callable[..., Path]) -> N
         ("path,label\nsub,A\nb.png,B\n", "missing: sub"),
         ("path,label\na.png,A\nb.png,B\na.png,A\n", "repeated: a.png"),
         ("path,label\nsub/c.png,A\nsub\\c.png,B\n", "repeated: sub/c.png"),
-        ("path,label\na.png,A\nb.png,  \nsub/c.png\n", "without one: b.png, sub/c.png"),
+        ("path,label\na.png,A\nb.png,  \nsub/c.png\n", "missing in: b.png, sub/c.png"),
         ("path,label\na.png,A\n,B\n", "none in: row 3"),
         ("path,label\na.png,A\nb.png,A\n", "one: A"),
         ("path,label\na.png,A,x\nb.png,B,y\n", "more fields than the header"),
         ("path,label\na.png,A\nb.png,B,y\n", "Expected 2 fields in line 3, saw 3"),
-        ("path,label,label \na.png,A,A\n", "two columns of one name"),
+        ("path,label,label \na.png,A,A\n", "two columns with the same name"),
         ('path,label\na.png,"A\nb.png,B\n', "EOF inside string"),
         ('path,label\na.png,"A\nA"\nb.png,B\n', r"others: 'A\nA'"),
         ("\0\0\0\x1b[2J" + "junk" * 5000, r"columns '"),

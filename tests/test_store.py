@@ -193,7 +193,9 @@ def test_a_flipped_byte_is_found(path: Path) -> None:
     """Rot in the features is an error, never another number."""
     found = fill(path, (1000, 3))
     flip_byte(path, rows(1000, 1).tobytes())
-    with pytest.raises(StoreError, match="The disk or another program changed it"):
+    with pytest.raises(
+        StoreError, match="The disk or another program changed the file"
+    ):
         found.features()
 
 
@@ -254,9 +256,9 @@ def damage_contract(path: Path) -> None:
     [
         (damage_cut, "no readable HDF5"),
         (damage_text, "no readable HDF5"),
-        (damage_foreign, "HDF5 of another program"),
+        (damage_foreign, "an HDF5 file of another program"),
         (damage_schema, "schema 99"),
-        (damage_unfinished, "never finished"),
+        (damage_unfinished, "an incomplete file"),
         (damage_rows, "unreadable content|3 embeddings"),
         (damage_keys, "keys with another checksum"),
         (damage_contract, "edited by hand"),

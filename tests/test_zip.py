@@ -76,8 +76,8 @@ def test_the_rules_are_those_of_folders(
     ]
     assert listing.table["mask"].tolist() == [f"{top}COVID/masks/c (2).png", "", ""]
     assert listing.warnings == [
-        "folder empty holds no images; it is no class",
-        "left out, for they are no images: 1 (no suffix), 1 .md, 1 .txt, "
+        "folder empty contains no images, so it is not a class",
+        "left out because they are not images: 1 (no suffix), 1 .md, 1 .txt, "
         "1 beside images/",
     ]
     assert read_bytes(listing.root, paths(listing)[0]) == stored[0].encode()
@@ -144,7 +144,7 @@ def test_a_broken_zip_is_told(packed: Path, tmp_path: Path, damage: str) -> None
             "directory": data.replace(b"PK\x01\x02", b"XX\x01\x02"),
         }[damage]
     )
-    with pytest.raises(DatasetError, match="no whole zip file") as caught:
+    with pytest.raises(DatasetError, match="not a complete zip file") as caught:
         scan(packed, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("cache/*"))
@@ -303,7 +303,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     (tmp_path / "y.png").symlink_to("/dev/zero")
     for name in ("x.png", "y.png"):
-        with pytest.raises(OSError, match="not a plain file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_bytes(tmp_path, name)
 
 

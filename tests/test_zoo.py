@@ -195,13 +195,13 @@ BAD: dict[str, tuple[Animal, str]] = {
     "huge.png": (declared(60000, 60000), "decompression bomb"),
     "wider than it is.png": (declared(10**4, 16), CUT),
     "no pixels.png": (declared(0, 0), NONE),
-    "not finite.tif": (not_finite(), "pixels not finite"),
+    "not finite.tif": (not_finite(), "pixels that are not finite"),
     "no dicom.dcm": (b"text", NONE),
     "magic.dcm": (bytes(128) + b"DICM", "DICOM"),
     "link to nothing.png": (link("nowhere.png"), "No such file"),
     "link to itself.png": (link("link to itself.png"), "symbolic links"),
-    "link to a device.png": (link("/dev/zero"), "not a plain file"),
-    "pipe.png": (os.mkfifo, "not a plain file"),
+    "link to a device.png": (link("/dev/zero"), "not a regular file"),
+    "pipe.png": (os.mkfifo, "not a regular file"),
     "secret.png": (grey(compress_level=7), "Permission denied"),
     "new\nline.png": (grey(compress_level=8), "rename it"),
     "no \udcff utf-8.png": (grey(compress_level=9), "rename it"),
@@ -294,7 +294,7 @@ def test_every_animal_has_its_fate(zoo: Path, tmp_path: Path) -> None:
     assert set(status.values()) == {"ok"}
     assert len(BAD | bad) + len(GOOD | OTHERS | good) > 90
     [note] = result.warnings
-    assert note == "left out, for they are no images: 1 (no suffix), 1 .txt"
+    assert note == "left out because they are not images: 1 (no suffix), 1 .txt"
 
 
 def test_a_zoo_is_scanned_alike_again(zoo: Path, tmp_path: Path) -> None:

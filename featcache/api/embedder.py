@@ -25,8 +25,9 @@ from featcache.backbones import FEATUREWISE, Network
 from featcache.commands.extract import extract, find_store
 from featcache.core.io import lock
 from featcache.core.progress import Reporter
+from featcache.core.text import some
 from featcache.dataset import images
-from featcache.dataset.manifest import COLUMNS, OK, Manifest, Settings, some
+from featcache.dataset.manifest import COLUMNS, OK, Manifest, Settings
 from featcache.dataset.sources.reading import read_file
 from featcache.errors import StoreError, UnreadableImageError, UsageError
 from featcache.features import Block, store

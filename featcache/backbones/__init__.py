@@ -144,22 +144,21 @@ def resolve_all(
             f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
             "are listed in docs/commands.md under featcache extract.",
         )
-    wanted = dict.fromkeys(expand(names))
-    plain = [name for name in wanted if name in BASELINES]
-    if len(plain) == len(wanted):
+    expanded = dict.fromkeys(expand(names))
+    plain = [name for name in expanded if name in BASELINES]
+    if len(plain) == len(expanded):
         plain = []  # nothing here that the options could be meant for
-    given = _of_networks(weights, preprocess, input_size)
-    if plain and given:
-        reporter.message(
-            f"{', '.join(given.values())}: ignored for {', '.join(plain)} (no network)"
-        )
+    options = _of_networks(weights, preprocess, input_size)
+    if plain and options:
+        words = ", ".join(options.values())
+        reporter.message(f"{words}: ignored for {', '.join(plain)} (no network)")
     return [
         resolve(name)
         if name in plain
         else resolve(
             name, weights, preprocess=preprocess, input_size=input_size, seed=seed
         )
-        for name in wanted
+        for name in expanded
     ]
 
 
@@ -207,12 +206,12 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
             "Save the network again in the .keras format.",
         )
     beside = path.with_suffix(".json")
-    given = _read_sidecar(beside)
+    sidecar = _read_sidecar(beside)
     if preprocess == "imagenet":
-        preprocess = given.get("preprocess", preprocess)
-    input_size = input_size or given.get("input_size")
-    known = preprocess in (FEATUREWISE, *PREPROCESS)
-    if not known or not isinstance(input_size, int):
+        preprocess = sidecar.get("preprocess", preprocess)
+    input_size = input_size or sidecar.get("input_size")
+    has_mode = preprocess in (FEATUREWISE, *PREPROCESS)
+    if not has_mode or not isinstance(input_size, int):
         raise UsageError(
             f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
             f"preprocess {preprocess!r}, input size {input_size!r}",
@@ -225,7 +224,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
         preprocess,
         input_size,
         file=path,
-        taps=tuple(given.get("taps", ())),
+        taps=tuple(sidecar.get("taps", ())),
     )
 
 
@@ -233,11 +232,11 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(
             f"valid JSON in {path}", str(error), "Correct it."
         ) from error
-    if not isinstance(given, dict):
+    if not isinstance(sidecar, dict):
         raise WeightsError(f"a JSON object in {path}", "another value", "Correct it.")
-    return given
+    return sidecar

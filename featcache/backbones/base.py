@@ -4,6 +4,10 @@ import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from featcache.features.contract import Statistics
 
 IMAGENET, RANDOM, FILE, NONE = "imagenet", "random", "file", "none"
 
@@ -21,6 +25,21 @@ class Preprocess:
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bgr: bool = False
+
+    @classmethod
+    def from_statistics(cls, statistics: "Statistics | None") -> Self | None:
+        """Feature-wise zero mean and unit variance a channel.
+
+        Args:
+            statistics: Of three channels, as contracts have them;
+                None for networks with another scaling.
+        """
+        if not statistics:
+            return None
+        pairs = zip(statistics.mean, statistics.std, strict=True)
+        offset = tuple(-m / s for m, s in pairs)
+        scale = tuple(1 / s for s in statistics.std)
+        return cls(scale, offset)  # type: ignore[arg-type]
 
 
 # The modes of keras.applications.imagenet_utils.preprocess_input on pixels 0-255.
@@ -110,6 +129,19 @@ class Network:
     file: Path | None = None
     seed: int = 0
     taps: tuple[str, ...] = ()
+
+    def tap_names(self, taps: str, pooling: str) -> list[str]:
+        """Names of the pooled inner layers, as "layer" or "layer:max".
+
+        Args:
+            taps: "none", "default", or names of layers with commas between.
+            pooling: "avg", or "avg+max" for the maximum as well.
+        """
+        if taps == "none" or self.is_baseline:
+            return []
+        layers = self.taps if taps == "default" else taps.split(",")
+        poolings = ("", ":max") if pooling == "avg+max" else ("",)
+        return [layer.strip() + kind for layer in layers for kind in poolings]
 
     @property
     def is_baseline(self) -> bool:

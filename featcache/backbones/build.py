@@ -133,8 +133,8 @@ def _flat(model: "keras.Model", rescale: Sequence[float]) -> "keras.Model":
     if not rescale and not any(isinstance(x, keras.Sequential) for x in model.layers):
         return model
     flat = keras.models.clone_model(model, call_function=call)
-    for new, given in zip(flat.weights, model.weights, strict=True):
-        new.assign(given)
+    for new, loaded in zip(flat.weights, model.weights, strict=True):
+        new.assign(loaded)
     for layer in flat.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # it computes with copies of its weights

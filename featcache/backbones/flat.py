@@ -49,9 +49,9 @@ def graph(
         )
         return layer(*inputs, **options)
 
-    given = keras.Model(core.inputs[0], core.outputs[0], name=core.name)
-    model = keras.models.clone_model(given, pixels, new, call_function=call)
-    for layer in given.layers:
+    functional = keras.Model(core.inputs[0], core.outputs[0], name=core.name)
+    model = keras.models.clone_model(functional, pixels, new, call_function=call)
+    for layer in functional.layers:
         if layer.weights:
             model.get_layer(layer.name).set_weights(layer.get_weights())
     for leaf in _leaves(model):
@@ -86,13 +86,13 @@ def blocks(model: "keras.Model") -> dict[str, int]:
     # branches, begin no block.
     ahead = [max(sizes[i:]) for i in range(len(sizes))]
     smallest = min(side for side in ahead if side) if any(ahead) else 0
-    found = {
+    sides = {
         layer.name: side or smallest
         for layer, side in zip(model.layers, ahead, strict=True)
         if any(_can_learn(leaf) for leaf in _leaves(layer))
     }
-    order = sorted({*found.values()}, reverse=True)
-    return {name: order.index(side) for name, side in found.items()}
+    order = sorted({*sides.values()}, reverse=True)
+    return {name: order.index(side) for name, side in sides.items()}
 
 
 def unfreeze(layer: Any) -> None:

@@ -54,9 +54,9 @@ def fetch_weights(row: Backbone) -> Path:
     Raises:
         WeightsError: It is not here and cannot be had; names the two ways out.
     """
-    found = find_weights(row)
-    if found:
-        return found
+    path = find_weights(row)
+    if path:
+        return path
     tensorflow()
     import keras
 
@@ -104,8 +104,8 @@ def weights_key(network: Network) -> str | None:
     if network.file:
         return f"file sha256 {sha256_file(network.file)}"
     assert network.row is not None
-    found = find_weights(network.row)
-    if found is None:
+    path = find_weights(network.row)
+    if path is None:
         return None
-    kind, digits = network.row.checksum or ("sha256", sha256_file(found))
+    kind, digits = network.row.checksum or ("sha256", sha256_file(path))
     return f"file {kind} {digits}"

@@ -38,7 +38,7 @@ def doctor_command(
 
 
 def _print(checks: "list[Check]") -> None:
-    from featcache.dataset.manifest import some
+    from featcache.core.text import some
 
     headings = [("", False), ("check", False), ("found", False)]
     print_table(headings, [[c.status, c.name, c.found] for c in checks])

@@ -221,7 +221,7 @@ def find_policy(
     Raises:
         UsageError: There is no such recipe, or it is another in another store.
     """
-    from featcache.dataset.manifest import some
+    from featcache.core.text import some
 
     numbered = [(one, one.policies(region)) for one in sets]
     numbered = [pair for pair in numbered if pair[1]] or numbered[:1]

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import digest, sha256_file
+from featcache.core.text import some
 from featcache.dataset import splits
-from featcache.dataset.manifest import some
 from featcache.errors import RunError, UsageError
 from featcache.evaluation import calibration, identity, runs
 from featcache.evaluation.identity import differences
@@ -301,12 +301,7 @@ def _make(folder: Path, record: RunRecord, team: list[Run]) -> None:
     p, weights = _averaged(votes, y, places, record.head_is.params["weights"])
     calibrated = None
     if record.head_is.params["calibrate"]:
-        train = places != splits.TEST
-        found = calibration.cross_fit(
-            y[train], p[train], places[train], groups=groups[train]
-        )
-        p[train], p[~train] = found.p, found.calibrator(p[~train])
-        calibrated = found.record
+        p, calibrated = calibration.calibrate_predictions(p, y, groups, places)
     record = replace(
         runs.stamped(record),
         status=OK,

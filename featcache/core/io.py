@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -17,12 +16,6 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import LockedError
-
-
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
-    parts = re.split(r"(\d+)", text)
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts]
 
 
 def canonical_json(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-THREADS = "FEATCACHE_THREADS"  # set in worker processes
+from featcache.core.parallel import THREADS
 
 
 def tensorflow() -> Any:
@@ -57,13 +57,13 @@ def no_retracing_advice() -> Iterator[None]:
 def _stderr_held_back() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except Exception:
-            held.seek(0)
-            os.write(kept, held.read())
+            buffer.seek(0)
+            os.write(kept, buffer.read())
             raise
         finally:
             os.dup2(kept, 2)

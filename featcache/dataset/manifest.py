@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.core.io import atomic_path, write_json
+from featcache.core.text import some
 from featcache.errors import DatasetError
 
 COLUMNS = (
@@ -158,30 +159,30 @@ def narrow(
 
 def _matches(manifest: Manifest, text: str) -> pd.Series:
     column, _, value = text.partition("=")
-    given = _column(manifest, column, "exclude")
-    wanted = [value] if "=" in text else TRUE
-    found = (given if "=" in text else given.str.lower()).isin(wanted)
-    if not found[manifest.table["status"] == OK].any():
+    values = _column(manifest, column, "exclude")
+    accepted = [value] if "=" in text else TRUE
+    matches = (values if "=" in text else values.str.lower()).isin(accepted)
+    if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image whose {column} is {' or '.join(wanted)}, for `exclude={text!r}`",
-            f"none; the values are {some(sorted(given.unique()))}",
+            f"an image with {column} {' or '.join(accepted)}, for `exclude={text!r}`",
+            f"none; the values are {some(sorted(values.unique()))}",
             f"Give `exclude='{column}=VALUE'`, or leave it out.",
         )
-    return found
+    return matches
 
 
 def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     alone = manifest.table["image_id"]
     if group_by == IMAGE:
         return alone
-    given = _column(manifest, group_by, "group_by")
-    if (given == "").all():
+    values = _column(manifest, group_by, "group_by")
+    if (values == "").all():
         raise DatasetError(
-            f"`group_by={group_by!r}` to name a group",
+            f"groups in the column of `group_by={group_by!r}`",
             "an empty column",
-            "Take another column, or image.",
+            "Choose another column, or image.",
         )
-    return given.where(given != "", alone)
+    return values.where(values != "", alone)
 
 
 def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
@@ -190,7 +191,7 @@ def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
         raise DatasetError(
             f"`{option}` with a column of the manifest: {', '.join(table.columns)}",
             repr(name),
-            "Take one of them.",
+            "Choose one of them.",
         )
     return table[name].astype(str).str.strip()
 
@@ -221,9 +222,3 @@ def default_name(source: Path) -> str:
     folder = source if source.is_dir() else source.parent
     name = source.stem if zipped else folder.resolve().name
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"
-
-
-def some(items: list[str], limit: int = 5) -> str:
-    """Lists the first few items and counts the rest."""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more

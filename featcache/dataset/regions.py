@@ -31,7 +31,7 @@ class Region:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(
-                f"`region` {', '.join(KINDS)}", repr(self.kind), "Take one."
+                f"`region` {', '.join(KINDS)}", repr(self.kind), "Choose one of them."
             )
         if not self.needs_mask:
             object.__setattr__(self, "mask", "")
@@ -59,10 +59,7 @@ class Region:
         return words + (["--mask", self.mask] if self.mask not in ("", MASK) else [])
 
     def to_dict(self) -> dict[str, str]:
-        """The region as records keep it; a whole picture is nothing to tell.
-
-        By itself it is the policy of the region's plain rendering.
-        """
+        """The region as records keep it; a whole image has no entry."""
         if self.kind == WHOLE:
             return {}
         how = {"mask": self.mask} if self.needs_mask else {"width": f"1/{WIDTH}"}

@@ -72,17 +72,19 @@ class Policy:
         return cls(**draws, region=Region.of(record))
 
 
-def _bounds(name: str, given: tuple[float, float], least: float) -> tuple[float, float]:
+def _bounds(
+    name: str, bounds: tuple[float, float], least: float
+) -> tuple[float, float]:
     try:
-        low, high = (float(bound) for bound in given)
+        low, high = (float(bound) for bound in bounds)
     except (TypeError, ValueError):
         low = high = float("nan")
     if least <= low <= high < float("inf"):
         return low, high
     raise UsageError(
         f"`{name}` LO,HI with {least:g} <= LO <= HI",
-        str(given),
-        "Give the smaller first.",
+        str(bounds),
+        "Put the smaller number first.",
     )
 
 
@@ -127,7 +129,7 @@ def _between(bounds: tuple[float, float], share: float) -> float:
     return float(bounds[0] + share * (bounds[1] - bounds[0]))
 
 
-def shown(
+def apply_region(
     image: Image.Image, region: Region, mask: np.ndarray | None = None
 ) -> Image.Image:
     """Blackens what a region leaves out, at full size, so that nothing shines through.
@@ -153,24 +155,24 @@ def _ring(size: tuple[int, int]) -> np.ndarray:
     return ring
 
 
-def render(image: Image.Image, size: int, drawn: Draw | None = None) -> np.ndarray:
+def render(image: Image.Image, size: int, draw: Draw | None = None) -> np.ndarray:
     """Renders one view of a decoded image.
 
     Args:
         image: Mode "L" or "RGB"; not changed.
         size: Side of the square result, in pixels.
-        drawn: The view's choices; None renders view 0.
+        draw: The view's choices; None renders view 0.
 
     Returns:
         (size, size, 3) uint8, RGB, 0-255.
     """
-    box = None if drawn is None else _window(image, drawn)
+    box = None if draw is None else _window(image, draw)
     small = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    if drawn is not None:
-        if drawn.flip:
+    if draw is not None:
+        if draw.flip:
             small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if drawn.brightness != 1.0:
-            table = np.clip(np.rint(np.arange(256) * drawn.brightness), 0, 255)
+        if draw.brightness != 1.0:
+            table = np.clip(np.rint(np.arange(256) * draw.brightness), 0, 255)
             small = small.point(table.astype(int).tolist() * len(small.getbands()))
     pixels = np.asarray(small)
     if pixels.ndim == 2:
@@ -178,8 +180,8 @@ def render(image: Image.Image, size: int, drawn: Draw | None = None) -> np.ndarr
     return pixels
 
 
-def _window(image: Image.Image, drawn: Draw) -> tuple[float, float, float, float]:
-    width, height = image.width / drawn.zoom, image.height / drawn.zoom
-    left = drawn.x * (image.width - width)
-    top = drawn.y * (image.height - height)
+def _window(image: Image.Image, draw: Draw) -> tuple[float, float, float, float]:
+    width, height = image.width / draw.zoom, image.height / draw.zoom
+    left = draw.x * (image.width - width)
+    top = draw.y * (image.height - height)
     return left, top, left + width, top + height

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 
+from featcache.dataset.splits import TEST
 from featcache.errors import RunError, SplitError, UsageError
 from featcache.evaluation import metrics
 from featcache.evaluation.record import CalibrationInfo
@@ -95,6 +96,31 @@ def cross_fit(
         p[folds == fold] = calibrator(P[folds == fold])
     final = fits.choose(names)
     return Calibrated(p, final, _record(y, P, p, final, chosen))
+
+
+def calibrate_predictions(
+    p: ArrayLike, y: ArrayLike, groups: ArrayLike, folds: ArrayLike
+) -> tuple[Array, CalibrationInfo]:
+    """Calibrates each fold by the others, and the test set by all of them.
+
+    Args:
+        p: Probabilities of each image, (N, C), out-of-fold but for the test set.
+        y: Its class, (N,).
+        groups: Its group, (N,).
+        folds: Its fold, (N,), or ``splits.TEST``.
+
+    Returns:
+        The calibrated probabilities (N, C), and `Calibrated.record`.
+
+    Raises:
+        SplitError: A group stands in two folds.
+    """
+    p, y, groups, folds = (np.asarray(column) for column in (p, y, groups, folds))
+    train = folds != TEST
+    fitted = cross_fit(y[train], p[train], folds[train], groups=groups[train])
+    calibrated = p.copy()
+    calibrated[train], calibrated[~train] = fitted.p, fitted.calibrator(p[~train])
+    return calibrated, fitted.record
 
 
 def from_record(record: CalibrationInfo) -> Calibrator:

@@ -5,19 +5,14 @@ training images are trained on; held-out images are seen plain, or as the mean o
 the probabilities over their own views.
 """
 
-import os
 import time
-import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featcache.core.tf import THREADS
 from featcache.dataset.splits import assert_disjoint
-from featcache.errors import FeatcacheError, HeadError
 
 
 @dataclass(frozen=True)
@@ -94,59 +89,3 @@ def fit_predict(
         history=head.history_,
         tuning=head.tuning_,
     )
-
-
-def side_by_side(
-    calls: Sequence[dict[str, Any]], n_jobs: int
-) -> Iterator[tuple[int, Fit | str]]:
-    """Runs ``fit_predict`` for each set of arguments in parallel processes.
-
-    Each process has one thread: folds side by side are many times faster than
-    threads that fight each other. No process is left behind on Ctrl-C.
-
-    Yields:
-        (number of the call, its outcome) as they end; an outcome that is a text is
-        the reason why the head failed.
-    """
-    if not calls:
-        return
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    with (
-        warnings.catch_warnings(),
-        parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1),
-    ):
-        # Workers that grew too large are replaced; that is no news to a user.
-        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-        parallel = Parallel(return_as="generator_unordered", batch_size=1)
-        try:
-            yield from parallel(
-                delayed(_outcome)(number, os.getpid(), call)
-                for number, call in enumerate(calls)
-            )
-        except TerminatedWorkerError as error:
-            raise HeadError(
-                "the worker processes to live",
-                "one that was killed, most often for want of memory",
-                "Finished runs are kept: try again with fewer `jobs`.",
-            ) from error
-        except BaseException:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
-            raise
-
-
-def _outcome(
-    number: int, parent: int, arguments: dict[str, Any]
-) -> tuple[int, Fit | str]:
-    if os.getpid() != parent:
-        os.environ[THREADS] = "1"
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    try:
-        return number, fit_predict(**arguments)
-    except FeatcacheError as error:
-        return number, str(error)
-    except Exception as error:  # noqa: BLE001
-        # Whatever a foreign head raises is recorded as the reason of its failure.
-        return number, f"{type(error).__name__}: {error}"

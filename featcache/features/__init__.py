@@ -69,22 +69,22 @@ def load(
         StoreError: The store is damaged, or lacks rows that were asked for.
         DatasetError: Its dataset has no manifest.
     """
-    found = store.open_store(Path(path))
-    chosen = FeatureSet((found,)).select(
-        manifest.load(found.path.parent.parent),
+    stored = store.open_store(Path(path))
+    selection = FeatureSet((stored,)).select(
+        manifest.load(stored.path.parent.parent),
         views=views,
         policy=policy,
-        taps=tap_names(found, taps),
+        taps=tap_names(stored, taps),
     )
-    meta = chosen.meta
+    meta = selection.meta
     return Features(
-        chosen.read(), meta["label"].to_numpy(), meta["group"].to_numpy(), meta
+        selection.read(), meta["label"].to_numpy(), meta["group"].to_numpy(), meta
     )
 
 
-def tap_names(found: Store, taps: str | Sequence[str]) -> list[str]:
+def tap_names(stored: Store, taps: str | Sequence[str]) -> list[str]:
     """Turns a user's words for taps into those of a store; see `find_taps`."""
-    return find_taps([found], taps)
+    return find_taps([stored], taps)
 
 
 def draw_split(

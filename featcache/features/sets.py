@@ -12,7 +12,8 @@ from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.features import store
-from featcache.features.selection import Asked, Selection, select, stored_views
+from featcache.features.keys import RenderingQuery, augmenting_recipes, has_region
+from featcache.features.selection import Selection, select, stored_views
 from featcache.features.store import Store
 
 ALL = "all"
@@ -37,8 +38,7 @@ class FeatureSet:
 
     def shows(self, region: Region) -> bool:
         """Whether all stores have renderings of a region."""
-        plain = region.to_dict()
-        return not plain or all(plain in s.header.policies for s in self.stores)
+        return all(has_region(one.header, region) for one in self.stores)
 
     def select(
         self,
@@ -71,32 +71,32 @@ class FeatureSet:
         """
         recipe = self._recipe(policy, region)
         if isinstance(views, str):
-            views = max(stored_views(found, recipe) for found in self.stores)
+            views = max(stored_views(one, recipe) for one in self.stores)
         if views < 0:
             raise UsageError(
                 "`views` of 0 or more", str(views), "Leave it out for none."
             )
-        asked = Asked(views, recipe, region, masks or {})
-        return select(self.stores, dataset, asked=asked, taps=taps)
+        query = RenderingQuery(views, recipe, region, masks or {})
+        return select(self.stores, dataset, query=query, taps=taps)
 
     def policies(self, region: Region = WHOLE_PICTURE) -> dict[int, Policy]:
         """Recipes of a region's augmented views, the oldest first.
 
         By their index in the first store that has any.
         """
-        for store_ in self.stores:
-            recipes = _augmenting(store_, region)
+        for stored in self.stores:
+            recipes = augmenting_recipes(stored.header, region)
             if recipes:
-                every = store_.header.policies
+                every = stored.header.policies
                 return {every.index(recipe): Policy.of(recipe) for recipe in recipes}
         return {}
 
     def _recipe(self, policy: Policy | None, region: Region) -> dict[str, Any] | None:
-        lists = [_augmenting(store_, region) for store_ in self.stores]
-        known = next(filter(None, lists), [])
+        lists = [augmenting_recipes(stored.header, region) for stored in self.stores]
+        recipes = next(filter(None, lists), [])
         if policy is None:
-            shared = [p for p in known if all(p in others for others in lists)]
-            newest = shared[-1:] or known[-1:]
+            shared = [p for p in recipes if all(p in others for others in lists)]
+            newest = shared[-1:] or recipes[-1:]
             return newest[0] if newest else None
         if policy.region != region:
             raise UsageError(
@@ -108,20 +108,10 @@ class FeatureSet:
         if not any(recipe in recipes for recipes in lists):
             raise StoreError(
                 f"views of {self.text}{region.suffix} by policy {recipe}",
-                f"{len(known)} other policies",
+                f"{len(recipes)} other policies",
                 "Extract views by it, or leave `policy` out for the newest.",
             )
         return recipe
-
-
-def _augmenting(found: Store, region: Region) -> list[dict[str, Any]]:
-    """Policies of a region's augmented views, the oldest first."""
-    plain = region.to_dict()
-    return [
-        policy
-        for policy in found.header.policies
-        if policy.items() > plain.items() and ("region" in policy) == bool(plain)
-    ]
 
 
 def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
@@ -147,12 +137,12 @@ def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
             "none",
             f"Run: featcache extract --dataset {dataset.dataset} -b BACKBONE",
         )
-    chosen: dict[tuple[Path, ...], FeatureSet] = {}
+    sets: dict[tuple[Path, ...], FeatureSet] = {}
     for name in names:
-        for found in _paths_of(dataset, paths, name):
-            stores = sorted(map(store.open_store, found), key=_sort_key)
-            chosen[tuple(one.path for one in stores)] = FeatureSet(tuple(stores))
-    return list(chosen.values())
+        for set_paths in _paths_of(dataset, paths, name):
+            stores = sorted(map(store.open_store, set_paths), key=sort_key)
+            sets[tuple(one.path for one in stores)] = FeatureSet(tuple(stores))
+    return list(sets.values())
 
 
 def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path]]:
@@ -163,19 +153,21 @@ def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path
         return [[path] for path in alone]
     parts = [_the_one(dataset, paths, part) for part in text.split("+")]
     if len(set(parts)) < len(parts):
-        raise UsageError("each store once in a +", repr(text), "Leave one out.")
+        raise UsageError(
+            "each store once in a combination with +", repr(text), "Remove the repeat."
+        )
     return [parts]
 
 
 def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
-    found = _matches(paths, name)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    matches = _matches(paths, name)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise UnknownNameError(
-            f"{name!r} to mean one store inside a +",
-            f"{len(found)}: {', '.join(path.stem for path in found)}",
-            "Give one of these names.",
+            f"{name!r} to name one store in a combination with +",
+            f"{len(matches)}: {', '.join(path.stem for path in matches)}",
+            "Use one of these names.",
         )
     plain, size = _without_size(name)
     raise UnknownNameError(
@@ -189,14 +181,14 @@ def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
 def _matches(paths: list[Path], name: str) -> list[Path]:
     """A store answers to its file name, less the contract, less the weights tag."""
     stem = Path(name).stem if name.endswith((".keras", ".h5")) else name
-    found = []
+    matches = []
     for path in paths:
         parts = path.stem.rsplit("-", 2)
         if stem in (path.stem, "-".join(parts[:2]), parts[0]):
-            found.append(path)
+            matches.append(path)
     plain, size = _without_size(name)
-    if found or size is None:
-        return found
+    if matches or size is None:
+        return matches
     return [
         path
         for path in _matches(paths, plain)
@@ -210,14 +202,15 @@ def _without_size(name: str) -> tuple[str, int | None]:
     return (plain, int(size)) if plain and size.isdecimal() else (name, None)
 
 
-def _sort_key(found: Store) -> tuple[str, int, str]:
-    contract = found.header.contract
-    return contract.backbone, contract.input_size, found.path.name
+def sort_key(stored: Store) -> tuple[str, int, str]:
+    """Name, input size and file of a store: the order of stores in a set."""
+    contract = stored.header.contract
+    return contract.backbone, contract.input_size, stored.path.name
 
 
-def _sized_name(found: Store) -> str:
-    contract = found.header.contract
-    if found.header.weights == "none":  # a baseline, which has but one size
+def _sized_name(stored: Store) -> str:
+    contract = stored.header.contract
+    if stored.header.weights == "none":  # a baseline, which has but one size
         return contract.backbone
     return f"{contract.backbone}@{contract.input_size}"
 
@@ -228,11 +221,11 @@ def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:
     Raises:
         UnknownNameError: None has such a tap; the nearest names are offered.
     """
-    known = dict.fromkeys(name for found in stores for name in found.taps)
+    existing = dict.fromkeys(name for stored in stores for name in stored.taps)
     if taps in (ALL, "none", ""):
-        return list(known) if taps == ALL else []
+        return list(existing) if taps == ALL else []
     names = taps.split(",") if isinstance(taps, str) else list(taps)
-    table = Registry("stored tap", known, hint="Or extract it.")
+    table = Registry("stored tap", existing, hint="Or extract it.")
     for name in names:
         if name not in table:
             raise table.unknown(name)

@@ -66,7 +66,7 @@ HEADS: Registry[HeadRow] = Registry(
             "Majority", "class shares of the training rows, a baseline"
         ),
     },
-    hint="Or give module:Class of a scikit-learn classifier.",
+    hint="Or give a scikit-learn classifier as module:Class.",
 )
 # What wraps a foreign classifier, and what transforms the features of a head.
 _WRAPPERS = {
@@ -105,15 +105,15 @@ def make(
         HeadError: The class cannot serve as a head.
     """
     head = _plain(name, seed, tune, blocks)
-    wanted = _embedding(transform, pca)
-    if set(wanted.values()) == {NONE}:
+    embedding = _embedding(transform, pca)
+    if set(embedding.values()) == {NONE}:
         return head
     from featcache.heads.embedded import Embedded
 
     return Embedded(
         head=head,
-        transformation=wanted["transform"],
-        pca=wanted["pca"],
+        transformation=embedding["transform"],
+        pca=embedding["pca"],
         blocks=tuple(blocks),
         seed=seed,
     )
@@ -150,17 +150,17 @@ def describe(
     }
     if head.tune and head.candidates:
         identity["candidates"] = list(head.candidates)
-    wanted = _embedding(transform, pca)
-    if set(wanted.values()) == {NONE}:
+    embedding = _embedding(transform, pca)
+    if set(embedding.values()) == {NONE}:
         return identity
-    wanted["revision"] = _WRAPPERS["embedded"].revision
+    embedding["revision"] = _WRAPPERS["embedded"].revision
     if len(blocks) > 1:
-        wanted["blocks"] = tuple(blocks)
-    if TUNE in wanted.values():
+        embedding["blocks"] = tuple(blocks)
+    if TUNE in embedding.values():
         from featcache.heads.embedded import COMPONENTS, TRANSFORMS
 
-        wanted["candidates"] = TRANSFORMS, COMPONENTS
-    return identity | {"embedding": wanted}
+        embedding["candidates"] = TRANSFORMS, COMPONENTS
+    return identity | {"embedding": embedding}
 
 
 def load(folder: Path) -> "Head":

@@ -167,9 +167,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.tuning_ = (
             self._search(X, codes, groups, folds) if folds else summary([], 0, TOO_FEW)
         )
-        chosen = clone(self).set_params(tune=False, **self.tuning_["chosen"])
-        chosen.fit(X, codes, groups)
-        self.model_, self.history_ = chosen.model_, chosen.history_
+        tuned = clone(self).set_params(tune=False, **self.tuning_["chosen"])
+        tuned.fit(X, codes, groups)
+        self.model_, self.history_ = tuned.model_, tuned.history_
 
     def _search(
         self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
@@ -273,8 +273,8 @@ def predict_held(
     head: Head, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, fold: Fold
 ) -> np.ndarray:
     """Fits a head on the kept rows of a fold and predicts its held-out rows."""
-    kept, held = fold
-    return head.fit(X[kept], codes[kept], groups[kept]).predict_proba(X[held])
+    kept, held_out = fold
+    return head.fit(X[kept], codes[kept], groups[kept]).predict_proba(X[held_out])
 
 
 def _refuse_not_finite(X: np.ndarray) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from featcache.heads.base import Head
-from featcache.heads.tuning import Fold, grid, held_rows, scores, summary
+from featcache.heads.tuning import Fold, grid, held_out_rows, scores, summary
 
 MOST_TREES = 1000
 PATIENCE = 30  # trees without a better log-loss of the held-out groups
@@ -73,26 +73,31 @@ class XGBoost(Head):
     def _search(
         self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
-        held = codes[held_rows(folds)]
+        held_out = codes[held_out_rows(folds)]
         tried = []
         for settings in self.candidates:
             head = clone(self).set_params(**settings)
             trees, parts = zip(
                 *(head._stopped(X, codes, fold) for fold in folds), strict=True
             )
-            found = scores(held, np.concatenate(parts))
-            tried.append(settings | {"trees": round(np.mean(trees))} | found)
+            result = scores(held_out, np.concatenate(parts))
+            tried.append(settings | {"trees": round(np.mean(trees))} | result)
         return summary(tried, len(folds))
 
     def _stopped(
         self, X: np.ndarray, codes: np.ndarray, fold: Fold
     ) -> tuple[int, np.ndarray]:
         """Trees that are best for a fold's held-out rows, and what they give."""
-        kept, held = fold
+        kept, held_out = fold
         model = self._classifier(
             n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE
-        ).fit(X[kept], codes[kept], eval_set=[(X[held], codes[held])], verbose=False)
-        return model.best_iteration + 1, model.predict_proba(X[held])
+        ).fit(
+            X[kept],
+            codes[kept],
+            eval_set=[(X[held_out], codes[held_out])],
+            verbose=False,
+        )
+        return model.best_iteration + 1, model.predict_proba(X[held_out])
 
     def _proba(self, X: np.ndarray) -> np.ndarray:
         return np.asarray(self.model_.predict_proba(X))

@@ -20,7 +20,14 @@ from sklearn.svm import SVC
 
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Scale, SklearnHead, fitted_scaler
-from featcache.heads.tuning import Fold, grid, held_rows, inner_folds, scores, summary
+from featcache.heads.tuning import (
+    Fold,
+    grid,
+    held_out_rows,
+    inner_folds,
+    scores,
+    summary,
+)
 
 # The usual protocol of a linear probe: 45 values, spaced evenly in the logarithm.
 PATH = tuple(float(f"{C:.3g}") for C in np.logspace(-6, 5, 45))
@@ -85,11 +92,11 @@ class LogReg(SklearnHead):
     ) -> dict[str, Any]:
         Z = fitted_scaler(X, self.scale).transform(X)
         Z = Z if len(Z) >= Z.shape[1] else Z @ _span(Z)
-        held = codes[held_rows(folds)]
+        held_out = codes[held_out_rows(folds)]
         walks = [_walk(Z, codes, fold) for fold in folds]
         tried: list[dict[str, Any]] = []
         for settings, *parts in zip(self.candidates, *walks, strict=True):
-            tried.append(settings | scores(held, np.concatenate(parts)))
+            tried.append(settings | scores(held_out, np.concatenate(parts)))
             losses = [trial["log_loss"] for trial in tried]
             if len(losses) - np.argmin(losses) > PATIENCE:
                 break
@@ -181,7 +188,7 @@ class Svm(SklearnHead):
 
 def _walk(Z: np.ndarray, codes: np.ndarray, fold: Fold) -> Iterator[np.ndarray]:
     """Probabilities of a fold's held-out rows at each C of the path."""
-    kept, held = fold
+    kept, held_out = fold
     # Exact enough to choose by: measured, the same choices at a third of the time.
     model = LogisticRegression(warm_start=True, max_iter=500, tol=1e-3)
     for C in PATH:
@@ -189,7 +196,7 @@ def _walk(Z: np.ndarray, codes: np.ndarray, fold: Fold) -> Iterator[np.ndarray]:
             warnings.simplefilter("ignore", ConvergenceWarning)
             # Rows are taken anew each time, so that one fold at a time is in memory.
             model.set_params(C=C).fit(Z[kept], codes[kept])
-        yield model.predict_proba(Z[held])
+        yield model.predict_proba(Z[held_out])
 
 
 def _span(Z: np.ndarray) -> np.ndarray:

@@ -115,9 +115,9 @@ class Softmax(KerasHead):
             if not folds:
                 self.history_ = self._train(X, codes, everything, epochs=self.epochs)
                 return
-            train, held = folds[0]
+            train, held_out = folds[0]
             stop = _early_stopping(
-                _keras(), X[held], codes[held], patience=self.patience
+                _keras(), X[held_out], codes[held_out], patience=self.patience
             )
             self.history_ = self._train(
                 X, codes, train, epochs=self.epochs, callbacks=[stop]
@@ -301,8 +301,8 @@ def _early_stopping(
     class Refined(keras.callbacks.EarlyStopping):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
             proba = _probabilities(self.model, X)
-            found = *scores(codes, proba).values(), *softening(codes, proba)
-            logs.update(zip(WATCHED, found, strict=True))
+            figures = *scores(codes, proba).values(), *softening(codes, proba)
+            logs.update(zip(WATCHED, figures, strict=True))
             super().on_epoch_end(epoch, logs)
 
     return Refined(
@@ -326,8 +326,8 @@ def _soften(model: Any, temperature: float) -> None:
 
 
 def _by_epoch(history: dict[str, list[float]]) -> list[dict[str, float]]:
-    wanted = ("loss", "accuracy", *WATCHED)
-    columns = [name for name in wanted if name in history]
+    logged = ("loss", "accuracy", *WATCHED)
+    columns = [name for name in logged if name in history]
     return [
         {"epoch": n + 1, **{name: float(history[name][n]) for name in columns}}
         for n in range(len(history["loss"]))

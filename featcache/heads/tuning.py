@@ -42,8 +42,8 @@ def group_folds(
     with warnings.catch_warnings():
         # A class with fewer groups than folds is dealt with below.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        drawn = [held for _, held in splitter.split(strata, strata)]
-    masks = [np.isin(member, held) for held in drawn]
+        held_groups = [held_out for _, held_out in splitter.split(strata, strata)]
+    masks = [np.isin(member, held_out) for held_out in held_groups]
     whole = [m for m in masks if len(np.unique(codes[~m])) == len(np.unique(codes))]
     return [(np.flatnonzero(~m), np.flatnonzero(m)) for m in whole]
 
@@ -57,9 +57,9 @@ def inner_folds(
         Pairs of row indices (kept, held out); none where a class has but one group.
     """
     for folds in range(most, 1, -1):
-        drawn = group_folds(codes, groups, folds=folds, seed=seed)
-        if len(drawn) == folds:
-            return drawn
+        pairs = group_folds(codes, groups, folds=folds, seed=seed)
+        if len(pairs) == folds:
+            return pairs
     return []
 
 
@@ -103,13 +103,13 @@ def softening(codes: np.ndarray, proba: np.ndarray) -> tuple[float, float]:
             -log_softmax(logits / np.exp(logarithm), axis=1)[rows, codes].mean()
         )
 
-    found = minimize_scalar(loss, bounds=(0, np.log(HOTTEST)), method="bounded")
-    return float(found.fun), float(np.exp(found.x))
+    best = minimize_scalar(loss, bounds=(0, np.log(HOTTEST)), method="bounded")
+    return float(best.fun), float(np.exp(best.x))
 
 
-def held_rows(folds: Sequence[Fold]) -> np.ndarray:
+def held_out_rows(folds: Sequence[Fold]) -> np.ndarray:
     """Indices of the held-out rows of all folds, one fold after the other."""
-    return np.concatenate([held for _, held in folds])
+    return np.concatenate([held_out for _, held_out in folds])
 
 
 def held_out_scores(
@@ -117,7 +117,7 @@ def held_out_scores(
 ) -> dict[str, float]:
     """``scores`` over the held-out rows of all folds, each predicted by ``predict``."""
     proba = np.concatenate([predict(fold) for fold in folds])
-    return scores(codes[held_rows(folds)], proba)
+    return scores(codes[held_out_rows(folds)], proba)
 
 
 def summary(tried: Tried, folds: int, note: str = "") -> dict[str, Any]:

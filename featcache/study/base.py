@@ -52,12 +52,8 @@ class Extract:
 
     def taps(self, network: Network) -> list[str]:
         """The inner layers that it keeps of one of its networks."""
-        asked = self.settings.get("taps", "none")
-        if asked == "none" or network.is_baseline:
-            return []
-        layers = network.taps if asked == "default" else asked.split(",")
-        both = self.settings.get("tap_pooling") == "avg+max"
-        return [f"{at}{kind}" for at in layers for kind in ["", ":max"][: 1 + both]]
+        taps = str(self.settings.get("taps", "none"))
+        return network.tap_names(taps, self.settings.get("tap_pooling", "avg"))
 
 
 @dataclass(frozen=True)

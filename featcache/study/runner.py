@@ -15,13 +15,15 @@ from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
+from featcache.core.text import some
 from featcache.dataset import manifest as manifests
-from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.sets import sort_key
 from featcache.features.store import Store
 from featcache.study.base import (
     Ensemble,
@@ -192,7 +194,7 @@ class StudyRunner:
             self.computed += result.computed
             self.reporter.message(f"  {_made(result)}")
             found = store.open_store(result.path)
-            self.stores[sources[_order(found)[:2]]] = found
+            self.stores[sources[sort_key(found)[:2]]] = found
 
     def lacks(self, network: Network) -> bool:
         """Whether the weights of a network cannot be had."""
@@ -339,11 +341,6 @@ class StudyRunner:
 
 def _source(run: Run) -> tuple[str, int | None]:
     return run.record.backbone, run.record.input_size
-
-
-def _order(found: Store) -> tuple[str, int, str]:
-    contract = found.header.contract
-    return contract.backbone, contract.input_size, found.path.name
 
 
 def _made(result: StoreResult) -> str:

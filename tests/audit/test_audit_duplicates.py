@@ -16,9 +16,10 @@ from featcache.commands.audit import (
     fixes,
     similarity,
 )
-from featcache.commands.audit.similarity import CORRELATION, alike, unit
+from featcache.commands.audit.similarity import alike
 from featcache.commands.scan import scan
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.near_duplicates import CORRELATION, unit
 from featcache.errors import DatasetError, UsageError
 
 

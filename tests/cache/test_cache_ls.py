@@ -82,7 +82,9 @@ def test_a_store_is_found_by_what_only_it_has() -> None:
     for reference in (str(PATH), PATH.name, PATH.stem, "random"):
         assert cache.find(Path("cache"), reference) == PATH
     assert cache.find(Path("cache"), "toy-file") == other
-    with pytest.raises(StoreError, match=r"'toy-', which 2 of 2 stores have: toy/fea"):
+    with pytest.raises(
+        StoreError, match=r"'toy-', which matches 2 of 2 stores: toy/fea"
+    ):
         cache.find(Path("cache"), "toy-")
     with pytest.raises(StoreError, match="none of 2"):
         cache.find(Path("cache"), "vgg")

@@ -36,7 +36,7 @@ def test_faithfulness_has_figures_a_class_and_method(
         _with_masks(dataset, sizes), run, per_class=2, of="true", faithfulness=True,
         mean=0, files=[toy_network], reporter=Heard(messages),
     )  # fmt: skip
-    assert any("64x64 is of other proportions" in text for text in messages)
+    assert any("64x64 does not have the proportions" in text for text in messages)
     names = {(f.method, f.name) for f in result.figures}
     every = ["deletion", "insertion", "inside mask", "pointing mask", "area mask"]
     assert names == {(m, n) for m in ("linear", faithfulness.CHANCE) for n in every}

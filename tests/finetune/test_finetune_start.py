@@ -12,7 +12,7 @@ from toy_training import images
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
 from featcache.commands.finetune.settings import FinetuneSettings
-from featcache.commands.finetune.start import folded, origin
+from featcache.commands.finetune.start import origin, to_dense
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
@@ -82,7 +82,7 @@ def test_a_fold_starts_from_a_head_that_never_saw_it(
     found = start.start(rows, y, groups)
     by_hand = heads.make("logreg", tune=False)
     by_hand.fit(start.features[rows, 0], y[rows], groups[rows])
-    wanted, saved = folded(by_hand), folded(start.head)
+    wanted, saved = to_dense(by_hand), to_dense(start.head)
     np.testing.assert_allclose(found.weights[0], wanted.weights[0], rtol=1e-5)
     assert not np.allclose(found.weights[0], saved.weights[0], rtol=1e-2)
 
@@ -93,7 +93,7 @@ def test_two_classes_are_folded() -> None:
     X = rng.normal([1, 5, -2], [1, 10, 0.1], (40, 3)).astype("float32")
     y = (X[:, 0] + rng.normal(0, 0.5, 40) > 1).astype(int)
     head = heads.make("logreg", tune=False).fit(X, y)
-    kernel, bias = folded(head).weights
+    kernel, bias = to_dense(head).weights
     z = X @ kernel + bias
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(p, head.predict_proba(X), atol=1e-6)

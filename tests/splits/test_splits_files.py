@@ -31,7 +31,7 @@ def test_file(tmp_path: Path) -> None:
         "folds": 2,
         "test_size": 0.2,
         "seed": 3,
-        "images": made.places,
+        "images": made.fold_of,
     }
     assert load(path, TEN, seed=3) == made
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -42,12 +42,12 @@ def test_file_grows(tmp_path: Path) -> None:
     path = tmp_path / "splits-default.json"
     first = load(path, TEN)
     stamp = path.stat().st_mtime_ns
-    assert load(path, TEN[1:]).places == first.places
+    assert load(path, TEN[1:]).fold_of == first.fold_of
     assert path.stat().st_mtime_ns == stamp
     grown = load(path, [*TEN[1:], *singles({"C": 3})])
-    assert first.places.items() <= grown.places.items()
-    assert {grown.places[f"C{i}"] for i in range(3)} == {TEST, 0, 1}
-    assert load(path, TEN).places == grown.places
+    assert first.fold_of.items() <= grown.fold_of.items()
+    assert {grown.fold_of[f"C{i}"] for i in range(3)} == {TEST, 0, 1}
+    assert load(path, TEN).fold_of == grown.fold_of
 
 
 def test_file_with_new_grouping(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_file_with_new_grouping(tmp_path: Path) -> None:
     path = tmp_path / "splits-default.json"
     load(path, TEN)
     merged = [(image, label, "one") for image, label, _ in TEN]
-    with pytest.raises(SplitError, match="'one' in the test part and fold 0"):
+    with pytest.raises(SplitError, match="'one' in the test set and fold 0"):
         load(path, merged)
 
 
@@ -71,7 +71,7 @@ def test_other_settings(tmp_path: Path, arguments: dict, flags: str) -> None:
     """A split is never read as one of other settings; the error says which it has."""
     path = tmp_path / "splits-default.json"
     load(path, TEN)
-    with pytest.raises(SplitError, match=f"Ask for {flags}"):
+    with pytest.raises(SplitError, match=f"Use {flags}"):
         load(path, TEN, **arguments)
 
 
@@ -129,7 +129,7 @@ def test_repeats(data: tuple[Rows, int, float], repeat: int) -> None:
 
 
 def held_out(split: Split) -> set[str]:
-    return {image for image, place in split.places.items() if place == TEST}
+    return {image for image, place in split.fold_of.items() if place == TEST}
 
 
 def test_repeats_differ(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_repeats_differ(tmp_path: Path) -> None:
     rows = singles({"A": 40, "B": 40})
     base = load(tmp_path / "base", rows)
     repeats = [redraw(tmp_path / f"r{n}", base, rows, n) for n in (1, 2)]
-    drawn = [tuple(split.places.items()) for split in (base, *repeats)]
+    drawn = [tuple(split.fold_of.items()) for split in (base, *repeats)]
     assert len(set(drawn)) == 3
     stamp = (tmp_path / "r1").stat().st_mtime_ns
     assert redraw(tmp_path / "r1", base, rows) == repeats[0]
@@ -151,7 +151,7 @@ def test_a_repeat_grows_with_its_split(tmp_path: Path) -> None:
     more = [*TEN, *singles({"C": 9})]
     grown = load(tmp_path / "base", more)
     again = redraw(tmp_path / "r1", grown, more)
-    assert first.places.items() <= again.places.items()
+    assert first.fold_of.items() <= again.fold_of.items()
     assert held_out(again) == held_out(grown) > held_out(base)
 
 
@@ -168,5 +168,5 @@ def test_a_repeat_is_told_from_a_split(tmp_path: Path) -> None:
     (image, *_) = held_out(base)
     stored["images"][image] = 0
     (tmp_path / "r1").write_text(json.dumps(stored))
-    with pytest.raises(SplitError, match="the test part of split default"):
+    with pytest.raises(SplitError, match="the test set of split default"):
         redraw(tmp_path / "r1", base, TEN)

@@ -196,8 +196,8 @@ def write(model: Any, path: Path) -> None:
         model.set_rt_info(digest(temp), _DIGEST)
         ov.save_model(model, temp, compress_to_fp16=False)
         for suffix in (".bin", ".xml"):
-            with atomic_path(path.with_suffix(suffix)) as place:
-                os.replace(temp.with_suffix(suffix), place)
+            with atomic_path(path.with_suffix(suffix)) as target:
+                os.replace(temp.with_suffix(suffix), target)
 
 
 def read(path: Path) -> Any:

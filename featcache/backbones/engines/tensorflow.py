@@ -42,7 +42,7 @@ class TensorFlowEngine(Engine):
         for pixels in batches:
             count = len(pixels)
             if count < self.batch_size:
-                lacking = (self.batch_size - count, *pixels.shape[1:])
-                pixels = np.concatenate([pixels, np.zeros(lacking, pixels.dtype)])
+                shape = (self.batch_size - count, *pixels.shape[1:])
+                pixels = np.concatenate([pixels, np.zeros(shape, pixels.dtype)])
             outputs = self._forward(tf.constant(pixels))
             yield {name: value.numpy()[:count] for name, value in outputs.items()}

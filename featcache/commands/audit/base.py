@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from featcache.commands.audit.context import AuditContext, NotApplicable
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 
 __all__ = [
     "FINDING",

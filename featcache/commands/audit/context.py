@@ -11,10 +11,11 @@ import pandas as pd
 from PIL import Image
 
 from featcache import features
-from featcache.commands.audit.similarity import CORRELATION, alike, unit
+from featcache.commands.audit.similarity import alike
 from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.near_duplicates import CORRELATION, unit
 from featcache.errors import FeatcacheError, UnreadableImageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run

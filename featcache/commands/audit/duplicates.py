@@ -14,8 +14,9 @@ from featcache.commands.audit.base import (
     records,
 )
 from featcache.commands.audit.context import AuditContext
-from featcache.commands.audit.similarity import CORRELATION, alike, cut_alike
+from featcache.commands.audit.similarity import alike, cut_alike
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
+from featcache.dataset.near_duplicates import CORRELATION
 
 BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"

@@ -6,10 +6,9 @@ from itertools import product
 import numpy as np
 from PIL import Image
 
-# Grey 32x32 pictures of one radiograph correlate above this; two patients' do not.
-CORRELATION = 0.99
+from featcache.dataset.near_duplicates import unit
+
 _BLOCK = 1024
-_FLAT = 1e-6
 
 
 def alike(rows: np.ndarray, least: float) -> list[tuple[int, int, float]]:
@@ -29,17 +28,6 @@ def alike(rows: np.ndarray, least: float) -> list[tuple[int, int, float]]:
         at = (i + start).tolist(), (j + start).tolist()
         pairs += zip(*at, products[i, j].tolist(), strict=True)
     return sorted(pairs, key=lambda pair: -pair[2])
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Removes each row's mean and brings it to unit norm, (N, D) float32.
-
-    The product of two is their correlation; a picture of one grey becomes zeros.
-    """
-    rows = rows.astype(np.float32)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.where(norms > _FLAT, rows / np.maximum(norms, _FLAT), 0)
 
 
 def cut_alike(pictures: np.ndarray, least: float) -> list[tuple[int, int, float]]:

@@ -77,10 +77,10 @@ def _check(path: Path) -> Checked | None:
     while path.exists():
         before = path.stat()
         try:
-            found = store.open_store(path)
-            rows = len(found.keys)
-            for name, filled in found.filled.items():
-                _count(found, name, filled)
+            stored = store.open_store(path)
+            rows = len(stored.keys)
+            for name, filled in stored.filled.items():
+                _count(stored, name, filled)
             return Checked(path, rows)
         except StoreError as error:
             # A writer may have replaced the file under our eyes: look again.
@@ -90,12 +90,12 @@ def _check(path: Path) -> Checked | None:
     return None
 
 
-def _count(found: Store, name: str, filled: int) -> None:
-    have = sum(int((~np.isnan(b[:, 0])).sum()) for b in found.slabs(name))
-    if have != filled or found.keys.duplicated(store.KEY).any():
+def _count(stored: Store, name: str, filled: int) -> None:
+    have = sum(int((~np.isnan(b[:, 0])).sum()) for b in stored.slabs(name))
+    if have != filled or stored.keys.duplicated(store.KEY).any():
         raise StoreError(
-            f"each key once, and {filled} rows of {name} in {found.path}",
-            f"{have} rows of {name}, or a key that is there twice",
+            f"unique keys, and {filled} rows of {name} in {stored.path}",
+            f"{have} rows of {name}, or a repeated key",
             "Delete it and extract again.",
         )
 

@@ -79,13 +79,13 @@ def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
     if to.exists() and not force:
         raise UsageError(
             "`to` a new file",
-            f"{to}, which is there",
-            "Give `force=True` to replace it.",
+            f"{to}, which exists",
+            "Use `force=True` to replace it.",
         )
     if to.suffix == ".parquet" and not find_spec("pyarrow"):
         raise UsageError(
-            "pyarrow, which writes .parquet",
-            "no such library here",
+            "pyarrow, to write .parquet",
+            "it is not installed",
             "Run: pip install 'featcache[parquet]', or export to .npz or .csv.",
         )
     return WRITERS[to.suffix]

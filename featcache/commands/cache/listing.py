@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from featcache.core.text import some
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.regions import Region
+from featcache.dataset.regions import WHOLE_PICTURE
 from featcache.errors import DatasetError, StoreError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import FLOAT32
+from featcache.features.keys import is_plain, rows_by_region
 from featcache.features.store import Header, Store
 
 OK, WAITING, DAMAGED = "ok", "waiting", "damaged"
@@ -134,10 +136,10 @@ def find(cache: Path, reference: str) -> Path:
     if len(matches) == 1:
         return matches[0]
     raise StoreError(
-        "the path or name of one feature store, or a part that only one has",
-        f"{reference!r}, which {len(matches) or 'none'} of {len(names)} stores have"
-        + (f": {manifest.some([names[p] for p in matches])}" if matches else ""),
-        "featcache cache ls lists them.",
+        "the path or name of one feature store, or a unique part of it",
+        f"{reference!r}, which matches {len(matches) or 'none'} of {len(names)} stores"
+        + (f": {some([names[p] for p in matches])}" if matches else ""),
+        "Run: featcache cache ls",
     )
 
 
@@ -152,16 +154,16 @@ def ls(cache: Path, reports: Path, *, dataset: str | None = None) -> list[Entry]
 def _entry(path: Path, good: list[Run]) -> Entry:
     parts = sorted(store.parts_folder(path).glob("*.h5"))
     files = [p for p in (path, *parts) if p.exists()]
-    known: dict[str, Any] = {"runs": []}
+    facts: dict[str, Any] = {"runs": []}
     status, reason = OK, ""
     if not path.exists():
         status, reason = WAITING, "nothing published yet"
     try:
         # Where nothing is published yet, the first part tells what it will be.
-        for found in map(store.open_store, files[:1]):
-            known = _known(found, found.keys if status == OK else found.keys[:0])
-            mine = found.header.contract_id
-            known["runs"] = [run.run_id for run in good if mine in run.contracts]
+        for stored in map(store.open_store, files[:1]):
+            facts = _facts(stored, stored.keys if status == OK else stored.keys[:0])
+            mine = stored.header.contract_id
+            facts["runs"] = [run.run_id for run in good if mine in run.contracts]
     except StoreError as error:
         status, reason = DAMAGED, error.got
     return Entry(
@@ -173,28 +175,27 @@ def _entry(path: Path, good: list[Run]) -> Entry:
         bytes=sum(map(size, files)),
         parts=len(parts),
         locked_by=owner(path.with_suffix(".lock")),
-        **known,
+        **facts,
     )
 
 
-def _known(found: Store, rows: pd.DataFrame) -> dict[str, Any]:
-    contract, policies = found.header.contract, found.header.policies
-    regions = [Region.of(policy).suffix for policy in policies]
-    whole = [i for i, suffix in enumerate(regions) if not suffix]
-    views = rows.loc[rows["policy"].isin(whole), "view"]
+def _facts(stored: Store, rows: pd.DataFrame) -> dict[str, Any]:
+    contract = stored.header.contract
+    by_region = rows_by_region(rows, stored.header)
+    views = rows.loc[by_region.pop(WHOLE_PICTURE), "view"]
     return {
         "backbone": contract.backbone,
-        "weights": found.header.weights,
+        "weights": stored.header.weights,
         "input_size": contract.input_size,
         "precision": contract.precision or FLOAT32,
-        "dtype": found.header.dtype.name,
+        "dtype": stored.header.dtype.name,
         "rows": len(rows),
         "images": int(rows["image_id"].nunique()),
         "views": int(views.max()) if len(views) else 0,
-        "regions": sorted({*regions} - {""}),
-        "dim": found.dims.get(store.FEATURES, 0),
-        "taps": found.taps,
-        "created": found.created,
+        "regions": sorted(region.suffix for region in by_region),
+        "dim": stored.dims.get(store.FEATURES, 0),
+        "taps": stored.taps,
+        "created": stored.created,
     }
 
 
@@ -228,34 +229,34 @@ def info(path: Path, reports: Path) -> Info:
     Raises:
         StoreError: It is damaged.
     """
-    found = store.open_store(path)
-    counts = found.keys.groupby(["policy", "view"], as_index=False).size()
+    stored = store.open_store(path)
+    counts = stored.keys.groupby(["policy", "view"], as_index=False).size()
     return Info(
         entry=_entry(path, runs.list_runs(reports / path.parent.parent.name)[0]),
-        contract_id=found.header.contract_id,
-        header=found.header,
+        contract_id=stored.header.contract_id,
+        header=stored.header,
         views=[
             {"policy": int(policy), "view": int(view), "rows": int(rows)}
             for policy, view, rows in counts.itertuples(index=False, name=None)
         ],
         taps=[
-            {"layer": name, "dim": found.dims[name], "rows": found.filled[name]}
-            for name in found.taps
+            {"layer": name, "dim": stored.dims[name], "rows": stored.filled[name]}
+            for name in stored.taps
         ],
-        coverage=_coverage(found, path.parent.parent),
+        coverage=_coverage(stored, path.parent.parent),
     )
 
 
-def _coverage(found: Store, folder: Path) -> Coverage | None:
+def _coverage(stored: Store, folder: Path) -> Coverage | None:
     try:
         images = manifest.load(folder)
     except DatasetError:
         return None
-    plain = found.keys.loc[found.keys["view"] == 0, "image_id"]
+    plain = stored.keys.loc[is_plain(stored.keys), "image_id"]
     have = int(images.ok["image_id"].isin(plain).sum())
-    return Coverage(have, len(images.ok) - have, int(gone(found, images).sum()))
+    return Coverage(have, len(images.ok) - have, int(gone(stored, images).sum()))
 
 
-def gone(found: Store, images: Manifest) -> np.ndarray:
+def gone(stored: Store, images: Manifest) -> np.ndarray:
     """Which rows are of images that the manifest no longer has, (N,) bool."""
-    return ~found.keys["image_id"].isin(images.table["image_id"]).to_numpy()
+    return ~stored.keys["image_id"].isin(images.table["image_id"]).to_numpy()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,16 +17,16 @@ from featcache.commands.cache.listing import gone, owner, size, store_paths
 from featcache.core.io import fsync_dir, lock
 from featcache.dataset import manifest, sources
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.regions import Region
 from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.evaluation import runs
 from featcache.features import store
 from featcache.features.contract import Contract
+from featcache.features.keys import Recipe, plain_recipe, rows_by_region
 from featcache.features.store import Store
 
 # What no lock guards may belong to a machine whose processes are not seen here.
 OLD_SECONDS = 24 * 3600
-Recipes = list[dict[str, Any]]
+Recipes = list[Recipe | None]
 Doomed = Callable[[Store], np.ndarray]
 
 
@@ -137,16 +136,17 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    shown = [block.shown.to_dict() for run in using for block in run.record.features]
-    return [*(r.record.policy for r in using if r.record.policy), *shown]
+    plain = [plain_recipe(b.shown) for run in using for b in run.record.features]
+    return [*(run.record.policy for run in using), *plain]
 
 
 def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
-    found = store.open_store(path)
-    lost, idle, old = gone(found, images), _idle(found, used), _outdated(found, images)
+    stored = store.open_store(path)
+    lost, old = gone(stored, images), _outdated(stored, images)
+    idle = _idle(stored, used)
     reasons = []
     if lost.any():
-        n = found.keys.loc[lost, "image_id"].nunique()
+        n = stored.keys.loc[lost, "image_id"].nunique()
         reasons.append(f"{lost.sum()} rows of {n} images that left the manifest")
     if old.any():
         reasons.append(f"{old.sum()} rows by masks that have changed")
@@ -168,54 +168,53 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     )
 
 
-def _outdated(found: Store, images: Manifest) -> np.ndarray:
+def _outdated(stored: Store, images: Manifest) -> np.ndarray:
     """Which rows show a region by another mask than the image has now, (N,) bool."""
-    keys, old = found.keys, np.zeros(len(found.keys), bool)
-    for number, policy in enumerate(found.header.policies):
-        mine, region = (keys["policy"] == number).to_numpy(), Region.of(policy)
-        if mine.any() and region.needs_mask:
+    keys, old = stored.keys, np.zeros(len(stored.keys), bool)
+    for region, rows in rows_by_region(keys, stored.header).items():
+        if rows.any() and region.needs_mask:
             with contextlib.suppress(DatasetError):  # no masks now: nothing to say
                 now = keys["image_id"].map(sources.find_masks(images, region).ids)
-                old |= mine & (now.notna() & (now != keys["mask_id"])).to_numpy()
+                old |= rows & (now.notna() & (now != keys["mask_id"])).to_numpy()
     return old
 
 
-def _idle(found: Store, used: Recipes | None) -> np.ndarray:
+def _idle(stored: Store, used: Recipes | None) -> np.ndarray:
     """Which rows are views of a policy that no run uses, (N,) bool."""
-    recipes = found.header.policies
+    recipes = stored.header.policies
     idle = [i for i, r in enumerate(recipes) if used is not None and r not in used]
-    return found.keys["policy"].isin(idle).to_numpy()
+    return stored.keys["policy"].isin(idle).to_numpy()
 
 
 def _thin(path: Path, doomed: Doomed) -> None:
     """Rewrites a store without some of its rows; without any, deletes it."""
     with store.writing(path):
-        found = store.open_store(path)
-        found.verify()  # what has rotted must not get a fresh checksum
-        drop = doomed(found)
+        stored = store.open_store(path)
+        stored.verify()  # what has rotted must not get a fresh checksum
+        drop = doomed(stored)
         if drop.all():
             path.unlink()
             fsync_dir(path.parent)
         elif drop.any():
-            source = _marked(found, drop)
-            store.merge(path, source.header, [source], keep=_is_named)
+            marked = _marked(stored, drop)
+            store.merge(path, marked.header, [marked], keep=_is_named)
 
 
 def _is_named(keys: pd.DataFrame) -> np.ndarray:
     return (keys["image_id"] != "").to_numpy()
 
 
-def _marked(found: Store, drop: np.ndarray) -> Store:
+def _marked(stored: Store, drop: np.ndarray) -> Store:
     """The store with rows to drop under an empty id, and without empty policies."""
-    policy = found.keys["policy"]
+    policy = stored.keys["policy"]
     kept = sorted({*policy[~drop]} - {store.NO_POLICY})
     number = {old: new for new, old in enumerate(kept)}
-    keys = found.keys.assign(
-        image_id=found.keys["image_id"].where(~drop, ""),
+    keys = stored.keys.assign(
+        image_id=stored.keys["image_id"].where(~drop, ""),
         policy=[number.get(p, store.NO_POLICY) for p in policy],
     )
-    policies = [found.header.policies[i] for i in kept]
-    return replace(found, header=replace(found.header, policies=policies), keys=keys)
+    policies = [stored.header.policies[i] for i in kept]
+    return replace(stored, header=replace(stored.header, policies=policies), keys=keys)
 
 
 def _parts(path: Path, images: Manifest) -> Iterator[Step]:
@@ -303,10 +302,10 @@ def _contract(path: Path) -> list[Contract]:
 
 def _converted(folder: Path) -> dict[str, list[Path]]:
     """The files of each converted network; first the .xml, written last."""
-    found = [p for s in (".xml", ".bin", ".json") for p in folder.glob(f"*{s}")]
+    files = [p for s in (".xml", ".bin", ".json") for p in folder.glob(f"*{s}")]
     memos = {path.stem for path in _memos(folder)}
-    stems = sorted({path.stem for path in found} - memos)
-    return {stem: [p for p in found if p.stem == stem] for stem in stems}
+    stems = sorted({path.stem for path in files} - memos)
+    return {stem: [p for p in files if p.stem == stem] for stem in stems}
 
 
 def _memos(folder: Path) -> list[Path]:

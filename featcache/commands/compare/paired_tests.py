@@ -8,7 +8,7 @@ import numpy as np
 
 from featcache.commands.compare.leaderboard import Comparison
 from featcache.commands.compare.scored_run import Judged
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 from featcache.evaluation import metrics
 
 LEVEL = 0.05

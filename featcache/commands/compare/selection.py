@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 from featcache.errors import RunError
 from featcache.evaluation import runs
 from featcache.evaluation.identity import differences

@@ -11,8 +11,9 @@ import pandas as pd
 from PIL import Image
 
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import some
 from featcache.dataset import images, sources, views
-from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE
 from featcache.errors import DatasetError, RunError, UnreadableImageError, UsageError
 from featcache.evaluation import runs

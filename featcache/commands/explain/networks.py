@@ -23,12 +23,13 @@ from featcache.backbones import (
 )
 from featcache.backbones.engines.base import Engine
 from featcache.core.io import sha256_file
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
 from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import Contract
+from featcache.features.keys import is_plain
 from featcache.features.store import FEATURES, Header, Store
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Net:
             StoreError: Its store has none of them.
         """
         keys = self.store.keys
-        rows = ((keys["view"] == 0) & keys["image_id"].isin(image_ids)).to_numpy()
+        rows = is_plain(keys) & keys["image_id"].isin(image_ids).to_numpy()
         if not rows.any():
             raise StoreError(
                 f"training images of the run in {self.store.path.name}",
@@ -292,13 +293,7 @@ _SUFFIXES = (".keras", ".h5")
 
 def _statistics(features: Store) -> Preprocess | None:
     """The scaling of featurewise features, which is in their contract."""
-    statistics = features.header.contract.statistics
-    if not statistics:
-        return None
-    scale = tuple(1 / s for s in statistics.std)
-    pairs = zip(statistics.mean, statistics.std, strict=True)
-    offset = tuple(-m / s for m, s in pairs)
-    return Preprocess(scale, offset)  # type: ignore[arg-type]
+    return Preprocess.from_statistics(features.header.contract.statistics)
 
 
 def _last_maps(core: "keras.Model") -> Any:

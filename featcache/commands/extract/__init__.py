@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from featcache.backbones import Network
-from featcache.commands.extract import engine as engines
+from featcache.backbones.engines import choose
 from featcache.commands.extract import pipeline
+from featcache.commands.extract.drift import check_drift
+from featcache.commands.extract.measure import fill_measured_fields, prepared
 from featcache.commands.extract.plan import (
+    ExtractRequest,
     Job,
-    Plan,
     known_header,
-    look_up,
+    missing_rows,
     new_header,
     versions,
 )
 from featcache.commands.extract.record import recording
 from featcache.core.progress import SILENT, Reporter
-from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, some
+from featcache.core.text import some
+from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store
@@ -106,7 +109,7 @@ def extract(
         StoreError: A store is damaged, locked, or does not fit on the disk.
         WeightsError: Weights cannot be had.
     """
-    plan = Plan(
+    request = ExtractRequest(
         manifest=manifest,
         cache=manifest.folder.parent,
         views=views,
@@ -119,11 +122,11 @@ def extract(
         batch_size=batch_size,
         reporter=_OneAtATime(reporter),
     )
-    _check(plan, max_bad)
-    _check_baselines(plan, networks)
-    _tell_missing(plan)
-    with recording(manifest.folder, _arguments(plan, networks)) as record:
-        jobs = _run(plan, networks, record)
+    _check(request, max_bad)
+    _check_baselines(request, networks)
+    _report_missing_masks(request)
+    with recording(manifest.folder, _arguments(request, networks)) as record:
+        jobs = _run(request, networks, record)
         results = [_result(job) for job in jobs]
         record["stores"] = [asdict(r) | {"path": str(r.path)} for r in results]
         _refuse_bad(manifest, results, max_bad)
@@ -143,7 +146,7 @@ def find_store(
     Raises:
         StoreError: A store of this network is damaged.
     """
-    plan = Plan(
+    request = ExtractRequest(
         manifest=manifest,
         cache=manifest.folder.parent,
         views=0,
@@ -156,16 +159,17 @@ def find_store(
         batch_size=1,
         reporter=SILENT,
     )
-    header = known_header(plan, network)
+    header = known_header(request, network)
     return store.store_path(manifest.folder / "features", header) if header else None
 
 
-def _tell_missing(plan: Plan) -> None:
-    region, missing = plan.policy.region, plan.masks.missing
+def _report_missing_masks(request: ExtractRequest) -> None:
+    region, missing = request.policy.region, request.masks.missing
     if missing:
-        plan.reporter.message(
-            f"{len(missing)} of {len(plan.manifest.ok)} images have no mask in column "
-            f"{region.mask}, and get no row of {region.kind}: {some(missing, 3)}"
+        request.reporter.message(
+            f"{len(missing)} of {len(request.manifest.ok)} images have no mask in "
+            f"column {region.mask}, so no row for region {region.kind}: "
+            f"{some(missing, 3)}"
         )
 
 
@@ -185,7 +189,7 @@ class _OneAtATime(Reporter):
             self.reporter.message(text)
 
 
-def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
+def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str, Any]:
     named = ("views", "taps", "tap_pooling", "engine", "precision", "dtype")
     return {
         "networks": [
@@ -197,22 +201,22 @@ def _arguments(plan: Plan, networks: Sequence[Network]) -> dict[str, Any]:
             }
             for n in networks
         ],
-        "policy": plan.policy.to_dict(),
-        "batch_size": plan.batch_size,
-        "images": len(plan.manifest.ok),
-        **{name: getattr(plan, name) for name in named},
+        "policy": request.policy.to_dict(),
+        "batch_size": request.batch_size,
+        "images": len(request.manifest.ok),
+        **{name: getattr(request, name) for name in named},
     }
 
 
-def _check(plan: Plan, max_bad: float) -> None:
-    if not 0 <= plan.views < 2**16:
+def _check(request: ExtractRequest, max_bad: float) -> None:
+    if not 0 <= request.views < 2**16:
         raise UsageError(
-            "`views` from 0 to 65535", str(plan.views), "0 is the plain view."
+            "`views` from 0 to 65535", str(request.views), "0 is the plain view alone."
         )
-    if plan.views and plan.policy.is_identity:
+    if request.views and request.policy.is_identity:
         raise UsageError(
             "a policy that changes the image",
-            f"`views={plan.views}` with `flip=False`, `brightness=(1, 1)` and "
+            f"`views={request.views}` with `flip=False`, `brightness=(1, 1)` and "
             "`zoom=(1, 1)`",
             "Every view would equal view 0: allow a change or use `views=0`.",
         )
@@ -223,61 +227,74 @@ def _check(plan: Plan, max_bad: float) -> None:
         "tap_pooling": TAP_POOLINGS,
     }
     for name, allowed in choices.items():
-        given = getattr(plan, name)
-        if given not in allowed:
-            raise UsageError(f"`{name}` {', '.join(allowed)}", repr(given), "Take one.")
-    if plan.batch_size < 1:
-        raise UsageError("`batch_size` of 1 or more", str(plan.batch_size), "Try 32.")
+        value = getattr(request, name)
+        if value not in allowed:
+            raise UsageError(
+                f"`{name}` {', '.join(allowed)}", repr(value), "Choose one of them."
+            )
+    if request.batch_size < 1:
+        raise UsageError(
+            "`batch_size` of 1 or more", str(request.batch_size), "Try 32."
+        )
     if not 0 <= max_bad <= 1:
         raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
-    if not plan.manifest.root.exists():
+    if not request.manifest.root.exists():
         raise DatasetError(
-            f"the images of {plan.manifest.dataset} in {plan.manifest.root}",
+            f"the images of {request.manifest.dataset} in {request.manifest.root}",
             "no such folder or archive",
-            f"Scan them where they are now: featcache scan SOURCE --dataset "
-            f"{plan.manifest.dataset} (features of known images are kept).",
+            f"Scan them at their new location: featcache scan SOURCE --dataset "
+            f"{request.manifest.dataset} (existing features are kept).",
         )
 
 
-def _check_baselines(plan: Plan, networks: Sequence[Network]) -> None:
+def _check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> None:
     """Tells what means nothing for a backbone without a network."""
     plain = [n.name for n in networks if n.is_baseline]
-    given = [f"`taps={plan.taps!r}`"] if plan.taps != "none" else []
-    if plain and given and len(plain) == len(networks):
+    options = [f"`taps={request.taps!r}`"] if request.taps != "none" else []
+    if plain and options and len(plain) == len(networks):
         raise UsageError(
             "a network for `taps`",
             ", ".join(plain),
             "These have no inner layers: leave `taps` out.",
         )
-    given += ["`precision='int8'`"] if plan.precision == "int8" else []
-    if plain and given:
-        plan.reporter.message(
-            f"{', '.join(given)}: ignored for {', '.join(plain)} (no network)"
+    options += ["`precision='int8'`"] if request.precision == "int8" else []
+    if plain and options:
+        request.reporter.message(
+            f"{', '.join(options)}: ignored for {', '.join(plain)} (no network)"
         )
 
 
-def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> list[Job]:
+def _run(
+    request: ExtractRequest, networks: Sequence[Network], record: dict[str, Any]
+) -> list[Job]:
     with ExitStack() as locks:
         jobs: dict[Path, Job] = {}
         for network in networks:
-            job = _prepare(plan, network)
+            job = _prepare(request, network)
             if job.path not in jobs:
                 jobs[job.path] = job
-                job.failures |= plan.masks.lost
+                job.failures |= request.masks.lost
                 locks.enter_context(
-                    store.writing(job.path, on_takeover=plan.reporter.message)
+                    store.writing(job.path, on_takeover=request.reporter.message)
                 )
-                look_up(plan, job)
-                _tell_cost_of_taps(plan, job)
+                missing_rows(request, job)
+                _report_cost_of_taps(request, job)
         todo = [job for job in jobs.values() if len(job.missing)]
-        work = list(zip(todo, engines.make(plan, todo), strict=True))
+        engines = choose.make(
+            [prepared(request, job) for job in todo],
+            engine=request.engine,
+            precision=request.precision,
+            batch_size=request.batch_size,
+            message=request.reporter.message,
+        )
+        work = list(zip(todo, engines, strict=True))
         for job, engine in work:
             job.header = replace(job.header, engine=engine.name, versions=versions())
-            engines.canary(plan, job, engine)
+            check_drift(request, job, engine)
             job.model = None
         try:
             if work:
-                pipeline.run(plan, work)
+                pipeline.run(request, work)
         finally:
             record["failures"] = {
                 path: reason
@@ -285,64 +302,61 @@ def _run(plan: Plan, networks: Sequence[Network], record: dict[str, Any]) -> lis
                 for path, reason in job.failures.items()
             }
         for job, _ in work:
-            job.found = store.publish(
-                job.path, job.header, on_damage=plan.reporter.message
+            job.store = store.publish(
+                job.path, job.header, on_damage=request.reporter.message
             )
     return list(jobs.values())
 
 
-def _prepare(plan: Plan, network: Network) -> Job:
+def _prepare(request: ExtractRequest, network: Network) -> Job:
     """Finds or makes a network's header; only a new store needs the network."""
-    folder = plan.manifest.folder / "features"
-    taps = _tap_names(plan, network)
-    known = known_header(plan, network)
-    if known:
-        return Job(network, known, store.store_path(folder, known), taps)
-    job = Job(network, new_header(plan, network), folder, taps)
-    engines.measured(plan, job)
+    folder = request.manifest.folder / "features"
+    taps = _tap_names(request, network)
+    header = known_header(request, network)
+    if header:
+        return Job(network, header, store.store_path(folder, header), taps)
+    job = Job(network, new_header(request, network), folder, taps)
+    fill_measured_fields(request, job)
     job.path = store.store_path(folder, job.header)
     return job
 
 
-def _tap_names(plan: Plan, network: Network) -> list[str]:
-    if plan.taps == "none" or network.is_baseline:
-        return []
-    layers = list(network.taps) if plan.taps == "default" else plan.taps.split(",")
-    if not layers:
+def _tap_names(request: ExtractRequest, network: Network) -> list[str]:
+    names = network.tap_names(request.taps, request.tap_pooling)
+    if not names and request.taps != "none" and not network.is_baseline:
         raise UsageError(
             f"names of layers for `taps` of {network.name}",
-            "default, of which it has none",
-            'Name them, or write "taps": [...] to the JSON file beside the network.',
+            "default, but it has no default taps",
+            'Name them, or add "taps": [...] to the JSON file beside the network.',
         )
-    poolings = ["", ":max"] if plan.tap_pooling == "avg+max" else [""]
-    return [layer.strip() + pooling for layer in layers for pooling in poolings]
+    return names
 
 
-def _tell_cost_of_taps(plan: Plan, job: Job) -> None:
-    if job.found is None or not len(job.missing):
+def _report_cost_of_taps(request: ExtractRequest, job: Job) -> None:
+    if job.store is None or not len(job.missing):
         return
-    ids = set(zip(*(job.found.keys[k] for k in store.KEY), strict=True))
+    ids = set(zip(*(job.store.keys[k] for k in store.KEY), strict=True))
     again = sum(
         key in ids for key in zip(*(job.missing[k] for k in store.KEY), strict=True)
     )
     if again:
-        plan.reporter.message(
-            f"{job.network.name}: {again} stored rows lack these taps; they cost one "
+        request.reporter.message(
+            f"{job.network.name}: {again} stored rows lack these taps and need one "
             "more pass each."
         )
 
 
 def _result(job: Job) -> StoreResult:
-    found = job.found
+    stored = job.store
     lost = int(job.missing["path"].isin(list(job.failures)).sum())
     return StoreResult(
         backbone=job.network.name,
         weights=job.network.weights,
         path=job.path,
         engine=job.header.engine if len(job.missing) else "",
-        dim=found.dim if found else 0,
-        taps=found.taps if found else [],
-        rows=len(found.keys) if found else 0,
+        dim=stored.dim if stored else 0,
+        taps=stored.taps if stored else [],
+        rows=len(stored.keys) if stored else 0,
         computed=len(job.missing) - lost,
         seconds=job.seconds,
         failures=sorted(job.failures.items()),
@@ -360,6 +374,6 @@ def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) 
             f"at most {max_bad:.0%} unreadable images (`max_bad`)",
             f"{len(bad)} of {len(table)}: "
             + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
-            "The good ones are stored. Replace the files and scan again, or raise "
+            "The readable ones are stored. Replace the files and scan again, or raise "
             "`max_bad`.",
         )

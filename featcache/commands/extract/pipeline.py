@@ -1,7 +1,7 @@
 """One decode for all backbones: read once, render once a size, feed every engine.
 
 Threads read, decode and render a bounded number of images ahead. Each engine takes
-its rows from a bounded queue, in the plan's order, in a thread of its own; one more
+its rows from a bounded queue, in the manifest's order, in a thread of its own; one more
 thread seals what they computed. Memory does not grow with the number of images.
 """
 
@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
-from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -24,9 +22,8 @@ from PIL import Image
 
 from featcache.backbones import Baseline, Network
 from featcache.backbones.engines.base import Engine, Outputs
-from featcache.commands.extract.plan import Job, Plan
-from featcache.dataset import images, sources, views
-from featcache.dataset.images.base import unreadable
+from featcache.commands.extract.plan import ExtractRequest, Job
+from featcache.dataset import images, rendering
 from featcache.errors import UnreadableImageError
 from featcache.features import store
 
@@ -51,26 +48,26 @@ class _Lane:
     job: Job
     engine: Engine
     queue: "Queue[Row | None]"
-    turn: threading.Semaphore
+    engine_slot: threading.Semaphore
     pending: list[tuple[list[int], Outputs]] = field(default_factory=list)
 
 
-def run(plan: Plan, work: list[tuple[Job, Engine]]) -> None:
+def run(request: ExtractRequest, work: list[tuple[Job, Engine]]) -> None:
     """Computes and seals the missing rows of all jobs.
 
     On any failure, Ctrl-C included, what was computed is sealed first.
     """
     stop = threading.Event()
-    ahead = _TURN_BATCHES * plan.batch_size
-    turn = threading.Semaphore(1)
-    lanes = [_Lane(job, engine, Queue(ahead), turn) for job, engine in work]
+    ahead = _TURN_BATCHES * request.batch_size
+    engine_slot = threading.Semaphore(1)
+    lanes = [_Lane(job, engine, Queue(ahead), engine_slot) for job, engine in work]
     with (
         ThreadPoolExecutor(1, "seal") as sealer,
         ThreadPoolExecutor(len(lanes) + 1, "lane") as pool,
     ):
-        futures = [pool.submit(_guard, stop, _feed, plan, lanes, stop)]
+        futures = [pool.submit(_guard, stop, _feed, request, lanes, stop)]
         futures += [
-            pool.submit(_guard, stop, _drive, plan, lane, sealer, stop)
+            pool.submit(_guard, stop, _run_engine, request, lane, sealer, stop)
             for lane in lanes
         ]
         try:
@@ -100,8 +97,11 @@ def _raise_first(outcomes: list[BaseException | None]) -> None:
         raise errors[0]
 
 
-def _drive(
-    plan: Plan, lane: _Lane, sealer: ThreadPoolExecutor, stop: threading.Event
+def _run_engine(
+    request: ExtractRequest,
+    lane: _Lane,
+    sealer: ThreadPoolExecutor,
+    stop: threading.Event,
 ) -> None:
     """Runs one engine over its rows, and hands what it computed to the sealer."""
     numbers: deque[list[int]] = deque()
@@ -109,10 +109,10 @@ def _drive(
     waiting: Future[None] | None = None
     job, done = lane.job, 0
     try:
-        for outputs in lane.engine.run(_batches(plan, lane, numbers, stop)):
+        for outputs in lane.engine.run(_batches(request, lane, numbers, stop)):
             lane.pending.append((numbers.popleft(), outputs))
             done = lane.pending[-1][0][-1] + 1
-            plan.reporter.progress(job.network.name, done, len(job.missing))
+            request.reporter.progress(job.network.name, done, len(job.missing))
             if time.monotonic() - sealed_at > _SEAL_SECONDS:
                 if waiting:
                     waiting.result()
@@ -134,39 +134,44 @@ def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
 
 
 def _batches(
-    plan: Plan, lane: _Lane, numbers: deque[list[int]], stop: threading.Event
+    request: ExtractRequest,
+    lane: _Lane,
+    numbers: deque[list[int]],
+    stop: threading.Event,
 ) -> Iterator[np.ndarray]:
     """Yields batches of n rows; appends the rows' numbers to ``numbers``.
 
     Batches are cut from the rows in order, so that a resumed run cuts the same
     ones as an undisturbed run from where it stands.
     """
-    rows = _taken(lane.queue, stop)
-    batch = list(islice(rows, plan.batch_size))
+    rows = _queued_rows(lane.queue, stop)
+    batch = list(islice(rows, request.batch_size))
     while batch:
-        with _taking(lane.turn, stop) if lane.engine.takes_turns else nullcontext():
+        with (
+            _slot(lane.engine_slot, stop) if lane.engine.takes_turns else nullcontext()
+        ):
             for _ in range(_TURN_BATCHES):
                 numbers.append([row for row, _ in batch])
-                yield np.stack([taken for _, taken in batch])
-                waiting = lane.queue.qsize() >= plan.batch_size
-                batch = list(islice(rows, plan.batch_size)) if waiting else []
+                yield np.stack([values for _, values in batch])
+                waiting = lane.queue.qsize() >= request.batch_size
+                batch = list(islice(rows, request.batch_size)) if waiting else []
                 if not batch:
                     break
-        batch = batch or list(islice(rows, plan.batch_size))
+        batch = batch or list(islice(rows, request.batch_size))
 
 
 @contextmanager
-def _taking(turn: threading.Semaphore, stop: threading.Event) -> Iterator[None]:
-    while not turn.acquire(timeout=_POLL_SECONDS):
+def _slot(engine_slot: threading.Semaphore, stop: threading.Event) -> Iterator[None]:
+    while not engine_slot.acquire(timeout=_POLL_SECONDS):
         if stop.is_set():
             raise _Stopped
     try:
         yield
     finally:
-        turn.release()
+        engine_slot.release()
 
 
-def _taken(queue: "Queue[Row | None]", stop: threading.Event) -> Iterator[Row]:
+def _queued_rows(queue: "Queue[Row | None]", stop: threading.Event) -> Iterator[Row]:
     while not stop.is_set():
         try:
             row = queue.get(timeout=_POLL_SECONDS)
@@ -187,16 +192,16 @@ def _put(queue: "Queue[Row | None]", row: Row | None, stop: threading.Event) -> 
     raise _Stopped
 
 
-def _feed(plan: Plan, lanes: list[_Lane], stop: threading.Event) -> None:
+def _feed(request: ExtractRequest, lanes: list[_Lane], stop: threading.Event) -> None:
     """Reads each image once, and puts its views on the queues that want them."""
-    work = _work(plan, lanes)
-    ahead = 8 + 2 * plan.batch_size // (plan.views + 1)
+    work = _work(request, lanes)
+    ahead = 8 + 2 * request.batch_size // (request.views + 1)
     queue: deque[tuple[str, Future[list[tuple[_Lane, Row]]]]] = deque()
     with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
         try:
             for item in chain(work, repeat(None, ahead)):
                 if item:
-                    queue.append((item[0], pool.submit(_render, plan, *item)))
+                    queue.append((item[0], pool.submit(_render, request, *item)))
                 if queue and (item is None or len(queue) > ahead):
                     path, future = queue.popleft()
                     _deliver(path, future, lanes, stop)
@@ -206,23 +211,25 @@ def _feed(plan: Plan, lanes: list[_Lane], stop: threading.Event) -> None:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_Wanted = list[tuple[_Lane, list[int]]]
+_RowsOfLanes = list[tuple[_Lane, list[int]]]
 
 
-def _work(plan: Plan, lanes: list[_Lane]) -> Iterator[tuple[str, str, _Wanted]]:
+def _work(
+    request: ExtractRequest, lanes: list[_Lane]
+) -> Iterator[tuple[str, str, _RowsOfLanes]]:
     """For each image in the manifest's order: its path, id, and rows a lane."""
-    ok = plan.manifest.ok
+    ok = request.manifest.ok
     due = [(lane, _rows_by_image(lane.job)) for lane in lanes]
     heads = {id(lane): next(rows, None) for lane, rows in due}
     for path, image_id in zip(ok["path"], ok["image_id"], strict=True):
-        wanted: _Wanted = []
+        rows_of_lanes: _RowsOfLanes = []
         for lane, rows in due:
             head = heads[id(lane)]
             if head and head[0] == image_id:
-                wanted.append((lane, head[1]))
+                rows_of_lanes.append((lane, head[1]))
                 heads[id(lane)] = next(rows, None)
-        if wanted:
-            yield path, image_id, wanted
+        if rows_of_lanes:
+            yield path, image_id, rows_of_lanes
 
 
 def _rows_by_image(job: Job) -> Iterator[tuple[str, list[int]]]:
@@ -245,74 +252,40 @@ def _deliver(
 
 
 def _render(
-    plan: Plan, path: str, image_id: str, wanted: _Wanted
+    request: ExtractRequest, path: str, image_id: str, rows_of_lanes: _RowsOfLanes
 ) -> list[tuple[_Lane, Row]]:
-    """Decodes an image once, and takes of it what each lane wants."""
-    picture = read(plan.manifest.root, path, image_id)
-    take = taker(plan, picture, image_id, _shown(plan, picture.image, image_id))
+    """Decodes an image once, and renders of it what each lane wants."""
+    root, region = request.manifest.root, request.policy.region
+    picture = rendering.read(root, path, image_id)
+    kept = rendering.keep_region(
+        picture.image, image_id, root=root, region=region, masks=request.masks
+    )
+    render = renderer(request, picture, image_id, kept)
     rows = []
-    for lane, numbers in wanted:
+    for lane, numbers in rows_of_lanes:
         draw_of = lane.job.missing["draw"].to_numpy()
         for number in numbers:
-            taken = take(lane.job.network, int(draw_of[number]))
-            rows.append((lane, (number, taken)))
+            values = render(lane.job.network, int(draw_of[number]))
+            rows.append((lane, (number, values)))
     return rows
 
 
-def _shown(plan: Plan, image: Image.Image, image_id: str) -> Image.Image:
-    """What the plan's region leaves of an image.
-
-    Raises:
-        UnreadableImageError: Its mask is not the one that was found, no mask of it, or
-            shows nothing or everything.
-    """
-    region, mask = plan.policy.region, None
-    if region.needs_mask:
-        path = plan.masks.paths[image_id]
-        try:
-            data = sources.read_bytes(plan.manifest.root, path)
-            if images.content_id(data) != plan.masks.ids[image_id]:
-                raise unreadable("it has changed meanwhile")
-            mask = images.read_mask(data, image)
-            if mask.all() or not mask.any():
-                raise unreadable(
-                    f"it shows {'everything' if mask.all() else 'nothing'}"
-                )
-        except (OSError, UnreadableImageError) as error:
-            reason = error.got if isinstance(error, UnreadableImageError) else error
-            raise unreadable(f"its mask {path} is of no use: {reason}") from error
-    return views.shown(image, region, mask)
-
-
-def taker(
-    plan: Plan,
+def renderer(
+    request: ExtractRequest,
     picture: images.Picture,
     image_id: str,
-    shown: Image.Image | None = None,
+    kept: Image.Image | None = None,
 ) -> Callable[[Network, int], np.ndarray]:
     """What an engine takes of a picture, by network and draw; draw 0 is plain.
 
-    For networks (S, S, 3) uint8, each view of what is shown (by default all) cut once
+    For networks (S, S, 3) uint8, each view of what is kept (by default all) cut once
     a size; for baselines, which are measured here, (D,) float32.
     """
+    cut = rendering.cutter(kept or picture.image, request.policy, image_id)
 
-    @cache
-    def cut(size: int, view: int) -> np.ndarray:
-        drawn = views.draw(plan.policy, image_id, view) if view else None
-        return views.render(shown or picture.image, size, drawn)
-
-    def take(network: Network, view: int) -> np.ndarray:
+    def render(network: Network, view: int) -> np.ndarray:
         if isinstance(network.row, Baseline):
             return network.row.measure(picture, lambda size: cut(size, view))
         return cut(network.input_size, view)
 
-    return take
-
-
-def read(root: Path, path: str, image_id: str) -> images.Picture:
-    """Reads and decodes the picture that the manifest means.
-
-    Raises:
-        UnreadableImageError: It is gone, changed, or no picture.
-    """
-    return images.read(sources.read_scanned(root, path, image_id))
+    return render

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from featcache.core.io import atomic_path
-from featcache.dataset.manifest import some
+from featcache.core.text import some
 
 Arrays = list[np.ndarray]
 ABOUT = "about.json"

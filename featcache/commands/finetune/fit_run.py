@@ -270,15 +270,9 @@ class Work:
             p[job.places == part] = trained.p
         calibrated = None
         if job.calibrate:
-            train = job.places != splits.TEST
-            found = calibration.cross_fit(
-                job.codes[train],
-                p[train],
-                job.places[train],
-                groups=job.groups[train],
+            p, calibrated = calibration.calibrate_predictions(
+                p, job.codes, job.groups, job.places
             )
-            p[train], p[~train] = found.p, found.calibrator(p[~train])
-            calibrated = found.record
         judged = np.isin(job.places, job.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
         return p, replace(

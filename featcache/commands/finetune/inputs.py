@@ -11,7 +11,7 @@ import numpy as np
 
 from featcache.commands.finetune.settings import BALANCED, FinetuneSettings
 from featcache.core.tf import tensorflow
-from featcache.dataset import images, sources, views
+from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError, UsageError
@@ -52,9 +52,8 @@ class Images:
             UnreadableImageError: The file is gone, changed, or no picture.
         """
         path, image_id = self._files[row]
-        data = sources.read_scanned(self.dataset.root, path, image_id)
-        drawn = views.draw(self.policy, image_id, view) if view else None
-        return views.render(images.decode(data), self.side, drawn)
+        image = rendering.read(self.dataset.root, path, image_id).image
+        return rendering.cutter(image, self.policy, image_id)(self.side, view)
 
     def batches(self, rows: np.ndarray, view: int, *targets: np.ndarray) -> Any:
         """A ``tf.data.Dataset`` of batches, in the order of the rows.

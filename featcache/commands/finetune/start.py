@@ -47,7 +47,7 @@ class Start:
         return cls(tuple(getattr(head, "units", ())), getattr(head, "dropout", 0.0))
 
 
-def folded(head: Head, taps: Sequence[str] = ()) -> Start:
+def to_dense(head: Head, taps: Sequence[str] = ()) -> Start:
     """A fitted head as dense layers on features that are not scaled.
 
     A layer on scaled features, ``(x - mean) / scale @ W + b``, is one on ``x`` with
@@ -142,14 +142,14 @@ class Origin:
         places = self.run.table.set_index("image_id")["fold"]
         own = places.loc[self.dataset.ok["image_id"]].to_numpy() != splits.TEST
         if np.array_equal(np.flatnonzero(own), np.sort(rows)):
-            return folded(self.head, self.taps)
+            return to_dense(self.head, self.taps)
         V = self.features.shape[1]
         head = clone(self.head).fit(
             self.features[rows].reshape(-1, self.features.shape[2]),
             np.repeat(y[rows], V),
             groups=np.repeat(groups[rows], V),
         )
-        return folded(head, self.taps)
+        return to_dense(head, self.taps)
 
 
 def origin(
@@ -262,12 +262,10 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
     wanted = network.name, network.input_size
     for path in sorted((dataset.folder / "features").glob("*.h5")):
         contract = store.open_store(path).header.contract
-        given = contract.statistics
+        statistics = contract.statistics
         is_same = (contract.backbone, contract.input_size) == wanted
-        if given and given.split == split and is_same:
-            scale = tuple(1 / std for std in given.std)
-            offset = tuple(-m / s for m, s in zip(given.mean, given.std, strict=True))
-            return Preprocess(scale, offset)  # type: ignore[arg-type]
+        if statistics and statistics.split == split and is_same:
+            return Preprocess.from_statistics(statistics)
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
         f"statistics of the training images of split {split}, for "

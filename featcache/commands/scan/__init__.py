@@ -1,35 +1,33 @@
 """``featcache scan``: from a folder or CSV to a manifest that can be trusted."""
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from os.path import abspath
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from featcache.commands.scan import thumbs as small
+from featcache.commands.scan.decoding import (
+    MEASURED,
+    NOTHING,
+    identify,
+    measure,
+    measured_facts,
+)
+from featcache.commands.scan.duplicates import mark_duplicates
 from featcache.commands.scan.groups import (
     DICOM,
     NEAR_DUPLICATE,
     given_groups,
-    near_duplicates,
+    previous_clusters,
 )
 from featcache.core.io import lock
 from featcache.core.progress import SILENT, Reporter
-from featcache.dataset import images, manifest, sources
-from featcache.dataset.images import dicom
-from featcache.dataset.manifest import (
-    DUPLICATE,
-    OK,
-    UNREADABLE,
-    Manifest,
-    Settings,
-    some,
-)
-from featcache.errors import DatasetError, UnreadableImageError, UsageError
+from featcache.dataset import manifest, near_duplicates, sources
+from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
+from featcache.errors import DatasetError, UsageError
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,9 @@ def scan(
     warnings: list[str] = []
     try:
         with lock(folder / ".manifest.lock", what, timeout=60):
-            old = _known(folder, source, warnings, named=bool(dataset))
-            asked = {"group_by": group_by, "on_conflict": on_conflict}
-            listing, settings = _settings(source, old, asked, per_class, warnings)
+            old = _existing(folder, source, warnings, named=bool(dataset))
+            options = {"group_by": group_by, "on_conflict": on_conflict}
+            listing, settings = _settings(source, old, options, per_class, warnings)
             return _scan(folder, settings, listing, old, warnings, reporter)
     finally:
         with suppress(OSError):
@@ -111,33 +109,31 @@ def scan(
 def _settings(
     source: Path,
     old: Manifest | None,
-    asked: dict[str, str | None],
+    options: dict[str, str | None],
     per_class: int | None,
     warnings: list[str],
 ) -> tuple[sources.Listing, Settings]:
-    """Lists the source and settles what was not asked for."""
+    """Lists the source and settles options that were not given."""
     before = old.settings if old and old.settings.source == str(source) else None
     if before and before.per_class and per_class is None:
         per_class = before.per_class
         warnings.append(
-            f"takes the first {per_class} images of each class, as the last scan did; "
+            f"only the first {per_class} images of each class, as in the last scan; "
             "`per_class=0` takes all"
         )
     listing = sources.list_source(source, per_class=per_class or None)
     by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
-    group_by = asked["group_by"] or (before.group_by if before else by_column)
-    if old and not asked["group_by"] and group_by != old.settings.group_by:
-        warnings.append(
-            f"grouped by {group_by}, and no more by {old.settings.group_by}"
-        )
-    on_conflict = asked["on_conflict"] or (before.on_conflict if before else "error")
+    group_by = options["group_by"] or (before.group_by if before else by_column)
+    if old and not options["group_by"] and group_by != old.settings.group_by:
+        warnings.append(f"grouped by {group_by} instead of {old.settings.group_by}")
+    on_conflict = options["on_conflict"] or (before.on_conflict if before else "error")
     root = str(listing.root)
     return listing, Settings(
         str(source), root, group_by, per_class or None, on_conflict
     )
 
 
-def _known(
+def _existing(
     folder: Path, source: Path, warnings: list[str], *, named: bool
 ) -> Manifest | None:
     if not (folder / "manifest.csv").exists():
@@ -148,7 +144,7 @@ def _known(
         # Without dataset.json the last scan was cut short while it wrote.
         if not named and (folder / "dataset.json").exists():
             raise
-        warnings.append(f"the manifest of {folder.name} is made anew: {error.got}")
+        warnings.append(f"the manifest of {folder.name} is made again: {error.got}")
         return None
     if not named and old.settings.source != str(source):
         raise DatasetError(
@@ -168,25 +164,25 @@ def _scan(
     warnings: list[str],
     reporter: Reporter,
 ) -> ScanResult:
-    files = _identify(listing, _keyword(settings.group_by))
+    files = identify(listing, settings.group_by)
     ids, reasons = [f.image_id for f in files], [f.reason for f in files]
-    facts = _measured(old) if old else {}
+    facts = measured_facts(old) if old else {}
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = _measure(listing, ids, reasons, facts, reporter, keep=near)
-    clusters = _clusters(old) if old else {}
+    n_new, thumbs = measure(listing, ids, reasons, facts, reporter, keep=near)
+    clusters = previous_clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
         thumbs |= {i: thumb for i, thumb in small.load(folder).items() if i in facts}
         facts = {i: facts[i] for i in thumbs}
-        n_known, known = _measure(listing, ids, reasons, facts, reporter, keep=True)
-        n_new, thumbs = n_new + n_known, thumbs | known
-        clusters = near_duplicates({i: thumbs[i] for i in ids if i in thumbs})
+        n_reread, more = measure(listing, ids, reasons, facts, reporter, keep=True)
+        n_new, thumbs = n_new + n_reread, thumbs | more
+        clusters = near_duplicates.cluster({i: thumbs[i] for i in ids if i in thumbs})
     table = listing.table.drop(columns="group", errors="ignore")
     table = table.assign(image_id=ids, bytes=[f.size for f in files], reason=reasons)
-    measured = pd.DataFrame([facts.get(i, _NOTHING) for i in ids], columns=_MEASURED)
+    measured = pd.DataFrame([facts.get(i, NOTHING) for i in ids], columns=MEASURED)
     table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
-    _mark_duplicates(table, settings.on_conflict)
+    mark_duplicates(table, settings.on_conflict)
     warnings = warnings + listing.warnings
     patients = [f.patient for f in files]
     if near:
@@ -212,139 +208,20 @@ def _scan(
     return _summary(result, warnings, n_new)
 
 
-_MEASURED = ("width", "height", "mode", "phash")
-_NOTHING = (0, 0, "", "")
 _PATIENTS_ARE_KNOWN = (
     "the DICOM files name their patients: `group_by='dicom:PatientID'` keeps the "
     "images of a patient together (under a pseudonym)"
 )
-_Facts = dict[str, tuple[int, int, str, str]]
-
-
-class _File(NamedTuple):
-    """A file as its bytes tell: without an id it could not be read."""
-
-    image_id: str
-    size: int
-    reason: str
-    patient: str
-
-
-def _keyword(group_by: str) -> str:
-    """The DICOM element to read: the one to group by, else the patient's id."""
-    if not group_by.startswith(DICOM):
-        return dicom.PATIENT
-    keyword = group_by.removeprefix(DICOM)
-    dicom.check_keyword(keyword)
-    return keyword
-
-
-def _identify(listing: sources.Listing, keyword: str) -> list[_File]:
-    def one(path: str) -> _File:
-        try:
-            if path in listing.refused:
-                return _File("", 0, listing.refused[path], "")
-            data = sources.read_bytes(listing.root, path)
-        except OSError as error:
-            return _File("", 0, _reason(error), "")
-        patient = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
-        return _File(images.content_id(data), len(data), "", patient)
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(one, listing.table["path"]))
-
-
-def _reason(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"
-
-
-def _clusters(old: Manifest) -> dict[str, str]:
-    """The groups that an earlier scan found by near-duplicates."""
-    if old.settings.group_by != NEAR_DUPLICATE:
-        return {}
-    return dict(zip(old.table["image_id"], old.table["group"], strict=True))
-
-
-def _measured(old: Manifest) -> _Facts:
-    known = old.table[old.table["status"] != UNREADABLE]
-    values = known[list(_MEASURED)].itertuples(index=False, name=None)
-    return dict(zip(known["image_id"], values, strict=True))
-
-
-def _measure(
-    listing: sources.Listing,
-    ids: list[str],
-    reasons: list[str],
-    facts: _Facts,
-    reporter: Reporter,
-    *,
-    keep: bool,
-) -> tuple[int, dict[str, np.ndarray]]:
-    """Decodes each distinct unknown content once; fills ``facts`` and ``reasons``.
-
-    Returns:
-        How many were decoded, and, if they are to be kept, their small pictures.
-    """
-    first: dict[str, str] = {}
-    for image_id, path, reason in zip(ids, listing.table["path"], reasons, strict=True):
-        if image_id not in facts and not reason:
-            first.setdefault(image_id, path)
-    thumbs: dict[str, np.ndarray] = {}
-    failed: dict[str, str] = {}
-
-    def one(item: tuple[str, str]) -> tuple[str, images.Inspection | str]:
-        try:
-            data = sources.read_bytes(listing.root, item[1])
-            return item[0], images.inspect(data)
-        except UnreadableImageError as error:
-            return item[0], error.got
-        except OSError as error:
-            return item[0], _reason(error)
-
-    with ThreadPoolExecutor() as pool:
-        for done, (image_id, found) in enumerate(pool.map(one, first.items()), 1):
-            if isinstance(found, str):
-                failed[image_id] = found
-            else:
-                facts[image_id] = (found.width, found.height, found.mode, found.phash)
-                if keep:
-                    thumbs[image_id] = found.thumb
-            reporter.progress("scan", done, len(first))
-    for row, image_id in enumerate(ids):
-        reasons[row] = reasons[row] or failed.get(image_id, "")
-    return len(first), thumbs
-
-
-def _mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
-    """Keeps one row a content; the same bytes under two labels is a conflict."""
-    ok = table[table["status"] == OK]
-    labels = ok.groupby("image_id")["label"].nunique()
-    conflicts = ok[ok["image_id"].isin(labels[labels > 1].index)]
-    if len(conflicts) and on_conflict != "drop":
-        pairs = conflicts.sort_values("image_id", kind="stable")
-        raise DatasetError(
-            "one label for the same bytes",
-            f"{conflicts['image_id'].nunique()} pictures under two labels: "
-            + some([f"{r.path} ({r.label})" for r in pairs.itertuples()], 8),
-            "Remove the wrong copies, or leave all of them out with "
-            "`on_conflict='drop'`.",
-        )
-    later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
-    kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]
-    table.loc[later.index, "status"] = DUPLICATE
-    table.loc[later.index, "reason"] = "same bytes as " + later["image_id"].map(kept)
-    table.loc[conflicts.index, "status"] = DUPLICATE
-    table.loc[conflicts.index, "reason"] = "same bytes under two labels"
 
 
 def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:
     table, ok = result.table, result.ok
     bad = table[table["status"] == UNREADABLE]
     counts = ok["label"].value_counts()
-    lost = sorted(set(table["label"]) - set(counts.index))
+    empty = sorted(set(table["label"]) - set(counts.index))
     return ScanResult(
         manifest=result,
-        warnings=warnings + [f"class {label} has no usable image" for label in lost],
+        warnings=warnings + [f"class {label} has no usable image" for label in empty],
         counts={label: int(counts[label]) for label in result.classes},
         unreadable=list(zip(bad["path"], bad["reason"], strict=True)),
         duplicates=int((table["status"] == DUPLICATE).sum()),

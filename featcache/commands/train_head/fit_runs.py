@@ -11,17 +11,12 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.train_head.plan import Job, Material
+from featcache.core.parallel import side_by_side
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import splits
-from featcache.evaluation import calibration, runs
-from featcache.evaluation.fitting import Fit, side_by_side
-from featcache.evaluation.record import (
-    FAILED,
-    OK,
-    CalibrationInfo,
-    RunRecord,
-    TuningInfo,
-)
+from featcache.evaluation import calibration, fitting, runs
+from featcache.evaluation.fitting import Fit
+from featcache.evaluation.record import FAILED, OK, RunRecord, TuningInfo
 
 # What a fit takes a column, beside that of a quick head: rough, measured on 2304
 # columns of 1123 images. The longest goes first, and is not left alone at the end.
@@ -53,7 +48,8 @@ def train(
     with tempfile.TemporaryDirectory(prefix="featcache-") as temp:
         matrices = _matrices(todo, Path(temp))
         calls = [_call(*task, matrices, Path(temp)) for task in tasks]
-        for done, (number, result) in enumerate(side_by_side(calls, n_jobs), 1):
+        results = side_by_side(fitting.fit_predict, calls, n_jobs)
+        for done, (number, result) in enumerate(results, 1):
             job, part = tasks[number]
             outcomes[job.folder][part] = result
             if len(outcomes[job.folder]) == len(job.parts):
@@ -125,7 +121,7 @@ def _with_results(
         p[job.places == part] = fit.p
     y, groups, calibrated = job.material.codes, job.material.groups, None
     if job.calibrate:
-        p, calibrated = _calibrated(p, y, groups, job.places)
+        p, calibrated = calibration.calibrate_predictions(p, y, groups, job.places)
     refit = fits[splits.TEST]
     tuning = [(k, fits[k].tuning) for k in job.parts if fits[k].tuning]
     return p, replace(
@@ -139,19 +135,6 @@ def _with_results(
         calibration=calibrated,
         scores=runs.scores(p, y=y, groups=groups, folds=job.places),
     )
-
-
-def _calibrated(
-    p: np.ndarray, y: np.ndarray, groups: np.ndarray, places: np.ndarray
-) -> tuple[np.ndarray, CalibrationInfo]:
-    """Calibrates each fold by the others, the test part by all of them."""
-    train = places != splits.TEST
-    found = calibration.cross_fit(
-        y[train], p[train], places[train], groups=groups[train]
-    )
-    p = p.copy()
-    p[train], p[~train] = found.p, found.calibrator(p[~train])
-    return p, found.record
 
 
 def _write(folder: Path, job: Job, fits: dict[int, Fit], p: np.ndarray) -> None:

@@ -12,8 +12,9 @@ import pandas as pd
 from featcache import features, heads
 from featcache.backbones import expand
 from featcache.core.io import digest
+from featcache.core.text import some
 from featcache.dataset import sources, splits
-from featcache.dataset.manifest import Manifest, some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import Split
 from featcache.dataset.views import Policy

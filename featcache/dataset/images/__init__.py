@@ -122,8 +122,8 @@ def read_mask(
     apart = mask.width * picture.height / (mask.height * picture.width)
     if abs(apart - 1) > _ASPECT:
         raise unreadable(
-            f"{mask.width}x{mask.height} is of other proportions than the image's "
-            f"{picture.width}x{picture.height}"
+            f"{mask.width}x{mask.height} does not have the proportions of the "
+            f"image, {picture.width}x{picture.height}"
         )
     fitted = mask.convert("L").resize(size or picture.size, Image.Resampling.NEAREST)
     return np.asarray(fitted) > 127
@@ -137,12 +137,12 @@ def inspect(data: bytes) -> Inspection:
     """
     import imagehash
 
-    found = read(data)
-    width, height = found.image.size
-    grey = found.image.convert("L")
+    picture = read(data)
+    width, height = picture.image.size
+    grey = picture.image.convert("L")
     small = grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
     phash = str(imagehash.phash(grey))
-    return Inspection(width, height, found.mode, phash, np.asarray(small).ravel())
+    return Inspection(width, height, picture.mode, phash, np.asarray(small).ravel())
 
 
 def read(data: bytes) -> Picture:

@@ -46,7 +46,7 @@ def scale_deep(pixels: np.ndarray, *, counts: bool) -> np.ndarray:
     """
     pixels = pixels.astype(np.float64)
     if not np.isfinite(pixels).all():
-        raise unreadable("pixels not finite")
+        raise unreadable("pixels that are not finite")
     low, high = float(pixels.min()), float(pixels.max())
     if counts and low >= 0 and high <= 65535:
         low = 0.0

@@ -137,7 +137,7 @@ def _reasons() -> Iterator[None]:
 def _check_size(dataset: "Dataset") -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise unreadable(f"{frames} frames: one picture a file is expected")
+        raise unreadable(f"{frames} frames: only files with one image can be used")
     if "Rows" not in dataset or not any(tag in dataset for tag in _PIXELS[2:]):
         raise unreadable("a DICOM file without pixels")
     limit = Image.MAX_IMAGE_PIXELS

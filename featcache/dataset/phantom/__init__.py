@@ -75,7 +75,7 @@ def draw(
     """
     if min(patient, image, seed) < 0 or size < 64:
         raise UsageError(
-            "patient, image and seed of at least 0 and a size of at least 64",
+            "patient, image and seed of at least 0, and a size of at least 64",
             f"patient={patient}, image={image}, seed={seed}, size={size}",
             "Give larger numbers.",
         )
@@ -124,13 +124,15 @@ def write(
     """
     if images < len(CLASSES):
         raise UsageError(
-            f"at least {len(CLASSES)} images, one a class", str(images), "Ask for more."
+            f"at least {len(CLASSES)} images, one per class",
+            str(images),
+            "Raise the number.",
         )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DatasetError(
             "a new or empty folder for the phantoms",
-            f"{folder}, which holds something already",
-            "Name another folder, or remove this one.",
+            f"{folder}, which is not empty",
+            "Choose another folder, or remove this one.",
         )
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -215,8 +217,8 @@ def _exposed(rng: np.random.Generator, depth: Field, lungs: Mask) -> NDArray[np.
     black = low - rng.uniform(0.15, 0.6) * (high - low)
     white = high + rng.uniform(0.0, 0.3) * (high - low)
     grey = np.maximum((depth - black) / (white - black), 0) ** rng.uniform(0.8, 1.3)
-    shown: Field = np.minimum(np.tanh(1.15 * grey) / np.tanh(1.15), 1)
-    return (255 * shown).astype(np.uint8)
+    window: Field = np.minimum(np.tanh(1.15 * grey) / np.tanh(1.15), 1)
+    return (255 * window).astype(np.uint8)
 
 
 # Where a class has its marker (x, y of the plate) and the letter on it, in plates.

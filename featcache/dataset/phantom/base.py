@@ -209,8 +209,8 @@ def _vessels(b: dict[str, float], rng: np.random.Generator, size: int) -> Field:
         grey = int(min(255, 70 + 5200 * width))
         for line in ((ends + _SPAN) * scale).reshape(-1, 4).tolist():
             pen.line(line, fill=grey, width=max(1, round(width * scale)))
-    drawn = np.asarray(canvas, np.float32)
-    soft: Field = ndimage.gaussian_filter(drawn, size / 450, truncate=3)
+    pixels = np.asarray(canvas, np.float32)
+    soft: Field = ndimage.gaussian_filter(pixels, size / 450, truncate=3)
     return soft * (b["vessels"] / 255)
 
 

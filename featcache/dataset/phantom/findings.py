@@ -12,11 +12,11 @@ def _nothing(chest: Chest, rng: np.random.Generator) -> Field:
 
 def _ground_glass(chest: Chest, rng: np.random.Generator) -> Field:
     """Hazy patches at the edge of both lungs, mostly low."""
-    places = [
+    centres = [
         ((-1, 1)[n % 2], rng.uniform(0.65, 0.95), rng.triangular(0.3, 0.8, 1))
         for n in range(rng.integers(4, 9))
     ]
-    return rng.uniform(0.4, 1.2) * _patches(chest, rng, places, (0.10, 0.22))
+    return rng.uniform(0.4, 1.2) * _patches(chest, rng, centres, (0.10, 0.22))
 
 
 def _pneumonia(chest: Chest, rng: np.random.Generator) -> Field:
@@ -25,8 +25,8 @@ def _pneumonia(chest: Chest, rng: np.random.Generator) -> Field:
         return _streaks(chest, rng)
     side = (-1, 1)[rng.integers(2)]
     lateral, level = rng.uniform(0.15, 0.6), rng.uniform(0.35, 0.85)
-    places = [(side, *rng.normal((lateral, level), 0.1)) for _ in range(3)]
-    dense = _patches(chest, rng, places, (0.16, 0.28))
+    centres = [(side, *rng.normal((lateral, level), 0.1)) for _ in range(3)]
+    dense = _patches(chest, rng, centres, (0.16, 0.28))
     return rng.uniform(0.5, 1.5) * dense * (chest.x * side > 0)
 
 
@@ -43,14 +43,14 @@ def _streaks(chest: Chest, rng: np.random.Generator) -> Field:
 def _patches(
     chest: Chest,
     rng: np.random.Generator,
-    places: list[tuple[int, float, float]],
+    centres: list[tuple[int, float, float]],
     reach: tuple[float, float],
 ) -> Field:
     """Soft uneven patches of about unit height around (side, lateral, level)."""
     size = len(chest.y)
     rough, grain = 1 + 0.22 * cloud(rng, size, 14), 1 + 0.18 * cloud(rng, size, 45)
     patches = np.zeros_like(chest.depth)
-    for side, lateral, level in places:
+    for side, lateral, level in centres:
         off = np.abs(chest.lateral - lateral) + np.abs(chest.level - level)
         off = np.where(chest.x * side > 0, off, np.inf)
         row, column = np.unravel_index(np.argmin(off), off.shape)

@@ -38,7 +38,7 @@ def list_source(source: Path, *, per_class: int | None = None) -> Listing:
     """
     if not source.exists():
         raise DatasetError(
-            "a folder with one sub-folder a class, a zip of one, or a CSV",
+            "a folder with one sub-folder per class, a zip of one, or a CSV",
             f"no such path: {source}",
             "Check the path.",
         )
@@ -46,16 +46,16 @@ def list_source(source: Path, *, per_class: int | None = None) -> Listing:
         listing = _list(source)
     except OSError as error:
         raise DatasetError(
-            f"a source that can be read in {source}",
+            f"a readable source in {source}",
             f"{error.strerror}: {error.filename}",
-            "Make it readable, or get it again.",
+            "Make it readable, or download it again.",
         ) from error
     labels = listing.table["label"].unique()
     if len(labels) < 2:
         raise DatasetError(
             f"at least two classes in {source}",
             f"one: {labels[0]}",
-            "Point to the folder that holds one sub-folder a class, or to a CSV that "
+            "Give the folder that contains one sub-folder per class, or a CSV that "
             "lists all classes.",
         )
     return _first_of_each(listing, per_class) if per_class else listing

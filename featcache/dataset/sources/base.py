@@ -9,8 +9,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from featcache.core.io import natural_key
-from featcache.dataset.manifest import some
+from featcache.core.text import natural_key, some
 from featcache.errors import DatasetError
 
 SUFFIXES = frozenset(
@@ -67,22 +66,22 @@ def name_of(path: str) -> str:
 
 def suffix(path: str) -> str:
     """The suffix in lower case; digits are none, as in ``1.2.840.10008``."""
-    found = PurePosixPath(path).suffix.lower()
-    return "" if found[1:].isdigit() else found
+    ending = PurePosixPath(path).suffix.lower()
+    return "" if ending[1:].isdigit() else ending
 
 
 def is_image(tree: Tree, path: str) -> bool:
     """Whether a file is taken for an image."""
-    found = suffix(path)
-    return found in SUFFIXES or (not found and tree.has_magic(path))
+    ending = suffix(path)
+    return ending in SUFFIXES or (not ending and tree.has_magic(path))
 
 
 def visible(names: Iterable[str]) -> list[str]:
     """What is not hidden and not left behind by a desktop, in natural order."""
-    shown = (
+    visible = (
         n for n in names if not n.startswith(".") and n.lower() not in _SYSTEM_FILES
     )
-    return sorted(shown, key=lambda name: (natural_key(name), name))
+    return sorted(visible, key=lambda name: (natural_key(name), name))
 
 
 def kinds(skipped: Counter[str]) -> str:

@@ -43,20 +43,22 @@ def list_classes(tree: Tree, at: str = "") -> Listing:
             mask = "" if spelled in refused else _mask_of(tree, path)
             rows.append({"path": spelled, "label": label, "mask": mask})
         if len(rows) == before:
-            notes.append(f"folder {label} holds no images; it is no class")
+            notes.append(f"folder {label} contains no images, so it is not a class")
     check_labels(str(tree.root), [row["label"] for row in rows])
     loose = _loose(tree, at)
     if not rows:
         raise DatasetError(
-            f"images in one sub-folder a class under {tree.root}",
+            f"images in one sub-folder per class under {tree.root}",
             _what_is_there(loose, skipped),
-            "Sort the images into one sub-folder a class, or give a CSV with columns "
+            "Sort the images into one sub-folder per class, or give a CSV with columns "
             f"path,label. Images end in {', '.join(sorted(SUFFIXES))}.",
         )
     if loose:
-        notes.append(f"left out, for they lie in no class folder: {loose} images")
+        notes.append(
+            f"left out because they are not inside a class folder: {loose} images"
+        )
     if skipped:
-        notes.append(f"left out, for they are no images: {kinds(skipped)}")
+        notes.append(f"left out because they are not images: {kinds(skipped)}")
     table = pd.DataFrame(rows)
     if not table["mask"].any():
         table = table.drop(columns="mask")

@@ -43,15 +43,17 @@ def find_masks(dataset: Manifest, region: Region) -> Masks:
         raise DatasetError(
             f"masks for `region={region.kind!r}`, in column {region.mask}",
             f"none in the manifest of {dataset.dataset}",
-            "Put masks of the images' names into masks/ beside images/ and scan "
-            "again, or name a column of a CSV that has them as `mask`.",
+            "Put masks with the images' file names into masks/ beside images/ and scan "
+            "again, or name the CSV column that lists them as `mask`.",
         )
     where = images["image_id"][named != ""]
     paths = dict(zip(where, named[named != ""], strict=True))
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda path: _content_id(dataset, path), paths.values()))
-    ids = {i: text for i, (text, _) in zip(paths, found, strict=True) if text}
-    reasons = zip(images["path"][named != ""], found, strict=True)
+        identified = list(
+            pool.map(lambda path: _content_id(dataset, path), paths.values())
+        )
+    ids = {i: text for i, (text, _) in zip(paths, identified, strict=True) if text}
+    reasons = zip(images["path"][named != ""], identified, strict=True)
     lost = {path: reason for path, (_, reason) in reasons if reason}
     return Masks(ids, paths, images["path"][named == ""].tolist(), lost)
 

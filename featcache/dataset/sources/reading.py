@@ -47,7 +47,7 @@ def read_scanned(root: Path, path: str, image_id: str) -> bytes:
     Raises:
         UnreadableImageError: It is gone, or has changed.
     """
-    expected, way_out = f"the picture {path} as it was scanned", "Scan again."
+    expected, way_out = f"the image {path} as it was scanned", "Scan again."
     try:
         data = read_bytes(root, path)
     except OSError as error:
@@ -64,10 +64,10 @@ def read_file(path: Path, size: int = -1) -> bytes:
     Raises:
         OSError: It cannot be read, is no plain file, or larger than 1 GiB.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
-    if found.st_size > LIMIT and size < 0:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if status.st_size > LIMIT and size < 0:
         raise OSError(errno.EFBIG, "larger than 1 GiB", str(path))
     with path.open("rb") as file:
         return file.read(size)
@@ -102,10 +102,10 @@ def _read_member(path: Path, name: str) -> bytes:
 
 def _opened(path: Path) -> tuple[ZipFile, dict[str, ZipInfo]]:
     """Opens a zip once a process; a child's reads must not move its parent's file."""
-    found = os.stat(path)
+    status = os.stat(path)
     with _GUARD:
         return _parse(
-            path, (found.st_ino, found.st_size, found.st_mtime_ns), os.getpid()
+            path, (status.st_ino, status.st_size, status.st_mtime_ns), os.getpid()
         )
 
 
@@ -122,6 +122,8 @@ def _parse(
         names = [(i.filename.replace("\\", "/"), i) for i in archive.infolist()]
     except Exception as error:
         file.close()
-        raise OSError(errno.EIO, f"no whole zip file ({error})", str(path)) from error
+        raise OSError(
+            errno.EIO, f"not a complete zip file ({error})", str(path)
+        ) from error
     weakref.finalize(archive, file.close)
     return archive, {name: info for name, info in names if not name.endswith("/")}

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 import pandas as pd
 
-from featcache.dataset.manifest import COLUMNS, some
+from featcache.core.text import some
+from featcache.dataset.manifest import COLUMNS
 from featcache.dataset.sources.base import SUFFIXES, Tree, clean, name_of, suffix
 from featcache.dataset.sources.reading import read_bytes
 from featcache.errors import DatasetError
@@ -39,7 +40,7 @@ def add_columns(
     if paths and find_spec("openpyxl") is None:
         notes.append(
             f"the columns of {some([name_of(path) for path in paths.values()])} are "
-            "left out; to have them: pip install 'featcache[xlsx]'"
+            "left out; to include them: pip install 'featcache[xlsx]'"
         )
         return table
     sheets = {}
@@ -55,8 +56,8 @@ def add_columns(
             notes.append(f"{missing} images are not in {name_of(path)}")
     if not sheets:
         return table
-    found = pd.concat(sheets).reindex(keys).fillna("")
-    return table.join(found.set_index(table.index))
+    facts = pd.concat(sheets).reindex(keys).fillna("")
+    return table.join(facts.set_index(table.index))
 
 
 def _class_of(path: str) -> str:

@@ -4,7 +4,8 @@ import io
 
 import pandas as pd
 
-from featcache.dataset.manifest import COLUMNS, some
+from featcache.core.text import some
+from featcache.dataset.manifest import COLUMNS
 from featcache.dataset.sources.base import (
     ODD,
     Listing,
@@ -33,10 +34,11 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
         raise DatasetError(
             f"columns path and label in {where}",
             f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
-            f"Add or rename: {', '.join(missing)}. Commas part the columns.",
+            f"Add or rename: {', '.join(missing)}. Columns must be separated by "
+            "commas.",
         )
     if table.empty:
-        raise DatasetError(f"rows in {where}", "none", "Add one row an image.")
+        raise DatasetError(f"rows in {where}", "none", "Add one row per image.")
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
     table["label"] = table["label"].str.strip()
@@ -63,12 +65,12 @@ def _read(tree: Tree, path: str, where: str) -> pd.DataFrame:
             raise ValueError("rows with more fields than the header")
         table = table.rename(columns=str.strip)
         if not table.columns.is_unique:
-            raise ValueError("two columns of one name")
+            raise ValueError("two columns with the same name")
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise DatasetError(
             f"a CSV (UTF-8, commas) in {where}",
             str(error).strip().splitlines()[0],
-            "Give a CSV with columns path,label, or a folder with one sub-folder a "
+            "Give a CSV with columns path,label, or a folder with one sub-folder per "
             "class.",
         ) from error
     return table
@@ -78,14 +80,14 @@ def _check_rows(tree: Tree, where: str, table: pd.DataFrame) -> None:
     repeated = sorted(table.loc[table["path"].duplicated(), "path"].unique())
     refuse(where, "each path once", "repeated", repeated, "Remove the repeats.")
     blank = table.loc[table["label"] == "", "path"].tolist()
-    refuse(where, "a label in every row", "without one", blank, "Fill them in.")
+    refuse(where, "a label in every row", "missing in", blank, "Fill them in.")
     check_labels(where, table["label"].tolist())
     refuse(
         where,
         "paths relative to the CSV that exist",
         "missing",
         [path for path in table["path"] if not tree.has(path)],
-        "Correct the paths or move the CSV beside the images.",
+        "Correct the paths, or move the CSV next to the images.",
     )
     odd = [ascii(path) for path in table["path"] if ODD.search(path)]
     refuse(where, "names without control characters", "others", odd, "Rename them.")

@@ -23,20 +23,20 @@ class _Filling:
             self.totals[c] += count
             self.left[c] += 1
         self.images = [dict.fromkeys(shares, 0) for _ in range(classes)]
-        self.lacking = [len(shares)] * classes  # parts without an image
+        self.parts_without = [len(shares)] * classes  # parts without an image
         self.sizes = dict.fromkeys(shares, 0)
 
     def add(self, content: Content, part: int) -> None:
         for c, count in content:
             self.left[c] -= 1
-            self.lacking[c] -= self.images[c][part] == 0
+            self.parts_without[c] -= self.images[c][part] == 0
             self.images[c][part] += count
             self.sizes[part] += count
 
     def best(self, content: Content) -> int:
         """The part where the group is needed most."""
         # A class with no group to spare must go where it is lacking.
-        scarce = [c for c, _ in content if self.left[c] <= self.lacking[c]]
+        scarce = [c for c, _ in content if self.left[c] <= self.parts_without[c]]
         return min(self.shares, key=lambda part: self._cost(content, scarce, part))
 
     def _cost(
@@ -77,7 +77,7 @@ def fill(
             name, content = names[index], contents[index]
             part_of[name] = pinned[name] if name in pinned else filling.best(content)
             filling.add(content, part_of[name])
-        if not any(filling.lacking):
+        if not any(filling.parts_without):
             break
     return part_of
 

@@ -167,16 +167,17 @@ def open_store(path: Path) -> Store:
     with reading(path) as file:
         if "featcache_schema" not in file.attrs:
             raise StoreError(
-                f"a store of featcache in {path}", "HDF5 of another program", _MAKE
+                f"a featcache store in {path}", "an HDF5 file of another program", _MAKE
             )
         if file.attrs["featcache_schema"] != SCHEMA:
             raise StoreError(
                 f"schema {SCHEMA} in {path}",
                 f"schema {file.attrs['featcache_schema']}",
-                "Use the featcache that wrote it, or delete it and extract again.",
+                "Use the featcache version that wrote it, or delete it and extract "
+                "again.",
             )
         if not file.attrs.get("complete"):
-            raise damaged(path, "a file that was never finished")
+            raise damaged(path, "an incomplete file")
         return _read(path, file)
 
 
@@ -232,9 +233,9 @@ _MAKE = "Run: featcache extract SOURCE -b BACKBONE"
 def damaged(path: Path, got: str) -> StoreError:
     """The error of a file that is not what was sealed."""
     return StoreError(
-        f"the bytes that were sealed in {path}",
+        f"the bytes that were written to {path}",
         got,
-        "The disk or another program changed it; delete it and extract again.",
+        "The disk or another program changed the file; delete it and extract again.",
     )
 
 
@@ -274,7 +275,7 @@ def check_contract(store: Store, header: Header) -> None:
         raise ContractError(
             ", ".join(f"{k}={want.get(k)}" for k in fields),
             ", ".join(f"{k}={have.get(k)}" for k in fields) + f" in {store.path}",
-            "Move that file away; the right one is then computed.",
+            "Move that file away; the right one will be computed.",
         )
 
 

@@ -146,7 +146,7 @@ def merge(
             raise StoreError(
                 f"to write {path}",
                 str(error),
-                "Sealed parts are kept: free some space and run the command again.",
+                "Finished work is kept: free some space and run the command again.",
             ) from error
 
 
@@ -186,9 +186,9 @@ class _Gathered:
         self.dim = next(s.dims[name] for s in sources if name in s.dims)
         have = np.concatenate([s.has(name) for s in sources])
         first = rows_of[have].drop_duplicates(KEY).set_index(KEY)[["source", "row"]]
-        found = first.reindex(pd.MultiIndex.from_frame(keys[KEY])).fillna(-1)
-        self.source = found["source"].to_numpy(int)
-        self.row = found["row"].to_numpy(int)
+        origin = first.reindex(pd.MultiIndex.from_frame(keys[KEY])).fillna(-1)
+        self.source = origin["source"].to_numpy(int)
+        self.row = origin["row"].to_numpy(int)
 
     def blocks(self) -> Iterator[np.ndarray]:
         step = slab_rows(self.dim)
@@ -213,7 +213,7 @@ def _check_room(path: Path, need: int) -> None:
         raise StoreError(
             f"{(need + _SPARE_BYTES) / 2**20:.0f} MiB free for {path}",
             f"{free / 2**20:.0f} MiB",
-            "Sealed parts are kept: free some space and run the command again.",
+            "Finished work is kept: free some space and run the command again.",
         )
 
 

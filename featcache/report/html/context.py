@@ -17,6 +17,7 @@ from featcache.evaluation import runs
 from featcache.evaluation.record import RunRecord
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.keys import is_plain
 from featcache.features.store import Store
 
 ExtractRecord = Mapping[str, Any]
@@ -194,5 +195,5 @@ def embeddings(context: ReportContext, run: Run) -> pd.DataFrame | None:
 
 def _block(features: Store, tap: str) -> pd.DataFrame:
     X = features.read(tap)
-    plain = (features.keys["view"] == 0).to_numpy()
+    plain = is_plain(features.keys)
     return pd.DataFrame(X[plain], index=features.keys["image_id"][plain]).dropna()

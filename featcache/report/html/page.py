@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from featcache.commands.compare import Leaderboard
-from featcache.commands.scan.groups import NEAR_DUPLICATE_CORRELATION
 from featcache.core.io import write_text
+from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.runs import TEST, TRAIN
@@ -260,7 +260,7 @@ def _thumbnails(
     known = [i for i in dict.fromkeys(shown_ids) if i in paths.index]
     tiles = sheet(context.manifest.root, paths.loc[known])
     groups = pd.Series(context.images["group"])
-    pairs = look_alikes(tiles.small, groups, above=NEAR_DUPLICATE_CORRELATION)
+    pairs = look_alikes(tiles.small, groups, above=near_duplicates.CORRELATION)
     return tiles, pairs
 
 

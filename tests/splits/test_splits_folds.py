@@ -23,7 +23,9 @@ def part_counts(rows: Rows, places: dict[str, int]) -> Counter[tuple[int, str]]:
 def test_parts(data: tuple[Rows, int, float], seed: int) -> None:
     """No group stands in two parts, and every part has every class."""
     rows, folds, test_size = data
-    places = splits.place(*columns(rows), folds=folds, test_size=test_size, seed=seed)
+    places = splits.assign_folds(
+        *columns(rows), folds=folds, test_size=test_size, seed=seed
+    )
     assert len({(group, places[image]) for image, _, group in rows}) == len(
         {group for _, _, group in rows}
     )
@@ -40,8 +42,10 @@ def test_row_order(data: tuple[Rows, int, float], random: Random) -> None:
     rows, folds, test_size = data
     other = list(rows)
     random.shuffle(other)
-    first = splits.place(*columns(rows), folds=folds, test_size=test_size)
-    assert splits.place(*columns(other), folds=folds, test_size=test_size) == first
+    first = splits.assign_folds(*columns(rows), folds=folds, test_size=test_size)
+    assert (
+        splits.assign_folds(*columns(other), folds=folds, test_size=test_size) == first
+    )
 
 
 @rule
@@ -49,10 +53,12 @@ def test_row_order(data: tuple[Rows, int, float], random: Random) -> None:
 def test_additions(data: tuple[Rows, int, float], draw: st.DataObject) -> None:
     """New images move nobody, and join their group where it stands."""
     rows, folds, test_size = data
-    old = splits.place(*columns(rows), folds=folds, test_size=test_size)
+    old = splits.assign_folds(*columns(rows), folds=folds, test_size=test_size)
     more = draw.draw(st.lists(st.sampled_from(["g0", "g1", "new1", "new2"])))
     grown = [*rows, *((f"more{n}", "A", group) for n, group in enumerate(more))]
-    new = splits.place(*columns(grown), folds=folds, test_size=test_size, known=old)
+    new = splits.assign_folds(
+        *columns(grown), folds=folds, test_size=test_size, existing=old
+    )
     assert old.items() <= new.items()
     assert len({(group, new[image]) for image, _, group in grown}) == len(
         {group for _, _, group in grown}
@@ -68,7 +74,7 @@ def test_additions(data: tuple[Rows, int, float], draw: st.DataObject) -> None:
 def test_balance(sizes: list[int], folds: int, test_size: float) -> None:
     """Without groups, every part is within one image of its share of every class."""
     rows = singles({f"c{i}-": size for i, size in enumerate(sizes)})
-    places = splits.place(*columns(rows), folds=folds, test_size=test_size)
+    places = splits.assign_folds(*columns(rows), folds=folds, test_size=test_size)
     totals = Counter(label for _, label, _ in rows)
     for (part, label), count in part_counts(rows, places).items():
         share = test_size if part == TEST else (1 - test_size) / folds
@@ -83,7 +89,7 @@ def test_large_groups() -> None:
         for g in range(30)
         for n in range(10 if g < 15 else 1)
     ]
-    places = splits.place(*columns(rows))
+    places = splits.assign_folds(*columns(rows))
     large = Counter(places[f"{label}{g}-0"] for label in "AB" for g in range(15))
     assert large[TEST] == 6
     assert sorted(large.values()) == [4, 5, 5, 5, 5, 6]
@@ -92,16 +98,16 @@ def test_large_groups() -> None:
 def test_even_sizes() -> None:
     """What is left over of many small classes does not pile up in one fold."""
     rows = singles({f"c{i}-": 3 for i in range(10)})
-    places = splits.place(*columns(rows), folds=2, test_size=0)
+    places = splits.assign_folds(*columns(rows), folds=2, test_size=0)
     assert Counter(places.values()) == {0: 15, 1: 15}
 
 
 def test_seeds() -> None:
     """One seed gives one split for ever; another seed gives another."""
     rows = columns(singles({"A": 6, "B": 6}))
-    first = splits.place(*rows, folds=2, test_size=0)
+    first = splits.assign_folds(*rows, folds=2, test_size=0)
     assert [first[f"A{i}"] for i in range(6)] == [0, 1, 0, 1, 0, 1]
-    assert splits.place(*rows, folds=2, test_size=0, seed=1) != first
+    assert splits.assign_folds(*rows, folds=2, test_size=0, seed=1) != first
 
 
 def feasible(contents: list[set[str]], parts: int) -> bool:
@@ -136,7 +142,7 @@ def test_tangled_groups(case: int) -> None:
         for label in content
     ]
     try:
-        splits.place(*columns(rows), folds=parts, test_size=0)
+        splits.assign_folds(*columns(rows), folds=parts, test_size=0)
         found = True
     except SplitError:
         found = False
@@ -166,30 +172,30 @@ def test_refusals(case: str) -> None:
     """What cannot be split is refused, with the flag that helps."""
     rows, arguments, message = REFUSED[case]
     with pytest.raises(SplitError, match=message):
-        splits.place(*columns(rows), **arguments)
+        splits.assign_folds(*columns(rows), **arguments)
 
 
 def test_incomplete_rows() -> None:
     """Unequal columns and missing labels or groups are refused."""
     ids, labels, groups = columns(TEN)
     with pytest.raises(SplitError, match=r"20 images.*19 labels"):
-        splits.place(ids, labels[1:], groups)
+        splits.assign_folds(ids, labels[1:], groups)
     with pytest.raises(SplitError, match="1 images without"):
-        splits.place(ids, labels, [None, *groups[1:]])
+        splits.assign_folds(ids, labels, [None, *groups[1:]])
 
 
 def test_known_group_in_two_parts() -> None:
     """A group whose known images stand apart is named, with the way out."""
     rows = [("A0", "A", "p"), ("A1", "A", "p"), *singles({"A": 9, "B": 9}, start=2)]
     known = {"A0": 1, "A1": TEST}
-    with pytest.raises(SplitError, match=r"'p' in the test part and fold 1..*`seed`"):
-        splits.place(*columns(rows), known=known)
+    with pytest.raises(SplitError, match=r"'p' in the test set and fold 1..*`seed`"):
+        splits.assign_folds(*columns(rows), existing=known)
 
 
 def test_known_place_outside() -> None:
     """A known place that the split does not have is refused."""
     with pytest.raises(SplitError, match="'A' in fold 7"):
-        splits.place(*columns(TEN), known={"A0": 7})
+        splits.assign_folds(*columns(TEN), existing={"A0": 7})
 
 
 def test_check() -> None:
@@ -200,7 +206,7 @@ def test_check() -> None:
         splits.check([0, 0, 1, 1], labels, ["p", "q", "p", "s"], folds=2, test_size=0)
     with pytest.raises(SplitError, match="class 'B' not in fold 1"):
         splits.check([0, 0, 1, 0], labels, groups, folds=2, test_size=0)
-    with pytest.raises(SplitError, match="class 'A' not in the test part"):
+    with pytest.raises(SplitError, match="class 'A' not in the test set"):
         splits.check([0, 0, 1, 1], labels, groups, folds=2, test_size=0.2)
 
 
@@ -208,7 +214,7 @@ def test_assert_disjoint() -> None:
     """A group on both sides of a fit is refused by name."""
     splits.assert_disjoint(["p", "q"], ["r"])
     splits.assert_disjoint([1, 2], [])
-    with pytest.raises(SplitError, match="1 shared, such as 'q'"):
+    with pytest.raises(SplitError, match="1 that are, such as 'q'"):
         splits.assert_disjoint(["p", "q"], np.array(["q", "r"]))
 
 
@@ -217,5 +223,5 @@ def test_split_lookup() -> None:
     split = Split("s", 2, 0.2, 0, {"a": TEST, "b": 0, "c": 1})
     assert split.of(["c", "a"]).tolist() == [1, TEST]
     assert split.of(["c", "a"]).dtype == np.int64
-    with pytest.raises(SplitError, match="1 without one, the first 'z'"):
+    with pytest.raises(SplitError, match="1 missing, the first 'z'"):
         split.of(["a", "z"])

@@ -1,0 +1,126 @@
+"""Networks in OpenVINO's format: where they lie, converted and quantised once."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache.backbones.base import Network, Preprocess
+from featcache.backbones.build import build, with_pixels
+from featcache.backbones.engines import int8, openvino
+from featcache.backbones.engines.base import network_name
+from featcache.core.io import digest, lock
+from featcache.core.versions import installed_versions
+from featcache.errors import ConversionError, StoreError
+
+if TYPE_CHECKING:
+    import keras
+
+    from featcache.features.contract import Contract
+
+AGREEMENT = 1e-4  # of the engines, relative to the largest number
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedNetwork:
+    """A network with all that an engine is made from.
+
+    Attributes:
+        network: The network.
+        contract: That of its features.
+        taps: Outputs beside the embedding, as "layer" or "layer:max".
+        folder: Where converted networks lie.
+        model: The network, if it is built already.
+        calibration_ids: Images to calibrate int8 on.
+        pixels: Yields the plain views of images, in batches (n, S, S, 3) uint8.
+    """
+
+    network: Network
+    contract: "Contract"
+    taps: Sequence[str]
+    folder: Path
+    model: "keras.Model | None"
+    calibration_ids: Sequence[str]
+    pixels: Callable[[Sequence[str]], Iterable[np.ndarray]]
+
+
+def graph(prepared: PreparedNetwork) -> "keras.Model":
+    """From (N, H, W, 3) uint8 pixels to a dictionary of outputs."""
+    return with_pixels(
+        prepared.model or build(prepared.network),
+        prepared.network,
+        taps=prepared.taps,
+        statistics=Preprocess.from_statistics(prepared.contract.statistics),
+    )
+
+
+def to_float32(prepared: PreparedNetwork) -> Path:
+    """Converts a network once and keeps it.
+
+    Raises:
+        ConversionError: OpenVINO cannot run it, or gives other numbers.
+    """
+    path = _path(prepared, precision="float32")
+    with lock(path.with_suffix(".lock"), path.name, timeout=600):
+        if not path.exists():
+            reference = graph(prepared)
+            openvino.convert(reference, path)
+            _compare(reference, path)
+    return path
+
+
+def to_int8(prepared: PreparedNetwork) -> Path:
+    """Quantises a network once and keeps it; the contract holds its digest.
+
+    Raises:
+        ConversionError: It cannot be quantised.
+        StoreError: It came out different from the one that the contract names.
+    """
+    image_ids = list(prepared.calibration_ids)
+    path = _path(prepared, calibration=digest(image_ids))
+    source = to_float32(prepared)
+    with lock(path.with_suffix(".lock"), path.name, timeout=3600):
+        if not path.exists():
+            int8.quantise(source, path, prepared.pixels(image_ids))
+    expected, got = prepared.contract.quantised, openvino.digest(path)
+    if expected not in (None, got):
+        raise StoreError(
+            f"the quantised network {expected[:8]} of the stored features of "
+            f"{prepared.network.name}",
+            f"{got[:8]}: it was lost, and quantising again gave another",
+            "Move the store away and extract again.",
+        )
+    return path
+
+
+def _path(prepared: PreparedNetwork, **settings: Any) -> Path:
+    """Where the converted network lies: a name made of all that it depends on."""
+    libraries = installed_versions(("keras", "openvino"))
+    identity = {"taps": list(prepared.taps), "libraries": libraries, **settings}
+    name = f"{network_name(prepared.contract)}-{digest(identity)[:16]}.xml"
+    return prepared.folder / name
+
+
+def _compare(reference: "keras.Model", path: Path) -> None:
+    """Runs a freshly converted network beside TensorFlow on two images of noise.
+
+    Raises:
+        ConversionError: Their numbers differ; the converted network is removed.
+    """
+    from featcache.backbones.engines.tensorflow import TensorFlowEngine
+
+    shape = (2, *reference.input_shape[1:])
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    (expected,) = TensorFlowEngine(reference, batch_size=2).run([noise])
+    (converted,) = openvino.OpenVINOEngine(path, batch_size=2).run([noise])
+    for name, numbers in expected.items():
+        difference = np.abs(converted[name] - numbers).max() / np.abs(numbers).max()
+        if not difference < AGREEMENT:
+            path.unlink()
+            raise ConversionError(
+                f"OpenVINO to reproduce TensorFlow's {name} within {AGREEMENT:g}",
+                f"a relative difference of {difference:.2g}",
+                "TensorFlow is used for this network instead.",
+            )

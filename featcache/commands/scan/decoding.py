@@ -1,0 +1,117 @@
+"""Reading a source's files: their ids first, then what decoding tells of new ones."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from featcache.commands.scan.groups import DICOM
+from featcache.core.progress import Reporter
+from featcache.dataset import images, sources
+from featcache.dataset.images import dicom
+from featcache.dataset.manifest import UNREADABLE, Manifest
+from featcache.errors import UnreadableImageError
+
+MEASURED = ("width", "height", "mode", "phash")
+NOTHING = (0, 0, "", "")
+Facts = dict[str, tuple[int, int, str, str]]  # ``MEASURED`` by image_id
+
+
+class File(NamedTuple):
+    """A file as its bytes tell: without an id it could not be read."""
+
+    image_id: str
+    size: int
+    reason: str
+    patient: str
+
+
+def identify(listing: sources.Listing, group_by: str) -> list[File]:
+    """Reads every file once for its id, and DICOM files for what to group by."""
+    keyword = _keyword(group_by)
+
+    def identify_one(path: str) -> File:
+        try:
+            if path in listing.refused:
+                return File("", 0, listing.refused[path], "")
+            data = sources.read_bytes(listing.root, path)
+        except OSError as error:
+            return File("", 0, _reason(error), "")
+        patient = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
+        return File(images.content_id(data), len(data), "", patient)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(identify_one, listing.table["path"]))
+
+
+def _keyword(group_by: str) -> str:
+    """The DICOM element to read: the one to group by, else the patient's id."""
+    if not group_by.startswith(DICOM):
+        return dicom.PATIENT
+    keyword = group_by.removeprefix(DICOM)
+    dicom.check_keyword(keyword)
+    return keyword
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"
+
+
+def measured_facts(manifest: Manifest) -> Facts:
+    """What an earlier scan measured of the images that it could read."""
+    readable = manifest.table[manifest.table["status"] != UNREADABLE]
+    values = readable[list(MEASURED)].itertuples(index=False, name=None)
+    return dict(zip(readable["image_id"], values, strict=True))
+
+
+def measure(
+    listing: sources.Listing,
+    ids: list[str],
+    reasons: list[str],
+    facts: Facts,
+    reporter: Reporter,
+    *,
+    keep: bool,
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Decodes each distinct new content once; fills ``facts`` and ``reasons``.
+
+    Args:
+        listing: The source's files.
+        ids: Their ids; empty for a file that cannot be read.
+        reasons: Why a file cannot be read, or empty; decoding may add some.
+        facts: Of the images that need not be decoded; the others are added.
+        reporter: Follows the images decoded.
+        keep: Whether to keep thumbnails.
+
+    Returns:
+        How many were decoded, and their thumbnails if these are kept.
+    """
+    first: dict[str, str] = {}
+    for image_id, path, reason in zip(ids, listing.table["path"], reasons, strict=True):
+        if image_id not in facts and not reason:
+            first.setdefault(image_id, path)
+    thumbs: dict[str, np.ndarray] = {}
+    failed: dict[str, str] = {}
+
+    def inspect(item: tuple[str, str]) -> tuple[str, images.Inspection | str]:
+        try:
+            data = sources.read_bytes(listing.root, item[1])
+            return item[0], images.inspect(data)
+        except UnreadableImageError as error:
+            return item[0], error.got
+        except OSError as error:
+            return item[0], _reason(error)
+
+    with ThreadPoolExecutor() as pool:
+        for done, (image_id, outcome) in enumerate(pool.map(inspect, first.items()), 1):
+            if isinstance(outcome, str):
+                failed[image_id] = outcome
+            else:
+                size = outcome.width, outcome.height
+                facts[image_id] = (*size, outcome.mode, outcome.phash)
+                if keep:
+                    thumbs[image_id] = outcome.thumb
+            reporter.progress("scan", done, len(first))
+    for row, image_id in enumerate(ids):
+        reasons[row] = reasons[row] or failed.get(image_id, "")
+    return len(first), thumbs

@@ -1,0 +1,16 @@
+"""Text that is shown to people: lists of names, and names in order."""
+
+import re
+from collections.abc import Sequence
+
+
+def some(items: Sequence[str], limit: int = 5) -> str:
+    """Lists the first few items and counts the rest."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
+    parts = re.split(r"(\d+)", text)
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts]

@@ -1,0 +1,111 @@
+"""Guards of a split: no group in two parts, every class in every part."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from featcache.dataset.splits.base import (
+    as_texts,
+    images_table,
+    part_name,
+    part_shares,
+)
+from featcache.errors import SplitError
+
+REDRAW = "Draw a new split: another `split` name or `seed`."
+
+
+def check(
+    fold_of: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    folds: int,
+    test_size: float,
+) -> None:
+    """Guards against leaks: one part a group, and every class in every part.
+
+    Args:
+        fold_of: Fold of each image, or `TEST`, (N,).
+        labels: Class of each image, (N,).
+        groups: Group of each image, (N,).
+        folds: Cross-validation parts.
+        test_size: Share of the test set; 0 for none.
+
+    Raises:
+        SplitError: A group is in two parts, or a part lacks a class.
+    """
+    shares = part_shares(folds, test_size)
+    parts = np.asarray(fold_of, np.int64)
+    table = images_table(range(len(parts)), labels, groups).assign(part=parts)
+    _refuse_leaks(table)
+    filled = set(zip(table["part"].tolist(), table["label"], strict=True))
+    expected = set(itertools.product(shares, set(table["label"])))
+    for part, label in sorted(filled ^ expected):
+        raise SplitError(
+            f"every class in {_listed_parts(folds, test_size)}, and no other part",
+            f"class {label!r} {'not ' * (part in shares)}in {part_name(part)}",
+            f"Use fewer `folds` or `test_size=0`. {REDRAW}",
+        )
+
+
+def assert_disjoint(train_groups: ArrayLike, other_groups: ArrayLike) -> None:
+    """Refuses a group that is both trained on and predicted.
+
+    Raises:
+        SplitError: A group is in both.
+    """
+    shared = sorted(set(as_texts(train_groups)) & set(as_texts(other_groups)))
+    if shared:
+        raise SplitError(
+            "no group both trained on and predicted",
+            f"{len(shared)} that are, such as {shared[0]!r}",
+            "Select rows by a split of featcache, which keeps groups together.",
+        )
+
+
+def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
+    """Refuses classes with fewer groups than parts.
+
+    Raises:
+        SplitError: Names the rarest class and a setting that works.
+    """
+    counts = table.groupby("label")["group"].nunique()
+    if len(counts) < 2:
+        raise SplitError(
+            "at least two classes",
+            f"{len(counts)}: {', '.join(counts.index)}",
+            "Give every class a folder of its own, or check the label column.",
+        )
+    few, test = counts.min(), int(test_size > 0)
+    if few >= folds + test:
+        return
+    way_out = "No `folds` can work: leave the class out, or add images of it."
+    if few >= 2:
+        way_out = f"Use `folds={few}` and `test_size=0` at most."
+    if few - test >= 2:
+        way_out = f"Use `folds={few - test}` at most."
+    raise SplitError(
+        f"{folds + test} groups of every class, one for "
+        f"{_listed_parts(folds, test_size)}",
+        f"{few} of class {counts.idxmin()!r}",
+        way_out,
+    )
+
+
+def _refuse_leaks(table: pd.DataFrame) -> None:
+    pairs = table.drop_duplicates(["group", "part"])
+    leaks = pairs[pairs["group"].duplicated(keep=False)].groupby("group")["part"]
+    for group, parts in leaks:
+        raise SplitError(
+            "every group in one part",
+            f"{leaks.ngroups} in several, such as {group!r} in "
+            + " and ".join(map(part_name, sorted(parts))),
+            f"The grouping has changed since the split was made. {REDRAW}",
+        )
+
+
+def _listed_parts(folds: int, test_size: float) -> str:
+    return f"each of {folds} folds" + (" and the test set" if test_size else "")
