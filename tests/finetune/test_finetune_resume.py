@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
-from toys import HEARS_CTRL_C
+from toys import HEARS_CTRL_C, Heard
 
 from featcache.commands.finetune import FinetuneResult, training
 from featcache.commands.finetune.checkpoint import Checkpoint, State, others
@@ -36,7 +36,7 @@ def test_a_time_limit(
         return real() + 1e6 if next(clock) == 0 else 0.0
 
     monkeypatch.setattr(training, "_fit", fit)
-    again = {"fold": "test", "epochs": 3, "message": told.append}
+    again = {"fold": "test", "epochs": 3, "reporter": Heard(told)}
     (short,) = tune(**again, max_minutes=1.0).runs
     assert short.record.trainings[0].stopped == training.TIME
     assert "cut short 1 of 1 networks" in told[-1]
