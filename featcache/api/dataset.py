@@ -136,7 +136,7 @@ class Dataset:
             raise UnknownNameError(
                 f"one feature set of {self.name}",
                 f"{len(sets)}: {', '.join(path.stem for path in self.stores)}",
-                "Name one of them.",
+                "Choose one of them.",
             )
         selection = sets[0].select(
             self.manifest,

@@ -45,7 +45,7 @@ class Run(runs.Run):
             raise RunError(
                 f"scores of run {self.run_id} on part {part!r}",
                 self.record.reason or f"only {', '.join(self.parts) or 'none'}",
-                "Take another run or part.",
+                "Choose another run or part.",
             )
         return float(self.record.scores[part][metric])
 
@@ -234,7 +234,7 @@ class AuditResult(audits.AuditResult):
         bad = [n for n, one in enumerate(self.findings) if one.status == FINDING]
         parts = [display.table(columns, bad=bad)]
         if self.run_id:
-            parts.append(display.note(f"Checks of runs are about {self.run_id}."))
+            parts.append(display.note(f"The checks of runs refer to {self.run_id}."))
         if self.fixed:
             parts.append(display.note(self.fixed.summary))
         return display.card(f"Audit of {self.dataset}", *parts)

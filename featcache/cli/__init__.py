@@ -34,8 +34,8 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         finetune.finetune_command,
         ensemble.ensemble_command,
     ),
-    "Judgement": (compare.compare_command, explain.explain_command),
-    "All": (run.run_command, demo.demo_command, doctor.doctor_command),
+    "Results": (compare.compare_command, explain.explain_command),
+    "Everything": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 
 
@@ -62,7 +62,7 @@ class Staged(click.Group):
 def cli() -> None:
     """Run each frozen backbone once, then compare heads in seconds.
 
-    A study goes: extract, train-head, compare. Try `featcache demo` first.
+    The usual order: extract, train-head, compare. Try `featcache demo` first.
     """
 
 
@@ -83,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("Interrupted. Sealed work is kept: run the same command to go on.", 130)
+        _fail(
+            "Interrupted. Finished work is kept: run the same command to resume.", 130
+        )
     except FeatcacheError as error:
         _fail(f"Error: {error}", error.exit_code)
     except BrokenPipeError:
@@ -96,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explain(error: OSError) -> str:
     where = error.filename or "the cache or reports folder"
     return (
-        f"expected to read and write {where}; got {error.strerror or error}. "
-        "Check the disk's space and permissions; sealed work is kept: run the same "
-        "command to go on."
+        f"{where} could not be read or written: {error.strerror or error}. "
+        "Check the disk's space and permissions; finished work is kept: run the same "
+        "command to resume."
     )
 
 

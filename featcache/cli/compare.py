@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
 
 
-@click.command("compare", short_help="Rank the runs, with intervals.")
+@click.command("compare", short_help="Rank the runs, with confidence intervals.")
 @dataset_option
 @click.option("--metric", default="accuracy", show_default=True)
 @click.option(
-    "--split", metavar="NAME", help="Which split.  [default: the newest run's]"
+    "--split",
+    metavar="NAME",
+    help="Split whose runs are ranked.  [default: the newest run's]",
 )
 @click.option(
     "--against",
     metavar="RUN",
-    help="Test all others against this run: its short id, or a part of its id.  "
-    "[default: the best]",
+    help="Test all other runs against this one: its short id, or part of "
+    "its id.  [default: the best]",
 )
 @click.option(
     "--on",
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "test"]),
     default="train",
     show_default=True,
-    help="Rank by out-of-fold predictions, or by those on the test part.",
+    help="Rank by out-of-fold predictions (train) or by predictions on the test set.",
 )
 @click.option(
     "--format",
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     default="table",
     show_default=True,
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option(
     "--confusion",
     "confusion_of",
@@ -56,8 +58,9 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Also write the report, one self-contained page.  [default: none; without "
-    "FILE reports/<dataset>/report.html, or report-test.html with --on test]",
+    help="Also write a self-contained HTML report.  [default: none; without "
+    "FILE reports/<dataset>/report.html, or report-test.html with --on "
+    "test]",
 )
 @cache_option
 @reports_option
@@ -111,7 +114,10 @@ def print_board(board: "Leaderboard", style: str) -> None:
     )
     click.echo(tables.caption(board))
     if dropped:
-        say(f"Too narrow for: {', '.join(dropped)}. --format csv has all.")
+        say(
+            f"Terminal too narrow for the columns {', '.join(dropped)}; "
+            "--format csv shows all."
+        )
 
 
 def write_html(board: "Leaderboard", folder: Path, cache: Path, file: str) -> None:

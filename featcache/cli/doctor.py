@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from featcache.commands.doctor import Check
 
 
-@click.command("doctor", short_help="Check versions, devices, weights and disk.")
+@click.command(
+    "doctor", short_help="Check the installation, devices, weights and disk."
+)
 @click.option(
-    "--offline", is_flag=True, help="Do not ask whether weights can be downloaded."
+    "--offline", is_flag=True, help="Do not check whether weights can be downloaded."
 )
 @click.option("--deep", is_flag=True, help="Also start TensorFlow.")
 @cache_option

@@ -176,7 +176,7 @@ def print_runs_as_json(runs: "Sequence[Run]") -> None:
 def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
     """Prints a line for each run that a call made."""
     if not new:
-        click.echo(f"All {len(runs)} runs are there already: nothing to do.")
+        click.echo(f"All {len(runs)} runs exist already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]

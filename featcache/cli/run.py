@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from featcache.study import Study, StudyResult
 
 
-@click.command("run", short_help="Do all that a study file asks for.")
+@click.command("run", short_help="Run the study described in a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--dry-run", is_flag=True, help="Check the file, show the steps, do nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Check the file and list the steps without running them.",
 )
 @jobs_option
 @cache_option
@@ -38,7 +40,7 @@ def run_command(
     reports: Path,
     as_json: bool,
 ) -> None:
-    """Do what is missing of the study in FILE, and rank its runs."""
+    """Run the missing steps of the study in FILE, and rank its runs."""
     from featcache import study as studies
 
     study = studies.read(file)
@@ -58,9 +60,9 @@ def run_command(
         click.echo(f"Report: {path}")
     if result.failures:
         raise RunError(
-            f"all of {file} to be done",
-            f"{len(result.failures)} failures: {'; '.join(result.failures)}",
-            "What is done is kept: put that right and run the same command again.",
+            f"{len(result.failures)} of the steps in {file} failed: "
+            f"{'; '.join(result.failures)}",
+            "Finished work is kept: fix this and run the same command again.",
         )
 
 
@@ -128,7 +130,7 @@ def print_boards(result: "StudyResult") -> None:
     """Prints the leaderboards on stdout."""
     for board in result.boards:
         print_board(board, "table")
-    done = f"{result.computed} embeddings computed, {len(result.trained)} runs made"
+    done = f"{result.computed} embeddings computed, {len(result.trained)} runs trained"
     click.echo(f"{done}." if result.computed or result.trained else "Nothing to do.")
 
 

@@ -180,10 +180,10 @@ def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
         return chosen
     if fitting:
         raise RunError(
-            "out-of-fold predictions of all members, to fit weights and calibrate by",
-            f"{some(alone)} with the test part alone",
-            "Give `weights='equal'` and `calibrate=False` for an ensemble that is "
-            "judged on the test part, or fine-tune with `fold='all'`.",
+            "fitting weights and calibrating need out-of-fold predictions of all "
+            f"members, but {some(alone)} only predicted the test set",
+            "Use `weights='equal'` and `calibrate=False` for an ensemble that is "
+            "evaluated on the test set, or fine-tune with `fold='all'`.",
         )
     return [_Tested(run.folder, run.record) for run in chosen]
 
@@ -193,9 +193,9 @@ def _refuse_unfit(chosen: list[Run]) -> None:
     unfit = [r.run_id for r in chosen if r.failed or r.record.head == HEAD]
     if len(chosen) < 2 or unfit:
         raise RunError(
-            "two or more runs to average, none failed and none an ensemble",
+            "two or more runs to average that neither failed nor are ensembles",
             some(unfit or [run.run_id for run in chosen]) or "none",
-            "featcache compare lists the runs; featcache train-head makes more.",
+            "featcache compare lists the runs; featcache train-head adds more.",
         )
 
 
@@ -206,10 +206,10 @@ def _refuse_apart(chosen: list[Run]) -> None:
         told = differences(first, run)
         if told or run.record.evaluation_id != first.record.evaluation_id:
             raise RunError(
-                "runs that were judged on the same images, labels, groups and folds",
+                "runs that were evaluated on the same images, labels, groups and folds",
                 f"{first.run_id} and {run.run_id}, which differ in "
                 f"{', '.join(told) or 'their evaluation_id'}",
-                "Choose runs of one split, or train one of the two again.",
+                "Choose runs of one split, or retrain one of the two.",
             )
 
 

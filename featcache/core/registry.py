@@ -43,10 +43,10 @@ class Registry(Mapping[str, Row]):
         near = difflib.get_close_matches(name.lower(), self._rows, n=3, cutoff=0.5)
         offer = f"Did you mean {' or '.join(near)}?" if near else ""
         if "," in name:
-            offer = "Give several one by one, each behind its own option."
+            offer = "Give several names one by one, each with its own option."
         return UnknownNameError(
-            f"a {self.kind} of: {', '.join(self._rows)}",
+            f"a {self.kind} from the list {', '.join(self._rows)}",
             repr(name),
             " ".join(part for part in (offer, self.hint) if part)
-            or f"Take one of the listed {self.kind}s.",
+            or f"Choose one of the listed {self.kind}s.",
         )

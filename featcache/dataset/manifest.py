@@ -104,7 +104,7 @@ def load(folder: Path) -> Manifest:
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(
-            f"a manifest of featcache in {folder}",
+            f"a featcache manifest in {folder}",
             f"one that cannot be read ({error})",
             f"Scan the source again: featcache scan SOURCE --dataset {folder.name}",
         ) from error

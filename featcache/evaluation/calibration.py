@@ -140,7 +140,7 @@ def from_record(record: CalibrationInfo) -> Calibrator:
         raise RunError(
             "a calibration with method and parameters",
             f"a record that cannot be used ({error})",
-            "Train the run again with `force=True`.",
+            "Retrain the run with `force=True`.",
         ) from error
     return Calibrator(method, parameters)
 
@@ -288,15 +288,15 @@ def _checked_folds(
         raise UsageError(
             f"a fold of 0 or above for each of {images} images",
             f"{places.dtype} folds {places.shape}",
-            "Give the out-of-fold predictions alone, without the test part.",
+            "Pass only the out-of-fold predictions, without the test set.",
         )
     if groups is not None:
         pairs = set(zip(np.asarray(groups).tolist(), places.tolist(), strict=True))
         folds_of = Counter(group for group, _ in pairs)
         if twice := sum(count > 1 for count in folds_of.values()):
             raise SplitError(
-                "every group in one fold",
+                "every group to be in one fold",
                 f"{twice} in several",
-                "Take groups and folds from one split.",
+                "Use groups and folds of the same split.",
             )
     return places.astype(np.int64)

@@ -24,7 +24,7 @@ from featcache.heads.tuning import Fold, held_out_scores, inner_folds, summary
 
 COLUMNS, COMMON = "columns", "common"
 Scale = str | Sequence[int]  # how a head scales its features, see `fitted_scaler`
-TOO_FEW = "a class has too few groups for inner folds: defaults"
+TOO_FEW = "a class has too few groups for inner folds: default settings used"
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]

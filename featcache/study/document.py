@@ -129,8 +129,8 @@ class Block:
             if not (text := self.document.variables.get(found[1], "")):
                 raise self.error(
                     keys,
-                    f"the environment variable {found[1]}",
-                    "none",
+                    f"the environment variable {found[1]} to be set",
+                    "an empty or missing one",
                     f"Set it, for example: {found[1]}=/some/folder featcache run "
                     f"{self.document.path}",
                 )
@@ -243,5 +243,5 @@ def _check_bounds(block: Block, name: str, value: Any) -> None:
         if name in BOUNDS and not isinstance(number, str) and not low <= number <= high:
             bounds = f"{low:g} or more" if high == float("inf") else f"{low:g}-{high:g}"
             raise block.error(
-                (name,), f"{name} of {bounds}", str(number), "Change the number."
+                (name,), f"{name} to be {bounds}", str(number), "Correct the number."
             )

@@ -175,7 +175,8 @@ def _extract(block: Block) -> Extract:
             Policy(**{key: value})
     policy = Policy(**asked)
     if settings.get("views") and policy.is_identity:
-        got, way_out = "one that leaves all views equal", "Allow a change."
+        got = "one that leaves all views identical"
+        way_out = "Allow flip, brightness or zoom to change the image."
         raise block.error(("views",), "a policy that changes the image", got, way_out)
     found = Extract(block.name, tuple(_networks(block)), policy, settings)
     for network in found.networks:
@@ -324,7 +325,7 @@ def _check_statistics(
             if value != usual[key]:
                 raise block.error(
                     (key,),
-                    f"{key} to be {usual[key]} because an [[extract]] is "
+                    f"{key} to be {usual[key]}, because an [[extract]] is "
                     "featurewise and was standardised on the training images of the "
                     "default split",
                     str(value),

@@ -166,7 +166,7 @@ class StudyRunner:
         for path, reason in result.unreadable:
             self.reporter.message(f"  Unreadable: {path}: {reason}")
         self.reporter.message(
-            f"  {sum(result.counts.values())} images of {result.n_groups} groups"
+            f"  {sum(result.counts.values())} images in {result.n_groups} groups"
         )
         for train in self.study.trains:
             asked = train.settings
@@ -209,7 +209,7 @@ class StudyRunner:
                 calls.setdefault(self.selection(asked, chosen), []).append(names)
             else:
                 labels = "+".join(source.label for source in chosen)
-                self.fail(f"{asked.name}: no features of {labels}")
+                self.fail(f"{asked.name}: there are no features of {labels}")
         found = self.runs.setdefault(asked.name, [])
         for (views, policy, taps, region), names_of_sets in calls.items():
             rows = {"views": views, "policy": policy, "taps": taps}
@@ -263,10 +263,12 @@ class StudyRunner:
         for network in asked.networks:
             head = self.head_of(asked, network) if asked.init_head else None
             if self.lacks(network):
-                self.fail(f"{asked.name}: no weights for {network.name}")
+                self.fail(f"{asked.name}: there are no weights for {network.name}")
                 continue
             if asked.init_head and not head:
-                self.fail(f"{asked.name}: no head on features of {network.name}")
+                self.fail(
+                    f"{asked.name}: there is no head on features of {network.name}"
+                )
                 continue
             with self.attempt(f"{asked.name}, {network.name}"):
                 result = finetune(
@@ -293,14 +295,14 @@ class StudyRunner:
         """Averages the runs of its members, if each has any."""
         for each in asked.members:
             if not self.members([each]):
-                self.fail(f"{asked.name}: no runs of {spelled(each)}")
+                self.fail(f"{asked.name}: there are no runs of {spelled(each)}")
                 return
         members = [each.run_id for each in self.members(asked.members)]
         result = ensemble(self.reports / data.dataset, members, **asked.settings)
         self.runs[asked.name] = result.runs
         self.trained += result.made
         for line in result.left_out:
-            self.reporter.message(f"  Left out: {line}")
+            self.reporter.message(f"  Skipped: {line}")
         self.tell_runs(asked.name)
 
     def tell_runs(self, name: str) -> None:

@@ -12,7 +12,7 @@ from featcache.errors import StoreError
 from featcache.features import store
 from featcache.features.store import Store
 
-_EXTRACT = "the next extract computes its rows again"
+_EXTRACT = "the next extract recomputes its rows"
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
         raise UsageError(
             f"`to` with a name that ends in {', '.join(WRITERS)}",
             str(to),
-            "Take one of these.",
+            "Use one of these.",
         )
     if to.exists() and not force:
         raise UsageError(

@@ -121,7 +121,11 @@ def prune(
 def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
     """What can go of a store, its parts and its temporary files."""
     if holder := owner(path.with_suffix(".lock")):
-        raise StoreError("a store that nobody writes", f"written by {holder}", "Wait.")
+        raise StoreError(
+            "a store that no other process is writing",
+            f"written by {holder}",
+            "Wait until it has finished.",
+        )
     images = manifest.load(path.parent.parent)
     yield from _parts(path, images)
     if path.exists():
@@ -147,9 +151,9 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     reasons = []
     if lost.any():
         n = stored.keys.loc[lost, "image_id"].nunique()
-        reasons.append(f"{lost.sum()} rows of {n} images that left the manifest")
+        reasons.append(f"{lost.sum()} rows of {n} images no longer in the manifest")
     if old.any():
-        reasons.append(f"{old.sum()} rows by masks that have changed")
+        reasons.append(f"{old.sum()} rows made with masks that have since changed")
     if (idle & ~lost).any():
         reasons.append(f"{(idle & ~lost).sum()} rows of policies that no run uses")
     if not reasons:
@@ -222,13 +226,15 @@ def _parts(path: Path, images: Manifest) -> Iterator[Step]:
     folder = store.parts_folder(path)
     kept = sorted(folder.glob("*.h5"))
     if folder.is_dir() and all(gone(store.open_store(p), images).all() for p in kept):
-        what = f"{len(kept)} sealed parts without any image of the manifest"
+        what = f"{len(kept)} sealed parts whose images are all gone from the manifest"
         yield Removal("parts", folder, what, size(folder)), partial(_drop, path)
         return
     beside = path.parent.glob(".*.tmp")
     mine = [stray for stray in beside if stray.name.startswith(f".{path.name}.")]
     for stray in [*folder.glob(".*.tmp"), *mine]:
-        removal = Removal("temporary", stray, "its writer has died", size(stray))
+        removal = Removal(
+            "temporary", stray, "left by a process that has ended", size(stray)
+        )
         yield removal, partial(_unlink, path, stray)
 
 
@@ -263,7 +269,9 @@ def _is_old(path: Path) -> bool:
 def _locks(folder: Path) -> Iterator[Step]:
     for path in sorted([*folder.glob("*.lock"), *folder.glob("features/*.lock")]):
         if not owner(path):
-            removal = Removal("lock", path, "its owner has died", size(path))
+            removal = Removal(
+                "lock", path, "left by a process that has ended", size(path)
+            )
             yield removal, partial(_unlock, path)
 
 
@@ -284,13 +292,13 @@ def _networks(cache: Path) -> Iterator[Step]:
     used = {network_name(contract) for contract in contracts}
     for stem, files in _converted(cache / "openvino").items():
         if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
-            what, total = "no store is of its contract", sum(map(size, files))
+            what, total = "no store uses it", sum(map(size, files))
             removal = Removal("network", files[0], what, total)
             yield removal, partial(_forget, files)
     digests = {contract.weights_digest for contract in contracts}
     for path in _memos(cache / "openvino"):
         if _is_old(path) and _digest_in(path) not in digests:
-            removal = Removal("digest", path, "no store has its weights", size(path))
+            removal = Removal("digest", path, "no store uses these weights", size(path))
             yield removal, partial(_sweep, path)
 
 

@@ -63,16 +63,16 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
             f"runs to compare in {reports}" + (f" on split {split}" if split else ""),
             "; ".join(left_out) or "none",
             "Run: featcache train-head -H all"
-            + ("" if not split else ", or take another `split`"),
+            + ("" if not split else ", or choose another `split`"),
         )
     chosen, damaged = _whole(named[0], part)
     left_out += damaged
     if not chosen:
         raise RunError(
-            f"a run in {reports} to judge "
-            + ("out-of-fold" if part == TRAIN else "on its test set"),
+            f"a run in {reports} with predictions "
+            + ("out of fold" if part == TRAIN else "on a test set"),
             "; ".join(left_out).rstrip("."),
-            "Train with `force=True`, or take another `split` or `part`.",
+            "Train with `force=True`, or choose another `split` or `part`.",
         )
     repeats = [run for run in found if run.record.split.repeat and part == TRAIN]
     entries, alone = _with_repeats(chosen, repeats)
@@ -96,11 +96,11 @@ def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
         try:
             judged[run.run_id] = _judged_on(run, part)
         except RunError as error:
-            left_out.append(f"{error.expected}: {error.got}. {error.hint}")
+            left_out.append(str(error))
     usual = Counter(judged.values()).most_common(1)
     left_out += [
-        f"run {name}: its predictions are not of the images that its record says. "
-        "Train it again with `force=True`"
+        f"run {name}: its predictions do not belong to the images in its record. "
+        "Retrain it with `force=True`"
         for name, of in judged.items()
         if of != usual[0][0]
     ]
@@ -120,10 +120,9 @@ def _judged_on(run: Run, part: str) -> int:
     if columns.empty:
         other = TRAIN if part == TEST else TEST
         raise RunError(
-            f"predictions of run {run.run_id} "
-            + ("out-of-fold" if part == TRAIN else "on a test set"),
-            "none",
-            f"See it with `part={other!r}`.",
+            f"run {run.run_id} has no "
+            + ("out-of-fold predictions" if part == TRAIN else "test set"),
+            f"Show it with `part={other!r}`.",
         )
     return int(pd.util.hash_pandas_object(columns, index=False).sum())
 
@@ -166,10 +165,10 @@ def _told(group: Sequence[Run], chosen: Run | None) -> str:
     split = record.split.name
     told = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
     if chosen is None or split != chosen.record.split.name:
-        return told.format(f"split {split}; see them with `split={split!r}`")
+        return told.format(f"split {split}; show them with `split={split!r}`")
     return told.format(
-        f"they differ in {_difference(group[0], chosen)}, from before images, labels "
-        "or groups changed: train them again"
+        f"they differ in {_difference(group[0], chosen)}, which changed since: "
+        "retrain them"
     )
 
 
@@ -193,15 +192,15 @@ def reference(reports: Path, name: str, chosen: Chosen) -> Run:
         return run
     split, base = known[0].record.split.name, run.record.split.base
     if run.failed:
-        got, way_out = f"failed: {run.record.reason}", "Name another run."
+        got, way_out = f"failed: {run.record.reason}", "Choose another run."
     elif run.record.split.repeat:
         got = f"is repeat {run.record.split.repeat} of split {base}"
-        way_out = "Name the run of the same recipe that the leaderboard shows."
+        way_out = "Choose the run with the same settings that the leaderboard shows."
     else:
         got = f"differs in {_difference(run, known[0])}"
-        way_out = f"See it with `split={base!r}`, or train it again."
+        way_out = f"Show it with `split={base!r}`, or retrain it."
     raise RunError(
-        f"`against` a run that was judged as those of split {split}",
+        f"`against` to name a run that was evaluated like those of split {split}",
         f"{run.run_id}, which {got}",
         way_out,
     )

@@ -125,7 +125,7 @@ def _check(fold: str, max_minutes: float | None, split: SplitOptions) -> None:
         )
     if split.repeats != 1:
         raise UsageError(
-            "`repeats` of 1, for a network is fine-tuned on one draw of the folds",
+            "`repeats=1`, because networks are fine-tuned on one draw of the folds",
             str(split.repeats),
             "Leave it out, or give another `seed`.",
         )

@@ -120,9 +120,9 @@ def others(folder: Path, decides: dict[str, Any]) -> list[str]:
             if path.parent != folder and found["network"] == decides["network"]:
                 differ = some(_differences(found, json.loads(json.dumps(decides))))
                 told.append(
-                    f"{path.parent} has a training of {found['network']} under other "
-                    f"settings ({differ}). It is left alone: ask for these again to "
-                    "go on with it, or delete the folder"
+                    f"{path.parent} holds a training of {found['network']} with "
+                    f"other settings ({differ}). It is not used: use those settings "
+                    "again to resume it, or delete the folder"
                 )
     return told
 
@@ -136,7 +136,7 @@ def _differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
         elif a != b:
             short = max(len(str(a)), len(str(b))) < _LONG
             name = key.replace("_", " ")
-            told.append(f"{name} {a}, not {b}" if short else f"another {name}")
+            told.append(f"{name} {a}, not {b}" if short else f"different {name}")
     return told
 
 

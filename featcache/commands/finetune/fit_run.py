@@ -212,10 +212,10 @@ class Work:
         seconds += (settings.tta + 1) * pace.images(data, held)
         limit = "" if job.minutes is None else f"; {job.minutes:g} min allowed"
         self.reporter.message(
-            f"{pace.step + pace.render:.2g} s a step of {data.images.batch_size} "
-            f"images on this CPU, steps an epoch: {data.steps}, networks: "
-            f"{sum(map(bool, left))}, epochs of all: up to {sum(left)}; that takes at "
-            f"most {timing.span(seconds)}{limit}"
+            f"networks to train: {sum(map(bool, left))}, up to {max(left)} epochs "
+            f"each, {data.steps} steps per epoch, {pace.step + pace.render:.2g} s per "
+            f"step of {data.images.batch_size} images: at most "
+            f"{timing.span(seconds)} on this CPU{limit}"
         )
 
     def predict(self, net: Net, rows: np.ndarray, *, views: int) -> np.ndarray:

@@ -258,18 +258,17 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",
             ", ".join(dataset.classes) or "none",
-            "Scan a source with more classes, or exclude less.",
+            "Scan a source with more classes, or exclude fewer images.",
         )
     if fold == TEST and not split.test_size:
         raise SplitError(
-            "a test part for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
+            "a test set for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
         )
     if not dataset.root.exists():
         raise DatasetError(
             f"the images of {dataset.dataset} in {dataset.root}",
             "no such folder or archive",
-            f"Scan them where they are now: featcache scan SOURCE --dataset "
-            f"{dataset.dataset}.",
+            f"Scan the new folder: featcache scan SOURCE --dataset {dataset.dataset}.",
         )
 
 

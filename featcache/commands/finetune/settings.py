@@ -132,21 +132,25 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
         ("gradual", "tta", "weight_decay", "warmup", "clip", "seed"),
         (0, math.inf, "0 or more"),
     ),
-    **dict.fromkeys(("label_smoothing", "ema"), (0, _BELOW_1, "0 or more, below 1")),
-    "learning_rate": (_SMALLEST, math.inf, "more than 0"),
-    "layer_decay": (_SMALLEST, 1, "more than 0, at most 1"),
-    "validation": (0, 0.5, "0 to 0.5"),
+    **dict.fromkeys(
+        ("label_smoothing", "ema"), (0, _BELOW_1, "at least 0 and below 1")
+    ),
+    "learning_rate": (_SMALLEST, math.inf, "above 0"),
+    "layer_decay": (_SMALLEST, 1, "above 0 and at most 1"),
+    "validation": (0, 0.5, "between 0 and 0.5"),
 }
 
 
 def _check(made: FinetuneSettings) -> None:
     if made.policy.region != WHOLE_PICTURE:
         raise UsageError(
-            "whole pictures", f"`region` {made.policy.region.kind}", "Leave it out."
+            "networks can only be fine-tuned on whole images, not on "
+            f"`region={made.policy.region.kind!r}`",
+            "Omit it.",
         )
     for name, allowed in _CHOICES.items():
         if getattr(made, name) not in allowed:
-            raise _misfit(made, name, ", ".join(allowed))
+            raise _misfit(made, name, " or ".join(allowed))
     for name, (low, high, words) in _BOUNDS.items():
         value = made.rate if name == "learning_rate" else getattr(made, name)
         if not low <= value <= high:
@@ -163,5 +167,7 @@ def _spelled(value: Any) -> str:
 
 def _misfit(made: FinetuneSettings, name: str, words: str) -> UsageError:
     return UsageError(
-        f"`{name}` {words}", repr(getattr(made, name)), "Give another, or leave it out."
+        f"`{name}` to be {words}",
+        repr(getattr(made, name)),
+        "Use another value, or omit it.",
     )

@@ -167,9 +167,9 @@ def origin(
     blocks = run.record.features
     if len({block.store for block in blocks}) > 1:
         raise HeadError(
-            "a head on the features of one network in one size",
+            "a head trained on features of one network at one input size",
             f"{run.run_id}, on {run.record.backbone}",
-            "Start from a run on one of them.",
+            "Start from a run that uses only one feature set.",
         )
     found = store.open_store(dataset.folder / "features" / (blocks[0].store or ""))
     _refuse_contract(found, network)
@@ -179,7 +179,7 @@ def origin(
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     record = run.record
-    wanted = f"`init_head` with a run whose head is {', '.join(FOLDABLE)}"
+    wanted = f"`init_head` to name a run whose head is {' or '.join(FOLDABLE)}"
     if run.failed or record.head not in FOLDABLE:
         got = "failed" if run.failed else record.head
         raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
@@ -187,14 +187,14 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     if embedding:
         told = f"transform {embedding.transform}, pca {embedding.pca}"
         raise HeadError(
-            f"{wanted}, on features as they are",
+            f"{wanted}, trained on untransformed features",
             f"{run.run_id}, whose features are transformed ({told})",
             "Train the head with `transform='none'` and `pca='none'`.",
         )
     regions = {block.region for block in record.features if block.region}
     if regions:
         raise HeadError(
-            f"{wanted}, on features of whole pictures",
+            f"{wanted}, trained on features of whole images",
             f"{run.run_id}, on region {', '.join(sorted(regions))}",
             "Start from another run.",
         )
@@ -202,14 +202,14 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(
             f"a head for the classes {', '.join(dataset.classes)}",
             f"{run.run_id}, for {', '.join(run.classes)}",
-            "Train it on the same classes.",
+            "Use a head trained on the same classes.",
         )
     if record.evaluation_id != evaluation_id:
         raise HeadError(
-            "a head that was judged on the same images, groups and folds",
+            "a head that was evaluated on the same images, groups and folds",
             f"{run.run_id}, on split {record.split.name}",
-            "Give the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
-            "of that run, or train it on this split.",
+            "Use the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
+            "of that run, or train the head on this split.",
         )
 
 
@@ -244,9 +244,9 @@ def refuse_weights(origin: Origin, digest: str) -> None:
 
 def _other_contract(found: store.Store, differ: str) -> ContractError:
     return ContractError(
-        "a head on features of the network that is fine-tuned",
-        f"{found.path.name}, made with {differ}",
-        "Give the backbone, `weights`, `preprocess` and `input_size` of that store, or "
+        "a head trained on features of the network to fine-tune",
+        f"features in {found.path.name}, which have {differ}",
+        "Use the backbone, `weights`, `preprocess` and `input_size` of that store, or "
         "train a head on features of this network.",
     )
 
@@ -268,8 +268,8 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
             return Preprocess.from_statistics(statistics)
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
-        f"statistics of the training images of split {split}, for "
-        "`preprocess='featurewise'`",
+        f"statistics of the training images of split {split}, which "
+        "`preprocess='featurewise'` needs",
         f"no such features of {network.name} at {network.input_size} px",
         f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
         f"--preprocess featurewise --input-size {network.input_size}",

@@ -88,15 +88,15 @@ def _resumed(net: Net, checkpoint: Checkpoint, watch: Watch) -> State | None:
     state, why_not = checkpoint.load()
     if why_not:
         watch.reporter.message(
-            f"{watch.name}: starts anew, for the checkpoint {why_not}"
+            f"{watch.name}: starts from the beginning, because {why_not}"
         )
     if state is None:
         return None
     if state.stopped:
-        watch.reporter.message(f"{watch.name}: trained already, {state.epoch} epochs")
+        watch.reporter.message(f"{watch.name}: already trained, {state.epoch} epochs")
     else:
         assign(net.variables, state.variables)
-        watch.reporter.message(f"{watch.name}: goes on behind epoch {state.epoch}")
+        watch.reporter.message(f"{watch.name}: resumes after epoch {state.epoch}")
     return state
 
 
@@ -172,7 +172,7 @@ def _left(settings: FinetuneSettings, state: State, watch: Watch) -> str:
     later = watch.parts - watch.part - 1
     if later:
         whole = min(own + later * settings.epochs * epoch, max(watch.end - now, 0))
-        told += f", at most {span(whole)} until all are done"
+        told += f", at most {span(whole)} for all networks"
     return told
 
 
@@ -189,7 +189,7 @@ def _stop_not_finite(
         "" if settings.clip else ", or set `clip=1`"
     )
     if not state.history:
-        raise HeadError(f"{watch.name} to have a finite loss", got, f"{advice}.")
+        raise HeadError(f"a finite loss when training {watch.name}", got, f"{advice}.")
     state.stopped = NOT_FINITE
     watch.reporter.message(
         f"{watch.name}: no finite loss, {got}; the weights of epoch "

@@ -78,7 +78,7 @@ def train_head(
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",
             f"{', '.join(dataset.classes) or 'none'}",
-            "Scan a source with more classes, or exclude less.",
+            "Scan a source with more classes, or exclude fewer images.",
         )
     draws = [
         features.draw_split(dataset, split, repeat=repeat)
