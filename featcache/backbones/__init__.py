@@ -88,9 +88,9 @@ def resolve(
         raise UsageError("`input_size` of 32 or more", str(input_size), "Raise it.")
     if preprocess not in (IMAGENET, FEATUREWISE, *PREPROCESS):
         raise UsageError(
-            f"`preprocess` imagenet, featurewise, {', '.join(PREPROCESS)}",
+            f"`preprocess` to be one of imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
-            "Use the one that belongs to the weights.",
+            "Use the one that matches the weights.",
         )
     if Path(name).suffix == ".keras":
         return _from_file(Path(name), preprocess, input_size)
@@ -182,15 +182,15 @@ def _of_networks(
 def _refuse(name: str, options: dict[str, str]) -> None:
     if options:
         raise UsageError(
-            f"{name} without {', '.join(f'`{option}`' for option in options)}",
-            ", ".join(options.values()),
-            "A baseline uses no network: leave these options out.",
+            f"{name} is a baseline without a network and takes no "
+            + ", ".join(options.values()),
+            "Omit these options.",
         )
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise WeightsError("a weights file", f"no such file: {path}", "Check the path.")
+        raise WeightsError(f"no such weights file: {path}", "Check the path.")
     return path
 
 
@@ -202,7 +202,7 @@ def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
     ):
         raise WeightsError(
             "a network saved by Keras 3 (model.save('name.keras'))",
-            f"{path}, which is not such a file",
+            f"{path}, which is not one",
             "Save the network again in the .keras format.",
         )
     beside = path.with_suffix(".json")

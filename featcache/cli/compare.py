@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @click.command("compare", short_help="Rank the runs, with confidence intervals.")
 @dataset_option
-@click.option("--metric", default="accuracy", show_default=True)
+@click.option(
+    "--metric",
+    default="accuracy",
+    show_default=True,
+    help="Rank by accuracy, balanced_accuracy, macro_f1, auc, log_loss, brier or ece.",
+)
 @click.option(
     "--split",
     metavar="NAME",
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
     default="table",
     show_default=True,
+    help="Output format.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option(

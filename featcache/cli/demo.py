@@ -23,7 +23,13 @@ from featcache.cli.output import bars
         metavar="DIR",
         help="Only write the synthetic images to DIR.",
     ),
-    click.option("--images", type=int, default=360, show_default=True),
+    click.option(
+        "--images",
+        type=int,
+        default=360,
+        show_default=True,
+        help="Number of images.",
+    ),
     click.option(
         "--shortcut", is_flag=True, help="Plant a marker that gives away the class."
     ),
@@ -41,7 +47,7 @@ def demo_command(
     cache: Path,
     reports: Path,
 ) -> None:
-    """Run a complete study on synthetic chest images; works offline."""
+    """Run a complete study on synthetic chest images; also works offline."""
     if data_only:
         from featcache.dataset import phantom
 

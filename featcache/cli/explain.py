@@ -60,8 +60,22 @@ how_options = options(
         help="auto, linear, treeshap, integrated-gradients, gradient-input, shapley, "
         "cam, grad-cam, grad-cam++, hirescam or occlusion; may be repeated.",
     ),
-    click.option("--patch", type=int, default=32, show_default=True, metavar="PX"),
-    click.option("--stride", type=int, default=16, show_default=True, metavar="PX"),
+    click.option(
+        "--patch",
+        type=int,
+        default=32,
+        show_default=True,
+        metavar="PX",
+        help="Side of the occlusion patch.",
+    ),
+    click.option(
+        "--stride",
+        type=int,
+        default=16,
+        show_default=True,
+        metavar="PX",
+        help="Step between occlusion patches.",
+    ),
     click.option(
         "--mean",
         type=int,

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     default="imagenet",
     show_default=True,
     metavar="imagenet|random|FILE",
+    help="Weights of the backbone; FILE is a Keras weights file without the top.",
 )
 @click.option(
     "--preprocess",
@@ -102,7 +103,9 @@ if TYPE_CHECKING:
     metavar="float32|float16",
     help="How embeddings are stored.",
 )
-@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option(
+    "--batch-size", type=int, default=32, show_default=True, help="Images per batch."
+)
 @seed_option
 @click.option(
     "--max-bad",
@@ -122,7 +125,9 @@ def extract_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Run frozen backbones over SOURCE (or a scanned --dataset), store the features.
+    """Run frozen backbones on the images of SOURCE and store the features.
+
+    Without SOURCE, the scanned --dataset is used.
 
     Only missing features are computed, so repeating a command costs nothing.
     """

@@ -179,7 +179,7 @@ def finetune_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train whole networks end to end, from their weights, and record the runs.
+    """Train whole networks end to end and record the runs.
 
     Interrupted training resumes after its last completed epoch.
     """

@@ -83,7 +83,9 @@ reports_option = click.option(
     help="Folder for runs and leaderboards.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-seed_option = click.option("--seed", type=int, default=0, show_default=True)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Random seed."
+)
 jobs_option = click.option(
     "--jobs", type=int, metavar="N", help="Parallel processes.  [default: one per core]"
 )

@@ -83,7 +83,9 @@ def ensemble(
         UsageError: No such weights.
     """
     if weights not in (FITTED, EQUAL):
-        raise UsageError(f"`weights` {FITTED} or {EQUAL}", repr(weights), "Take one.")
+        raise UsageError(
+            f"`weights` to be {FITTED} or {EQUAL}", repr(weights), "Choose one."
+        )
     good, broken = runs.list_runs(reports)
     left_out = [str(error) for error in broken]
     every = ALL in members

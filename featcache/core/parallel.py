@@ -51,8 +51,7 @@ def side_by_side(
             )
         except TerminatedWorkerError as error:
             raise UsageError(
-                "all worker processes to finish",
-                "one that was killed, probably out of memory",
+                "a worker process was killed, probably out of memory",
                 "Try fewer `jobs`; finished runs are kept.",
             ) from error
         except BaseException:

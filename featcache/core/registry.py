@@ -45,8 +45,7 @@ class Registry(Mapping[str, Row]):
         if "," in name:
             offer = "Give several names one by one, each with its own option."
         return UnknownNameError(
-            f"a {self.kind} from the list {', '.join(self._rows)}",
-            repr(name),
+            f"unknown {self.kind} {name!r}; expected one of: {', '.join(self._rows)}",
             " ".join(part for part in (offer, self.hint) if part)
-            or f"Choose one of the listed {self.kind}s.",
+            or "Choose one of these.",
         )

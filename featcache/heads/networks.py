@@ -164,7 +164,7 @@ class Softmax(KerasHead):
             ).history
         if not np.isfinite(history["loss"][-1]):
             raise HeadError(
-                f"{self.name} to have a finite loss",
+                f"a finite loss when training {self.name}",
                 f"{history['loss'][-1]} in epoch {len(history['loss'])}",
                 f"Lower learning_rate (now {self.learning_rate}).",
             )

@@ -227,7 +227,7 @@ def _train(block: Block, extracts: Mapping[str, Extract]) -> Train:
         got = repr(settings["views"])
         raise block.error(("views",), "a number of views, or all", got, "Use all.")
     of = block.given.get("from", list(extracts))
-    table = Registry("name of an [[extract]]", extracts)
+    table = Registry("[[extract]]", extracts)
     candidates: list[Source] = []
     for name in [of] if isinstance(of, str) else of:
         with block.blaming("from"):

@@ -40,7 +40,7 @@ def test_prune_shows_and_then_does(run: Run) -> None:
     code, out, _ = run("cache", "prune", "--json")
     (shown,) = json.loads(out)["removals"]
     assert code == 0
-    assert shown["what"] == "4 rows of 2 images that left the manifest"
+    assert shown["what"] == "4 rows of 2 images no longer in the manifest"
     assert PATH.read_bytes() == content
     assert "Nothing is removed without --yes" in run("cache", "prune")[1]
     code, out, _ = run("cache", "prune", "--yes", "--json")
@@ -143,7 +143,7 @@ def test_prune_leaves_alone_what_it_cannot_judge(run: Run) -> None:
         assert f"written by pid {os.getpid()}" in pruned.left_out[0]
     damage_keys(PATH)
     code, _, err = run("cache", "prune", "--yes")
-    assert (code, "Left out:" in err, "checksum" in err) == (0, True, True)
+    assert (code, "Skipped:" in err, "checksum" in err) == (0, True, True)
     assert left() == {PATH.name}
 
 

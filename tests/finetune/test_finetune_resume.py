@@ -48,7 +48,7 @@ def test_a_time_limit(
     assert "under other settings (epochs 3, not 1)" in told[0]
     (whole,) = tune(**again, max_minutes=9.0).runs
     assert whole.run_id != short.run_id
-    assert any("goes on behind epoch 1" in line for line in told)
+    assert any("resumes after epoch 1" in line for line in told)
     assert whole.record.trainings[0].epochs == 3
     assert tune(**again).trained == []
 
@@ -138,14 +138,14 @@ def test_a_stopped_training_goes_on(
     assert status == -signal.SIGKILL
     status, told = stopped(words, 7 * last + 2, signal.SIGINT)
     assert status == 130, told
-    assert "toynet, fold 0: trained already" in told
+    assert "toynet, fold 0: already trained" in told
     assert "fold 0: epoch" not in told
-    assert "toynet, fold 1: goes on behind epoch 1" in told
-    assert told.splitlines()[-1].endswith("run the same command to go on.")
+    assert "toynet, fold 1: resumes after epoch 1" in told
+    assert told.splitlines()[-1].endswith("run the same command to resume.")
     monkeypatch.chdir(tmp_path)
     status, out, told = run(*words)
     assert status == 0
-    assert "toynet, test: goes on behind epoch 1" in told
+    assert "toynet, test: resumes after epoch 1" in told
     assert whole.run.run_id in out
     resumed = runs.load(reports / dataset.dataset / "runs" / whole.run.run_id)
     p, wanted = (r.table.filter(regex="^p_").to_numpy() for r in (resumed, whole.run))

@@ -195,8 +195,8 @@ def test_failures_stop_nothing_else(
     code, out, err = run("run", file, "--jobs", "1")
     assert code == 1
     assert "no connection" in err.split("- scan")[0]
-    assert "each size: no features of vgg19@32" in err
-    assert "both sizes: no features of vgg19@32" in err
+    assert "each size: there are no features of vgg19@32" in err
+    assert "both sizes: there are no features of vgg19@32" in err
     last = err.splitlines()[-1]
     assert last.startswith("Error: expected all of")
     assert "3 failures" in last

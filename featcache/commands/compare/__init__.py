@@ -56,9 +56,11 @@ def compare(
         UsageError: No such metric or part.
     """
     if part not in (TRAIN, TEST):
-        raise UsageError(f"`part` {TRAIN} or {TEST}", repr(part), "Take one.")
+        raise UsageError(f"`part` to be {TRAIN} or {TEST}", repr(part), "Choose one.")
     if metric not in METRICS:
-        raise UsageError(f"`metric` {', '.join(METRICS)}", repr(metric), "Take one.")
+        raise UsageError(
+            f"`metric` to be one of {', '.join(METRICS)}", repr(metric), "Choose one."
+        )
     chosen = choose(reports, split, part)
     named = reference(reports, against, chosen).run_id if against else None
     repeats = {}

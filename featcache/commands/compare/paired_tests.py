@@ -100,7 +100,7 @@ def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
         return []
     return [
         f"the best run, {best.run.run_id} ({metric} {best.scores[metric]:.3f}), is "
-        f"tied with baselines or controls, or no better: {some(level, 3)}. These see "
-        "only part of the image or learn nothing, so the best score proves no more "
+        f"tied with or no better than baselines or controls: {some(level, 3)}. These "
+        "see only part of the image or learn nothing, so the best score proves no more "
         "than theirs"
     ]

@@ -118,7 +118,9 @@ def finetune(
 
 def _check(fold: str, max_minutes: float | None, split: SplitOptions) -> None:
     if fold not in FOLDS:
-        raise UsageError(f"`fold` {' or '.join(FOLDS)}", repr(fold), "Take one.")
+        raise UsageError(
+            f"`fold` to be {' or '.join(FOLDS)}", repr(fold), "Choose one."
+        )
     if max_minutes is not None and not max_minutes > 0:
         raise UsageError(
             "`max_minutes` of more than 0", f"{max_minutes:g}", "Leave it out."
@@ -127,7 +129,7 @@ def _check(fold: str, max_minutes: float | None, split: SplitOptions) -> None:
         raise UsageError(
             "`repeats=1`, because networks are fine-tuned on one draw of the folds",
             str(split.repeats),
-            "Leave it out, or give another `seed`.",
+            "Omit it, or repeat with another `seed`.",
         )
 
 

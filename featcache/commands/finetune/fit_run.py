@@ -115,9 +115,9 @@ class Work:
                 shutil.rmtree(job.checkpoints, ignore_errors=True)
             else:
                 self.reporter.message(
-                    f"{job.network.name}: the time limit cut short "
-                    f"{whole.count(False)} of {len(whole)} networks; the same command "
-                    "with a higher `max_minutes`, or none, goes on from there"
+                    f"{job.network.name}: the time limit stopped "
+                    f"{whole.count(False)} of {len(whole)} networks early; the same "
+                    "command with a higher `max_minutes`, or none, resumes them"
                 )
             return folder
 
@@ -183,7 +183,7 @@ class Work:
                 fit, stop_by = train[drawn[0][0]], train[drawn[0][1]]
             else:
                 self.reporter.message(
-                    "Too few groups to stop early by: trains to the end."
+                    "Too few groups for early stopping: trains for all epochs."
                 )
         assert_disjoint(job.groups[train], job.groups[held])
         assert_disjoint(job.groups[fit], job.groups[stop_by])

@@ -110,11 +110,10 @@ class Images:
 
     def _too_large(self) -> UsageError:
         return UsageError(
-            f"a batch of {self.batch_size} images of {self.side} px that fits into "
+            f"a batch of {self.batch_size} images of {self.side} px does not fit into "
             "memory",
-            "too little of it",
             f"Lower `batch_size` (now {self.batch_size}) or `input_size`, or "
-            "unfreeze fewer blocks; what is trained is kept.",
+            "unfreeze fewer blocks; finished training is kept.",
         )
 
 

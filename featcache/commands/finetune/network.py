@@ -240,10 +240,9 @@ def _unfreeze(base: "keras.Model", asked: str) -> dict[str, int]:
     chosen = _chosen(base, block_of, asked)
     if not chosen and asked != NONE:
         raise UsageError(
-            f"a layer of {base.name} that can be trained, for `unfreeze={asked!r}`",
-            "none",
+            f"`unfreeze={asked!r}` selects no trainable layer of {base.name}",
             f"It has {1 + max(block_of.values(), default=-1)} blocks and ends with "
-            f"{', '.join([*block_of][-3:])}; to train the head alone, say none.",
+            f"{', '.join([*block_of][-3:])}; to train only the head, use none.",
         )
     last = max((block_of[name] for name in chosen), default=0)
     for name in chosen:
@@ -261,7 +260,7 @@ def _chosen(base: "keras.Model", block_of: dict[str, int], asked: str) -> list[s
     names = [layer.name for layer in base.layers]
     if asked not in names:
         table = Registry(
-            "layer", dict.fromkeys(names), hint="Or say all, last-N-blocks or none."
+            "layer", dict.fromkeys(names), hint="Or use all, last-N-blocks or none."
         )
         raise table.unknown(asked)
     behind = set(names[names.index(asked) :])
@@ -271,6 +270,6 @@ def _chosen(base: "keras.Model", block_of: dict[str, int], asked: str) -> list[s
 def _number(asked: str, word: str) -> int:
     if not word.isdecimal():
         raise UsageError(
-            "`unfreeze` last-N-blocks with a number", repr(asked), "Try last-2-blocks."
+            "a number N in `unfreeze` last-N-blocks", repr(asked), "Try last-2-blocks."
         )
     return int(word)

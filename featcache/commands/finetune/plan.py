@@ -253,7 +253,10 @@ def _find(reports: Path, reference: str) -> runs.Run:
 
 def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None:
     if network.is_baseline:
-        raise UsageError("a network", network.name, "A baseline has no weights.")
+        raise UsageError(
+            f"{network.name} cannot be fine-tuned, because it is no network",
+            "Choose a backbone with weights.",
+        )
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",
@@ -262,12 +265,12 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
         )
     if fold == TEST and not split.test_size:
         raise SplitError(
-            "a test set for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
+            "`fold='test'` needs a test set, but `test_size=0` leaves none",
+            "Try `test_size=0.2`.",
         )
     if not dataset.root.exists():
         raise DatasetError(
-            f"the images of {dataset.dataset} in {dataset.root}",
-            "no such folder or archive",
+            f"the images of {dataset.dataset} are no longer in {dataset.root}",
             f"Scan the new folder: featcache scan SOURCE --dataset {dataset.dataset}.",
         )
 

@@ -220,11 +220,10 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
     found = sources.find_masks(dataset, region)
     if found.missing:
         raise DatasetError(
-            f"a mask of each image in column {region.mask}, for "
-            f"`region={region.kind!r}`",
-            f"none of {len(found.missing)} of {len(dataset.ok)}, such as "
-            f"{some(found.missing, 1)}",
-            "Leave them out, here and of the runs to compare with: "
+            f"`region={region.kind!r}` needs a mask for each image in column "
+            f"{region.mask}, but {len(found.missing)} of {len(dataset.ok)} have none, "
+            f"such as {some(found.missing, 1)}",
+            "Exclude these images, also from the runs to compare with: "
             f"`exclude='{region.mask}='`.",
         )
     return found.ids
@@ -236,9 +235,8 @@ def _refuse_statistics(found: FeatureSet, split: Split) -> None:
         statistics = one.header.contract.statistics
         if statistics and statistics.split != split.name:
             raise StoreError(
-                f"features of {one.path.name} standardised on the training images of "
-                f"split {split.name}",
-                f"split {statistics.split}",
+                f"the features in {one.path.name} were standardised on the training "
+                f"images of split {statistics.split}, not of split {split.name}",
                 "Train with the options of that split, or extract again.",
             )
 
