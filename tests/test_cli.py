@@ -176,7 +176,7 @@ def test_fewer_groups_than_folds(run, tmp_path: Path, toy_network: Path) -> None
         (["-b", "densenet121", "--views", "two"], 2, "--views"),
         (["-b", "densenet121", "--zoom", "0.5,1"], 1, "--zoom LO,HI with 1 <="),
         (["-b", "densenet121", "--brightness", "2"], 2, "pair of numbers"),
-        (["-b", "missing.keras"], 1, "no such weights file: missing.keras"),
+        (["-b", "missing.keras"], 1, "no such file: missing.keras"),
         ([], 2, "Missing option"),
     ],
 )

@@ -279,7 +279,7 @@ def edited(run: runs.Run) -> None:
         (
             lambda write: None,
             ["nowhere", "good"],
-            "'nowhere', which fits none of the 3",
+            "'nowhere', which matches none of the 3",
         ),
         (lambda write: None, ["oo", "good"], "two or more runs"),
         (

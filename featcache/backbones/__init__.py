@@ -190,7 +190,7 @@ def _refuse(name: str, options: dict[str, str]) -> None:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise WeightsError(f"no such weights file: {path}", "Check the path.")
+        raise WeightsError(f"no such file: {path}", "Check the path.")
     return path
 
 

@@ -84,7 +84,7 @@ def test_checkpoints_of_other_settings(tmp_path: Path) -> None:
     (tmp_path / "c" / "about.json").write_text("{")
     assert others(tmp_path / "a", one) == []
     (told,) = others(tmp_path / "d", two)
-    assert f"{tmp_path / 'a'} has a training of toynet" in told
+    assert f"{tmp_path / 'a'} holds a training of toynet" in told
     assert "(keras 3.1, not 3.2, ema 0.5, not 0.0)" in told
     assert "delete the folder" in told
 

@@ -67,7 +67,7 @@ def test_a_run_as_any_other(
 def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     """An estimate once; then loss, accuracy and the time left of this and of all."""
     assert sum("s a step of 4 images" in line for line in whole.told) == 1
-    assert "networks: 3, epochs of all: up to 9" in whole.told[0]
+    assert "networks to train: 3, up to 3 epochs each" in whole.told[0]
     epochs = [line for line in whole.told if "epoch 1 of 3" in line]
     assert [line.split(":")[0] for line in epochs] == [
         "toynet, fold 0", "toynet, fold 1", "toynet, test",

@@ -143,9 +143,9 @@ def test_weights_that_cannot_be_had_stop_nothing_else(
     assert late == ["ResNet50"]
     assert [text.split(".")[0] for text in done.failures] == [
         "vgg19: expected weights of VGG19; got no connection",
-        "never: no weights for vgg19",
+        "never: there are no weights for vgg19",
         "never, resnet50: expected weights of ResNet50; got no connection",
-        "lost: no runs of never",
+        "lost: there are no runs of never",
     ]
     assert [run.record.head for run in done.runs["heads"]] == ["logreg"]
     assert done.boards[0].rows

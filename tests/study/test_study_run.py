@@ -63,7 +63,7 @@ def test_a_study(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = run("run", file, "--jobs", "1")
     assert code == 0, err
     # 36 images in two sizes and two views, and once without a network.
-    assert "180 embeddings computed, 7 runs made" in out
+    assert "180 embeddings computed, 7 runs trained" in out
     home = file.parent / "reports" / "chest"
     ids = {path.parent.name for path in home.glob("runs/*/run.json")}
     heads = sorted(name.split("-")[0] for name in ids)
