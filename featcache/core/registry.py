@@ -45,7 +45,8 @@ class Registry(Mapping[str, Row]):
         if "," in name:
             offer = "Give several names one by one, each with its own option."
         return UnknownNameError(
-            f"unknown {self.kind} {name!r}; expected one of: {', '.join(self._rows)}",
+            f"one of {', '.join(self._rows)} as {self.kind}",
+            repr(name),
             " ".join(part for part in (offer, self.hint) if part)
             or "Choose one of these.",
         )

@@ -23,7 +23,7 @@ def member(text: str, blocks: Blocks) -> Member:
         UnknownNameError: There is no such one.
     """
     name, _, head = (text, "", "") if text in blocks else text.rpartition("/")
-    block = Registry("block, or block/head,", blocks)[name or text]
+    block = Registry("block or block/head", blocks)[name or text]
     if head:
         known = dict.fromkeys(_heads(block, blocks), True)
         Registry(f"head of {name}", known)[head]
