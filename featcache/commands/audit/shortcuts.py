@@ -120,7 +120,7 @@ def _is_on(name: str, block: FeatureBlock, has_masks: bool) -> bool:
 
     Masks of other columns count only where there are none in the usual one.
     """
-    region = block.shown
+    region = block.image_region
     if name not in _NAMES:
         return block.backbone == name and region.kind == WHOLE
     usual = region.mask in ("", MASK) or not has_masks
