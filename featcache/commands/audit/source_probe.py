@@ -81,7 +81,7 @@ def _probe_column(probe: LinearProbe, name: str, label: str, kept: pd.Series) ->
     }  # fmt: skip
 
 
-def _left_out(context: AuditContext) -> Answer:
+def _held_out_source(context: AuditContext) -> Answer:
     probe = LinearProbe.of(context)
     candidates = []
     for name, values in _by_image(context).items():
@@ -136,5 +136,5 @@ def _beyond(
 
 CHECKS = (
     Check("FC033", "Features predict the source within one class", TIP, _inside),
-    Check("FC034", "Lower accuracy on a held-out source", TIP, _left_out),
+    Check("FC034", "Lower accuracy on a held-out source", TIP, _held_out_source),
 )

@@ -139,7 +139,9 @@ def read_audit(context: ReportContext, best: str) -> AuditSection | None:
         return None
 
 
-def _section(context: ReportContext, record: Row, best: str, made: str) -> AuditSection:
+def _section(
+    context: ReportContext, record: Row, best: str, created: str
+) -> AuditSection:
     checks, run_id = record["checks"], str(record["run_id"] or "")
     answers = sorted(map(_answer, checks), key=_gravest_first)
     evidence = {check["code"]: check["evidence"] for check in checks}
@@ -147,7 +149,7 @@ def _section(context: ReportContext, record: Row, best: str, made: str) -> Audit
     chances = _chances(context, run_id)
     pairs = list(_pairs(evidence))
     return AuditSection(
-        made,
+        created,
         run_id,
         run_id == best,
         _counts(answers),

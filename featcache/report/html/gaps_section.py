@@ -252,12 +252,12 @@ def _versions(context: ReportContext) -> Iterator[Gap]:
         )
 
 
-def _left_out(context: ReportContext) -> Iterator[Gap]:
+def _unavailable(context: ReportContext) -> Iterator[Gap]:
     for line in context.missing:
         yield Gap("What could not be opened", f"Not available: {line}.")
 
 
 _CHECKS: tuple[Callable[[ReportContext], Iterator[Gap]], ...] = (
     *(_groups, _sources, _baselines, _test, _repeats, _few_groups, _several_classes),
-    *(_content, _weights, _int8, _versions, _left_out),
+    *(_content, _weights, _int8, _versions, _unavailable),
 )
