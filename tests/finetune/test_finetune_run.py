@@ -193,7 +193,8 @@ def test_another_revision_is_another_run(
             reports=Path("reports"), dataset=dataset,
             network=backbones.resolve("densenet121", "random"),
             settings=FinetuneSettings(),
-            source_run=None, statistics=None, split=splits.Split("s", 2, 0.2, 0, places),
+            source_run=None, statistics=None,
+            split=splits.Split("s", 2, 0.2, 0, places),
             only_test=False, calibrate=False, minutes=None,
         )  # fmt: skip
         return {job.folder.name, job.checkpoint_key, job.record().recipe_id}
