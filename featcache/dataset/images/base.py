@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from PIL import Image
+
 from featcache.errors import UnreadableImageError
 
 _LONGEST = 300  # characters of a reason
+# Of these the decoders raise with a text for users.
+_IN_WORDS = (
+    *(OSError, RuntimeError, SyntaxError, ValueError, AttributeError),
+    Image.DecompressionBombError,
+)
 
 
 def unreadable(reason: str) -> UnreadableImageError:
@@ -36,9 +43,12 @@ def reasons() -> Iterator[None]:
     except Exception as error:
         text = "".join(c if c.isprintable() else " " for c in str(error))
         text = " ".join(text.split())[:_LONGEST]
+        kind = type(error).__name__
         if isinstance(error, OSError) and text.startswith("decoder error"):
             text = f"damaged pixel data ({text})"
-        raise unreadable(text or type(error).__name__) from error
+        elif not isinstance(error, _IN_WORDS):
+            text = f"damaged: its decoder fails with {kind} ({text or 'no text'})"
+        raise unreadable(text or kind) from error
 
 
 def hush(library: str) -> None:
