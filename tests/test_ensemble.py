@@ -185,10 +185,10 @@ def test_averages_are_calibrated(three, vote) -> None:
 def test_a_second_call_makes_nothing(three, vote) -> None:
     """The order of the members means nothing; --force makes it again."""
     first = vote("good", "fair")
-    assert len(first.made) == 1
-    assert vote("fair", "good", "good").made == []
-    assert vote("fair", "good").runs[0].run_id == first.made[0]
-    assert vote("fair", "good", force=True).made == first.made
+    assert len(first.new_run_ids) == 1
+    assert vote("fair", "good", "good").new_run_ids == []
+    assert vote("fair", "good").runs[0].run_id == first.new_run_ids[0]
+    assert vote("fair", "good", force=True).new_run_ids == first.new_run_ids
 
 
 def test_a_member_that_was_trained_again_makes_it_new(three, write, vote) -> None:
@@ -196,7 +196,7 @@ def test_a_member_that_was_trained_again_makes_it_new(three, write, vote) -> Non
     first = vote("good", "fair")
     write("fair", sharpened(Y, 0.6, 9))
     again = vote("good", "fair")
-    assert again.made == first.made
+    assert again.new_run_ids == first.new_run_ids
     assert again.runs[0].record.member_digests != (first.runs[0].record.member_digests)
 
 
@@ -245,7 +245,7 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     ]
     ranked = [row.run_id for row in compare(reports, part="test").rows]
     assert run.run_id in ranked
-    assert vote(other, "good", name, weights="equal").made == []
+    assert vote(other, "good", name, weights="equal").new_run_ids == []
 
 
 def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
@@ -253,7 +253,7 @@ def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
     name = tuned(write, "vgg19", 8).run_id
     result = vote()
     assert result.runs[0].record.members == sorted(run.run_id for run in three)
-    assert result.left_out == [f"run {name} has no out-of-fold predictions"]
+    assert result.excluded == [f"run {name} has no out-of-fold predictions"]
 
 
 def test_members_of_the_test_part_are_compared_there(three, write, vote) -> None:
@@ -334,7 +334,7 @@ def test_each_repeat_has_its_ensemble(write, vote, three) -> None:
     assert [run.record.split.repeat for run in result.runs] == [0, 1]
     assert len({run.run_id for run in result.runs}) == 2
     assert len({run.record.recipe_id for run in result.runs}) == 1
-    assert result.left_out == ["repeat 2: not every member was trained on it"]
+    assert result.excluded == ["repeat 2: not every member was trained on it"]
     other = vote(split="s-r1")
     assert [run.run_id for run in other.runs] == [result.runs[1].run_id]
 

@@ -34,8 +34,8 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         finetune.finetune_command,
         ensemble.ensemble_command,
     ),
-    "Results": (compare.compare_command, explain.explain_command),
-    "Everything": (run.run_command, demo.demo_command, doctor.doctor_command),
+    "Judgement": (compare.compare_command, explain.explain_command),
+    "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 
 

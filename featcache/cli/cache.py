@@ -207,7 +207,7 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
 def _verdict(one: "Checked") -> list[str]:
     fault = f"damaged: {one.fault}" if one.fault else "intact"
     repaired = f"; {one.repaired}" if one.repaired else ""
-    return [str(one.path), str(one.rows), fault + repaired, one.way_out]
+    return [str(one.path), str(one.rows), fault + repaired, one.hint]
 
 
 @cache_group.command(short_help="Delete unused rows and files.")
@@ -228,7 +228,7 @@ def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
     from featcache.commands import cache as stores
 
     pruned = stores.prune(cache, reports, **settings)
-    for line in pruned.left_out:
+    for line in pruned.excluded:
         say(f"Skipped: {line}")
     if as_json:
         print_json(

@@ -94,7 +94,7 @@ def compare_command(
         print_confusion(matrix, as_json=as_json)
         return
     board = compare(folder, metric=metric, split=split, against=against, part=part)
-    for line in board.left_out:
+    for line in board.excluded:
         say(f"Not ranked: {line}")
     for line in board.warnings:
         say(f"Warning: {line}")

@@ -42,8 +42,8 @@ def doctor_command(
 def _print(checks: "list[Check]") -> None:
     from featcache.core.text import some
 
-    headings = [("", False), ("check", False), ("found", False)]
-    print_table(headings, [[c.status, c.name, c.found] for c in checks])
+    headings = [("", False), ("check", False), ("result", False)]
+    print_table(headings, [[c.status, c.name, c.result] for c in checks])
     fixes: dict[tuple[str, str], list[Check]] = defaultdict(list)
     for check in checks:
         if check.fix:

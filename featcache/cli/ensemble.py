@@ -48,14 +48,14 @@ def ensemble_command(
     from featcache.evaluation import identity
 
     ensembles = ensemble(reports / dataset_name(dataset, cache, reports), **settings)
-    for line in ensembles.left_out:
+    for line in ensembles.excluded:
         say(f"Skipped: {line}")
     if as_json:
         print_runs_as_json(ensembles.runs)
         return
-    print_runs(ensembles.runs, ensembles.made)
+    print_runs(ensembles.runs, ensembles.new_run_ids)
     for run in ensembles.runs:
-        votes = run.record.member_weights["test"]
-        for member, weight in zip(run.record.members, votes, strict=True):
+        weights = run.record.member_weights["test"]
+        for member, weight in zip(run.record.members, weights, strict=True):
             short = identity.short_id(run.folder.with_name(member))
             click.echo(f"  {weight:.3f}  {short} {member}")

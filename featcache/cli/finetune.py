@@ -192,7 +192,7 @@ def finetune_command(
     draws = take(settings, "flip", "brightness", "zoom")
     policy = Policy(**draws, seed=settings["seed"])
     with bars() as reporter:
-        tuned = finetune(
+        result = finetune(
             manifest,
             networks,
             reports=reports,
@@ -200,11 +200,11 @@ def finetune_command(
             **arguments(finetune, settings | {"policy": policy}),
         )
     if as_json:
-        print_runs_as_json(tuned.runs)
+        print_runs_as_json(result.runs)
         return
-    for run in tuned.runs:
-        click.echo(_line(run, new=run.run_id in tuned.trained))
-    click.echo(f"Split: {tuned.split.name}. Next: featcache compare")
+    for run in result.runs:
+        click.echo(_line(run, new=run.run_id in result.new_run_ids))
+    click.echo(f"Split: {result.split.name}. Next: featcache compare")
 
 
 def _line(run: "Run", *, new: bool) -> str:

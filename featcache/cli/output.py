@@ -120,11 +120,11 @@ def print_table(
     ]
     dropped = {*drop_first}
     for name in reversed(drop_first):
-        shown = [column for column in columns if column[0] not in dropped - {name}]
-        if _least_width(shown) <= console.width:
+        visible = [column for column in columns if column[0] not in dropped - {name}]
+        if _least_width(visible) <= console.width:
             dropped.remove(name)
-    shown = [column for column in columns if column[0] not in dropped]
-    console.print(_table(shown, line_before, whole_cells=bool(drop_first)))
+    visible = [column for column in columns if column[0] not in dropped]
+    console.print(_table(visible, line_before, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
 
 

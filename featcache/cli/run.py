@@ -130,8 +130,12 @@ def print_boards(result: "StudyResult") -> None:
     """Prints the leaderboards on stdout."""
     for board in result.boards:
         print_board(board, "table")
-    done = f"{result.computed} embeddings computed, {len(result.trained)} runs trained"
-    click.echo(f"{done}." if result.computed or result.trained else "Nothing to do.")
+    done = (
+        f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
+    )
+    click.echo(
+        f"{done}." if result.computed or result.new_run_ids else "Nothing to do."
+    )
 
 
 def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
             name: [r.run_id for r in several] for name, several in result.runs.items()
         },
         "computed": result.computed,
-        "trained": result.trained,
+        "trained": result.new_run_ids,
         "failures": result.failures,
         "reports": written,
     }

@@ -118,16 +118,16 @@ def train_head_command(
         sets = features.find_sets(manifest, expand(settings["backbones"]))
         settings["policy"] = find_policy(sets, number, region)
     with bars() as reporter:
-        trained = train_head(
+        result = train_head(
             manifest, reports, reporter=reporter, **arguments(train_head, settings)
         )
-    for run in trained.runs:
+    for run in result.runs:
         if run.failed:
             say(f"Failed: {run.short_id} {run.run_id}: {run.record.reason}")
     if as_json:
-        print_runs_as_json(trained.runs)
+        print_runs_as_json(result.runs)
     else:
-        print_runs(trained.runs, trained.trained)
-        click.echo(f"Split: {trained.split.name}. Next: featcache compare")
-    if any(run.failed for run in trained.runs):
+        print_runs(result.runs, result.new_run_ids)
+        click.echo(f"Split: {result.split.name}. Next: featcache compare")
+    if any(run.failed for run in result.runs):
         raise click.exceptions.Exit(1)

@@ -64,7 +64,7 @@ class FeatureBlock:
     width: str | None = None
 
     @property
-    def shown(self) -> Region:
+    def image_region(self) -> Region:
         """The region that the network was shown."""
         return Region(self.region or WHOLE, self.mask or MASK)
 
@@ -141,7 +141,7 @@ class TuningInfo:
     """What a head tried and chose for one fold; see ``heads.tuning.summary``."""
 
     fold: int
-    chosen: dict[str, Any]
+    selected: dict[str, Any]
     log_loss: float | None
     folds: int
     tried: list[dict[str, Any]]

@@ -167,7 +167,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.tuning_ = (
             self._search(X, codes, groups, folds) if folds else summary([], 0, TOO_FEW)
         )
-        tuned = clone(self).set_params(tune=False, **self.tuning_["chosen"])
+        tuned = clone(self).set_params(tune=False, **self.tuning_["selected"])
         tuned.fit(X, codes, groups)
         self.model_, self.history_ = tuned.model_, tuned.history_
 

@@ -124,9 +124,9 @@ def _build(node: ast.expr) -> Any:
     match node:
         case ast.Call(func=func, args=[], keywords=keywords):
             cls = _class(ast.unparse(func).replace(_COLON, ":"))
-            given = {str(pair.arg): _build(pair.value) for pair in keywords}
+            arguments = {str(pair.arg): _build(pair.value) for pair in keywords}
             try:
-                return cls(**given)
+                return cls(**arguments)
             except TypeError as error:
                 raise HeadError(
                     f"{cls.__name__} to have a default for every argument that is not "

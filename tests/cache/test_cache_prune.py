@@ -128,7 +128,7 @@ def test_rot_gets_no_fresh_checksum() -> None:
     damage_matrix(PATH)
     content = PATH.read_bytes()
     pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-    assert (pruned.removals, len(pruned.left_out)) == ([], 1)
+    assert (pruned.removals, len(pruned.excluded)) == ([], 1)
     assert PATH.read_bytes() == content
 
 
@@ -140,7 +140,7 @@ def test_prune_leaves_alone_what_it_cannot_judge(run: Run) -> None:
     images(0)
     with store.writing(PATH):
         pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-        assert f"written by pid {os.getpid()}" in pruned.left_out[0]
+        assert f"written by pid {os.getpid()}" in pruned.excluded[0]
     damage_keys(PATH)
     code, _, err = run("cache", "prune", "--yes")
     assert (code, "Skipped:" in err, "checksum" in err) == (0, True, True)

@@ -18,7 +18,7 @@ from featcache.report import tables
 def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
     """Tuning, transform, PCA and calibration are shown where they differ."""
     embedding = {"transform": "sqrt", "pca": 64}
-    tuning = [{"fold": 0, "chosen": {"C": 1}}]
+    tuning = [{"fold": 0, "selected": {"C": 1}}]
     found = {"method": "temperature", "kept": True}
     add("logreg", range(4), recipe_id="plain")
     first = reports / "runs" / "logreg-toy-0"

@@ -41,7 +41,7 @@ def test_a_time_limit(
     assert short.record.trainings[0].stopped == training.TIME
     assert "cut short 1 of 1 networks" in told[-1]
     assert "`max_minutes`" in told[-1]
-    assert tune(**again, max_minutes=1.0).trained == []
+    assert tune(**again, max_minutes=1.0).new_run_ids == []
     monkeypatch.undo()
     told.clear()
     tune(**again | {"epochs": 1})
@@ -50,7 +50,7 @@ def test_a_time_limit(
     assert whole.run_id != short.run_id
     assert any("resumes after epoch 1" in line for line in told)
     assert whole.record.trainings[0].epochs == 3
-    assert tune(**again).trained == []
+    assert tune(**again).new_run_ids == []
 
 
 def test_checkpoints_of_others(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_study_fine_tunes(toml: Path, tmp_path: Path) -> None:
     (head,), (whole,) = done.runs["heads"], done.runs["whole"]
     (mean,) = done.runs["mean"]
     assert whole.record.init_head == head.run_id
-    assert {whole.run_id, mean.run_id} < {*done.trained}
+    assert {whole.run_id, mean.run_id} < {*done.new_run_ids}
     assert {*mean.record.members} == {head.run_id, whole.run_id}
     board = compare(reports / "chest", part="test")
     ids = {row.run_id for row in board.rows}

@@ -23,14 +23,14 @@ class Checked:
         path: The file.
         rows: Embeddings in it; 0 where it cannot be read.
         fault: What is wrong with it; empty if it is whole.
-        way_out: What to do.
+        hint: What to do.
         repaired: What was done.
     """
 
     path: Path
     rows: int
     fault: str = ""
-    way_out: str = ""
+    hint: str = ""
     repaired: str = ""
 
     @property
@@ -85,8 +85,8 @@ def _check(path: Path) -> Checked | None:
         except StoreError as error:
             # A writer may have replaced the file under our eyes: look again.
             if path.exists() and path.stat().st_mtime_ns == before.st_mtime_ns:
-                way_out = f"cache verify --repair {_how(path)}; {_EXTRACT}"
-                return Checked(path, 0, error.got, way_out)
+                hint = f"cache verify --repair {_how(path)}; {_EXTRACT}"
+                return Checked(path, 0, error.got, hint)
     return None
 
 
@@ -115,7 +115,7 @@ def _repair(one: Checked) -> Checked:
     else:
         done = f"moved to {_aside(one.path).name}"
     fsync_dir(one.path.parent)
-    return replace(one, repaired=done, way_out=_EXTRACT)
+    return replace(one, repaired=done, hint=_EXTRACT)
 
 
 def _aside(path: Path) -> Path:

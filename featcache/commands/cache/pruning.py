@@ -55,12 +55,12 @@ class Pruned:
 
     Attributes:
         removals: One by one.
-        left_out: What is damaged, being written or without a manifest, and stays.
+        excluded: What is damaged, being written or without a manifest, and stays.
         done: Whether they are removed, or only shown.
     """
 
     removals: list[Removal]
-    left_out: list[str]
+    excluded: list[str]
     done: bool
 
 
@@ -94,12 +94,12 @@ def prune(
         RunError: A run cannot be read, and so not what it uses (``policies``).
     """
     steps: list[Step] = []
-    left_out = []
+    excluded = []
     for path in store_paths(cache, dataset):
         try:
             steps += _of_store(path, reports if policies else None)
         except (StoreError, DatasetError) as error:
-            left_out.append(f"{path}: {error.got}")
+            excluded.append(f"{path}: {error.got}")
     folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
     for folder in folders:
         steps += _temporary(folder)
@@ -107,15 +107,15 @@ def prune(
     if not dataset:
         steps += _networks(cache)
     if not yes:
-        return Pruned([removal for removal, _ in steps], left_out, False)
+        return Pruned([removal for removal, _ in steps], excluded, False)
     removals = []
     for removal, act in steps:
         try:
             act()
             removals.append(replace(removal, after=size(removal.path)))
         except (StoreError, LockedError) as error:
-            left_out.append(f"{removal.path}: {error.got}")
-    return Pruned(removals, left_out, True)
+            excluded.append(f"{removal.path}: {error.got}")
+    return Pruned(removals, excluded, True)
 
 
 def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
@@ -140,7 +140,7 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    plain = [plain_recipe(b.shown) for run in using for b in run.record.features]
+    plain = [plain_recipe(b.image_region) for run in using for b in run.record.features]
     return [*(run.record.policy for run in using), *plain]
 
 

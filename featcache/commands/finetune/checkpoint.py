@@ -59,11 +59,11 @@ class Checkpoint:
 
     Attributes:
         path: Of the file.
-        belongs: Digest of everything that decides what is trained.
+        key: Digest of everything that decides what is trained.
     """
 
     path: Path
-    belongs: str
+    key: str
 
     def save(self, state: State) -> None:
         """Replaces the file, whole or not at all."""
@@ -73,9 +73,9 @@ class Checkpoint:
             for i, array in enumerate(getattr(state, name))
         }
         rest = {k: v for k, v in asdict(_light(state)).items() if k not in _ARRAYS}
-        told = json.dumps({"belongs": self.belongs, "state": rest}).encode()
+        about = json.dumps({"key": self.key, "state": rest}).encode()
         with atomic_path(self.path) as temp, temp.open("wb") as file:
-            np.savez(file, about=np.frombuffer(told, np.uint8), **arrays)
+            np.savez(file, about=np.frombuffer(about, np.uint8), **arrays)
 
     def load(self) -> tuple[State | None, str]:
         """Reads the file.
@@ -93,12 +93,12 @@ class Checkpoint:
         try:
             with (
                 self.path.open("rb") as file,
-                np.load(file, allow_pickle=False) as found,
+                np.load(file, allow_pickle=False) as archive,
             ):
-                about = json.loads(found["about"].tobytes())
-                if about["belongs"] != self.belongs:
+                about = json.loads(archive["about"].tobytes())
+                if about["key"] != self.key:
                     return None, f"{self.path} belongs to other settings"
-                arrays = {name: _numbered(found, name) for name in names}
+                arrays = {name: _numbered(archive, name) for name in names}
                 return State(**about["state"] | arrays), ""
         except FileNotFoundError:
             return None, ""
@@ -106,44 +106,44 @@ class Checkpoint:
             return None, f"{self.path} is damaged ({error})"
 
 
-def others(folder: Path, decides: dict[str, Any]) -> list[str]:
+def others(folder: Path, identity: dict[str, Any]) -> list[str]:
     """Tells of the checkpoints that a network has under other settings.
 
     Args:
         folder: Where its own are to be.
-        decides: What decides them; ``network`` is its name.
+        identity: What decides them; ``network`` is its name.
     """
-    told = []
+    messages = []
     for path in sorted(folder.parent.glob(f"*/{ABOUT}")):
         with suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if path.parent != folder and found["network"] == decides["network"]:
-                differ = some(_differences(found, json.loads(json.dumps(decides))))
-                told.append(
-                    f"{path.parent} holds a training of {found['network']} with "
+            about = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent != folder and about["network"] == identity["network"]:
+                differ = some(_differences(about, json.loads(json.dumps(identity))))
+                messages.append(
+                    f"{path.parent} holds a training of {about['network']} with "
                     f"other settings ({differ}). It is not used: use those settings "
                     "again to resume it, or delete the folder"
                 )
-    return told
+    return messages
 
 
 def _differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
-    told: list[str] = []
+    differing: list[str] = []
     for key in sorted({*one, *two}):
         a, b = one.get(key), two.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            told += _differences(a, b)
+            differing += _differences(a, b)
         elif a != b:
             short = max(len(str(a)), len(str(b))) < _LONG
             name = key.replace("_", " ")
-            told.append(f"{name} {a}, not {b}" if short else f"different {name}")
-    return told
+            differing.append(f"{name} {a}, not {b}" if short else f"different {name}")
+    return differing
 
 
 def _light(state: State) -> State:
     return replace(state, best=[], variables=[])
 
 
-def _numbered(found: Any, name: str) -> Arrays:
-    keys: Sequence[str] = sorted(key for key in found.files if key.startswith(name))
-    return [found[key] for key in keys]
+def _numbered(archive: Any, name: str) -> Arrays:
+    keys: Sequence[str] = sorted(key for key in archive.files if key.startswith(name))
+    return [archive[key] for key in keys]

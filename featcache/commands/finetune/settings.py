@@ -141,20 +141,20 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 }
 
 
-def _check(made: FinetuneSettings) -> None:
-    if made.policy.region != WHOLE_PICTURE:
+def _check(settings: FinetuneSettings) -> None:
+    if settings.policy.region != WHOLE_PICTURE:
         raise UsageError(
             "networks can only be fine-tuned on whole images, not on "
-            f"`region={made.policy.region.kind!r}`",
+            f"`region={settings.policy.region.kind!r}`",
             "Omit it.",
         )
     for name, allowed in _CHOICES.items():
-        if getattr(made, name) not in allowed:
-            raise _misfit(made, name, " or ".join(allowed))
+        if getattr(settings, name) not in allowed:
+            raise _misfit(settings, name, " or ".join(allowed))
     for name, (low, high, words) in _BOUNDS.items():
-        value = made.rate if name == "learning_rate" else getattr(made, name)
+        value = settings.rate if name == "learning_rate" else getattr(settings, name)
         if not low <= value <= high:
-            raise _misfit(made, name, words)
+            raise _misfit(settings, name, words)
 
 
 def _spelled(value: Any) -> str:
@@ -165,9 +165,9 @@ def _spelled(value: Any) -> str:
     return "-".join(map(_spelled, value)) if isinstance(value, tuple) else str(value)
 
 
-def _misfit(made: FinetuneSettings, name: str, words: str) -> UsageError:
+def _misfit(settings: FinetuneSettings, name: str, words: str) -> UsageError:
     return UsageError(
         f"`{name}` to be {words}",
-        repr(getattr(made, name)),
+        repr(getattr(settings, name)),
         "Use another value, or omit it.",
     )

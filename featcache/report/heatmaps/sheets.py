@@ -71,9 +71,11 @@ def write(
         name, _ = sheet_name(result, one)
         files = [str(path), str(folder / f"{name}.png")]
         rows.append(row(one) | {"files": files})
-    for shown in result.activations:
-        name = f"{shown.image.image_id[:12]}-{slug(shown.layer)}-activations.png"
-        save(_contact_sheet(shown), folder / name)
+    for activation in result.activations:
+        name = (
+            f"{activation.image.image_id[:12]}-{slug(activation.layer)}-activations.png"
+        )
+        save(_contact_sheet(activation), folder / name)
     write_json(folder / ROWS, {"notes": result.notes, "maps": rows})
     if result.figures:
         figures = [_finite(asdict(figure)) for figure in result.figures]

@@ -86,7 +86,7 @@ class AuditSection:
     """What the page shows of an audit; see the template.
 
     Attributes:
-        made: When.
+        created: When.
         run_id: The run that checks of runs are about; empty without one.
         is_best: Whether that is the best run of the page.
         counts: Words and how many checks they stand for.
@@ -97,7 +97,7 @@ class AuditSection:
         all_pairs: How many are recorded.
     """
 
-    made: str
+    created: str
     run_id: str
     is_best: bool
     counts: list[tuple[str, int]]
@@ -139,7 +139,9 @@ def read_audit(context: ReportContext, best: str) -> AuditSection | None:
         return None
 
 
-def _section(context: ReportContext, record: Row, best: str, made: str) -> AuditSection:
+def _section(
+    context: ReportContext, record: Row, best: str, created: str
+) -> AuditSection:
     checks, run_id = record["checks"], str(record["run_id"] or "")
     answers = sorted(map(_answer, checks), key=_gravest_first)
     evidence = {check["code"]: check["evidence"] for check in checks}
@@ -147,7 +149,7 @@ def _section(context: ReportContext, record: Row, best: str, made: str) -> Audit
     chances = _chances(context, run_id)
     pairs = list(_pairs(evidence))
     return AuditSection(
-        made,
+        created,
         run_id,
         run_id == best,
         _counts(answers),
