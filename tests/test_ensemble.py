@@ -231,7 +231,8 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     """With a member that has no folds nothing is fitted, and only test is judged."""
     name, other = tuned(write, "vgg19", 8).run_id, tuned(write, "resnet50", 9).run_id
     for options in ({}, {"weights": "equal", "calibrate": True}):
-        with pytest.raises(RunError, match=rf"{name}, {other} with.*`weights='equal'`"):
+        words = rf"{name}, {other} only predicted the test set.*`weights='equal'`"
+        with pytest.raises(RunError, match=words):
             vote(name, other, "good", **options)
     (run,) = vote(name, other, "good", weights="equal").runs
     p = np.mean([runs.find(reports, member).predictions("test").p
@@ -300,12 +301,12 @@ def edited(run: runs.Run) -> None:
         (
             lambda write: write("other", sharpened(Y, 0.8, 1), status="failed"),
             ["good", "other"],
-            "none failed and none an ensemble; got other-s",
+            "neither failed nor are ensembles; got other-s",
         ),
         (
             lambda write: write("other", sharpened(Y, 0.8, 1), head="ensemble"),
             ["good", "other"],
-            "none an ensemble; got other-s",
+            "nor are ensembles; got other-s",
         ),
         (
             lambda write: edited(write("other", sharpened(Y, 0.8, 1))),
@@ -321,7 +322,7 @@ def test_what_makes_no_ensemble_is_refused(
     make(write)
     with pytest.raises(RunError, match=said):
         vote(*members)
-    with pytest.raises(UsageError, match="`weights` fitted or equal"):
+    with pytest.raises(UsageError, match="`weights` to be fitted or equal"):
         vote(weights="best")
 
 

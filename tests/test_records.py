@@ -69,7 +69,7 @@ def test_what_blocks_have_in_common_follows_from_them() -> None:
         ({"status": None}, "no status"),
         ({"status": "failed"}, "no reason"),
         ({"classes": "COVID"}, "classes is not a list"),
-        ({"classes": ["a", "a"]}, "twice"),
+        ({"classes": ["a", "a"]}, "repeated classes"),
         ({"classes": [1]}, r"classes\[0\] is not text"),
         ({"views": True}, "views is not an integer"),
         ({"views": 10**30}, "views is too large"),
@@ -110,5 +110,5 @@ def test_a_file_that_is_no_record(tmp_path: Path, text: str) -> None:
     """It is the same error, whatever JSON or none it is."""
     run = make_run(tmp_path, "logreg-toy-1")
     (run.folder / "run.json").write_text(text)
-    with pytest.raises(RunError, match=r"run\.json that cannot be used"):
+    with pytest.raises(RunError, match=r"unusable run\.json \("):
         runs.load(run.folder)

@@ -163,8 +163,8 @@ def _matches(manifest: Manifest, text: str) -> pd.Series:
     matches = (values if "=" in text else values.str.lower()).isin(accepted)
     if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"no image has {column} {' or '.join(accepted)}, as `exclude={text!r}` "
-            f"needs; the values are {some(sorted(values.unique()))}",
+            f"`exclude={text!r}` matches no image: none has {' or '.join(accepted)} "
+            f"in column {column}, whose values are {some(sorted(values.unique()))}",
             f"Use `exclude='{column}=VALUE'`, or omit it.",
         )
     return matches
