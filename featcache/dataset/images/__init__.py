@@ -7,12 +7,14 @@ the contract: raise ``DECODER_VERSION`` with any change that moves a pixel.
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from featcache.dataset.images import dicom, kinds, pillow
 from featcache.dataset.images.base import hush, quiet_libtiff, reasons, unreadable
@@ -191,8 +193,12 @@ def _decode(data: bytes, use: Callable[[Picture], T]) -> T:
                     return use(Picture("DICOM", *dicom.decode(dataset)))
             text = f"none of {', '.join(FORMATS)}, DICOM"
             raise unreadable(kinds.describe(data) or text) from error
-        with image, DECODING.reserve(pillow.check(image, data)):
-            image.load()
-            # A JPEG with a preview behind it is Pillow's MPO.
-            kind = "JPEG" if image.format == "MPO" else str(image.format)
-            return use(Picture(kind, image.mode, to_pixels(image)))
+        with DECODING.reserve(pillow.check(image, data)), closing(image):
+            return use(_load(image))
+
+
+def _load(image: ImageFile) -> Picture:
+    image.load()
+    # A JPEG with a preview behind it is Pillow's MPO.
+    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    return Picture(kind, image.mode, to_pixels(image))

@@ -20,8 +20,13 @@ _IN_WORDS = (
 
 
 def unreadable(reason: str) -> UnreadableImageError:
-    """The error of a file that is no picture for us."""
-    return UnreadableImageError("an image", reason, "Replace the file.")
+    """The error of a file that is no picture for us, for a reason in one line.
+
+    What a file or a decoder contributes to it may hold anything.
+    """
+    text = "".join(c if c.isprintable() else " " for c in reason)
+    text = " ".join(text.split())[:_LONGEST]
+    return UnreadableImageError("an image", text, "Replace the file.")
 
 
 @contextmanager
@@ -41,9 +46,7 @@ def reasons() -> Iterator[None]:
     except MemoryError as error:
         raise unreadable("decoding it takes more memory than there is") from error
     except Exception as error:
-        text = "".join(c if c.isprintable() else " " for c in str(error))
-        text = " ".join(text.split())[:_LONGEST]
-        kind = type(error).__name__
+        text, kind = str(error).strip(), type(error).__name__
         if isinstance(error, OSError) and text.startswith("decoder error"):
             text = f"damaged pixel data ({text})"
         elif not isinstance(error, _IN_WORDS):

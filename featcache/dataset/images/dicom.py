@@ -30,7 +30,11 @@ _PIXELS = (0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010)
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _STEP = 2**20  # bytes inflated at a time
-_COLOURS = 60  # bytes of a pixel for YBR and palettes
+_IN_FLOATS = 60  # bytes of a pixel for YBR and palettes
+_COLOURS = (
+    *("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420"),
+    *("YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
+)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -65,8 +69,8 @@ def check(dataset: "Dataset") -> int:
     # The element, its frame, the array and one more on the way to it; then the padding
     # and the picture. pydicom converts other colours in floats.
     needed = 4 * stored + 1 + 2 * samples
-    if kind.startswith(("YBR", "PALETTE")):
-        needed += _COLOURS
+    if kind in _COLOURS[1:]:
+        needed += _IN_FLOATS
     return check_size(columns, rows, needed) + _check_stream(dataset, rows, columns)
 
 
@@ -91,7 +95,7 @@ def decode(dataset: "Dataset") -> tuple[str, Image.Image]:
         kind = str(dataset.get("PhotometricInterpretation", ""))
         if kind in ("MONOCHROME1", "MONOCHROME2"):
             return kind, Image.fromarray(_grey(dataset))
-        if kind == "PALETTE COLOR" or kind.startswith(("RGB", "YBR")):
+        if kind in _COLOURS:
             return kind, Image.fromarray(_colour(dataset, kind))
         raise unreadable(f"photometric interpretation {kind or 'missing'}")
 

@@ -25,6 +25,7 @@ _BROKEN = {
     b"\xff\x4f\xff\x51": "JPEG2000", b"\0\0\0\x0cjP  ": "JPEG2000",
 }  # fmt: skip
 _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+_AVIF = {b"avif", b"avis"}
 _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating-point numbers"}
 _BITS, _SAMPLES, _NUMBER = 258, 277, 339  # tags of a TIFF
@@ -44,8 +45,12 @@ def describe(data: bytes) -> str:
         return "an SVG drawing: save it as PNG"
     if start.startswith((b"<?xml", b"<")):
         return "an XML or HTML text and not an image"
-    if data[4:8] == b"ftyp" and {*_brands(data)} & _HEIC:
-        return "HEIC, which is not read: convert it to JPEG or PNG"
+    if data[4:8] == b"ftyp":
+        brands = _brands(data)
+        if _AVIF & brands:
+            return "a damaged AVIF"
+        if _HEIC & brands:
+            return "HEIC, which is not read: convert it to JPEG or PNG"
     if data[:4] in _TIFF:
         return _tiff(data, _TIFF[data[:4]])
     if _starts_as_dicom(data):
@@ -59,10 +64,10 @@ def describe(data: bytes) -> str:
     return "" if data.strip(b"\0") else "only zeros, as of an interrupted download"
 
 
-def _brands(data: bytes) -> list[bytes]:
-    """The brands of an ISO media file: the major one and those it is compatible to."""
+def _brands(data: bytes) -> set[bytes]:
+    """The brands of an ISO media file: the major one and the compatible ones."""
     size = min(int.from_bytes(data[:4]), 256)
-    return [data[8:12], *(data[i : i + 4] for i in range(16, size, 4))]
+    return {data[8:12], *(data[i : i + 4] for i in range(16, size, 4))}
 
 
 def _starts_as_dicom(data: bytes) -> bool:
@@ -92,8 +97,9 @@ def _tiff(data: bytes, order: str) -> str:
     except struct.error:
         return "a damaged TIFF"
     number = _NUMBERS.get(tags.get(_NUMBER, 1), "numbers of an unknown type")
-    samples = tags.get(_SAMPLES, 1)
+    count = tags.get(_SAMPLES, 1)
+    samples = "1 sample" if count == 1 else f"{count} samples"
     return (
-        f"a TIFF whose layout is not read ({samples} {'x ' if samples > 1 else ''}"
-        f"{tags.get(_BITS, 1)}-bit {number}): save it with 8 or 16 bits"
+        f"a TIFF whose layout is not read ({samples} of {tags.get(_BITS, 1)}-bit "
+        f"{number}): save it with 8 or 16 bits"
     )

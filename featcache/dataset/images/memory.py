@@ -1,13 +1,16 @@
 """Memory of decoding: what one image may take, and what all threads together."""
 
+import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from featcache.dataset.images.base import unreadable
 
 LIMIT = 2**30  # bytes that decoding one image may take
 TOTAL = 5 * 2**28  # bytes that the images being decoded may take together
+_LARGE = 2**25  # bytes after which it is worth giving memory back to the system
 
 
 class Budget:
@@ -29,9 +32,25 @@ class Budget:
         try:
             yield
         finally:
+            if size > _LARGE:
+                _trim()()
             with self._changed:
                 self._left += size
                 self._changed.notify_all()
+
+
+@cache
+def _trim() -> Callable[[], object]:
+    """Gives freed memory back to the system, where the C library can (glibc).
+
+    It keeps blocks of the size of Pillow's (16 MiB) for each thread that freed some.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return lambda: None
+    trim.argtypes = [ctypes.c_size_t]
+    return lambda: trim(0)
 
 
 DECODING = Budget(TOTAL)
