@@ -84,7 +84,8 @@ def parts(y: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarra
 def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, Any]:
     """What ``featcache train-head`` does between reading and recording."""
     from featcache import heads
-    from featcache.evaluation.fitting import Fit, side_by_side
+    from featcache.core.parallel import side_by_side
+    from featcache.evaluation.fitting import Fit, fit_predict
 
     y, groups = data["y"], data["groups"]
     folds = parts(y, groups)
@@ -102,7 +103,7 @@ def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, An
     ]
     right: dict[str, int] = defaultdict(int)
     started = time.perf_counter()
-    for number, fit in side_by_side(calls, jobs):
+    for number, fit in side_by_side(fit_predict, calls, jobs):
         assert isinstance(fit, Fit), fit
         held = calls[number]["held"]
         right[calls[number]["head"].name] += int((fit.p.argmax(1) == y[held]).sum())

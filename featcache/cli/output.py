@@ -1,6 +1,7 @@
 """What commands print: bars and messages on stderr, results on stdout."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +10,7 @@ import click
 
 from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
+from featcache.core.text import warning_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,6 +25,22 @@ def say(text: str) -> None:
     group = context.find_root().command if context else None
     text = spelled(text, group) if isinstance(group, click.Group) else text
     click.echo(text, err=True)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Says libraries' warnings in one line each, without the file they come from."""
+
+    def show(
+        message: Warning | str, category: type[Warning], *_: Any, **__: Any
+    ) -> None:
+        say(f"Warning: {warning_text(message, category)}")
+
+    before, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def print_json(value: Any) -> None:

@@ -132,6 +132,9 @@ def narrow(
 ) -> Manifest:
     """The same dataset with fewer images or other groups, for one evaluation.
 
+    Its rows are in the order of their image_id, so that no figure depends on the order
+    in which a folder or a table lists them.
+
     Args:
         manifest: The dataset as it was scanned.
         exclude: Each a column whose value is 1, true or yes in the images to leave
@@ -151,6 +154,7 @@ def narrow(
     if group_by not in (None, settings.group_by):
         table["group"] = _groups(manifest, str(group_by))
         settings = replace(settings, group_by=str(group_by))
+    table = table.sort_values("image_id", kind="stable", ignore_index=True)
     return replace(
         manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
     )

@@ -6,12 +6,14 @@ the probabilities over their own views.
 """
 
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featcache.core.text import warning_text
 from featcache.dataset.splits import assert_disjoint
 
 
@@ -27,6 +29,7 @@ class Fit:
         history: One row an epoch, for heads that have epochs.
         tuning: What the head tried and chose inside its training rows; empty if
             nothing was to be chosen.
+        warnings: What libraries warned of, each once.
     """
 
     p: np.ndarray
@@ -35,6 +38,7 @@ class Fit:
     model_file: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def fit_predict(
@@ -69,11 +73,12 @@ def fit_predict(
     assert_disjoint(groups[train], groups[held_out])
     views = X.shape[1]
     started = time.perf_counter()
-    head.fit(
-        X[train].reshape(-1, X.shape[2]),
-        np.repeat(y[train], views),
-        groups=np.repeat(groups[train], views),
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        head.fit(
+            X[train].reshape(-1, X.shape[2]),
+            np.repeat(y[train], views),
+            groups=np.repeat(groups[train], views),
+        )
     fitted = time.perf_counter()
     p = np.zeros((len(held_out), n_classes))
     if len(held_out):
@@ -88,4 +93,7 @@ def fit_predict(
         model_file=head.save(save_to) if save_to else "",
         history=head.history_,
         tuning=head.tuning_,
+        warnings=list(
+            dict.fromkeys(warning_text(one.message, one.category) for one in caught)
+        ),
     )

@@ -44,8 +44,8 @@ def _keras(cls: str, about: str) -> HeadRow:
     return HeadRow(f"featcache.heads.networks:{cls}", "keras", about)
 
 
-def _sklearn(cls: str, about: str, *, tune: bool = False) -> HeadRow:
-    return HeadRow(f"featcache.heads.linear:{cls}", "sklearn", about, tune)
+def _sklearn(cls: str, about: str, *, tune: bool = False, revision: int = 1) -> HeadRow:
+    return HeadRow(f"featcache.heads.linear:{cls}", "sklearn", about, tune, revision)
 
 
 HEADS: Registry[HeadRow] = Registry(
@@ -57,7 +57,7 @@ HEADS: Registry[HeadRow] = Registry(
         "softmax": _keras("Softmax", "one trained softmax layer"),
         "mlp": _keras("Mlp", "dense 500-200, ReLU"),
         "mlp-dropout": _keras("MlpDropout", "dense 500-dropout 0.5-200, ReLU"),
-        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True),
+        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True, revision=2),
         "svm": _sklearn("Svm", "RBF support vector machine, calibrated"),
         "xgboost": HeadRow(
             "featcache.heads.boosted:XGBoost", "xgboost", "gradient-boosted trees"

@@ -83,11 +83,10 @@ def _weights(reporter: Reporter) -> str:
     try:
         fetch_weights(row)
     except WeightsError as error:
-        reporter.message(f"{error}")
         reporter.message(
-            "*** RANDOM WEIGHTS: the ImageNet weights are not available here, so the "
-            "demo continues with an untrained network. Its figures say nothing "
-            "about pretrained features. ***"
+            "*** RANDOM WEIGHTS: the demo continues with an untrained network, for the "
+            f"ImageNet weights are not available here ({error.problem}). Its figures "
+            "say nothing about pretrained features. ***"
         )
         return RANDOM
     return IMAGENET

@@ -1,8 +1,9 @@
 """Folds side by side, and a record of each run when it is whole."""
 
 import shutil
-import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.train_head.plan import RunPlan, TrainingData
-from featcache.core.parallel import side_by_side
+from featcache.core.parallel import one_thread, side_by_side
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.scratch import scratch_folder
 from featcache.dataset import splits
 from featcache.evaluation import calibration, fitting, runs
 from featcache.evaluation.fitting import Fit
@@ -23,6 +25,12 @@ from featcache.evaluation.record import FAILED, OK, RunRecord, TuningInfo
 _COST = {
     "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
 }  # fmt: skip
+
+# What warnings of libraries mean for a run.
+_MEANING = {
+    "ConvergenceWarning": "The solver stopped before it converged, so the "
+    "probabilities are approximate; give the head more iterations.",
+}
 
 Outcomes = dict[int, Fit | str]
 
@@ -45,16 +53,17 @@ def train(
     tasks = [(plan, part) for plan in todo for part in plan.parts]
     tasks.sort(key=lambda task: _cost(task[0]), reverse=True)
     outcomes: dict[Path, Outcomes] = {plan.folder: {} for plan in todo}
-    with tempfile.TemporaryDirectory(prefix="featcache-") as temp:
-        matrices = _matrices(todo, Path(temp))
-        calls = [_call(*task, matrices, Path(temp)) for task in tasks]
-        results = side_by_side(fitting.fit_predict, calls, n_jobs)
-        for done, (number, result) in enumerate(results, 1):
-            plan, part = tasks[number]
-            outcomes[plan.folder][part] = result
-            if len(outcomes[plan.folder]) == len(plan.parts):
-                _record(plan, outcomes[plan.folder], Path(temp), force)
-            reporter.progress("fits", done, len(tasks))
+    with scratch_folder() as temp:
+        matrices = _matrices(todo, temp)
+        calls = [_call(*task, matrices, temp) for task in tasks]
+        with closing(side_by_side(fitting.fit_predict, calls, n_jobs)) as results:
+            for done, (number, result) in enumerate(results, 1):
+                plan, part = tasks[number]
+                outcomes[plan.folder][part] = result
+                if len(outcomes[plan.folder]) == len(plan.parts):
+                    _record(plan, outcomes[plan.folder], temp, force)
+                    _report_warnings(plan, outcomes[plan.folder], reporter)
+                reporter.progress("fits", done, len(tasks))
 
 
 def _cost(plan: RunPlan) -> float:
@@ -105,11 +114,24 @@ def _record(plan: RunPlan, outcomes: Outcomes, temp: Path, force: bool) -> None:
             failed = replace(record, status=FAILED, reason=reasons[0])
             with runs.saving(plan.folder, failed):
                 return
-        p, record = _with_results(record, plan, fits)
+        with one_thread():
+            p, record = _with_results(record, plan, fits)
         with runs.saving(plan.folder, record) as folder:
             _write(folder, plan, fits, p)
             for file in (temp / plan.folder.name).iterdir():
                 shutil.move(file, folder / file.name)
+
+
+def _report_warnings(plan: RunPlan, outcomes: Outcomes, reporter: Reporter) -> None:
+    """One line for each warning of a library, with the run and the number of fits."""
+    fits = [outcome for outcome in outcomes.values() if isinstance(outcome, Fit)]
+    counts = Counter(text for fit in fits for text in fit.warnings)
+    for text, count in counts.items():
+        meaning = _MEANING.get(text.partition(":")[0], "")
+        reporter.message(
+            f"{plan.folder.name}: {text} In {count} of {len(plan.parts)} fits. "
+            f"{meaning}".rstrip()
+        )
 
 
 def _with_results(
