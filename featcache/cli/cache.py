@@ -192,17 +192,22 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
     else:
         headings = [("file", False), ("rows", True), ("", False), ("what to do", False)]
         print_table(headings, [_verdict(one) for one in checked])
-    bad = [one for one in checked if not one.whole]
-    if bad:
+    damaged = [one for one in checked if one.is_damaged and not one.whole]
+    closed = [one for one in checked if not one.is_damaged and not one.whole]
+    if damaged or closed:
         raise StoreError(
             "every file whole",
-            f"{len(bad)} of {len(checked)} damaged",
-            "Run: featcache cache verify --repair (it deletes no store).",
+            f"{len(damaged)} of {len(checked)} damaged"
+            + (f", {len(closed)} that cannot be opened" if closed else ""),
+            "Run: featcache cache verify --repair (it deletes no store)."
+            if damaged
+            else "The table says what to do.",
         )
 
 
 def _verdict(one: "Checked") -> list[str]:
-    fault = f"damaged: {one.fault}" if one.fault else "whole"
+    kind = "damaged" if one.is_damaged else "cannot be opened"
+    fault = f"{kind}: {one.fault}" if one.fault else "whole"
     repaired = f"; {one.repaired}" if one.repaired else ""
     return [str(one.path), str(one.rows), fault + repaired, one.way_out]
 
