@@ -9,6 +9,7 @@ from featcache.cli.options import (
     cache_option,
     dataset_option,
     find_policy,
+    force_option,
     json_option,
     policy_number_option,
     reports_option,
@@ -272,7 +273,7 @@ def _freed(pruned: "Pruned") -> str:
 )
 @policy_number_option
 @stored_taps_option
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@force_option
 @cache_option
 @json_option
 def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:

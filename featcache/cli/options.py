@@ -81,6 +81,9 @@ reports_option = click.option(
     help="Folder of runs and leaderboards.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+force_option = click.option(
+    "--force", is_flag=True, help="Replace a file that is there."
+)
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 jobs_option = click.option(
     "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
