@@ -356,6 +356,7 @@ def audit(
     split: str | None = None,
     fix: str | Path | None = None,
     checklist: str | Path | None = None,
+    force: bool = False,
     cache: str | Path | None = None,
     reports: str | Path | None = None,
     progress: bool | None = None,
@@ -367,12 +368,14 @@ def audit(
         split: The split of the runs to look at; by default the newest.
         fix: A CSV to write, without duplicates.
         checklist: A markdown file to write.
+        force: Replace these two where they are there.
         cache: The cache folder.
         reports: The reports folder.
         progress: Whether to show a bar; by default in notebooks and terminals.
 
     Raises:
         RunError: There is no run on that split.
+        UsageError: ``fix`` or ``checklist`` names a file that must not be written.
     """
     with show(progress) as reporter:
         result = auditing.audit(
@@ -381,6 +384,7 @@ def audit(
             split=split,
             fix=Path(fix) if fix else None,
             checklist=Path(checklist) if checklist else None,
+            force=force,
             reporter=reporter,
         )
     return AuditResult(**vars(result))

@@ -200,17 +200,20 @@ class Leaderboard(comparing.Leaderboard):
             *(display.note(f"Not ranked: {one}") for one in self.excluded),
         )
 
-    def report(self, path: str | Path | None = None) -> Path:
+    def report(self, path: str | Path | None = None, *, force: bool = False) -> Path:
         """Writes the whole report as one HTML page; see docs/report.md.
 
         Args:
             path: The file; by default ``reports/<dataset>/report.html``.
+            force: Replace a file that is there and no page of featcache.
 
         Returns:
             The file.
         """
         file = Path(path) if path else None
-        return page.write(self.folder, self, manifest=self.manifest, path=file)
+        return page.write(
+            self.folder, self, manifest=self.manifest, path=file, force=force
+        )
 
     def __repr__(self) -> str:
         return f"<Leaderboard of {self.dataset}: {len(self.rows)} runs>"

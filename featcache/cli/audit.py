@@ -8,6 +8,7 @@ import click
 from featcache.cli.options import (
     cache_option,
     dataset_option,
+    force_option,
     json_option,
     open_dataset,
     options,
@@ -34,6 +35,7 @@ audit_options = options(
         metavar="FILE",
         help="Write a checklist (CLAIM 2024, TRIPOD+AI) as markdown.",
     ),
+    force_option,
 )
 
 

@@ -9,6 +9,7 @@ from featcache.cli.options import (
     cache_option,
     dataset_option,
     find_policy,
+    force_option,
     json_option,
     policy_number_option,
     reports_option,
@@ -196,16 +197,21 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
     else:
         headings = [("file", False), ("rows", True), ("", False), ("what to do", False)]
         print_table(headings, [_verdict(one) for one in checked])
-    bad = [one for one in checked if not one.whole]
-    if bad:
+    damaged = [one for one in checked if one.is_damaged and not one.whole]
+    closed = [one for one in checked if not one.is_damaged and not one.whole]
+    if damaged or closed:
         raise StoreError(
-            f"{len(bad)} of {len(checked)} files are damaged",
-            "Run: featcache cache verify --repair (it deletes no store).",
+            f"{len(damaged)} of {len(checked)} files are damaged"
+            + (f", {len(closed)} cannot be opened" if closed else ""),
+            "Run: featcache cache verify --repair (it deletes no store)."
+            if damaged
+            else "The table says what to do.",
         )
 
 
 def _verdict(one: "Checked") -> list[str]:
-    fault = f"damaged: {one.fault}" if one.fault else "intact"
+    kind = "damaged" if one.is_damaged else "cannot be opened"
+    fault = f"{kind}: {one.fault}" if one.fault else "intact"
     repaired = f"; {one.repaired}" if one.repaired else ""
     return [str(one.path), str(one.rows), fault + repaired, one.hint]
 
@@ -274,7 +280,7 @@ def _freed(pruned: "Pruned") -> str:
 )
 @policy_number_option
 @stored_taps_option
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@force_option
 @cache_option
 @json_option
 def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:

@@ -9,6 +9,7 @@ from featcache.cli.options import (
     cache_option,
     dataset_name,
     dataset_option,
+    force_option,
     reports_option,
 )
 from featcache.cli.output import print_json, print_table, say
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     "FILE reports/<dataset>/report.html, or report-test.html with --on "
     "test]",
 )
+@force_option
 @cache_option
 @reports_option
 def compare_command(
@@ -80,6 +82,7 @@ def compare_command(
     as_json: bool,
     confusion_of: str | None,
     html: str | None,
+    force: bool,
     cache: Path,
     reports: Path,
 ) -> None:
@@ -93,6 +96,11 @@ def compare_command(
         matrix = confusion(runs.find(folder, confusion_of))
         print_confusion(matrix, as_json=as_json)
         return
+    file = Path(html) if html else None
+    if file:
+        from featcache.report.html import page
+
+        page.check_path(file, force=force)
     board = compare(folder, metric=metric, split=split, against=against, part=part)
     for line in board.excluded:
         say(f"Not ranked: {line}")
@@ -100,7 +108,7 @@ def compare_command(
         say(f"Warning: {line}")
     print_board(board, "json" if as_json else style)
     if html is not None:
-        write_html(board, folder, cache, html)
+        write_html(board, folder, cache, file, force=force)
 
 
 def print_board(board: "Leaderboard", style: str) -> None:
@@ -126,7 +134,9 @@ def print_board(board: "Leaderboard", style: str) -> None:
         )
 
 
-def write_html(board: "Leaderboard", folder: Path, cache: Path, file: str) -> None:
+def write_html(
+    board: "Leaderboard", folder: Path, cache: Path, file: Path | None, *, force: bool
+) -> None:
     """Writes the report; without the cache it is a smaller one."""
     from featcache.dataset import manifest
     from featcache.report.html import page
@@ -135,9 +145,7 @@ def write_html(board: "Leaderboard", folder: Path, cache: Path, file: str) -> No
     dataset = manifest.load(cache / folder.name) if here else None
     if dataset is None:
         say(f"No {folder.name} in {cache}: the report has no map and no thumbnails.")
-    path = page.write(
-        folder, board, manifest=dataset, path=Path(file) if file else None
-    )
+    path = page.write(folder, board, manifest=dataset, path=file, force=force)
     say(f"Report: {path}")
 
 

@@ -83,6 +83,7 @@ reports_option = click.option(
     help="Folder for runs and leaderboards.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+force_option = click.option("--force", is_flag=True, help="Overwrite an existing file.")
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, help="Random seed."
 )

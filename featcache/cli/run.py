@@ -89,6 +89,7 @@ def write_reports(
 ) -> list[Path]:
     """Writes each leaderboard in the forms that the study asks for."""
     from featcache.core.io import write_text
+    from featcache.core.output_file import check_output
     from featcache.report import tables
 
     home, written = reports / result.dataset, []
@@ -96,6 +97,7 @@ def write_reports(
         more = f"-{board.split}" if number else ""
         for form in study.formats:
             written.append(home / f"{study.name}{more}.{_SUFFIXES[form]}")
+            check_output(written[-1], "formats", force=True)
             write_text(written[-1], tables.FORMATS[form](board) + "\n")
         if study.html:
             page = home / study.name if study.html is True else study.html

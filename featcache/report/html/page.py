@@ -13,6 +13,7 @@ import pandas as pd
 
 from featcache.commands.compare import Leaderboard
 from featcache.core.io import write_text
+from featcache.core.output_file import check_output
 from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.metrics import METRICS
@@ -32,6 +33,7 @@ from featcache.report.tables import CONTROLS, caption
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
+_MARK = '<meta name="generator" content="featcache">'  # of every page
 _FILES = {TRAIN: "report.html", TEST: "report-test.html"}
 
 
@@ -41,6 +43,7 @@ def write(
     *,
     manifest: Manifest | None = None,
     path: Path | None = None,
+    force: bool = False,
 ) -> Path:
     """Writes the report of a leaderboard as one HTML file.
 
@@ -51,13 +54,27 @@ def write(
             files left out, and says so.
         path: The file; by default ``report.html`` in ``reports``, and
             ``report-test.html`` for a leaderboard of the test set.
+        force: Replace a file that is there and no page of featcache.
 
     Returns:
         The file.
+
+    Raises:
+        UsageError: The file is there, and must not be replaced.
     """
     path = path or reports / _FILES[board.part]
+    check_path(path, force=force)
     write_text(path, render(collect(reports, board, manifest)))
     return path
+
+
+def check_path(path: Path, *, force: bool) -> None:
+    """Refuses to write the report over a file that is no report.
+
+    Raises:
+        UsageError: The file is there, and must not be replaced.
+    """
+    check_output(path, "html", force=force, mark=_MARK)
 
 
 def render(context: ReportContext) -> str:
