@@ -22,6 +22,7 @@ from featcache.backbones import (
     Preprocess,
 )
 from featcache.backbones.engines.base import Engine
+from featcache.backbones.unroll import maps_of
 from featcache.core.io import sha256_file
 from featcache.core.text import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
@@ -94,7 +95,7 @@ class Net:
     @property
     def layers(self) -> list[str]:
         """Names of its layers that give maps, from the input on."""
-        return [x.name for x in self._core.layers if len(x.output.shape) == 4]
+        return [*maps_of(self._core)]
 
     def embed(self, pixels: Pixels) -> np.ndarray:
         """Features (N, D of all its blocks) of rendered pixels."""

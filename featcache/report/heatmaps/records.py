@@ -10,7 +10,8 @@ import numpy as np
 
 from featcache.commands.explain import ExplainResult, HeatMap, MeanMap
 from featcache.core.io import atomic_path
-from featcache.report.heatmaps.drawing import fitted, slug
+from featcache.core.text import file_name
+from featcache.report.heatmaps.drawing import fitted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -136,7 +137,7 @@ def sheets_of(result: ExplainResult) -> list[Sheet]:
             ShownMap(image, one.label, one.method, one.probability, _float32(one))
         )
     for mean in result.means:
-        name = MEAN + slug(mean.method)
+        name = MEAN + file_name(mean.method)
         titles[name] = "Mean maps"
         by_name.setdefault(name, []).append(_mean(mean))
     return [_sheet(name, titles[name], maps) for name, maps in by_name.items()]
@@ -148,7 +149,8 @@ def sheet_name(result: ExplainResult, one: HeatMap) -> tuple[str, str]:
         return ERRORS, "Most confident errors"
     if not one.image.label:
         return "unlabelled", "Images without a label"
-    return f"class-{slug(one.image.label)}", f"Images labelled {one.image.label}"
+    label = one.image.label
+    return f"class-{file_name(label)}", f"Images labelled {label}"
 
 
 def _sheet(name: str, title: str, maps: list[ShownMap]) -> Sheet:
