@@ -1,6 +1,5 @@
 """A dataset with its splits and runs, opened once for all checks."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from PIL import Image
 
 from featcache import features
 from featcache.commands.audit.similarity import alike
+from featcache.core.io import read_json
 from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
@@ -55,7 +55,7 @@ class AuditContext:
         by_file = {}
         for path in sorted(self.manifest.folder.glob("splits-*.json")):
             try:
-                stored = json.loads(path.read_text(encoding="utf-8"))["images"]
+                stored = read_json(path)["images"]
                 by_file[path.name] = {str(i): int(place) for i, place in stored.items()}
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 by_file[path.name] = {}
