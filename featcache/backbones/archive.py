@@ -52,4 +52,4 @@ def _no_network(path: Path, error: Exception) -> WeightsError:
 def first_line(error: BaseException) -> str:
     """What an error of a library says, in a line."""
     text = (str(error) or type(error).__name__).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    return text.splitlines()[0][:300].rstrip(".") if text else type(error).__name__

@@ -28,6 +28,10 @@ class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
     """A check does not apply here; the text says why, and what would help."""
 
 
+# What a split of odd values raises.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
+
 @dataclass(frozen=True, eq=False)
 class AuditContext:
     """A dataset, and what was made of it.
@@ -57,7 +61,7 @@ class AuditContext:
             try:
                 stored = read_json(path)["images"]
                 by_file[path.name] = {str(i): int(place) for i, place in stored.items()}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except _DAMAGED:
                 by_file[path.name] = {}
         return by_file
 
