@@ -172,7 +172,8 @@ def _record(store: "StoreResult") -> dict[str, Any]:
 
 
 def _summary(store: "StoreResult") -> str:
-    what = f"{store.backbone} ({store.weights}): {store.rows} x {store.dim}"
+    size = f" {store.input_size} px" if store.input_size else ""
+    what = f"{store.backbone}{size} ({store.weights}): {store.rows} x {store.dim}"
     if store.taps:
         what += f" and {len(store.taps)} taps"
     if not store.computed and not store.failures:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from featcache.evaluation.record import RunRecord
     from featcache.evaluation.runs import Run
 
 
@@ -199,7 +200,18 @@ def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]
             click.echo(
-                f"{run.short_id} {run.run_id}: accuracy {score['accuracy']:.3f} "
+                f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
+                f"accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
                 f"fit {run.record.fit_seconds:.1f} s"
             )
+
+
+def features_text(record: "RunRecord") -> str:
+    """What a run was trained on: backbones with their input sizes, and taps."""
+    if record.members:
+        return f"{len(record.members)} members"
+    pairs = [(block.backbone, block.input_size) for block in record.features]
+    names = dict.fromkeys(f"{n} {side} px" if side else n for n, side in pairs)
+    taps = dict.fromkeys(block.tap for block in record.features if block.tap)
+    return " + ".join(names) + (f", taps {', '.join(taps)}" if taps else "")

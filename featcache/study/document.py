@@ -167,7 +167,7 @@ def read(path: Path, variables: Mapping[str, str]) -> Document:
         raise UsageError(
             f"a study file in {path}", error.strerror or str(error), hint
         ) from error
-    except ValueError as error:  # UnicodeDecodeError or TOMLDecodeError
+    except (ValueError, RecursionError) as error:  # not UTF-8, no TOML, too deep
         hint = "Correct the syntax there; see https://toml.io."
         raise UsageError(f"valid TOML in {path}", str(error), hint) from error
 

@@ -161,7 +161,7 @@ def test_killed_and_run_again(file: Path, tmp_path: Path) -> None:
     """A study killed twice on its way and run again ends like one that was not."""
     asked = study.read(file)
     whole = study.run(asked, tmp_path / "one", reports=tmp_path / "r1", jobs=1)
-    for what, done in [("toynet", 40), ("fits", 5)]:
+    for what, done in [("toynet@32", 40), ("fits", 5)]:
         killed = subprocess.run(
             [sys.executable, "-c", _KILLED, str(file), what, str(done)],
             cwd=tmp_path,

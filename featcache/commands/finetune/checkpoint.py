@@ -5,6 +5,7 @@ Those of one run are a folder, beside a file that says what decides them.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from featcache.core.io import atomic_path
+from featcache.core import records
+from featcache.core.io import atomic_path, parse_json, read_json
+from featcache.core.records import MaybeNaN
 from featcache.core.text import some
 
 Arrays = list[np.ndarray]
@@ -41,7 +44,7 @@ class State:
 
     epoch: int = 0
     seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, MaybeNaN]] = field(default_factory=list)
     start: dict[str, float] = field(default_factory=dict)
     best_epoch: int = 0
     best_loss: float = float("inf")
@@ -51,6 +54,11 @@ class State:
 
 
 _ARRAYS = ("best", "variables")
+# What a damaged file raises.
+_BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError),
+    *(MemoryError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Checkpoint:
             for i, array in enumerate(getattr(state, name))
         }
         rest = {k: v for k, v in asdict(_light(state)).items() if k not in _ARRAYS}
-        about = json.dumps({"key": self.key, "state": rest}).encode()
+        about = json.dumps(records.plain({"key": self.key, "state": rest})).encode()
         with atomic_path(self.path) as temp, temp.open("wb") as file:
             np.savez(file, about=np.frombuffer(about, np.uint8), **arrays)
 
@@ -95,14 +103,18 @@ class Checkpoint:
                 self.path.open("rb") as file,
                 np.load(file, allow_pickle=False) as archive,
             ):
-                about = json.loads(archive["about"].tobytes())
+                about = parse_json(archive["about"].tobytes())
                 if about["key"] != self.key:
                     return None, f"{self.path} belongs to other settings"
                 arrays = {name: _numbered(archive, name) for name in names}
-                return State(**about["state"] | arrays), ""
+                fields = {k: v for k, v in about["state"].items() if v is not None}
+                state = records.from_json(State, fields)
+                for name, several in arrays.items():
+                    setattr(state, name, several)
+                return state, ""
         except FileNotFoundError:
             return None, ""
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             return None, f"{self.path} is damaged ({error})"
 
 
@@ -116,13 +128,14 @@ def others(folder: Path, identity: dict[str, Any]) -> list[str]:
     messages = []
     for path in sorted(folder.parent.glob(f"*/{ABOUT}")):
         with suppress(OSError, ValueError):
-            about = json.loads(path.read_text(encoding="utf-8"))
-            if path.parent != folder and about["network"] == identity["network"]:
-                differ = some(_differences(about, json.loads(json.dumps(identity))))
+            record = read_json(path)
+            is_record = isinstance(record, dict) and path.parent != folder
+            if is_record and record.get("network") == identity["network"]:
+                differ = some(_differences(record, json.loads(json.dumps(identity))))
                 messages.append(
-                    f"{path.parent} holds a training of {about['network']} with "
-                    f"other settings ({differ}). It is not used: use those settings "
-                    "again to resume it, or delete the folder"
+                    f"{path.parent} has a training of {record['network']} under other "
+                    f"settings ({differ}). It is left alone: ask for these again to "
+                    "go on with it, or delete the folder"
                 )
     return messages
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from featcache.evaluation import metrics
@@ -101,10 +102,10 @@ def learning(run: Run) -> list[Chart]:
     For a run evaluated on the test set alone, that of its final model.
     """
     try:
-        history = pd.read_csv(run.folder / "history.csv")
+        history = pd.read_csv(run.folder / "history.csv", dtype=float)
     except (OSError, ValueError):
         return []
-    if not {"fold", "epoch"} <= set(history):
+    if not {"fold", "epoch"} <= set(history) or not np.isfinite(history["epoch"]).all():
         return []
     of_folds = history[history["fold"] >= 0]
     only_test = of_folds.empty
