@@ -39,13 +39,13 @@ def test_a_time_limit(
     again = {"fold": "test", "epochs": 3, "reporter": Heard(told)}
     (short,) = tune(**again, max_minutes=1.0).runs
     assert short.record.trainings[0].stopped == training.TIME
-    assert "cut short 1 of 1 networks" in told[-1]
+    assert "the time limit stopped 1 of 1 networks early" in told[-1]
     assert "`max_minutes`" in told[-1]
     assert tune(**again, max_minutes=1.0).new_run_ids == []
     monkeypatch.undo()
     told.clear()
     tune(**again | {"epochs": 1})
-    assert "under other settings (epochs 3, not 1)" in told[0]
+    assert "with other settings (epochs 3, not 1)" in told[0]
     (whole,) = tune(**again, max_minutes=9.0).runs
     assert whole.run_id != short.run_id
     assert any("resumes after epoch 1" in line for line in told)

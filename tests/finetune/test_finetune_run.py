@@ -66,7 +66,7 @@ def test_a_run_as_any_other(
 
 def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     """An estimate once; then loss, accuracy and the time left of this and of all."""
-    assert sum("s a step of 4 images" in line for line in whole.told) == 1
+    assert sum("s per step of 4 images" in line for line in whole.told) == 1
     assert "networks to train: 3, up to 3 epochs each" in whole.told[0]
     epochs = [line for line in whole.told if "epoch 1 of 3" in line]
     assert [line.split(":")[0] for line in epochs] == [
@@ -74,7 +74,7 @@ def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     ]  # fmt: skip
     told = r"loss \d\.\d+, accuracy \d\.\d+, held out .*; at most \d+ s left"
     assert all(re.search(told, line) for line in epochs)
-    assert ["until all are done" in line for line in epochs] == [True, True, False]
+    assert ["for all networks" in line for line in epochs] == [True, True, False]
 
 
 def test_progress_is_of_all_networks(whole: Undisturbed) -> None:

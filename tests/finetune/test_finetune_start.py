@@ -138,7 +138,7 @@ def test_heads_that_do_not_fit(
 
 def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
     """Networks are trained on whole pictures; heads on a region do not fit."""
-    with pytest.raises(UsageError, match="`region` ring"):
+    with pytest.raises(UsageError, match="`region='ring'`"):
         FinetuneSettings(policy=Policy(region=Region("ring")))
     record = make_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))

@@ -116,7 +116,7 @@ def test_no_fit_without_the_leak_guard() -> None:
         ({"exclude": ["ward=w77"]}, DatasetError, "needs; the values are , w0"),
         ({"exclude": ["phash"]}, DatasetError, "1 or true or yes"),
         ({"exclude": ["label=COVID", "label=NORMAL"]}, DatasetError, "two classes"),
-        ({"group_by": "sex"}, DatasetError, "`group_by` with a column"),
+        ({"group_by": "sex"}, DatasetError, "`group_by` to name a column"),
         ({"group_by": "phash"}, DatasetError, "is empty"),
         ({"group_by": "label"}, SplitError, "groups of every class"),
         ({"folds": 1}, SplitError, "`folds=2`"),

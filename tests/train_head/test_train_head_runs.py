@@ -140,9 +140,9 @@ def test_a_run_is_found_by_any_unique_part(train, reports) -> None:
     """Ids may be shortened; an ambiguous part lists the candidates."""
     train()
     assert runs.find(reports, "logreg").record.head == "logreg"
-    with pytest.raises(RunError, match="fits 2 of the 2 runs"):
+    with pytest.raises(RunError, match="matches 2 of the 2 runs"):
         runs.find(reports, "toy")
-    with pytest.raises(RunError, match="fits none of the 2 runs"):
+    with pytest.raises(RunError, match="matches none of the 2 runs"):
         runs.find(reports, "xception")
 
 
