@@ -93,7 +93,7 @@ def _blocks(
         visible = np.ones(len(values), bool) if hidden is None else ~hidden[block]
         values[~visible] = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            shown = reading.curve(values) if reading.curve else values
-        if not (np.isfinite(values).all() and np.isfinite(shown).all()):
+            greys = reading.curve(values) if reading.curve else values
+        if not (np.isfinite(values).all() and np.isfinite(greys).all()):
             raise unreadable("pixels that are not finite")
-        yield shown, visible
+        yield greys, visible
