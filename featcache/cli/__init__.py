@@ -23,6 +23,7 @@ from featcache.cli import (
     train_head,
 )
 from featcache.cli.spelling import spelled
+from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
 # The stages of a study, in the order in which a person comes to them.
@@ -103,5 +104,5 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(" ".join(spelled(text, cli).split()), err=True)
+    click.echo(printable(" ".join(spelled(text, cli).split())), err=True)
     sys.exit(code)

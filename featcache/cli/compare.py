@@ -11,7 +11,7 @@ from featcache.cli.options import (
     dataset_option,
     reports_option,
 )
-from featcache.cli.output import print_json, print_table, say
+from featcache.cli.output import print_json, print_table, say, show
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
@@ -99,7 +99,7 @@ def print_board(board: "Leaderboard", style: str) -> None:
     from featcache.report import tables
 
     if style in tables.FORMATS:
-        click.echo(tables.FORMATS[style](board))
+        show(tables.FORMATS[style](board))
         return
     columns = tables.columns(board)
     cells = zip(*(cells for _, _, cells in columns), strict=True)
@@ -109,7 +109,7 @@ def print_board(board: "Leaderboard", style: str) -> None:
         drop_first=tables.drop_first(board),
         line_before=tables.line_before(board),
     )
-    click.echo(tables.caption(board))
+    show(tables.caption(board))
     if dropped:
         say(f"Too narrow for: {', '.join(dropped)}. --format csv has all.")
 
@@ -139,7 +139,7 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
         print_json(vars(matrix) | counts)
         return
     for part, rows in tables.confusion_parts(matrix).items():
-        click.echo(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
+        show(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
         names = [(name, True) for name in matrix.classes]
         scores = [
             (tables.METRIC_NAMES.get(s, s), True)

@@ -21,7 +21,7 @@ from featcache.cli.options import (
     split_options,
     take,
 )
-from featcache.cli.output import bars, print_runs_as_json
+from featcache.cli.output import bars, print_runs_as_json, show
 
 if TYPE_CHECKING:
     from featcache.evaluation.runs import Run
@@ -185,8 +185,8 @@ def finetune_command(
         print_runs_as_json(tuned.runs)
         return
     for run in tuned.runs:
-        click.echo(_line(run, new=run.run_id in tuned.trained))
-    click.echo(f"Split: {tuned.split.name}. Rank them with: featcache compare")
+        show(_line(run, new=run.run_id in tuned.trained))
+    show(f"Split: {tuned.split.name}. Rank them with: featcache compare")
 
 
 def _line(run: "Run", *, new: bool) -> str:

@@ -123,7 +123,7 @@ source_options = options(
         "--group-by",
         metavar="COLUMN|REGEX",
         help="What stays together: a column of the CSV, an expression with one group "
-        r"for the file name such as '(\d{8})_', dicom:PatientID, image, or "
+        r"for the file name or folders such as '(\d{8})_', dicom:PatientID, image, or "
         "near-duplicate (default without a column group).",
     ),
     click.option(
@@ -136,6 +136,18 @@ source_options = options(
         "--on-conflict",
         type=click.Choice(["error", "drop"]),
         help="The same bytes under two labels.  [default: error]",
+    ),
+    click.option(
+        "--split-by",
+        metavar="folder|COLUMN",
+        help="Keep the split that SOURCE brings: folders called train, val and test, "
+        "or a column with these; its test images are the test set. none: draw one.",
+    ),
+    click.option(
+        "--pool",
+        is_flag=True,
+        default=None,
+        help="Join the parts of the split that SOURCE brings.",
     ),
 )
 # The fields of `dataset.views.Policy`, but for its seed and region.

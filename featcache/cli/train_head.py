@@ -21,7 +21,7 @@ from featcache.cli.options import (
     split_options,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_runs, print_runs_as_json, say
+from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
 
 
 @click.command("train-head", short_help="Train heads on the features, fold by fold.")
@@ -124,6 +124,6 @@ def train_head_command(
         print_runs_as_json(trained.runs)
     else:
         print_runs(trained.runs, trained.trained)
-        click.echo(f"Split: {trained.split.name}. Rank them with: featcache compare")
+        show(f"Split: {trained.split.name}. Rank them with: featcache compare")
     if any(run.failed for run in trained.runs):
         raise click.exceptions.Exit(1)

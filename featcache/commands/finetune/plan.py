@@ -268,8 +268,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
         raise DatasetError(
             f"the images of {dataset.dataset} in {dataset.root}",
             "no such folder or archive",
-            f"Scan them where they are now: featcache scan SOURCE --dataset "
-            f"{dataset.dataset}.",
+            f"Scan them where they are now: {dataset.scan_again()}",
         )
 
 
