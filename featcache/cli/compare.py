@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from featcache.cli.options import (
     cache_option,
@@ -12,6 +13,7 @@ from featcache.cli.options import (
     reports_option,
 )
 from featcache.cli.output import print_json, print_table, say, show
+from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
@@ -79,8 +81,11 @@ def compare_command(
     from featcache.evaluation import runs
 
     folder = reports / dataset_name(dataset, cache, reports)
+    if as_json and _is_given(click.get_current_context(), "style"):
+        raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"
     if confusion_of:
+        _refuse_ignored()
         matrix = confusion(runs.find(folder, confusion_of))
         print_confusion(matrix, as_json=as_json)
         return
@@ -92,6 +97,25 @@ def compare_command(
     print_board(board, "json" if as_json else style)
     if html is not None:
         write_html(board, folder, cache, html)
+
+
+def _refuse_ignored() -> None:
+    """Refuses the options of a leaderboard beside --confusion, which has none."""
+    context = click.get_current_context()
+    names = ("metric", "split", "against", "part", "style", "html")
+    ignored = [n for n in names if _is_given(context, n)]
+    if ignored:
+        options = {p.name: p.opts[0] for p in context.command.params}
+        raise UsageError(
+            "--confusion without options of the leaderboard",
+            ", ".join(options[name] for name in ignored),
+            "Leave them out; with --json it is printed as JSON.",
+        )
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
 def print_board(board: "Leaderboard", style: str) -> None:

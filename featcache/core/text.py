@@ -51,6 +51,12 @@ def is_file_name(name: str) -> bool:
     )
 
 
+def markdown_cell(text: str) -> str:
+    """Text for a cell of a markdown table: no new column, line, tag, link or code."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split()))
+    return re.sub(r"([\\|`]|(?<=\])\()", r"\\\1", text)
+
+
 def check_name(name: str, option: str) -> str:
     """The name, which becomes part of a file name.
 

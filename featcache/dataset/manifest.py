@@ -21,6 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
 EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
+CROSSING = "its group is in the source's test set"
 IMAGE = "image"  # the grouping in which every image stands alone
 # A split that the source brings: its column here, its parts, and how it is named where
 # it is one of folders.
@@ -209,8 +210,8 @@ def _check(table: pd.DataFrame, settings: Settings) -> None:
     if ok["image_id"].duplicated().any():
         raise ValueError("an image_id in two rows with status ok")
     for column in ("path", "label", "group"):
-        if (ok[column] == "").any() or ok[column].str.contains(ODD).any():
-            raise ValueError(f"a {column} that is empty or has control characters")
+        if (ok[column] == "").any() or ok[column].str.contains("\0").any():
+            raise ValueError(f"a {column} that is empty or has a NUL in it")
     if settings.split_by and not set(ok.get(PART, [""])) <= {*PARTS}:
         raise ValueError(f"column {PART} with other values than {', '.join(PARTS)}")
 
@@ -254,7 +255,7 @@ def narrow(
     narrowed = replace(
         manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
     )
-    table.loc[narrowed.crossing.index, "status"] = EXCLUDED
+    table.loc[narrowed.crossing.index, ["status", "reason"]] = EXCLUDED, CROSSING
     return narrowed
 
 

@@ -104,8 +104,8 @@ def _groups(groups: "pd.Series[str]", by: str) -> Iterator[str]:
         return
     if alike := _alike(sorted(counts.index)):
         yield (
-            f"{len(alike)} groups differ only in their spelling, so one patient may be "
-            f"several groups: {some(alike, 3)}; write them alike in the source"
+            f"{len(alike)} groups are spelled in several ways, each of which is a "
+            f"group of its own: {some(alike, 3)}; write them alike in the source"
         )
 
 

@@ -61,9 +61,11 @@ def part_shares(folds: int, test_size: float, seed: int = 0) -> dict[int, float]
     Raises:
         SplitError: No split has such settings.
     """
-    if not 2 <= folds <= MOST_FOLDS:
-        expected = f"2 to {MOST_FOLDS} folds"
-        raise SplitError(expected, str(folds), "Use `folds=5`, or any between.")
+    if folds < 2:
+        raise SplitError("at least 2 folds", str(folds), "Use `folds=2` or more.")
+    if folds > MOST_FOLDS:
+        expected = f"at most {MOST_FOLDS} folds"
+        raise SplitError(expected, str(folds), "Use fewer `folds`.")
     if not 0 <= test_size <= 0.9:
         way_out = "Use `test_size=0.2`, or 0 for folds alone."
         raise SplitError("a test size from 0 to 0.9", str(test_size), way_out)
