@@ -2,8 +2,7 @@
 
 import json
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def test_one_image_in_two_rows_is_told(tmp_path: Path) -> None:
     [
         '{"schema": 1, "settings": {"source": "/x", "root": "/x", "group_by": 1e999}}',
         '{"schema": 1, "settings": {"source": "/x", "root": "/x", "group_by": ""}}',
-        '{"schema": 1, "settings": {"source": "/x", "root": "\\u0000", "group_by": "a"}}',
+        '{"schema": 1, "settings": {"source": "/", "root": "\\u0000", "group_by": ""}}',
         '{"schema": true, "settings": {"source": "/x", "root": "/x", "group_by": "a"}}',
         '{"schema": 1, "settings": {"source": "/x", "root": "/x", "group_by": "a", '
         '"per_class": -1}}',
@@ -115,7 +114,7 @@ def test_an_edited_split_is_told(tmp_path: Path, change: dict[str, Any]) -> None
     path = write_split(tmp_path)
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | change))
-    with pytest.raises(SplitError, match="another or a damaged file. Move it away"):
+    with pytest.raises(SplitError, match="another or a damaged file"):
         load_split(path)
 
 
@@ -144,7 +143,7 @@ Reader = tuple[Path, Callable[[], object]]
 
 
 @pytest.fixture
-def readers(tmp_path: Path) -> Iterator[dict[str, Reader]]:
+def readers(tmp_path: Path) -> dict[str, Reader]:
     """Each file of a dataset that can be edited, and what reads it."""
     source = write_images(tmp_path / "chest")
     folder = scan(source, tmp_path / "c", per_class=2).manifest.folder
@@ -154,7 +153,7 @@ def readers(tmp_path: Path) -> Iterator[dict[str, Reader]]:
     table = source / "t.csv"
     table.write_text("path,label\n" + "\n".join(rows))
     split = write_split(tmp_path)
-    yield {
+    return {
         "manifest": (folder / "manifest.csv", lambda: manifest.load(folder)),
         "settings": (folder / "dataset.json", lambda: manifest.load(folder)),
         "split": (split, lambda: (read_folds(split), load_split(split))),
@@ -164,15 +163,15 @@ def readers(tmp_path: Path) -> Iterator[dict[str, Reader]]:
 
 def attack(reader: Reader, rng: random.Random) -> None:
     path, read = reader
-    whole = path.read_bytes()
+    whole, said = path.read_bytes(), ""
+    path.write_bytes(mutated(whole, rng))
     try:
-        path.write_bytes(mutated(whole, rng))
         read()
     except FeatcacheError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 2000
-    finally:
-        path.write_bytes(whole)
+        said = str(error)
+    path.write_bytes(whole)
+    assert "\n" not in said
+    assert len(said) < 3000
 
 
 @pytest.mark.parametrize("name", ["manifest", "settings", "split", "table"])
@@ -187,10 +186,7 @@ def test_damaged_records_raise_nothing_else(
 
 @pytest.mark.slow
 def test_many_damaged_records_raise_nothing_else(readers: dict[str, Reader]) -> None:
-    """20 seconds of edits of all files, from another seed than the fast test."""
-    end, count = time.monotonic() + 20, 0
+    """1000 edits of all files, from another seed than the fast test's."""
     rng = random.Random(12)
-    while time.monotonic() < end and count < 4000:
+    for _ in range(1000):
         attack(readers[rng.choice([*readers])], rng)
-        count += 1
-    assert count > 200

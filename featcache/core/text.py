@@ -8,14 +8,19 @@ from featcache.errors import UsageError
 
 # Bytes of a name that becomes part of a file name, which has at most 255.
 LONGEST_NAME = 150
+_LONGEST, _HALF = 300, 140  # letters of an item in a list
 _NEVER_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # categories of Unicode
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')
 
 
 def some(items: Sequence[str], limit: int = 5) -> str:
-    """Lists the first few items and counts the rest."""
+    """Lists the first few items, long ones cut in the middle, and counts the rest."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    shown = [
+        item if len(item) <= _LONGEST else f"{item[:_HALF]}...{item[-_HALF:]}"
+        for item in items[:limit]
+    ]
+    return ", ".join(shown) + more
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

@@ -1,6 +1,7 @@
 """The manifest: the table of a dataset's images, and where they come from."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -175,7 +176,8 @@ def read_settings(folder: Path) -> Settings:
         raise ValueError(f"schema {head.schema}, not {_SCHEMA}")
     settings = head.settings
     for name in ("source", "root", "group_by"):
-        if not getattr(settings, name) or "\0" in getattr(settings, name):
+        # A lone surrogate is a UnicodeEncodeError, and so a ValueError.
+        if b"\0" in (os.fsencode(getattr(settings, name)) or b"\0"):
             raise ValueError(f"settings.{name} is empty or has a NUL in it")
     if settings.per_class is not None and settings.per_class < 1:
         raise ValueError("settings.per_class is below 1")

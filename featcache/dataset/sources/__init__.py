@@ -92,7 +92,8 @@ def _list(source: Path, *, joined: bool) -> tuple[Listing, str]:
     tree: Tree = Folder(source) if source.is_dir() else Archive(source)
     at = "" if isinstance(tree, Folder) else _top(tree)
     classes = [f for f in image_folders(tree, at) if holds_images(tree, f)]
-    if len(classes) < 2 and tree.has(f"{at}/{_TABLE}" if at else _TABLE):
+    table = f"{at}/{_TABLE}" if at else _TABLE
+    if len(classes) < 2 and tree.has(table):
         return list_table(tree, at, _TABLE), at
     parts = part_folders(tree, classes)
     if parts and joined:
@@ -101,6 +102,11 @@ def _list(source: Path, *, joined: bool) -> tuple[Listing, str]:
         refuse_parts(tree, parts)
     listing = list_classes(tree, at)
     listing.warnings.extend(same_subfolders(tree, classes))
+    if tree.has(table):
+        listing.warnings.append(
+            f"{_TABLE} is not used, because there are class folders beside it; to use "
+            f"it, scan {source / table if source.is_dir() else 'it unpacked'}"
+        )
     return listing, at
 
 
@@ -124,7 +130,7 @@ def _join(
 def _top(tree: Tree) -> str:
     """The one folder in which most programs pack everything, if there is one."""
     folders = image_folders(tree, "")
-    if len(folders) != 1:
+    if len(folders) != 1 or tree.has(_TABLE):
         return ""
     inner = tree.folders(folders[0]) or tree.has(f"{folders[0]}/{_TABLE}")
     return folders[0] if inner else ""

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from featcache.core import io, records
+from featcache.dataset.manifest import ODD
 from featcache.dataset.splits.assign import assign_folds
 from featcache.dataset.splits.base import TEST, Split, images_table, part_shares
 from featcache.dataset.splits.checks import check, check_own_test
@@ -235,6 +236,8 @@ def _record(path: Path) -> _Record:
     record = records.from_json(_Record, value)
     if record.schema != SCHEMA:
         raise ValueError(f"schema {record.schema}")
+    if any(map(ODD.search, record.images)):
+        raise ValueError("an image_id that no CSV keeps")
     return record
 
 
