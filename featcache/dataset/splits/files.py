@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,20 @@ _SETTINGS = ("folds", "test_size", "seed")
 
 
 @dataclass(frozen=True)
-class _Record:
+class _Folds:
+    """What a check of any split needs of its file."""
+
+    images: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Record(_Folds):
     """What the file of a split holds."""
 
     schema: int
     folds: int
     test_size: float
     seed: int
-    images: dict[str, int] = field(default_factory=dict)
     repeat: int = 0
     base: str | None = None
     split_by: str | None = None
@@ -225,7 +231,8 @@ def read_folds(path: Path) -> dict[str, int]:
         By image_id; nothing for a file that is no split.
     """
     try:
-        return _record(path).images
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return records.from_json(_Folds, value).images
     except (OSError, ValueError, RecursionError):
         return {}
 
