@@ -136,7 +136,7 @@ class Dataset:
             raise UnknownNameError(
                 f"one feature set of {self.name}",
                 f"{len(sets)}: {', '.join(path.stem for path in self.stores)}",
-                "Name one of them.",
+                "Choose one of them.",
             )
         selection = sets[0].select(
             self.manifest,
@@ -227,7 +227,7 @@ def scan(
     Raises:
         DatasetError: The source or its grouping cannot be used.
     """
-    with show(progress) as shown:
+    with show(progress) as reporter:
         result = scanning.scan(
             Path(source),
             cache_folder(cache),
@@ -237,6 +237,6 @@ def scan(
             on_conflict=on_conflict,
             split_by=split_by,
             pool=pool,
-            reporter=shown,
+            reporter=reporter,
         )
     return Dataset(result.manifest, reports, result.warnings)

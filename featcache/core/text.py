@@ -1,5 +1,6 @@
 """Text that is shown to people or names files: lists, order, spellings, safety."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -8,16 +9,17 @@ from featcache.errors import UsageError
 
 # Bytes of a name that becomes part of a file name, which has at most 255.
 LONGEST_NAME = 150
-_LONGEST, _HALF = 300, 140  # letters of an item in a list
+_LONGEST_ITEM, _HALF = 300, 140  # letters of an item in a list
 _NEVER_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # categories of Unicode
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')
+_LONGEST = 80  # bytes of the readable part of a file name
 
 
 def some(items: Sequence[str], limit: int = 5) -> str:
     """Lists the first few items, long ones cut in the middle, and counts the rest."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     shown = [
-        item if len(item) <= _LONGEST else f"{item[:_HALF]}...{item[-_HALF:]}"
+        item if len(item) <= _LONGEST_ITEM else f"{item[:_HALF]}...{item[-_HALF:]}"
         for item in items[:limit]
     ]
     return ", ".join(shown) + more
@@ -100,3 +102,36 @@ def spelling_key(text: str) -> str:
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf"))
     text = " ".join(text.casefold().split())
     return re.sub(r"^([+-]?\d+)\.0*$", r"\1", text)
+
+
+def warning_text(message: Warning | str, category: type[Warning]) -> str:
+    """A library's warning in one line, without the file that it is from."""
+    lines = str(message).strip().splitlines() or [""]
+    return f"{category.__name__}: {' '.join(lines[0].split())[:200].rstrip('.')}."
+
+
+def file_name(text: str) -> str:
+    """A name for files that stand for a text: other texts have other names.
+
+    Small letters, digits and ``-_+@`` stay as they are. A text with anything else,
+    such as capitals, which some file systems do not tell apart, or of more than 80
+    bytes, becomes its readable part and eight digits of its SHA-256.
+
+    Returns:
+        At most 89 bytes without a dot, so that names can be joined by dots.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9_+@-]{,79}", text) and not _ends_in_digits(text):
+        return text
+    readable = re.sub(r"[^\w+@-]+", "-", text).strip("-")
+    digits = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{cut_bytes(readable, _LONGEST)}-{digits}".lstrip("-")
+
+
+def _ends_in_digits(text: str) -> bool:
+    """Whether a text looks like one that was changed."""
+    return re.search(r"(^|-)[0-9a-f]{8}$", text) is not None
+
+
+def cut_bytes(text: str, most: int) -> str:
+    """The beginning of a text that has no more bytes than this in UTF-8."""
+    return text.encode("utf-8", "ignore")[:most].decode("utf-8", "ignore")

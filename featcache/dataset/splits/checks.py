@@ -83,21 +83,21 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     few, test = counts.min(), int(test_size > 0)
     if few >= folds + test:
         return
-    way_out = "No `folds` can work: leave the class out, or add images of it."
+    hint = "No `folds` can work: leave the class out, or add images of it."
     if (table["label"] == counts.idxmin()).sum() > few:
-        way_out = (
+        hint = (
             "No `folds` can work: its images are in too few groups; group by something "
             "finer, such as the study (or `group_by='image'`)."
         )
     if few >= 2:
-        way_out = f"Use `folds={few}` and `test_size=0` at most."
+        hint = f"Use `folds={few}` and `test_size=0` at most."
     if few - test >= 2:
-        way_out = f"Use `folds={few - test}` at most."
+        hint = f"Use `folds={few - test}` at most."
     raise SplitError(
         f"{folds + test} groups of every class, one for "
         f"{_listed_parts(folds, test_size)}",
         f"{few} of class {counts.idxmin()!r}",
-        way_out,
+        hint,
     )
 
 
