@@ -26,6 +26,7 @@ from featcache.cli import (
 from featcache.cli.output import one_line_warnings
 from featcache.cli.spelling import spelled
 from featcache.cli.stopping import Interrupted, stop_on_signals
+from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
@@ -118,5 +119,5 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(" ".join(spelled(text, cli).split()), err=True)
+    click.echo(printable(" ".join(spelled(text, cli).split())), err=True)
     sys.exit(code)

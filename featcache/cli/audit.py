@@ -14,7 +14,7 @@ from featcache.cli.options import (
     options,
     reports_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say
+from featcache.cli.output import bars, print_json, print_table, say, show
 
 audit_options = options(
     click.option(
@@ -69,7 +69,7 @@ def audit_command(
         print_table(head, lines, drop_first=["title"])
         if audited.run_id:
             short = identity.short_id(audited.path.parent / "runs" / audited.run_id)
-            click.echo(f"The checks of runs refer to {short} {audited.run_id}.")
+            show(f"The checks of runs refer to {short} {audited.run_id}.")
     if audited.fixed:
         say(audited.fixed.summary)
     if strict and audited.has_issues:

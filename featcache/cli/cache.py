@@ -15,7 +15,7 @@ from featcache.cli.options import (
     reports_option,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say
+from featcache.cli.output import bars, print_json, print_table, say, show
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
         return
     print_table(_HEADINGS, [_cells(entry) for entry in entries])
     total = sum(entry.bytes for entry in entries)
-    click.echo(f"Stores: {len(entries)}, {_mib(total)} MiB.")
+    show(f"Stores: {len(entries)}, {_mib(total)} MiB.")
 
 
 _HEADINGS = [
@@ -116,8 +116,8 @@ def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
         headings = [("tap", False), ("D", True), ("rows filled", True)]
         rows = [[t["layer"], str(t["dim"]), str(t["rows"])] for t in details.taps]
         print_table(headings, rows)
-    click.echo(_coverage(details))
-    click.echo(f"Runs that use it: {', '.join(details.entry.runs) or 'none'}.")
+    show(_coverage(details))
+    show(f"Runs that use it: {', '.join(details.entry.runs) or 'none'}.")
 
 
 def _policy(number: int) -> str:
@@ -248,7 +248,7 @@ def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
         ]
         headings = [("what", False), ("where", False), ("why", False)]
         print_table([*headings, ("bytes", True), ("after", True)], rows)
-    click.echo(_freed(pruned))
+    show(_freed(pruned))
 
 
 def _freed(pruned: "Pruned") -> str:
@@ -298,6 +298,6 @@ def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:
     if as_json:
         print_json(vars(written))
     else:
-        click.echo(
+        show(
             f"{written.rows} x {written.dim}, {_mib(written.bytes)} MiB: {written.path}"
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from featcache.cli.options import (
     cache_option,
@@ -12,7 +13,8 @@ from featcache.cli.options import (
     force_option,
     reports_option,
 )
-from featcache.cli.output import print_json, print_table, say
+from featcache.cli.output import print_json, print_table, say, show
+from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
@@ -91,8 +93,11 @@ def compare_command(
     from featcache.evaluation import runs
 
     folder = reports / dataset_name(dataset, cache, reports)
+    if as_json and _is_given(click.get_current_context(), "style"):
+        raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"
     if confusion_of:
+        _refuse_ignored()
         matrix = confusion(runs.find(folder, confusion_of))
         print_confusion(matrix, as_json=as_json)
         return
@@ -111,12 +116,31 @@ def compare_command(
         write_html(board, folder, cache, file, force=force)
 
 
+def _refuse_ignored() -> None:
+    """Refuses the options of a leaderboard beside --confusion, which has none."""
+    context = click.get_current_context()
+    names = ("metric", "split", "against", "part", "style", "html")
+    ignored = [n for n in names if _is_given(context, n)]
+    if ignored:
+        options = {p.name: p.opts[0] for p in context.command.params}
+        raise UsageError(
+            "--confusion without options of the leaderboard",
+            ", ".join(options[name] for name in ignored),
+            "Leave them out; with --json it is printed as JSON.",
+        )
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
 def print_board(board: "Leaderboard", style: str) -> None:
     """Prints a leaderboard on stdout in one of the formats."""
     from featcache.report import tables
 
     if style in tables.FORMATS:
-        click.echo(tables.FORMATS[style](board))
+        show(tables.FORMATS[style](board))
         return
     columns = tables.columns(board)
     cells = zip(*(cells for _, _, cells in columns), strict=True)
@@ -126,7 +150,7 @@ def print_board(board: "Leaderboard", style: str) -> None:
         drop_first=tables.drop_first(board),
         line_before=tables.line_before(board),
     )
-    click.echo(tables.caption(board))
+    show(tables.caption(board))
     if dropped:
         say(
             f"Terminal too narrow for the columns {', '.join(dropped)}; "
@@ -159,7 +183,7 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
         print_json(vars(matrix) | counts)
         return
     for part, rows in tables.confusion_parts(matrix).items():
-        click.echo(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
+        show(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
         names = [(name, True) for name in matrix.classes]
         scores = [
             (tables.METRIC_NAMES.get(s, s), True)

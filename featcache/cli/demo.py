@@ -12,7 +12,7 @@ from featcache.cli.options import (
     reports_option,
     seed_option,
 )
-from featcache.cli.output import bars
+from featcache.cli.output import bars, show
 
 
 @click.command("demo", short_help="Run a complete study on synthetic images.")
@@ -55,7 +55,7 @@ def demo_command(
             table = phantom.write(
                 data_only, images, seed=seed, shortcut=shortcut, reporter=reporter
             )
-        click.echo(f"{images} phantoms: {table}")
+        show(f"{images} phantoms: {table}")
         return
     from featcache.study.demo import demo
 
@@ -70,4 +70,4 @@ def demo_command(
             reporter=reporter,
         )
     print_board(ranked.board, "table")
-    click.echo(f"Images: {ranked.images}. Runs: {reports / 'demo' / 'runs'}.")
+    show(f"Images: {ranked.images}. Runs: {reports / 'demo' / 'runs'}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featcache.cli.options import cache_option, json_option, reports_option
-from featcache.cli.output import print_json, print_table
+from featcache.cli.output import print_json, print_table, show
 
 if TYPE_CHECKING:
     from featcache.commands.doctor import Check
@@ -49,9 +49,9 @@ def _print(checks: "list[Check]") -> None:
         if check.fix:
             fixes[check.status, check.fix].append(check)
     for (status, fix), group in fixes.items():
-        click.echo(f"{status} {some([check.name for check in group], 3)}: {fix}")
+        show(f"{status} {some([check.name for check in group], 3)}: {fix}")
         for check in group:
             if check.details:
-                click.echo(f"  {check.details}")
+                show(f"  {check.details}")
     counts = Counter(check.status for check in checks)
-    click.echo(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))
+    show(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))

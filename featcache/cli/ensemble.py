@@ -13,7 +13,7 @@ from featcache.cli.options import (
     json_option,
     reports_option,
 )
-from featcache.cli.output import print_runs, print_runs_as_json, say
+from featcache.cli.output import print_runs, print_runs_as_json, say, show
 
 
 @click.command("ensemble", short_help="Average the predictions of several runs.")
@@ -58,4 +58,4 @@ def ensemble_command(
         weights = run.record.member_weights["test"]
         for member, weight in zip(run.record.members, weights, strict=True):
             short = identity.short_id(run.folder.with_name(member))
-            click.echo(f"  {weight:.3f}  {short} {member}")
+            show(f"  {weight:.3f}  {short} {member}")

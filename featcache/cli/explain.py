@@ -14,7 +14,7 @@ from featcache.cli.options import (
     reports_option,
     seed_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say
+from featcache.cli.output import bars, print_json, print_table, say, show
 
 if TYPE_CHECKING:
     from featcache.commands.explain import Figure
@@ -153,7 +153,7 @@ def explain_command(
         return
     print_maps(rows)
     print_figures(explained.figures)
-    click.echo(f"{len(rows)} maps of run {run.short_id} in {folder}")
+    show(f"{len(rows)} maps of run {run.short_id} in {folder}")
 
 
 def print_maps(rows: list[dict[str, Any]]) -> None:

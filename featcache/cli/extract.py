@@ -17,7 +17,7 @@ from featcache.cli.options import (
     source_options,
     take,
 )
-from featcache.cli.output import bars, print_json
+from featcache.cli.output import bars, print_json, show
 from featcache.cli.scan import scan_source
 from featcache.errors import UsageError
 
@@ -136,7 +136,9 @@ def extract_command(
     from featcache.dataset.views import Policy
 
     networks = resolve_networks(names, settings)
-    grouping = take(settings, "group_by", "per_class", "on_conflict")
+    grouping = take(
+        settings, "group_by", "per_class", "on_conflict", "split_by", "pool"
+    )
     manifest = _manifest(source, cache, dataset, grouping)
     region = Region(settings.pop("region"), settings.pop("mask"))
     draws = take(settings, "flip", "brightness", "zoom", "seed")
@@ -149,7 +151,7 @@ def extract_command(
         print_json([_record(store) for store in stores])
     else:
         for store in stores:
-            click.echo(_summary(store))
+            show(_summary(store))
 
 
 def _manifest(
@@ -158,9 +160,10 @@ def _manifest(
     """The manifest of a source that is scanned now, or was before."""
     if source:
         return scan_source(source, cache, dataset, **grouping).manifest
-    if any(grouping.values()):
+    if any(value is not None for value in grouping.values()):
         raise UsageError(
-            "--group-by, --per-class and --on-conflict need a SOURCE",
+            "--group-by, --per-class, --on-conflict, --split-by and --pool need a "
+            "SOURCE",
             "Give SOURCE, or omit these options.",
         )
     return open_dataset(cache, dataset)

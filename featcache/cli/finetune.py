@@ -21,7 +21,7 @@ from featcache.cli.options import (
     split_options,
     take,
 )
-from featcache.cli.output import bars, print_runs_as_json
+from featcache.cli.output import bars, print_runs_as_json, show
 
 if TYPE_CHECKING:
     from featcache.evaluation.runs import Run
@@ -203,8 +203,8 @@ def finetune_command(
         print_runs_as_json(result.runs)
         return
     for run in result.runs:
-        click.echo(_line(run, new=run.run_id in result.new_run_ids))
-    click.echo(f"Split: {result.split.name}. Next: featcache compare")
+        show(_line(run, new=run.run_id in result.new_run_ids))
+    show(f"Split: {result.split.name}. Next: featcache compare")
 
 
 def _line(run: "Run", *, new: bool) -> str:

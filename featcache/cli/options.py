@@ -130,8 +130,9 @@ source_options = options(
         "--group-by",
         metavar="COLUMN|REGEX",
         help="Which images stay together: a column of the CSV, a regular expression "
-        r"with one group for the file name such as '(\d{8})_', dicom:PatientID, "
-        "image, or near-duplicate (the default if the CSV has no column group).",
+        r"with one group for the file name or folders such as '(\d{8})_', "
+        "dicom:PatientID, image, or near-duplicate (the default if the CSV has no "
+        "column group).",
     ),
     click.option(
         "--per-class",
@@ -145,6 +146,18 @@ source_options = options(
         type=click.Choice(["error", "drop"]),
         help="If identical files have different labels: stop, or drop them all.  "
         "[default: error]",
+    ),
+    click.option(
+        "--split-by",
+        metavar="folder|COLUMN",
+        help="Keep the split that SOURCE brings: folders called train, val and test, "
+        "or a column with these; its test images are the test set. none: draw one.",
+    ),
+    click.option(
+        "--pool",
+        is_flag=True,
+        default=None,
+        help="Join the parts of the split that SOURCE brings.",
     ),
 )
 # The fields of `dataset.views.Policy`, but for its seed and region.

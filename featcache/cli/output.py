@@ -10,7 +10,7 @@ import click
 
 from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
-from featcache.core.text import warning_text
+from featcache.core.text import printable, warning_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -25,7 +25,12 @@ def say(text: str) -> None:
     context = click.get_current_context(silent=True)
     group = context.find_root().command if context else None
     text = spelled(text, group) if isinstance(group, click.Group) else text
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def show(text: str) -> None:
+    """Shows a result on stdout; what a terminal would obey is escaped."""
+    click.echo(printable(text))
 
 
 @contextmanager
@@ -129,6 +134,8 @@ def print_table(
     """
     from rich.console import Console
 
+    rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    headings = [(printable(heading), numeric) for heading, numeric in headings]
     # A cell is text and never markup; a file or a pipe has no width to keep to.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
@@ -195,11 +202,11 @@ def print_runs_as_json(runs: "Sequence[Run]") -> None:
 def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
     """Prints a line for each run that a call made."""
     if not new:
-        click.echo(f"All {len(runs)} runs exist already: nothing to do.")
+        show(f"All {len(runs)} runs exist already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]
-            click.echo(
+            show(
                 f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
                 f"accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "

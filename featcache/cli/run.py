@@ -13,7 +13,7 @@ from featcache.cli.options import (
     json_option,
     reports_option,
 )
-from featcache.cli.output import bars, print_json, say
+from featcache.cli.output import bars, print_json, say, show
 from featcache.errors import RunError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run_command(
     if as_json:
         print_json(record(result, written))
     for path in () if as_json else written:
-        click.echo(f"Report: {path}")
+        show(f"Report: {path}")
     if result.failures:
         raise RunError(
             f"{len(result.failures)} of the steps in {file} failed: "
@@ -77,7 +77,7 @@ def print_steps(steps: list[dict[str, Any]], *, as_json: bool) -> None:
             for key, value in step.items()
             if key not in ("step", "name") and value not in ([], None)
         ]
-        click.echo(f"{step['step']} {step['name']}: {'; '.join(said)}")
+        show(f"{step['step']} {step['name']}: {'; '.join(said)}")
 
 
 def _words(value: Any) -> str:
@@ -135,9 +135,7 @@ def print_boards(result: "StudyResult") -> None:
     done = (
         f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
     )
-    click.echo(
-        f"{done}." if result.computed or result.new_run_ids else "Nothing to do."
-    )
+    show(f"{done}." if result.computed or result.new_run_ids else "Nothing to do.")
 
 
 def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:

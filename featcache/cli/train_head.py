@@ -21,7 +21,7 @@ from featcache.cli.options import (
     split_options,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_runs, print_runs_as_json, say
+from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
 
 
 @click.command(
@@ -128,6 +128,6 @@ def train_head_command(
         print_runs_as_json(result.runs)
     else:
         print_runs(result.runs, result.new_run_ids)
-        click.echo(f"Split: {result.split.name}. Next: featcache compare")
+        show(f"Split: {result.split.name}. Next: featcache compare")
     if any(run.failed for run in result.runs):
         raise click.exceptions.Exit(1)

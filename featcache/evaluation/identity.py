@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import digest
-from featcache.core.text import cut_bytes
+from featcache.core.text import file_part
 
 if TYPE_CHECKING:
     from featcache.evaluation.runs import Run
@@ -20,8 +20,8 @@ def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
     """A run's id: readable words, then 10 digits of the digest of all its inputs."""
     words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
     # A file name has at most 255 bytes; the digest tells apart what is cut off.
-    start = f"{cut_bytes(words, 80)}-{cut_bytes(backbone, 120)}"
-    return f"{start}-{digest(inputs)[:10]}"
+    names = f"{file_part(words, 80)}-{file_part(backbone, 120)}"
+    return f"{names}-{digest(inputs)[:10]}"
 
 
 def short_id(folder: Path) -> str:

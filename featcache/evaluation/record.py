@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from featcache.core import records
 from featcache.core.records import NULL, OPTIONAL, MaybeNaN
+from featcache.core.text import is_file_name
 from featcache.dataset.regions import KINDS, MASK, WHOLE, Region
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class SplitInfo:
         group_by: What its groups are.
         repeat: Which draw of the folds; the first is 0.
         base: Name of the split with repeat 0.
+        split_by: The column, or "folder", by which the source's own test set is the
+            test set; None where that was drawn.
+
+    Raises:
+        ValueError: A name that no file can have.
     """
 
     name: str
@@ -90,6 +96,11 @@ class SplitInfo:
     group_by: str
     repeat: int
     base: str
+    split_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if not all(map(is_file_name, (self.name, self.base))):
+            raise ValueError(f"split.name {self.name!r} or its base {self.base!r}")
 
     @classmethod
     def of(cls, split: "Split", group_by: str) -> Self:
@@ -102,6 +113,7 @@ class SplitInfo:
             group_by=group_by,
             repeat=split.repeat,
             base=split.base or split.name,
+            split_by=split.split_by,
         )
 
 

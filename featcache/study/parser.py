@@ -22,10 +22,11 @@ from featcache.backbones import (
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.extract import extract
-from featcache.commands.scan import scan
+from featcache.commands.scan import NO_SPLIT, scan
 from featcache.commands.scan.groups import DICOM, NEAR_DUPLICATE
 from featcache.commands.train_head import train_head
 from featcache.core.registry import Registry
+from featcache.core.text import check_name
 from featcache.dataset import manifest, sources
 from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import SplitOptions
@@ -65,9 +66,8 @@ def read(
         if not sections[name]:
             raise top.error((), f"a section {name}", "none", "See docs/study.md.")
     name = str(top.own.get("name", path.stem))
-    if Path(name).name != name:
-        got, hint = repr(name), "It is used as a file name: remove the folders."
-        raise top.error(("name",), "a plain name", got, hint)
+    with top.blaming("name"):
+        check_name(name, "name")
     common = top.own.get("seed", 0) if seed is None else seed
     seeded = replace(top, own={"seed": common})
     trains = _inherit(sections["train"], *sections["evaluation"], seeded)
@@ -132,8 +132,16 @@ def _dataset(block: Block, trains: list[Block]) -> dict[str, Any]:
     """The arguments of ``scan``; nothing is left to what an earlier scan was told."""
     settings = SECTIONS["dataset"].arguments(scan, block.own)
     settings["source"] = block.path(settings["source"], "source")
-    with block.blaming("source"):
-        columns = list(sources.list_source(settings["source"]).table.columns)
+    by = settings.setdefault("split_by", NO_SPLIT)
+    pool = settings.setdefault("pool", False)
+    if by != NO_SPLIT and pool:
+        hint = "Keep the source's split, or join its parts."
+        raise block.error(("pool",), "split_by or pool", "both", hint)
+    with block.blaming("source" if by == NO_SPLIT else "split_by"):
+        listing = sources.list_source(
+            settings["source"], split_by=None if by == NO_SPLIT else by, pool=pool
+        )
+    columns = list(listing.table.columns)
     if "group_by" in settings:
         _check_grouping(block, columns)
     by = settings.setdefault(

@@ -48,6 +48,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "ensemble": {"weights": "equal", "calibrate": False},
     "dataset": {
         "name": "x", "group_by": "label", "per_class": 2, "on_conflict": "drop",
+        "split_by": "none", "pool": False,
     },
 }  # fmt: skip
 # Keys that are no argument, or name what only a run can tell.
@@ -115,6 +116,7 @@ def test_nothing_is_left_to_earlier_scans(file: Path) -> None:
     assert dataset.pop("source") == file.parent / "chest"
     assert dataset == {
         "group_by": "near-duplicate", "per_class": 0, "on_conflict": "error",
+        "split_by": "none", "pool": False,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from featcache.commands.audit.base import FINDING, Finding
 from featcache.commands.audit.context import AuditContext, out_of_fold, right
+from featcache.core.text import markdown_cell
 from featcache.evaluation import metrics
 from featcache.evaluation.runs import TEST, Run
 
@@ -40,7 +41,7 @@ def markdown(context: AuditContext, findings: Sequence[Finding]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split()) or AUTHOR
+    return markdown_cell(text) or AUTHOR
 
 
 def _data(context: AuditContext) -> str:

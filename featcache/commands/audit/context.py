@@ -11,11 +11,11 @@ from PIL import Image
 
 from featcache import features
 from featcache.commands.audit.similarity import alike
-from featcache.core.io import read_json
 from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.near_duplicates import CORRELATION, unit
+from featcache.dataset.splits import read_folds
 from featcache.errors import FeatcacheError, UnreadableImageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
@@ -56,14 +56,8 @@ class AuditContext:
     @cached_property
     def splits(self) -> dict[str, dict[str, int]]:
         """Place of each image by image_id, a split file each; -1 is the test set."""
-        by_file = {}
-        for path in sorted(self.manifest.folder.glob("splits-*.json")):
-            try:
-                stored = read_json(path)["images"]
-                by_file[path.name] = {str(i): int(place) for i, place in stored.items()}
-            except _DAMAGED:
-                by_file[path.name] = {}
-        return by_file
+        paths = sorted(self.manifest.folder.glob("splits-*.json"))
+        return {path.name: read_folds(path) for path in paths}
 
     @cached_property
     def runs(self) -> list[Run]:

@@ -244,8 +244,8 @@ def _check(request: ExtractRequest, max_bad: float) -> None:
         raise DatasetError(
             f"the images of {request.manifest.dataset} in {request.manifest.root}",
             "no such folder or archive",
-            f"Scan them at their new location: featcache scan SOURCE --dataset "
-            f"{request.manifest.dataset} (existing features are kept).",
+            f"Scan them at their new location: {request.manifest.scan_again()} "
+            "(existing features are kept).",
         )
 
 

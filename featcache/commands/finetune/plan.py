@@ -276,7 +276,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
     if not dataset.root.exists():
         raise DatasetError(
             f"the images of {dataset.dataset} are no longer in {dataset.root}",
-            f"Scan the new folder: featcache scan SOURCE --dataset {dataset.dataset}.",
+            f"Scan the new folder: {dataset.scan_again()}",
         )
 
 

@@ -82,6 +82,16 @@ def members(path: Path) -> list[str]:
     return list(_opened(path)[1])
 
 
+def _plain(name: str) -> str:
+    """A member's name as the same file has it unpacked: ``a//./b`` is ``a/b``.
+
+    Some programs write the separators of Windows.
+    """
+    name = name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return "/" * name.startswith("/") + "/".join(parts) + "/" * name.endswith("/")
+
+
 def _read_member(path: Path, name: str) -> bytes:
     archive, infos = _opened(path)
     if name not in infos:
@@ -118,12 +128,11 @@ def _parse(
     file = path.open("rb")
     try:
         archive = ZipFile(file)
-        # Some programs write the separators of Windows.
-        names = [(i.filename.replace("\\", "/"), i) for i in archive.infolist()]
+        names = [(_plain(i.filename), i) for i in archive.infolist()]
     except Exception as error:
         file.close()
         raise OSError(
             errno.EIO, f"not a complete zip file ({error})", str(path)
         ) from error
     weakref.finalize(archive, file.close)
-    return archive, {name: info for name, info in names if not name.endswith("/")}
+    return archive, {name: info for name, info in names if name[-1:] not in ("", "/")}

@@ -1,6 +1,7 @@
 """Guards of a split: no group in two parts, every class in every part."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,11 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     if few >= folds + test:
         return
     hint = "No `folds` can work: leave the class out, or add images of it."
+    if (table["label"] == counts.idxmin()).sum() > few:
+        hint = (
+            "No `folds` can work: its images are in too few groups; group by something "
+            "finer, such as the study (or `group_by='image'`)."
+        )
     if few >= 2:
         hint = f"Use `folds={few}` and `test_size=0` at most."
     if few - test >= 2:
@@ -93,6 +99,27 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
         f"{few} of class {counts.idxmin()!r}",
         hint,
     )
+
+
+def check_own_test(labels: Sequence[str], tested: Sequence[bool]) -> None:
+    """Guards a source's own test set: the classes of training, and no other.
+
+    Args:
+        labels: Class of each image, (N,).
+        tested: Whether each image is in the test set, (N,).
+
+    Raises:
+        SplitError: One of both sides lacks a class.
+    """
+    sides = list(zip(labels, tested, strict=True))
+    for label, is_tested in itertools.product(sorted({*labels}), (True, False)):
+        if (label, is_tested) not in sides:
+            raise SplitError(
+                "every class in the test set of the source and in its other parts",
+                f"class {label!r} not in {'the test set' if is_tested else 'the rest'}",
+                "Leave the class out, or scan again with `pool=True` and have a test "
+                "set drawn.",
+            )
 
 
 def _refuse_leaks(table: pd.DataFrame) -> None:

@@ -83,12 +83,7 @@ def _source(record: RunRecord, manifest: Manifest | None) -> list[str]:
         return ["SOURCE", "--dataset", record.dataset]
     settings = manifest.settings
     words = [settings.source, "--dataset", manifest.dataset]
-    words += ["--group-by", settings.group_by]
-    if settings.per_class:
-        words += ["--per-class", str(settings.per_class)]
-    if settings.on_conflict != "error":
-        words += ["--on-conflict", settings.on_conflict]
-    return words
+    return words + settings.options
 
 
 def _network(
@@ -163,7 +158,8 @@ def _split(record: RunRecord, known: Known) -> list[str]:
     if known.manifest and group_by != known.manifest.settings.group_by:
         words += ["--group-by", group_by]
     words += ["--folds", str(split.folds)]
-    words += ["--test-size", f"{split.test_size:g}"]
+    if not split.split_by:
+        words += ["--test-size", f"{split.test_size:g}"]
     words += ["--seed", str(record.seed)]
     return [*words, "--split", split.base]
 
