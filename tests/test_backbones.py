@@ -180,7 +180,7 @@ def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> 
     with pytest.raises(WeightsError, match="`input_size=48`"):
         backbones.build(saved("fixed", keras.Model(fixed, pool(fixed))))
     vector = keras.Input((7,))
-    with pytest.raises(WeightsError, match="RGB input"):
+    with pytest.raises(WeightsError, match="one input of pixels, RGB"):
         backbones.build(
             saved("vector", keras.Model(vector, keras.layers.Dense(2)(vector)))
         )

@@ -23,6 +23,28 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Reads JSON that anybody may have written.
+
+    Raises:
+        ValueError: It is no JSON, not UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file that anybody may have written.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: As for ``parse_json``.
+    """
+    return parse_json(path.read_bytes())
+
+
 def digest(value: Any) -> str:
     """SHA-256 (64 hex digits) of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
@@ -181,8 +203,7 @@ def lock(
         guard.acquire()
     except Timeout:
         raise LockedError(
-            f"to be the only writer of {what}",
-            f"a lock held by {_owner(path) or 'another process'}",
+            f"{what} is being written by {_owner(path) or 'another process'}",
             "Wait for it to end, or stop it; then run the command again.",
         ) from None
     try:

@@ -1,6 +1,5 @@
 """A dataset with its splits and runs, opened once for all checks."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from PIL import Image
 
 from featcache import features
 from featcache.commands.audit.similarity import alike
+from featcache.core.io import read_json
 from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
@@ -26,6 +26,10 @@ STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
 class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
     """A check does not apply here; the text says why, and what would help."""
+
+
+# What a split of odd values raises.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +59,9 @@ class AuditContext:
         by_file = {}
         for path in sorted(self.manifest.folder.glob("splits-*.json")):
             try:
-                stored = json.loads(path.read_text(encoding="utf-8"))["images"]
+                stored = read_json(path)["images"]
                 by_file[path.name] = {str(i): int(place) for i, place in stored.items()}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except _DAMAGED:
                 by_file[path.name] = {}
         return by_file
 
