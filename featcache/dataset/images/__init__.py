@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
 
 from featcache.dataset.images import dicom, kinds, pillow
 from featcache.dataset.images.base import hush, quiet_libtiff, reasons, unreadable
@@ -194,11 +193,6 @@ def _decode(data: bytes, use: Callable[[Picture], T]) -> T:
             text = f"none of {', '.join(FORMATS)}, DICOM"
             raise unreadable(kinds.describe(data) or text) from error
         with DECODING.reserve(pillow.check(image, data)), closing(image):
-            return use(_load(image))
-
-
-def _load(image: ImageFile) -> Picture:
-    image.load()
-    # A JPEG with a preview behind it is Pillow's MPO.
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return Picture(kind, image.mode, to_pixels(image))
+            # A JPEG with a preview behind it is Pillow's MPO.
+            kind = "JPEG" if image.format == "MPO" else str(image.format)
+            return use(Picture(kind, image.mode, pillow.load(image, data)))

@@ -1,9 +1,12 @@
 """Images that Pillow reads: what they cost, and from its modes to 8 bits."""
 
+import io
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.ImageFile import ImageFile
 
 from featcache.dataset.images.base import unreadable
 from featcache.dataset.images.depth import Reading, to_8_bits
@@ -24,6 +27,13 @@ _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2
 # Bytes of a pixel that the decoders take beside Pillow's pixels, as measured.
 _DECODER = {"AVIF": 24, "JPEG2000": 32, "WEBP": 16}
 _TILE = 2**20  # pixels converted at a time
+# Of colours of 16 bits Pillow keeps one byte: the way to the other one.
+_LOW_BYTE = {
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
+}
+_DEEP_COLOUR = 30  # bytes of a pixel where both are read
 _MOST_SCANS = 2 * 10**9  # scans of a progressive JPEG times its pixels: half a minute
 _MOST_STRIPS = 2**17  # strips or tiles of a TIFF; each is a call in Python
 
@@ -51,6 +61,8 @@ def check(image: Image.Image, data: bytes) -> int:
     converted = 2 * (1 if image.mode in _GREY else 4)
     if _is_deep(image):
         converted = 2 * stored + 2
+    elif _raw_mode(image) in _LOW_BYTE:
+        converted = _DEEP_COLOUR
     return check_size(*image.size, stored + max(decoder, converted))
 
 
@@ -75,16 +87,58 @@ def _tiff_decoder(image: Image.Image) -> float:
     return 2 * sum(int(b) for b in np.ravel(bits)) / 8
 
 
+def load(image: ImageFile, data: bytes) -> Image.Image:
+    """The upright pixels of an opened file, of mode "L" or "RGB"; see ``decode``.
+
+    Args:
+        image: Not loaded yet.
+        data: The file.
+    """
+    low_byte = _LOW_BYTE.get(_raw_mode(image), "")
+    image.load()
+    opaque = low_byte and not image.has_transparency_data
+    if opaque and np.asarray(image).max() < 64:  # the upper two of 16 bits are empty
+        return _upright(image, _deep_colours(image, data, low_byte))
+    return to_pixels(image)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How a file stores its pixels, in Pillow's words; empty after loading."""
+    tiles = getattr(image, "tile", None) or [(None,) * 4]
+    arguments = tiles[0][3]
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _deep_colours(image: ImageFile, data: bytes, low_byte: str) -> Image.Image:
+    """Colours of 16 bits that use fewer, scaled by their depth as greys are."""
+    with Image.open(io.BytesIO(data), formats=(str(image.format),)) as again:
+        again.tile = [
+            tile._replace(
+                args=(low_byte, *tile.args[1:])
+                if isinstance(tile.args, tuple)
+                else low_byte
+            )
+            for tile in again.tile
+        ]
+        colours = np.asarray(image).astype(np.uint16)
+        colours <<= 8
+        colours |= np.asarray(again)
+    return Image.fromarray(to_8_bits(colours, Reading(counts=True)))
+
+
 def to_pixels(image: Image.Image) -> Image.Image:
     """The upright pixels of an open image, of mode "L" or "RGB"; see ``decode``.
 
     Raises:
         UnreadableImageError: Its pixels are not finite.
     """
+    return _upright(image, _to_8_bit(image))
+
+
+def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it also writes the EXIF anew, and fails on odd tags
     # that have nothing to do with the picture.
     turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    pixels = _to_8_bit(image)
     return pixels if turn is None else pixels.transpose(turn)
 
 
