@@ -1,5 +1,6 @@
 """Writing that survives a crash, digests, canonical JSON, and locks."""
 
+import errno
 import hashlib
 import io
 import json
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import LockedError
+
+_NO_LOCKS = (None, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def canonical_json(value: Any) -> str:
@@ -80,14 +83,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary file is in the same folder, is fsynced, renamed, and the folder
     is fsynced. On any exception, Ctrl-C included, it is removed.
+
+    Raises:
+        OSError: It cannot be written; names the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temp
-        with temp.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temp, path)
+        with _named_after(path.parent, temp):
+            yield temp
+            with temp.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temp, path)
         fsync_dir(path.parent)
     finally:
         temp.unlink(missing_ok=True)
@@ -98,16 +105,21 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``folder`` only if the block succeeds.
 
     A folder that is there already is replaced.
+
+    Raises:
+        OSError: It cannot be written; names the folder that it would be in.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _named_after(folder.parent, folder.parent / f".{folder.name}."):
+        temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        yield temp
-        for path in temp.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        fsync_dir(temp)
-        temp.chmod(0o755)
+        with _named_after(folder.parent, temp):
+            yield temp
+            for path in temp.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            fsync_dir(temp)
+            temp.chmod(0o755)
         aside = temp.with_suffix(".old")
         if folder.exists():
             os.replace(folder, aside)
@@ -116,6 +128,18 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextmanager
+def _named_after(folder: Path, temp: Path) -> Iterator[None]:
+    """Lets an error of a temporary path, or of no path, name its folder."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or temp)
+        if error.errno is None or not name.startswith(str(temp)):
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 class ForgivingFile(io.FileIO):
@@ -193,7 +217,7 @@ def lock(
         on_takeover: Called with the description of a dead owner, if there was one.
 
     Raises:
-        LockedError: Another live process holds it.
+        LockedError: Another live process holds it, or there are no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -206,6 +230,14 @@ def lock(
             f"{what} is being written by {_owner(path) or 'another process'}",
             "Wait for it to end, or stop it; then run the command again.",
         ) from None
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", None) not in _NO_LOCKS:
+            raise
+        raise LockedError(
+            f"a file system with locks in {path.parent}",
+            "one without (flock)",
+            "Keep the cache and the reports on a local disk, or mount it with locks.",
+        ) from error
     try:
         dead = _owner(path)
         if dead and on_takeover:

@@ -140,7 +140,12 @@ class Block:
 
     def path(self, text: str, *keys: str | int) -> Path:
         """A path of the file: variables filled in, relative to the file."""
-        return self.document.path.parent / Path(self.filled(text, *keys)).expanduser()
+        path = Path(self.filled(text, *keys))
+        try:
+            return self.document.path.parent / path.expanduser()
+        except RuntimeError as error:  # no home folder
+            got = f"{path}, where no such home folder is known"
+            raise self.error(keys, "a path", got, "Write it in full.") from error
 
 
 def _as_keys(text: str) -> str:

@@ -222,3 +222,55 @@ def test_prune_keeps_networks_where_a_store_cannot_be_read() -> None:
     network = age(Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml"))
     assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
     assert network.exists()
+
+
+def test_prune_leaves_other_folders_alone(tmp_path: Path) -> None:
+    """What is no dataset keeps its locks and temporary files, however old."""
+    foreign = [
+        "cache/webapp/poetry.lock",
+        "cache/webapp/.draft.tmp",
+        "cache/webapp/features/.manifest.lock",
+        "cache/webapp/features/notes.parts/readme.txt",
+    ]
+    for name in foreign:
+        age(Path(name))
+    assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
+    assert all(Path(name).exists() for name in foreign)
+
+
+def test_prune_removes_only_names_of_ours() -> None:
+    """In a dataset, too, and among converted networks."""
+    images(0)
+    fill(PATH, (0, 1))
+    foreign = [
+        "cache/toy/poetry.lock",
+        "cache/toy/.draft.tmp",
+        "cache/toy/features/mine.lock",
+        "cache/toy/features/.mine.1.tmp",
+        "cache/toy/features/mine.parts/mine.h5",
+        "cache/openvino/notes.json",
+        "cache/openvino/model.xml",
+        "cache/openvino/.mine.tmp",
+    ]
+    for name in foreign:
+        age(Path(name))
+    assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
+    assert all(Path(name).exists() for name in foreign)
+
+
+@pytest.mark.parametrize("link", ["cache/toy", "cache/toy/features", "cache/openvino"])
+def test_prune_follows_no_links(link: str) -> None:
+    """What lies behind a symbolic link is somebody else's, and is left out."""
+    images(0)
+    fill(PATH, (0, 2))
+    age(PATH.with_suffix(".lock"))
+    age(Path("cache/toy/.manifest.lock"))
+    age(Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml"))
+    elsewhere = Path("elsewhere")
+    Path(link).rename(elsewhere)
+    Path(link).symlink_to(elsewhere.absolute())
+    before = {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")}
+    pruned = cache.prune(Path("cache"), REPORTS, yes=True)
+    assert {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")} == before
+    behind = [line for line in pruned.left_out if "behind the link" in line]
+    assert len(behind) == ("openvino" not in link)

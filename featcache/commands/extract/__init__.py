@@ -15,9 +15,11 @@ from featcache.commands.extract.measure import fill_measured_fields, prepared
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
+    cached_job,
     known_header,
     missing_rows,
     new_header,
+    read_only_folder,
     versions,
 )
 from featcache.commands.extract.record import recording
@@ -84,7 +86,8 @@ def extract(
 
     Only what is missing is computed: more images, more views, another policy or
     further taps cost just their own rows, and a call for what is there builds no
-    network. Each image is decoded once for all networks.
+    network and needs no permission to write. Each image is decoded once for all
+    networks.
 
     Args:
         manifest: The dataset.
@@ -127,6 +130,9 @@ def extract(
     _check(request, max_bad)
     _check_baselines(request, networks)
     _report_missing_masks(request)
+    if read_only_folder(manifest):
+        jobs = [cached_job(request, n, _tap_names(request, n)) for n in networks]
+        return [_result(job) for job in {job.path: job for job in jobs}.values()]
     with recording(manifest.folder, _arguments(request, networks)) as record:
         jobs = _run(request, networks, record)
         results = [_result(job) for job in jobs]

@@ -214,6 +214,8 @@ def _matrices(file: h5py.File, dtype: "np.dtype[Any]") -> dict[str, h5py.Dataset
         group = _linked(file, TAPS)
         if not isinstance(group, h5py.Group):
             raise ValueError(f"{TAPS} no group")
+        if FEATURES in group:
+            raise ValueError(f"a tap called {FEATURES}")
         names |= {name: f"{TAPS}/{name}" for name in group}
     matrices = {name: _dataset(file, where, 2) for name, where in names.items()}
     for name, matrix in matrices.items():
