@@ -10,8 +10,8 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
-from featcache.dataset import splits
 from featcache.core.parallel import one_thread
+from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import ContractError, HeadError, StoreError
