@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -10,7 +11,7 @@ from toys import slow_but
 from featcache import heads
 from featcache.errors import HeadError
 from featcache.evaluation import fitting
-from featcache.heads import HEADS, embedded, linear, networks, tuning
+from featcache.heads import HEADS, embedded, linear, logistic, networks, tuning
 from featcache.heads.base import COLUMNS, COMMON, TOO_FEW, fitted_scaler
 
 SCORES = {"log_loss", "accuracy"}
@@ -161,6 +162,33 @@ def test_the_path_ends_when_it_has_got_no_better_for_a_while():
     assert len(losses) < len(linear.PATH)
     assert len(losses) - 1 - np.argmin(losses) == linear.PATIENCE
     assert f"ended at C={found['tried'][-1]['C']:g}" in found["note"]
+
+
+def test_each_log_loss_on_the_path_is_that_of_a_fit_at_its_own_c():
+    """Where the last value ended does not matter: scikit-learn from zero agrees."""
+    X, codes, groups = clouds(distance=2)
+    for classes in (2, 3):
+        rows = codes < classes
+        head = heads.make("logreg").fit(X[rows], codes[rows], groups[rows])
+        Z = StandardScaler().fit_transform(X[rows].astype(float))
+        folds = tuning.inner_folds(codes[rows], groups[rows], most=5, seed=0)
+        for trial in head.tuning_["tried"]:
+            model = LogisticRegression(C=trial["C"], tol=1e-8, max_iter=5000)
+            alone = tuning.held_out_scores(
+                codes[rows],
+                folds,
+                lambda fold, model=model, Z=Z, y=codes[rows]: model.fit(
+                    Z[fold[0]], y[fold[0]]
+                ).predict_proba(Z[fold[1]]),
+            )
+            assert trial["log_loss"] == pytest.approx(alone["log_loss"], abs=1e-4)
+
+
+def test_a_fit_that_did_not_converge_says_so(monkeypatch):
+    """Few steps are not an optimum."""
+    monkeypatch.setattr(logistic, "MOST_STEPS", 2)
+    with pytest.warns(ConvergenceWarning, match="C=100 has not converged"):
+        heads.make("logreg", tune=False).set_params(C=100).fit(*clouds())
 
 
 def test_the_chosen_c_is_fitted_on_all_training_rows():

@@ -7,8 +7,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -87,8 +89,6 @@ def _has_one_thread() -> bool:
 def _in_workers(
     function: Callable[..., Result], calls: Sequence[dict[str, Any]], n_workers: int
 ) -> Generator[tuple[int, Result | str], None, None]:
-    from concurrent.futures import as_completed
-
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -100,12 +100,18 @@ def _in_workers(
         env=_ENVIRONMENT,
     )
     try:
-        numbers = {
-            executor.submit(_call, function, _sendable(arguments)): number
-            for number, arguments in enumerate(calls)
-        }
-        for future in as_completed(numbers):
-            yield numbers[future], future.result()
+        waiting = iter(enumerate(calls))
+        running: dict[Future[Result | str], int] = {}
+        while True:
+            # A few at a time: what loky has not yet sent to a worker when it is shut
+            # down makes it print a traceback.
+            for number, arguments in islice(waiting, 2 * n_workers - len(running)):
+                future = executor.submit(_call, function, _sendable(arguments))
+                running[future] = number
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
     except TerminatedWorkerError as error:
         raise UsageError(
             "a worker process was killed, probably out of memory",

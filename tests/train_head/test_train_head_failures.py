@@ -46,6 +46,27 @@ def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
     assert train().new_run_ids == [result.runs[1].run_id]
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_warning_of_a_library_is_one_line_with_the_run(
+    train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it means is said; nothing of it reaches stderr by itself, in workers too."""
+    for jobs in (1, 2):
+        messages: list[str] = []
+        result = train(
+            heads=["sklearn.linear_model:LogisticRegression(max_iter=1)"],
+            folds=3,
+            jobs=jobs,
+            force=True,
+            reporter=Heard(messages),
+        )
+        (message,) = messages
+        assert message.startswith(f"{result.runs[0].run_id}: ConvergenceWarning: lbfgs")
+        assert "In 4 of 4 fits. The solver stopped before it converged" in message
+        assert "\n" not in message
+    assert capfd.readouterr().err == ""
+
+
 def test_a_head_that_raises_in_one_fold_is_marked_failed(
     train, reports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

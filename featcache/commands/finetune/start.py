@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
+from featcache.core.parallel import one_thread
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
@@ -146,11 +147,12 @@ class SourceRun:
         if np.array_equal(np.flatnonzero(own), np.sort(rows)):
             return to_dense(self.head, self.taps)
         V = self.features.shape[1]
-        head = clone(self.head).fit(
-            self.features[rows].reshape(-1, self.features.shape[2]),
-            np.repeat(y[rows], V),
-            groups=np.repeat(groups[rows], V),
-        )
+        with one_thread():
+            head = clone(self.head).fit(
+                self.features[rows].reshape(-1, self.features.shape[2]),
+                np.repeat(y[rows], V),
+                groups=np.repeat(groups[rows], V),
+            )
         return to_dense(head, self.taps)
 
 
