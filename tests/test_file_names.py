@@ -4,7 +4,9 @@ import unicodedata
 from itertools import product
 
 import pytest
+from records import make_record
 
+from featcache.cli.output import features_text
 from featcache.core.text import cut_bytes, file_name
 from featcache.evaluation.identity import make_id
 
@@ -44,3 +46,16 @@ def test_the_id_of_a_run_fits_a_file_name() -> None:
     assert one != two
     assert len(one.encode()) <= 255 - 40
     assert cut_bytes("éé", 3) == "é"
+
+
+def test_a_result_line_names_sizes_and_taps() -> None:
+    """Runs on two sizes of a backbone, or on taps, are told apart where printed."""
+    blocks = [
+        {"backbone": "vgg19", "input_size": 224},
+        {"backbone": "vgg19", "input_size": 320},
+        {"backbone": "vgg19", "input_size": 320, "tap": "block3"},
+        {"backbone": "metadata", "input_size": 0},
+    ]
+    text = features_text(make_record(features=blocks))
+    assert text == "vgg19 224 px + vgg19 320 px + metadata, taps block3"
+    assert features_text(make_record(members=["a", "b"])) == "2 members"
