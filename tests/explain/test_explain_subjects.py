@@ -156,7 +156,7 @@ def test_runs_without_a_head_are_refused(trained, look) -> None:
 def test_labels_that_differ_in_signs_alone_have_files_of_their_own(
     trained, look, tmp_path
 ) -> None:
-    """A picture for each map, and a sheet for each class, whatever labels are called."""
+    """A picture for each map, and a sheet for each class, whatever the labels."""
     names = dict(zip(CLASSES, ("<50", ">50", "é" * 120), strict=True))
     result = look(trained(), per_class=1, of="all")
     relabelled = [
