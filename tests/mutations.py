@@ -123,3 +123,15 @@ def attributes_changed(rng: random.Random, data: bytes) -> bytes:
                    h5py.Empty("f"), np.zeros((2, 2))]  # fmt: skip
             opened.attrs[name] = rng.choice(odd)
     return file.getvalue()
+
+
+def toml_changed(rng: random.Random, data: bytes) -> bytes:
+    """A value of a line that is odd, or bytes."""
+    if rng.random() < 0.4:
+        return bytes_changed(rng, data)
+    lines = data.decode().splitlines()
+    at = rng.choice([n for n, line in enumerate(lines) if "=" in line])
+    odd = ["-1", "1e999", "nan", "true", '""', "[]", "{}", "[[1]]", "{a = 1}",
+           "9" * 40, "1979-05-27", '"\\u0000"', '["x"]', "07:32:00"]  # fmt: skip
+    lines[at] = f"{lines[at].partition('=')[0]}= {rng.choice(odd)}"
+    return "\n".join(lines).encode()

@@ -7,6 +7,7 @@ import pytest
 from records import make_record
 
 from featcache.cli.output import features_text
+from featcache.core.io import parse_json
 from featcache.core.text import cut_bytes, file_name
 from featcache.evaluation.identity import make_id
 
@@ -59,3 +60,10 @@ def test_a_result_line_names_sizes_and_taps() -> None:
     text = features_text(make_record(features=blocks))
     assert text == "vgg19 224 px + vgg19 320 px + metadata, taps block3"
     assert features_text(make_record(members=["a", "b"])) == "2 members"
+
+
+def test_json_that_python_cannot_hold_is_a_value_error() -> None:
+    """Depth, bytes and length are one kind of error for whoever reads."""
+    for text in (b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b"", b"9" * 5000):
+        with pytest.raises(ValueError, match=r"\w"):
+            parse_json(text)
