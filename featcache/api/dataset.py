@@ -136,7 +136,7 @@ class Dataset:
             raise UnknownNameError(
                 f"one feature set of {self.name}",
                 f"{len(sets)}: {', '.join(path.stem for path in self.stores)}",
-                "Name one of them.",
+                "Choose one of them.",
             )
         selection = sets[0].select(
             self.manifest,
@@ -222,7 +222,7 @@ def scan(
     Raises:
         DatasetError: The source or its grouping cannot be used.
     """
-    with show(progress) as shown:
+    with show(progress) as reporter:
         result = scanning.scan(
             Path(source),
             cache_folder(cache),
@@ -230,6 +230,6 @@ def scan(
             group_by=group_by,
             per_class=per_class,
             on_conflict=on_conflict,
-            reporter=shown,
+            reporter=reporter,
         )
     return Dataset(result.manifest, reports, result.warnings)

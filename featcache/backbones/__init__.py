@@ -89,9 +89,9 @@ def resolve(
         check_size(input_size)
     if preprocess not in (IMAGENET, FEATUREWISE, *PREPROCESS):
         raise UsageError(
-            f"`preprocess` imagenet, featurewise, {', '.join(PREPROCESS)}",
+            f"`preprocess` to be one of imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
-            "Use the one that belongs to the weights.",
+            "Use the one that matches the weights.",
         )
     if is_file(name):
         if weights != IMAGENET:
@@ -198,7 +198,7 @@ def _of_networks(
 def _refuse(name: str, options: dict[str, str]) -> None:
     if options:
         raise UsageError(
-            f"{name} without {', '.join(f'`{option}`' for option in options)}",
-            ", ".join(options.values()),
-            "A baseline uses no network: leave these options out.",
+            f"{name} is a baseline without a network and takes no "
+            + ", ".join(options.values()),
+            "Omit these options.",
         )

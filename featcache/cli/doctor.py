@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from featcache.commands.doctor import Check
 
 
-@click.command("doctor", short_help="Check versions, devices, weights and disk.")
+@click.command(
+    "doctor", short_help="Check the installation, devices, weights and disk."
+)
 @click.option(
-    "--offline", is_flag=True, help="Do not ask whether weights can be downloaded."
+    "--offline", is_flag=True, help="Do not check whether weights can be downloaded."
 )
 @click.option("--deep", is_flag=True, help="Also start TensorFlow.")
 @cache_option
@@ -40,8 +42,8 @@ def doctor_command(
 def _print(checks: "list[Check]") -> None:
     from featcache.core.text import some
 
-    headings = [("", False), ("check", False), ("found", False)]
-    print_table(headings, [[c.status, c.name, c.found] for c in checks])
+    headings = [("", False), ("check", False), ("result", False)]
+    print_table(headings, [[c.status, c.name, c.result] for c in checks])
     fixes: dict[tuple[str, str], list[Check]] = defaultdict(list)
     for check in checks:
         if check.fix:

@@ -1,6 +1,7 @@
 """What commands print: bars and messages on stderr, results on stdout."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +10,7 @@ import click
 
 from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
+from featcache.core.text import warning_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -24,6 +26,22 @@ def say(text: str) -> None:
     group = context.find_root().command if context else None
     text = spelled(text, group) if isinstance(group, click.Group) else text
     click.echo(text, err=True)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Says libraries' warnings in one line each, without the file they come from."""
+
+    def show(
+        message: Warning | str, category: type[Warning], *_: Any, **__: Any
+    ) -> None:
+        say(f"Warning: {warning_text(message, category)}")
+
+    before, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def print_json(value: Any) -> None:
@@ -121,11 +139,11 @@ def print_table(
     ]
     dropped = {*drop_first}
     for name in reversed(drop_first):
-        shown = [column for column in columns if column[0] not in dropped - {name}]
-        if _least_width(shown) <= console.width:
+        visible = [column for column in columns if column[0] not in dropped - {name}]
+        if _least_width(visible) <= console.width:
             dropped.remove(name)
-    shown = [column for column in columns if column[0] not in dropped]
-    console.print(_table(shown, line_before, whole_cells=bool(drop_first)))
+    visible = [column for column in columns if column[0] not in dropped]
+    console.print(_table(visible, line_before, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
 
 
@@ -177,7 +195,7 @@ def print_runs_as_json(runs: "Sequence[Run]") -> None:
 def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
     """Prints a line for each run that a call made."""
     if not new:
-        click.echo(f"All {len(runs)} runs are there already: nothing to do.")
+        click.echo(f"All {len(runs)} runs exist already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from featcache.study import Study, StudyResult
 
 
-@click.command("run", short_help="Do all that a study file asks for.")
+@click.command("run", short_help="Run the study described in a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--dry-run", is_flag=True, help="Check the file, show the steps, do nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Check the file and list the steps without running them.",
 )
 @jobs_option
 @cache_option
@@ -38,7 +40,7 @@ def run_command(
     reports: Path,
     as_json: bool,
 ) -> None:
-    """Do what is missing of the study in FILE, and rank its runs."""
+    """Run the missing steps of the study in FILE, and rank its runs."""
     from featcache import study as studies
 
     study = studies.read(file)
@@ -58,9 +60,9 @@ def run_command(
         click.echo(f"Report: {path}")
     if result.failures:
         raise RunError(
-            f"all of {file} to be done",
-            f"{len(result.failures)} failures: {'; '.join(result.failures)}",
-            "What is done is kept: put that right and run the same command again.",
+            f"{len(result.failures)} of the steps in {file} failed: "
+            f"{'; '.join(result.failures)}",
+            "Finished work is kept: fix this and run the same command again.",
         )
 
 
@@ -87,6 +89,7 @@ def write_reports(
 ) -> list[Path]:
     """Writes each leaderboard in the forms that the study asks for."""
     from featcache.core.io import write_text
+    from featcache.core.output_file import check_output
     from featcache.report import tables
 
     home, written = reports / result.dataset, []
@@ -94,6 +97,7 @@ def write_reports(
         more = f"-{board.split}" if number else ""
         for form in study.formats:
             written.append(home / f"{study.name}{more}.{_SUFFIXES[form]}")
+            check_output(written[-1], "formats", force=True)
             write_text(written[-1], tables.FORMATS[form](board) + "\n")
         if study.html:
             page = home / study.name if study.html is True else study.html
@@ -128,8 +132,12 @@ def print_boards(result: "StudyResult") -> None:
     """Prints the leaderboards on stdout."""
     for board in result.boards:
         print_board(board, "table")
-    done = f"{result.computed} embeddings computed, {len(result.trained)} runs made"
-    click.echo(f"{done}." if result.computed or result.trained else "Nothing to do.")
+    done = (
+        f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
+    )
+    click.echo(
+        f"{done}." if result.computed or result.new_run_ids else "Nothing to do."
+    )
 
 
 def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
@@ -147,7 +155,7 @@ def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
             name: [r.run_id for r in several] for name, several in result.runs.items()
         },
         "computed": result.computed,
-        "trained": result.trained,
+        "trained": result.new_run_ids,
         "failures": result.failures,
         "reports": written,
     }

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def scan_command(
     source: Path, dataset: str | None, cache: Path, as_json: bool, **settings: Any
 ) -> None:
-    """List the images of SOURCE: a folder or zip, one folder a class, or a CSV."""
+    """List and check the images of SOURCE.
+
+    SOURCE is a folder or zip file with one subfolder per class, or a CSV.
+    """
     scanned = scan_source(source, cache, dataset, **settings)
     if as_json:
         print_json(_record(scanned))
@@ -70,9 +73,9 @@ def _summary(scanned: "ScanResult") -> str:
         for i, (label, count) in enumerate(scanned.counts.items())
     )
     return (
-        f"{scanned.manifest.dataset}: {sum(scanned.counts.values())} images of "
+        f"{scanned.manifest.dataset}: {sum(scanned.counts.values())} images in "
         f"{scanned.n_groups} groups (by {scanned.manifest.settings.group_by}); "
-        f"{scanned.duplicates} duplicates left out, {len(scanned.unreadable)} "
+        f"{scanned.duplicates} duplicates excluded, {len(scanned.unreadable)} "
         f"unreadable.\nClasses: {classes}.\n"
         f"Manifest: {scanned.manifest.folder / 'manifest.csv'}"
     )

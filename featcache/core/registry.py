@@ -50,15 +50,14 @@ class Registry(Mapping[str, Row]):
         near = nearest(n=5 if is_long else 3, cutoff=0.5)
         offer = f"Did you mean {' or '.join(near)}?" if near else ""
         if "," in name:
-            offer = "Give several one by one, each behind its own option."
+            offer = "Give several names one by one, each with its own option."
         elif is_long and not near:
             offer = f"The nearest are {', '.join(nearest(n=5, cutoff=0))}."
-        listed = f"of: {', '.join(self._rows)}"
         return UnknownNameError(
-            f"a {self.kind}, one of {len(self._rows)}"
+            f"the name of a {self.kind}, one of {len(self._rows)}"
             if is_long
-            else f"a {self.kind} {listed}",
+            else f"one of {', '.join(self._rows)} as {self.kind}",
             repr(name),
             " ".join(part for part in (offer, self.hint) if part)
-            or f"Take one of the listed {self.kind}s.",
+            or "Choose one of these.",
         )

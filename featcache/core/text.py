@@ -19,6 +19,12 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts]
 
 
+def warning_text(message: Warning | str, category: type[Warning]) -> str:
+    """A library's warning in one line, without the file that it is from."""
+    lines = str(message).strip().splitlines() or [""]
+    return f"{category.__name__}: {' '.join(lines[0].split())[:200].rstrip('.')}."
+
+
 def file_name(text: str) -> str:
     """A name for files that stand for a text: other texts have other names.
 

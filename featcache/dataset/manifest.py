@@ -104,8 +104,7 @@ def load(folder: Path) -> Manifest:
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(
-            f"a manifest of featcache in {folder}",
-            f"one that cannot be read ({error})",
+            f"the manifest in {folder} cannot be read ({error})",
             f"Scan the source again: featcache scan SOURCE --dataset {folder.name}",
         ) from error
     return Manifest(folder, settings, table)
@@ -133,6 +132,9 @@ def narrow(
 ) -> Manifest:
     """The same dataset with fewer images or other groups, for one evaluation.
 
+    Its rows are in the order of their image_id, so that no figure depends on the order
+    in which a folder or a table lists them.
+
     Args:
         manifest: The dataset as it was scanned.
         exclude: Each a column whose value is 1, true or yes in the images to leave
@@ -152,6 +154,7 @@ def narrow(
     if group_by not in (None, settings.group_by):
         table["group"] = _groups(manifest, str(group_by))
         settings = replace(settings, group_by=str(group_by))
+    table = table.sort_values("image_id", kind="stable", ignore_index=True)
     return replace(
         manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
     )
@@ -164,9 +167,9 @@ def _matches(manifest: Manifest, text: str) -> pd.Series:
     matches = (values if "=" in text else values.str.lower()).isin(accepted)
     if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image with {column} {' or '.join(accepted)}, for `exclude={text!r}`",
-            f"none; the values are {some(sorted(values.unique()))}",
-            f"Give `exclude='{column}=VALUE'`, or leave it out.",
+            f"`exclude={text!r}` matches no image: none has {' or '.join(accepted)} "
+            f"in column {column}, whose values are {some(sorted(values.unique()))}",
+            f"Use `exclude='{column}=VALUE'`, or omit it.",
         )
     return matches
 
@@ -178,8 +181,7 @@ def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     values = _column(manifest, group_by, "group_by")
     if (values == "").all():
         raise DatasetError(
-            f"groups in the column of `group_by={group_by!r}`",
-            "an empty column",
+            f"the column of `group_by={group_by!r}` is empty",
             "Choose another column, or image.",
         )
     return values.where(values != "", alone)
@@ -189,7 +191,7 @@ def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
     table = manifest.table
     if name not in table:
         raise DatasetError(
-            f"`{option}` with a column of the manifest: {', '.join(table.columns)}",
+            f"`{option}` to name a column of the manifest: {', '.join(table.columns)}",
             repr(name),
             "Choose one of them.",
         )
@@ -208,10 +210,10 @@ def find(cache: Path, dataset: str | None) -> Path:
     if dataset is None and len(names) == 1:
         return cache / names[0]
     raise DatasetError(
-        f"a `dataset` of: {', '.join(names)}"
+        f"`dataset` to be one of: {', '.join(names)}"
         if names
         else f"a scanned dataset in {cache}",
-        "none named" if dataset is None else repr(dataset),
+        "no name" if dataset is None else repr(dataset),
         "Choose one." if names else "Run: featcache scan SOURCE",
     )
 

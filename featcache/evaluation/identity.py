@@ -81,9 +81,9 @@ def differences(one: "Run", two: "Run", *, folds: bool = True) -> list[str]:
     if one.classes != two.classes:
         return [f"classes ({', '.join(one.classes)}; {', '.join(two.classes)})"]
     a, b = (run.table.set_index("image_id") for run in (one, two))
-    told = {"images": len(a.index.symmetric_difference(b.index))}
+    counts = {"images": len(a.index.symmetric_difference(b.index))}
     shared = a.index.intersection(b.index)
     for column in ("label", "group", "split", *(["fold"] if folds else [])):
         differ = a.loc[shared, column] != b.loc[shared, column]
-        told[f"the {column} of images"] = int(differ.sum())
-    return [f"{what} ({count})" for what, count in told.items() if count]
+        counts[f"the {column} of images"] = int(differ.sum())
+    return [f"{what} ({count})" for what, count in counts.items() if count]

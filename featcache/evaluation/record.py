@@ -64,7 +64,7 @@ class FeatureBlock:
     width: str | None = None
 
     @property
-    def shown(self) -> Region:
+    def image_region(self) -> Region:
         """The region that the network was shown."""
         return Region(self.region or WHOLE, self.mask or MASK)
 
@@ -141,7 +141,7 @@ class TuningInfo:
     """What a head tried and chose for one fold; see ``heads.tuning.summary``."""
 
     fold: int
-    chosen: dict[str, Any]
+    selected: dict[str, Any]
     log_loss: float | None
     folds: int
     tried: list[dict[str, Any]]
@@ -310,14 +310,14 @@ class RunRecord:
     def _refuse_misfits(self) -> None:
         """Raises ValueError for fields that no writer puts side by side."""
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("classes that stand there twice")
+            raise ValueError("repeated classes")
         names = [self.model, *(block.store for block in self.features)]
         if any(name and PurePath(name).name != name for name in names):
-            raise ValueError("a model or store that is not the name of a file")
+            raise ValueError("a model or store that is not a file name")
         if any(block.region not in (None, *KINDS) for block in self.features):
-            raise ValueError("a region that there is not")
+            raise ValueError("an unknown region")
         if any(len(w) != len(self.members) for w in self.member_weights.values()):
-            raise ValueError("member_weights that are not one a member")
+            raise ValueError("member_weights that do not match the members")
 
 
 def common_value(values: Sequence[Value]) -> Value | None:

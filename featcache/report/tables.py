@@ -154,7 +154,7 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
 
 def line_before(board: Leaderboard) -> int | None:
     """Index of the first baseline or control; None if it is the first row, or none."""
-    controls = [i for i, row in enumerate(board.rows) if row.below_line]
+    controls = [i for i, row in enumerate(board.rows) if row.is_baseline]
     return controls[0] if controls and controls[0] else None
 
 

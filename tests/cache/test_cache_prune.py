@@ -40,7 +40,7 @@ def test_prune_shows_and_then_does(run: Run) -> None:
     code, out, _ = run("cache", "prune", "--json")
     (shown,) = json.loads(out)["removals"]
     assert code == 0
-    assert shown["what"] == "4 rows of 2 images that left the manifest"
+    assert shown["what"] == "4 rows of 2 images no longer in the manifest"
     assert PATH.read_bytes() == content
     assert "Nothing is removed without --yes" in run("cache", "prune")[1]
     code, out, _ = run("cache", "prune", "--yes", "--json")
@@ -128,7 +128,7 @@ def test_rot_gets_no_fresh_checksum() -> None:
     damage_matrix(PATH)
     content = PATH.read_bytes()
     pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-    assert (pruned.removals, len(pruned.left_out)) == ([], 1)
+    assert (pruned.removals, len(pruned.excluded)) == ([], 1)
     assert PATH.read_bytes() == content
 
 
@@ -140,10 +140,10 @@ def test_prune_leaves_alone_what_it_cannot_judge(run: Run) -> None:
     images(0)
     with store.writing(PATH):
         pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-        assert f"written by pid {os.getpid()}" in pruned.left_out[0]
+        assert f"written by pid {os.getpid()}" in pruned.excluded[0]
     damage_keys(PATH)
     code, _, err = run("cache", "prune", "--yes")
-    assert (code, "Left out:" in err, "checksum" in err) == (0, True, True)
+    assert (code, "Skipped:" in err, "checksum" in err) == (0, True, True)
     assert left() == {PATH.name}
 
 
@@ -160,25 +160,28 @@ def test_prune_clears_up_after_the_dead() -> None:
     """Temporary files, locks, parts without an image, networks without a contract."""
     images(0)
     fill(PATH, (0, 1))
-    gone = FOLDER / "gone-random-1.h5"
+    gone = FOLDER / "gone-random-00000001.h5"
     store.seal(gone, HEADER, {"features": rows(5, 1)}, keys(5, 1))
     networks = Path("cache/openvino")
-    (networks / ".vgg19-0123.xml.abc.tmp").mkdir(parents=True)
+    (networks / ".vgg19-01234567-0123456789abcdef.xml.abc.tmp").mkdir(parents=True)
     expected = {
         ("parts", store.parts_folder(gone)),
         ("temporary", FOLDER / f".{PATH.name}.1.tmp"),
         ("temporary", Path("cache/toy/.manifest.csv.1.tmp")),
-        ("temporary", networks / ".vgg19-0123.xml.abc.tmp"),
+        ("temporary", networks / ".vgg19-01234567-0123456789abcdef.xml.abc.tmp"),
         ("lock", PATH.with_suffix(".lock")),
         ("lock", Path("cache/toy/.manifest.lock")),
-        ("network", networks / "vgg19-0123.xml"),
-        ("network", networks / "toy-01234567-0123.xml"),
-        ("network", networks / "toy-89abcdef-0123.bin"),  # its .xml went first
+        ("network", networks / "vgg19-01234567-0123456789abcdef.xml"),
+        ("network", networks / "toy-01234567-0123456789abcdef.xml"),
+        (
+            "network",
+            networks / "toy-89abcdef-0123456789abcdef.bin",
+        ),  # its .xml went first
         ("digest", networks / "weights-0123456789abcdef.json"),
     }
     for _, path in expected:
         age(path)
-    (networks / "vgg19-0123.bin").touch()
+    (networks / "vgg19-01234567-0123456789abcdef.bin").touch()
     pruned = cache.prune(Path("cache"), REPORTS)
     assert {(r.kind, r.path) for r in pruned.removals} == expected
     assert all(r.path.exists() for r in pruned.removals)
@@ -203,8 +206,8 @@ def test_prune_keeps_what_is_alive() -> None:
     store.seal(PATH, HEADER, {"features": rows(1, 1)}, keys(1, 1))
     Path("cache/toy/.manifest.1.tmp").touch()
     for number in "01":
-        age(Path(f"cache/openvino/{network_name(HEADER.contract)}-{number}.xml"))
-    Path("cache/openvino/vgg19-0123.xml").touch()
+        age(Path(f"cache/openvino/{network_name(HEADER.contract)}-{number * 16}.xml"))
+    Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml").touch()
     with store.writing(PATH):
         (FOLDER / f".{PATH.name}.1.tmp").touch()
         assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
@@ -216,6 +219,6 @@ def test_prune_keeps_networks_where_a_store_cannot_be_read() -> None:
     images(0)
     fill(PATH, (0, 1))
     damage_keys(PATH)
-    network = age(Path("cache/openvino/vgg19-01234567-0123.xml"))
+    network = age(Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml"))
     assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
     assert network.exists()

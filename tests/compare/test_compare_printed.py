@@ -18,7 +18,7 @@ from featcache.report import tables
 def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
     """Tuning, transform, PCA and calibration are shown where they differ."""
     embedding = {"transform": "sqrt", "pca": 64}
-    tuning = [{"fold": 0, "chosen": {"C": 1}}]
+    tuning = [{"fold": 0, "selected": {"C": 1}}]
     found = {"method": "temperature", "kept": True}
     add("logreg", range(4), recipe_id="plain")
     first = reports / "runs" / "logreg-toy-0"
@@ -118,7 +118,7 @@ def test_a_narrow_terminal_drops_whole_columns(
     table = text[: text.index("chest:")]
     assert max(map(len, table.splitlines())) <= width
     board = compare(Path("reports/chest"))
-    dropped = set(re.findall(r"[\w% -]+(?=[,.])", err.split("Too narrow for:")[1]))
+    dropped = set(re.findall(r"[\w% -]+(?=[,;])", err.split("for the columns")[1]))
     shown = 0
     for heading, numeric, cells in tables.columns(board):
         if numeric and heading not in {name.strip() for name in dropped}:

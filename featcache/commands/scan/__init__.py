@@ -10,6 +10,7 @@ import pandas as pd
 
 from featcache.commands.scan import thumbs as small
 from featcache.commands.scan.decoding import (
+    FLAT,
     MEASURED,
     NOTHING,
     identify,
@@ -183,7 +184,7 @@ def _scan(
     table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
     mark_duplicates(table, settings.on_conflict)
-    warnings = warnings + listing.warnings
+    warnings = warnings + listing.warnings + _note_flat(table)
     patients = [f.patient for f in files]
     if near:
         table["group"] = [clusters.get(i, i) for i in ids]
@@ -206,6 +207,17 @@ def _scan(
     if near and thumbs:
         small.save(folder, {i: thumbs[i] for i in ids if i in thumbs})
     return _summary(result, warnings, n_new)
+
+
+def _note_flat(table: pd.DataFrame) -> list[str]:
+    """Turns the column of notes into reasons of usable images; counts the flat ones."""
+    flat = (table.pop("note") == FLAT) & (table["status"] == OK)
+    table.loc[flat, "reason"] = FLAT
+    if not flat.any():
+        return []
+    images = "1 image is" if flat.sum() == 1 else f"{flat.sum()} images are"
+    example = table.loc[flat, "path"].iloc[0]
+    return [f"{images} flat (all pixels have one grey value), e.g. {example}"]
 
 
 _PATIENTS_ARE_KNOWN = (

@@ -47,14 +47,14 @@ def read_scanned(root: Path, path: str, image_id: str) -> bytes:
     Raises:
         UnreadableImageError: It is gone, or has changed.
     """
-    expected, way_out = f"the image {path} as it was scanned", "Scan again."
+    expected, hint = f"the image {path} as it was scanned", "Scan again."
     try:
         data = read_bytes(root, path)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
-        raise UnreadableImageError(expected, reason, way_out) from error
+        raise UnreadableImageError(expected, reason, hint) from error
     if hashlib.sha256(data).hexdigest() != image_id:
-        raise UnreadableImageError(expected, "changed since the scan", way_out)
+        raise UnreadableImageError(expected, "changed since the scan", hint)
     return data
 
 

@@ -60,8 +60,8 @@ def part_shares(folds: int, test_size: float, seed: int = 0) -> dict[int, float]
     if folds < 2:
         raise SplitError("at least 2 folds", str(folds), "Use `folds=2` or more.")
     if not 0 <= test_size <= 0.9:
-        way_out = "Use `test_size=0.2`, or 0 for folds alone."
-        raise SplitError("a test size from 0 to 0.9", str(test_size), way_out)
+        hint = "Use `test_size=0.2`, or 0 for folds alone."
+        raise SplitError("a test size from 0 to 0.9", str(test_size), hint)
     if seed < 0:
         raise SplitError("a seed of 0 or above", str(seed), "Use `seed=0`.")
     test = {TEST: test_size} if test_size else {}

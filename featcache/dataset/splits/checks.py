@@ -82,16 +82,16 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     few, test = counts.min(), int(test_size > 0)
     if few >= folds + test:
         return
-    way_out = "No `folds` can work: leave the class out, or add images of it."
+    hint = "No `folds` can work: leave the class out, or add images of it."
     if few >= 2:
-        way_out = f"Use `folds={few}` and `test_size=0` at most."
+        hint = f"Use `folds={few}` and `test_size=0` at most."
     if few - test >= 2:
-        way_out = f"Use `folds={few - test}` at most."
+        hint = f"Use `folds={few - test}` at most."
     raise SplitError(
         f"{folds + test} groups of every class, one for "
         f"{_listed_parts(folds, test_size)}",
         f"{few} of class {counts.idxmin()!r}",
-        way_out,
+        hint,
     )
 
 

@@ -71,9 +71,9 @@ def write(
         name, _ = sheet_name(result, one)
         files = [str(path), str(folder / f"{name}.png")]
         rows.append(row(one) | {"files": files})
-    for shown in result.activations:
-        name = _name(shown.image.image_id, shown.layer, "activations")
-        save(_contact_sheet(shown), folder / name)
+    for activation in result.activations:
+        name = _name(activation.image.image_id, activation.layer, "activations")
+        save(_contact_sheet(activation), folder / name)
     write_json(folder / ROWS, {"notes": result.notes, "maps": rows})
     if result.figures:
         figures = [_finite(asdict(figure)) for figure in result.figures]

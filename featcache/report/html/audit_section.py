@@ -109,7 +109,7 @@ class AuditSection:
     """What the page shows of an audit; see the template.
 
     Attributes:
-        made: When.
+        created: When.
         run_id: The run that checks of runs are about; empty without one.
         is_best: Whether that is the best run of the page.
         counts: Words and how many checks they stand for.
@@ -120,7 +120,7 @@ class AuditSection:
         all_pairs: How many are recorded.
     """
 
-    made: str
+    created: str
     run_id: str
     is_best: bool
     counts: list[tuple[str, int]]

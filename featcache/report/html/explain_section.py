@@ -90,7 +90,7 @@ class MapSection:
 
     Attributes:
         folder: Where everything is, below the dataset's reports.
-        shown: Whether there is more than the folder's name.
+        is_shown: Whether there is more than the folder's name.
         notes: What a reader of the maps has to know.
         groups: Mean maps first.
         names: Of the figures, in the order of their values.
@@ -98,7 +98,7 @@ class MapSection:
     """
 
     folder: str
-    shown: bool = True
+    is_shown: bool = True
     notes: list[str] = field(default_factory=list)
     groups: list[Cards] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -123,23 +123,23 @@ _HELP = {
 }
 
 
-def map_sections(context: ReportContext, shown: Sequence[Run]) -> dict[str, MapSection]:
+def map_sections(context: ReportContext, runs: Sequence[Run]) -> dict[str, MapSection]:
     """The maps of runs by run_id; damaged records are listed as missing.
 
     Args:
         context: The records.
-        shown: Runs that have a section, best first; the first three that have maps
+        runs: Runs that have a section, best first; the first three that have maps
             are shown with them.
     """
     by_run: dict[str, MapSection] = {}
-    for run in shown:
+    for run in runs:
         folder = context.reports / FOLDER / run.run_id
         if not folder.is_dir():
             continue
-        if sum(map_section.shown for map_section in by_run.values()) < MOST_RUNS:
+        if sum(map_section.is_shown for map_section in by_run.values()) < MOST_RUNS:
             by_run[run.run_id] = map_section(context, folder)
         else:
-            by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", shown=False)
+            by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", is_shown=False)
     return by_run
 
 

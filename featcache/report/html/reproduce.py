@@ -71,7 +71,7 @@ def _extracts(record: RunRecord, known: Known) -> list[list[str]]:
             *("featcache", "extract", *_source(record, known.manifest)),
             *_network(mine[0], known.stores.get(name), known.extracts),
             *_views(record, known.stores.get(name)),
-            *mine[0].shown.options,
+            *mine[0].image_region.options,
             *_taps([block.tap for block in mine if block.tap]),
         ]
         for name, mine in by_store.items()
@@ -139,7 +139,7 @@ def _train(record: RunRecord, known: Known, repeats: int) -> list[str]:
     head_is = record.head_is
     words = ["featcache", "train-head", "--dataset", record.dataset]
     words += ["-b", _features(record), "-H", record.head]
-    words += record.features[0].shown.options
+    words += record.features[0].image_region.options
     words += ["--views", str(record.views), *_policy(record, known)]
     if record.taps:
         words += ["--taps", ",".join(record.taps)]
