@@ -4,7 +4,10 @@ import unicodedata
 from itertools import product
 
 import pytest
+from records import make_record
 
+from featcache.cli.output import features_text
+from featcache.core.io import parse_json
 from featcache.core.text import cut_bytes, file_name
 from featcache.evaluation.identity import make_id
 
@@ -44,3 +47,23 @@ def test_the_id_of_a_run_fits_a_file_name() -> None:
     assert one != two
     assert len(one.encode()) <= 255 - 40
     assert cut_bytes("éé", 3) == "é"
+
+
+def test_a_result_line_names_sizes_and_taps() -> None:
+    """Runs on two sizes of a backbone, or on taps, are told apart where printed."""
+    blocks = [
+        {"backbone": "vgg19", "input_size": 224},
+        {"backbone": "vgg19", "input_size": 320},
+        {"backbone": "vgg19", "input_size": 320, "tap": "block3"},
+        {"backbone": "metadata", "input_size": 0},
+    ]
+    text = features_text(make_record(features=blocks))
+    assert text == "vgg19 224 px + vgg19 320 px + metadata, taps block3"
+    assert features_text(make_record(members=["a", "b"])) == "2 members"
+
+
+def test_json_that_python_cannot_hold_is_a_value_error() -> None:
+    """Depth, bytes and length are one kind of error for whoever reads."""
+    for text in (b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b"", b"9" * 5000):
+        with pytest.raises(ValueError, match=r"\w"):
+            parse_json(text)
