@@ -108,7 +108,7 @@ def test_options_of_a_scan_need_a_source(
     assert run("scan", image_folder)[0] == 0
     code, _, err = run("extract", "--dataset", "chest", "-b", "metadata", *option)
     assert code == 1
-    assert "expected a SOURCE with --group-by" in err
+    assert "need a SOURCE" in err
 
 
 def test_hidden_characters_are_spelled_out(tmp_path: Path, run: Run) -> None:
