@@ -85,7 +85,7 @@ def _span(pixels: np.ndarray, reading: Reading, padding: np.ndarray | None) -> S
 def _blocks(
     pixels: np.ndarray, reading: Reading, padding: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the shown values of some pixels at a time, and which are picture."""
+    """Yields the displayed values of some pixels at a time, and which are picture."""
     stored, hidden = pixels.reshape(-1), None if padding is None else padding.ravel()
     for start in range(0, len(stored), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -93,7 +93,7 @@ def _blocks(
         visible = np.ones(len(values), bool) if hidden is None else ~hidden[block]
         values[~visible] = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            shown = reading.curve(values) if reading.curve else values
-        if not (np.isfinite(values).all() and np.isfinite(shown).all()):
+            displayed = reading.curve(values) if reading.curve else values
+        if not (np.isfinite(values).all() and np.isfinite(displayed).all()):
             raise unreadable("pixels that are not finite")
-        yield shown, visible
+        yield displayed, visible

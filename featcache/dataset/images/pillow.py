@@ -58,12 +58,12 @@ def check(image: Image.Image, data: bytes) -> int:
         if scans * image.width * image.height > _MOST_SCANS:
             raise unreadable(f"a JPEG of {scans} scans would take too long to decode")
     # Converted and turned, or of deep greys the copies on the way to an array.
-    shown = 2 * (1 if image.mode in _GREY else 4)
+    converted = 2 * (1 if image.mode in _GREY else 4)
     if _is_deep(image):
-        shown = 2 * stored + 2
+        converted = 2 * stored + 2
     elif _raw_mode(image) in _LOW_BYTE:
-        shown = _DEEP_COLOUR
-    return check_size(*image.size, stored + max(decoder, shown))
+        converted = _DEEP_COLOUR
+    return check_size(*image.size, stored + max(decoder, converted))
 
 
 def check_webp(head: bytes) -> None:
