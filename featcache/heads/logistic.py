@@ -78,7 +78,7 @@ class Regression:
         D, F, K = self.Z.shape[1], len(self.kept), self.n_classes
         penalty = self._penalty(C)
         scale = _Scaling(*self.directions, penalty)
-        first = np.zeros((D + 1, F, K))
+        first, excess = np.zeros((D + 1, F, K)), np.inf
         if start:
             first[:-1], first[-1] = scale.undo(start.weights), start.intercepts
 
@@ -96,7 +96,6 @@ class Regression:
             if excess <= 1:
                 raise StopIteration
 
-        excess = np.inf
         end = minimize(
             loss,
             first.ravel(),
