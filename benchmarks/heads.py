@@ -17,10 +17,8 @@ Variants, of each head that they know:
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,12 +27,11 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measurements import append
 
 HEADS = ("logreg", "softmax", "mlp", "mlp-dropout", "xgboost")
 LIBRARIES = ("featcache", "scikit-learn", "xgboost", "tensorflow", "keras", "numpy")
@@ -281,32 +278,6 @@ def _median(values: Any) -> float:
     return statistics.median(listed) if listed else float("nan")
 
 
-def record(rows: list[dict[str, Any]]) -> None:
-    """Appends measurements with machine, versions and date."""
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"{processor()}",
-        "versions": " ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
-    }
-    path = Path(__file__).with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [*about, *rows[0]])
-        if new:
-            writer.writeheader()
-        writer.writerows(about | line for line in rows)
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(": ")[1] for x in lines if x.startswith("model name")), "")
-
-
 def main() -> None:
     """Parses and runs."""
     parser = argparse.ArgumentParser(
@@ -333,7 +304,7 @@ def main() -> None:
             data = generate(options.images, options.width, options.views)
         options.rows = "x".join(map(str, data["X"].shape))
         np.savez(file := Path(folder) / "features.npz", **data)
-        record(side_by_side(options, file))
+        append(Path(__file__), side_by_side(options, file), LIBRARIES)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,10 @@ class StoreError(FeatcacheError):
     """A feature store that is cut short, foreign, or full of rot."""
 
 
+class StoreUnavailableError(StoreError):
+    """A feature store that cannot be opened now, which says nothing of its content."""
+
+
 class ContractError(StoreError):
     """A store that was made under another contract."""
 

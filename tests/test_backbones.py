@@ -167,6 +167,23 @@ def test_weights_on_the_machine_are_found(
     assert backbones.find_weights(published) == folder / row.file_name
 
 
+def test_a_home_folder_is_not_needed(
+    no_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one, as a user without an entry has it, the named folders serve."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    row = replace(BACKBONES["vgg19"], md5=hashlib.md5(b"weights").hexdigest())
+    assert backbones.find_weights(row) is None
+    monkeypatch.setenv("FEATCACHE_WEIGHTS", str(no_weights))
+    (no_weights / row.file_name).write_bytes(b"weights")
+    assert backbones.find_weights(row) == no_weights / row.file_name
+
+
 def test_another_file_of_that_name_is_refused(no_weights: Path) -> None:
     """A half download is found by its MD5 and never used."""
     row = BACKBONES["vgg19"]
@@ -203,7 +220,7 @@ def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> 
     with pytest.raises(WeightsError, match="`input_size=48`"):
         backbones.build(saved("fixed", keras.Model(fixed, pool(fixed))))
     vector = keras.Input((7,))
-    with pytest.raises(WeightsError, match="RGB input"):
+    with pytest.raises(WeightsError, match="one input of pixels, RGB"):
         backbones.build(
             saved("vector", keras.Model(vector, keras.layers.Dense(2)(vector)))
         )

@@ -2,12 +2,14 @@
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from toys import Heard, slow_but
@@ -15,12 +17,12 @@ from toys import Heard, slow_but
 import featcache
 from featcache import backbones
 from featcache.backbones.engines import choose
-from featcache.commands.extract import StoreResult, extract
+from featcache.commands.extract import StoreResult, extract, plan
 from featcache.commands.scan import scan
 from featcache.dataset import manifest, views
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
-from featcache.errors import DatasetError, LockedError, UsageError
+from featcache.errors import DatasetError, LockedError, StoreError, UsageError
 from featcache.features import store
 
 
@@ -181,10 +183,12 @@ def test_too_many_bad_images_are_an_error_after_the_good_are_stored(
 
 
 def test_a_root_that_is_gone_is_an_error_at_once(dataset, toy) -> None:
-    """A drive that is not mounted makes no image bad."""
+    """A drive that is not mounted makes no image bad; the way out keeps the groups."""
     dataset.root.rename(dataset.root.with_name("elsewhere"))
-    with pytest.raises(DatasetError, match="Scan them at their new location"):
+    with pytest.raises(DatasetError, match="Scan them at their new location") as caught:
         toy(dataset)
+    by = shlex.join(["--group-by", dataset.settings.group_by])
+    assert f"featcache scan SOURCE --dataset chest {by} (" in str(caught.value)
 
 
 def test_ctrl_c_keeps_what_is_sealed_and_leaves_no_lock(
@@ -279,3 +283,30 @@ def test_kill_minus_9_at_random_moments_changes_nothing(
     assert [features(result.path) for result in results] == undisturbed
     assert sum(result.computed for result in results) < 4 * 216
     assert not list((other.folder / "features").glob(".*"))
+
+
+def test_a_changed_number_is_not_copied(dataset, toy) -> None:
+    """More views of a store with an edited feature are refused; nothing changes."""
+    path = toy(dataset).path
+    with h5py.File(path, "r+") as file:
+        file["features"][0] += 50
+    content = path.read_bytes()
+    with pytest.raises(StoreError, match="features with another checksum"):
+        toy(dataset, views=1)
+    assert path.read_bytes() == content
+
+
+def test_a_read_only_cache_serves_what_it_has(
+    dataset, toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All cached: nothing is written; something missing: one error that says so."""
+    path = toy(dataset).path
+    before = sorted(dataset.folder.rglob("*"))
+    monkeypatch.setattr(plan.os, "access", lambda *_: False)
+    result = toy(dataset)
+    assert (result.path, result.computed, result.rows) == (path, 0, 36)
+    with pytest.raises(StoreError, match="it cannot be written; got 36 that are"):
+        toy(dataset, views=1)
+    with pytest.raises(StoreError, match="it cannot be written; got none"):
+        toy(dataset, dtype="float16")
+    assert sorted(dataset.folder.rglob("*")) == before

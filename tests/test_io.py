@@ -1,5 +1,6 @@
 """Floor 0: writing that survives a crash, digests, locks, names."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -130,3 +131,44 @@ def test_errors_survive_pickling() -> None:
 
     error = pickle.loads(pickle.dumps(FeatcacheError("a", "b", "c")))
     assert str(error) == "expected a; got b. c"
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the temporary file, which nobody knows and which is gone by then."""
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        io.atomic_path(tmp_path / "a.txt"),
+    ):
+        full_disk()
+    assert caught.value.filename == str(tmp_path)
+    monkeypatch.setattr(io.os, "fsync", full_disk)
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        io.atomic_folder(tmp_path / "run") as temp,
+    ):
+        (temp / "x").write_text("one")
+    assert caught.value.filename == str(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "")])
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Writing needs a lock; where there are none, the error says so."""
+
+    def no_locks(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    with (
+        pytest.raises(LockedError, match="a file system with locks"),
+        io.lock(tmp_path / "a.lock", "a"),
+    ):
+        pass

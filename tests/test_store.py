@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from records import make_contract
 
+from featcache.dataset.views import Policy
 from featcache.errors import ContractError, LockedError, StoreError
 from featcache.features import store
 from featcache.features.store import Header
@@ -106,7 +107,7 @@ def test_a_row_is_kept_once(path: Path) -> None:
 
 def test_policies_are_matched_by_content(path: Path) -> None:
     """Views of one recipe share an index, wherever their part numbered it."""
-    one, two = {"flip": True}, {"flip": False}
+    one, two = Policy().to_dict(), Policy(flip=False).to_dict()
     first = replace(HEADER, policies=[one])
     store.seal(path, first, {"features": rows(0, 1)}, keys(0, 1, view=1, policy=0))
     store.publish(path, first)
@@ -177,9 +178,21 @@ def test_another_contract_is_refused_by_its_fields(path: Path) -> None:
     other = replace(HEADER, contract=make_contract(input_size=64))
     with pytest.raises(ContractError, match=r"input_size=64; got input_size=32 in"):
         store.check_contract(found, other)
-    store.seal(path, other, {"features": rows(1, 1)}, keys(1, 1))
-    with pytest.raises(ContractError, match="input_size"):
-        store.publish(path, HEADER)
+
+
+def test_a_part_of_another_contract_is_left_out(path: Path) -> None:
+    """It is named by the fields that differ, stays, and stops nothing."""
+    fill(path, (0, 1))
+    other = replace(HEADER, contract=make_contract(input_size=64))
+    part = store.seal(path, other, {"features": rows(1, 1)}, keys(1, 1))
+    mine = store.seal(path, HEADER, {"features": rows(2, 1)}, keys(2, 1))
+    messages: list[str] = []
+    published = store.publish(path, HEADER, on_damage=messages.append)
+    assert published is not None
+    assert np.array_equal(published.features()[:, 0], [0, 2])
+    assert len(messages) == 1
+    assert "input_size=64" in messages[0]
+    assert (part.exists(), mine.exists()) == (True, False)
 
 
 def flip_byte(path: Path, needle: bytes) -> None:

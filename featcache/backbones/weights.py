@@ -24,20 +24,29 @@ CONNECT_SECONDS = 5.0  # for a first answer from where weights are published
 def find_weights(row: Backbone) -> Path | None:
     """Returns the ImageNet weights file if this machine has it.
 
-    Looked for in ``$FEATCACHE_WEIGHTS``, then in Keras' own folder. Where Keras
+    Looked for in ``$FEATCACHE_WEIGHTS``, then in Keras' own folder: ``$KERAS_HOME``, or
+    the one in the home folder, if there is one. Where Keras
     publishes no checksum (MobileNet, MobileNetV2) any file of the name is taken.
 
     Raises:
         WeightsError: The file is there, but is not the published one.
     """
-    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    own = os.environ.get("FEATCACHE_WEIGHTS")
-    for folder in [*([Path(own)] if own else []), keras_home / "models"]:
+    for folder in _weights_folders():
         path = folder / row.file_name
         if path.is_file():
             _check(path, row)
             return path
     return None
+
+
+def _weights_folders() -> list[Path]:
+    own, keras_home = map(os.environ.get, ("FEATCACHE_WEIGHTS", "KERAS_HOME"))
+    folders = [Path(own)] if own else []
+    if keras_home:
+        return [*folders, Path(keras_home, "models")]
+    with contextlib.suppress(RuntimeError):  # no home folder
+        folders.append(Path.home() / ".keras" / "models")
+    return folders
 
 
 def _check(path: Path, row: Backbone) -> None:

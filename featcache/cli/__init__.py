@@ -26,9 +26,10 @@ from featcache.cli import (
 from featcache.cli.output import one_line_warnings
 from featcache.cli.spelling import spelled
 from featcache.cli.stopping import Interrupted, stop_on_signals
+from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
-_INTERRUPTED = "Interrupted. Sealed work is kept: run the same command to go on."
+_INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
     "Data": (scan.scan_command, audit.audit_command),
@@ -73,7 +74,7 @@ class Staged(click.Group):
 def cli() -> None:
     """Run each frozen backbone once, then compare heads in seconds.
 
-    A study goes: extract, train-head, compare. Try `featcache demo` first.
+    The usual order: extract, train-head, compare. Try `featcache demo` first.
     """
 
 
@@ -111,12 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explain(error: OSError) -> str:
     where = error.filename or "the cache or reports folder"
     return (
-        f"expected to read and write {where}; got {error.strerror or error}. "
-        "Check the disk's space and permissions; sealed work is kept: run the same "
-        "command to go on."
+        f"{where} could not be read or written: {error.strerror or error}. "
+        "Check the disk's space and permissions; finished work is kept: run the same "
+        "command to resume."
     )
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(" ".join(spelled(text, cli).split()), err=True)
+    click.echo(printable(" ".join(spelled(text, cli).split())), err=True)
     sys.exit(code)

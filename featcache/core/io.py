@@ -1,5 +1,6 @@
 """Writing that survives a crash, digests, canonical JSON, and locks."""
 
+import errno
 import hashlib
 import io
 import json
@@ -17,10 +18,34 @@ import numpy as np
 
 from featcache.errors import LockedError
 
+_NO_LOCKS = (None, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values, equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Reads JSON that anybody may have written.
+
+    Raises:
+        ValueError: It is no JSON, not UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file that anybody may have written.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: As for ``parse_json``.
+    """
+    return parse_json(path.read_bytes())
 
 
 def digest(value: Any) -> str:
@@ -58,14 +83,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary file is in the same folder, is fsynced, renamed, and the folder
     is fsynced. On any exception, Ctrl-C included, it is removed.
+
+    Raises:
+        OSError: It cannot be written; names the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temp
-        with temp.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temp, path)
+        with _named_after(path.parent, temp):
+            yield temp
+            with temp.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temp, path)
         fsync_dir(path.parent)
     finally:
         temp.unlink(missing_ok=True)
@@ -76,16 +105,21 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``folder`` only if the block succeeds.
 
     A folder that is there already is replaced.
+
+    Raises:
+        OSError: It cannot be written; names the folder that it would be in.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _named_after(folder.parent, folder.parent / f".{folder.name}."):
+        temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        yield temp
-        for path in temp.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        fsync_dir(temp)
-        temp.chmod(0o755)
+        with _named_after(folder.parent, temp):
+            yield temp
+            for path in temp.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            fsync_dir(temp)
+            temp.chmod(0o755)
         aside = temp.with_suffix(".old")
         if folder.exists():
             os.replace(folder, aside)
@@ -94,6 +128,18 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+@contextmanager
+def _named_after(folder: Path, temp: Path) -> Iterator[None]:
+    """Lets an error of a temporary path, or of no path, name its folder."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or temp)
+        if error.errno is None or not name.startswith(str(temp)):
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 class ForgivingFile(io.FileIO):
@@ -171,7 +217,7 @@ def lock(
         on_takeover: Called with the description of a dead owner, if there was one.
 
     Raises:
-        LockedError: Another live process holds it.
+        LockedError: Another live process holds it, or there are no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -181,10 +227,17 @@ def lock(
         guard.acquire()
     except Timeout:
         raise LockedError(
-            f"to be the only writer of {what}",
-            f"a lock held by {_owner(path) or 'another process'}",
+            f"{what} is being written by {_owner(path) or 'another process'}",
             "Wait for it to end, or stop it; then run the command again.",
         ) from None
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", None) not in _NO_LOCKS:
+            raise
+        raise LockedError(
+            f"a file system with locks in {path.parent}",
+            "one without (flock)",
+            "Keep the cache and the reports on a local disk, or mount it with locks.",
+        ) from error
     try:
         dead = _owner(path)
         if dead and on_takeover:

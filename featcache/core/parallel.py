@@ -114,8 +114,7 @@ def _in_workers(
                 yield running.pop(future), future.result()
     except TerminatedWorkerError as error:
         raise UsageError(
-            "all worker processes to finish",
-            "one that was killed, probably out of memory",
+            "a worker process was killed, probably out of memory",
             "Try fewer `jobs`; finished runs are kept.",
         ) from error
     except BaseException:

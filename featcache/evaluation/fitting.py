@@ -48,7 +48,7 @@ def fit_predict(
     y: np.ndarray,
     groups: np.ndarray,
     train: np.ndarray,
-    held: np.ndarray,
+    held_out: np.ndarray,
     n_classes: int,
     tta: bool = False,
     save_to: Path | None = None,
@@ -61,7 +61,7 @@ def fit_predict(
         y: (N,) class indices.
         groups: (N,) groups.
         train: Indices of the training images.
-        held: Indices of the held-out images; may be empty.
+        held_out: Indices of the held-out images; may be empty.
         n_classes: C, classes in the whole dataset.
         tta: Average the probabilities over a held-out image's views.
         save_to: Folder for the fitted model.
@@ -70,7 +70,7 @@ def fit_predict(
         SplitError: A group stands on both sides.
         HeadError: The head cannot be fitted.
     """
-    assert_disjoint(groups[train], groups[held])
+    assert_disjoint(groups[train], groups[held_out])
     views = X.shape[1]
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -80,11 +80,11 @@ def fit_predict(
             groups=np.repeat(groups[train], views),
         )
     fitted = time.perf_counter()
-    p = np.zeros((len(held), n_classes))
-    if len(held):
-        seen = X[held] if tta else X[held, :1]
+    p = np.zeros((len(held_out), n_classes))
+    if len(held_out):
+        seen = X[held_out] if tta else X[held_out, :1]
         raw = head.predict_proba(seen.reshape(-1, X.shape[2]))
-        p[:, head.classes_] = raw.reshape(len(held), seen.shape[1], -1).mean(axis=1)
+        p[:, head.classes_] = raw.reshape(len(held_out), seen.shape[1], -1).mean(axis=1)
     predicted = time.perf_counter()
     return Fit(
         p=p,

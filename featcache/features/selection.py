@@ -128,6 +128,12 @@ def select(
     """
     blocks = []
     for one in stores:
+        if store.FEATURES not in one.dims:
+            raise StoreError(
+                f"embeddings in {one.path.name}",
+                "inner layers alone",
+                f"Run: {_command(one, dataset, query)}",
+            )
         rows = _rows(one, dataset, query)
         names = [store.FEATURES, *(tap for tap in taps if tap in one.taps)]
         blocks += [Block(one, name, rows, query.region) for name in names]

@@ -167,11 +167,16 @@ def load(folder: Path) -> "Head":
     """Reads the head that `Head.save` wrote into ``folder``.
 
     Raises:
-        HeadError: There is none, or its model file is not safe to read.
+        HeadError: There is none, it or a model file is not the one that was written,
+            or is not safe to read.
     """
-    from featcache.heads.files import read_record
+    from featcache.heads.files import RECORD, damaged, read_record
 
-    return _restored(read_record(folder), folder)
+    record = read_record(folder)
+    try:
+        return _restored(record, folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(folder / RECORD, error) from error
 
 
 def _restored(record: dict[str, Any], folder: Path) -> "Head":
@@ -185,8 +190,10 @@ def _restored(record: dict[str, Any], folder: Path) -> "Head":
 
 def _plain(name: str, seed: int, tune: bool | None, blocks: Sequence[int]) -> "Head":
     if ":" in name:
+        from featcache.heads import estimators
         from featcache.heads.custom import CustomHead
 
+        estimators.trust(name)
         custom = CustomHead(path=name, seed=seed)
         custom.build()  # a class that cannot serve is refused before any work is done
         head: Head = custom

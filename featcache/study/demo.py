@@ -70,8 +70,7 @@ def demo(
     result = run(study, cache, reports=reports, jobs=jobs, reporter=reporter)
     if result.failures:
         raise RunError(
-            "the demo to succeed",
-            "; ".join(result.failures),
+            f"the demo failed: {'; '.join(result.failures)}",
             "Run featcache doctor; finished work is kept.",
         )
     return DemoResult(folder, weights, result.boards[0])

@@ -201,6 +201,21 @@ def test_the_source_is_never_overwritten(toy: Manifest, reports: Path) -> None:
     assert not (reports / "chest" / "audit.json").exists()
 
 
+@pytest.mark.parametrize("option", ["fix", "checklist"])
+def test_a_file_that_is_there_needs_force(
+    toy: Manifest, reports: Path, tmp_path: Path, option: str
+) -> None:
+    """--fix and --checklist refuse it before any work; --force replaces it."""
+    path = tmp_path / "mine.csv"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match=f"`{option}` a new file"):
+        audit(toy, reports, **{option: path})
+    assert path.read_text() == "mine"
+    assert not (reports / "chest" / "audit.json").exists()
+    audit(toy, reports, force=True, **{option: path})
+    assert path.read_text() != "mine"
+
+
 @pytest.mark.real
 def test_the_near_identical_pairs_of_darkcovid(
     tmp_path: Path, reports: Path, real_data: Path

@@ -40,9 +40,9 @@ def test_prune_shows_and_then_does(run: Run) -> None:
     code, out, _ = run("cache", "prune", "--json")
     (shown,) = json.loads(out)["removals"]
     assert code == 0
-    assert shown["what"] == "4 rows of 2 images that left the manifest"
+    assert shown["what"] == "4 rows of 2 images no longer in the manifest"
     assert PATH.read_bytes() == content
-    assert "Nothing is removed without --yes" in run("cache", "prune")[1]
+    assert "Dry run: add --yes to delete" in run("cache", "prune")[1]
     code, out, _ = run("cache", "prune", "--yes", "--json")
     (done,) = json.loads(out)["removals"]
     assert (done["before"], done["after"]) == (len(content), PATH.stat().st_size)
@@ -50,7 +50,7 @@ def test_prune_shows_and_then_does(run: Run) -> None:
     assert found.keys["view"].tolist() == [0, 0, 1, 1]
     assert np.array_equal(found.features()[:, 0], [1, 3, 1, 3])
     assert found.header.policies == [ONE]
-    assert "Nothing to remove" in run("cache", "prune", "--yes")[1]
+    assert "Nothing to delete" in run("cache", "prune", "--yes")[1]
 
 
 def test_prune_keeps_taps() -> None:
@@ -70,7 +70,7 @@ def test_prune_of_policies_keeps_what_runs_use(run: Run) -> None:
     with_views(2, ONE, TWO)
     images(0, 1)
     record("logreg-toy-1", ONE)
-    assert "Nothing to remove" in run("cache", "prune", "--yes")[1]
+    assert "Nothing to delete" in run("cache", "prune", "--yes")[1]
     code, out, _ = run("cache", "prune", "--policies", "--yes")
     assert (code, "2 rows of policies that no run uses" in out) == (0, True)
     assert store.open_store(PATH).header.policies == [ONE]
@@ -128,7 +128,7 @@ def test_rot_gets_no_fresh_checksum() -> None:
     damage_matrix(PATH)
     content = PATH.read_bytes()
     pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-    assert (pruned.removals, len(pruned.left_out)) == ([], 1)
+    assert (pruned.removals, len(pruned.excluded)) == ([], 1)
     assert PATH.read_bytes() == content
 
 
@@ -140,10 +140,10 @@ def test_prune_leaves_alone_what_it_cannot_judge(run: Run) -> None:
     images(0)
     with store.writing(PATH):
         pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-        assert f"written by pid {os.getpid()}" in pruned.left_out[0]
+        assert f"written by pid {os.getpid()}" in pruned.excluded[0]
     damage_keys(PATH)
     code, _, err = run("cache", "prune", "--yes")
-    assert (code, "Left out:" in err, "checksum" in err) == (0, True, True)
+    assert (code, "Skipped:" in err, "checksum" in err) == (0, True, True)
     assert left() == {PATH.name}
 
 
@@ -160,25 +160,28 @@ def test_prune_clears_up_after_the_dead() -> None:
     """Temporary files, locks, parts without an image, networks without a contract."""
     images(0)
     fill(PATH, (0, 1))
-    gone = FOLDER / "gone-random-1.h5"
+    gone = FOLDER / "gone-random-00000001.h5"
     store.seal(gone, HEADER, {"features": rows(5, 1)}, keys(5, 1))
     networks = Path("cache/openvino")
-    (networks / ".vgg19-0123.xml.abc.tmp").mkdir(parents=True)
+    (networks / ".vgg19-01234567-0123456789abcdef.xml.abc.tmp").mkdir(parents=True)
     expected = {
         ("parts", store.parts_folder(gone)),
         ("temporary", FOLDER / f".{PATH.name}.1.tmp"),
         ("temporary", Path("cache/toy/.manifest.csv.1.tmp")),
-        ("temporary", networks / ".vgg19-0123.xml.abc.tmp"),
+        ("temporary", networks / ".vgg19-01234567-0123456789abcdef.xml.abc.tmp"),
         ("lock", PATH.with_suffix(".lock")),
         ("lock", Path("cache/toy/.manifest.lock")),
-        ("network", networks / "vgg19-0123.xml"),
-        ("network", networks / "toy-01234567-0123.xml"),
-        ("network", networks / "toy-89abcdef-0123.bin"),  # its .xml went first
+        ("network", networks / "vgg19-01234567-0123456789abcdef.xml"),
+        ("network", networks / "toy-01234567-0123456789abcdef.xml"),
+        (
+            "network",
+            networks / "toy-89abcdef-0123456789abcdef.bin",
+        ),  # its .xml went first
         ("digest", networks / "weights-0123456789abcdef.json"),
     }
     for _, path in expected:
         age(path)
-    (networks / "vgg19-0123.bin").touch()
+    (networks / "vgg19-01234567-0123456789abcdef.bin").touch()
     pruned = cache.prune(Path("cache"), REPORTS)
     assert {(r.kind, r.path) for r in pruned.removals} == expected
     assert all(r.path.exists() for r in pruned.removals)
@@ -203,8 +206,8 @@ def test_prune_keeps_what_is_alive() -> None:
     store.seal(PATH, HEADER, {"features": rows(1, 1)}, keys(1, 1))
     Path("cache/toy/.manifest.1.tmp").touch()
     for number in "01":
-        age(Path(f"cache/openvino/{network_name(HEADER.contract)}-{number}.xml"))
-    Path("cache/openvino/vgg19-0123.xml").touch()
+        age(Path(f"cache/openvino/{network_name(HEADER.contract)}-{number * 16}.xml"))
+    Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml").touch()
     with store.writing(PATH):
         (FOLDER / f".{PATH.name}.1.tmp").touch()
         assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
@@ -216,6 +219,58 @@ def test_prune_keeps_networks_where_a_store_cannot_be_read() -> None:
     images(0)
     fill(PATH, (0, 1))
     damage_keys(PATH)
-    network = age(Path("cache/openvino/vgg19-01234567-0123.xml"))
+    network = age(Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml"))
     assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
     assert network.exists()
+
+
+def test_prune_leaves_other_folders_alone(tmp_path: Path) -> None:
+    """What is no dataset keeps its locks and temporary files, however old."""
+    foreign = [
+        "cache/webapp/poetry.lock",
+        "cache/webapp/.draft.tmp",
+        "cache/webapp/features/.manifest.lock",
+        "cache/webapp/features/notes.parts/readme.txt",
+    ]
+    for name in foreign:
+        age(Path(name))
+    assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
+    assert all(Path(name).exists() for name in foreign)
+
+
+def test_prune_removes_only_names_of_ours() -> None:
+    """In a dataset, too, and among converted networks."""
+    images(0)
+    fill(PATH, (0, 1))
+    foreign = [
+        "cache/toy/poetry.lock",
+        "cache/toy/.draft.tmp",
+        "cache/toy/features/mine.lock",
+        "cache/toy/features/.mine.1.tmp",
+        "cache/toy/features/mine.parts/mine.h5",
+        "cache/openvino/notes.json",
+        "cache/openvino/model.xml",
+        "cache/openvino/.mine.tmp",
+    ]
+    for name in foreign:
+        age(Path(name))
+    assert not cache.prune(Path("cache"), REPORTS, yes=True).removals
+    assert all(Path(name).exists() for name in foreign)
+
+
+@pytest.mark.parametrize("link", ["cache/toy", "cache/toy/features", "cache/openvino"])
+def test_prune_follows_no_links(link: str) -> None:
+    """What lies behind a symbolic link is somebody else's, and is left out."""
+    images(0)
+    fill(PATH, (0, 2))
+    age(PATH.with_suffix(".lock"))
+    age(Path("cache/toy/.manifest.lock"))
+    age(Path("cache/openvino/vgg19-01234567-0123456789abcdef.xml"))
+    elsewhere = Path("elsewhere")
+    Path(link).rename(elsewhere)
+    Path(link).symlink_to(elsewhere.absolute())
+    before = {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")}
+    pruned = cache.prune(Path("cache"), REPORTS, yes=True)
+    assert {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")} == before
+    behind = [line for line in pruned.left_out if "behind the link" in line]
+    assert len(behind) == ("openvino" not in link)

@@ -1,15 +1,18 @@
 """Stores are checked; what is damaged is moved aside, never lost."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import pytest
+from records import make_contract
 from test_store import HEADER, damage_cut, damage_keys, fill, keys, rows
-from toy_stores import FOLDER, PATH, Run, damage_matrix, left
+from toy_stores import FOLDER, PATH, Run, damage_matrix, images, left
 
+import featcache
 from featcache.commands import cache
-from featcache.errors import LockedError
+from featcache.errors import LockedError, StoreError
 from featcache.features import store
 
 
@@ -43,7 +46,7 @@ def test_a_damaged_store_is_moved_aside(run: Run, damage) -> None:
         True,
         True,
     )
-    assert "1 of 1 damaged" in err
+    assert "1 of 1 files are damaged" in err
     assert PATH.read_bytes() == content
     code, out, _ = run("cache", "verify", "--repair")
     assert (code, "moved to" in out) == (0, True)
@@ -78,3 +81,42 @@ def test_a_store_that_is_written_is_not_repaired() -> None:
     with store.writing(PATH), pytest.raises(LockedError):
         cache.verify([PATH], repair=True)
     assert PATH.exists()
+
+
+def test_a_part_of_another_contract_is_removed(run: Run) -> None:
+    """What extract leaves out is named here, and --repair takes it away."""
+    fill(PATH, (0, 1))
+    other = replace(HEADER, contract=make_contract(input_size=64))
+    part = store.seal(PATH, other, {"features": rows(1, 1)}, keys(1, 1))
+    code, out, _ = run("cache", "verify")
+    assert (code, "input_size=64" in out) == (1, True)
+    assert run("cache", "verify", "--repair")[0] == 0
+    assert (PATH.exists(), part.exists()) == (True, False)
+
+
+def test_what_cannot_be_opened_is_not_repaired(run: Run) -> None:
+    """A store that another program has open stays; the exit code says so."""
+    fill(PATH, (0, 1))
+    with h5py.File(PATH, "r+", locking=True):
+        code, out, err = run("cache", "verify", "--repair")
+        assert (code, "cannot be opened: another program" in out) == (1, True)
+        assert "0 of 1 damaged, 1 that cannot be opened" in err
+        assert "unavailable" in run("cache", "ls")[1]
+    assert left() == {PATH.name}
+    assert run("cache", "verify")[0] == 0
+
+
+def test_a_changed_number_stays_damaged(run: Run) -> None:
+    """Neither another extract nor a prune makes it whole; loading refuses it."""
+    images(*range(1000, 1003))
+    fill(PATH, (1000, 3))
+    with h5py.File(PATH, "r+") as file:
+        file["features"][0] += 50
+    store.seal(PATH, HEADER, {"features": rows(0, 1)}, keys(0, 1))
+    with pytest.raises(StoreError, match="another checksum"):
+        store.publish(PATH, HEADER)
+    with pytest.raises(StoreError, match="another checksum"):
+        featcache.load(PATH)
+    assert run("cache", "export", PATH, "--to", "a.csv")[0] == 1
+    assert not Path("a.csv").exists()
+    assert run("cache", "verify")[0] == 1

@@ -9,12 +9,13 @@ from test_store import HEADER, fill, flip_byte, keys, rows
 
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest, Settings
+from featcache.dataset.views import Policy
 from featcache.features import store
 
 FOLDER = Path("cache/toy/features")
 PATH = FOLDER / "toy-random-12345678.h5"
 REPORTS = Path("reports")
-ONE, TWO = {"flip": True}, {"flip": False}
+ONE, TWO = Policy().to_dict(), Policy(flip=False).to_dict()
 Run = Callable[..., tuple[int, str, str]]
 
 

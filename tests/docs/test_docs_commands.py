@@ -25,6 +25,7 @@ from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
 from featcache.heads import HEADS
 from featcache.report.heatmaps import sheets
+from featcache.report.html import page
 from featcache.study import demo
 from featcache.study import run as run_study
 
@@ -46,7 +47,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "train-head": [train_head],
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
-    "compare": [compare],
+    "compare": [compare, page.write],
     "explain": [explain, sheets.write],
     "audit": [audit],
     "run": [run_study],

@@ -167,6 +167,21 @@ def test_compare_writes_the_report(
     assert f"Report: {study.reports / 'report.html'}" in err
     assert run(*words, "--html", "own.html")[0] == 0
     assert Path("own.html").read_text().startswith("<!doctype html>")
+    assert run(*words, "--html", "own.html")[0] == 0
+
+
+def test_compare_replaces_only_a_report(
+    study: Study, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Another file stays without --force, and is named before anything is ranked."""
+    words = ["compare", "--cache", study.cache.parent, "--html", "own.html"]
+    words += ["--reports", study.reports.parent]
+    Path("own.html").write_text("mine")
+    code, out, err = run(*words)
+    assert (code, out, "own.html, which exists" in err) == (1, "", True)
+    assert Path("own.html").read_text() == "mine"
+    assert run(*words, "--force")[0] == 0
+    assert "generator" in Path("own.html").read_text()
 
 
 def test_the_page_on_the_report_runs(

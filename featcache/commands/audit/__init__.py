@@ -32,6 +32,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.fixes import FixedTable
 from featcache.core import io
+from featcache.core.output_file import check_output
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.registry import Registry
 from featcache.dataset.manifest import Manifest
@@ -106,6 +107,7 @@ def audit(
     split: str | None = None,
     fix: Path | None = None,
     checklist: Path | None = None,
+    force: bool = False,
     reporter: Reporter = SILENT,
 ) -> AuditResult:
     """Runs every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
@@ -120,11 +122,12 @@ def audit(
             more than baselines and controls.
         fix: A CSV to write, without duplicates and with near-duplicates in one group.
         checklist: A markdown file to write, with topics of CLAIM 2024 and TRIPOD+AI.
+        force: Replace these two where they are there.
         reporter: Hears of the checks, and of what takes time in them.
 
     Raises:
         RunError: No run on that split.
-        UsageError: ``fix`` names a file that must not be written.
+        UsageError: ``fix`` or ``checklist`` names a file that must not be written.
     """
     context = AuditContext(dataset, reports / dataset.dataset, reporter, split)
     if split and not context.runs:
@@ -134,7 +137,9 @@ def audit(
             "Leave `split` out for the newest.",
         )
     if fix is not None:
-        fixes.check_path(context, fix)
+        fixes.check_path(context, fix, force=force)
+    if checklist is not None:
+        check_output(checklist, "checklist", force=force)
     findings = []
     for number, check in enumerate(CHECKS.values(), 1):
         findings.append(run_check(check, context))

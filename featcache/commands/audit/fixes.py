@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from featcache.commands.audit.context import AuditContext, NotApplicable
 from featcache.core.io import atomic_path
+from featcache.core.output_file import check_output
 from featcache.dataset.manifest import COLUMNS
 from featcache.errors import DatasetError, UsageError
 
@@ -45,15 +46,21 @@ class FixedTable:
         )
 
 
-def check_path(context: AuditContext, path: Path) -> None:
-    """Checks that a file is a CSV, and not the dataset's own source.
+def check_path(context: AuditContext, path: Path, *, force: bool) -> None:
+    """Checks that a file is a new CSV, and not the dataset's own source.
+
+    Args:
+        context: The dataset.
+        path: The CSV.
+        force: Let it be a file that is there.
 
     Raises:
-        UsageError: It is one of these.
+        UsageError: It is none, is there, or is the source.
     """
     source = Path(context.manifest.settings.source)
     if path.suffix.lower() != ".csv" or path.resolve() == source.resolve():
         raise UsageError("a new .csv file for `fix`", str(path), "Name another file.")
+    check_output(path, "fix", force=force)
 
 
 def write(context: AuditContext, path: Path) -> FixedTable:

@@ -5,6 +5,7 @@ from featcache.commands.cache.exporting import WRITERS, Exported, export
 from featcache.commands.cache.listing import (
     DAMAGED,
     OK,
+    UNAVAILABLE,
     WAITING,
     Coverage,
     Entry,
@@ -19,6 +20,7 @@ from featcache.commands.cache.pruning import Pruned, Removal, prune
 __all__ = [
     "DAMAGED",
     "OK",
+    "UNAVAILABLE",
     "WAITING",
     "WRITERS",
     "Checked",

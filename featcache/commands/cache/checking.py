@@ -8,11 +8,11 @@ import numpy as np
 
 from featcache.core.io import fsync_dir
 from featcache.core.progress import SILENT, Reporter
-from featcache.errors import StoreError
+from featcache.errors import StoreError, StoreUnavailableError
 from featcache.features import store
 from featcache.features.store import Store
 
-_EXTRACT = "the next extract computes its rows again"
+_EXTRACT = "the next extract recomputes its rows"
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,18 @@ class Checked:
         path: The file.
         rows: Embeddings in it; 0 where it cannot be read.
         fault: What is wrong with it; empty if it is whole.
-        way_out: What to do.
+        hint: What to do.
         repaired: What was done.
+        is_damaged: Whether the fault is of the content; otherwise the file could not
+            be opened, and so not be checked.
     """
 
     path: Path
     rows: int
     fault: str = ""
-    way_out: str = ""
+    hint: str = ""
     repaired: str = ""
+    is_damaged: bool = False
 
     @property
     def whole(self) -> bool:
@@ -49,31 +52,33 @@ def verify(
 
     Args:
         paths: The stores.
-        repair: Remove a damaged part; move a damaged store aside, never delete it.
+        repair: Remove a damaged part, and one of another contract; move a damaged
+            store aside, never delete it. What cannot be opened stays as it is.
         reporter: Hears of each file checked, as "verify".
 
     Raises:
         LockedError: A store that has to be repaired is being written.
     """
-    files = [
-        (path, file)
-        for path in paths
-        for file in (path, *sorted(store.parts_folder(path).glob("*.h5")))
-    ]
+    files = [(path, file) for path in paths for file in (path, *store.part_files(path))]
     checked = []
     for done, (path, file) in enumerate(files, start=1):
-        one = _check(file)
-        if one and one.fault and repair:
+        one = _check(file, path)
+        if one and one.is_damaged and repair:
             with store.writing(path):
-                one = _check(file)
-                one = _repair(one) if one and one.fault else one
+                one = _check(file, path)
+                one = _repair(one) if one and one.is_damaged else one
         checked += [one] if one else []
         reporter.progress("verify", done, len(files))
     return checked
 
 
-def _check(path: Path) -> Checked | None:
-    """Checks one file; None if it is not there, for parts go when published."""
+def _check(path: Path, whole: Path) -> Checked | None:
+    """Checks one file; None if it is not there, for parts go when published.
+
+    Args:
+        path: The file.
+        whole: The store that it is, or is a part of.
+    """
     while path.exists():
         before = path.stat()
         try:
@@ -81,13 +86,26 @@ def _check(path: Path) -> Checked | None:
             rows = len(stored.keys)
             for name, filled in stored.filled.items():
                 _count(stored, name, filled)
+            if path != whole and whole.exists():
+                _compare(stored, whole)
             return Checked(path, rows)
+        except StoreUnavailableError as error:
+            return Checked(path, 0, error.got, error.hint)
         except StoreError as error:
             # A writer may have replaced the file under our eyes: look again.
             if path.exists() and path.stat().st_mtime_ns == before.st_mtime_ns:
-                way_out = f"cache verify --repair {_how(path)}; {_EXTRACT}"
-                return Checked(path, 0, error.got, way_out)
+                hint = f"cache verify --repair {_how(path)}; {_EXTRACT}"
+                return Checked(path, 0, error.got, hint, is_damaged=True)
     return None
+
+
+def _compare(part: Store, whole: Path) -> None:
+    """Refuses a part that cannot be merged into its store."""
+    try:
+        header = store.open_store(whole).header
+    except StoreError:  # it is checked by itself
+        return
+    store.check_contract(part, header)
 
 
 def _count(stored: Store, name: str, filled: int) -> None:
@@ -115,7 +133,7 @@ def _repair(one: Checked) -> Checked:
     else:
         done = f"moved to {_aside(one.path).name}"
     fsync_dir(one.path.parent)
-    return replace(one, repaired=done, way_out=_EXTRACT)
+    return replace(one, repaired=done, hint=_EXTRACT)
 
 
 def _aside(path: Path) -> Path:

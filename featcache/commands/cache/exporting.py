@@ -11,6 +11,7 @@ import pandas as pd
 
 from featcache import features
 from featcache.core.io import atomic_path
+from featcache.core.output_file import check_output
 from featcache.dataset.views import Policy
 from featcache.errors import UsageError
 from featcache.features import Features
@@ -55,7 +56,7 @@ def export(
         views: Augmented views beside the plain one.
         policy: Their recipe; by default the newest in the store.
         taps: Inner layers to append: their names, "all" or "none".
-        force: Replace a file that is there.
+        force: Replace a file that is there; never a record of featcache.
 
     Raises:
         UsageError: Another ending, a file that is there, or pyarrow is not.
@@ -74,14 +75,9 @@ def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
         raise UsageError(
             f"`to` with a name that ends in {', '.join(WRITERS)}",
             str(to),
-            "Take one of these.",
+            "Use one of these.",
         )
-    if to.exists() and not force:
-        raise UsageError(
-            "`to` a new file",
-            f"{to}, which exists",
-            "Use `force=True` to replace it.",
-        )
+    check_output(to, "to", force=force)
     if to.suffix == ".parquet" and not find_spec("pyarrow"):
         raise UsageError(
             "pyarrow, to write .parquet",

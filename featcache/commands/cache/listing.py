@@ -13,7 +13,7 @@ from featcache.core.text import some
 from featcache.dataset import manifest
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE
-from featcache.errors import DatasetError, StoreError
+from featcache.errors import DatasetError, StoreError, StoreUnavailableError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 from featcache.features import store
@@ -21,7 +21,7 @@ from featcache.features.contract import FLOAT32
 from featcache.features.keys import is_plain, rows_by_region
 from featcache.features.store import Header, Store
 
-OK, WAITING, DAMAGED = "ok", "waiting", "damaged"
+OK, WAITING, DAMAGED, UNAVAILABLE = "ok", "waiting", "damaged", "unavailable"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Entry:
         dataset: Whose images.
         store: Its file name.
         path: Where it is.
-        status: "ok", "damaged", or "waiting": nothing but sealed parts yet.
+        status: "ok"; "damaged"; "unavailable", where it cannot be opened now; or
+            "waiting": nothing but sealed parts yet.
         reason: Why the status is not "ok".
         bytes: Size of the file and its sealed parts.
         parts: Sealed parts that wait for the next extract.
@@ -152,7 +153,7 @@ def ls(cache: Path, reports: Path, *, dataset: str | None = None) -> list[Entry]
 
 
 def _entry(path: Path, good: list[Run]) -> Entry:
-    parts = sorted(store.parts_folder(path).glob("*.h5"))
+    parts = store.part_files(path)
     files = [p for p in (path, *parts) if p.exists()]
     facts: dict[str, Any] = {"runs": []}
     status, reason = OK, ""
@@ -164,6 +165,8 @@ def _entry(path: Path, good: list[Run]) -> Entry:
             facts = _facts(stored, stored.keys if status == OK else stored.keys[:0])
             mine = stored.header.contract_id
             facts["runs"] = [run.run_id for run in good if mine in run.contracts]
+    except StoreUnavailableError as error:
+        status, reason = UNAVAILABLE, error.got
     except StoreError as error:
         status, reason = DAMAGED, error.got
     return Entry(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,19 @@ from featcache.features.store import Store
 
 # What no lock guards may belong to a machine whose processes are not seen here.
 OLD_SECONDS = 24 * 3600
+# The names that featcache makes; all others are somebody else's.
+_TEMPORARY = r"\.{}\.[a-z0-9_]+\.tmp"
+_STORE = r".+-(imagenet|random|file|none)-[0-9a-f]{8}"
+_OF_DATASET = (
+    r"(manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json)",
+    r"(\.manifest|\.embedder|splits-.+\.json)\.lock",
+)
+_OF_FEATURES = (rf"{_STORE}\.h5", rf"{_STORE}\.lock")
+_NETWORK = r".+-[0-9a-f]{8}-[0-9a-f]{16}"
+_OF_NETWORKS = (
+    rf"({_NETWORK}\.(xml|bin|json)|weights-[0-9a-f]{{16}}\.json)",
+    rf"{_NETWORK}\.lock",
+)
 Recipes = list[Recipe | None]
 Doomed = Callable[[Store], np.ndarray]
 
@@ -55,12 +69,12 @@ class Pruned:
 
     Attributes:
         removals: One by one.
-        left_out: What is damaged, being written or without a manifest, and stays.
+        excluded: What is damaged, being written or without a manifest, and stays.
         done: Whether they are removed, or only shown.
     """
 
     removals: list[Removal]
-    left_out: list[str]
+    excluded: list[str]
     done: bool
 
 
@@ -94,34 +108,48 @@ def prune(
         RunError: A run cannot be read, and so not what it uses (``policies``).
     """
     steps: list[Step] = []
-    left_out = []
+    excluded = []
     for path in store_paths(cache, dataset):
         try:
             steps += _of_store(path, reports if policies else None)
         except (StoreError, DatasetError) as error:
-            left_out.append(f"{path}: {error.got}")
+            excluded.append(f"{path}: {error.got}")
     folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
-    for folder in folders:
-        steps += _temporary(folder)
-        steps += _locks(folder)
-    if not dataset:
+    for folder in filter(_is_dataset, folders):
+        steps += _left_behind(folder, _OF_DATASET)
+        if not (folder / "features").is_symlink():
+            steps += _left_behind(folder / "features", _OF_FEATURES)
+    if not dataset and not (cache / "openvino").is_symlink():
+        steps += _left_behind(cache / "openvino", _OF_NETWORKS)
         steps += _networks(cache)
     if not yes:
-        return Pruned([removal for removal, _ in steps], left_out, False)
+        return Pruned([removal for removal, _ in steps], excluded, False)
     removals = []
     for removal, act in steps:
         try:
             act()
             removals.append(replace(removal, after=size(removal.path)))
         except (StoreError, LockedError) as error:
-            left_out.append(f"{removal.path}: {error.got}")
-    return Pruned(removals, left_out, True)
+            excluded.append(f"{removal.path}: {error.got}")
+    return Pruned(removals, excluded, True)
 
 
 def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
-    """What can go of a store, its parts and its temporary files."""
+    """What can go of a store, its parts and its temporary files.
+
+    Raises:
+        StoreError: It is being written, damaged, or behind a symbolic link.
+        DatasetError: It has no manifest.
+    """
+    folders = (path, store.parts_folder(path), path.parent, path.parent.parent)
+    if links := [one for one in folders if one.is_symlink()]:
+        raise StoreError("no symbolic links", f"behind the link {links[0]}", "Wait.")
     if holder := owner(path.with_suffix(".lock")):
-        raise StoreError("a store that nobody writes", f"written by {holder}", "Wait.")
+        raise StoreError(
+            "a store that no other process is writing",
+            f"written by {holder}",
+            "Wait until it has finished.",
+        )
     images = manifest.load(path.parent.parent)
     yield from _parts(path, images)
     if path.exists():
@@ -136,7 +164,7 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    plain = [plain_recipe(b.shown) for run in using for b in run.record.features]
+    plain = [plain_recipe(b.image_region) for run in using for b in run.record.features]
     return [*(run.record.policy for run in using), *plain]
 
 
@@ -147,9 +175,9 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     reasons = []
     if lost.any():
         n = stored.keys.loc[lost, "image_id"].nunique()
-        reasons.append(f"{lost.sum()} rows of {n} images that left the manifest")
+        reasons.append(f"{lost.sum()} rows of {n} images no longer in the manifest")
     if old.any():
-        reasons.append(f"{old.sum()} rows by masks that have changed")
+        reasons.append(f"{old.sum()} rows made with masks that have since changed")
     if (idle & ~lost).any():
         reasons.append(f"{(idle & ~lost).sum()} rows of policies that no run uses")
     if not reasons:
@@ -219,22 +247,29 @@ def _marked(stored: Store, drop: np.ndarray) -> Store:
 
 def _parts(path: Path, images: Manifest) -> Iterator[Step]:
     """Parts of images that left the manifest, and files that a dead writer left."""
-    folder = store.parts_folder(path)
-    kept = sorted(folder.glob("*.h5"))
-    if folder.is_dir() and all(gone(store.open_store(p), images).all() for p in kept):
-        what = f"{len(kept)} sealed parts without any image of the manifest"
-        yield Removal("parts", folder, what, size(folder)), partial(_drop, path)
+    folder, kept = store.parts_folder(path), store.part_files(path)
+    strays = _named(folder, _TEMPORARY.format(r"[0-9]{6,}\.h5"))
+    if kept and all(gone(store.open_store(p), images).all() for p in kept):
+        what = f"{len(kept)} sealed parts whose images are all gone from the manifest"
+        total = sum(map(size, [*kept, *strays]))
+        yield Removal("parts", folder, what, total), partial(_drop, path)
         return
-    beside = path.parent.glob(".*.tmp")
-    mine = [stray for stray in beside if stray.name.startswith(f".{path.name}.")]
-    for stray in [*folder.glob(".*.tmp"), *mine]:
-        removal = Removal("temporary", stray, "its writer has died", size(stray))
+    beside = _named(path.parent, _TEMPORARY.format(re.escape(path.name)))
+    for stray in [*strays, *beside]:
+        removal = Removal(
+            "temporary", stray, "left by a process that has ended", size(stray)
+        )
         yield removal, partial(_unlink, path, stray)
 
 
 def _drop(path: Path) -> None:
     with store.writing(path):
-        shutil.rmtree(store.parts_folder(path))
+        folder = store.parts_folder(path)
+        strays = _named(folder, _TEMPORARY.format(r"[0-9]{6,}\.h5"))
+        for file in [*store.part_files(path), *strays]:
+            file.unlink()
+        with contextlib.suppress(OSError):  # what is not ours stays
+            folder.rmdir()
 
 
 def _unlink(path: Path, stray: Path) -> None:
@@ -242,11 +277,40 @@ def _unlink(path: Path, stray: Path) -> None:
         stray.unlink(missing_ok=True)
 
 
-def _temporary(folder: Path) -> Iterator[Step]:
-    for path in folder.glob(".*.tmp"):
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder of the cache is a dataset, and lies there itself."""
+    marks = ("manifest.csv", "dataset.json")
+    is_marked = any((folder / mark).is_file() for mark in marks)
+    has_stores = any(_named(folder / "features", rf"{_STORE}\.(h5|parts)"))
+    return not folder.is_symlink() and (is_marked or has_stores)
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder itself under names that match entirely."""
+    name = re.compile(pattern)
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if name.fullmatch(path.name) and not path.is_symlink()
+    )
+
+
+def _left_behind(folder: Path, patterns: tuple[str, str]) -> Iterator[Step]:
+    """Temporary files that are a day old, and locks that nobody holds.
+
+    Args:
+        folder: Where they lie.
+        patterns: Of the names that are ours: of files, and of locks.
+    """
+    files, locks = patterns
+    for path in _named(folder, _TEMPORARY.format(files)):
         if _is_old(path):
             removal = Removal("temporary", path, "older than a day", size(path))
             yield removal, partial(_sweep, path)
+    for path in _named(folder, locks):
+        if path.is_file() and not owner(path):
+            removal = Removal("lock", path, "its owner has died", size(path))
+            yield removal, partial(_unlock, path)
 
 
 def _sweep(path: Path) -> None:
@@ -258,13 +322,6 @@ def _sweep(path: Path) -> None:
 
 def _is_old(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > OLD_SECONDS
-
-
-def _locks(folder: Path) -> Iterator[Step]:
-    for path in sorted([*folder.glob("*.lock"), *folder.glob("features/*.lock")]):
-        if not owner(path):
-            removal = Removal("lock", path, "its owner has died", size(path))
-            yield removal, partial(_unlock, path)
 
 
 def _unlock(path: Path) -> None:
@@ -284,13 +341,13 @@ def _networks(cache: Path) -> Iterator[Step]:
     used = {network_name(contract) for contract in contracts}
     for stem, files in _converted(cache / "openvino").items():
         if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
-            what, total = "no store is of its contract", sum(map(size, files))
+            what, total = "no store uses it", sum(map(size, files))
             removal = Removal("network", files[0], what, total)
             yield removal, partial(_forget, files)
     digests = {contract.weights_digest for contract in contracts}
     for path in _memos(cache / "openvino"):
         if _is_old(path) and _digest_in(path) not in digests:
-            removal = Removal("digest", path, "no store has its weights", size(path))
+            removal = Removal("digest", path, "no store uses these weights", size(path))
             yield removal, partial(_sweep, path)
 
 
@@ -302,7 +359,9 @@ def _contract(path: Path) -> list[Contract]:
 
 def _converted(folder: Path) -> dict[str, list[Path]]:
     """The files of each converted network; first the .xml, written last."""
-    files = [p for s in (".xml", ".bin", ".json") for p in folder.glob(f"*{s}")]
+    files = [
+        p for e in ("xml", "bin", "json") for p in _named(folder, f"{_NETWORK}.{e}")
+    ]
     memos = {path.stem for path in _memos(folder)}
     stems = sorted({path.stem for path in files} - memos)
     return {stem: [p for p in files if p.stem == stem] for stem in stems}
@@ -310,7 +369,7 @@ def _converted(folder: Path) -> dict[str, list[Path]]:
 
 def _memos(folder: Path) -> list[Path]:
     """What extractions wrote down of weights, to build no network for it again."""
-    return sorted(folder.glob(f"weights-{'[0-9a-f]' * 16}.json"))
+    return _named(folder, r"weights-[0-9a-f]{16}\.json")
 
 
 def _digest_in(path: Path) -> str:

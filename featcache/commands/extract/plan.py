@@ -1,5 +1,7 @@
 """What a call asks for, what a store has, and so what is missing."""
 
+import glob
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from featcache.core.versions import installed_versions
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import Masks, find_masks
 from featcache.dataset.views import Policy
+from featcache.errors import StoreError
 from featcache.features import store
 from featcache.features.contract import Contract
 from featcache.features.keys import RenderingQuery
@@ -107,7 +110,8 @@ def known_header(request: ExtractRequest, network: Network) -> Header | None:
     """Finds a published store of this contract, so that no network is built."""
     folder = request.manifest.folder / "features"
     key, unmeasured = backbones.weights_key(network), contract(request, network)
-    for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
+    names = f"{glob.escape(network.name)}-{network.weights}-*.h5"
+    for path in sorted(folder.glob(names)):
         header = store.open_store(path).header
         is_same = header.contract.without_measured == unmeasured
         if header.weights_key == key and is_same:
@@ -128,6 +132,36 @@ def new_header(request: ExtractRequest, network: Network) -> Header:
     )
 
 
+def read_only_folder(dataset: Manifest) -> Path | None:
+    """The folder of a dataset that nothing can be written to, if there is one."""
+    folders = dataset.folder, dataset.folder / "features"
+    closed = (f for f in folders if f.exists() and not os.access(f, os.W_OK))
+    return next(closed, None)
+
+
+def cached_job(request: ExtractRequest, network: Network, taps: list[str]) -> Job:
+    """A network's share of a call where nothing can be written.
+
+    Raises:
+        StoreError: Something is not stored yet.
+    """
+    header, missing = known_header(request, network), 0
+    if header:
+        path = store.store_path(request.manifest.folder / "features", header)
+        job = Job(network, header, path, taps, store=store.open_store(path))
+        job.failures |= request.masks.lost
+        find_missing(request, job)
+        missing = len(job.missing)
+    if not header or missing:
+        raise StoreError(
+            f"all embeddings of {network.name} in the cache, for it cannot be written",
+            f"{missing} that are missing" if header else "none",
+            f"Change the permissions of {read_only_folder(request.manifest)}, or use "
+            "a copy of the cache.",
+        )
+    return job
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries that decide the numbers."""
     return installed_versions(LIBRARIES)
@@ -138,6 +172,11 @@ def missing_rows(request: ExtractRequest, job: Job) -> None:
     for stale in job.path.parent.glob(f".{job.path.name}.*.tmp"):
         stale.unlink()
     job.store = store.publish(job.path, job.header, on_damage=request.reporter.message)
+    find_missing(request, job)
+
+
+def find_missing(request: ExtractRequest, job: Job) -> None:
+    """Compares what is asked for with the store as it is."""
     if job.store:
         store.check_contract(job.store, job.header)
         job.header = replace(job.store.header)

@@ -13,11 +13,18 @@ from featcache.features.store.base import (
     Header,
     Store,
     check_contract,
-    open_store,
     store_path,
 )
 from featcache.features.store.cli_words import network_options, recipe_options
-from featcache.features.store.write import merge, parts_folder, publish, seal, writing
+from featcache.features.store.reader import open_store
+from featcache.features.store.write import (
+    merge,
+    part_files,
+    parts_folder,
+    publish,
+    seal,
+    writing,
+)
 
 __all__ = [
     "FEATURES",
@@ -30,6 +37,7 @@ __all__ = [
     "merge",
     "network_options",
     "open_store",
+    "part_files",
     "parts_folder",
     "publish",
     "recipe_options",

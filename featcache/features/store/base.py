@@ -1,21 +1,20 @@
 """A feature store as it is read: header, keys, and matrices by name."""
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from featcache.errors import ContractError, StoreError
+from featcache.core.io import digest
+from featcache.errors import ContractError
 from featcache.features.contract import FLOAT32, Contract
+from featcache.features.store.opening import damaged, reading
 
-SCHEMA = 1
+SCHEMA = 2
 KEY = ["image_id", "view", "policy", "mask_id"]
 NO_POLICY = -1  # the policy of view 0
 NO_MASK = ""  # the mask of a row that needs none
@@ -72,6 +71,7 @@ class Store:
         header: What it says of itself.
         dims: Width of each matrix; "features" and, by layer, the taps.
         filled: Rows of each matrix that are computed; a tap may lack some.
+        checksums: SHA-256 of each matrix, as the file named it when it was opened.
         keys: One row an embedding: image_id, view, policy, mask_id, path.
         created: When it was written (ISO 8601).
     """
@@ -80,6 +80,7 @@ class Store:
     header: Header
     dims: dict[str, int]
     filled: dict[str, int]
+    checksums: dict[str, str]
     keys: pd.DataFrame
     created: str
 
@@ -113,12 +114,12 @@ class Store:
         sha = hashlib.sha256()
         with reading(self.path) as file:
             matrix = file[dataset_name(name)]
-            rows = slab_rows(matrix.shape[1])
+            rows = slab_rows(self.dims[name])
             for start in range(0, len(self.keys), rows):
-                block = matrix[start : start + rows]
+                block = np.ascontiguousarray(matrix[start : start + rows])
                 sha.update(block.data)
                 yield block
-            if sha.hexdigest() != matrix.attrs["sha256"]:
+            if sha.hexdigest() != self.checksums[name]:
                 raise damaged(self.path, f"{name} with another checksum")
 
     def verify(self) -> None:
@@ -155,114 +156,6 @@ def store_path(folder: Path, header: Header) -> Path:
     return folder / f"{name}.h5"
 
 
-def open_store(path: Path) -> Store:
-    """Opens a store, checking that it is ours, whole, and true to its contract.
-
-    Raises:
-        StoreError: Missing, cut short, of another program, or not complete.
-        ContractError: Its contract is not the one its id was made of.
-    """
-    if not path.is_file():
-        raise StoreError("a feature store", f"no such file: {path}", _MAKE)
-    with reading(path) as file:
-        if "featcache_schema" not in file.attrs:
-            raise StoreError(
-                f"a featcache store in {path}", "an HDF5 file of another program", _MAKE
-            )
-        if file.attrs["featcache_schema"] != SCHEMA:
-            raise StoreError(
-                f"schema {SCHEMA} in {path}",
-                f"schema {file.attrs['featcache_schema']}",
-                "Use the featcache version that wrote it, or delete it and extract "
-                "again.",
-            )
-        if not file.attrs.get("complete"):
-            raise damaged(path, "an incomplete file")
-        return _read(path, file)
-
-
-def _read(path: Path, file: h5py.File) -> Store:
-    header = _read_header(file)
-    if header.contract_id != file.attrs["contract_id"]:
-        raise ContractError(
-            f"contract_id {file.attrs['contract_id'][:8]} in {path}",
-            f"a contract with id {header.contract_id[:8]}",
-            "The file was edited by hand; delete it and extract again.",
-        )
-    keys = pd.DataFrame(
-        {
-            "image_id": file["image_id"].asstr()[:],
-            "view": file["view"][:].astype(int),
-            "policy": file["policy"][:].astype(int),
-            "mask_id": file["mask_id"].asstr()[:] if "mask_id" in file else NO_MASK,
-            "path": file["path"].asstr()[:],
-        }
-    )
-    matrices = {name: file[name] for name in (FEATURES,) if name in file}
-    matrices |= dict(file.get(TAPS, {}))
-    rows = {len(matrix) for matrix in matrices.values()}
-    if not rows == {len(keys)} == {int(file.attrs["rows"])}:
-        raise damaged(path, f"{sorted(rows)} embeddings, {len(keys)} keys")
-    if keys_sha256(keys) != file.attrs["keys_sha256"]:
-        raise damaged(path, "keys with another checksum")
-    return Store(
-        path,
-        header,
-        dims={name: int(matrix.shape[1]) for name, matrix in matrices.items()},
-        filled={name: int(m.attrs["filled"]) for name, m in matrices.items()},
-        keys=keys,
-        created=str(file.attrs["created"]),
-    )
-
-
-def _read_header(file: h5py.File) -> Header:
-    return Header(
-        contract=Contract.from_json(json.loads(file.attrs["contract"])),
-        policies=json.loads(file.attrs["policies"]),
-        weights=str(file.attrs["weights"]),
-        weights_key=str(file.attrs["weights_key"]),
-        engine=str(file.attrs["engine"]),
-        versions=json.loads(file.attrs["versions"]),
-        notes=json.loads(file.attrs["notes"]),
-    )
-
-
-_MAKE = "Run: featcache extract SOURCE -b BACKBONE"
-
-
-def damaged(path: Path, got: str) -> StoreError:
-    """The error of a file that is not what was sealed."""
-    return StoreError(
-        f"the bytes that were written to {path}",
-        got,
-        "The disk or another program changed the file; delete it and extract again.",
-    )
-
-
-class reading:  # noqa: N801
-    """Opens HDF5 for reading and turns its errors into ours."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> h5py.File:
-        try:
-            self.file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise damaged(self.path, f"no readable HDF5 ({error})") from error
-        return self.file
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.file.close()
-        if isinstance(error, (OSError, KeyError, ValueError, RuntimeError)):
-            raise damaged(self.path, f"unreadable content ({error})") from error
-
-
 def check_contract(store: Store, header: Header) -> None:
     """Refuses a store that was made under another contract.
 
@@ -284,3 +177,23 @@ def keys_sha256(keys: pd.DataFrame) -> str:
     rows = keys[KEY].itertuples(index=False, name=None)
     text = "\n".join(" ".join(map(str, row)).rstrip() for row in rows)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def paths_sha256(keys: pd.DataFrame) -> str:
+    """SHA-256 over the paths of all rows in order."""
+    return hashlib.sha256("\n".join(keys["path"]).encode(*_TEXT)).hexdigest()
+
+
+def header_sha256(
+    attributes: Mapping[str, str | int], matrices: Mapping[str, Mapping[str, str | int]]
+) -> str:
+    """SHA-256 over what a file says of itself.
+
+    Args:
+        attributes: Those of the root, but for "complete" and this one.
+        matrices: By name, "sha256" and "filled" of each.
+    """
+    return digest({**attributes, "matrices": matrices})
+
+
+_TEXT = ("utf-8", "surrogateescape")  # as h5py encodes text

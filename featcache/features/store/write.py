@@ -1,7 +1,9 @@
 """Writing a feature store: sealed parts, and publishing by merging them."""
 
+import contextlib
 import hashlib
 import io
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import ForgivingFile, atomic_path, canonical_json, lock
-from featcache.errors import StoreError
+from featcache.errors import ContractError, StoreError, StoreUnavailableError
 from featcache.features.store.base import (
     KEY,
     NO_MASK,
@@ -25,14 +27,17 @@ from featcache.features.store.base import (
     Store,
     check_contract,
     dataset_name,
+    header_sha256,
     keys_sha256,
-    open_store,
-    reading,
+    paths_sha256,
     slab_rows,
 )
+from featcache.features.store.opening import reading
+from featcache.features.store.reader import open_store
 
 _CHUNK_BYTES = 512 * 2**10
 _SPARE_BYTES = 16 * 2**20
+_PART = re.compile(r"[0-9]{6,}\.h5")
 
 
 def writing(
@@ -45,6 +50,12 @@ def writing(
 def parts_folder(path: Path) -> Path:
     """The folder of a store's sealed parts."""
     return path.with_suffix(".parts")
+
+
+def part_files(path: Path) -> list[Path]:
+    """The sealed parts of a store, the oldest first."""
+    files = parts_folder(path).glob("*.h5")
+    return sorted(file for file in files if _PART.fullmatch(file.name))
 
 
 def seal(
@@ -61,7 +72,7 @@ def seal(
     """
     keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
     folder = parts_folder(path)
-    number = 1 + max((int(p.stem) for p in folder.glob("*.h5")), default=-1)
+    number = 1 + max((int(part.stem) for part in part_files(path)), default=-1)
     # Written in memory first: HDF5 and a full disk do not get on.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -78,23 +89,36 @@ def publish(
     """Merges a store and its sealed parts into a new store, then drops the parts.
 
     A part that is damaged is left out and reported: its rows are missing then,
-    and are computed again. Without a store or parts there is nothing to publish.
+    and are computed again. One of another contract is left out too, and stays.
+    Without a store or parts there is nothing to publish.
 
     Raises:
         StoreError: No room for the new file, or the old store is damaged.
+        StoreUnavailableError: The store or a part cannot be opened now.
     """
-    sources = [open_store(path)] if path.exists() else []
-    for part in sorted(parts_folder(path).glob("*.h5")):
+    published = [open_store(path)] if path.exists() else []
+    parts, done = [], []
+    for file in part_files(path):
         try:
-            store = open_store(part)
-            store.verify()
-            sources.append(store)
+            part = open_store(file)
+            check_contract(part, published[0].header if published else header)
+            part.verify()
+            parts.append(part)
+        except StoreUnavailableError:
+            raise
         except StoreError as error:
             if on_damage:
                 on_damage(f"sealed part left out, its rows are computed again: {error}")
-    if any(source.path != path for source in sources):
-        merge(path, header, sources)
-    shutil.rmtree(parts_folder(path), ignore_errors=True)
+            if isinstance(error, ContractError):
+                continue
+        done.append(file)
+    if parts:
+        merge(path, header, [*published, *parts])
+    for file in [*done, *parts_folder(path).glob(".[0-9]*.h5.*.tmp")]:
+        file.unlink()
+    # What is not ours, or of another contract, stays.
+    with contextlib.suppress(OSError):
+        parts_folder(path).rmdir()
     return open_store(path) if path.exists() else None
 
 
@@ -115,11 +139,13 @@ def merge(
 
     Raises:
         ContractError: A source was made under another contract.
-        StoreError: No room, or a source is damaged.
+        StoreError: No room, or a source is damaged: what has rotted must not get a
+            fresh checksum.
     """
     last = header.policies
     for source in sources:
         check_contract(source, header)
+        source.verify()
     # Engine, versions and notes are those of the newest rows.
     header = replace(sources[-1].header, policies=[])
     for source in sources:
@@ -223,11 +249,10 @@ def _fill(
     keys: pd.DataFrame,
     matrices: Mapping[str, _Given | _Gathered],
 ) -> None:
-    about = asdict(header) | {"contract": header.contract.to_json()}
-    for name, value in about.items():
-        file.attrs[name] = value if isinstance(value, str) else canonical_json(value)
-    for name, matrix in matrices.items():
-        _write_matrix(file, name, matrix, len(keys), header.dtype)
+    sealed = {
+        name: _write_matrix(file, name, matrix, len(keys), header.dtype)
+        for name, matrix in matrices.items()
+    }
     for name in ("image_id", "mask_id"):
         if (keys[name] != NO_MASK).any() or name == "image_id":
             text = keys[name].to_numpy().astype("S64")
@@ -237,11 +262,19 @@ def _fill(
     file.create_dataset(
         "path", data=keys["path"].tolist(), dtype=h5py.string_dtype("utf-8")
     )
-    file.attrs["featcache_schema"] = SCHEMA
-    file.attrs["contract_id"] = header.contract_id
-    file.attrs["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    file.attrs["rows"] = len(keys)
-    file.attrs["keys_sha256"] = keys_sha256(keys)
+    about = asdict(header) | {"contract": header.contract.to_json()}
+    attributes: dict[str, str | int] = {
+        "featcache_schema": SCHEMA,
+        "contract_id": header.contract_id,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "rows": len(keys),
+        "keys_sha256": keys_sha256(keys),
+        "paths_sha256": paths_sha256(keys),
+        **{k: v if isinstance(v, str) else canonical_json(v) for k, v in about.items()},
+    }
+    for name, value in attributes.items():
+        file.attrs[name] = value
+    file.attrs["header_sha256"] = header_sha256(attributes, sealed)
     file.attrs["complete"] = True
 
 
@@ -251,7 +284,7 @@ def _write_matrix(
     matrix: _Given | _Gathered,
     rows: int,
     dtype: "np.dtype[Any]",
-) -> None:
+) -> dict[str, str | int]:
     chunk = max(1, min(rows, _CHUNK_BYTES // (matrix.dim * dtype.itemsize)))
     target = file.create_dataset(
         dataset_name(name),
@@ -267,5 +300,6 @@ def _write_matrix(
         sha.update(stored.data)
         filled += int((~np.isnan(stored[:, 0])).sum())
         start += len(stored)
-    target.attrs["filled"] = filled
-    target.attrs["sha256"] = sha.hexdigest()
+    sealed: dict[str, str | int] = {"filled": filled, "sha256": sha.hexdigest()}
+    target.attrs.update(sealed)
+    return sealed

@@ -1,0 +1,284 @@
+"""The one reader of store files, which anybody may have written or changed."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from featcache.core import records
+from featcache.core.io import parse_json
+from featcache.dataset.regions import Region
+from featcache.dataset.views import Policy
+from featcache.errors import ContractError, StoreError, UsageError
+from featcache.features.contract import FLOAT32, Contract
+from featcache.features.store.base import (
+    FEATURES,
+    KEY,
+    NO_MASK,
+    NO_POLICY,
+    SCHEMA,
+    TAPS,
+    Header,
+    Store,
+    header_sha256,
+    keys_sha256,
+    paths_sha256,
+)
+from featcache.features.store.opening import MAKE, damaged, reading
+
+TEXTS = (
+    "contract", "contract_id", "policies", "weights", "weights_key", "engine",
+    "versions", "notes", "created", "keys_sha256", "paths_sha256",
+)  # fmt: skip
+NUMBERS = ("featcache_schema", "rows")
+_MOST_ROWS = 2**40
+_WIDEST = 2**24  # columns of a matrix
+_LARGEST_SIDE = 2**16
+_DEEPEST = 32  # levels of a JSON text
+# Bytes that a file may hold for each of its own: compression goes no further.
+_EXPANSION = 1100
+
+
+def open_store(path: Path) -> Store:
+    """Opens a store, checking that it is ours, whole, and true to its contract.
+
+    The matrices are checked as they are read.
+
+    Raises:
+        StoreError: Missing, cut short, edited, of another program, or not complete.
+        StoreUnavailableError: The system does not let us read it now.
+        ContractError: Its contract is not the one its id was made of.
+    """
+    with reading(path) as file:
+        if "featcache_schema" not in file.attrs:
+            raise StoreError(
+                f"a featcache store in {path}", "an HDF5 file of another program", MAKE
+            )
+        schema = _number(file.attrs, "featcache_schema")
+        if schema != SCHEMA:
+            raise StoreError(
+                f"schema {SCHEMA} in {path}",
+                f"schema {schema}",
+                "Use the featcache version that wrote it, or delete it and extract "
+                "again.",
+            )
+        complete = file.attrs.get("complete")
+        if not isinstance(complete, bool | np.bool_) or not complete:
+            raise damaged(path, "an incomplete file")
+        return _read(path, file)
+
+
+def _read(path: Path, file: h5py.File) -> Store:
+    texts = {name: _text(file.attrs, name) for name in TEXTS}
+    numbers = {name: _number(file.attrs, name) for name in NUMBERS}
+    header = _header(texts)
+    if header.contract_id != texts["contract_id"]:
+        raise ContractError(
+            f"contract_id {texts['contract_id'][:8]} in {path}",
+            f"a contract with id {header.contract_id[:8]}",
+            "The file was edited by hand; delete it and extract again.",
+        )
+    matrices = _matrices(file, header.dtype)
+    keys = _keys(file, len(header.policies))
+    rows = {len(matrix) for matrix in matrices.values()}
+    if not rows == {len(keys)} == {numbers["rows"]}:
+        raise damaged(path, f"{sorted(rows)} embeddings, {len(keys)} keys")
+    sealed = {name: _sealed(matrix) for name, matrix in matrices.items()}
+    sums = {
+        "keys_sha256": keys_sha256(keys),
+        "paths_sha256": paths_sha256(keys),
+        "header_sha256": header_sha256({**texts, **numbers}, sealed),
+    }
+    for name, checksum in sums.items():
+        if checksum != _text(file.attrs, name):
+            raise damaged(path, f"{name.split('_')[0]} with another checksum")
+    if keys.duplicated(KEY).any():
+        raise damaged(path, "a key that is there twice")
+    return Store(
+        path,
+        header,
+        dims={name: int(matrix.shape[1]) for name, matrix in matrices.items()},
+        filled={name: int(values["filled"]) for name, values in sealed.items()},
+        checksums={name: str(values["sha256"]) for name, values in sealed.items()},
+        keys=keys,
+        created=texts["created"],
+    )
+
+
+def _text(attributes: h5py.AttributeManager, name: str) -> str:
+    value = attributes.get(name)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8")
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is missing" if value is None else f"{name} no text")
+    return value
+
+
+def _number(attributes: h5py.AttributeManager, name: str) -> int:
+    value = attributes.get(name)
+    if isinstance(value, int | np.integer) and 0 <= value < _MOST_ROWS:
+        return int(value)
+    raise ValueError(f"{name} is missing" if value is None else f"{name} no number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HeaderRecord:
+    """The types of a header's values."""
+
+    weights: Literal["imagenet", "random", "file", "none"]
+    versions: dict[str, str]
+    notes: "_Notes"
+    policies: list["_Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Notes:
+    calibration: list[str] = field(default_factory=list)
+    drift: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    flip: bool | None = None
+    brightness: list[float] | None = None
+    zoom: list[float] | None = None
+    seed: int | None = None
+    region: str | None = None
+    mask: str | None = None
+    width: str | None = None
+
+
+def _header(texts: dict[str, str]) -> Header:
+    """The header of a store.
+
+    Raises:
+        ValueError: Names a value that is not of its type.
+    """
+    names = ("contract", "policies", "versions", "notes")
+    values = {name: _json(texts[name], name) for name in names}
+    contract = Contract.from_json(values.pop("contract"))
+    if PurePath(contract.backbone).name != contract.backbone:
+        raise ValueError("contract.backbone is no name of a file")
+    if not 0 <= contract.input_size <= _LARGEST_SIDE:
+        raise ValueError(f"contract.input_size {contract.input_size}")
+    if contract.dtype not in (None, FLOAT32, "float16"):
+        raise ValueError("contract.dtype neither float32 nor float16")
+    values["weights"] = texts["weights"]
+    records.from_json(_HeaderRecord, values)
+    for number, recipe in enumerate(values["policies"]):
+        _check_recipe(recipe, f"policies[{number}]")
+    return Header(
+        contract=contract,
+        weights_key=texts["weights_key"],
+        engine=texts["engine"],
+        **values,
+    )
+
+
+def _check_recipe(recipe: dict[str, Any], name: str) -> None:
+    try:
+        if {*recipe} & {"flip", "brightness", "zoom", "seed"}:
+            Policy.of(recipe)
+        elif not Region.of(recipe).to_dict():
+            raise ValueError(f"{name} says nothing")
+    except UsageError as error:
+        raise ValueError(f"{name} has {error.got}") from error
+    except KeyError as error:
+        raise ValueError(f"{name} has no {error}") from error
+
+
+def _json(text: str, name: str) -> Any:
+    value = parse_json(text)
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"{name} is nested too deeply")
+        inner = [one for one in level if isinstance(one, dict | list)]
+        level = [
+            child
+            for one in inner
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return value
+
+
+def _matrices(file: h5py.File, dtype: "np.dtype[Any]") -> dict[str, h5py.Dataset]:
+    """The matrices of a file by name: "features", and the taps by their layers."""
+    names = {FEATURES: FEATURES} if FEATURES in file else {}
+    if TAPS in file:
+        group = _linked(file, TAPS)
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"{TAPS} no group")
+        if FEATURES in group:
+            raise ValueError(f"a tap called {FEATURES}")
+        names |= {name: f"{TAPS}/{name}" for name in group}
+    matrices = {name: _dataset(file, where, 2) for name, where in names.items()}
+    for name, matrix in matrices.items():
+        if matrix.dtype != dtype or not 1 <= matrix.shape[1] <= _WIDEST:
+            raise ValueError(
+                f"{name} of {matrix.dtype}, {matrix.shape[1]} wide, not of {dtype}"
+            )
+    return matrices
+
+
+def _sealed(matrix: h5py.Dataset) -> dict[str, str | int]:
+    filled = _number(matrix.attrs, "filled")
+    if filled > len(matrix):
+        raise ValueError(f"{filled} of {len(matrix)} rows filled")
+    return {"filled": filled, "sha256": _text(matrix.attrs, "sha256")}
+
+
+def _keys(file: h5py.File, policies: int) -> pd.DataFrame:
+    return pd.DataFrame(  # columns of other lengths are a ValueError
+        {
+            "image_id": _texts(file, "image_id"),
+            "view": _numbers(file, "view", 0, 2**16 - 1),
+            "policy": _numbers(file, "policy", NO_POLICY, policies - 1),
+            "mask_id": _texts(file, "mask_id") if "mask_id" in file else NO_MASK,
+            "path": _texts(file, "path"),
+        }
+    )
+
+
+def _texts(file: h5py.File, name: str) -> np.ndarray:
+    column = _dataset(file, name, 1)
+    if h5py.check_string_dtype(column.dtype) is None:
+        raise ValueError(f"{name} no text")
+    return np.asarray(column.asstr()[:])
+
+
+def _numbers(file: h5py.File, name: str, least: int, most: int) -> np.ndarray:
+    column = _dataset(file, name, 1)
+    values = column[:] if column.dtype.kind in "iu" else np.array(["text"])
+    if values.dtype.kind not in "iu" or ((values < least) | (values > most)).any():
+        raise ValueError(f"{name} no numbers from {least} to {most}")
+    return values.astype(int)
+
+
+def _dataset(file: h5py.File, name: str, dimensions: int) -> h5py.Dataset:
+    """A dataset whose bytes are in this file, and that they suffice for.
+
+    Raises:
+        ValueError: There is none of that name and so many dimensions.
+    """
+    dataset = _linked(file, name)
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != dimensions:
+        raise ValueError(f"{name} no dataset of {dimensions} dimensions")
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name} with its bytes in another file")
+    if dataset.nbytes > _EXPANSION * os.path.getsize(file.filename):
+        raise ValueError(f"{name} larger than its file can hold")
+    return dataset
+
+
+def _linked(file: h5py.File, name: str) -> Any:
+    """What lies under a name in this file itself, and not behind a link."""
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is missing" if link is None else f"{name} a link")
+    return file[name]
