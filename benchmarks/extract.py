@@ -17,10 +17,7 @@ Variants:
 """
 
 import argparse
-import csv
 import json
-import os
-import platform
 import resource
 import shutil
 import statistics
@@ -30,12 +27,12 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measurements import append
 
 STUDY = ("densenet121", "resnet50", "inceptionv3", "xception", "vgg19")
 VARIANTS = ("study", "tensorflow", "openvino", "int8", "ceiling")
@@ -268,40 +265,6 @@ def together(options: argparse.Namespace, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def record(rows: list[dict[str, Any]]) -> None:
-    """Appends measurements with machine, versions and date."""
-    cores = len(os.sched_getaffinity(0))
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {cores} cores, {processor()}",
-        "versions": " ".join(f"{name} {version(name)}" for name in LIBRARIES),
-    }
-    path = Path(__file__).with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [*about, *rows[0]])
-        if new:
-            writer.writeheader()
-        writer.writerows(about | line for line in rows)
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(": ")[1] for x in lines if x.startswith("model name")), "")
-
-
-def version(name: str) -> str:
-    """A library's version, or "none"."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "none"
-
-
 def main() -> None:
     """Parses and runs."""
     parser = argparse.ArgumentParser(
@@ -328,7 +291,8 @@ def main() -> None:
 
             options.source = phantom.write(options.work / "set", options.images)
         count = prepare(options.source, options.images, options.work)
-        record((together if options.together else by_backbone)(options, count))
+        measured = (together if options.together else by_backbone)(options, count)
+        append(Path(__file__), measured, LIBRARIES)
 
 
 if __name__ == "__main__":

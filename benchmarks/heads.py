@@ -17,10 +17,8 @@ Variants, of each head that they know:
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,12 +27,11 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measurements import append
 
 HEADS = ("logreg", "softmax", "mlp", "mlp-dropout", "xgboost")
 LIBRARIES = ("featcache", "scikit-learn", "xgboost", "tensorflow", "keras", "numpy")
@@ -87,7 +84,8 @@ def parts(y: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarra
 def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, Any]:
     """What ``featcache train-head`` does between reading and recording."""
     from featcache import heads
-    from featcache.evaluation.fitting import Fit, side_by_side
+    from featcache.core.parallel import side_by_side
+    from featcache.evaluation.fitting import Fit, fit_predict
 
     y, groups = data["y"], data["groups"]
     folds = parts(y, groups)
@@ -105,7 +103,7 @@ def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, An
     ]
     right: dict[str, int] = defaultdict(int)
     started = time.perf_counter()
-    for number, fit in side_by_side(calls, jobs):
+    for number, fit in side_by_side(fit_predict, calls, jobs):
         assert isinstance(fit, Fit), fit
         held = calls[number]["held"]
         right[calls[number]["head"].name] += int((fit.p.argmax(1) == y[held]).sum())
@@ -280,32 +278,6 @@ def _median(values: Any) -> float:
     return statistics.median(listed) if listed else float("nan")
 
 
-def record(rows: list[dict[str, Any]]) -> None:
-    """Appends measurements with machine, versions and date."""
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"{processor()}",
-        "versions": " ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
-    }
-    path = Path(__file__).with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [*about, *rows[0]])
-        if new:
-            writer.writeheader()
-        writer.writerows(about | line for line in rows)
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(": ")[1] for x in lines if x.startswith("model name")), "")
-
-
 def main() -> None:
     """Parses and runs."""
     parser = argparse.ArgumentParser(
@@ -332,7 +304,7 @@ def main() -> None:
             data = generate(options.images, options.width, options.views)
         options.rows = "x".join(map(str, data["X"].shape))
         np.savez(file := Path(folder) / "features.npz", **data)
-        record(side_by_side(options, file))
+        append(Path(__file__), side_by_side(options, file), LIBRARIES)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+# A test process keeps to one thread, so that heads are trained in it.
+os.environ.setdefault("FEATCACHE_THREADS", "1")
+
 import pytest
 from toys import write_images
 

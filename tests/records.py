@@ -22,7 +22,7 @@ _SPLIT = {
     "name": "s", "folds": 5, "test_size": 0.2, "seed": 0, "group_by": "patient",
     "repeat": 0,
 }  # fmt: skip
-_TUNING = {"fold": 0, "chosen": {"C": 1}, "log_loss": 0.5, "folds": 3, "tried": []}
+_TUNING = {"fold": 0, "selected": {"C": 1}, "log_loss": 0.5, "folds": 3, "tried": []}
 _TRAINING = {
     "epochs": 1, "best_epoch": 1, "minutes": 0.1, "stopped": "", "start": {},
     "best_loss": None,

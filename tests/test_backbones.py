@@ -3,6 +3,7 @@
 import hashlib
 import json
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from PIL import Image
 from toys import slow_but
 
 from featcache import backbones
-from featcache.backbones import BACKBONES, CLASSIC5, build, resolve, with_pixels
+from featcache.backbones import (
+    BACKBONES,
+    CLASSIC5,
+    build,
+    resolve,
+    weights,
+    with_pixels,
+)
 from featcache.core.tf import tensorflow
 from featcache.dataset import images, views
 from featcache.errors import UnknownNameError, UsageError, WeightsError
@@ -128,6 +136,21 @@ def test_without_weights_and_network_both_ways_out_are_named(no_weights: Path) -
     assert list(no_weights.iterdir()) == []
 
 
+def test_no_connection_is_noticed_before_a_download(
+    no_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A name server that never answers costs seconds, and nothing is printed."""
+    monkeypatch.setattr(weights, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: time.sleep(1))
+    started = time.monotonic()
+    with pytest.raises(WeightsError, match=r"no answer from \S+ in 0.1 s"):
+        backbones.fetch_weights(BACKBONES["densenet121"])
+    assert time.monotonic() - started < 0.9
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("own_folder", [True, False])
 def test_weights_on_the_machine_are_found(
     no_weights: Path, monkeypatch: pytest.MonkeyPatch, own_folder: bool
@@ -197,7 +220,7 @@ def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> 
     with pytest.raises(WeightsError, match="`input_size=48`"):
         backbones.build(saved("fixed", keras.Model(fixed, pool(fixed))))
     vector = keras.Input((7,))
-    with pytest.raises(WeightsError, match="RGB input"):
+    with pytest.raises(WeightsError, match="one input of pixels, RGB"):
         backbones.build(
             saved("vector", keras.Model(vector, keras.layers.Dense(2)(vector)))
         )

@@ -175,7 +175,7 @@ def test_fewer_groups_than_folds(run, tmp_path: Path, toy_network: Path) -> None
         (["-b", "densenet121", "--views", "-1"], 1, "--views from 0"),
         (["-b", "densenet121", "--views", "two"], 2, "--views"),
         (["-b", "densenet121", "--zoom", "0.5,1"], 1, "--zoom LO,HI with 1 <="),
-        (["-b", "densenet121", "--brightness", "2"], 2, "two numbers"),
+        (["-b", "densenet121", "--brightness", "2"], 2, "pair of numbers"),
         (["-b", "missing.keras"], 1, "no such file: missing.keras"),
         ([], 2, "Missing option"),
     ],
@@ -223,7 +223,7 @@ def test_options_of_a_source_need_the_source(run, image_folder: Path) -> None:
     run("scan", image_folder)
     code, _, err = run("extract", "-b", "vgg19", "--group-by", "image")
     assert code == 1
-    assert "a SOURCE with --group-by" in err
+    assert "--on-conflict need a SOURCE" in err
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
@@ -237,7 +237,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     monkeypatch.setattr(pipeline, "run", interrupted)
     code, _, err = run("extract", image_folder, "-b", toy_network)
     assert code == 130
-    assert "Sealed work is kept: run the same command" in err
+    assert "Finished work is kept: run the same command" in err
 
 
 def test_a_real_sigint_leaves_no_lock(
@@ -299,7 +299,8 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr(manifest, "save", full)
     code, _, err = run("scan", image_folder)
     assert code == 1
-    assert err.startswith("Error: expected to read and write cache/chest/manifest.csv")
+    path = "cache/chest/manifest.csv"
+    assert err.startswith(f"Error: {path} could not be read or written")
     assert err.count("\n") == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_dicom import DEEP, dataset, file_of, radiograph
-from test_images import RAMP, reason
+from test_images import RAMP, encode, reason
 from test_scan import column
 from toys import picture
 
@@ -90,6 +90,27 @@ def test_without_pydicom_the_reason_is_the_way_out(
     assert dicom.pseudonym(data) == ""
     with pytest.raises(UsageError, match="featcache\\[dicom\\]"):
         dicom.check_keyword("PatientID")
+
+
+def test_a_deflated_file_is_read_unless_it_is_a_bomb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is unpacked step by step and not kept, to see how large it would be."""
+    deflated = uid.DeflatedExplicitVRLittleEndian
+    data = radiograph(np.zeros((900, 900), np.uint8), TransferSyntaxUID=deflated)
+    assert len(data) < 5000
+    assert images.decode(data).size == (900, 900)
+    monkeypatch.setattr(dicom, "LIMIT", 2**20)
+    assert reason(data).startswith("a deflated DICOM file that unpacks to over")
+
+
+def test_a_picture_inside_is_as_large_as_the_file_says() -> None:
+    """A small file with a large JPEG inside is refused by the JPEG's header."""
+    inside = encode(np.zeros((300, 400), np.uint8), "JPEG")
+    data = radiograph(
+        RAMP, TransferSyntaxUID=uid.JPEGBaseline8Bit, PixelData=encapsulate([inside])
+    )
+    assert reason(data) == ("a picture of 400x300 pixels inside a file that says 16x16")
 
 
 def test_mutilated_files_raise_nothing_else() -> None:

@@ -136,7 +136,7 @@ def test_what_fails_is_exit_code_1(
     spoil(monkeypatch)
     check = checks(run, "--offline", code=1)[name]
     assert (check["status"], bool(check["fix"])) == ("FAIL", True)
-    assert said in check["found"]
+    assert said in check["result"]
 
 
 def little_room(patch: Patch) -> None:
@@ -208,7 +208,7 @@ def test_weights_that_are_here(
     Path("mine").mkdir()
     (Path("mine") / row.file_name).write_bytes(content)
     check = checks(run, "--offline")["weights vgg19"]
-    assert (check["status"], said in check["found"]) == (status, True)
+    assert (check["status"], said in check["result"]) == (status, True)
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_the_processor_decides_on_int8(
     Path("cpuinfo").write_text(f"processor : 0\n{flags}\n")
     monkeypatch.setattr(doctor, "CPUINFO", Path("cpuinfo"))
     found = checks(run, "--offline")
-    assert found["cpu"]["found"].endswith(cpu)
-    assert int8 in found["int8"]["found"]
+    assert found["cpu"]["result"].endswith(cpu)
+    assert int8 in found["int8"]["result"]
 
 
 def test_a_gpu_that_does_not_answer(run: Run, monkeypatch: Patch) -> None:

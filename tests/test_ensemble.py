@@ -185,10 +185,10 @@ def test_averages_are_calibrated(three, vote) -> None:
 def test_a_second_call_makes_nothing(three, vote) -> None:
     """The order of the members means nothing; --force makes it again."""
     first = vote("good", "fair")
-    assert len(first.made) == 1
-    assert vote("fair", "good", "good").made == []
-    assert vote("fair", "good").runs[0].run_id == first.made[0]
-    assert vote("fair", "good", force=True).made == first.made
+    assert len(first.new_run_ids) == 1
+    assert vote("fair", "good", "good").new_run_ids == []
+    assert vote("fair", "good").runs[0].run_id == first.new_run_ids[0]
+    assert vote("fair", "good", force=True).new_run_ids == first.new_run_ids
 
 
 def test_a_member_that_was_trained_again_makes_it_new(three, write, vote) -> None:
@@ -196,7 +196,7 @@ def test_a_member_that_was_trained_again_makes_it_new(three, write, vote) -> Non
     first = vote("good", "fair")
     write("fair", sharpened(Y, 0.6, 9))
     again = vote("good", "fair")
-    assert again.made == first.made
+    assert again.new_run_ids == first.new_run_ids
     assert again.runs[0].record.member_digests != (first.runs[0].record.member_digests)
 
 
@@ -231,7 +231,8 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     """With a member that has no folds nothing is fitted, and only test is judged."""
     name, other = tuned(write, "vgg19", 8).run_id, tuned(write, "resnet50", 9).run_id
     for options in ({}, {"weights": "equal", "calibrate": True}):
-        with pytest.raises(RunError, match=rf"{name}, {other} with.*`weights='equal'`"):
+        words = rf"{name}, {other} only predicted the test set.*`weights='equal'`"
+        with pytest.raises(RunError, match=words):
             vote(name, other, "good", **options)
     (run,) = vote(name, other, "good", weights="equal").runs
     p = np.mean([runs.find(reports, member).predictions("test").p
@@ -245,7 +246,7 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     ]
     ranked = [row.run_id for row in compare(reports, part="test").rows]
     assert run.run_id in ranked
-    assert vote(other, "good", name, weights="equal").made == []
+    assert vote(other, "good", name, weights="equal").new_run_ids == []
 
 
 def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
@@ -253,7 +254,7 @@ def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
     name = tuned(write, "vgg19", 8).run_id
     result = vote()
     assert result.runs[0].record.members == sorted(run.run_id for run in three)
-    assert result.left_out == [f"run {name} has no out-of-fold predictions"]
+    assert result.excluded == [f"run {name} has no out-of-fold predictions"]
 
 
 def test_members_of_the_test_part_are_compared_there(three, write, vote) -> None:
@@ -279,7 +280,7 @@ def edited(run: runs.Run) -> None:
         (
             lambda write: None,
             ["nowhere", "good"],
-            "'nowhere', which fits none of the 3",
+            "'nowhere', which matches none of the 3",
         ),
         (lambda write: None, ["oo", "good"], "two or more runs"),
         (
@@ -300,12 +301,12 @@ def edited(run: runs.Run) -> None:
         (
             lambda write: write("other", sharpened(Y, 0.8, 1), status="failed"),
             ["good", "other"],
-            "none failed and none an ensemble; got other-s",
+            "neither failed nor are ensembles; got other-s",
         ),
         (
             lambda write: write("other", sharpened(Y, 0.8, 1), head="ensemble"),
             ["good", "other"],
-            "none an ensemble; got other-s",
+            "nor are ensembles; got other-s",
         ),
         (
             lambda write: edited(write("other", sharpened(Y, 0.8, 1))),
@@ -321,7 +322,7 @@ def test_what_makes_no_ensemble_is_refused(
     make(write)
     with pytest.raises(RunError, match=said):
         vote(*members)
-    with pytest.raises(UsageError, match="`weights` fitted or equal"):
+    with pytest.raises(UsageError, match="`weights` to be fitted or equal"):
         vote(weights="best")
 
 
@@ -334,7 +335,7 @@ def test_each_repeat_has_its_ensemble(write, vote, three) -> None:
     assert [run.record.split.repeat for run in result.runs] == [0, 1]
     assert len({run.run_id for run in result.runs}) == 2
     assert len({run.record.recipe_id for run in result.runs}) == 1
-    assert result.left_out == ["repeat 2: not every member was trained on it"]
+    assert result.excluded == ["repeat 2: not every member was trained on it"]
     other = vote(split="s-r1")
     assert [run.run_id for run in other.runs] == [result.runs[1].run_id]
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -182,10 +183,12 @@ def test_too_many_bad_images_are_an_error_after_the_good_are_stored(
 
 
 def test_a_root_that_is_gone_is_an_error_at_once(dataset, toy) -> None:
-    """A drive that is not mounted makes no image bad."""
+    """A drive that is not mounted makes no image bad; the way out keeps the groups."""
     dataset.root.rename(dataset.root.with_name("elsewhere"))
-    with pytest.raises(DatasetError, match="Scan them at their new location"):
+    with pytest.raises(DatasetError, match="Scan them at their new location") as caught:
         toy(dataset)
+    by = shlex.join(["--group-by", dataset.settings.group_by])
+    assert f"featcache scan SOURCE --dataset chest {by} (" in str(caught.value)
 
 
 def test_ctrl_c_keeps_what_is_sealed_and_leaves_no_lock(

@@ -200,7 +200,7 @@ def test_a_number_means_one_policy(run, dataset) -> None:
     write_store(dataset, header("b", policies=(POLICY, OTHER)))
     train = ["train-head", "-H", "majority", "--jobs", "1", "--policy", "0"]
     code, _, err = run(*train)
-    assert (code, "0, another in a than in b. Name one" in err) == (1, True)
+    assert (code, "0, which differs between a and b. Name one" in err) == (1, True)
     assert run(*train, "-b", "b")[0] == 0
 
 

@@ -74,7 +74,7 @@ def test_a_head_may_move(
     for rows, row in ((table, key), wrapped):
         change(rows, row, path=moved(rows[row], tmp_path))
     again = train(name)
-    assert (again.trained, again.runs[0].record) == ([], before.record)
+    assert (again.new_run_ids, again.runs[0].record) == ([], before.record)
     loaded = heads.load(before.folder)
     assert type(loaded).__module__ == "moved_embedded"
     assert type(loaded.head_).__module__.startswith("moved_")

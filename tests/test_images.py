@@ -236,6 +236,40 @@ def test_depths_that_pillow_reads_on_its_own() -> None:
     assert pixels(png(2, 16, deep, 1)).tolist() == [[[255, 30000 >> 8, 0]]]
 
 
+def tiff_of_colours(colours: np.ndarray, order: str, compression: int) -> bytes:
+    """A TIFF of 16-bit colours, which Pillow reads but does not write."""
+    height, width, _ = colours.shape
+    data = colours.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if compression == 8 else data
+    data += bytes(len(data) % 2)
+    tags = {
+        256: (3, width), 257: (3, height), 258: (3, 16), 259: (3, compression),
+        262: (3, 2), 273: (4, 8), 277: (3, 3), 278: (3, height), 279: (4, len(data)),
+    }  # fmt: skip
+    bits = 8 + len(data)  # where the three numbers of bits lie
+    rows = struct.pack(f"{order}H", len(tags))
+    for tag, (kind, value) in tags.items():
+        count, kind_of, at = (3, "I", bits) if tag == 258 else (1, "I", value)
+        if kind == 3 and tag != 258:
+            kind_of = "Hxx"
+        rows += struct.pack(f"{order}HHI{kind_of}", tag, kind, count, at)
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    head = start + struct.pack(f"{order}I", bits + 6)
+    return head + data + struct.pack(f"{order}3H", 16, 16, 16) + rows + bytes(4)
+
+
+@pytest.mark.parametrize("brightest", [200, 1000, 4095, 16383])
+def test_colours_of_16_bits_that_use_fewer_are_scaled_by_those(brightest: int) -> None:
+    """As greys are: by the smallest depth that holds the brightest of all channels."""
+    colours = np.array([[[brightest, brightest // 2, 0], [1, 2, 3]]], np.uint16)
+    top = next(2**b - 1 for b in (8, 10, 12, 14) if brightest < 2**b)
+    expected = np.rint(colours * 255.0 / top)
+    row = colours.astype(">u2").tobytes()
+    tiffs = [tiff_of_colours(colours, order, c) for order in "<>" for c in (1, 8)]
+    for data in (png(2, 16, row, 2), *tiffs):
+        assert np.array_equal(pixels(data), expected)
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

@@ -51,7 +51,14 @@ def out_of_fold(name, X, y, groups):
         if head.tune and "epochs" in head.get_params():
             head.set_params(epochs=3)  # many short trainings
         fit = fitting.fit_predict(
-            head, X, y=y, groups=groups, train=train, held=held, n_classes=3, tta=True
+            head,
+            X,
+            y=y,
+            groups=groups,
+            train=train,
+            held_out=held,
+            n_classes=3,
+            tta=True,
         )
         right[held] = fit.p.argmax(axis=1) == y[held]
     return right

@@ -69,7 +69,7 @@ def test_what_blocks_have_in_common_follows_from_them() -> None:
         ({"status": None}, "no status"),
         ({"status": "failed"}, "no reason"),
         ({"classes": "COVID"}, "classes is not a list"),
-        ({"classes": ["a", "a"]}, "twice"),
+        ({"classes": ["a", "a"]}, "repeated classes"),
         ({"classes": [1]}, r"classes\[0\] is not text"),
         ({"views": True}, "views is not an integer"),
         ({"views": 10**30}, "views is too large"),
@@ -82,10 +82,10 @@ def test_what_blocks_have_in_common_follows_from_them() -> None:
         ({"split": "mine"}, "split is not an object"),
         ({"split": {"name": "s"}}, "no split.folds"),
         ({"features": [BLOCK | {"dim": "6"}]}, r"features\[0\].dim is not an integer"),
-        ({"features": [BLOCK | {"region": "lid"}]}, "a region that there is not"),
-        ({"features": [BLOCK | {"store": "../a.h5"}]}, "not the name of a file"),
-        ({"model": "/etc/passwd"}, "not the name of a file"),
-        ({"members": ["a"], "member_weights": {"0": [0.5, 0.5]}}, "one a member"),
+        ({"features": [BLOCK | {"region": "lid"}]}, "an unknown region"),
+        ({"features": [BLOCK | {"store": "../a.h5"}]}, "not a file name"),
+        ({"model": "/etc/passwd"}, "not a file name"),
+        ({"members": ["a"], "member_weights": {"0": [0.5, 0.5]}}, "match the members"),
         ({"scores": ...}, "no scores"),
         ({"created": ...}, "no created"),
         ({"head_is": ...}, "no head_is"),
@@ -110,5 +110,5 @@ def test_a_file_that_is_no_record(tmp_path: Path, text: str) -> None:
     """It is the same error, whatever JSON or none it is."""
     run = make_run(tmp_path, "logreg-toy-1")
     (run.folder / "run.json").write_text(text)
-    with pytest.raises(RunError, match=r"run\.json that cannot be used"):
+    with pytest.raises(RunError, match=r"unusable run\.json \("):
         runs.load(run.folder)

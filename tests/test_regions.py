@@ -295,5 +295,5 @@ def test_the_audit_tells_markers_from_lungs(
     fires = [said[code]["status"] == "finding" for code in ("FC023", "FC025")]
     assert fires == [shortcut, shortcut]
     board = json.loads(run("compare", "--json")[1])
-    below = {row["backbone"]: row["below_line"] for row in board}
+    below = {row["backbone"]: row["is_baseline"] for row in board}
     assert below == {"cells": False} | {f"cells:{kind}": True for kind in KINDS[1:]}

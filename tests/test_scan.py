@@ -158,7 +158,7 @@ def test_a_file_one_may_not_read_is_unreadable(
 
 def test_a_class_without_a_usable_image_is_told(tmp_path: Path, cache: Path) -> None:
     """It is no class any more, and a warning says so."""
-    source = save(tmp_path / "s", A_x=1, B_y=2)
+    source = save(tmp_path / "s", A_x=1, A_z=3, B_y=2, B_z=4)
     (source / "C").mkdir()
     (source / "C" / "bad.png").touch()
     result = scan(source, cache)
@@ -312,12 +312,25 @@ def test_another_source_needs_a_name(
 def test_a_damaged_manifest_can_be_made_anew(image_folder: Path, cache: Path) -> None:
     """The error's way out works: named, the dataset is scanned again, and told."""
     first = scan(image_folder, cache)
-    (cache / "chest" / "manifest.csv").write_text("junk")
+    (cache / "chest" / "dataset.json").write_text("junk")
     with pytest.raises(DatasetError, match="featcache scan SOURCE --dataset chest"):
         scan(image_folder, cache)
     again = scan(image_folder, cache, dataset="chest")
     assert again.manifest.table.equals(first.manifest.table)
     assert "the manifest of chest is made again" in again.warnings[0]
+
+
+def test_a_damaged_table_is_made_anew_in_the_same_way(
+    image_folder: Path, cache: Path
+) -> None:
+    """The settings that are still there decide: a plain scan heals, groups included."""
+    first = scan(image_folder, cache, group_by=r"(p\d+)", per_class=4)
+    (cache / "chest" / "manifest.csv").write_text("junk")
+    with pytest.raises(DatasetError, match=r"--group-by '\(p.*' --per-class 4$"):
+        manifest.load(cache / "chest")
+    again = scan(image_folder, cache)
+    assert again.manifest.table.equals(first.manifest.table)
+    assert again.manifest.settings == first.manifest.settings
 
 
 def test_a_scan_that_was_cut_short_is_run_again(

@@ -18,7 +18,7 @@ def test_the_command_tells_what_it_found(image_folder: Path, run: Run) -> None:
     (covid / "z empty.png").touch()
     code, out, err = run("scan", image_folder, "--group-by", r"(p\d+)")
     assert code == 0
-    assert "chest: 36 images of 18 groups (by (p\\d+)); 1 duplicates left out" in out
+    assert "chest: 36 images in 18 groups (by (p\\d+)); 1 duplicates excluded" in out
     assert "1 unreadable" in out
     assert "COVID = 0 (12 images), NORMAL = 1 (12 images), Viral Pneumonia = 2" in out
     assert "Manifest: cache/chest/manifest.csv" in out
@@ -41,6 +41,7 @@ def test_the_command_speaks_json(image_folder: Path, run: Run) -> None:
         "classes": {"COVID": 3, "NORMAL": 4, "Viral Pneumonia": 4},
         "groups": 11,
         "group_by": "near-duplicate",
+        "split": {},
         "duplicates": 0,
         "unreadable": [{"path": "COVID/bad.png", "reason": "an empty file"}],
         "warnings": [],
@@ -62,7 +63,7 @@ def test_the_command_speaks_json(image_folder: Path, run: Run) -> None:
         (["chest/COVID"], 1, "images directly in the folder"),
         (["chest", "--group-by", "("], 1, "got (."),
         (["chest", "--per-class", "-1"], 1, "got -1"),
-        (["chest", "--dataset", "a/b"], 1, "got a/b"),
+        (["chest", "--dataset", "a/b"], 1, "got 'a/b'"),
         (["chest", "--per-class", "many"], 2, "'many' is not a valid integer"),
         (["chest", "--on-conflict", "keep"], 2, "'keep' is not one of"),
         ([], 2, "Missing argument 'SOURCE'"),
@@ -95,3 +96,31 @@ def test_bad_input_ends_in_one_line(
         assert len(err.splitlines()) == 1
         assert err.startswith("Error: expected ")
     assert not list(tmp_path.glob("cache/*"))
+
+
+@pytest.mark.parametrize(
+    "option", [["--per-class", 0], ["--pool"], ["--split-by", "x"]]
+)
+def test_options_of_a_scan_need_a_source(
+    image_folder: Path, run: Run, option: list[object]
+) -> None:
+    """Extract ignores none of them, not even a zero."""
+    assert run("scan", image_folder)[0] == 0
+    code, _, err = run("extract", "--dataset", "chest", "-b", "metadata", *option)
+    assert code == 1
+    assert "need a SOURCE" in err
+
+
+def test_hidden_characters_are_spelled_out(tmp_path: Path, run: Run) -> None:
+    """A label or path from elsewhere cannot write over what the terminal shows."""
+    for i in range(4):
+        picture(i, 100).save(tmp_path / f"{i}.png")
+    (tmp_path / "x\u202e.png").touch()
+    labels = ["A", "B\u202e", "A", "B\u202e"]
+    lines = [f"{i}.png,{label}" for i, label in enumerate(labels)] + ["x\u202e.png,A"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *lines]), "utf-8")
+    code, out, err = run("scan", tmp_path / "t.csv", "--group-by", "image")
+    assert code == 0
+    assert "\u202e" not in out + err
+    assert r"B\u202e = 1" in out
+    assert r"Unreadable: x\u202e.png: an empty file" in err

@@ -78,6 +78,34 @@ def test_an_expression_that_finds_nothing_in_a_name_groups_nothing(
     assert result.warnings == ["3 files have no group; each becomes a group of its own"]
 
 
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_an_expression_that_fits_no_name_is_searched_in_the_folders(
+    tmp_path: Path, cache: Path, top: str
+) -> None:
+    """Below the class folder: as CheXpert has them, one folder a patient."""
+    for i in range(8):
+        folder = tmp_path / f"s/{top}{'AB'[i % 2]}/patient{i // 2:03d}/study1"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(i, 100).save(folder / "view1_frontal.png")
+    options = {"pool": True} if top else {}
+    if top:
+        shutil.copytree(tmp_path / "s/train", tmp_path / "s/test")
+    result = scan(tmp_path / "s", cache, group_by=r"(patient\d+)", **options)
+    assert result.n_groups == 4
+    assert set(column(result, "group").values()) == {
+        f"patient{i:03d}" for i in range(4)
+    }
+
+
+def test_an_expression_that_fits_nothing_says_where_it_looked(
+    tmp_path: Path, cache: Path
+) -> None:
+    """File names and the folders below the class folder; the class is no group."""
+    source = save(tmp_path / "s", A_x=1, A_y=2, B_z=3)
+    with pytest.raises(DatasetError, match=r"file name or folder of any file, e.g. x"):
+        scan(source, cache, group_by="([AB])")
+
+
 def test_each_image_may_be_its_own_group(image_folder: Path, cache: Path) -> None:
     """With image the group is the image's id."""
     table = scan(image_folder, cache, group_by="image").manifest.table

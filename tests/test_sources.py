@@ -1,5 +1,7 @@
 """Rules of sources: which files a folder or a CSV names."""
 
+import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,3 +285,44 @@ def test_binary_junk_is_no_csv(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(DatasetError, match="a CSV \\(UTF-8, commas\\)"):
         list_source(path)
+
+
+# Spellings of paths
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_names_match_in_any_unicode_form(
+    tmp_path: Path, on_disk: str, zipped: bool
+) -> None:
+    """A CSV from one system names the files of another; ./ and // say nothing."""
+    form = unicodedata.normalize
+    names = [form(on_disk, f"images/Ör dner/Röntgen{i}.png") for i in range(3)]
+    root = touch(tmp_path / "s", *names, "images/b.png")
+    other = {"NFC": "NFD", "NFD": "NFC"}[on_disk]
+    spelled = [
+        "./" + form(other, names[0]),
+        form(other, names[1]),
+        names[2],
+        "images//./b.png",
+    ]
+    rows = [f"{path},{'AB'[i % 2]}" for i, path in enumerate(spelled)]
+    (root / "metadata.csv").write_text("path,label\n" + "\n".join(rows), "utf-8")
+    if zipped:
+        root = Path(shutil.make_archive(str(root), "zip", root))
+    assert paths(list_source(root)) == [*names, "images/b.png"]
+
+
+def test_a_folder_is_read_by_its_metadata_csv(tmp_path: Path) -> None:
+    """Where no folders are classes, as in a zip; classes come first."""
+    root = touch(tmp_path / "s", "images/a.png", "images/b.png")
+    (root / "metadata.csv").write_text("path,label\nimages/a.png,A\nimages/b.png,B\n")
+    assert rows(list_source(root)) == [("images/a.png", "A"), ("images/b.png", "B")]
+    touch(root, "other/c.png")
+    assert rows(list_source(root))[0] == ("images/a.png", "images")
+
+
+def test_one_path_in_two_spellings_is_one(table: Callable[..., Path]) -> None:
+    """It is refused as a repeat."""
+    with pytest.raises(DatasetError, match=r"repeated: a\.png"):
+        list_source(table("path,label\na.png,A\n./a.png,B\n"))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -10,7 +11,7 @@ from toys import slow_but
 from featcache import heads
 from featcache.errors import HeadError
 from featcache.evaluation import fitting
-from featcache.heads import HEADS, embedded, linear, networks, tuning
+from featcache.heads import HEADS, embedded, linear, logistic, networks, tuning
 from featcache.heads.base import COLUMNS, COMMON, TOO_FEW, fitted_scaler
 
 SCORES = {"log_loss", "accuracy"}
@@ -76,7 +77,7 @@ def test_what_is_chosen_has_the_smallest_inner_log_loss(name):
     losses = [row["log_loss"] for row in found["tried"]]
     assert len(losses) > 1
     best = found["tried"][int(np.argmin(losses))]
-    assert found["chosen"] == {k: v for k, v in best.items() if k not in SCORES}
+    assert found["selected"] == {k: v for k, v in best.items() if k not in SCORES}
     assert found["log_loss"] == min(losses)
     assert all(row.keys() >= SCORES for row in found["tried"])
     assert found["folds"] > 1
@@ -123,7 +124,7 @@ def test_the_tuner_never_sees_the_outer_fold_nor_splits_a_group(name, monkeypatc
     head = make(name)
     none = np.arange(0)
     arguments = {"y": codes, "groups": groups, "n_classes": 3}
-    fit = fitting.fit_predict(head, views, train=train, held=none, **arguments)
+    fit = fitting.fit_predict(head, views, train=train, held_out=none, **arguments)
     assert fit.tuning == head.tuning_
     assert fit.tuning["tried"]
     assert seen
@@ -148,8 +149,8 @@ def test_noise_wants_a_strong_penalty_and_clear_classes_a_weak_one():
     noise, codes, groups = clouds(distance=0)
     clear = 6 * np.eye(3, 8, dtype=np.float32)[codes]
     clear += np.random.default_rng(0).normal(0, 0.1, clear.shape)
-    strong = heads.make("logreg").fit(noise, codes, groups).tuning_["chosen"]["C"]
-    weak = heads.make("logreg").fit(clear, codes, groups).tuning_["chosen"]["C"]
+    strong = heads.make("logreg").fit(noise, codes, groups).tuning_["selected"]["C"]
+    weak = heads.make("logreg").fit(clear, codes, groups).tuning_["selected"]["C"]
     assert strong < 0.01
     assert weak > 10
 
@@ -163,11 +164,38 @@ def test_the_path_ends_when_it_has_got_no_better_for_a_while():
     assert f"ended at C={found['tried'][-1]['C']:g}" in found["note"]
 
 
+def test_each_log_loss_on_the_path_is_that_of_a_fit_at_its_own_c():
+    """Where the last value ended does not matter: scikit-learn from zero agrees."""
+    X, codes, groups = clouds(distance=2)
+    for classes in (2, 3):
+        rows = codes < classes
+        head = heads.make("logreg").fit(X[rows], codes[rows], groups[rows])
+        Z = StandardScaler().fit_transform(X[rows].astype(float))
+        folds = tuning.inner_folds(codes[rows], groups[rows], most=5, seed=0)
+        for trial in head.tuning_["tried"]:
+            model = LogisticRegression(C=trial["C"], tol=1e-8, max_iter=5000)
+            alone = tuning.held_out_scores(
+                codes[rows],
+                folds,
+                lambda fold, model=model, Z=Z, y=codes[rows]: model.fit(
+                    Z[fold[0]], y[fold[0]]
+                ).predict_proba(Z[fold[1]]),
+            )
+            assert trial["log_loss"] == pytest.approx(alone["log_loss"], abs=1e-4)
+
+
+def test_a_fit_that_did_not_converge_says_so(monkeypatch):
+    """Few steps are not an optimum."""
+    monkeypatch.setattr(logistic, "MOST_STEPS", 2)
+    with pytest.warns(ConvergenceWarning, match="C=100 has not converged"):
+        heads.make("logreg", tune=False).set_params(C=100).fit(*clouds())
+
+
 def test_the_chosen_c_is_fitted_on_all_training_rows():
     """The head is scikit-learn's on standardised columns, with that C."""
     X, codes, groups = clouds()
     head = heads.make("logreg").fit(X, codes, groups)
-    C = head.tuning_["chosen"]["C"]
+    C = head.tuning_["selected"]["C"]
     plain = make_pipeline(StandardScaler(), LogisticRegression(C=C)).fit(X, codes)
     np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=1e-3)
     model = head.model_["classify"]
@@ -184,7 +212,7 @@ def test_more_columns_than_rows_change_nothing_but_the_time(monkeypatch):
     head = make("logreg").fit(X, codes, groups)
     monkeypatch.setattr(linear, "_span", lambda Z: np.eye(Z.shape[1], dtype=Z.dtype))
     plain = make("logreg").fit(X, codes, groups)
-    assert head.tuning_["chosen"] == plain.tuning_["chosen"]
+    assert head.tuning_["selected"] == plain.tuning_["selected"]
     np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=2e-3)
     assert head.model_["classify"].coef_.shape == (3, 200)
 
@@ -198,7 +226,7 @@ def test_the_kernel_in_memory_changes_nothing_but_the_time(classes, monkeypatch)
     head = make("svm").fit(*given)
     monkeypatch.setattr(linear, "MOST_ROWS", 0)
     plain = make("svm").fit(*given)
-    assert head.tuning_["chosen"] == plain.tuning_["chosen"]
+    assert head.tuning_["selected"] == plain.tuning_["selected"]
     np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
 
@@ -255,7 +283,7 @@ def test_the_embedding_that_tells_the_classes_apart_is_chosen():
     X = np.eye(3, 8)[codes] + rng.normal(0, 0.3, (150, 8))
     X *= np.exp(rng.normal(0, 3, (150, 1)))
     head = heads.make("logreg", transform="tune").fit(X, codes)
-    assert head.tuning_["chosen"]["transform"] == "l2"
+    assert head.tuning_["selected"]["transform"] == "l2"
     assert [row["transform"] for row in head.tuning_["tried"]] == [*embedded.TRANSFORMS]
     assert head.tuning_["head"] == head.head_.tuning_
 
@@ -268,7 +296,7 @@ def test_a_head_that_tunes_itself_is_not_folded_twice(monkeypatch):
     best = head.tuning_["tried"][0]
     alone = heads.make("logreg").fit(X, codes, groups).tuning_
     assert best["log_loss"] == pytest.approx(alone["log_loss"])
-    assert best["C"] == alone["chosen"]["C"]
+    assert best["C"] == alone["selected"]["C"]
 
 
 def test_only_numbers_of_components_that_fit_are_tried():
@@ -280,7 +308,7 @@ def test_only_numbers_of_components_that_fit_are_tried():
 
 def test_the_choices_of_a_wrapped_head_name_every_setting():
     """Transform, components and the head's own."""
-    chosen = make("embedded").fit(*clouds()).tuning_["chosen"]
+    chosen = make("embedded").fit(*clouds()).tuning_["selected"]
     assert set(chosen) == {"transform", "pca", "C"}
 
 

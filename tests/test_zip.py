@@ -83,6 +83,16 @@ def test_the_rules_are_those_of_folders(
     assert read_bytes(listing.root, paths(listing)[0]) == stored[0].encode()
 
 
+def test_names_of_members_are_those_of_files(tmp_path: Path) -> None:
+    """``a//b`` is no class without a name, and ``./a/b`` no class called dot."""
+    members = ("A//x.png", "./A/y.png", "B/./z.png", "B\\w.png", "./", "C//")
+    listing = list_source(pack(tmp_path / "s.zip", *members))
+    assert rows(listing) == [
+        ("A/x.png", "A"), ("A/y.png", "A"), ("B/w.png", "B"), ("B/z.png", "B"),
+    ]  # fmt: skip
+    assert read_bytes(listing.root, "A/x.png") == b"A//x.png"
+
+
 def test_listing_reads_no_member(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names come from the directory at the zip's end."""
     monkeypatch.setattr(zipfile.ZipFile, "open", None)

@@ -136,7 +136,7 @@ class Dataset:
             raise UnknownNameError(
                 f"one feature set of {self.name}",
                 f"{len(sets)}: {', '.join(path.stem for path in self.stores)}",
-                "Name one of them.",
+                "Choose one of them.",
             )
         selection = sets[0].select(
             self.manifest,
@@ -202,6 +202,8 @@ def scan(
     group_by: str | None = None,
     per_class: int | None = None,
     on_conflict: str | None = None,
+    split_by: str | None = None,
+    pool: bool | None = None,
     cache: str | Path | None = None,
     reports: str | Path | None = None,
     progress: bool | None = None,
@@ -209,12 +211,15 @@ def scan(
     """Lists and checks the images of a source, and opens them as a dataset.
 
     Args:
-        source: A folder with one sub-folder a class, a zip of one, or a CSV.
+        source: A folder with one sub-folder a class or with a metadata.csv, a zip of
+            one, or a CSV.
         dataset: A name; by default the source folder's.
         group_by: What stays together: a column, a regular expression for the file
-            name, "dicom:PatientID", "image", or "near-duplicate".
+            name or the folders, "dicom:PatientID", "image", or "near-duplicate".
         per_class: Only the first so many images of each class.
         on_conflict: The same bytes under two labels: "error" or "drop".
+        split_by: Keep the split that the source brings: "folder", or a column.
+        pool: Join the parts of that split.
         cache: The cache folder; by default ``$FEATCACHE_CACHE``, else ``cache``.
         reports: The reports folder; by default ``reports``.
         progress: Whether to show a bar; by default in notebooks and terminals.
@@ -222,7 +227,7 @@ def scan(
     Raises:
         DatasetError: The source or its grouping cannot be used.
     """
-    with show(progress) as shown:
+    with show(progress) as reporter:
         result = scanning.scan(
             Path(source),
             cache_folder(cache),
@@ -230,6 +235,8 @@ def scan(
             group_by=group_by,
             per_class=per_class,
             on_conflict=on_conflict,
-            reporter=shown,
+            split_by=split_by,
+            pool=pool,
+            reporter=reporter,
         )
     return Dataset(result.manifest, reports, result.warnings)

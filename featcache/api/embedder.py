@@ -234,8 +234,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     path = Path(temp, f"{image_id}.ppm")
                     path.write_bytes(source_of[image_id].read())
                 files.append((image_id, str(path)))
-            with show(self.progress) as shown:
-                failures = self._run(network, files, shown)
+            with show(self.progress) as reporter:
+                failures = self._run(network, files, reporter)
         if failures:
             raise UnreadableImageError(
                 "images",
@@ -245,7 +245,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
 
     def _run(
-        self, network: Network, files: list[tuple[str, str]], shown: Reporter
+        self, network: Network, files: list[tuple[str, str]], reporter: Reporter
     ) -> list[tuple[str, str]]:
         (result,) = extract(
             _dataset(self._home, files),
@@ -255,7 +255,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             dtype=self.dtype,
             batch_size=self.batch_size,
             max_bad=1.0,
-            reporter=shown,
+            reporter=reporter,
         )
         return result.failures
 

@@ -82,20 +82,20 @@ def extract(
         FeatcacheError: As ``commands.extract.extract``.
     """
     policy = Policy(flip, brightness, zoom, seed, Region(region, mask))
-    with show(progress) as shown:
+    with show(progress) as reporter:
         networks = resolve_all(
             texts(backbones),
             str(weights),
             preprocess=preprocess,
             input_size=input_size,
             seed=seed,
-            reporter=shown,
+            reporter=reporter,
         )
         return extracting.extract(
             manifest_of(dataset, cache),
             networks,
             policy=policy,
-            reporter=shown,
+            reporter=reporter,
             **options,
         )
 
@@ -130,16 +130,16 @@ def train_head(
         HeadError: A classifier cannot be imported by its name, or cannot serve.
         FeatcacheError: As ``commands.train_head.train_head``.
     """
-    with show(progress) as shown:
+    with show(progress) as reporter:
         words = {
             "manifest": manifest_of(dataset, cache),
             "reports": reports_folder(reports, dataset),
             "heads": _heads(heads),
             "backbones": texts(backbones),
-            "reporter": shown,
+            "reporter": reporter,
         }
         result = training.train_head(**arguments(training.train_head, options | words))
-    return Runs(result.runs, result.trained)
+    return Runs(result.runs, result.new_run_ids)
 
 
 def _heads(heads: Any) -> list[str]:
@@ -187,14 +187,14 @@ def finetune(
     Raises:
         FeatcacheError: As ``commands.finetune.finetune``.
     """
-    with show(progress) as shown:
+    with show(progress) as reporter:
         networks = resolve_all(
             texts(backbones),
             str(weights),
             preprocess=preprocess,
             input_size=input_size,
             seed=seed,
-            reporter=shown,
+            reporter=reporter,
         )
         words = {
             "manifest": manifest_of(dataset, cache),
@@ -202,10 +202,10 @@ def finetune(
             "reports": reports_folder(reports, dataset),
             "policy": Policy(flip, brightness, zoom, seed),
             "seed": seed,
-            "reporter": shown,
+            "reporter": reporter,
         }
         result = finetuning.finetune(**arguments(finetuning.finetune, options | words))
-    return Runs(result.runs, result.trained)
+    return Runs(result.runs, result.new_run_ids)
 
 
 def ensemble(
@@ -242,7 +242,7 @@ def ensemble(
         split=split,
         force=force,
     )
-    return Runs(result.runs, result.made)
+    return Runs(result.runs, result.new_run_ids)
 
 
 def _reference(run: Any) -> str:
@@ -334,19 +334,19 @@ def explain(
     home = reports_folder(reports, dataset) / manifest.dataset
     if run is None:
         run = compare(manifest, reports=home.parent).best
-    known = run if isinstance(run, runs.Run) else runs.find(home, str(run))
-    with show(progress) as shown:
+    resolved = run if isinstance(run, runs.Run) else runs.find(home, str(run))
+    with show(progress) as reporter:
         result = explaining.explain(
             manifest,
-            known,
+            resolved,
             images=texts(images),
             methods=listed(methods),
             files=[Path(file) for file in texts(files)],
             source=Path(source) if source else None,
-            reporter=shown,
+            reporter=reporter,
             **options,
         )
-    folder = home / "explain" / known.run_id
+    folder = home / "explain" / resolved.run_id
     return Explanation(result, sheets.write(result, folder, cells=cells), folder)
 
 
@@ -377,7 +377,7 @@ def audit(
         RunError: There is no run on that split.
         UsageError: ``fix`` or ``checklist`` names a file that must not be written.
     """
-    with show(progress) as shown:
+    with show(progress) as reporter:
         result = auditing.audit(
             manifest_of(dataset, cache),
             reports_folder(reports, dataset),
@@ -385,6 +385,6 @@ def audit(
             fix=Path(fix) if fix else None,
             checklist=Path(checklist) if checklist else None,
             force=force,
-            reporter=shown,
+            reporter=reporter,
         )
     return AuditResult(**vars(result))

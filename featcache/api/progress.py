@@ -14,15 +14,15 @@ logger = logging.getLogger("featcache")
 
 
 @contextmanager
-def show(wanted: bool | None = None) -> Iterator[Reporter]:
+def show(visible: bool | None = None) -> Iterator[Reporter]:
     """Shows the progress of the block.
 
     Args:
-        wanted: True or False; None for a bar in notebooks and terminals alone. Without
+        visible: True or False; None for a bar in notebooks and terminals alone. Without
             a bar, messages go to the logger ``featcache``.
     """
     notebook, terminal = _in_notebook(), sys.stderr.isatty()
-    if wanted is False or (wanted is None and not notebook and not terminal):
+    if visible is False or (visible is None and not notebook and not terminal):
         yield _Logged()
     elif notebook:
         bars = _NotebookBars()
@@ -31,8 +31,8 @@ def show(wanted: bool | None = None) -> Iterator[Reporter]:
         finally:
             bars.close()
     else:
-        with _terminal_bars() as shown:
-            yield shown
+        with _terminal_bars() as reporter:
+            yield reporter
 
 
 def _in_notebook() -> bool:

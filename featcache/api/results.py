@@ -45,7 +45,7 @@ class Run(runs.Run):
             raise RunError(
                 f"scores of run {self.run_id} on part {part!r}",
                 self.record.reason or f"only {', '.join(self.parts) or 'none'}",
-                "Take another run or part.",
+                "Choose another run or part.",
             )
         return float(self.record.scores[part][metric])
 
@@ -109,8 +109,8 @@ class Runs(list[Run]):
         new_ids: Ids of those that the call made; the rest was there.
     """
 
-    def __init__(self, made: Iterable[runs.Run], new_ids: Sequence[str]) -> None:
-        super().__init__(map(Run.of, made))
+    def __init__(self, evaluated: Iterable[runs.Run], new_ids: Sequence[str]) -> None:
+        super().__init__(map(Run.of, evaluated))
         self.new_ids = list(new_ids)
 
     @property
@@ -197,7 +197,7 @@ class Leaderboard(comparing.Leaderboard):
             display.table(columns, line_before=line),
             *map(display.note, text),
             *(display.note(f"Warning: {one}", warning=True) for one in self.warnings),
-            *(display.note(f"Not ranked: {one}") for one in self.left_out),
+            *(display.note(f"Not ranked: {one}") for one in self.excluded),
         )
 
     def report(self, path: str | Path | None = None, *, force: bool = False) -> Path:
@@ -237,7 +237,7 @@ class AuditResult(audits.AuditResult):
         bad = [n for n, one in enumerate(self.findings) if one.status == FINDING]
         parts = [display.table(columns, bad=bad)]
         if self.run_id:
-            parts.append(display.note(f"Checks of runs are about {self.run_id}."))
+            parts.append(display.note(f"The checks of runs refer to {self.run_id}."))
         if self.fixed:
             parts.append(display.note(self.fixed.summary))
         return display.card(f"Audit of {self.dataset}", *parts)
@@ -252,7 +252,7 @@ class Checks(list[Check]):
         return pd.DataFrame([vars(check) for check in self])
 
     def _repr_html_(self) -> str:
-        names = ("status", "name", "found", "fix")
+        names = ("status", "name", "result", "fix")
         columns = [(n, False, [str(vars(check)[n]) for check in self]) for n in names]
         bad = [number for number, check in enumerate(self) if check.status != "PASS"]
         return display.card("Doctor", display.table(columns, bad=bad))

@@ -39,18 +39,21 @@ def run_study(
         UsageError: The file cannot be used; names the line and the key.
     """
     study, home = studies.read(Path(file)), cache_folder(cache)
-    with show(progress) as shown:
+    with show(progress) as reporter:
         result = studies.run(
             study,
             home,
             reports=reports_folder(reports),
             jobs=jobs,
-            reporter=shown,
+            reporter=reporter,
         )
     folder = reports_folder(reports) / result.dataset
     manifest = manifest_if_there(result.dataset, home)
     boards = [Leaderboard.of(board, folder, manifest) for board in result.boards]
-    named = {name: Runs(made, result.trained) for name, made in result.runs.items()}
+    named = {
+        name: Runs(block_runs, result.new_run_ids)
+        for name, block_runs in result.runs.items()
+    }
     return StudyResult(**vars(result) | {"boards": boards, "runs": named})
 
 
@@ -110,7 +113,7 @@ def phantoms(
     }
     if table.is_file() and mark.is_file() and json.loads(mark.read_text()) == settings:
         return table
-    with show(progress) as shown:
-        table = phantom.write(home, **settings, reporter=shown)
+    with show(progress) as reporter:
+        table = phantom.write(home, **settings, reporter=reporter)
     write_json(mark, settings)
     return table

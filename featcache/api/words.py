@@ -110,8 +110,8 @@ def with_options_of(
                     raise TypeError(_unexpected(function.__name__, name, known))
             return function(*arguments, **options)
 
-        shown = [*named.values(), *further.values()]
-        call.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
+        every = [*named.values(), *further.values()]
+        call.__signature__ = own.replace(parameters=every)  # type: ignore[attr-defined]
         return call
 
     return decorate

@@ -4,12 +4,9 @@ A new backbone is a new row. Any ``.keras`` file is a backbone as well; what its
 row would say is given by options or by a JSON file of the same name beside it.
 """
 
-import json
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from featcache.backbones.base import (
     FEATUREWISE,
@@ -24,10 +21,11 @@ from featcache.backbones.base import (
 )
 from featcache.backbones.baselines import BASELINES, Baseline
 from featcache.backbones.build import build, weights_digest, with_pixels
+from featcache.backbones.files import check_size, existing, from_file, is_file
 from featcache.backbones.table import BACKBONES, CLASSIC5, NETWORKS
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
 from featcache.core.progress import SILENT, Reporter
-from featcache.errors import UsageError, WeightsError
+from featcache.errors import UsageError
 
 __all__ = [
     "BACKBONES",
@@ -67,6 +65,7 @@ def resolve(
     preprocess: str = "imagenet",
     input_size: int | None = None,
     seed: int = 0,
+    reporter: Reporter = SILENT,
 ) -> Network:
     """Turns a user's words into a network, without building anything.
 
@@ -77,23 +76,35 @@ def resolve(
             "featurewise".
         input_size: Side in pixels; by default the row's own.
         seed: Of random weights.
+        reporter: Hears where the options differ from the JSON beside a file.
 
     Raises:
         UnknownNameError: No such backbone; the nearest names are offered.
-        WeightsError: No such file.
-        UsageError: A ``.keras`` file without preprocessing or input size; a
-            baseline with what only networks have.
+        WeightsError: No such file, or it is damaged.
+        UsageError: A ``.keras`` file without preprocessing or input size, or with
+            other weights; a file of another format; a baseline with what only
+            networks have.
     """
-    if input_size is not None and input_size < 32:
-        raise UsageError("`input_size` of 32 or more", str(input_size), "Raise it.")
+    if input_size is not None:
+        check_size(input_size)
     if preprocess not in (IMAGENET, FEATUREWISE, *PREPROCESS):
         raise UsageError(
-            f"`preprocess` imagenet, featurewise, {', '.join(PREPROCESS)}",
+            f"`preprocess` to be one of imagenet, featurewise, {', '.join(PREPROCESS)}",
             repr(preprocess),
-            "Use the one that belongs to the weights.",
+            "Use the one that matches the weights.",
         )
-    if Path(name).suffix == ".keras":
-        return _from_file(Path(name), preprocess, input_size)
+    if is_file(name):
+        if weights != IMAGENET:
+            raise UsageError(
+                f"{name} without `weights`",
+                f"`weights={weights!r}`",
+                "Its weights are in the file: leave the option out.",
+            )
+        mode = preprocess if preprocess != IMAGENET else None
+        network, notes = from_file(Path(name), mode, input_size)
+        for note in notes:
+            reporter.message(note)
+        return network
     row = BACKBONES[name]
     if isinstance(row, Baseline):
         _refuse(name, _of_networks(weights, preprocess, input_size))
@@ -108,7 +119,7 @@ def resolve(
         taps=row.taps,
     )
     if network.weights == FILE:
-        return replace(network, file=_existing(Path(weights)))
+        return replace(network, file=existing(Path(weights)))
     return network
 
 
@@ -131,7 +142,7 @@ def resolve_all(
         preprocess: As for ``resolve``.
         input_size: As for ``resolve``.
         seed: As for ``resolve``.
-        reporter: Hears which options some of them go without.
+        reporter: Hears which options some of them go without, and as ``resolve``.
 
     Raises:
         UsageError: "all", which is too many to be meant; and as ``resolve``.
@@ -156,7 +167,12 @@ def resolve_all(
         resolve(name)
         if name in plain
         else resolve(
-            name, weights, preprocess=preprocess, input_size=input_size, seed=seed
+            name,
+            weights,
+            preprocess=preprocess,
+            input_size=input_size,
+            seed=seed,
+            reporter=reporter,
         )
         for name in expanded
     ]
@@ -182,61 +198,7 @@ def _of_networks(
 def _refuse(name: str, options: dict[str, str]) -> None:
     if options:
         raise UsageError(
-            f"{name} without {', '.join(f'`{option}`' for option in options)}",
-            ", ".join(options.values()),
-            "A baseline uses no network: leave these options out.",
+            f"{name} is a baseline without a network and takes no "
+            + ", ".join(options.values()),
+            "Omit these options.",
         )
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise WeightsError("a weights file", f"no such file: {path}", "Check the path.")
-    return path
-
-
-def _from_file(path: Path, preprocess: str, input_size: int | None) -> Network:
-    _existing(path)
-    if (
-        not zipfile.is_zipfile(path)
-        or "config.json" not in zipfile.ZipFile(path).namelist()
-    ):
-        raise WeightsError(
-            "a network saved by Keras 3 (model.save('name.keras'))",
-            f"{path}, which is not such a file",
-            "Save the network again in the .keras format.",
-        )
-    beside = path.with_suffix(".json")
-    sidecar = _read_sidecar(beside)
-    if preprocess == "imagenet":
-        preprocess = sidecar.get("preprocess", preprocess)
-    input_size = input_size or sidecar.get("input_size")
-    has_mode = preprocess in (FEATUREWISE, *PREPROCESS)
-    if not has_mode or not isinstance(input_size, int):
-        raise UsageError(
-            f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
-            f"preprocess {preprocess!r}, input size {input_size!r}",
-            f'Give both, or write them to {beside.name}: {{"preprocess": "caffe", '
-            '"input_size": 224}.',
-        )
-    return Network(
-        path.stem,
-        FILE,
-        preprocess,
-        input_size,
-        file=path,
-        taps=tuple(sidecar.get("taps", ())),
-    )
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        sidecar = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(
-            f"valid JSON in {path}", str(error), "Correct it."
-        ) from error
-    if not isinstance(sidecar, dict):
-        raise WeightsError(f"a JSON object in {path}", "another value", "Correct it.")
-    return sidecar

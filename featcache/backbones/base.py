@@ -1,10 +1,11 @@
 """What a backbone is: its row in the table, and a network as asked for."""
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from featcache.backbones.archive import config_bytes
 
 if TYPE_CHECKING:
     from featcache.features.contract import Statistics
@@ -25,6 +26,11 @@ class Preprocess:
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bgr: bool = False
+
+    @property
+    def is_even(self) -> bool:
+        """Whether it treats all channels alike."""
+        return not self.bgr and len({*self.scale}) == len({*self.offset}) == 1
 
     @classmethod
     def from_statistics(cls, statistics: "Statistics | None") -> Self | None:
@@ -119,6 +125,8 @@ class Network:
         file: The ``.keras`` or weights file, when the tag is "file".
         seed: Of random weights.
         taps: Default inner layers.
+        output: The layer of a ``.keras`` file that gives the embedding; None: the last.
+        channels: Of the input: 3, or 1 for grey.
     """
 
     name: str
@@ -129,6 +137,13 @@ class Network:
     file: Path | None = None
     seed: int = 0
     taps: tuple[str, ...] = ()
+    output: str | None = None
+    channels: int = 3
+
+    @property
+    def text(self) -> str:
+        """Its name and input size, such as "vgg19@224"."""
+        return f"{self.name}@{self.input_size}" if self.input_size else self.name
 
     def tap_names(self, taps: str, pooling: str) -> list[str]:
         """Names of the pooled inner layers, as "layer" or "layer:max".
@@ -136,12 +151,16 @@ class Network:
         Args:
             taps: "none", "default", or names of layers with commas between.
             pooling: "avg", or "avg+max" for the maximum as well.
+
+        Returns:
+            Each once, in order.
         """
         if taps == "none" or self.is_baseline:
             return []
         layers = self.taps if taps == "default" else taps.split(",")
         poolings = ("", ":max") if pooling == "avg+max" else ("",)
-        return [layer.strip() + kind for layer in layers for kind in poolings]
+        names = [layer.strip() + kind for layer in layers for kind in poolings]
+        return list(dict.fromkeys(names))
 
     @property
     def is_baseline(self) -> bool:
@@ -154,6 +173,6 @@ class Network:
         if self.row:
             return self.row.architecture
         assert self.file is not None
-        with zipfile.ZipFile(self.file) as archive:
-            config = archive.read("config.json")
-        return f"config.json sha256 {hashlib.sha256(config).hexdigest()[:16]}"
+        config = hashlib.sha256(config_bytes(self.file)).hexdigest()[:16]
+        cut = f", output {self.output}" if self.output else ""
+        return f"config.json sha256 {config}{cut}"

@@ -1,11 +1,11 @@
 """Building: from a network as asked for to a frozen Keras graph."""
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcache.backbones.archive import first_line
 from featcache.backbones.base import (
     IMAGENET,
     PREPROCESS,
@@ -14,10 +14,12 @@ from featcache.backbones.base import (
     Network,
     Preprocess,
 )
+from featcache.backbones.cut import cut, refuse_classifier
+from featcache.backbones.unroll import maps_of, unrolled
 from featcache.backbones.weights import fetch_weights
 from featcache.core.registry import Registry
 from featcache.core.tf import tensorflow
-from featcache.errors import WeightsError
+from featcache.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -58,6 +60,7 @@ def with_pixels(
 
     Raises:
         UnknownNameError: The network has no such layer, or it has no map.
+        UsageError: A tap that cannot be stored.
     """
     import keras
 
@@ -70,25 +73,40 @@ def with_pixels(
     if scaling != Preprocess(bgr=scaling.bgr):
         scaled = keras.layers.Rescaling(scaling.scale, scaling.offset, name="scale")
         x = scaled(x)
+    x = as_channels(x, core.input_shape[-1])
     outputs = {"features": core.output} | {tap: _tapped(core, tap) for tap in taps}
     inner = keras.Model(core.input, outputs, trainable=False)
     return keras.Model(pixels, inner(x, training=False))
+
+
+def as_channels(x: Any, channels: int | None) -> Any:
+    """Scaled RGB as a network takes it: for one channel the luminance (BT.601)."""
+    import keras
+
+    if channels != 1:
+        return x
+    red, green, blue = keras.ops.split(x, 3, axis=-1)
+    return red * 0.299 + green * 0.587 + blue * 0.114
 
 
 def _tapped(core: "keras.Model", tap: str) -> Any:
     import keras
 
     name, _, pooling = tap.partition(":")
-    maps = [layer.name for layer in core.layers if len(layer.output.shape) == 4]
-    if name not in maps:
-        raise Registry("tap", dict.fromkeys(maps)).unknown(name)
-    output = core.get_layer(name).output
-    pool = {
+    pools = {
         "": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,
-    }[pooling]
+    }
+    if pooling not in pools or name == "features":
+        raise UsageError(
+            "layers of other names than features for `taps`, with :max or nothing "
+            "behind",
+            repr(tap),
+            "Use LAYER for the average of its map, LAYER:max for the maximum.",
+        )
+    output = Registry("layer for `taps`", maps_of(core))[name]
     # Keras' own name may be that of a layer which the network was saved with.
-    return pool(name=f"tap_{name}_{pooling or 'avg'}")(output)
+    return pools[pooling](name=f"tap_{name}_{pooling or 'avg'}")(output)
 
 
 def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
@@ -109,7 +127,7 @@ def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
     except (ValueError, OSError, KeyError) as error:
         raise WeightsError(
             f"weights and an input size that fit {network.name}",
-            f"{weights or 'random weights'} at {side} px ({_first_line(error)})",
+            f"{weights or 'random weights'} at {side} px ({first_line(error)})",
             "Use another file or `input_size`.",
         ) from error
     return _frozen(_flat(model, row.rescale))
@@ -145,33 +163,28 @@ def _load(path: Path) -> "keras.Model":
     import keras
 
     try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # what a file can cause has no common base
         raise WeightsError(
             f"a network that Keras can load in {path}",
-            _first_line(error),
+            first_line(error),
             "Save it again with the installed Keras; Lambda and custom layers cannot "
             "be loaded safely.",
         ) from error
 
 
 def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
+    """From the network of a file to one from pixels to vectors."""
     import keras
 
-    side = network.input_size
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (3, None):
-        raise WeightsError(
-            "a network with one RGB input (N, H, W, 3)",
-            f"input shape {shape} in {network.file}",
-            "Save only the part of the network whose input is pixels.",
-        )
-    if any(have not in (None, side) for have in shape[1:3]):
-        raise WeightsError(
-            f"`input_size={shape[1]}` for {network.file}", str(side), "Change it."
-        )
+    _check_input(model, network)
     if isinstance(model, keras.Sequential):  # which has no `output`
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    model = _unrolled(model, network)
+    if network.output:
+        model = cut(model, network.output)
+    else:
+        refuse_classifier(model, network)
     rank = len(model.output_shape) if isinstance(model.output_shape, tuple) else 0
     if rank == 2:
         return model
@@ -183,6 +196,34 @@ def _pooled(model: "keras.Model", network: Network) -> "keras.Model":
         )
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(model.output)
     return keras.Model(model.input, pooled, name=network.name)
+
+
+def _check_input(model: "keras.Model", network: Network) -> None:
+    side = network.input_size
+    shape = getattr(model, "input_shape", None)
+    channels = (network.channels, None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in channels:
+        raise WeightsError(
+            "a network with one input of pixels, RGB (N, H, W, 3) or grey (N, H, W, 1)",
+            f"input shape {shape} in {network.file}",
+            "Save only the part of the network whose input is pixels; put a layer in "
+            "front that makes its channels of three.",
+        )
+    if any(size not in (None, side) for size in shape[1:3]):
+        raise WeightsError(
+            f"`input_size={shape[1]}` for {network.file}", str(side), "Change it."
+        )
+
+
+def _unrolled(model: "keras.Model", network: Network) -> "keras.Model":
+    try:
+        return unrolled(model)
+    except Exception as error:  # a layer that cannot be made again, in Keras' words
+        raise WeightsError(
+            f"layers that Keras can make again in {network.file}",
+            first_line(error),
+            "Save the network without models inside it.",
+        ) from error
 
 
 def _frozen(model: "keras.Model") -> "keras.Model":
@@ -200,7 +241,3 @@ def weights_digest(model: "keras.Model") -> str:
         sha.update(f"{value.dtype.str}{value.shape}".encode())
         sha.update(value.tobytes())
     return sha.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

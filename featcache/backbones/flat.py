@@ -1,9 +1,10 @@
 """Flat graphs for training: preprocessing and backbone without a model inside."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from featcache.backbones.base import PREPROCESS, Network, Preprocess
+from featcache.backbones.build import as_channels
+from featcache.backbones.unroll import copy_weights, leaves
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +39,7 @@ def graph(
     side = network.input_size
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
     scaled = _preprocessed(pixels, statistics or PREPROCESS[network.preprocess])
+    scaled = as_channels(scaled, core.input_shape[-1])
 
     def new(layer: Any) -> Any:
         policy = {"dtype": dtype} if dtype else {}
@@ -51,12 +53,7 @@ def graph(
 
     functional = keras.Model(core.inputs[0], core.outputs[0], name=core.name)
     model = keras.models.clone_model(functional, pixels, new, call_function=call)
-    for layer in functional.layers:
-        if layer.weights:
-            model.get_layer(layer.name).set_weights(layer.get_weights())
-    for leaf in _leaves(model):
-        if isinstance(leaf, keras.layers.Normalization):
-            leaf.finalize_state()  # it computes with copies of its weights
+    copy_weights(functional, model)
     model.trainable = False
     return model
 
@@ -89,7 +86,7 @@ def blocks(model: "keras.Model") -> dict[str, int]:
     sides = {
         layer.name: side or smallest
         for layer, side in zip(model.layers, ahead, strict=True)
-        if any(_can_learn(leaf) for leaf in _leaves(layer))
+        if any(_can_learn(leaf) for leaf in leaves(layer))
     }
     order = sorted({*sides.values()}, reverse=True)
     return {name: order.index(side) for name, side in sides.items()}
@@ -102,7 +99,7 @@ def unfreeze(layer: Any) -> None:
     of images forgets what it knows (Keras' guide on transfer learning).
     """
     layer.trainable = True
-    for leaf in _leaves(layer):
+    for leaf in leaves(layer):
         leaf.trainable = _can_learn(leaf)
 
 
@@ -111,14 +108,6 @@ def _can_learn(leaf: Any) -> bool:
 
     fixed = (keras.layers.BatchNormalization, keras.layers.Normalization)
     return bool(leaf.weights) and not isinstance(leaf, fixed)
-
-
-def _leaves(layer: Any) -> Iterator[Any]:
-    inner = getattr(layer, "layers", None)
-    if inner is None:
-        yield layer
-    for one in inner or ():
-        yield from _leaves(one)
 
 
 def _side(layer: Any) -> int:

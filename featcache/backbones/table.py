@@ -221,5 +221,7 @@ _ALL: dict[str, Backbone] = dict([
 
 NETWORKS = Registry("network", {name: _ALL[name] for name in CLASSIC5} | _ALL)
 BACKBONES: Registry[Backbone] = Registry(
-    "backbone", {**NETWORKS, **ROWS}, hint="Or give the path of a .keras file."
+    "backbone",
+    {**NETWORKS, **ROWS},
+    hint="Or give the path of a .keras file; docs/commands.md lists all.",
 )

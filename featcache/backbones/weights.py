@@ -5,6 +5,10 @@ import hashlib
 import os
 import socket
 import sys
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +17,8 @@ from featcache.backbones.base import NONE, RANDOM, Backbone, Network
 from featcache.core.io import sha256_file
 from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError
+
+CONNECT_SECONDS = 5.0  # for a first answer from where weights are published
 
 
 def find_weights(row: Backbone) -> Path | None:
@@ -66,11 +72,12 @@ def fetch_weights(row: Backbone) -> Path:
     path = find_weights(row)
     if path:
         return path
-    tensorflow()
-    import keras
-
     published = " ".join(row.checksum or ("no published checksum",))
     try:
+        _refuse_without_connection(row.url)
+        tensorflow()
+        import keras
+
         with _patient_for(30.0), contextlib.redirect_stdout(sys.stderr):
             path = keras.utils.get_file(
                 row.file_name,
@@ -87,6 +94,31 @@ def fetch_weights(row: Backbone) -> Path:
             "`weights='random'` to try things out.",
         ) from error
     return Path(path)
+
+
+def _refuse_without_connection(url: str) -> None:
+    """Raises OSError within seconds where a download would try for minutes."""
+    host = urllib.parse.urlsplit(url).netloc
+    reasons: list[BaseException | None] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=CONNECT_SECONDS):
+                reasons.append(None)
+        except urllib.error.HTTPError:
+            reasons.append(None)  # an answer; what it means is the download's affair
+        except Exception as error:  # noqa: BLE001
+            reasons.append(error)
+
+    # In a thread, for no timeout applies to the look-up of a name.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if not reasons:
+        raise OSError(f"no answer from {host} in {CONNECT_SECONDS:g} s")
+    if reasons[0]:
+        raise OSError(f"no connection to {host}") from reasons[0]
 
 
 @contextlib.contextmanager

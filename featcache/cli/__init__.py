@@ -5,6 +5,7 @@ Command modules import nothing heavy at the top, so that ``--help`` is instant.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -22,9 +23,13 @@ from featcache.cli import (
     scan,
     train_head,
 )
+from featcache.cli.output import one_line_warnings
 from featcache.cli.spelling import spelled
+from featcache.cli.stopping import Interrupted, stop_on_signals
+from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
+_INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
     "Data": (scan.scan_command, audit.audit_command),
@@ -41,6 +46,13 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
 
 class Staged(click.Group):
     """A group whose help lists its commands by stage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as cause:
+            raise Interrupted(cause) from cause
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -62,7 +74,7 @@ class Staged(click.Group):
 def cli() -> None:
     """Run each frozen backbone once, then compare heads in seconds.
 
-    A study goes: extract, train-head, compare. Try `featcache demo` first.
+    The usual order: extract, train-head, compare. Try `featcache demo` first.
     """
 
 
@@ -73,17 +85,21 @@ for command in (command for commands in STAGES.values() for command in commands)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
-    Exit codes: 0 done, 1 a domain error, 2 usage, 130 interrupted.
+    Exit codes: 0 done, 1 a domain error, 2 usage, 130 interrupted, 143 and 129 ended by
+    SIGTERM and SIGHUP.
     """
     try:
-        sys.exit(cli.main(arguments, standalone_mode=False))
+        with stop_on_signals(), one_line_warnings():
+            sys.exit(cli.main(arguments, standalone_mode=False))
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except Interrupted as stop:
+        _fail(_INTERRUPTED, stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("Interrupted. Sealed work is kept: run the same command to go on.", 130)
+        _fail(_INTERRUPTED, 130)
     except FeatcacheError as error:
         _fail(f"Error: {error}", error.exit_code)
     except BrokenPipeError:
@@ -96,12 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explain(error: OSError) -> str:
     where = error.filename or "the cache or reports folder"
     return (
-        f"expected to read and write {where}; got {error.strerror or error}. "
-        "Check the disk's space and permissions; sealed work is kept: run the same "
-        "command to go on."
+        f"{where} could not be read or written: {error.strerror or error}. "
+        "Check the disk's space and permissions; finished work is kept: run the same "
+        "command to resume."
     )
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(" ".join(spelled(text, cli).split()), err=True)
+    click.echo(printable(" ".join(spelled(text, cli).split())), err=True)
     sys.exit(code)

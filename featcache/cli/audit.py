@@ -14,32 +14,32 @@ from featcache.cli.options import (
     options,
     reports_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say
+from featcache.cli.output import bars, print_json, print_table, say, show
 
 audit_options = options(
     click.option(
         "--split",
         metavar="NAME",
-        help="Split of the runs to look at.  [default: the newest run's]",
+        help="Split whose runs are checked.  [default: the newest run's]",
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 if an issue is found."),
     click.option(
         "--fix",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Write a CSV without duplicates, near-duplicates in one group.",
+        help="Write a CSV without exact duplicates and with near-duplicates grouped.",
     ),
     click.option(
         "--checklist",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Write topics of CLAIM 2024 and TRIPOD+AI as markdown.",
+        help="Write a checklist (CLAIM 2024, TRIPOD+AI) as markdown.",
     ),
     force_option,
 )
 
 
-@click.command("audit", short_help="Check whether the data lets a run cheat.")
+@click.command("audit", short_help="Find leaks, duplicates and shortcuts in the data.")
 @dataset_option
 @audit_options
 @cache_option
@@ -53,7 +53,7 @@ def audit_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Check a dataset, its splits and its runs for what makes figures too good."""
+    """Check a dataset, its splits and its runs for causes of optimistic scores."""
     from featcache.commands.audit import audit
     from featcache.evaluation import identity
 
@@ -69,7 +69,7 @@ def audit_command(
         print_table(head, lines, drop_first=["title"])
         if audited.run_id:
             short = identity.short_id(audited.path.parent / "runs" / audited.run_id)
-            click.echo(f"Checks of runs are about {short} {audited.run_id}.")
+            show(f"The checks of runs refer to {short} {audited.run_id}.")
     if audited.fixed:
         say(audited.fixed.summary)
     if strict and audited.has_issues:

@@ -15,7 +15,7 @@ from featcache.cli.options import (
     reports_option,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say
+from featcache.cli.output import bars, print_json, print_table, say, show
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 
 
-@click.group("cache", short_help="List, check, thin out and export what is stored.")
+@click.group("cache", short_help="List, check, clean up and export feature stores.")
 def cache_group() -> None:
-    """List, check, thin out and export feature stores.
+    """List, check, clean up and export feature stores.
 
-    STORE is the path of a store, its file name, or a part that only one has.
+    STORE is the path of a store, its file name, or a unique part of that name.
     """
 
 
@@ -42,7 +42,7 @@ def _mib(size: int) -> str:
 @reports_option
 @json_option
 def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
-    """List the feature stores of every dataset, damaged ones with the reason."""
+    """List the feature stores of every dataset, and say why any is damaged."""
     from featcache.commands import cache as stores
 
     entries = stores.ls(cache, reports, dataset=dataset)
@@ -50,11 +50,14 @@ def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
         print_json([_listed(entry) for entry in entries])
         return
     if not entries:
-        say(f"No feature store in {cache}. Run: featcache extract SOURCE -b BACKBONE")
+        say(
+            f"There are no feature stores in {cache}. Run: featcache extract "
+            "SOURCE -b BACKBONE"
+        )
         return
     print_table(_HEADINGS, [_cells(entry) for entry in entries])
     total = sum(entry.bytes for entry in entries)
-    click.echo(f"Stores: {len(entries)}, {_mib(total)} MiB.")
+    show(f"Stores: {len(entries)}, {_mib(total)} MiB.")
 
 
 _HEADINGS = [
@@ -68,7 +71,7 @@ _HEADINGS = [
 def _cells(entry: "Entry") -> list[str]:
     state = entry.status + (f": {entry.reason}" if entry.reason else "")
     if entry.locked_by:
-        state += f"; written by {entry.locked_by}"
+        state += f"; being written by {entry.locked_by}"
     numbers = (entry.rows, entry.images, entry.views, entry.dim, len(entry.taps))
     return [
         entry.dataset,
@@ -89,13 +92,13 @@ def _listed(entry: "Entry") -> dict[str, Any]:
     return vars(entry) | {"mib": round(entry.bytes / 2**20, 3)}
 
 
-@cache_group.command(short_help="Show all that a store says of itself.")
+@cache_group.command(short_help="Show the details of a store.")
 @click.argument("store")
 @cache_option
 @reports_option
 @json_option
 def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
-    """Show what STORE says of itself, how far it goes, and who uses it."""
+    """Show the settings of STORE, which images it covers, and which runs use it."""
     from featcache.commands import cache as stores
 
     details = stores.info(stores.find(cache, store), reports)
@@ -113,8 +116,8 @@ def info(store: str, cache: Path, reports: Path, as_json: bool) -> None:
         headings = [("tap", False), ("D", True), ("rows filled", True)]
         rows = [[t["layer"], str(t["dim"]), str(t["rows"])] for t in details.taps]
         print_table(headings, rows)
-    click.echo(_coverage(details))
-    click.echo(f"Runs that use it: {', '.join(details.entry.runs) or 'none'}.")
+    show(_coverage(details))
+    show(f"Runs that use it: {', '.join(details.entry.runs) or 'none'}.")
 
 
 def _policy(number: int) -> str:
@@ -149,7 +152,7 @@ def _facts(details: "Info") -> Rows:
         *((f"policy {i}", _text(p)) for i, p in enumerate(header.policies)),
         *((f"note: {k}", _text(v)) for k, v in sorted(header.notes.items())),
         ("sealed parts", str(entry.parts)),
-        ("written by", entry.locked_by or "nobody"),
+        ("written by", entry.locked_by or "no process"),
     ]
 
 
@@ -165,24 +168,25 @@ def _text(value: Any) -> str:
 def _coverage(details: "Info") -> str:
     cover = details.coverage
     if cover is None:
-        return "No manifest stands beside it."
+        return "This store has no manifest next to it."
     return (
-        f"{cover.with_rows} images of the manifest have rows, {cover.without_rows} "
-        f"have none; {cover.left_over} rows are of images that left the manifest."
+        f"{cover.with_rows} images of the manifest have rows, "
+        f"{cover.without_rows} have none; {cover.left_over} rows belong to "
+        "images no longer in the manifest."
     )
 
 
-@cache_group.command(short_help="Check every checksum.")
+@cache_group.command(short_help="Verify the checksums of stores.")
 @click.argument("names", nargs=-1, metavar="[STORE]...")
 @click.option(
     "--repair",
     is_flag=True,
-    help="Remove damaged parts; move damaged stores aside, to NAME.h5.damaged.",
+    help="Delete damaged parts; rename damaged stores to NAME.h5.damaged.",
 )
 @cache_option
 @json_option
 def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> None:
-    """Check every checksum of each STORE and its sealed parts; by default of all."""
+    """Verify all checksums of each STORE and its sealed parts (default: all stores)."""
     from featcache.commands import cache as stores
 
     paths = [stores.find(cache, name) for name in names] or stores.store_paths(cache)
@@ -197,9 +201,8 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
     closed = [one for one in checked if not one.is_damaged and not one.whole]
     if damaged or closed:
         raise StoreError(
-            "every file whole",
-            f"{len(damaged)} of {len(checked)} damaged"
-            + (f", {len(closed)} that cannot be opened" if closed else ""),
+            f"{len(damaged)} of {len(checked)} files are damaged"
+            + (f", {len(closed)} cannot be opened" if closed else ""),
             "Run: featcache cache verify --repair (it deletes no store)."
             if damaged
             else "The table says what to do.",
@@ -208,29 +211,31 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
 
 def _verdict(one: "Checked") -> list[str]:
     kind = "damaged" if one.is_damaged else "cannot be opened"
-    fault = f"{kind}: {one.fault}" if one.fault else "whole"
+    fault = f"{kind}: {one.fault}" if one.fault else "intact"
     repaired = f"; {one.repaired}" if one.repaired else ""
-    return [str(one.path), str(one.rows), fault + repaired, one.way_out]
+    return [str(one.path), str(one.rows), fault + repaired, one.hint]
 
 
-@cache_group.command(short_help="Remove what nobody needs.")
+@cache_group.command(short_help="Delete unused rows and files.")
 @dataset_option
-@click.option("--policies", is_flag=True, help="Also views that no run trained on.")
-@click.option("--yes", is_flag=True, help="Remove; without it nothing is.")
+@click.option(
+    "--policies", is_flag=True, help="Also delete views that no run was trained on."
+)
+@click.option("--yes", is_flag=True, help="Actually delete (default: dry run).")
 @cache_option
 @reports_option
 @json_option
 def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
-    """Show what nobody needs any more, and remove it with --yes.
+    """Show which rows and files are unused, and delete them with --yes.
 
-    Rows of images that left the manifest, what dead processes left behind, and
-    converted networks without a store.
+    These are rows of images no longer in the manifest, leftovers of killed
+    processes, and converted networks without a store.
     """
     from featcache.commands import cache as stores
 
     pruned = stores.prune(cache, reports, **settings)
-    for line in pruned.left_out:
-        say(f"Left out: {line}")
+    for line in pruned.excluded:
+        say(f"Skipped: {line}")
     if as_json:
         print_json(
             vars(pruned) | {"removals": [vars(removal) for removal in pruned.removals]}
@@ -242,34 +247,36 @@ def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
             for r in pruned.removals
         ]
         headings = [("what", False), ("where", False), ("why", False)]
-        print_table([*headings, ("bytes", True), ("then", True)], rows)
-    click.echo(_freed(pruned))
+        print_table([*headings, ("bytes", True), ("after", True)], rows)
+    show(_freed(pruned))
 
 
 def _freed(pruned: "Pruned") -> str:
     if not pruned.removals:
-        return "Nothing to remove."
+        return "Nothing to delete."
     freed = _mib(sum(r.before - r.after for r in pruned.removals))
     if pruned.done:
         return f"Freed {freed} MiB."
-    return f"About {freed} MiB would be freed. Nothing is removed without --yes."
+    return f"About {freed} MiB would be freed. Dry run: add --yes to delete."
 
 
-@cache_group.command(short_help="Write a store with its labels as npz, csv or parquet.")
+@cache_group.command(
+    short_help="Export a store with its labels as npz, csv or parquet."
+)
 @click.argument("store")
 @click.option(
     "--to",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help="The new file: .npz, .parquet or .csv.",
+    help="Output file: .npz, .parquet or .csv.",
 )
 @click.option(
     "--views",
     type=int,
     default=0,
     show_default=True,
-    help="Augmented views beside the plain one.",
+    help="Augmented views in addition to the plain one.",
 )
 @policy_number_option
 @stored_taps_option
@@ -291,6 +298,6 @@ def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:
     if as_json:
         print_json(vars(written))
     else:
-        click.echo(
+        show(
             f"{written.rows} x {written.dim}, {_mib(written.bytes)} MiB: {written.path}"
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from featcache.cli.options import (
     cache_option,
@@ -12,23 +13,31 @@ from featcache.cli.options import (
     force_option,
     reports_option,
 )
-from featcache.cli.output import print_json, print_table, say
+from featcache.cli.output import print_json, print_table, say, show
+from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
 
 
-@click.command("compare", short_help="Rank the runs, with intervals.")
+@click.command("compare", short_help="Rank the runs, with confidence intervals.")
 @dataset_option
-@click.option("--metric", default="accuracy", show_default=True)
 @click.option(
-    "--split", metavar="NAME", help="Which split.  [default: the newest run's]"
+    "--metric",
+    default="accuracy",
+    show_default=True,
+    help="Rank by accuracy, balanced_accuracy, macro_f1, auc, log_loss, brier or ece.",
+)
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Split whose runs are ranked.  [default: the newest run's]",
 )
 @click.option(
     "--against",
     metavar="RUN",
-    help="Test all others against this run: its short id, or a part of its id.  "
-    "[default: the best]",
+    help="Test all other runs against this one: its short id, or part of "
+    "its id.  [default: the best]",
 )
 @click.option(
     "--on",
@@ -36,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "test"]),
     default="train",
     show_default=True,
-    help="Rank by out-of-fold predictions, or by those on the test part.",
+    help="Rank by out-of-fold predictions (train) or by predictions on the test set.",
 )
 @click.option(
     "--format",
@@ -44,8 +53,9 @@ if TYPE_CHECKING:
     type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
     default="table",
     show_default=True,
+    help="Output format.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option(
     "--confusion",
     "confusion_of",
@@ -57,8 +67,9 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Also write the report, one self-contained page.  [default: none; without "
-    "FILE reports/<dataset>/report.html, or report-test.html with --on test]",
+    help="Also write a self-contained HTML report.  [default: none; without "
+    "FILE reports/<dataset>/report.html, or report-test.html with --on "
+    "test]",
 )
 @force_option
 @cache_option
@@ -82,8 +93,11 @@ def compare_command(
     from featcache.evaluation import runs
 
     folder = reports / dataset_name(dataset, cache, reports)
+    if as_json and _is_given(click.get_current_context(), "style"):
+        raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"
     if confusion_of:
+        _refuse_ignored()
         matrix = confusion(runs.find(folder, confusion_of))
         print_confusion(matrix, as_json=as_json)
         return
@@ -93,7 +107,7 @@ def compare_command(
 
         page.check_path(file, force=force)
     board = compare(folder, metric=metric, split=split, against=against, part=part)
-    for line in board.left_out:
+    for line in board.excluded:
         say(f"Not ranked: {line}")
     for line in board.warnings:
         say(f"Warning: {line}")
@@ -102,12 +116,31 @@ def compare_command(
         write_html(board, folder, cache, file, force=force)
 
 
+def _refuse_ignored() -> None:
+    """Refuses the options of a leaderboard beside --confusion, which has none."""
+    context = click.get_current_context()
+    names = ("metric", "split", "against", "part", "style", "html")
+    ignored = [n for n in names if _is_given(context, n)]
+    if ignored:
+        options = {p.name: p.opts[0] for p in context.command.params}
+        raise UsageError(
+            "--confusion without options of the leaderboard",
+            ", ".join(options[name] for name in ignored),
+            "Leave them out; with --json it is printed as JSON.",
+        )
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
 def print_board(board: "Leaderboard", style: str) -> None:
     """Prints a leaderboard on stdout in one of the formats."""
     from featcache.report import tables
 
     if style in tables.FORMATS:
-        click.echo(tables.FORMATS[style](board))
+        show(tables.FORMATS[style](board))
         return
     columns = tables.columns(board)
     cells = zip(*(cells for _, _, cells in columns), strict=True)
@@ -117,9 +150,12 @@ def print_board(board: "Leaderboard", style: str) -> None:
         drop_first=tables.drop_first(board),
         line_before=tables.line_before(board),
     )
-    click.echo(tables.caption(board))
+    show(tables.caption(board))
     if dropped:
-        say(f"Too narrow for: {', '.join(dropped)}. --format csv has all.")
+        say(
+            f"Terminal too narrow for the columns {', '.join(dropped)}; "
+            "--format csv shows all."
+        )
 
 
 def write_html(
@@ -147,7 +183,7 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
         print_json(vars(matrix) | counts)
         return
     for part, rows in tables.confusion_parts(matrix).items():
-        click.echo(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
+        show(f"{matrix.run} {matrix.run_id}, {part}: rows are true classes")
         names = [(name, True) for name in matrix.classes]
         scores = [
             (tables.METRIC_NAMES.get(s, s), True)

@@ -12,20 +12,26 @@ from featcache.cli.options import (
     reports_option,
     seed_option,
 )
-from featcache.cli.output import bars
+from featcache.cli.output import bars, show
 
 
-@click.command("demo", short_help="Run everything once on generated phantoms.")
+@click.command("demo", short_help="Run a complete study on synthetic images.")
 @options(
     click.option(
         "--data-only",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Write the phantoms to DIR and stop.",
+        help="Only write the synthetic images to DIR.",
     ),
-    click.option("--images", type=int, default=360, show_default=True),
     click.option(
-        "--shortcut", is_flag=True, help="Plant a marker that gives the class away."
+        "--images",
+        type=int,
+        default=360,
+        show_default=True,
+        help="Number of images.",
+    ),
+    click.option(
+        "--shortcut", is_flag=True, help="Plant a marker that gives away the class."
     ),
     jobs_option,
 )
@@ -41,7 +47,7 @@ def demo_command(
     cache: Path,
     reports: Path,
 ) -> None:
-    """Run everything once on generated chest phantoms, offline if need be."""
+    """Run a complete study on synthetic chest images; also works offline."""
     if data_only:
         from featcache.dataset import phantom
 
@@ -49,7 +55,7 @@ def demo_command(
             table = phantom.write(
                 data_only, images, seed=seed, shortcut=shortcut, reporter=reporter
             )
-        click.echo(f"{images} phantoms: {table}")
+        show(f"{images} phantoms: {table}")
         return
     from featcache.study.demo import demo
 
@@ -64,4 +70,4 @@ def demo_command(
             reporter=reporter,
         )
     print_board(ranked.board, "table")
-    click.echo(f"Images: {ranked.images}. Runs: {reports / 'demo' / 'runs'}.")
+    show(f"Images: {ranked.images}. Runs: {reports / 'demo' / 'runs'}.")

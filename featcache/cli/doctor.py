@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from featcache.cli.options import cache_option, json_option, reports_option
-from featcache.cli.output import print_json, print_table
+from featcache.cli.output import print_json, print_table, show
 
 if TYPE_CHECKING:
     from featcache.commands.doctor import Check
 
 
-@click.command("doctor", short_help="Check versions, devices, weights and disk.")
+@click.command(
+    "doctor", short_help="Check the installation, devices, weights and disk."
+)
 @click.option(
-    "--offline", is_flag=True, help="Do not ask whether weights can be downloaded."
+    "--offline", is_flag=True, help="Do not check whether weights can be downloaded."
 )
 @click.option("--deep", is_flag=True, help="Also start TensorFlow.")
 @cache_option
@@ -40,16 +42,16 @@ def doctor_command(
 def _print(checks: "list[Check]") -> None:
     from featcache.core.text import some
 
-    headings = [("", False), ("check", False), ("found", False)]
-    print_table(headings, [[c.status, c.name, c.found] for c in checks])
+    headings = [("", False), ("check", False), ("result", False)]
+    print_table(headings, [[c.status, c.name, c.result] for c in checks])
     fixes: dict[tuple[str, str], list[Check]] = defaultdict(list)
     for check in checks:
         if check.fix:
             fixes[check.status, check.fix].append(check)
     for (status, fix), group in fixes.items():
-        click.echo(f"{status} {some([check.name for check in group], 3)}: {fix}")
+        show(f"{status} {some([check.name for check in group], 3)}: {fix}")
         for check in group:
             if check.details:
-                click.echo(f"  {check.details}")
+                show(f"  {check.details}")
     counts = Counter(check.status for check in checks)
-    click.echo(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))
+    show(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))

@@ -13,12 +13,10 @@ from featcache.cli.options import (
     json_option,
     reports_option,
 )
-from featcache.cli.output import print_runs, print_runs_as_json, say
+from featcache.cli.output import print_runs, print_runs_as_json, say, show
 
 
-@click.command(
-    "ensemble", short_help="Average runs, with weights from their predictions."
-)
+@click.command("ensemble", short_help="Average the predictions of several runs.")
 @click.argument("members", nargs=-1, required=True, metavar="RUN...")
 @dataset_option
 @click.option(
@@ -26,13 +24,16 @@ from featcache.cli.output import print_runs, print_runs_as_json, say
     type=click.Choice(["fitted", "equal"]),
     default="fitted",
     show_default=True,
-    help="Fitted on out-of-fold predictions of the other folds, or all alike.",
+    help="Fit the weights on the out-of-fold predictions of the other "
+    "folds, or weight all members equally.",
 )
 @calibrate_option
 @click.option(
-    "--split", metavar="NAME", help="Which split's runs.  [default: the newest run's]"
+    "--split",
+    metavar="NAME",
+    help='Split whose runs "all" refers to.  [default: the newest run\'s]',
 )
-@click.option("--force", is_flag=True, help="Make again what is there.")
+@click.option("--force", is_flag=True, help="Recompute existing ensembles.")
 @cache_option
 @reports_option
 @json_option
@@ -47,14 +48,14 @@ def ensemble_command(
     from featcache.evaluation import identity
 
     ensembles = ensemble(reports / dataset_name(dataset, cache, reports), **settings)
-    for line in ensembles.left_out:
-        say(f"Left out: {line}")
+    for line in ensembles.excluded:
+        say(f"Skipped: {line}")
     if as_json:
         print_runs_as_json(ensembles.runs)
         return
-    print_runs(ensembles.runs, ensembles.made)
+    print_runs(ensembles.runs, ensembles.new_run_ids)
     for run in ensembles.runs:
-        votes = run.record.member_weights["test"]
-        for member, weight in zip(run.record.members, votes, strict=True):
+        weights = run.record.member_weights["test"]
+        for member, weight in zip(run.record.members, weights, strict=True):
             short = identity.short_id(run.folder.with_name(member))
-            click.echo(f"  {weight:.3f}  {short} {member}")
+            show(f"  {weight:.3f}  {short} {member}")

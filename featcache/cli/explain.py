@@ -14,31 +14,31 @@ from featcache.cli.options import (
     reports_option,
     seed_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say
+from featcache.cli.output import bars, print_json, print_table, say, show
 
 if TYPE_CHECKING:
     from featcache.commands.explain import Figure
 
 choice_options = options(
     click.option(
-        "--errors", type=int, metavar="N", help="The N wrong predictions most sure."
+        "--errors", type=int, metavar="N", help="The N most confident errors."
     ),
     click.option(
         "--per-class",
         type=int,
         metavar="N",
-        help="N images of each class.  [default: 3, where nothing is chosen]",
+        help="N images of each class.  [default: 3 if no other images are selected]",
     ),
     click.option(
         "--class",
         "of",
         metavar="predicted|true|all|NAME",
-        help="Which class to explain.  [default: predicted; with --errors true too]",
+        help="Class to explain.  [default: predicted; with --errors also true]",
     ),
     click.option(
         "--source",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="A folder to look for images in that have moved.",
+        help="Folder to search for images that have moved.",
     ),
     click.option(
         "-b",
@@ -60,24 +60,42 @@ how_options = options(
         help="auto, linear, treeshap, integrated-gradients, gradient-input, shapley, "
         "cam, grad-cam, grad-cam++, hirescam or occlusion; may be repeated.",
     ),
-    click.option("--patch", type=int, default=32, show_default=True, metavar="PX"),
-    click.option("--stride", type=int, default=16, show_default=True, metavar="PX"),
+    click.option(
+        "--patch",
+        type=int,
+        default=32,
+        show_default=True,
+        metavar="PX",
+        help="Side of the occlusion patch.",
+    ),
+    click.option(
+        "--stride",
+        type=int,
+        default=16,
+        show_default=True,
+        metavar="PX",
+        help="Step between occlusion patches.",
+    ),
     click.option(
         "--mean",
         type=int,
         default=100,
         show_default=True,
         metavar="N",
-        help="Images a class in the mean maps; 0 for none.",
+        help="Images per class in the mean maps; 0 for no mean maps.",
     ),
     click.option(
         "--activations",
         default="none",
         show_default=True,
         metavar="none|default|LAYER,...",
-        help="Show the strongest channels of these layers.",
+        help="Draw the strongest channels of these layers.",
     ),
-    click.option("--faithfulness", is_flag=True, help="Measure and compare methods."),
+    click.option(
+        "--faithfulness",
+        is_flag=True,
+        help="Measure how faithful the maps are to the model, by method.",
+    ),
     click.option(
         "--mask",
         "masks",
@@ -85,14 +103,18 @@ how_options = options(
         default=("mask", "lesion"),
         show_default=True,
         metavar="COLUMN",
-        help="Column of the manifest with masks; may be repeated.",
+        help="Manifest column with the mask files; may be repeated.",
     ),
-    click.option("--cells", is_flag=True, help="Draw the cells behind each map."),
+    click.option(
+        "--cells",
+        is_flag=True,
+        help="Draw the cells of each map (its true resolution).",
+    ),
     seed_option,
 )
 
 
-@click.command("explain", short_help="Map where a run's head finds its evidence.")
+@click.command("explain", short_help="Map where in an image a head finds evidence.")
 @click.argument("reference", metavar="RUN")
 @click.argument("images", nargs=-1)
 @choice_options
@@ -110,7 +132,10 @@ def explain_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Map where RUN's head finds what speaks for a class, on IMAGES or a choice."""
+    """Map where in an image the head of RUN finds evidence for a class.
+
+    IMAGES are files, paths from the manifest, or beginnings of image ids.
+    """
     from featcache.commands.explain import explain
     from featcache.evaluation import runs
     from featcache.report.heatmaps import sheets
@@ -128,7 +153,7 @@ def explain_command(
         return
     print_maps(rows)
     print_figures(explained.figures)
-    click.echo(f"{len(rows)} maps of run {run.short_id} in {folder}")
+    show(f"{len(rows)} maps of run {run.short_id} in {folder}")
 
 
 def print_maps(rows: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from featcache.cli.options import (
     source_options,
     take,
 )
-from featcache.cli.output import bars, print_json
+from featcache.cli.output import bars, print_json, show
 from featcache.cli.scan import scan_source
 from featcache.errors import UsageError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from featcache.dataset.manifest import Manifest
 
 
-@click.command("extract", short_help="Run frozen backbones and keep the features.")
+@click.command("extract", short_help="Run frozen backbones and store the features.")
 @click.argument("source", type=click.Path(path_type=Path), required=False)
 @dataset_option
 @click.option(
@@ -36,16 +36,17 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="A backbone, the path of a .keras file, classic5 for the five networks of the "
-    "2021 notebook (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines "
-    "for features without a network (metadata, pixels48, border); may be repeated.",
+    help="A backbone, the path of a .keras file, classic5 for the five "
+    "networks of the 2021 notebook (densenet121, resnet50, vgg19, "
+    "inceptionv3, xception), or baselines for features without a "
+    "network (metadata, pixels48, border); may be repeated.",
 )
 @click.option(
     "--views",
     type=int,
     default=0,
     show_default=True,
-    help="Augmented views of each image beside the plain one.",
+    help="Augmented views of each image in addition to the plain one.",
 )
 @policy_options
 @region_options
@@ -54,45 +55,46 @@ if TYPE_CHECKING:
     default="imagenet",
     show_default=True,
     metavar="imagenet|random|FILE",
+    help="Weights of the backbone; FILE is a Keras weights file without the top.",
 )
 @click.option(
     "--preprocess",
     default="imagenet",
     show_default=True,
     metavar="imagenet|torch|caffe|tf|none|featurewise",
-    help="Input scaling; imagenet is the one that belongs to the backbone, featurewise "
-    "gives the training images mean 0 and variance 1 a channel.",
+    help="Input scaling; imagenet is the backbone's own, featurewise scales "
+    "each channel to mean 0 and variance 1 over the training images.",
 )
-@click.option("--input-size", type=int, metavar="PX", help="Side of the input.")
+@click.option("--input-size", type=int, metavar="PX", help="Side of the square input.")
 @click.option(
     "--taps",
     default="none",
     show_default=True,
     metavar="none|default|LAYER,...",
-    help="Inner layers to pool and keep beside the embedding; default is the ends of "
-    "the backbone's blocks.",
+    help="Inner layers to pool and store next to the embedding; default "
+    "means the ends of the backbone's blocks.",
 )
 @click.option(
     "--tap-pooling",
     default="avg",
     show_default=True,
     metavar="avg|avg+max",
-    help="Keep the average of each tap's map, or the maximum as well.",
+    help="Store the average of each tap's map, or also the maximum.",
 )
 @click.option(
     "--engine",
     default="auto",
     show_default=True,
     metavar="auto|tensorflow|openvino",
-    help="auto is TensorFlow on a GPU and OpenVINO on a CPU.",
+    help="auto uses TensorFlow on a GPU and OpenVINO on a CPU.",
 )
 @click.option(
     "--precision",
     default="float32",
     show_default=True,
     metavar="float32|int8",
-    help="int8 quantises the network: several times faster on recent CPUs, a little "
-    "less exact, and a store of its own.",
+    help="int8 quantises the network: several times faster on recent CPUs "
+    "and slightly less exact; uses a separate store.",
 )
 @click.option(
     "--dtype",
@@ -101,14 +103,16 @@ if TYPE_CHECKING:
     metavar="float32|float16",
     help="How embeddings are stored.",
 )
-@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option(
+    "--batch-size", type=int, default=32, show_default=True, help="Images per batch."
+)
 @seed_option
 @click.option(
     "--max-bad",
     type=float,
     default=0.05,
     show_default=True,
-    help="Share of unreadable images above which the command fails.",
+    help="Maximum share of unreadable images; above it the command fails.",
 )
 @source_options
 @cache_option
@@ -121,16 +125,20 @@ def extract_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Run frozen backbones over SOURCE (or a scanned --dataset) and keep the features.
+    """Run frozen backbones on the images of SOURCE and store the features.
 
-    Only what is missing is computed; a call for what is there costs nothing.
+    Without SOURCE, the scanned --dataset is used.
+
+    Only missing features are computed, so repeating a command costs nothing.
     """
     from featcache.commands.extract import extract
     from featcache.dataset.regions import Region
     from featcache.dataset.views import Policy
 
     networks = resolve_networks(names, settings)
-    grouping = take(settings, "group_by", "per_class", "on_conflict")
+    grouping = take(
+        settings, "group_by", "per_class", "on_conflict", "split_by", "pool"
+    )
     manifest = _manifest(source, cache, dataset, grouping)
     region = Region(settings.pop("region"), settings.pop("mask"))
     draws = take(settings, "flip", "brightness", "zoom", "seed")
@@ -143,7 +151,7 @@ def extract_command(
         print_json([_record(store) for store in stores])
     else:
         for store in stores:
-            click.echo(_summary(store))
+            show(_summary(store))
 
 
 def _manifest(
@@ -152,11 +160,11 @@ def _manifest(
     """The manifest of a source that is scanned now, or was before."""
     if source:
         return scan_source(source, cache, dataset, **grouping).manifest
-    if any(grouping.values()):
+    if any(value is not None for value in grouping.values()):
         raise UsageError(
-            "a SOURCE with --group-by, --per-class or --on-conflict",
-            "none",
-            "Give SOURCE again, or leave these options out.",
+            "--group-by, --per-class, --on-conflict, --split-by and --pool need a "
+            "SOURCE",
+            "Give SOURCE, or omit these options.",
         )
     return open_dataset(cache, dataset)
 
@@ -167,7 +175,8 @@ def _record(store: "StoreResult") -> dict[str, Any]:
 
 
 def _summary(store: "StoreResult") -> str:
-    what = f"{store.backbone} ({store.weights}): {store.rows} x {store.dim}"
+    size = f" {store.input_size} px" if store.input_size else ""
+    what = f"{store.backbone}{size} ({store.weights}): {store.rows} x {store.dim}"
     if store.taps:
         what += f" and {len(store.taps)} taps"
     if not store.computed and not store.failures:

@@ -21,7 +21,7 @@ from featcache.cli.options import (
     split_options,
     take,
 )
-from featcache.cli.output import bars, print_runs_as_json
+from featcache.cli.output import bars, print_runs_as_json, show
 
 if TYPE_CHECKING:
     from featcache.evaluation.runs import Run
@@ -45,84 +45,99 @@ _network_options = options(
     _option(
         "--weights",
         "imagenet",
-        "What the network starts from.",
+        "Initial weights of the network.",
         metavar="imagenet|random|FILE",
     ),
     _option(
         "--preprocess",
         "imagenet",
-        "Input scaling; imagenet is the one that belongs to the backbone.",
+        "Input scaling; imagenet is the backbone's own.",
         metavar="imagenet|torch|caffe|tf|none|featurewise",
     ),
-    click.option("--input-size", type=int, metavar="PX", help="Side of the input."),
+    click.option(
+        "--input-size", type=int, metavar="PX", help="Side of the square input."
+    ),
 )
 _start_options = options(
     click.option(
         "--init-head",
         metavar="RUN",
-        help="Start from the head of this run (its short id, or a part of its id): "
-        "softmax, mlp, mlp-dropout or logreg.  [default: a random one]",
+        help="Start from the head of this run (its short id, or part of its "
+        "id): softmax, mlp, mlp-dropout or logreg.  [default: a random "
+        "head]",
     ),
     _option(
         "--head",
         "softmax",
-        "Shape of the head without --init-head.",
+        "Type of the head if --init-head is not given.",
         type=click.Choice(["softmax", "mlp", "mlp-dropout"]),
     ),
     _option(
         "--unfreeze",
         "all",
-        "What is trained beside the head: all, last-N-blocks, a LAYER with all behind "
-        "it, or none.",
+        "What to train besides the head: all, last-N-blocks, a LAYER and "
+        "everything after it, or none.",
         metavar="WHAT",
     ),
     _option(
         "--gradual",
         0,
-        "Epochs after which each further block begins to learn, the last first; 0 for "
-        "all at once.",
+        "Unfreeze one more block every N epochs, the last first; 0 for all at once.",
         metavar="N",
     ),
 )
 _training_options = options(
-    _option("--epochs", 30, "Most passes over the training images."),
-    _option("--batch-size", 32, "Images a step."),
+    _option("--epochs", 30, "Maximum passes over the training images."),
+    _option("--batch-size", 32, "Images per batch."),
     _option(
         "--optimizer",
         "adamw",
-        "sgd has momentum 0.9, as in the study.",
+        "sgd uses momentum 0.9, as in the 2021 notebook.",
         type=click.Choice(["adamw", "sgd"]),
     ),
     click.option(
         "--learning-rate",
         type=float,
-        help="Of the head, at its highest.  [default: 3e-4, for sgd 1e-3]",
+        help="Peak learning rate of the head.  [default: 3e-4, for sgd 1e-3]",
     ),
-    _option("--weight-decay", 0.01, "Share of itself that a weight loses a step."),
-    _option("--layer-decay", 0.7, "Factor of the rate from block to block downwards."),
-    _option("--warmup", 1.0, "Epochs in which the rate rises."),
-    _option("--clip", 1.0, "Largest norm of all gradients together; 0 for any."),
-    _option("--label-smoothing", 0.05, "Share of the truth spread over all classes."),
+    _option("--weight-decay", 0.01, "Weight decay."),
+    _option(
+        "--layer-decay",
+        0.7,
+        "Factor on the learning rate from each block to the one below.",
+    ),
+    _option("--warmup", 1.0, "Warm-up epochs."),
+    _option("--clip", 1.0, "Clip the global gradient norm; 0 disables."),
+    _option(
+        "--label-smoothing", 0.05, "Probability mass spread evenly over all classes."
+    ),
     _option(
         "--class-weight",
         "none",
-        "balanced gives rare classes larger weights.",
+        "balanced weights rare classes more.",
         type=click.Choice(["none", "balanced"]),
     ),
     _option(
         "--validation",
         0.1,
-        "Share of the training images, whole groups, to stop early by; 0 for none.",
+        "Share of the training images, in whole groups, held out for early "
+        "stopping; 0 for none.",
     ),
-    _option("--patience", 6, "Epochs without a better validation loss to wait."),
+    _option(
+        "--patience", 6, "Stop after this many epochs without a better validation loss."
+    ),
     _option("--ema", 0.0, "Momentum of a moving average of the weights; 0 for none."),
 )
 _evaluation_options = options(
-    _option("--tta", 2, "Predict as the mean over the plain view and so many more."),
+    _option(
+        "--tta",
+        2,
+        "Predict as the mean over the plain view and this many augmented views.",
+    ),
     _option(
         "--fold",
         "all",
-        "test trains one network and judges it on the test part alone.",
+        "test trains a single network and evaluates it on the test set only.",
         type=click.Choice(["all", "test"]),
     ),
     calibrate_option,
@@ -130,7 +145,7 @@ _evaluation_options = options(
 
 
 @click.command(
-    "finetune", short_help="Train whole networks, on the splits of the heads."
+    "finetune", short_help="Train whole networks, on the same splits as the heads."
 )
 @dataset_option
 @_network_options
@@ -141,15 +156,18 @@ _evaluation_options = options(
 @split_options
 @seed_option
 @click.option(
-    "--max-minutes", type=float, metavar="N", help="Stop then, and keep the best."
+    "--max-minutes",
+    type=float,
+    metavar="N",
+    help="Stop after this time and keep the best weights so far.",
 )
 @_option(
     "--mixed-precision",
     "auto",
-    "Compute in float16; auto does on GPUs.",
+    "Compute in float16; auto does so on GPUs.",
     type=click.Choice(["auto", "on", "off"]),
 )
-@click.option("--force", is_flag=True, help="Train again what is there.")
+@click.option("--force", is_flag=True, help="Retrain existing runs.")
 @cache_option
 @reports_option
 @json_option
@@ -161,9 +179,9 @@ def finetune_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train whole networks end to end, from their weights, and record the runs.
+    """Train whole networks end to end and record the runs.
 
-    What was interrupted goes on where its last whole epoch ended.
+    Interrupted training resumes after its last completed epoch.
     """
     from featcache.commands.finetune import finetune
     from featcache.core.options import arguments
@@ -174,7 +192,7 @@ def finetune_command(
     draws = take(settings, "flip", "brightness", "zoom")
     policy = Policy(**draws, seed=settings["seed"])
     with bars() as reporter:
-        tuned = finetune(
+        result = finetune(
             manifest,
             networks,
             reports=reports,
@@ -182,11 +200,11 @@ def finetune_command(
             **arguments(finetune, settings | {"policy": policy}),
         )
     if as_json:
-        print_runs_as_json(tuned.runs)
+        print_runs_as_json(result.runs)
         return
-    for run in tuned.runs:
-        click.echo(_line(run, new=run.run_id in tuned.trained))
-    click.echo(f"Split: {tuned.split.name}. Rank them with: featcache compare")
+    for run in result.runs:
+        show(_line(run, new=run.run_id in result.new_run_ids))
+    show(f"Split: {result.split.name}. Next: featcache compare")
 
 
 def _line(run: "Run", *, new: bool) -> str:
@@ -197,7 +215,7 @@ def _line(run: "Run", *, new: bool) -> str:
         for part, of in scores.items()
     )
     if not new:
-        return f"{run.short_id} {run.run_id}: there already; {accuracies}"
+        return f"{run.short_id} {run.run_id}: exists already; {accuracies}"
     minutes = sum(one.minutes for one in record.trainings)
     epochs = "+".join(str(one.epochs) for one in record.trainings)
     return (

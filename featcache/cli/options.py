@@ -31,7 +31,7 @@ class Range(click.ParamType[tuple[float, float]]):
         try:
             low, high = (float(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is not two numbers such as 0.8,1.25", param, ctx)
+            self.fail(f"{value} is not a pair of numbers such as 0.8,1.25", param, ctx)
         return low, high
 
 
@@ -62,7 +62,9 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 
 dataset_option = click.option(
-    "--dataset", metavar="NAME", help="Dataset in the cache; may be left out for one."
+    "--dataset",
+    metavar="NAME",
+    help="Name of the dataset in the cache; may be omitted if there is only one.",
 )
 cache_option = click.option(
     "--cache",
@@ -71,22 +73,22 @@ cache_option = click.option(
     envvar="FEATCACHE_CACHE",
     show_default=True,
     show_envvar=True,
-    help="Folder of manifests, splits and feature stores.",
+    help="Folder for manifests, splits and feature stores.",
 )
 reports_option = click.option(
     "--reports",
     type=click.Path(file_okay=False, path_type=Path),
     default="reports",
     show_default=True,
-    help="Folder of runs and leaderboards.",
+    help="Folder for runs and leaderboards.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-force_option = click.option(
-    "--force", is_flag=True, help="Replace a file that is there."
+force_option = click.option("--force", is_flag=True, help="Overwrite an existing file.")
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Random seed."
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True)
 jobs_option = click.option(
-    "--jobs", type=int, metavar="N", help="Parallel processes.  [default: cores]"
+    "--jobs", type=int, metavar="N", help="Parallel processes.  [default: one per core]"
 )
 calibrate_option = click.option(
     "--calibrate/--no-calibrate",
@@ -95,7 +97,9 @@ calibrate_option = click.option(
     help="Calibrate the probabilities on the out-of-fold predictions.",
 )
 policy_number_option = click.option(
-    "--policy", type=int, help="Index of the views' policy.  [default: the newest]"
+    "--policy",
+    type=int,
+    help="Number of the views' augmentation policy, from 0.  [default: the newest]",
 )
 stored_taps_option = click.option(
     "--taps",
@@ -110,35 +114,50 @@ region_options = options(
         type=click.Choice(["whole", "inside", "outside", "ring"]),
         default="whole",
         show_default=True,
-        help="What is shown of each image, the rest black: all, what its mask shows, "
-        "all but that, or the outer twelfth.",
+        help="Which region to keep (the rest is blacked out): the whole image, "
+        "inside the mask, outside it, or the outer ring (1/12).",
     ),
     click.option(
         "--mask",
         default="mask",
         show_default=True,
         metavar="COLUMN",
-        help="Column of the manifest that names masks, for inside and outside.",
+        help="Manifest column with the mask files, for inside and outside.",
     ),
 )
 source_options = options(
     click.option(
         "--group-by",
         metavar="COLUMN|REGEX",
-        help="What stays together: a column of the CSV, an expression with one group "
-        r"for the file name such as '(\d{8})_', dicom:PatientID, image, or "
-        "near-duplicate (default without a column group).",
+        help="Which images stay together: a column of the CSV, a regular expression "
+        r"with one group for the file name or folders such as '(\d{8})_', "
+        "dicom:PatientID, image, or near-duplicate (the default if the CSV has no "
+        "column group).",
     ),
     click.option(
         "--per-class",
         type=int,
         metavar="N",
-        help="The first N images of each class; kept by later scans, 0 for all.",
+        help="Use only the first N images of each class; later scans keep this, "
+        "0 for all.",
     ),
     click.option(
         "--on-conflict",
         type=click.Choice(["error", "drop"]),
-        help="The same bytes under two labels.  [default: error]",
+        help="If identical files have different labels: stop, or drop them all.  "
+        "[default: error]",
+    ),
+    click.option(
+        "--split-by",
+        metavar="folder|COLUMN",
+        help="Keep the split that SOURCE brings: folders called train, val and test, "
+        "or a column with these; its test images are the test set. none: draw one.",
+    ),
+    click.option(
+        "--pool",
+        is_flag=True,
+        default=None,
+        help="Join the parts of the split that SOURCE brings.",
     ),
 )
 # The fields of `dataset.views.Policy`, but for its seed and region.
@@ -147,19 +166,19 @@ policy_options = options(
         "--flip/--no-flip",
         default=True,
         show_default=True,
-        help="Views may be mirrored.",
+        help="Randomly mirror views.",
     ),
     click.option(
         "--brightness",
         type=Range(),
         default=(0.8, 1.25),
-        help="Views are brightened by a factor in this range.  [default: 0.8,1.25]",
+        help="Range of brightness factors for views.  [default: 0.8,1.25]",
     ),
     click.option(
         "--zoom",
         type=Range(),
         default=(1.0, 1.2),
-        help="Views are magnified by a factor in this range.  [default: 1,1.2]",
+        help="Range of magnification factors for views.  [default: 1,1.2]",
     ),
 )
 # The fields of `dataset.splits.SplitOptions`, but for its seed and repeats.
@@ -168,13 +187,13 @@ split_options = options(
         "--exclude",
         multiple=True,
         metavar="COLUMN[=VALUE]",
-        help="Leave out images by a column of the manifest that is 1, true or yes, or "
-        "VALUE; may be repeated.",
+        help="Leave out images whose manifest column is 1, true or yes, or "
+        "equals VALUE; may be repeated.",
     ),
     click.option(
         "--group-by",
         metavar="COLUMN|image",
-        help="What stays together in a split.  [default: the manifest's groups]",
+        help="Which images stay together in a split.  [default: the manifest's groups]",
     ),
     click.option(
         "--folds",
@@ -188,10 +207,12 @@ split_options = options(
         type=float,
         default=0.2,
         show_default=True,
-        help="Share of the images held out as the test part; 0 for none.",
+        help="Share of the images in the test set; 0 for none.",
     ),
     click.option(
-        "--split", metavar="NAME", help="Name of the split.  [default: how it is drawn]"
+        "--split",
+        metavar="NAME",
+        help="Name of the split.  [default: from its settings]",
     ),
 )
 
@@ -235,13 +256,13 @@ def find_policy(
                 if policies
                 else "no --policy",
                 f"{number}; {one.text}{region.suffix} has {len(policies)} policies",
-                "Leave it out for the newest.",
+                "Omit it to use the newest.",
             )
     recipes = {policies[number]: one.text for one, policies in numbered}
     if len(recipes) > 1:
         raise UsageError(
-            "a --policy that is the same recipe in all stores",
-            f"{number}, another in {' than in '.join([*recipes.values()][:2])}",
+            "a --policy with the same settings in all stores",
+            f"{number}, which differs between {' and '.join([*recipes.values()][:2])}",
             "Name one backbone with -b.",
         )
     return next(iter(recipes))

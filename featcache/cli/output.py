@@ -1,6 +1,7 @@
 """What commands print: bars and messages on stderr, results on stdout."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,11 +10,13 @@ import click
 
 from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
+from featcache.core.text import printable, warning_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
+    from featcache.evaluation.record import RunRecord
     from featcache.evaluation.runs import Run
 
 
@@ -22,7 +25,28 @@ def say(text: str) -> None:
     context = click.get_current_context(silent=True)
     group = context.find_root().command if context else None
     text = spelled(text, group) if isinstance(group, click.Group) else text
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def show(text: str) -> None:
+    """Shows a result on stdout; what a terminal would obey is escaped."""
+    click.echo(printable(text))
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Says libraries' warnings in one line each, without the file they come from."""
+
+    def show(
+        message: Warning | str, category: type[Warning], *_: Any, **__: Any
+    ) -> None:
+        say(f"Warning: {warning_text(message, category)}")
+
+    before, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def print_json(value: Any) -> None:
@@ -110,6 +134,8 @@ def print_table(
     """
     from rich.console import Console
 
+    rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    headings = [(printable(heading), numeric) for heading, numeric in headings]
     # A cell is text and never markup; a file or a pipe has no width to keep to.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
@@ -120,11 +146,11 @@ def print_table(
     ]
     dropped = {*drop_first}
     for name in reversed(drop_first):
-        shown = [column for column in columns if column[0] not in dropped - {name}]
-        if _least_width(shown) <= console.width:
+        visible = [column for column in columns if column[0] not in dropped - {name}]
+        if _least_width(visible) <= console.width:
             dropped.remove(name)
-    shown = [column for column in columns if column[0] not in dropped]
-    console.print(_table(shown, line_before, whole_cells=bool(drop_first)))
+    visible = [column for column in columns if column[0] not in dropped]
+    console.print(_table(visible, line_before, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
 
 
@@ -176,12 +202,23 @@ def print_runs_as_json(runs: "Sequence[Run]") -> None:
 def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
     """Prints a line for each run that a call made."""
     if not new:
-        click.echo(f"All {len(runs)} runs are there already: nothing to do.")
+        show(f"All {len(runs)} runs exist already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]
-            click.echo(
-                f"{run.short_id} {run.run_id}: accuracy {score['accuracy']:.3f} "
+            show(
+                f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
+                f"accuracy {score['accuracy']:.3f} "
                 f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
                 f"fit {run.record.fit_seconds:.1f} s"
             )
+
+
+def features_text(record: "RunRecord") -> str:
+    """What a run was trained on: backbones with their input sizes, and taps."""
+    if record.members:
+        return f"{len(record.members)} members"
+    pairs = [(block.backbone, block.input_size) for block in record.features]
+    names = dict.fromkeys(f"{n} {side} px" if side else n for n, side in pairs)
+    taps = dict.fromkeys(block.tap for block in record.features if block.tap)
+    return " + ".join(names) + (f", taps {', '.join(taps)}" if taps else "")

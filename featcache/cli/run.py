@@ -13,7 +13,7 @@ from featcache.cli.options import (
     json_option,
     reports_option,
 )
-from featcache.cli.output import bars, print_json, say
+from featcache.cli.output import bars, print_json, say, show
 from featcache.errors import RunError
 
 if TYPE_CHECKING:
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from featcache.study import Study, StudyResult
 
 
-@click.command("run", short_help="Do all that a study file asks for.")
+@click.command("run", short_help="Run the study described in a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--dry-run", is_flag=True, help="Check the file, show the steps, do nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Check the file and list the steps without running them.",
 )
 @jobs_option
 @cache_option
@@ -38,7 +40,7 @@ def run_command(
     reports: Path,
     as_json: bool,
 ) -> None:
-    """Do what is missing of the study in FILE, and rank its runs."""
+    """Run the missing steps of the study in FILE, and rank its runs."""
     from featcache import study as studies
 
     study = studies.read(file)
@@ -55,12 +57,12 @@ def run_command(
     if as_json:
         print_json(record(result, written))
     for path in () if as_json else written:
-        click.echo(f"Report: {path}")
+        show(f"Report: {path}")
     if result.failures:
         raise RunError(
-            f"all of {file} to be done",
-            f"{len(result.failures)} failures: {'; '.join(result.failures)}",
-            "What is done is kept: put that right and run the same command again.",
+            f"{len(result.failures)} of the steps in {file} failed: "
+            f"{'; '.join(result.failures)}",
+            "Finished work is kept: fix this and run the same command again.",
         )
 
 
@@ -75,7 +77,7 @@ def print_steps(steps: list[dict[str, Any]], *, as_json: bool) -> None:
             for key, value in step.items()
             if key not in ("step", "name") and value not in ([], None)
         ]
-        click.echo(f"{step['step']} {step['name']}: {'; '.join(said)}")
+        show(f"{step['step']} {step['name']}: {'; '.join(said)}")
 
 
 def _words(value: Any) -> str:
@@ -130,8 +132,10 @@ def print_boards(result: "StudyResult") -> None:
     """Prints the leaderboards on stdout."""
     for board in result.boards:
         print_board(board, "table")
-    done = f"{result.computed} embeddings computed, {len(result.trained)} runs made"
-    click.echo(f"{done}." if result.computed or result.trained else "Nothing to do.")
+    done = (
+        f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
+    )
+    show(f"{done}." if result.computed or result.new_run_ids else "Nothing to do.")
 
 
 def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def record(result: "StudyResult", written: list[Path]) -> dict[str, Any]:
             name: [r.run_id for r in several] for name, several in result.runs.items()
         },
         "computed": result.computed,
-        "trained": result.trained,
+        "trained": result.new_run_ids,
         "failures": result.failures,
         "reports": written,
     }

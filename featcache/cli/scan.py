@@ -11,7 +11,7 @@ from featcache.cli.options import (
     json_option,
     source_options,
 )
-from featcache.cli.output import bars, print_json, say
+from featcache.cli.output import bars, print_json, say, show
 
 if TYPE_CHECKING:
     from featcache.commands.scan import ScanResult
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 def scan_command(
     source: Path, dataset: str | None, cache: Path, as_json: bool, **settings: Any
 ) -> None:
-    """List the images of SOURCE: a folder or zip, one folder a class, or a CSV."""
+    """List and check the images of SOURCE.
+
+    SOURCE is a folder or zip file with one subfolder per class, or a CSV.
+    """
     scanned = scan_source(source, cache, dataset, **settings)
     if as_json:
         print_json(_record(scanned))
     else:
-        click.echo(_summary(scanned))
+        show(_summary(scanned))
 
 
 def scan_source(
@@ -45,7 +48,7 @@ def scan_source(
     for warning in scanned.warnings:
         say(f"Warning: {warning}")
     for path, reason in scanned.unreadable[:10]:
-        say(f"Unreadable: {path}: {reason}")
+        say(" ".join(f"Unreadable: {path}: {reason}".split()))
     if len(scanned.unreadable) > 10:
         say(f"Unreadable: {len(scanned.unreadable) - 10} more; see the manifest.")
     return scanned
@@ -58,6 +61,7 @@ def _record(scanned: "ScanResult") -> dict[str, Any]:
         "classes": scanned.counts,
         "groups": scanned.n_groups,
         "group_by": scanned.manifest.settings.group_by,
+        "split": scanned.parts,
         "duplicates": scanned.duplicates,
         "unreadable": [{"path": p, "reason": r} for p, r in scanned.unreadable],
         "warnings": scanned.warnings,
@@ -69,10 +73,12 @@ def _summary(scanned: "ScanResult") -> str:
         f"{label} = {i} ({count} images)"
         for i, (label, count) in enumerate(scanned.counts.items())
     )
+    parts = ", ".join(f"{part} {count}" for part, count in scanned.parts.items())
+    split = f"Split (by {scanned.manifest.settings.split_by}): {parts} images.\n"
     return (
-        f"{scanned.manifest.dataset}: {sum(scanned.counts.values())} images of "
+        f"{scanned.manifest.dataset}: {sum(scanned.counts.values())} images in "
         f"{scanned.n_groups} groups (by {scanned.manifest.settings.group_by}); "
-        f"{scanned.duplicates} duplicates left out, {len(scanned.unreadable)} "
-        f"unreadable.\nClasses: {classes}.\n"
+        f"{scanned.duplicates} duplicates excluded, {len(scanned.unreadable)} "
+        f"unreadable.\nClasses: {classes}.\n{split if parts else ''}"
         f"Manifest: {scanned.manifest.folder / 'manifest.csv'}"
     )

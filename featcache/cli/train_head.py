@@ -21,10 +21,12 @@ from featcache.cli.options import (
     split_options,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_runs, print_runs_as_json, say
+from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
 
 
-@click.command("train-head", short_help="Train heads on the features, fold by fold.")
+@click.command(
+    "train-head", short_help="Train heads on stored features, by cross-validation."
+)
 @dataset_option
 @click.option(
     "-b",
@@ -33,9 +35,9 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say
     multiple=True,
     default=("all",),
     metavar="NAME",
-    help="Whose features: a backbone, backbone-weights or a store's name, with or "
-    "without @PX; several joined by +; classic5; baselines; or all that are stored.  "
-    "[default: all]",
+    help="Features to use: a backbone, backbone-weights or a store's name, "
+    "each with or without @PX; several joined by +; classic5; "
+    "baselines; or all stores.  [default: all]",
 )
 @click.option(
     "-H",
@@ -52,7 +54,7 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say
     default="all",
     metavar="K|all",
     show_default=True,
-    help="Augmented views to train on, beside the plain one.",
+    help="Augmented views to train on in addition to the plain one.",
 )
 @policy_number_option
 @stored_taps_option
@@ -60,27 +62,29 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say
 @click.option(
     "--tune/--no-tune",
     default=None,
-    help="Choose the head's settings by inner folds.  [default: as the head says]",
+    help="Choose the head's settings by inner cross-validation.  [default: "
+    "depends on the head]",
 )
 @click.option(
     "--transform",
     type=click.Choice(["none", "sqrt", "l2", "tune"]),
     default="none",
     show_default=True,
-    help="Of the features; tune chooses inside the folds.",
+    help="Feature transform; tune picks one by inner cross-validation.",
 )
 @click.option(
     "--pca",
     default="none",
     show_default=True,
     metavar="none|N|tune",
-    help="Principal components to keep; tune chooses inside the folds.",
+    help="Principal components to keep; tune picks the number by inner "
+    "cross-validation.",
 )
 @click.option(
     "--tta/--no-tta",
     default=None,
-    help="Predict as the mean over an image's views.  [default: where views were "
-    "trained on]",
+    help="Predict as the mean over an image's views.  [default: on when "
+    "training on views]",
 )
 @calibrate_option
 @split_options
@@ -89,18 +93,18 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say
     type=int,
     default=1,
     show_default=True,
-    help="How often the folds are drawn; the test part stays.",
+    help="How often the folds are drawn; the test set stays the same.",
 )
 @seed_option
 @jobs_option
-@click.option("--force", is_flag=True, help="Train again what is there.")
+@click.option("--force", is_flag=True, help="Retrain existing runs.")
 @cache_option
 @reports_option
 @json_option
 def train_head_command(
     dataset: str | None, cache: Path, reports: Path, as_json: bool, **settings: Any
 ) -> None:
-    """Train heads on cached features, fold by fold, and record every run."""
+    """Train heads on stored features by cross-validation, and record every run."""
     from featcache import features
     from featcache.backbones import expand
     from featcache.commands.train_head import train_head
@@ -114,16 +118,16 @@ def train_head_command(
         sets = features.find_sets(manifest, expand(settings["backbones"]))
         settings["policy"] = find_policy(sets, number, region)
     with bars() as reporter:
-        trained = train_head(
+        result = train_head(
             manifest, reports, reporter=reporter, **arguments(train_head, settings)
         )
-    for run in trained.runs:
+    for run in result.runs:
         if run.failed:
             say(f"Failed: {run.short_id} {run.run_id}: {run.record.reason}")
     if as_json:
-        print_runs_as_json(trained.runs)
+        print_runs_as_json(result.runs)
     else:
-        print_runs(trained.runs, trained.trained)
-        click.echo(f"Split: {trained.split.name}. Rank them with: featcache compare")
-    if any(run.failed for run in trained.runs):
+        print_runs(result.runs, result.new_run_ids)
+        show(f"Split: {result.split.name}. Next: featcache compare")
+    if any(run.failed for run in result.runs):
         raise click.exceptions.Exit(1)

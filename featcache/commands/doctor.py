@@ -58,14 +58,14 @@ class Check:
     Attributes:
         name: What was looked at.
         status: "PASS", "WARN" (something is slower or missing) or "FAIL".
-        found: What was found.
+        result: What was found.
         fix: What to do; empty for "PASS".
         details: What the fix needs, such as the address of a file.
     """
 
     name: str
     status: str
-    found: str
+    result: str
     fix: str = ""
     details: str = ""
 
@@ -97,51 +97,53 @@ def _libraries() -> Iterator[Check]:
         yield Check("featcache", WARN, "not installed: required versions unknown", fix)
         return
     yield _python(version, about["Requires-Python"])
-    wanted = _requirements()
-    for requirement in wanted.values():
+    required = _requirements()
+    for requirement in required.values():
         if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
             fix = f"Run: pip install '{requirement}'."
             yield _library(requirement, FAIL, fix)
     for name, (extra, use) in OPTIONAL.items():
         fix = f"For {use}: pip install 'featcache[{extra}]'."
-        yield _library(wanted.get(name, name), WARN, fix)
+        yield _library(required.get(name, name), WARN, fix)
 
 
-def _python(version: str, wanted: str) -> Check:
+def _python(version: str, required: str) -> Check:
     from packaging.specifiers import SpecifierSet
 
-    fits = SpecifierSet(wanted).contains(version, prereleases=True)
-    fix = f"Install Python {wanted}."
+    fits = SpecifierSet(required).contains(version, prereleases=True)
+    fix = f"Install Python {required}."
     return Check("python", *((PASS, version) if fits else (FAIL, version, fix)))
 
 
 def _requirements() -> "dict[str, Requirement]":
     from packaging.requirements import Requirement
 
-    found = [Requirement(text) for text in metadata.requires("featcache") or ()]
-    return {requirement.name: requirement for requirement in found}
+    requirements = [Requirement(text) for text in metadata.requires("featcache") or ()]
+    return {requirement.name: requirement for requirement in requirements}
 
 
-def _library(asked: "Requirement | str", otherwise: str, fix: str) -> Check:
+def _library(specifier: "Requirement | str", otherwise: str, fix: str) -> Check:
     from packaging.requirements import Requirement
 
-    requirement = Requirement(str(asked))
-    name, wanted = requirement.name, str(requirement.specifier)
+    requirement = Requirement(str(specifier))
+    name, required = requirement.name, str(requirement.specifier)
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Check(name, otherwise, "not installed", fix)
     if requirement.specifier.contains(version, prereleases=True):
         return Check(name, PASS, version)
-    return Check(name, otherwise, f"{version}, but {wanted} is needed", fix)
+    return Check(name, otherwise, f"{version}, but {required} is needed", fix)
 
 
 def _devices() -> Iterator[Check]:
     flags = _flags()
     have = [name for name, any_of in INSTRUCTIONS.items() if any_of & flags]
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    known = ", ".join(have) or ("no vector instructions listed" if flags else "unknown")
-    yield Check("cpu", PASS, f"{cores} cores, {platform.machine()}: {known}")
+    instructions = ", ".join(have) or (
+        "no vector instructions listed" if flags else "unknown"
+    )
+    yield Check("cpu", PASS, f"{cores} cores, {platform.machine()}: {instructions}")
     pays = {"VNNI", "AMX"} & {*have}
     yield Check(
         "int8",
@@ -158,8 +160,8 @@ def _flags() -> set[str]:
         text = CPUINFO.read_text(encoding="utf-8")
     except OSError:  # not Linux
         return set()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return set(found[1].split()) if found else set()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return set(match[1].split()) if match else set()
 
 
 def _gpu() -> Check:
@@ -182,22 +184,22 @@ def _engine() -> Check:
     try:
         from featcache.backbones.engines.choose import preferred
 
-        chosen = preferred("auto")
+        engine = preferred("auto")
     except ImportError as error:
         return Check("engine", FAIL, f"unknown: {error}", "Install what FAILs above.")
-    if chosen == "openvino":
+    if engine == "openvino":
         why = "no NVIDIA GPU, and OpenVINO is installed"
     else:
         why = "NVIDIA GPU present" if NVIDIA.exists() else "OpenVINO is not installed"
-    return Check("engine", PASS, f"auto selects {chosen}: {why}")
+    return Check("engine", PASS, f"auto selects {engine}: {why}")
 
 
 def _weights(offline: bool) -> Iterator[Check]:
     with ThreadPoolExecutor() as pool:  # checksums of many files take a while
-        found = dict(zip(NETWORKS, pool.map(_have, NETWORKS.values()), strict=True))
+        files = dict(zip(NETWORKS, pool.map(_have, NETWORKS.values()), strict=True))
     hosts: dict[str, bool] = {}
     for name, row in NETWORKS.items():
-        have, title = found[name], f"weights {name}"
+        have, title = files[name], f"weights {name}"
         if isinstance(have, WeightsError):
             yield Check(title, WARN, f"damaged: {have.got}", have.hint)
         elif have:
@@ -222,8 +224,8 @@ def _absent(title: str, row: Backbone, reachable: bool, offline: bool) -> Check:
     if not row.url.endswith(f"/{row.file_name}"):
         details += f", to be saved as {row.file_name}"
     if reachable:
-        found = f"will be downloaded at first use: {row.file_name}"
-        return Check(title, PASS, found, details=details)
+        text = f"will be downloaded at first use: {row.file_name}"
+        return Check(title, PASS, text, details=details)
     why = "download not checked" if offline else "its host does not respond"
     return Check(title, WARN, f"no local file, {why}", TWO_WAYS, details)
 
@@ -258,8 +260,8 @@ def _room(name: str, folder: Path) -> Check:
     free = shutil.disk_usage(base).free
     status = FAIL if free < NO_ROOM else WARN if free < LITTLE_ROOM else PASS
     fix = f"Free some space, or set --{name} to a folder on another disk."
-    found = f"{free / 2**30:.1f} GiB free at {base}"
-    return Check(f"{name} disk", status, found, "" if status == PASS else fix)
+    text = f"{free / 2**30:.1f} GiB free at {base}"
+    return Check(f"{name} disk", status, text, "" if status == PASS else fix)
 
 
 def _writing(name: str, folder: Path) -> Check:
@@ -270,10 +272,10 @@ def _writing(name: str, folder: Path) -> Check:
             seconds = min(_write_once(Path(temp) / "probe", i) for i in range(5))
     except OSError as error:
         return Check(title, FAIL, f"{base}: {error.strerror or error}", fix)
-    found = f"written, synced and read back in {1000 * seconds:.1f} ms"
+    text = f"written, synced and read back in {1000 * seconds:.1f} ms"
     if seconds > SLOW_WRITE:
-        return Check(title, WARN, found, f"Sealing is slow. {fix}")
-    return Check(title, PASS, found)
+        return Check(title, WARN, text, f"Sealing is slow. {fix}")
+    return Check(title, PASS, text)
 
 
 def _write_once(path: Path, number: int) -> float:
@@ -310,8 +312,8 @@ def _locking(cache: Path) -> Check:
     if done.returncode == 3:
         return Check("cache lock", PASS, "a second process cannot take the lock")
     said = done.stderr.strip().splitlines()[-1:] or ["no error"]
-    found = f"a second process can take the lock too: {said[0]}"
-    return Check("cache lock", FAIL, found, fix)
+    text = f"a second process can take the lock too: {said[0]}"
+    return Check("cache lock", FAIL, text, fix)
 
 
 def _tensorflow() -> Check:
@@ -320,8 +322,8 @@ def _tensorflow() -> Check:
     except ImportError as error:
         return Check("tensorflow", FAIL, str(error), "Run: pip install tensorflow.")
     gpus = tf.config.list_physical_devices("GPU")
-    found = f"starts; sees {len(gpus)} GPUs"
+    text = f"starts; sees {len(gpus)} GPUs"
     if NVIDIA.exists() and not gpus:
         fix = "Run: pip install 'tensorflow[and-cuda]'."
-        return Check("tensorflow start", WARN, found, fix)
-    return Check("tensorflow start", PASS, found)
+        return Check("tensorflow start", WARN, text, fix)
+    return Check("tensorflow start", PASS, text)

@@ -40,13 +40,13 @@ class EnsembleResult:
 
     Attributes:
         runs: The ensemble; with repeats one for each, repeat 0 first.
-        made: Ids of those that this call made; the rest was there.
-        left_out: Why a run, or a repeat, is not in it, one line each.
+        new_run_ids: Ids of those that this call made; the rest was there.
+        excluded: Why a run, or a repeat, is not in it, one line each.
     """
 
     runs: list[Run]
-    made: list[str]
-    left_out: list[str]
+    new_run_ids: list[str]
+    excluded: list[str]
 
 
 def ensemble(
@@ -83,28 +83,31 @@ def ensemble(
         UsageError: No such weights.
     """
     if weights not in (FITTED, EQUAL):
-        raise UsageError(f"`weights` {FITTED} or {EQUAL}", repr(weights), "Take one.")
+        raise UsageError(
+            f"`weights` to be {FITTED} or {EQUAL}", repr(weights), "Choose one."
+        )
     good, broken = runs.list_runs(reports)
-    left_out = [str(error) for error in broken]
+    excluded = [str(error) for error in broken]
     every = ALL in members
-    found = _all(good, split, left_out) if every else _named(reports, members)
-    _refuse_unfit(found)
-    chosen = _judged(found, fitting=weights == FITTED or calibrate)
-    _refuse_apart(chosen)
-    made: list[str] = []
+    candidates = _all(good, split, excluded) if every else _named(reports, members)
+    _refuse_unfit(candidates)
+    selected = _on_shared_part(candidates, fitting=weights == FITTED or calibrate)
+    _refuse_apart(selected)
+    new_run_ids: list[str] = []
     done: list[Run] = []
-    for team in (chosen, *_repeats(chosen, good, left_out)):
-        team.sort(key=lambda run: run.run_id)  # the order they are named in is nothing
-        record = _planned(team, weights, calibrate)
+    for member_runs in (selected, *_repeats(selected, good, excluded)):
+        # The order they are named in is nothing.
+        member_runs.sort(key=lambda run: run.run_id)
+        record = _planned(member_runs, weights, calibrate)
         inputs = {"members": record.members, "head_is": record.head_is.to_json()}
         run_id = identity.make_id(HEAD, record.backbone, inputs)
         folder = reports / "runs" / run_id
         with runs.writing(folder):
             if force or not _is_done(folder, record):
-                _make(folder, record, team)
-                made.append(run_id)
+                _make(folder, record, member_runs)
+                new_run_ids.append(run_id)
         done.append(runs.load(folder))
-    return EnsembleResult(done, made, left_out)
+    return EnsembleResult(done, new_run_ids, excluded)
 
 
 def fit_weights(q: np.ndarray) -> np.ndarray:
@@ -130,7 +133,7 @@ def fit_weights(q: np.ndarray) -> np.ndarray:
     return np.asarray(w / w.sum())
 
 
-def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
+def _all(good: list[Run], split: str | None, excluded: list[str]) -> list[Run]:
     """Every run of one evaluation, the newest or of the named split, worth a vote."""
     able = [run for run in good if not run.failed and not run.record.is_baseline]
     able = [run for run in able if run.record.head != HEAD]
@@ -143,7 +146,7 @@ def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
         ]
         able = [run for run in able if not run.record.split.repeat]
     able = [r for r in able if r.record.evaluation_id == able[0].record.evaluation_id]
-    left_out += [
+    excluded += [
         f"run {run.run_id} has no out-of-fold predictions"
         for run in able
         if not _has_folds(run)
@@ -152,8 +155,8 @@ def _all(good: list[Run], split: str | None, left_out: list[str]) -> list[Run]:
 
 
 def _named(reports: Path, members: Sequence[str]) -> list[Run]:
-    found = {run.run_id: run for run in (runs.find(reports, name) for name in members)}
-    return list(found.values())
+    by_id = {run.run_id: run for run in (runs.find(reports, name) for name in members)}
+    return list(by_id.values())
 
 
 class _Tested(Run):
@@ -161,92 +164,92 @@ class _Tested(Run):
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        found = super().table
-        return found[found["split"] == runs.TEST]
+        whole = super().table
+        return whole[whole["split"] == runs.TEST]
 
 
 def _has_folds(run: Run) -> bool:
     return bool((run.table["split"] == runs.TRAIN).any())
 
 
-def _judged(chosen: list[Run], *, fitting: bool) -> list[Run]:
+def _on_shared_part(selected: list[Run], *, fitting: bool) -> list[Run]:
     """The runs, on the part of the images that all have predictions of.
 
     Raises:
         RunError: That is the test part, where nothing may be fitted.
     """
-    alone = [run.run_id for run in chosen if not _has_folds(run)]
+    alone = [run.run_id for run in selected if not _has_folds(run)]
     if not alone:
-        return chosen
+        return selected
     if fitting:
         raise RunError(
-            "out-of-fold predictions of all members, to fit weights and calibrate by",
-            f"{some(alone)} with the test part alone",
-            "Give `weights='equal'` and `calibrate=False` for an ensemble that is "
-            "judged on the test part, or fine-tune with `fold='all'`.",
+            "fitting weights and calibrating need out-of-fold predictions of all "
+            f"members, but {some(alone)} only predicted the test set",
+            "Use `weights='equal'` and `calibrate=False` for an ensemble that is "
+            "evaluated on the test set, or fine-tune with `fold='all'`.",
         )
-    return [_Tested(run.folder, run.record) for run in chosen]
+    return [_Tested(run.folder, run.record) for run in selected]
 
 
-def _refuse_unfit(chosen: list[Run]) -> None:
+def _refuse_unfit(selected: list[Run]) -> None:
     """Refuses what makes no ensemble."""
-    unfit = [r.run_id for r in chosen if r.failed or r.record.head == HEAD]
-    if len(chosen) < 2 or unfit:
+    unfit = [r.run_id for r in selected if r.failed or r.record.head == HEAD]
+    if len(selected) < 2 or unfit:
         raise RunError(
-            "two or more runs to average, none failed and none an ensemble",
-            some(unfit or [run.run_id for run in chosen]) or "none",
-            "featcache compare lists the runs; featcache train-head makes more.",
+            "two or more runs to average that neither failed nor are ensembles",
+            some(unfit or [run.run_id for run in selected]) or "none",
+            "featcache compare lists the runs; featcache train-head adds more.",
         )
 
 
-def _refuse_apart(chosen: list[Run]) -> None:
+def _refuse_apart(selected: list[Run]) -> None:
     """Refuses runs that were not judged alike, and says what differs."""
-    first, *others = chosen
+    first, *others = selected
     for run in others:
-        told = differences(first, run)
-        if told or run.record.evaluation_id != first.record.evaluation_id:
+        differing = differences(first, run)
+        if differing or run.record.evaluation_id != first.record.evaluation_id:
             raise RunError(
-                "runs that were judged on the same images, labels, groups and folds",
+                "runs that were evaluated on the same images, labels, groups and folds",
                 f"{first.run_id} and {run.run_id}, which differ in "
-                f"{', '.join(told) or 'their evaluation_id'}",
-                "Choose runs of one split, or train one of the two again.",
+                f"{', '.join(differing) or 'their evaluation_id'}",
+                "Choose runs of one split, or retrain one of the two.",
             )
 
 
 def _repeats(
-    chosen: list[Run], good: list[Run], left_out: list[str]
+    selected: list[Run], good: list[Run], excluded: list[str]
 ) -> Iterator[list[Run]]:
     """The same recipes on the other repeats of the members' split."""
-    if chosen[0].record.split.repeat:
+    if selected[0].record.split.repeat:
         return
-    teams: dict[tuple[int, str], dict[str, Run]] = defaultdict(dict)
+    by_draw: dict[tuple[int, str], dict[str, Run]] = defaultdict(dict)
     for run in good:
-        of_base = run.record.split.base == chosen[0].record.split.base
+        of_base = run.record.split.base == selected[0].record.split.base
         if of_base and run.record.split.repeat and not run.failed:
-            teams[run.record.split.repeat, run.record.evaluation_id][
+            by_draw[run.record.split.repeat, run.record.evaluation_id][
                 run.record.recipe_id
             ] = run
-    for (number, _), by_recipe in sorted(teams.items()):
-        team = [by_recipe.get(run.record.recipe_id) for run in chosen]
-        whole = [run for run in team if run]
-        if len(whole) < len(team):
-            left_out.append(f"repeat {number}: not every member was trained on it")
-        elif not differences(chosen[0], whole[0], folds=False):
+    for (number, _), by_recipe in sorted(by_draw.items()):
+        runs_of_draw = [by_recipe.get(run.record.recipe_id) for run in selected]
+        whole = [run for run in runs_of_draw if run]
+        if len(whole) < len(runs_of_draw):
+            excluded.append(f"repeat {number}: not every member was trained on it")
+        elif not differences(selected[0], whole[0], folds=False):
             _refuse_unfit(whole)
             _refuse_apart(whole)
             yield whole
 
 
-def _planned(team: list[Run], weights: str, calibrate: bool) -> RunRecord:
+def _planned(members: list[Run], weights: str, calibrate: bool) -> RunRecord:
     """What the record says before any weight is fitted."""
-    records = [run.record for run in team]
+    records = [run.record for run in members]
     first = records[0]  # the evaluation and its images are those of all members
     head_is = HeadIdentity(
         head=HEAD,
         revision=REVISION,
         params={"weights": weights, "calibrate": calibrate},
     )
-    recipes = sorted(run.record.recipe_id for run in team)
+    recipes = sorted(run.record.recipe_id for run in members)
     return RunRecord(
         dataset=first.dataset,
         backbone=common_value([r.backbone for r in records]) or SEVERAL,
@@ -265,8 +268,8 @@ def _planned(team: list[Run], weights: str, calibrate: bool) -> RunRecord:
         head=HEAD,
         head_is=head_is,
         recipe_id=digest({"recipes": recipes, **head_is.to_json()}),
-        members=[run.run_id for run in team],
-        member_digests=[sha256_file(run.folder / runs.PREDICTIONS) for run in team],
+        members=[run.run_id for run in members],
+        member_digests=[sha256_file(run.folder / runs.PREDICTIONS) for run in members],
     )
 
 
@@ -274,7 +277,7 @@ def _blocks(records: list[RunRecord]) -> list[FeatureBlock]:
     """The features of all members, each once."""
     blocks = {
         # What is fine-tuned has no contract.
-        (b.contract_id, b.backbone, b.weights, b.input_size, b.tap, b.shown): b
+        (b.contract_id, b.backbone, b.weights, b.input_size, b.tap, b.image_region): b
         for record in records
         for b in record.features
     }
@@ -288,59 +291,63 @@ def _is_done(folder: Path, record: RunRecord) -> bool:
     return runs.load(folder).record.member_digests == record.member_digests
 
 
-def _make(folder: Path, record: RunRecord, team: list[Run]) -> None:
+def _make(folder: Path, record: RunRecord, members: list[Run]) -> None:
     """Fits the weights, averages, scores, and writes the run."""
     started = time.perf_counter()
-    tables = [run.table.set_index("image_id") for run in team]
+    tables = [run.table.set_index("image_id") for run in members]
     table = tables[0]
     names = [name for name in table if str(name).startswith(runs.PROBABILITY)]
-    votes = np.stack([t.loc[table.index, names].to_numpy(float) for t in tables], 1)
+    member_proba = np.stack(
+        [t.loc[table.index, names].to_numpy(float) for t in tables], 1
+    )
     code = {label: i for i, label in enumerate(record.classes)}
     y, groups = table["label"].map(code).to_numpy(int), table["group"].to_numpy()
-    places = table["fold"].to_numpy(int)
-    p, weights = _averaged(votes, y, places, record.head_is.params["weights"])
+    folds = table["fold"].to_numpy(int)
+    p, weights = _averaged(member_proba, y, folds, record.head_is.params["weights"])
     calibrated = None
     if record.head_is.params["calibrate"]:
-        p, calibrated = calibration.calibrate_predictions(p, y, groups, places)
+        p, calibrated = calibration.calibrate_predictions(p, y, groups, folds)
     record = replace(
         runs.stamped(record),
         status=OK,
         member_weights=weights,
         calibration=calibrated,
-        scores=runs.scores(p, y=y, groups=groups, folds=places),
-        **_seconds(team, time.perf_counter() - started),
+        scores=runs.scores(p, y=y, groups=groups, folds=folds),
+        **_seconds(members, time.perf_counter() - started),
     )
     with runs.saving(folder, record) as temp:
-        made = runs.predictions_table(table.reset_index(), places, p, record.classes)
-        made.to_csv(temp / runs.PREDICTIONS, index=False)
+        published = runs.predictions_table(
+            table.reset_index(), folds, p, record.classes
+        )
+        published.to_csv(temp / runs.PREDICTIONS, index=False)
 
 
 def _averaged(
-    votes: np.ndarray, y: np.ndarray, places: np.ndarray, weights: str
+    member_proba: np.ndarray, y: np.ndarray, folds: np.ndarray, weights: str
 ) -> tuple[np.ndarray, dict[str, list[float]]]:
     """Averages that no image had a say in, and the weights of each part.
 
     Args:
-        votes: (N, M, C) predictions of the members.
+        member_proba: (N, M, C) predictions of the members.
         y: (N,) class indices; those of the test part are not looked at.
-        places: (N,) folds, or `splits.TEST`.
+        folds: (N,) folds, or `splits.TEST`.
         weights: "fitted" or "equal".
     """
-    p = np.empty(votes[:, 0].shape)
-    members, used = votes.shape[1], {}
-    for part in sorted({*places.tolist(), splits.TEST}):
-        others = (places != part) & (places != splits.TEST)
+    p = np.empty(member_proba[:, 0].shape)
+    members, used = member_proba.shape[1], {}
+    for part in sorted({*folds.tolist(), splits.TEST}):
+        others = (folds != part) & (folds != splits.TEST)
         w = np.full(members, 1 / members)
         if weights == FITTED:
-            w = fit_weights(votes[others, :, y[others]])
-        p[places == part] = np.einsum("nmc,m->nc", votes[places == part], w)
+            w = fit_weights(member_proba[others, :, y[others]])
+        p[folds == part] = np.einsum("nmc,m->nc", member_proba[folds == part], w)
         used[runs.TEST if part == splits.TEST else str(part)] = w.round(6).tolist()
     return p, used
 
 
-def _seconds(team: list[Run], own: float) -> dict[str, Any]:
+def _seconds(members: list[Run], own: float) -> dict[str, Any]:
     """What the members cost, and the fit of the weights."""
-    records = [run.record for run in team]
+    records = [run.record for run in members]
     fits = [record.fold_seconds for record in records]
     return {
         "fit_seconds": round(own + sum(r.fit_seconds for r in records), 3),

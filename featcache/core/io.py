@@ -227,8 +227,7 @@ def lock(
         guard.acquire()
     except Timeout:
         raise LockedError(
-            f"to be the only writer of {what}",
-            f"a lock held by {_owner(path) or 'another process'}",
+            f"{what} is being written by {_owner(path) or 'another process'}",
             "Wait for it to end, or stop it; then run the command again.",
         ) from None
     except (NotImplementedError, OSError) as error:

@@ -1,27 +1,54 @@
 """Calls side by side in processes of one thread each."""
 
 import os
+import signal
+import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Self, TypeVar
 
+import numpy as np
+
+from featcache.core import scratch
 from featcache.errors import FeatcacheError, UsageError
 
 THREADS = "FEATCACHE_THREADS"  # set in worker processes
 Result = TypeVar("Result")
 
+_BLAS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
+_ENVIRONMENT = {
+    **{f"{name}_NUM_THREADS": "1" for name in _BLAS},
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    THREADS: "1",
+}
+_IDLE_SECONDS = 60  # until a worker without work ends
+_POLL_SECONDS = 0.5
+
 
 def side_by_side(
     function: Callable[..., Result], calls: Sequence[dict[str, Any]], n_jobs: int
-) -> Iterator[tuple[int, Result | str]]:
+) -> Generator[tuple[int, Result | str], None, None]:
     """Calls a function with each set of arguments in parallel processes.
 
-    Each process has one thread: calls side by side are many times faster than
-    threads that fight each other. No process is left behind on Ctrl-C.
+    Each process has one thread: calls side by side are many times faster than threads
+    that fight each other, and sums do not depend on how many threads share them. So a
+    single job has a process of its own as well, unless this one is limited to one
+    thread by ``$FEATCACHE_THREADS``.
+
+    No process is left behind when the iterator is closed, on Ctrl-C, or when this
+    process is killed.
 
     Args:
         function: What to call.
-        calls: Its keyword arguments, a call each.
+        calls: Its keyword arguments, a call each. Memory maps are opened again in the
+            process, and not sent.
         n_jobs: Parallel processes.
 
     Yields:
@@ -31,48 +58,117 @@ def side_by_side(
     Raises:
         UsageError: A process was killed, most likely out of memory.
     """
-    if not calls:
-        return
-    from joblib import Parallel, delayed, parallel_config
+    if n_jobs == 1 and _has_one_thread():
+        for number, arguments in enumerate(calls):
+            yield number, _call(function, arguments)
+    elif calls:
+        with warnings.catch_warnings():
+            # Workers that grew too large are replaced; that is no news to a user.
+            warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+            yield from _in_workers(function, calls, min(n_jobs, len(calls)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limits BLAS and OpenMP to one thread, so that sums have one order."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+def _has_one_thread() -> bool:
+    if os.environ.get(THREADS) != "1":
+        return False
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return True
+    return bool(tensorflow.config.threading.get_intra_op_parallelism_threads() == 1)
+
+
+def _in_workers(
+    function: Callable[..., Result], calls: Sequence[dict[str, Any]], n_workers: int
+) -> Generator[tuple[int, Result | str], None, None]:
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with (
-        warnings.catch_warnings(),
-        parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1),
-    ):
-        # Workers that grew too large are replaced; that is no news to a user.
-        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-        parallel = Parallel(return_as="generator_unordered", batch_size=1)
-        try:
-            yield from parallel(
-                delayed(_call)(number, os.getpid(), function, arguments)
-                for number, arguments in enumerate(calls)
-            )
-        except TerminatedWorkerError as error:
-            raise UsageError(
-                "all worker processes to finish",
-                "one that was killed, probably out of memory",
-                "Try fewer `jobs`; finished runs are kept.",
-            ) from error
-        except BaseException:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
-            raise
-
-
-def _call(
-    number: int,
-    parent: int,
-    function: Callable[..., Result],
-    arguments: dict[str, Any],
-) -> tuple[int, Result | str]:
-    if os.getpid() != parent:
-        os.environ[THREADS] = "1"
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    executor = get_reusable_executor(
+        max_workers=n_workers,
+        timeout=_IDLE_SECONDS,
+        initializer=_start_worker,
+        initargs=(os.getpid(),),
+        env=_ENVIRONMENT,
+    )
     try:
-        return number, function(**arguments)
+        waiting = iter(enumerate(calls))
+        running: dict[Future[Result | str], int] = {}
+        while True:
+            # A few at a time: what loky has not yet sent to a worker when it is shut
+            # down makes it print a traceback.
+            for number, arguments in islice(waiting, 2 * n_workers - len(running)):
+                future = executor.submit(_call, function, _sendable(arguments))
+                running[future] = number
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    except TerminatedWorkerError as error:
+        raise UsageError(
+            "a worker process was killed, probably out of memory",
+            "Try fewer `jobs`; finished runs are kept.",
+        ) from error
+    except BaseException:
+        executor.shutdown(wait=True, kill_workers=True)
+        raise
+
+
+def _call(function: Callable[..., Result], arguments: dict[str, Any]) -> Result | str:
+    mapped = {k: v.open() for k, v in arguments.items() if isinstance(v, _Mapped)}
+    try:
+        with one_thread():
+            return function(**arguments | mapped)
     except FeatcacheError as error:
-        return number, str(error)
+        return str(error)
     except Exception as error:  # noqa: BLE001
         # Whatever foreign code raises is recorded as the reason of its failure.
-        return number, f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A memory map of a file, as it is sent to another process."""
+
+    path: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, array: np.memmap[Any, Any]) -> Self:
+        return cls(str(array.filename), array.dtype, array.shape, array.offset)
+
+    def open(self) -> np.ndarray:
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+
+
+def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _Mapped.of(value) if isinstance(value, np.memmap) else value
+        for name, value in arguments.items()
+    }
+
+
+def _start_worker(parent: int) -> None:
+    # A signal to the whole group or session is its parent's to answer.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, whatever killed that one."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    scratch.sweep()
+    os._exit(1)

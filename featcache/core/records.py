@@ -66,14 +66,16 @@ def from_json(cls: type[Record], value: Any, name: str = "") -> Record:
     """
     values, prefix = _as(dict, value, name or "the record"), f"{name}." if name else ""
     types = get_type_hints(cls, include_extras=True)
-    found = {}
+    arguments = {}
     for field in fields(cls):  # type: ignore[arg-type]
         if field.name in values:
             path = prefix + field.name
-            found[field.name] = _decoded(types[field.name], values[field.name], path)
+            arguments[field.name] = _decoded(
+                types[field.name], values[field.name], path
+            )
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"no {prefix}{field.name}")
-    return cls(**found)
+    return cls(**arguments)
 
 
 def _decoded(kind: Any, value: Any, name: str) -> Any:

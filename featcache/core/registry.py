@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 from featcache.errors import UnknownNameError
 
 Row = TypeVar("Row")
+_LISTED = 20  # names that an error lists
 
 
 class Registry(Mapping[str, Row]):
@@ -39,14 +41,23 @@ class Registry(Mapping[str, Row]):
         return len(self._rows)
 
     def unknown(self, name: str) -> UnknownNameError:
-        """Returns the error for a name that is not in the table."""
-        near = difflib.get_close_matches(name.lower(), self._rows, n=3, cutoff=0.5)
+        """Returns the error for a name that is not in the table.
+
+        A long table is not listed: the five nearest names are.
+        """
+        is_long = len(self._rows) > _LISTED
+        nearest = partial(difflib.get_close_matches, name.lower(), self._rows)
+        near = nearest(n=5 if is_long else 3, cutoff=0.5)
         offer = f"Did you mean {' or '.join(near)}?" if near else ""
         if "," in name:
-            offer = "Give several one by one, each behind its own option."
+            offer = "Give several names one by one, each with its own option."
+        elif is_long and not near:
+            offer = f"The nearest are {', '.join(nearest(n=5, cutoff=0))}."
         return UnknownNameError(
-            f"a {self.kind} of: {', '.join(self._rows)}",
+            f"the name of a {self.kind}, one of {len(self._rows)}"
+            if is_long
+            else f"one of {', '.join(self._rows)} as {self.kind}",
             repr(name),
             " ".join(part for part in (offer, self.hint) if part)
-            or f"Take one of the listed {self.kind}s.",
+            or "Choose one of these.",
         )

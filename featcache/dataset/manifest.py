@@ -1,13 +1,17 @@
 """The manifest: the table of a dataset's images, and where they come from."""
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
+from featcache.core import records
 from featcache.core.io import atomic_path, write_json
 from featcache.core.text import some
 from featcache.errors import DatasetError
@@ -18,9 +22,17 @@ COLUMNS = (
 )  # fmt: skip
 OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
 EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
+CROSSING = "its group is in the source's test set"
 IMAGE = "image"  # the grouping in which every image stands alone
+# A split that the source brings: its column here, its parts, and how it is named where
+# it is one of folders.
+PART, PARTS, FOLDER = "split", ("train", "val", "test"), "folder"
 TRUE = ("1", "true", "yes")
 _SCHEMA = 1
+_LARGEST = 2**63 - 1  # of a number in the table
+# Control characters, and the surrogates that stand for bytes that are no UTF-8:
+# no CSV keeps them.
+ODD = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -34,13 +46,27 @@ class Settings:
             "near-duplicate".
         per_class: Only the first so many images of each class, or None.
         on_conflict: "error" or "drop": the same bytes under two labels.
+        split_by: "folder", or the column that says which images the source's own
+            split tests on; None where splits are drawn.
+        pool: The parts of the source's own split are joined.
     """
 
     source: str
     root: str
     group_by: str
     per_class: int | None = None
-    on_conflict: str = "error"
+    on_conflict: Literal["error", "drop"] = "error"
+    split_by: str | None = None
+    pool: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """The words of a command that scans a source in the same way."""
+        words = ["--group-by", self.group_by]
+        words += ["--per-class", str(self.per_class)] if self.per_class else []
+        words += ["--on-conflict", "drop"] if self.on_conflict == "drop" else []
+        words += ["--split-by", self.split_by] if self.split_by else []
+        return [*words, "--pool"] if self.pool else words
 
 
 @dataclass(frozen=True)
@@ -76,6 +102,30 @@ class Manifest:
         return self.table[self.table["status"] == OK]
 
     @property
+    def own_test(self) -> frozenset[str] | None:
+        """Ids of the usable test images of the source's own split.
+
+        Those of its part val where it has no test; None where splits are drawn.
+        """
+        if not self.settings.split_by:
+            return None
+        ok = self.ok
+        held_out = [part for part in PARTS[1:] if (ok[PART] == part).any()]
+        return frozenset(ok.loc[ok[PART].isin(held_out[-1:]), "image_id"])
+
+    @property
+    def crossing(self) -> pd.DataFrame:
+        """Usable training images whose group is in the source's own test set too."""
+        ok, test = self.ok, self.own_test or frozenset()
+        tested = ok["image_id"].isin(test)
+        return ok[~tested & ok["group"].isin(ok.loc[tested, "group"])]
+
+    def scan_again(self, source: str = "SOURCE") -> str:
+        """The command that scans the same images, perhaps elsewhere, alike."""
+        words = [source, "--dataset", self.dataset, *self.settings.options]
+        return f"featcache scan {shlex.join(words)}"
+
+    @property
     def classes(self) -> list[str]:
         """The labels of usable images, sorted: the order of classes everywhere."""
         return sorted(self.ok["label"].unique())
@@ -87,13 +137,11 @@ def load(folder: Path) -> Manifest:
     Raises:
         DatasetError: There is no manifest, or it is not one of ours.
     """
+    settings = None
     try:
-        record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        if record["schema"] != _SCHEMA:
-            raise ValueError(f"schema {record['schema']}, not {_SCHEMA}")
-        settings = Settings(**record["settings"])
+        settings = read_settings(folder)
         table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
-        _check(table)
+        _check(table, settings)
         for column in ("width", "height", "bytes"):
             table[column] = table[column].astype(int)
     except FileNotFoundError:
@@ -102,20 +150,75 @@ def load(folder: Path) -> Manifest:
             "none",
             f"Run: featcache scan SOURCE --dataset {folder.name}",
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
+        again = ["SOURCE", "--dataset", folder.name]
+        if settings:
+            again = [settings.source, *again[1:], *settings.options]
         raise DatasetError(
-            f"a manifest of featcache in {folder}",
-            f"one that cannot be read ({error})",
-            f"Scan the source again: featcache scan SOURCE --dataset {folder.name}",
+            f"the manifest in {folder} cannot be read ({_first_line(error)})",
+            f"Scan the source again: featcache scan {shlex.join(again)}",
         ) from error
     return Manifest(folder, settings, table)
 
 
-def _check(table: pd.DataFrame) -> None:
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def read_settings(folder: Path) -> Settings:
+    """Reads how the dataset ``cache/<dataset>`` was scanned.
+
+    Raises:
+        OSError: There is no ``dataset.json``, or none that one may read.
+        ValueError: It is not one of ours.
+        RecursionError: It is nested too deeply.
+    """
+    record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    head = records.from_json(_Record, record, "dataset.json")
+    if head.schema != _SCHEMA:
+        raise ValueError(f"schema {head.schema}, not {_SCHEMA}")
+    settings = head.settings
+    for name in ("source", "root", "group_by"):
+        # A lone surrogate is a UnicodeEncodeError, and so a ValueError.
+        if b"\0" in (os.fsencode(getattr(settings, name)) or b"\0"):
+            raise ValueError(f"settings.{name} is empty or has a NUL in it")
+    if settings.per_class is not None and settings.per_class < 1:
+        raise ValueError("settings.per_class is below 1")
+    return settings
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What ``dataset.json`` holds."""
+
+    schema: int
+    settings: Settings
+
+
+def _check(table: pd.DataFrame, settings: Settings) -> None:
+    """Raises ValueError for a table that no scan has written."""
     if list(table.columns[: len(COLUMNS)]) != list(COLUMNS):
-        raise ValueError(f"columns {', '.join(table.columns)}")
+        raise ValueError(f"columns {some([c[:40] for c in table.columns], 12)}")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("rows with more fields than the header")
     if unknown := sorted(set(table["status"]) - {OK, UNREADABLE, DUPLICATE}):
         raise ValueError(f"status {some(unknown)}")
+    for column in ("width", "height", "bytes"):
+        numbers = table[column].str.fullmatch(r"\d{1,19}")
+        if not numbers.all() or (table[column].astype("uint64") > _LARGEST).any():
+            raise ValueError(f"{column} that is no number from 0 to 2^63 - 1")
+    ok = table[table["status"] == OK]
+    if ok.empty:
+        raise ValueError("no usable image")
+    if not ok["image_id"].str.fullmatch("[0-9a-f]{64}").all():
+        raise ValueError("an image_id that is no SHA-256")
+    if ok["image_id"].duplicated().any():
+        raise ValueError("an image_id in two rows with status ok")
+    for column in ("path", "label", "group"):
+        if (ok[column] == "").any() or ok[column].str.contains("\0").any():
+            raise ValueError(f"a {column} that is empty or has a NUL in it")
+    if settings.split_by and not set(ok.get(PART, [""])) <= {*PARTS}:
+        raise ValueError(f"column {PART} with other values than {', '.join(PARTS)}")
 
 
 def save(manifest: Manifest) -> None:
@@ -132,6 +235,10 @@ def narrow(
     manifest: Manifest, *, exclude: Sequence[str] = (), group_by: str | None = None
 ) -> Manifest:
     """The same dataset with fewer images or other groups, for one evaluation.
+
+    Its rows are in the order of their image_id, so that no figure depends on the order
+    in which a folder or a table lists them.
+    Training images whose group is also in the source's own test set are left out.
 
     Args:
         manifest: The dataset as it was scanned.
@@ -152,9 +259,12 @@ def narrow(
     if group_by not in (None, settings.group_by):
         table["group"] = _groups(manifest, str(group_by))
         settings = replace(settings, group_by=str(group_by))
-    return replace(
+    table = table.sort_values("image_id", kind="stable", ignore_index=True)
+    narrowed = replace(
         manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
     )
+    table.loc[narrowed.crossing.index, ["status", "reason"]] = EXCLUDED, CROSSING
+    return narrowed
 
 
 def _matches(manifest: Manifest, text: str) -> pd.Series:
@@ -164,9 +274,9 @@ def _matches(manifest: Manifest, text: str) -> pd.Series:
     matches = (values if "=" in text else values.str.lower()).isin(accepted)
     if not matches[manifest.table["status"] == OK].any():
         raise DatasetError(
-            f"an image with {column} {' or '.join(accepted)}, for `exclude={text!r}`",
-            f"none; the values are {some(sorted(values.unique()))}",
-            f"Give `exclude='{column}=VALUE'`, or leave it out.",
+            f"`exclude={text!r}` matches no image: none has {' or '.join(accepted)} "
+            f"in column {column}, whose values are {some(sorted(values.unique()))}",
+            f"Use `exclude='{column}=VALUE'`, or omit it.",
         )
     return matches
 
@@ -178,8 +288,7 @@ def _groups(manifest: Manifest, group_by: str) -> pd.Series:
     values = _column(manifest, group_by, "group_by")
     if (values == "").all():
         raise DatasetError(
-            f"groups in the column of `group_by={group_by!r}`",
-            "an empty column",
+            f"the column of `group_by={group_by!r}` is empty",
             "Choose another column, or image.",
         )
     return values.where(values != "", alone)
@@ -189,7 +298,7 @@ def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
     table = manifest.table
     if name not in table:
         raise DatasetError(
-            f"`{option}` with a column of the manifest: {', '.join(table.columns)}",
+            f"`{option}` to name a column of the manifest: {', '.join(table.columns)}",
             repr(name),
             "Choose one of them.",
         )
@@ -208,10 +317,10 @@ def find(cache: Path, dataset: str | None) -> Path:
     if dataset is None and len(names) == 1:
         return cache / names[0]
     raise DatasetError(
-        f"a `dataset` of: {', '.join(names)}"
+        f"`dataset` to be one of: {', '.join(names)}"
         if names
         else f"a scanned dataset in {cache}",
-        "none named" if dataset is None else repr(dataset),
+        "no name" if dataset is None else repr(dataset),
         "Choose one." if names else "Run: featcache scan SOURCE",
     )
 

@@ -31,7 +31,9 @@ class Region:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(
-                f"`region` {', '.join(KINDS)}", repr(self.kind), "Choose one of them."
+                f"`region` to be one of {', '.join(KINDS)}",
+                repr(self.kind),
+                "Choose one of them.",
             )
         if not self.needs_mask:
             object.__setattr__(self, "mask", "")

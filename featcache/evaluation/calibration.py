@@ -90,12 +90,12 @@ def cross_fit(
     folds = _checked_folds(folds, len(y), groups)
     names = np.unique(folds).tolist()
     fits = _Fits(y, P, folds)
-    chosen = {fold: fits.choose([f for f in names if f != fold]) for fold in names}
+    calibrators = {fold: fits.choose([f for f in names if f != fold]) for fold in names}
     p = P.copy()
-    for fold, calibrator in chosen.items():
+    for fold, calibrator in calibrators.items():
         p[folds == fold] = calibrator(P[folds == fold])
     final = fits.choose(names)
-    return Calibrated(p, final, _record(y, P, p, final, chosen))
+    return Calibrated(p, final, _record(y, P, p, final, calibrators))
 
 
 def calibrate_predictions(
@@ -140,7 +140,7 @@ def from_record(record: CalibrationInfo) -> Calibrator:
         raise RunError(
             "a calibration with method and parameters",
             f"a record that cannot be used ({error})",
-            "Train the run again with `force=True`.",
+            "Retrain the run with `force=True`.",
         ) from error
     return Calibrator(method, parameters)
 
@@ -150,16 +150,16 @@ class _Fits:
 
     def __init__(self, y: Labels, P: Array, folds: Labels) -> None:
         self.y, self.P, self.folds = y, P, folds
-        self.known: dict[tuple[str, tuple[int, ...]], Calibrator] = {}
+        self.fitted: dict[tuple[str, tuple[int, ...]], Calibrator] = {}
 
     def fit(self, method: str, names: list[int]) -> Calibrator:
         """The calibrator of a kind on the named folds."""
         key = method, tuple(names)
-        if key not in self.known:
+        if key not in self.fitted:
             of = np.isin(self.folds, names)
             parameters = _KINDS[method].fit(self.y[of], self.P[of])
-            self.known[key] = Calibrator(method, parameters)
-        return self.known[key]
+            self.fitted[key] = Calibrator(method, parameters)
+        return self.fitted[key]
 
     def choose(self, names: list[int]) -> Calibrator:
         """The best kind by leaving out each of the named folds, fitted on all."""
@@ -168,9 +168,9 @@ class _Fits:
             plain = self._figures(self.P, names)
             loss = plain[0] - _LEAST
             for method in ("temperature", "sigmoid"):
-                found = self._figures(self._left_out(method, names), names)
-                if found[0] < loss and all(found[1:] > plain[1:] - _LEAST):
-                    best, loss = method, found[0]
+                means = self._figures(self._cross_calibrated(method, names), names)
+                if means[0] < loss and all(means[1:] > plain[1:] - _LEAST):
+                    best, loss = method, means[0]
         return self.fit(best, names)
 
     def _figures(self, p: Array, names: list[int]) -> Array:
@@ -179,12 +179,12 @@ class _Fits:
         An AUC over all of them would compare images of different calibrators.
         """
         folds = [self.folds == name for name in names]
-        found = [_figures(self.y[of], p[of]) for of in folds]
-        table = [[f["log_loss"], f["accuracy"], f["auc"]] for f in found]
+        by_fold = [_figures(self.y[of], p[of]) for of in folds]
+        table = [[f["log_loss"], f["accuracy"], f["auc"]] for f in by_fold]
         # A fold of one class has no AUC, which is no reason against.
         return np.asarray(np.nan_to_num(np.array(table)).mean(axis=0))
 
-    def _left_out(self, method: str, names: list[int]) -> Array:
+    def _cross_calibrated(self, method: str, names: list[int]) -> Array:
         """Probabilities where each named fold is calibrated by the other ones."""
         p = self.P.copy()
         for name in names:
@@ -194,18 +194,18 @@ class _Fits:
 
 
 def _figures(y: Labels, P: Array) -> dict[str, float]:
-    found = metrics.scores(y, P)
-    return {name: found[name] for name in ("log_loss", "ece", "accuracy", "auc")}
+    values = metrics.scores(y, P)
+    return {name: values[name] for name in ("log_loss", "ece", "accuracy", "auc")}
 
 
 def _record(
-    y: Labels, P: Array, p: Array, final: Calibrator, chosen: dict[int, Calibrator]
+    y: Labels, P: Array, p: Array, final: Calibrator, calibrators: dict[int, Calibrator]
 ) -> CalibrationInfo:
     before, after = _figures(y, P), _figures(y, p)
     return CalibrationInfo(
         method=final.method,
         parameters=final.parameters,
-        folds=[calibrator.method for calibrator in chosen.values()],
+        folds=[calibrator.method for calibrator in calibrators.values()],
         kept=final.method != "none",
         **{f"{name}_before": value for name, value in before.items()},
         **{f"{name}_after": value for name, value in after.items()},
@@ -225,11 +225,11 @@ def _fit_temperature(y: Labels, P: Array) -> dict[str, Any]:
     logits, rows = _logarithms(P), np.arange(len(y))
 
     def loss(log_temperature: float) -> float:
-        given = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return float(-given[rows, y].mean())
+        log_p = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-log_p[rows, y].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
-    return {"temperature": float(np.exp(found.x))}
+    optimum = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
+    return {"temperature": float(np.exp(optimum.x))}
 
 
 def _apply_temperature(P: Array, parameters: dict[str, Any]) -> Array:
@@ -253,8 +253,8 @@ def _fit_sigmoid(y: Labels, P: Array) -> dict[str, Any]:
 
     start = np.repeat([1.0, 0.0], classes)
     limits = [_SLOPES] * classes + [(None, None)] * classes
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits)
-    slope, intercept = found.x.reshape(2, classes)
+    optimum = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits)
+    slope, intercept = optimum.x.reshape(2, classes)
     return {"slope": slope.tolist(), "intercept": intercept.tolist()}
 
 
@@ -283,20 +283,24 @@ _KINDS = {
 def _checked_folds(
     folds: ArrayLike, images: int, groups: ArrayLike | None
 ) -> NDArray[np.int64]:
-    places = np.asarray(folds)
-    if places.shape != (images,) or places.dtype.kind not in "iu" or places.min() < 0:
+    fold_of = np.asarray(folds)
+    if (
+        fold_of.shape != (images,)
+        or fold_of.dtype.kind not in "iu"
+        or fold_of.min() < 0
+    ):
         raise UsageError(
             f"a fold of 0 or above for each of {images} images",
-            f"{places.dtype} folds {places.shape}",
-            "Give the out-of-fold predictions alone, without the test part.",
+            f"{fold_of.dtype} folds {fold_of.shape}",
+            "Pass only the out-of-fold predictions, without the test set.",
         )
     if groups is not None:
-        pairs = set(zip(np.asarray(groups).tolist(), places.tolist(), strict=True))
+        pairs = set(zip(np.asarray(groups).tolist(), fold_of.tolist(), strict=True))
         folds_of = Counter(group for group, _ in pairs)
         if twice := sum(count > 1 for count in folds_of.values()):
             raise SplitError(
-                "every group in one fold",
+                "every group to be in one fold",
                 f"{twice} in several",
-                "Take groups and folds from one split.",
+                "Use groups and folds of the same split.",
             )
-    return places.astype(np.int64)
+    return fold_of.astype(np.int64)

@@ -6,12 +6,14 @@ the probabilities over their own views.
 """
 
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featcache.core.text import warning_text
 from featcache.dataset.splits import assert_disjoint
 
 
@@ -27,6 +29,7 @@ class Fit:
         history: One row an epoch, for heads that have epochs.
         tuning: What the head tried and chose inside its training rows; empty if
             nothing was to be chosen.
+        warnings: What libraries warned of, each once.
     """
 
     p: np.ndarray
@@ -35,6 +38,7 @@ class Fit:
     model_file: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def fit_predict(
@@ -44,7 +48,7 @@ def fit_predict(
     y: np.ndarray,
     groups: np.ndarray,
     train: np.ndarray,
-    held: np.ndarray,
+    held_out: np.ndarray,
     n_classes: int,
     tta: bool = False,
     save_to: Path | None = None,
@@ -57,7 +61,7 @@ def fit_predict(
         y: (N,) class indices.
         groups: (N,) groups.
         train: Indices of the training images.
-        held: Indices of the held-out images; may be empty.
+        held_out: Indices of the held-out images; may be empty.
         n_classes: C, classes in the whole dataset.
         tta: Average the probabilities over a held-out image's views.
         save_to: Folder for the fitted model.
@@ -66,20 +70,21 @@ def fit_predict(
         SplitError: A group stands on both sides.
         HeadError: The head cannot be fitted.
     """
-    assert_disjoint(groups[train], groups[held])
+    assert_disjoint(groups[train], groups[held_out])
     views = X.shape[1]
     started = time.perf_counter()
-    head.fit(
-        X[train].reshape(-1, X.shape[2]),
-        np.repeat(y[train], views),
-        groups=np.repeat(groups[train], views),
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        head.fit(
+            X[train].reshape(-1, X.shape[2]),
+            np.repeat(y[train], views),
+            groups=np.repeat(groups[train], views),
+        )
     fitted = time.perf_counter()
-    p = np.zeros((len(held), n_classes))
-    if len(held):
-        seen = X[held] if tta else X[held, :1]
+    p = np.zeros((len(held_out), n_classes))
+    if len(held_out):
+        seen = X[held_out] if tta else X[held_out, :1]
         raw = head.predict_proba(seen.reshape(-1, X.shape[2]))
-        p[:, head.classes_] = raw.reshape(len(held), seen.shape[1], -1).mean(axis=1)
+        p[:, head.classes_] = raw.reshape(len(held_out), seen.shape[1], -1).mean(axis=1)
     predicted = time.perf_counter()
     return Fit(
         p=p,
@@ -88,4 +93,7 @@ def fit_predict(
         model_file=head.save(save_to) if save_to else "",
         history=head.history_,
         tuning=head.tuning_,
+        warnings=list(
+            dict.fromkeys(warning_text(one.message, one.category) for one in caught)
+        ),
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import digest
+from featcache.core.text import file_part
 
 if TYPE_CHECKING:
     from featcache.evaluation.runs import Run
@@ -19,7 +20,8 @@ def make_id(head: str, backbone: str, inputs: dict[str, Any]) -> str:
     """A run's id: readable words, then 10 digits of the digest of all its inputs."""
     words = "".join(c if c.isalnum() or c in "-._" else "-" for c in head)
     # A file name has at most 255 bytes; the digest tells apart what is cut off.
-    return f"{words[:80]}-{backbone[:120]}-{digest(inputs)[:10]}"
+    names = f"{file_part(words, 80)}-{file_part(backbone, 120)}"
+    return f"{names}-{digest(inputs)[:10]}"
 
 
 def short_id(folder: Path) -> str:
@@ -79,9 +81,9 @@ def differences(one: "Run", two: "Run", *, folds: bool = True) -> list[str]:
     if one.classes != two.classes:
         return [f"classes ({', '.join(one.classes)}; {', '.join(two.classes)})"]
     a, b = (run.table.set_index("image_id") for run in (one, two))
-    told = {"images": len(a.index.symmetric_difference(b.index))}
+    counts = {"images": len(a.index.symmetric_difference(b.index))}
     shared = a.index.intersection(b.index)
     for column in ("label", "group", "split", *(["fold"] if folds else [])):
         differ = a.loc[shared, column] != b.loc[shared, column]
-        told[f"the {column} of images"] = int(differ.sum())
-    return [f"{what} ({count})" for what, count in told.items() if count]
+        counts[f"the {column} of images"] = int(differ.sum())
+    return [f"{what} ({count})" for what, count in counts.items() if count]

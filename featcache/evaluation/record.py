@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from featcache.core import records
 from featcache.core.records import NULL, OPTIONAL, MaybeNaN
+from featcache.core.text import is_file_name
 from featcache.dataset.regions import KINDS, MASK, WHOLE, Region
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class FeatureBlock:
     width: str | None = None
 
     @property
-    def shown(self) -> Region:
+    def image_region(self) -> Region:
         """The region that the network was shown."""
         return Region(self.region or WHOLE, self.mask or MASK)
 
@@ -81,6 +82,11 @@ class SplitInfo:
         group_by: What its groups are.
         repeat: Which draw of the folds; the first is 0.
         base: Name of the split with repeat 0.
+        split_by: The column, or "folder", by which the source's own test set is the
+            test set; None where that was drawn.
+
+    Raises:
+        ValueError: A name that no file can have.
     """
 
     name: str
@@ -90,6 +96,11 @@ class SplitInfo:
     group_by: str
     repeat: int
     base: str
+    split_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if not all(map(is_file_name, (self.name, self.base))):
+            raise ValueError(f"split.name {self.name!r} or its base {self.base!r}")
 
     @classmethod
     def of(cls, split: "Split", group_by: str) -> Self:
@@ -102,6 +113,7 @@ class SplitInfo:
             group_by=group_by,
             repeat=split.repeat,
             base=split.base or split.name,
+            split_by=split.split_by,
         )
 
 
@@ -141,7 +153,7 @@ class TuningInfo:
     """What a head tried and chose for one fold; see ``heads.tuning.summary``."""
 
     fold: int
-    chosen: dict[str, Any]
+    selected: dict[str, Any]
     log_loss: float | None
     folds: int
     tried: list[dict[str, Any]]
@@ -310,14 +322,14 @@ class RunRecord:
     def _refuse_misfits(self) -> None:
         """Raises ValueError for fields that no writer puts side by side."""
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("classes that stand there twice")
+            raise ValueError("repeated classes")
         names = [self.model, *(block.store for block in self.features)]
         if any(name and PurePath(name).name != name for name in names):
-            raise ValueError("a model or store that is not the name of a file")
+            raise ValueError("a model or store that is not a file name")
         if any(block.region not in (None, *KINDS) for block in self.features):
-            raise ValueError("a region that there is not")
+            raise ValueError("an unknown region")
         if any(len(w) != len(self.members) for w in self.member_weights.values()):
-            raise ValueError("member_weights that are not one a member")
+            raise ValueError("member_weights that do not match the members")
 
 
 def common_value(values: Sequence[Value]) -> Value | None:

@@ -98,9 +98,9 @@ class Run:
             _refuse_edited(table, expected[len(_KEYS) :], self.classes)
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"the predictions of run {self.run_id} in {path}",
-                str(error).splitlines()[0],
-                "Train it again with `force=True`, or delete the run's folder.",
+                f"the predictions of run {self.run_id} in {path} cannot be used: "
+                f"{str(error).splitlines()[0]}",
+                "Retrain it with `force=True`, or delete the run's folder.",
             ) from error
         return table
 
@@ -127,12 +127,12 @@ def _refuse_edited(
     if (p < 0).any() or np.abs(p.sum(axis=1) - 1).max(initial=0) > 1e-6:
         raise ValueError("probabilities that do not sum to 1")
     if not table["label"].isin(classes).all():
-        raise ValueError("labels that are none of its classes")
+        raise ValueError("labels that are not among its classes")
     if table["image_id"].duplicated().any():
-        raise ValueError("images that stand there twice")
+        raise ValueError("repeated images")
     parts = np.where(table["fold"].to_numpy(int) < 0, TEST, TRAIN)
     if (table["split"] != parts).any():
-        raise ValueError("folds that are not those of their split")
+        raise ValueError("folds that do not match the split")
 
 
 def predictions_table(
@@ -226,9 +226,8 @@ def load(folder: Path) -> Run:
         record = RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(
-            f"a run of featcache in {folder}",
-            f"run.json that cannot be used ({error})",
-            "Train it again with `force=True`, or delete the folder.",
+            f"the run in {folder} has an unusable run.json ({error})",
+            "Retrain it with `force=True`, or delete the folder.",
         ) from error
     return Run(folder, record)
 
@@ -273,8 +272,8 @@ def find(reports: Path, reference: str) -> Run:
     if len(matches) > _LISTED:
         candidates.append(f"{len(matches) - _LISTED} more")
     raise RunError(
-        "the short id of one run, or a part of its id that no other run has",
-        f"{reference!r}, which fits {len(matches) or 'none'} of the "
+        "the short id of one run, or a unique part of its id",
+        f"{reference!r}, which matches {len(matches) or 'none'} of the "
         f"{len(ids_in(reports / 'runs'))} runs"
         + (f": {', '.join(candidates)}" if matches else ""),
         "featcache compare shows the short ids in the column run.",

@@ -12,6 +12,7 @@ from featcache.dataset import manifest, splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.dataset.views import Policy
+from featcache.errors import UsageError
 from featcache.features import store
 from featcache.features.selection import Block, Selection
 from featcache.features.sets import ALL, FeatureSet, find_sets, find_taps
@@ -29,6 +30,9 @@ __all__ = [
     "load",
     "tap_names",
 ]
+
+
+_LONGEST = 32  # bytes of a word in a split's name
 
 
 class Features(NamedTuple):
@@ -99,27 +103,45 @@ def draw_split(
 
     Raises:
         SplitError: The folds cannot be made, or the split was drawn otherwise.
+        UsageError: A test size, though the source's own test set is kept.
     """
-    name = options.split or (
-        f"{_drawn_of(dataset)}-k{options.folds}-test{options.test_size:g}"
-        f"-seed{options.seed}"
-    )
+    own_test = dataset.own_test
+    test = f"test{options.test_size:g}"
+    if own_test is not None:
+        _refuse_test_size(dataset, options)
+        test = f"test-by-{_slug(str(dataset.settings.split_by), 'column')}"
+    drawn = f"{_drawn_of(dataset)}-k{options.folds}-{test}-seed{options.seed}"
+    name = options.split or drawn
     ok = dataset.ok
     columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
     path = dataset.folder / f"splits-{name}.json"
-    base = splits.load_or_make(
-        path,
-        *columns,
-        name=name,
-        folds=options.folds,
-        test_size=options.test_size,
-        seed=options.seed,
-    )
+    if own_test is not None:
+        how = options.folds, options.test_size, options.seed
+        empty = Split(name, *how, {}, split_by=dataset.settings.split_by)
+        base = splits.load_or_keep(path, *columns, empty=empty, own_test=own_test)
+    else:
+        base = splits.load_or_make(
+            path,
+            *columns,
+            name=name,
+            folds=options.folds,
+            test_size=options.test_size,
+            seed=options.seed,
+        )
     if not repeat:
         return base
     name = f"{name}-r{repeat}"
     path = path.with_name(f"splits-{name}.json")
     return splits.load_or_redraw(path, base, *columns, name=name, repeat=repeat)
+
+
+def _refuse_test_size(dataset: Manifest, options: SplitOptions) -> None:
+    if options.test_size != SplitOptions().test_size:
+        raise UsageError(
+            f"no `test_size` for {dataset.dataset}, whose source brings its test set",
+            f"`test_size={options.test_size:g}`",
+            "Leave it out, or scan again with `pool=True` and have one drawn.",
+        )
 
 
 def _drawn_of(dataset: Manifest) -> str:
@@ -131,6 +153,7 @@ def _drawn_of(dataset: Manifest) -> str:
 
 
 def _slug(text: str, kind: str) -> str:
-    if all(c.isalnum() or c in "-_" for c in text):
+    plain = all(c.isalnum() or c in "-_" for c in text) and text[0] != "-"
+    if plain and len(text.encode()) <= _LONGEST:
         return text
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

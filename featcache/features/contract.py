@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from featcache.backbones import Network
 
 FLOAT32 = "float32"
+# What networks of one channel take of the scaled colours.
+_GREY = "; 0.299 R + 0.587 G + 0.114 B of the scaled channels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Contract:
             pooling="none" if is_baseline else "average",
             input_size=network.input_size,
             resize=views.RESIZE,
-            colour=images.COLOUR,
+            colour=images.COLOUR + _GREY * (network.channels == 1),
             preprocess=network.preprocess,
             precision=FLOAT32 if is_baseline else precision,
             dtype=dtype,

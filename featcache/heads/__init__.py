@@ -44,8 +44,8 @@ def _keras(cls: str, about: str) -> HeadRow:
     return HeadRow(f"featcache.heads.networks:{cls}", "keras", about)
 
 
-def _sklearn(cls: str, about: str, *, tune: bool = False) -> HeadRow:
-    return HeadRow(f"featcache.heads.linear:{cls}", "sklearn", about, tune)
+def _sklearn(cls: str, about: str, *, tune: bool = False, revision: int = 1) -> HeadRow:
+    return HeadRow(f"featcache.heads.linear:{cls}", "sklearn", about, tune, revision)
 
 
 HEADS: Registry[HeadRow] = Registry(
@@ -57,7 +57,7 @@ HEADS: Registry[HeadRow] = Registry(
         "softmax": _keras("Softmax", "one trained softmax layer"),
         "mlp": _keras("Mlp", "dense 500-200, ReLU"),
         "mlp-dropout": _keras("MlpDropout", "dense 500-dropout 0.5-200, ReLU"),
-        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True),
+        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True, revision=2),
         "svm": _sklearn("Svm", "RBF support vector machine, calibrated"),
         "xgboost": HeadRow(
             "featcache.heads.boosted:XGBoost", "xgboost", "gradient-boosted trees"
@@ -167,11 +167,16 @@ def load(folder: Path) -> "Head":
     """Reads the head that `Head.save` wrote into ``folder``.
 
     Raises:
-        HeadError: There is none, or its model file is not safe to read.
+        HeadError: There is none, it or a model file is not the one that was written,
+            or is not safe to read.
     """
-    from featcache.heads.files import read_record
+    from featcache.heads.files import RECORD, damaged, read_record
 
-    return _restored(read_record(folder), folder)
+    record = read_record(folder)
+    try:
+        return _restored(record, folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(folder / RECORD, error) from error
 
 
 def _restored(record: dict[str, Any], folder: Path) -> "Head":
@@ -185,8 +190,10 @@ def _restored(record: dict[str, Any], folder: Path) -> "Head":
 
 def _plain(name: str, seed: int, tune: bool | None, blocks: Sequence[int]) -> "Head":
     if ":" in name:
+        from featcache.heads import estimators
         from featcache.heads.custom import CustomHead
 
+        estimators.trust(name)
         custom = CustomHead(path=name, seed=seed)
         custom.build()  # a class that cannot serve is refused before any work is done
         head: Head = custom

@@ -17,14 +17,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from featcache.core import io
+from featcache.core import checked
 from featcache.errors import HeadError
-from featcache.heads.files import RECORD, TRUSTED, read_model, write_model
+from featcache.heads.files import RECORD, Allowed, ours, read_model, write_model
 from featcache.heads.tuning import Fold, held_out_scores, inner_folds, summary
 
 COLUMNS, COMMON = "columns", "common"
 Scale = str | Sequence[int]  # how a head scales its features, see `fitted_scaler`
-TOO_FEW = "a class has too few groups for inner folds: defaults"
+TOO_FEW = "a class has too few groups for inner folds: default settings used"
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -133,7 +133,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         # Written last, the record says that the model file beside it is whole.
         (folder / RECORD).unlink(missing_ok=True)
         self._write(folder / self.file)
-        io.write_json(folder / RECORD, self._record())
+        files = checked.file_digests(folder / name for name in self._files())
+        checked.write_record(folder / RECORD, self._record() | {"files": files})
         return self.file
 
     def restore(self, record: dict[str, Any], folder: Path) -> Self:
@@ -152,6 +153,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self._read(folder / self.file)
         return self
 
+    def _files(self) -> list[str]:
+        """Names of the files that `_write` writes."""
+        return [self.file]
+
     def _record(self) -> dict[str, Any]:
         return {
             "head": self.name,
@@ -167,7 +172,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.tuning_ = (
             self._search(X, codes, groups, folds) if folds else summary([], 0, TOO_FEW)
         )
-        tuned = clone(self).set_params(tune=False, **self.tuning_["chosen"])
+        tuned = clone(self).set_params(tune=False, **self.tuning_["selected"])
         tuned.fit(X, codes, groups)
         self.model_, self.history_ = tuned.model_, tuned.history_
 
@@ -220,15 +225,15 @@ class SklearnHead(Head):
     def _proba(self, X: np.ndarray) -> np.ndarray:
         return np.asarray(self.model_.predict_proba(X))
 
-    def _trusted(self) -> frozenset[str]:
-        """Packages whose types may be rebuilt from a file."""
-        return TRUSTED
+    def _allowed(self) -> Allowed:
+        """Which types may be rebuilt from a file."""
+        return ours
 
     def _write(self, path: Path) -> None:
-        write_model(self.model_, path, self._trusted())
+        self._types = write_model(self.model_, path, self._allowed())
 
     def _read(self, path: Path) -> None:
-        self.model_ = read_model(path, self._trusted())
+        self.model_ = read_model(path, self._allowed())
 
 
 def fitted_scaler(X: np.ndarray, scale: Scale) -> StandardScaler:

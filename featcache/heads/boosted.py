@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from featcache.heads.base import Head
+from featcache.heads.files import damaged
 from featcache.heads.tuning import Fold, grid, held_out_rows, scores, summary
 
 MOST_TREES = 1000
@@ -107,6 +108,10 @@ class XGBoost(Head):
 
     def _read(self, path: Path) -> None:
         from xgboost import XGBClassifier
+        from xgboost.core import XGBoostError
 
         self.model_ = XGBClassifier(n_jobs=1)
-        self.model_.load_model(path)
+        try:
+            self.model_.load_model(path)
+        except (XGBoostError, ValueError, TypeError) as error:
+            raise damaged(path, error) from error

@@ -1,16 +1,19 @@
 """Any scikit-learn classifier as a head, by ``module:Class(argument=value)``."""
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import has_fit_parameter
 
+from featcache.core.io import digest
 from featcache.errors import HeadError
 from featcache.heads import estimators
 from featcache.heads.base import COLUMNS, Scale, SklearnHead
+from featcache.heads.files import Allowed, ours
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -67,6 +70,31 @@ class CustomHead(SklearnHead):
         also = {"groups": groups} if has_fit_parameter(model, "groups") else {}
         return model.fit(Z, codes, **also)
 
-    def _trusted(self) -> frozenset[str]:
-        # A record that names anything but a classifier is refused, and earns no trust.
-        return super()._trusted() | estimators.packages(self.build())
+    def _allowed(self) -> Allowed:
+        """Estimators, and what its own file needed when it was written."""
+        recorded = getattr(self, "_recorded", None)  # not before a file is read
+
+        def allowed(name: str) -> bool:
+            known = recorded is None or name in recorded
+            return known and (ours(name) or estimators.is_data(name, self.path))
+
+        return allowed
+
+    def _record(self) -> dict[str, Any]:
+        types = {"types": self._types, "types_sha256": digest(self._types)}
+        return super()._record() | types
+
+    def restore(self, record: dict[str, Any], folder: Path) -> Self:
+        """Takes up what `save` wrote, if its file needs no type but those of then.
+
+        Raises:
+            HeadError: It is of a package that nobody here trusts, is no classifier, or
+                has a model file of other types.
+        """
+        estimators.refuse_unknown(self.path)
+        self.build()
+        types = record["types"]
+        if digest(types) != record["types_sha256"]:
+            raise ValueError("types that were changed after they were written")
+        self._recorded = frozenset(types)
+        return super().restore(record, folder)

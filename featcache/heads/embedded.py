@@ -201,6 +201,10 @@ class Embedded(Head):
     def _proba(self, X: np.ndarray) -> np.ndarray:
         return self.head_.predict_proba(self.model_(X))
 
+    def _files(self) -> list[str]:
+        rotation = [FILE] if self.model_.rotation is not None else []
+        return [*self.head_._files(), *rotation]
+
     def _record(self) -> dict[str, Any]:
         at = self.model_
         inner = self.head_._record() | {"params": self.head.get_params(deep=False)}

@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 import math
+import os
 import re
 from typing import Any
 
@@ -18,6 +19,38 @@ from featcache.errors import HeadError
 _PATH = r"\w+(?:\.\w+)*:\w+"
 _COLON = ".__colon__."  # the colon of a path, in the letters of Python
 _UNRECORDED = {"n_jobs", "verbose"}  # arguments that move no number
+TRUST = "FEATCACHE_TRUST"  # packages whose classes may be rebuilt from a record
+KNOWN = frozenset({"sklearn", "xgboost"})
+_named: set[str] = set()  # packages that heads were made of in this process
+# Parts of estimators of these packages that are no estimators and hold only data.
+_PARTS = frozenset({
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._ball_tree.BallTree64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neighbors._kd_tree.KDTree64",
+    "xgboost.core.Booster",
+    *(
+        f"sklearn.metrics._dist_metrics.{metric}Distance{bits}"
+        for metric in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
+        for bits in ("", 32, 64)
+    ),
+    *(f"sklearn._loss.link.{name}" for name in (
+        "HalfLogitLink", "IdentityLink", "Interval", "LogLink", "LogitLink",
+        "MultinomialLogit",
+    )),
+    *(f"sklearn._loss.loss.{name}" for name in (
+        "ExponentialLoss", "HalfBinomialLoss", "HalfMultinomialLoss",
+    )),
+    *(f"sklearn.gaussian_process.kernels.{name}" for name in (
+        "CompoundKernel", "ConstantKernel", "DotProduct", "ExpSineSquared",
+        "Exponentiation", "Hyperparameter", "Matern", "Product", "RBF",
+        "RationalQuadratic", "Sum", "WhiteKernel",
+    )),
+})  # fmt: skip
 _EXAMPLE = "Write it like sklearn.neighbors:KNeighborsClassifier(n_neighbors=3)."
 
 
@@ -51,22 +84,87 @@ def from_text(text: str) -> Any:
     Raises:
         HeadError: The text does not name one, or its class refuses the arguments.
     """
-    whole = text if text.endswith(")") else f"{text}()"
-    source = re.sub(rf"({_PATH})\(", lambda m: m[0].replace(":", _COLON), whole)
+    call = _parsed(text)
     try:
-        call = ast.parse(source, mode="eval").body
-        if not isinstance(call, ast.Call):
-            raise ValueError(text)
         return _build(call)
     except (SyntaxError, ValueError) as error:
         raise HeadError("module:Class", repr(text), _EXAMPLE) from error
 
 
-def packages(estimator: Any) -> frozenset[str]:
-    """The packages that an estimator and those among its arguments come from."""
-    parts = [estimator, *estimator.get_params().values()]
-    classes = {type(part) for part in parts if isinstance(part, BaseEstimator)}
-    return frozenset(cls.__module__.partition(".")[0] for cls in classes)
+def modules(text: str) -> set[str]:
+    """The modules that building the estimator of a text imports.
+
+    Raises:
+        HeadError: The text does not name one.
+    """
+    calls = [one for one in ast.walk(_parsed(text)) if isinstance(one, ast.Call)]
+    paths = [ast.unparse(call.func).replace(_COLON, ":") for call in calls]
+    return {path.partition(":")[0] for path in paths}
+
+
+def trust(text: str) -> None:
+    """Trusts the packages of a text that the user has named."""
+    _named.update(module.partition(".")[0] for module in modules(text))
+
+
+def refuse_unknown(text: str) -> None:
+    """Refuses a text of a record whose modules nobody here has named.
+
+    A record may come from elsewhere, and importing a module runs it. Imported are
+    modules of scikit-learn and XGBoost, of packages that a head was made of in this
+    process (`trust`), and of those that ``$FEATCACHE_TRUST`` names.
+
+    Raises:
+        HeadError: It names another module.
+    """
+    own = os.environ.get(TRUST, "").replace(",", " ").split()
+    trusted = {*KNOWN, *_named, *own}
+    for module in sorted(modules(text)):
+        package = module.partition(".")[0]
+        if package not in trusted:
+            raise HeadError(
+                "a head of scikit-learn or XGBoost, or of a package that you trust",
+                f"{text!r}, whose module {module} would be run",
+                f"If it is your own, set {TRUST}={package} in the environment.",
+            )
+
+
+def is_data(name: str, text: str) -> bool:
+    """Whether a type may be in the file of the estimator that a text names.
+
+    Only what builds an estimator is: estimators of scikit-learn and XGBoost, their
+    known parts, and the classes of packages that the text names itself.
+
+    Args:
+        name: The type, as ``module.Class``; its module is imported only where its
+            package is one of these.
+        text: As `from_text` takes it.
+    """
+    module, _, cls_name = name.rpartition(".")
+    package = module.partition(".")[0]
+    if name in _PARTS:
+        return True
+    named = {one.partition(".")[0] for one in modules(text)}
+    if package not in {"sklearn", *named}:
+        return False
+    try:
+        cls = getattr(importlib.import_module(module), cls_name, None)
+    except ImportError:
+        return False
+    is_own = package not in KNOWN
+    return inspect.isclass(cls) and (is_own or issubclass(cls, BaseEstimator))
+
+
+def _parsed(text: str) -> ast.Call:
+    whole = text if text.endswith(")") else f"{text}()"
+    source = re.sub(rf"({_PATH})\(", lambda m: m[0].replace(":", _COLON), whole)
+    try:
+        call = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise HeadError("module:Class", repr(text), _EXAMPLE) from error
+    if not isinstance(call, ast.Call):
+        raise HeadError("module:Class", repr(text), _EXAMPLE)
+    return call
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -124,9 +222,9 @@ def _build(node: ast.expr) -> Any:
     match node:
         case ast.Call(func=func, args=[], keywords=keywords):
             cls = _class(ast.unparse(func).replace(_COLON, ":"))
-            given = {str(pair.arg): _build(pair.value) for pair in keywords}
+            arguments = {str(pair.arg): _build(pair.value) for pair in keywords}
             try:
-                return cls(**given)
+                return cls(**arguments)
             except TypeError as error:
                 raise HeadError(
                     f"{cls.__name__} to have a default for every argument that is not "

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from featcache.core import keras_file
 from featcache.core.tf import no_retracing_advice, tensorflow
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
+from featcache.heads.files import damaged
 from featcache.heads.tuning import Fold, grid, group_folds, scores, softening
 
 ROWS_AT_ONCE = 8192
@@ -50,8 +52,14 @@ class KerasHead(Head):
         self.model_.save(path)
 
     def _read(self, path: Path) -> None:
-        with _on_cpu():
-            self.model_ = _keras().saving.load_model(path, compile=False)
+        try:
+            keras_file.refuse_unsafe(path)
+            with _on_cpu():
+                self.model_ = _keras().saving.load_model(
+                    path, compile=False, safe_mode=True
+                )
+        except Exception as error:  # Keras raises anything
+            raise damaged(path, error) from error
 
 
 class UntrainedSoftmax(KerasHead):
@@ -164,7 +172,7 @@ class Softmax(KerasHead):
             ).history
         if not np.isfinite(history["loss"][-1]):
             raise HeadError(
-                f"{self.name} to have a finite loss",
+                f"a finite loss when training {self.name}",
                 f"{history['loss'][-1]} in epoch {len(history['loss'])}",
                 f"Lower learning_rate (now {self.learning_rate}).",
             )

@@ -42,8 +42,8 @@ def group_folds(
     with warnings.catch_warnings():
         # A class with fewer groups than folds is dealt with below.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        held_groups = [held_out for _, held_out in splitter.split(strata, strata)]
-    masks = [np.isin(member, held_out) for held_out in held_groups]
+        held_out_groups = [held_out for _, held_out in splitter.split(strata, strata)]
+    masks = [np.isin(member, held_out) for held_out in held_out_groups]
     whole = [m for m in masks if len(np.unique(codes[~m])) == len(np.unique(codes))]
     return [(np.flatnonzero(~m), np.flatnonzero(m)) for m in whole]
 
@@ -134,7 +134,9 @@ def summary(tried: Tried, folds: int, note: str = "") -> dict[str, Any]:
     """
     best = min(tried, key=lambda trial: trial["log_loss"]) if tried else {}
     return {
-        "chosen": {k: v for k, v in best.items() if k not in ("log_loss", "accuracy")},
+        "selected": {
+            k: v for k, v in best.items() if k not in ("log_loss", "accuracy")
+        },
         "log_loss": best.get("log_loss"),
         "folds": folds,
         "tried": tried,

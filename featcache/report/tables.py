@@ -14,6 +14,7 @@ from featcache.commands.compare import (
     Leaderboard,
     LeaderboardRow,
 )
+from featcache.core.text import markdown_cell
 from featcache.evaluation.runs import TEST, TRAIN
 
 Column = tuple[str, bool, Callable[[LeaderboardRow], str]]
@@ -154,7 +155,7 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
 
 def line_before(board: Leaderboard) -> int | None:
     """Index of the first baseline or control; None if it is the first row, or none."""
-    controls = [i for i, row in enumerate(board.rows) if row.below_line]
+    controls = [i for i, row in enumerate(board.rows) if row.is_baseline]
     return controls[0] if controls and controls[0] else None
 
 
@@ -186,12 +187,28 @@ def to_json(board: Leaderboard) -> str:
 
 
 def to_csv(board: Leaderboard) -> str:
-    """All fields of all rows, with a header."""
+    """All fields of all rows, with a header.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(vars(board.rows[0])), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(vars, board.rows))
+    for row in board.rows:
+        writer.writerow({name: _no_formula(value) for name, value in vars(row).items()})
     return text.getvalue().rstrip("\n")
+
+
+def _no_formula(value: Any) -> Any:
+    is_formula = isinstance(value, str) and value[:1] in (
+        "=",
+        "+",
+        "-",
+        "@",
+        "\t",
+        "\r",
+    )
+    return f"'{value}" if is_formula else value
 
 
 def to_markdown(board: Leaderboard) -> str:
@@ -200,14 +217,14 @@ def to_markdown(board: Leaderboard) -> str:
     lines = [
         [heading for heading, _, _ in table],
         ["---:" if numeric else "---" for _, numeric, _ in table],
-        *_cells(table),
+        *([markdown_cell(cell) for cell in row] for row in _cells(table)),
     ]
     if line := line_before(board):
         lines.insert(
             line + 2, ["", "", f"*{CONTROLS_HEADING}*", *[""] * (len(table) - 3)]
         )
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{text}\n\n{caption(board)}."
+    return f"{text}\n\n{markdown_cell(caption(board))}."
 
 
 def to_latex(board: Leaderboard) -> str:
@@ -220,7 +237,7 @@ def to_latex(board: Leaderboard) -> str:
         body.insert(line, r"\midrule")
     return "\n".join(
         [
-            rf"% {caption(board)}",
+            rf"% {' '.join(caption(board).split())}",
             rf"\begin{{tabular}}{{{layout}}}",
             r"\toprule",
             rf"{head} \\",
@@ -232,7 +249,10 @@ def to_latex(board: Leaderboard) -> str:
     )
 
 
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 def _escape(cell: str) -> str:

@@ -70,8 +70,7 @@ def demo(
     result = run(study, cache, reports=reports, jobs=jobs, reporter=reporter)
     if result.failures:
         raise RunError(
-            "the demo to succeed",
-            "; ".join(result.failures),
+            f"the demo failed: {'; '.join(result.failures)}",
             "Run featcache doctor; finished work is kept.",
         )
     return DemoResult(folder, weights, result.boards[0])
@@ -84,11 +83,10 @@ def _weights(reporter: Reporter) -> str:
     try:
         fetch_weights(row)
     except WeightsError as error:
-        reporter.message(f"{error}")
         reporter.message(
-            "*** RANDOM WEIGHTS: the ImageNet weights are not available here, so the "
-            "demo continues with an untrained network. Its figures say nothing "
-            "about pretrained features. ***"
+            "*** RANDOM WEIGHTS: the demo continues with an untrained network, for the "
+            f"ImageNet weights are not available here ({error.problem}). Its figures "
+            "say nothing about pretrained features. ***"
         )
         return RANDOM
     return IMAGENET

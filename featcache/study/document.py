@@ -81,12 +81,12 @@ class Block:
         return str(self.own.get("name") or self.title.replace("[", "").replace("]", ""))
 
     @cached_property
-    def given(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Its keys, and those that hold for it from above."""
         blocks = (*reversed(self.above), self)
         return {key: value for block in blocks for key, value in block.own.items()}
 
-    def place(self, *keys: str | int) -> str:
+    def position(self, *keys: str | int) -> str:
         """File, line and section of a key, for an error."""
         owners = (b for b in (self, *self.above) if not keys or keys[0] in b.own)
         owner = next(owners, self)
@@ -101,10 +101,10 @@ class Block:
         return ", ".join(words)
 
     def error(
-        self, keys: tuple[str | int, ...], expected: str, got: str, way_out: str
+        self, keys: tuple[str | int, ...], expected: str, got: str, hint: str
     ) -> UsageError:
         """The error of a key."""
-        return UsageError(f"{expected} ({self.place(*keys)})", got, way_out)
+        return UsageError(f"{expected} ({self.position(*keys)})", got, hint)
 
     @contextmanager
     def blaming(self, *keys: str | int) -> Iterator[None]:
@@ -116,7 +116,7 @@ class Block:
             if error.expected:
                 expected = _as_keys(error.expected)
                 raise self.error(keys, expected, got, hint) from error
-            raise UsageError(f"{got} ({self.place(*keys)})", hint) from error
+            raise UsageError(f"{got} ({self.position(*keys)})", hint) from error
 
     def filled(self, text: str, *keys: str | int) -> str:
         """A text of the file with its variables filled in.
@@ -125,13 +125,13 @@ class Block:
             UsageError: A variable is not set.
         """
 
-        def value(found: re.Match[str]) -> str:
-            if not (text := self.document.variables.get(found[1], "")):
+        def value(match: re.Match[str]) -> str:
+            if not (text := self.document.variables.get(match[1], "")):
                 raise self.error(
                     keys,
-                    f"the environment variable {found[1]}",
-                    "none",
-                    f"Set it, for example: {found[1]}=/some/folder featcache run "
+                    f"the environment variable {match[1]} to be set",
+                    "an empty or missing one",
+                    f"Set it, for example: {match[1]}=/some/folder featcache run "
                     f"{self.document.path}",
                 )
             return text
@@ -168,13 +168,13 @@ def read(path: Path, variables: Mapping[str, str]) -> Document:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
         return Document(path, text, tomllib.loads(text), variables)
     except OSError as error:
-        way_out = "Give the path of a study file, such as studies/granada.toml."
+        hint = "Give the path of a study file, such as studies/granada.toml."
         raise UsageError(
-            f"a study file in {path}", error.strerror or str(error), way_out
+            f"a study file in {path}", error.strerror or str(error), hint
         ) from error
-    except ValueError as error:  # UnicodeDecodeError or TOMLDecodeError
-        way_out = "Correct the syntax there; see https://toml.io."
-        raise UsageError(f"valid TOML in {path}", str(error), way_out) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, no TOML, too deep
+        hint = "Correct the syntax there; see https://toml.io."
+        raise UsageError(f"valid TOML in {path}", str(error), hint) from error
 
 
 def blocks(document: Document) -> dict[str, list[Block]]:
@@ -189,13 +189,15 @@ def blocks(document: Document) -> dict[str, list[Block]]:
     _check_keys(
         base, [*SECTIONS[TOP].keys, *(name for name in SECTIONS if name != TOP)]
     )
-    found = {name: _sections(base, name, sections.get(name, [])) for name in SECTIONS}
-    found[TOP] = [base]
-    for name, several in found.items():
+    by_section = {
+        name: _sections(base, name, sections.get(name, [])) for name in SECTIONS
+    }
+    by_section[TOP] = [base]
+    for name, several in by_section.items():
         for block in several:
             _check_keys(block, SECTIONS[name].keys)
             _check_values(block, SECTIONS[name].keys)
-    return found
+    return by_section
 
 
 def _sections(base: Block, name: str, value: Any) -> list[Block]:
@@ -207,8 +209,8 @@ def _sections(base: Block, name: str, value: Any) -> list[Block]:
     elif isinstance(value, dict) and not many:
         return [Block(base.document, (name,), value)]
     spelled = f"[[{name}]]" if many else f"[{name}]"
-    given = {"dict": f"[{name}]", "list": f"[[{name}]]"}
-    got = given.get(type(value).__name__, repr(value))
+    spellings = {"dict": f"[{name}]", "list": f"[[{name}]]"}
+    got = spellings.get(type(value).__name__, repr(value))
     raise base.error((name,), spelled, got, f"Write {spelled} above its keys.")
 
 
@@ -222,13 +224,13 @@ def _check_keys(block: Block, known: Iterable[str]) -> None:
 def _check_values(block: Block, keys: Mapping[str, Key]) -> None:
     for name, key in keys.items():
         if key.default is REQUIRED and name not in block.own:
-            way_out = f"Add {name} = ... to the section."
-            raise block.error((), f"a key {name} in {block.title}", "none", way_out)
+            hint = f"Add {name} = ... to the section."
+            raise block.error((), f"a key {name} in {block.title}", "none", hint)
     for name, value in block.own.items():
         if not fits(value, keys[name].hint):
             expected = f"{in_words(keys[name].hint)} for {name}"
-            way_out = f"See {name} in docs/study.md."
-            raise block.error((name,), expected, repr(value), way_out)
+            hint = f"See {name} in docs/study.md."
+            raise block.error((name,), expected, repr(value), hint)
         _check_choice(block, name, value)
         _check_bounds(block, name, value)
 
@@ -248,5 +250,5 @@ def _check_bounds(block: Block, name: str, value: Any) -> None:
         if name in BOUNDS and not isinstance(number, str) and not low <= number <= high:
             bounds = f"{low:g} or more" if high == float("inf") else f"{low:g}-{high:g}"
             raise block.error(
-                (name,), f"{name} of {bounds}", str(number), "Change the number."
+                (name,), f"{name} to be {bounds}", str(number), "Correct the number."
             )

@@ -18,9 +18,9 @@ def steps(study: Study) -> list[dict[str, Any]]:
     scan = {"step": "scan", "name": str(settings.pop("source")), **settings}
     return [
         scan,
-        *(_extract(asked) for asked in study.extracts),
-        *(_train(asked) for asked in study.trains),
-        *(_finetune(asked) for asked in study.finetunes),
+        *(_extract(block) for block in study.extracts),
+        *(_train(block) for block in study.trains),
+        *(_finetune(block) for block in study.finetunes),
         *(
             {
                 "step": "ensemble",
@@ -34,18 +34,18 @@ def steps(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _extract(asked: Extract) -> dict[str, Any]:
-    views = {"policy": asked.policy.to_dict()} if asked.views else {}
+def _extract(block: Extract) -> dict[str, Any]:
+    views = {"policy": block.policy.to_dict()} if block.views else {}
     return {
         "step": "extract",
-        "name": asked.name,
+        "name": block.name,
         "backbones": [
-            f"{Source(asked.name, n).label} ({n.weights})" for n in asked.networks
+            f"{Source(block.name, n).label} ({n.weights})" for n in block.networks
         ],
-        "preprocess": list(dict.fromkeys(n.preprocess for n in asked.networks)),
-        **asked.settings,
+        "preprocess": list(dict.fromkeys(n.preprocess for n in block.networks)),
+        **block.settings,
         **views,
-        "to_download": [n.name for n in asked.networks if _not_here(n)],
+        "to_download": [n.name for n in block.networks if _not_here(n)],
     }
 
 
@@ -55,17 +55,19 @@ def _not_here(network: Network) -> bool:
     return find_weights(network.row) is None
 
 
-def _finetune(asked: Finetune) -> dict[str, Any]:
+def _finetune(block: Finetune) -> dict[str, Any]:
     return {
         "step": "finetune",
-        "name": asked.name,
-        "backbones": [f"{n.name}@{n.input_size} ({n.weights})" for n in asked.networks],
-        **({"init_head": spelled(asked.init_head)} if asked.init_head else {}),
-        **asked.settings,
-        "policy": asked.policy.to_dict(),
+        "name": block.name,
+        "backbones": [f"{n.name}@{n.input_size} ({n.weights})" for n in block.networks],
+        **({"init_head": spelled(block.init_head)} if block.init_head else {}),
+        **block.settings,
+        "policy": block.policy.to_dict(),
     }
 
 
-def _train(asked: Train) -> dict[str, Any]:
-    sets = ["+".join(source.label for source in chosen) for chosen in asked.sets]
-    return {"step": "train", "name": asked.name, "on": sets, **asked.settings}
+def _train(block: Train) -> dict[str, Any]:
+    sets = [
+        "+".join(source.label for source in feature_set) for feature_set in block.sets
+    ]
+    return {"step": "train", "name": block.name, "on": sets, **block.settings}

@@ -15,22 +15,22 @@ from featcache.study.members import member
 
 
 def read(
-    block: Block, networks: Sequence[Network], trained: Mapping[str, Train]
+    block: Block, networks: Sequence[Network], trains: Mapping[str, Train]
 ) -> Finetune:
     """Checks a block.
 
     Args:
         block: The block.
         networks: Its backbones.
-        trained: The ``[[train]]`` that its heads may come from.
+        trains: The ``[[train]]`` that its heads may come from.
 
     Raises:
         UsageError: A setting that can never work.
     """
     section = SECTIONS["finetune"]
-    settings = section.arguments(finetune, block.given)
-    start = settings.pop("init_head", None)
-    recipe = section.arguments(Policy, block.given)
+    settings = section.arguments(finetune, block.settings)
+    init_head = settings.pop("init_head", None)
+    recipe = section.arguments(Policy, block.settings)
     for key, value in recipe.items():
         with block.blaming(key):
             Policy(**{key: value})
@@ -42,8 +42,8 @@ def read(
             Registry("fold", dict.fromkeys(FOLDS))[settings["fold"]]
     for network in networks:
         if network.is_baseline:
-            got, way_out = network.name, "A baseline has no weights: leave it out."
-            raise block.error(("backbones",), "networks", got, way_out)
+            got, hint = network.name, "A baseline has no weights: leave it out."
+            raise block.error(("backbones",), "networks", got, hint)
     with block.blaming("init_head"):
-        named = member(start, trained) if start else None
+        named = member(init_head, trains) if init_head else None
     return Finetune(block.name, tuple(networks), Policy(**recipe), named, settings)

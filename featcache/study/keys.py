@@ -50,33 +50,35 @@ class Section:
     Attributes:
         functions: What it calls, each with the keys that are its arguments.
         own: Keys that are no argument; they win over arguments of their name.
-        given: Arguments that the study itself gives, and so are no keys.
+        fixed: Arguments that the study itself gives, and so are no keys.
         renamed: Argument to the key it is called by.
         many: Whether there may be several, as ``[[...]]``.
     """
 
     functions: tuple[Function, ...] = ()
     own: Mapping[str, Key] = field(default_factory=dict)
-    given: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
     many: bool = False
 
     @cached_property
     def keys(self) -> dict[str, Key]:
         """All keys by name, its own first."""
-        found = dict(self.own)
+        by_name = dict(self.own)
         for function in self.functions:
             for name, argument in parameters(function).items():
-                if name not in self.given:
+                if name not in self.fixed:
                     key = Key(argument.annotation, argument.default)
-                    found.setdefault(self.renamed.get(name, name), key)
-        return found
+                    by_name.setdefault(self.renamed.get(name, name), key)
+        return by_name
 
-    def arguments(self, function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(
+        self, function: Function, settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Those of the given keys that are arguments of a function, by their names."""
         names = parameters(function)
-        keys = {n: self.renamed.get(n, n) for n in names if n not in self.given}
-        return {name: given[key] for name, key in keys.items() if key in given}
+        keys = {n: self.renamed.get(n, n) for n in names if n not in self.fixed}
+        return {name: settings[key] for name, key in keys.items() if key in settings}
 
 
 _SHOWN = frozenset({"region", "mask"})  # as the [[extract]] says
@@ -87,7 +89,7 @@ TOP = "the top of the file"
 SECTIONS = {
     TOP: Section(own={"name": Key(str), "seed": Key(int, 0)}),
     "dataset": Section(
-        (scan,), given=frozenset({"cache", "reporter"}), renamed={"dataset": "name"}
+        (scan,), fixed=frozenset({"cache", "reporter"}), renamed={"dataset": "name"}
     ),
     "extract": Section(
         (resolve_all, extract, Policy),
@@ -99,14 +101,14 @@ SECTIONS = {
             "region": Key(str, WHOLE),
             "mask": Key(str, MASK),
         },
-        given=_EXTRACTED,
+        fixed=_EXTRACTED,
         many=True,
     ),
-    "evaluation": Section((train_head,), given=_TRAINED | {"backbones", "heads"}),
+    "evaluation": Section((train_head,), fixed=_TRAINED | {"backbones", "heads"}),
     "train": Section(
         (train_head,),
         own={"name": Key(str), "from": Key(str | Names)},
-        given=_TRAINED,
+        fixed=_TRAINED,
         many=True,
     ),
     "finetune": Section(
@@ -116,19 +118,19 @@ SECTIONS = {
             "backbones": Key(Names, REQUIRED),
             "init_head": Key(str),
         },
-        given=_EXTRACTED | {"reports", "force", "region", "repeats"},
+        fixed=_EXTRACTED | {"reports", "force", "region", "repeats"},
         many=True,
     ),
     "ensemble": Section(
         (ensemble,),
         own={"name": Key(str), "members": Key(Names, REQUIRED)},
-        given=frozenset({"reports", "split", "force"}),
+        fixed=frozenset({"reports", "split", "force"}),
         many=True,
     ),
     "report": Section(
         (compare,),
         own={"html": Key(bool | str, False), "formats": Key(Names, ())},
-        given=frozenset({"reports", "split", "part"}),
+        fixed=frozenset({"reports", "split", "part"}),
     ),
 }
 

@@ -23,23 +23,23 @@ def member(text: str, blocks: Blocks) -> Member:
         UnknownNameError: There is no such one.
     """
     name, _, head = (text, "", "") if text in blocks else text.rpartition("/")
-    block = Registry("block's name, or name/head", blocks)[name or text]
+    block = Registry("block or block/head", blocks)[name or text]
     if head:
         known = dict.fromkeys(_heads(block, blocks), True)
         Registry(f"head of {name}", known)[head]
     return name, head or None
 
 
-def spelled(asked: Member) -> str:
+def spelled(reference: Member) -> str:
     """As the file spells it."""
-    return "/".join(filter(None, asked))
+    return "/".join(filter(None, reference))
 
 
 def _heads(block: Train | Finetune | None, blocks: Blocks) -> list[str]:
     """The heads that the runs of a block have."""
     if isinstance(block, Train):
-        asked = block.settings.get("heads", [ALL])
-        return [h for g in asked for h in (heads.HEADS if g == ALL else [g])]
+        names = block.settings.get("heads", [ALL])
+        return [h for g in names for h in (heads.HEADS if g == ALL else [g])]
     if isinstance(block, Finetune) and block.init_head:
         name, head = block.init_head
         starts = [head] if head else _heads(blocks[name], blocks)

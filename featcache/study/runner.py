@@ -47,7 +47,7 @@ class StudyResult:
         runs: The runs of each ``[[train]]``, ``[[finetune]]`` and ``[[ensemble]]``, by
             its name.
         computed: Embeddings computed by this call.
-        trained: Ids of the runs made by this call.
+        new_run_ids: Ids of the runs made by this call.
         failures: What could not be done, one line each.
     """
 
@@ -55,7 +55,7 @@ class StudyResult:
     boards: list[Leaderboard]
     runs: dict[str, list[Run]]
     computed: int
-    trained: list[str]
+    new_run_ids: list[str]
     failures: list[str]
 
 
@@ -92,12 +92,12 @@ def run(
         "ensemble": (study.ensembles, work.ensemble),
     }
     for what, (blocks, do) in steps.items():
-        for asked in blocks:
-            with work.step(what, asked.name):
-                do(data, asked)
+        for block in blocks:
+            with work.step(what, block.name):
+                do(data, block)
     boards = work.rank(data)
     return StudyResult(
-        data.dataset, boards, work.runs, work.computed, work.trained, work.failures
+        data.dataset, boards, work.runs, work.computed, work.new_run_ids, work.failures
     )
 
 
@@ -111,9 +111,9 @@ class StudyRunner:
     reporter: Reporter
     stores: dict[Source, Store] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
-    trained: list[str] = field(default_factory=list)
+    new_run_ids: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    lacking: set[str] = field(default_factory=set)
+    missing_weights: set[str] = field(default_factory=set)
     computed: int = 0
 
     @contextmanager
@@ -139,8 +139,8 @@ class StudyRunner:
 
     def fetch(self) -> None:
         """Finds out before the long work which weights cannot be had."""
-        extracted = [n for asked in self.study.extracts for n in asked.networks]
-        tuned = [n for asked in self.study.finetunes for n in asked.networks]
+        extracted = [n for block in self.study.extracts for n in block.networks]
+        tuned = [n for block in self.study.finetunes for n in block.networks]
         networks = [*extracted, *tuned]
         rows = {n.name: n.row for n in networks if n.weights == IMAGENET}
         for name, row in rows.items():
@@ -148,7 +148,7 @@ class StudyRunner:
                 try:
                     fetch_weights(row)
                 except FeatcacheError as error:
-                    self.lacking.add(name)
+                    self.missing_weights.add(name)
                     self.fail(f"{name}: {error}")
 
     def scan(self, cache: Path) -> Manifest:
@@ -166,51 +166,53 @@ class StudyRunner:
         for path, reason in result.unreadable:
             self.reporter.message(f"  Unreadable: {path}: {reason}")
         self.reporter.message(
-            f"  {sum(result.counts.values())} images of {result.n_groups} groups"
+            f"  {sum(result.counts.values())} images in {result.n_groups} groups"
         )
         for train in self.study.trains:
-            asked = train.settings
+            settings = train.settings
             manifests.narrow(
                 result.manifest,
-                exclude=asked.get("exclude", ()),
-                group_by=asked.get("group_by"),
+                exclude=settings.get("exclude", ()),
+                group_by=settings.get("group_by"),
             )
         return result.manifest
 
-    def extract(self, data: Manifest, asked: Extract) -> None:
+    def extract(self, data: Manifest, block: Extract) -> None:
         """Extracts with those backbones whose weights can be had."""
-        networks = [n for n in asked.networks if not self.lacks(n)]
+        networks = [n for n in block.networks if not self.lacks(n)]
         if not networks:
             return
         results = extract(
             data,
             networks,
-            policy=asked.policy,
+            policy=block.policy,
             reporter=Indented(self.reporter),
-            **asked.settings,
+            **block.settings,
         )
-        sources = {(n.name, n.input_size): Source(asked.name, n) for n in networks}
+        sources = {(n.name, n.input_size): Source(block.name, n) for n in networks}
         for result in results:
             self.computed += result.computed
-            self.reporter.message(f"  {_made(result)}")
-            found = store.open_store(result.path)
-            self.stores[sources[sort_key(found)[:2]]] = found
+            self.reporter.message(f"  {_describe_store(result)}")
+            opened = store.open_store(result.path)
+            self.stores[sources[sort_key(opened)[:2]]] = opened
 
     def lacks(self, network: Network) -> bool:
         """Whether the weights of a network cannot be had."""
-        return network.weights == IMAGENET and network.name in self.lacking
+        return network.weights == IMAGENET and network.name in self.missing_weights
 
-    def train(self, data: Manifest, asked: Train) -> None:
+    def train(self, data: Manifest, block: Train) -> None:
         """Trains on those sets whose features are there."""
         calls: dict[tuple[Any, ...], list[str]] = {}
-        for chosen in asked.sets:
-            if all(source in self.stores for source in chosen):
-                names = "+".join(self.stores[source].path.stem for source in chosen)
-                calls.setdefault(self.selection(asked, chosen), []).append(names)
+        for feature_set in block.sets:
+            if all(source in self.stores for source in feature_set):
+                names = "+".join(
+                    self.stores[source].path.stem for source in feature_set
+                )
+                calls.setdefault(self.selection(block, feature_set), []).append(names)
             else:
-                labels = "+".join(source.label for source in chosen)
-                self.fail(f"{asked.name}: no features of {labels}")
-        found = self.runs.setdefault(asked.name, [])
+                labels = "+".join(source.label for source in feature_set)
+                self.fail(f"{block.name}: there are no features of {labels}")
+        block_runs = self.runs.setdefault(block.name, [])
         for (views, policy, taps, region), names_of_sets in calls.items():
             rows = {"views": views, "policy": policy, "taps": taps}
             rows |= {"region": region.kind, "mask": region.mask}
@@ -220,92 +222,94 @@ class StudyRunner:
                 backbones=names_of_sets,
                 jobs=self.jobs,
                 reporter=self.reporter,
-                **arguments(train_head, asked.settings | rows),
+                **arguments(train_head, block.settings | rows),
             )
-            found += result.runs
-            self.trained += result.trained
-        self.tell_runs(asked.name)
+            block_runs += result.runs
+            self.new_run_ids += result.new_run_ids
+        self.tell_runs(block.name)
 
     def selection(
-        self, asked: Train, chosen: tuple[Source, ...]
+        self, block: Train, feature_set: tuple[Source, ...]
     ) -> tuple[int, Policy | None, str, Region]:
         """Which rows and columns of a set's stores: views, their policy, taps, region.
 
         The study decides, and not what else the stores happen to hold.
         """
-        views, taps = asked.settings.get("views", "all"), asked.settings.get("taps")
+        views, taps = block.settings.get("views", "all"), block.settings.get("taps")
         extracts = {each.name: each for each in self.study.extracts}
-        made = [extracts[source.extract] for source in chosen]
+        steps = [extracts[source.extract] for source in feature_set]
         if isinstance(views, str):
-            views = min(each.views for each in made)
+            views = min(each.views for each in steps)
         if taps == "all":
-            pairs = zip(made, chosen, strict=True)
+            pairs = zip(steps, feature_set, strict=True)
             taps = [tap for each, source in pairs for tap in each.taps(source.network)]
         if not isinstance(taps, str):
             taps = ",".join(dict.fromkeys(taps or ())) or "none"
-        policy = made[0].policy
+        policy = steps[0].policy
         return views, policy if views else None, taps, policy.region
 
-    def members(self, asked: Iterable[Member]) -> list[Run]:
+    def members(self, references: Iterable[Member]) -> list[Run]:
         """The runs that are meant; where there are repeats, the first of each."""
         return [
             each
-            for name, head in asked
+            for name, head in references
             for each in self.runs.get(name, [])
             if head in (None, each.record.head)
             and not each.failed
             and not each.record.split.repeat
         ]
 
-    def finetune(self, data: Manifest, asked: Finetune) -> None:
+    def finetune(self, data: Manifest, block: Finetune) -> None:
         """Fine-tunes those backbones whose weights, and heads, can be had."""
-        found = self.runs.setdefault(asked.name, [])
-        for network in asked.networks:
-            head = self.head_of(asked, network) if asked.init_head else None
+        block_runs = self.runs.setdefault(block.name, [])
+        for network in block.networks:
+            head = self.head_of(block, network) if block.init_head else None
             if self.lacks(network):
-                self.fail(f"{asked.name}: no weights for {network.name}")
+                self.fail(f"{block.name}: there are no weights for {network.name}")
                 continue
-            if asked.init_head and not head:
-                self.fail(f"{asked.name}: no head on features of {network.name}")
+            if block.init_head and not head:
+                self.fail(
+                    f"{block.name}: there is no head on features of {network.name}"
+                )
                 continue
-            with self.attempt(f"{asked.name}, {network.name}"):
+            with self.attempt(f"{block.name}, {network.name}"):
                 result = finetune(
                     data,
                     [network],
                     reports=self.reports,
                     init_head=head,
                     reporter=Indented(self.reporter),
-                    **arguments(finetune, asked.settings | {"policy": asked.policy}),
+                    **arguments(finetune, block.settings | {"policy": block.policy}),
                 )
-                found += result.runs
-                self.trained += result.trained
-        self.tell_runs(asked.name)
+                block_runs += result.runs
+                self.new_run_ids += result.new_run_ids
+        self.tell_runs(block.name)
 
-    def head_of(self, asked: Finetune, network: Network) -> str | None:
+    def head_of(self, block: Finetune, network: Network) -> str | None:
         """The run that a network's head is started from."""
-        named = self.members([asked.init_head] if asked.init_head else [])
+        named = self.members([block.init_head] if block.init_head else [])
         of = [
             r.run_id for r in named if _source(r) == (network.name, network.input_size)
         ]
         return of[0] if len(of) == 1 else None
 
-    def ensemble(self, data: Manifest, asked: Ensemble) -> None:
+    def ensemble(self, data: Manifest, block: Ensemble) -> None:
         """Averages the runs of its members, if each has any."""
-        for each in asked.members:
+        for each in block.members:
             if not self.members([each]):
-                self.fail(f"{asked.name}: no runs of {spelled(each)}")
+                self.fail(f"{block.name}: there are no runs of {spelled(each)}")
                 return
-        members = [each.run_id for each in self.members(asked.members)]
-        result = ensemble(self.reports / data.dataset, members, **asked.settings)
-        self.runs[asked.name] = result.runs
-        self.trained += result.made
-        for line in result.left_out:
-            self.reporter.message(f"  Left out: {line}")
-        self.tell_runs(asked.name)
+        members = [each.run_id for each in self.members(block.members)]
+        result = ensemble(self.reports / data.dataset, members, **block.settings)
+        self.runs[block.name] = result.runs
+        self.new_run_ids += result.new_run_ids
+        for line in result.excluded:
+            self.reporter.message(f"  Skipped: {line}")
+        self.tell_runs(block.name)
 
     def tell_runs(self, name: str) -> None:
         """Tells the accuracy of new runs, and why others failed."""
-        new = {each.run_id for each in self.runs[name]} & {*self.trained}
+        new = {each.run_id for each in self.runs[name]} & {*self.new_run_ids}
         self.reporter.message(f"  {len(self.runs[name])} runs, {len(new)} new")
         for each in self.runs[name]:
             if each.failed:
@@ -322,17 +326,20 @@ class StudyRunner:
 
     def rank(self, data: Manifest) -> list[Leaderboard]:
         """A leaderboard for each split of the study's runs."""
-        whole = [each for found in self.runs.values() for each in found]
+        whole = [each for block_runs in self.runs.values() for each in block_runs]
         splits = [each.record.split.base for each in whole if not each.failed]
-        folder, asked = self.reports / data.dataset, dict(self.study.report)
+        folder, settings = self.reports / data.dataset, dict(self.study.report)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
-            held = [each.run_id for each in named if each.record.split.base == split]
-            if len(held) > 1:
-                self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
-            asked["against"] = held[0] if len(held) == 1 else None
-            board = compare(folder, split=split, **asked)
+            references = [
+                each.run_id for each in named if each.record.split.base == split
+            ]
+            if len(references) > 1:
+                got = f"{len(references)}: {some(references)}"
+                self.fail(f"against: expected one run; got {got}")
+            settings["against"] = references[0] if len(references) == 1 else None
+            board = compare(folder, split=split, **settings)
             boards.append(board)
             for line in board.warnings:
                 self.reporter.message(f"Warning: {line}")
@@ -343,7 +350,7 @@ def _source(run: Run) -> tuple[str, int | None]:
     return run.record.backbone, run.record.input_size
 
 
-def _made(result: StoreResult) -> str:
+def _describe_store(result: StoreResult) -> str:
     what = f"{result.backbone} ({result.weights}): {result.rows} x {result.dim}"
     if not result.computed:
         return f"{what}, all cached"

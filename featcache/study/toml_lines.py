@@ -20,7 +20,7 @@ def lines_of(text: str) -> dict[Where, int]:
         Path to line: ``("train", 1, "heads", 0)`` is the first head in the second
         ``[[train]]``.
     """
-    found: dict[Where, int] = {}
+    line_of: dict[Where, int] = {}
     rows = text.split("\n")
     begin = 0
     for end in range(1, len(rows) + 1):
@@ -28,9 +28,9 @@ def lines_of(text: str) -> dict[Where, int]:
         if value is None:  # inside a text of several lines
             continue
         for where in _walk(value, ()):
-            found.setdefault(where, begin + 1)
+            line_of.setdefault(where, begin + 1)
         begin = end
-    return found
+    return line_of
 
 
 def _parse(text: str) -> dict[str, Any] | None:

@@ -336,9 +336,9 @@ def test_a_study_is_run_from_its_file(image_folder, tmp_path):
     folders = {"cache": tmp_path / "cache", "reports": str(tmp_path / "reports")}
     result = featcache.run_study(str(study), jobs=1, **folders)
     (board,) = result.boards
-    assert board.best.run_id in result.trained
+    assert board.best.run_id in result.new_run_ids
     assert isinstance(board, featcache.Leaderboard)
-    assert featcache.run_study(study, jobs=1, **folders).trained == []
+    assert featcache.run_study(study, jobs=1, **folders).new_run_ids == []
 
 
 def test_phantoms_are_written_once(tmp_path):

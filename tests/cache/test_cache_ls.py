@@ -120,4 +120,4 @@ def test_info_without_a_manifest(run: Run) -> None:
     """A store alone is shown; its coverage is unknown."""
     fill(PATH, (0, 1))
     assert json.loads(run("cache", "info", str(PATH), "--json")[1])["coverage"] is None
-    assert "No manifest" in run("cache", "info", str(PATH))[1]
+    assert "no manifest next to it" in run("cache", "info", str(PATH))[1]

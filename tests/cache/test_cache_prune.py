@@ -40,9 +40,9 @@ def test_prune_shows_and_then_does(run: Run) -> None:
     code, out, _ = run("cache", "prune", "--json")
     (shown,) = json.loads(out)["removals"]
     assert code == 0
-    assert shown["what"] == "4 rows of 2 images that left the manifest"
+    assert shown["what"] == "4 rows of 2 images no longer in the manifest"
     assert PATH.read_bytes() == content
-    assert "Nothing is removed without --yes" in run("cache", "prune")[1]
+    assert "Dry run: add --yes to delete" in run("cache", "prune")[1]
     code, out, _ = run("cache", "prune", "--yes", "--json")
     (done,) = json.loads(out)["removals"]
     assert (done["before"], done["after"]) == (len(content), PATH.stat().st_size)
@@ -50,7 +50,7 @@ def test_prune_shows_and_then_does(run: Run) -> None:
     assert found.keys["view"].tolist() == [0, 0, 1, 1]
     assert np.array_equal(found.features()[:, 0], [1, 3, 1, 3])
     assert found.header.policies == [ONE]
-    assert "Nothing to remove" in run("cache", "prune", "--yes")[1]
+    assert "Nothing to delete" in run("cache", "prune", "--yes")[1]
 
 
 def test_prune_keeps_taps() -> None:
@@ -70,7 +70,7 @@ def test_prune_of_policies_keeps_what_runs_use(run: Run) -> None:
     with_views(2, ONE, TWO)
     images(0, 1)
     record("logreg-toy-1", ONE)
-    assert "Nothing to remove" in run("cache", "prune", "--yes")[1]
+    assert "Nothing to delete" in run("cache", "prune", "--yes")[1]
     code, out, _ = run("cache", "prune", "--policies", "--yes")
     assert (code, "2 rows of policies that no run uses" in out) == (0, True)
     assert store.open_store(PATH).header.policies == [ONE]
@@ -128,7 +128,7 @@ def test_rot_gets_no_fresh_checksum() -> None:
     damage_matrix(PATH)
     content = PATH.read_bytes()
     pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-    assert (pruned.removals, len(pruned.left_out)) == ([], 1)
+    assert (pruned.removals, len(pruned.excluded)) == ([], 1)
     assert PATH.read_bytes() == content
 
 
@@ -140,10 +140,10 @@ def test_prune_leaves_alone_what_it_cannot_judge(run: Run) -> None:
     images(0)
     with store.writing(PATH):
         pruned = cache.prune(Path("cache"), REPORTS, yes=True)
-        assert f"written by pid {os.getpid()}" in pruned.left_out[0]
+        assert f"written by pid {os.getpid()}" in pruned.excluded[0]
     damage_keys(PATH)
     code, _, err = run("cache", "prune", "--yes")
-    assert (code, "Left out:" in err, "checksum" in err) == (0, True, True)
+    assert (code, "Skipped:" in err, "checksum" in err) == (0, True, True)
     assert left() == {PATH.name}
 
 

@@ -46,7 +46,7 @@ def test_a_damaged_store_is_moved_aside(run: Run, damage) -> None:
         True,
         True,
     )
-    assert "1 of 1 damaged" in err
+    assert "1 of 1 files are damaged" in err
     assert PATH.read_bytes() == content
     code, out, _ = run("cache", "verify", "--repair")
     assert (code, "moved to" in out) == (0, True)

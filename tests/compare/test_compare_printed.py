@@ -1,5 +1,6 @@
 """How the leaderboard is printed: options, the line, repeats, widths, warnings."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from toy_board import Add
 
@@ -18,7 +20,7 @@ from featcache.report import tables
 def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
     """Tuning, transform, PCA and calibration are shown where they differ."""
     embedding = {"transform": "sqrt", "pca": 64}
-    tuning = [{"fold": 0, "chosen": {"C": 1}}]
+    tuning = [{"fold": 0, "selected": {"C": 1}}]
     found = {"method": "temperature", "kept": True}
     add("logreg", range(4), recipe_id="plain")
     first = reports / "runs" / "logreg-toy-0"
@@ -118,7 +120,7 @@ def test_a_narrow_terminal_drops_whole_columns(
     table = text[: text.index("chest:")]
     assert max(map(len, table.splitlines())) <= width
     board = compare(Path("reports/chest"))
-    dropped = set(re.findall(r"[\w% -]+(?=[,.])", err.split("Too narrow for:")[1]))
+    dropped = set(re.findall(r"[\w% -]+(?=[,;])", err.split("for the columns")[1]))
     shown = 0
     for heading, numeric, cells in tables.columns(board):
         if numeric and heading not in {name.strip() for name in dropped}:
@@ -151,3 +153,49 @@ def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None
         assert matrix.scores[part]["specificity"] == pytest.approx(shares[::-1])
     rows = tables.confusion_parts(matrix)["test"]
     assert rows[0][-3] == f"{matrix.scores['test']['sensitivity'][0]:.3f}"
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [["--format", "csv"], ["--metric", "auc"], ["--html"], ["--on", "test"],
+     ["--against", "good"], ["--split", "first"], ["--format", "table"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_confusion_ignores_no_option(
+    add: Add, run: Callable[..., Any], ignored: list[str]
+) -> None:
+    """What only a leaderboard has is refused beside it, even with its default."""
+    add("good", range(4))
+    code, out, err = run("compare", "--confusion", "good", *ignored)
+    assert (code, out) == (1, "")
+    assert f"got {ignored[0]}." in err
+
+
+def test_one_format_at_a_time(add: Add, run: Callable[..., Any]) -> None:
+    """--json is a format."""
+    add("good", range(4))
+    code, _, err = run("compare", "--json", "--format", "csv")
+    assert code == 1
+    assert "expected --json or --format; got both" in err
+
+
+def test_spreadsheets_and_markdown_get_text_alone(add: Add, reports: Path) -> None:
+    """A name that begins like a formula or holds a tag is neither."""
+    add("good", range(4), backbone="=1+1")
+    add("<img src=x>|", range(60), backbone="@SUM(A1)", weights="-x")
+    board = compare(reports)
+    table = pd.read_csv(io.StringIO(tables.to_csv(board)), dtype=str)
+    assert table["backbone"].tolist() == ["'=1+1", "'@SUM(A1)"]
+    assert table["weights"].tolist() == ["imagenet", "'-x"]
+    assert table["accuracy"].astype(float).between(0, 1).all()
+    assert r"| &lt;img src=x>\| |" in tables.to_markdown(board)
+
+
+def test_a_table_shows_no_hidden_character(add: Add, run: Callable[..., Any]) -> None:
+    """What a terminal would obey is spelled out, in results and messages."""
+    add("good\x1b[2J", range(4), backbone="a\u202eb")
+    add("poor", range(60), status="ok")
+    for words in (["compare"], ["compare", "--format", "markdown"]):
+        _, out, err = run(*words)
+        assert not {"\x1b", "\u202e"} & {*out, *err}
+        assert r"good\x1b[2J" in out

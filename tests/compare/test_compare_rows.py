@@ -133,7 +133,7 @@ def test_other_evaluations_are_told_apart(add: Add, reports: Path) -> None:
     """Runs from before a label changed are named, with the number of images."""
     other_labels(add)
     add("good")
-    (told,) = compare(reports).left_out
+    (told,) = compare(reports).excluded
     assert "1 runs cannot be compared" in told
     assert "the label of images (1)" in told
 
@@ -147,7 +147,7 @@ def test_an_edited_table_is_left_out(add: Add, reports: Path) -> None:
     pd.read_csv(path).iloc[1:].to_csv(path, index=False)
     board = compare(reports)
     assert [row.head for row in board.rows] == ["good", "poor"]
-    assert edited in board.left_out[0]
+    assert edited in board.excluded[0]
 
 
 def test_row_order_means_nothing(add: Add, reports: Path) -> None:
@@ -172,7 +172,7 @@ def test_repeats_stand_in_the_row_of_the_first(add: Add, reports: Path) -> None:
     board = compare(reports)
     found = by_head(board)
     assert list(found) == ["good", "poor", "single"]
-    assert board.left_out == []
+    assert board.excluded == []
     assert [found[h].repeats for h in found] == [3, 3, 1]
     accuracies = np.array([190, 188, 186]) / 200
     assert found["good"].accuracy == pytest.approx(0.95)
@@ -209,9 +209,9 @@ def test_repeats_that_do_not_fit_are_told(add: Add, reports: Path) -> None:
     board = compare(reports)
     assert board.rows[0].repeats == 1
     assert (
-        f"run {changed}, a repeat, differs in the label of images (1)" in board.left_out
+        f"run {changed}, a repeat, differs in the label of images (1)" in board.excluded
     )
-    assert any(orphan in line for line in board.left_out)
+    assert any(orphan in line for line in board.excluded)
 
 
 TRIVIAL = [
@@ -229,7 +229,7 @@ def test_trivial_runs_stand_below_the_line(
     add("poor", range(60))
     name = add(head, **record)
     board = compare(reports)
-    assert [row.below_line for row in board.rows] == [False, True]
+    assert [row.is_baseline for row in board.rows] == [False, True]
     assert board.rows[1].run_id == name
     (told,) = board.warnings
     assert "no better" in told
@@ -265,8 +265,8 @@ def test_trivial_by_its_features(add: Add, reports: Path, kind: str) -> None:
     add("low", backbone="border+toy:ring", features=blocks)
     add("high", backbone="border+toy", features=[*blocks, network])
     found = by_head(compare(reports))
-    assert found["low"].below_line
-    assert not found["high"].below_line
+    assert found["low"].is_baseline
+    assert not found["high"].is_baseline
 
 
 def test_coin_flips_are_tied(add: Add, reports: Path) -> None:

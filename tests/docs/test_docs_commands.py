@@ -169,4 +169,4 @@ def test_exit_codes(run: Callable[..., tuple[int, str, str]]) -> None:
     assert (code, out, err.count("\n")) == (FeatcacheError.exit_code, "", 1)
     assert run("compare", "--no-such-option")[0] == 2
     found = [int(row[0]) for row in rows(read("docs/commands.md")) if row[0].isdigit()]
-    assert found == [0, 1, 2, 130]
+    assert found == [0, 1, 2, 130, 143, 129]

@@ -2,10 +2,12 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from records import CLASSES
 
 from featcache.commands.explain import explained_images
 from featcache.errors import (
@@ -19,6 +21,7 @@ from featcache.errors import (
 )
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
+from featcache.report.heatmaps import records, sheets
 
 
 def test_errors_are_the_surest_and_show_both_classes(trained, look) -> None:
@@ -148,3 +151,24 @@ def test_runs_without_a_head_are_refused(trained, look) -> None:
     failed = Run(run.folder, replace(run.record, status="failed", reason="no luck"))
     with pytest.raises(RunError, match="no luck"):
         look(failed)
+
+
+def test_labels_that_differ_in_signs_alone_have_files_of_their_own(
+    trained, look, tmp_path
+) -> None:
+    """A picture for each map, and a sheet for each class, whatever the labels."""
+    names = dict(zip(CLASSES, ("<50", ">50", "é" * 120), strict=True))
+    result = look(trained(), per_class=1, of="all")
+    relabelled = [
+        replace(
+            one,
+            label=names[one.label],
+            image=replace(one.image, label=names[one.image.label]),
+        )
+        for one in result.maps
+    ]
+    rows = sheets.write(replace(result, maps=relabelled), tmp_path)
+    files = {file for row in rows for file in row["files"]}
+    assert len(files) == 9 + 3
+    assert all(Path(file).is_file() for file in files)
+    assert len([s for s in records.load(tmp_path) if not s.is_mean]) == 3

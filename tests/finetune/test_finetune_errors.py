@@ -42,7 +42,7 @@ def test_before_any_work(
     tune: Callable[..., FinetuneResult], dataset: Manifest, tmp_path: Path
 ) -> None:
     """No test part, and a reports folder that is a file, are told at once."""
-    with pytest.raises(SplitError, match="test part"):
+    with pytest.raises(SplitError, match="needs a test set"):
         tune(fold="test", test_size=0.0)
     (tmp_path / "reports").mkdir(exist_ok=True)
     (tmp_path / "reports" / "other").write_text("")

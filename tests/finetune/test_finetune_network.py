@@ -53,12 +53,12 @@ def test_a_block_ends_where_maps_get_smaller() -> None:
 def make_net(toy_network: Path, **given: Any) -> Any:
     """A network of three classes that is to be trained."""
     from featcache.commands.finetune import network as networks
-    from featcache.commands.finetune.start import Start
+    from featcache.commands.finetune.start import InitialHead
 
     network = backbones.resolve(str(toy_network))
     asked = FinetuneSettings(**given)
     core = backbones.build(network)
-    start = Start.fresh(asked.head)
+    start = InitialHead.fresh(asked.head)
     return networks.make(core, network, start, asked, n_classes=3, steps=4), asked
 
 

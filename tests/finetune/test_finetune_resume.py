@@ -39,18 +39,18 @@ def test_a_time_limit(
     again = {"fold": "test", "epochs": 3, "reporter": Heard(told)}
     (short,) = tune(**again, max_minutes=1.0).runs
     assert short.record.trainings[0].stopped == training.TIME
-    assert "cut short 1 of 1 networks" in told[-1]
+    assert "the time limit stopped 1 of 1 networks early" in told[-1]
     assert "`max_minutes`" in told[-1]
-    assert tune(**again, max_minutes=1.0).trained == []
+    assert tune(**again, max_minutes=1.0).new_run_ids == []
     monkeypatch.undo()
     told.clear()
     tune(**again | {"epochs": 1})
-    assert "under other settings (epochs 3, not 1)" in told[0]
+    assert "with other settings (epochs 3, not 1)" in told[0]
     (whole,) = tune(**again, max_minutes=9.0).runs
     assert whole.run_id != short.run_id
-    assert any("goes on behind epoch 1" in line for line in told)
+    assert any("resumes after epoch 1" in line for line in told)
     assert whole.record.trainings[0].epochs == 3
-    assert tune(**again).trained == []
+    assert tune(**again).new_run_ids == []
 
 
 def test_checkpoints_of_others(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_checkpoints_of_other_settings(tmp_path: Path) -> None:
     (tmp_path / "c" / "about.json").write_text("{")
     assert others(tmp_path / "a", one) == []
     (told,) = others(tmp_path / "d", two)
-    assert f"{tmp_path / 'a'} has a training of toynet" in told
+    assert f"{tmp_path / 'a'} holds a training of toynet" in told
     assert "(keras 3.1, not 3.2, ema 0.5, not 0.0)" in told
     assert "delete the folder" in told
 
@@ -138,14 +138,14 @@ def test_a_stopped_training_goes_on(
     assert status == -signal.SIGKILL
     status, told = stopped(words, 7 * last + 2, signal.SIGINT)
     assert status == 130, told
-    assert "toynet, fold 0: trained already" in told
+    assert "toynet, fold 0: already trained" in told
     assert "fold 0: epoch" not in told
-    assert "toynet, fold 1: goes on behind epoch 1" in told
-    assert told.splitlines()[-1].endswith("run the same command to go on.")
+    assert "toynet, fold 1: resumes after epoch 1" in told
+    assert told.splitlines()[-1].endswith("run the same command to resume.")
     monkeypatch.chdir(tmp_path)
     status, out, told = run(*words)
     assert status == 0
-    assert "toynet, test: goes on behind epoch 1" in told
+    assert "toynet, test: resumes after epoch 1" in told
     assert whole.run.run_id in out
     resumed = runs.load(reports / dataset.dataset / "runs" / whole.run.run_id)
     p, wanted = (r.table.filter(regex="^p_").to_numpy() for r in (resumed, whole.run))

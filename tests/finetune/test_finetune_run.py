@@ -57,24 +57,24 @@ def test_a_run_as_any_other(
     np.testing.assert_allclose(mean.loc[test.index], test[mean.columns], atol=1e-5)
     board = compare(run.folder.parents[1])
     assert {row.head for row in board.rows} == {"finetune", "logreg", "ensemble"}
-    assert board.left_out == []
+    assert board.excluded == []
     (row,) = [row for row in board.rows if row.head == "finetune"]
     assert row.trainable_parameters == run.record.trainable_parameters
     assert row.options.startswith("head mlp-dropout, gradual 1, epochs 3")
-    assert tune(**OPTIONS).trained == []
+    assert tune(**OPTIONS).new_run_ids == []
 
 
 def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     """An estimate once; then loss, accuracy and the time left of this and of all."""
-    assert sum("s a step of 4 images" in line for line in whole.told) == 1
-    assert "networks: 3, epochs of all: up to 9" in whole.told[0]
+    assert sum("s per step of 4 images" in line for line in whole.told) == 1
+    assert "networks to train: 3, up to 3 epochs each" in whole.told[0]
     epochs = [line for line in whole.told if "epoch 1 of 3" in line]
     assert [line.split(":")[0] for line in epochs] == [
         "toynet, fold 0", "toynet, fold 1", "toynet, test",
     ]  # fmt: skip
     told = r"loss \d\.\d+, accuracy \d\.\d+, held out .*; at most \d+ s left"
     assert all(re.search(told, line) for line in epochs)
-    assert ["until all are done" in line for line in epochs] == [True, True, False]
+    assert ["for all networks" in line for line in epochs] == [True, True, False]
 
 
 def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
@@ -175,7 +175,7 @@ def test_a_test_part_alone_is_ranked_by_it(
         assert row.accuracy == row.test_accuracy
     board = compare(folder)
     assert [row.run_id for row in board.rows] == [base.run_id]
-    assert "`part='test'`" in board.left_out[0]
+    assert "`part='test'`" in board.excluded[0]
     assert confusion(run).train is None
 
 
@@ -189,14 +189,15 @@ def test_another_revision_is_another_run(
     places = {image_id: n % 3 - 1 for n, image_id in enumerate(dataset.ok["image_id"])}
 
     def ids() -> set[str]:
-        job = plan.Job(
+        job = plan.RunPlan(
             reports=Path("reports"), dataset=dataset,
             network=backbones.resolve("densenet121", "random"),
             settings=FinetuneSettings(),
-            origin=None, statistics=None, split=splits.Split("s", 2, 0.2, 0, places),
+            source_run=None, statistics=None,
+            split=splits.Split("s", 2, 0.2, 0, places),
             only_test=False, calibrate=False, minutes=None,
         )  # fmt: skip
-        return {job.folder.name, job.belongs, job.record().recipe_id}
+        return {job.folder.name, job.checkpoint_key, job.record().recipe_id}
 
     before = ids()
     assert ids() == before

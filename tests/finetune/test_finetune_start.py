@@ -12,7 +12,7 @@ from toy_training import images
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
 from featcache.commands.finetune.settings import FinetuneSettings
-from featcache.commands.finetune.start import origin, to_dense
+from featcache.commands.finetune.start import open_source_run, to_dense
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
@@ -47,13 +47,13 @@ def test_it_starts_where_the_cached_head_is(
 
     run, network = cached(head, **options), backbones.resolve(str(toy_network))
     of = run.record.evaluation_id
-    start = origin(run, dataset, network, evaluation_id=of)
+    start = open_source_run(run, dataset, network, evaluation_id=of)
     places = run.table.set_index("image_id")["fold"].loc[dataset.ok["image_id"]]
     rows = np.flatnonzero(places != splits.TEST)
     net = networks.make(
         backbones.build(network),
         network,
-        start.start(rows, np.zeros(36), np.zeros(36)),
+        start.initial_head(rows, np.zeros(36), np.zeros(36)),
         FinetuneSettings(),
         n_classes=3,
         steps=4,
@@ -74,12 +74,12 @@ def test_a_fold_starts_from_a_head_that_never_saw_it(
     """The head of a fold is fitted on its training rows, and not the saved one."""
     run, network = cached("logreg", tune=False), backbones.resolve(str(toy_network))
     of = run.record.evaluation_id
-    start = origin(run, dataset, network, evaluation_id=of)
+    start = open_source_run(run, dataset, network, evaluation_id=of)
     y = dataset.ok["label"].map(run.classes.index).to_numpy()
     groups = dataset.ok["group"].to_numpy()
     places = run.table.set_index("image_id")["fold"].loc[dataset.ok["image_id"]]
     rows = np.flatnonzero(places == 1)
-    found = start.start(rows, y, groups)
+    found = start.initial_head(rows, y, groups)
     by_hand = heads.make("logreg", tune=False)
     by_hand.fit(start.features[rows, 0], y[rows], groups[rows])
     wanted, saved = to_dense(by_hand), to_dense(start.head)
@@ -138,12 +138,14 @@ def test_heads_that_do_not_fit(
 
 def test_a_head_on_a_part_of_the_picture(dataset: Manifest, toy_network: Path) -> None:
     """Networks are trained on whole pictures; heads on a region do not fit."""
-    with pytest.raises(UsageError, match="`region` ring"):
+    with pytest.raises(UsageError, match="`region='ring'`"):
         FinetuneSettings(policy=Policy(region=Region("ring")))
     record = make_record(features=[{"region": "ring"}])
     network = backbones.resolve(str(toy_network))
     with pytest.raises(HeadError, match="region ring"):
-        origin(runs.Run(Path("r"), record), dataset, network, evaluation_id="e")
+        open_source_run(
+            runs.Run(Path("r"), record), dataset, network, evaluation_id="e"
+        )
 
 
 def test_a_head_for_other_classes(

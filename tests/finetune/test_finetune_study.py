@@ -102,7 +102,7 @@ def test_a_study_fine_tunes(toml: Path, tmp_path: Path) -> None:
     (head,), (whole,) = done.runs["heads"], done.runs["whole"]
     (mean,) = done.runs["mean"]
     assert whole.record.init_head == head.run_id
-    assert {whole.run_id, mean.run_id} < {*done.trained}
+    assert {whole.run_id, mean.run_id} < {*done.new_run_ids}
     assert {*mean.record.members} == {head.run_id, whole.run_id}
     board = compare(reports / "chest", part="test")
     ids = {row.run_id for row in board.rows}
@@ -143,9 +143,9 @@ def test_weights_that_cannot_be_had_stop_nothing_else(
     assert late == ["ResNet50"]
     assert [text.split(".")[0] for text in done.failures] == [
         "vgg19: expected weights of VGG19; got no connection",
-        "never: no weights for vgg19",
+        "never: there are no weights for vgg19",
         "never, resnet50: expected weights of ResNet50; got no connection",
-        "lost: no runs of never",
+        "lost: there are no runs of never",
     ]
     assert [run.record.head for run in done.runs["heads"]] == ["logreg"]
     assert done.boards[0].rows

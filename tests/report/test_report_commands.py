@@ -16,6 +16,7 @@ from report_pages import parsed
 from featcache.commands.finetune import finetune
 from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset.views import Policy
+from featcache.features.extractions import Extraction
 from featcache.report.html.reproduce import Known, commands
 
 DEFAULTS = {name: one.default for name, one in signature(finetune).parameters.items()}
@@ -109,7 +110,9 @@ def test_an_ensemble_comes_after_its_members() -> None:
 def test_the_file_of_a_network_is_looked_up() -> None:
     """The newest call of extract that used it knows its path."""
     calls = [
-        {"command": ["featcache", "extract", "-b", f"/{where}/own net.keras"]}
+        Extraction(
+            status="done", command=["featcache", "-b", f"/{where}/own net.keras"]
+        )
         for where in ("old", "new")
     ]
     record = make_record(**PLAIN | {"backbone": "own net", "weights": "file"})

@@ -13,9 +13,9 @@ from PIL import Image
 from report_pages import Reader, best, context, of_section, page, run_sections
 from report_study import CLASSES, Study
 
+from featcache.core.text import file_name
 from featcache.evaluation import runs
 from featcache.report.heatmaps import records, sheets
-from featcache.report.heatmaps.drawing import slug
 from featcache.report.html import explain_section, gaps_section
 
 
@@ -69,7 +69,9 @@ def test_errors_come_before_classes(study: Study) -> None:
         group.title
         for group in explain_section.map_section(context(study), folder).groups
     ]
-    assert titles[1:] == [f"Images labelled {c}" for c in sorted(CLASSES, key=slug)]
+    assert titles[1:] == [
+        f"Images labelled {c}" for c in sorted(CLASSES, key=file_name)
+    ]
 
 
 def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:

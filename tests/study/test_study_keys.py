@@ -19,12 +19,12 @@ def test_no_argument_is_forgotten(name: str) -> None:
     """Each argument of a section's functions is a key, or given by the study itself."""
     section = SECTIONS[name]
     arguments = {a for f in section.functions for a in parameters(f)}
-    assert section.given <= arguments, "what is given has to be an argument"
+    assert section.fixed <= arguments, "what is given has to be an argument"
     assert set(section.renamed) <= arguments
     for function in section.functions:
         asked = {key: key for key in section.keys}
         passed = section.arguments(function, asked)
-        assert {*passed} | section.given >= {*parameters(function)}
+        assert {*passed} | section.fixed >= {*parameters(function)}
     for key in section.keys.values():
         assert key.default is REQUIRED or key.default is None or in_words(key.hint)
 
@@ -48,6 +48,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "ensemble": {"weights": "equal", "calibrate": False},
     "dataset": {
         "name": "x", "group_by": "label", "per_class": 2, "on_conflict": "drop",
+        "split_by": "none", "pool": False,
     },
 }  # fmt: skip
 # Keys that are no argument, or name what only a run can tell.
@@ -115,6 +116,7 @@ def test_nothing_is_left_to_earlier_scans(file: Path) -> None:
     assert dataset.pop("source") == file.parent / "chest"
     assert dataset == {
         "group_by": "near-duplicate", "per_class": 0, "on_conflict": "error",
+        "split_by": "none", "pool": False,
     }  # fmt: skip
 
 

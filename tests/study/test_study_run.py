@@ -63,7 +63,7 @@ def test_a_study(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = run("run", file, "--jobs", "1")
     assert code == 0, err
     # 36 images in two sizes and two views, and once without a network.
-    assert "180 embeddings computed, 7 runs made" in out
+    assert "180 embeddings computed, 7 runs trained" in out
     home = file.parent / "reports" / "chest"
     ids = {path.parent.name for path in home.glob("runs/*/run.json")}
     heads = sorted(name.split("-")[0] for name in ids)
@@ -161,7 +161,7 @@ def test_killed_and_run_again(file: Path, tmp_path: Path) -> None:
     """A study killed twice on its way and run again ends like one that was not."""
     asked = study.read(file)
     whole = study.run(asked, tmp_path / "one", reports=tmp_path / "r1", jobs=1)
-    for what, done in [("toynet", 40), ("fits", 5)]:
+    for what, done in [("toynet@32", 40), ("fits", 5)]:
         killed = subprocess.run(
             [sys.executable, "-c", _KILLED, str(file), what, str(done)],
             cwd=tmp_path,
@@ -195,11 +195,11 @@ def test_failures_stop_nothing_else(
     code, out, err = run("run", file, "--jobs", "1")
     assert code == 1
     assert "no connection" in err.split("- scan")[0]
-    assert "each size: no features of vgg19@32" in err
-    assert "both sizes: no features of vgg19@32" in err
+    assert "each size: there are no features of vgg19@32" in err
+    assert "both sizes: there are no features of vgg19@32" in err
     last = err.splitlines()[-1]
-    assert last.startswith("Error: expected all of")
-    assert "3 failures" in last
+    assert last.startswith("Error: 3 of the steps in ")
+    assert "toy.toml failed: " in last
     assert all(name in out for name in ("logreg", "majority", "metadata", "ensemble"))
 
 
@@ -209,5 +209,5 @@ def test_a_wrong_value_is_told_before_the_long_work(
     """What only the images can tell is looked at right after the scan."""
     monkeypatch.setattr(runner, "extract", lambda *a, **k: pytest.fail("extracted"))
     file.write_text(TEXT.replace("folds = 3", 'exclude = ["label=None"]'))
-    with pytest.raises(DatasetError, match="with label None"):
+    with pytest.raises(DatasetError, match="`exclude='label=None'` matches no image"):
         study.run(study.read(file), tmp_path / "cache")

@@ -63,13 +63,13 @@ def test_held_out_images_are_seen_plain_without_tta(train) -> None:
 def test_a_second_call_trains_nothing(train, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same inputs find the same runs; --force trains again."""
     first = train()
-    assert len(first.trained) == 2
+    assert len(first.new_run_ids) == 2
     monkeypatch.setattr(fitting, "fit_predict", None)
     again = train()
-    assert again.trained == []
+    assert again.new_run_ids == []
     assert [r.run_id for r in again.runs] == [r.run_id for r in first.runs]
     monkeypatch.undo()
-    assert train(force=True).trained == first.trained
+    assert train(force=True).new_run_ids == first.new_run_ids
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_what_is_shown_as_it_is_is_not_calibrated(train, name: str) -> None:
     """A head that learns nothing must not learn by being calibrated."""
     (run,) = train(heads=[name]).runs
     assert run.record.calibration is None
-    assert train(heads=[name], calibrate=False).trained == []
+    assert train(heads=[name], calibrate=False).new_run_ids == []
 
 
 def test_what_was_tuned_is_in_the_record(train) -> None:
@@ -186,7 +186,7 @@ def test_what_was_tuned_is_in_the_record(train) -> None:
     (tuned,) = train(heads=["logreg"], tune=True).runs
     assert [entry.fold for entry in tuned.record.tuning] == [0, 1, 2, 3, 4, -1]
     for entry in tuned.record.tuning:
-        assert entry.chosen.keys() <= entry.tried[0].keys()
+        assert entry.selected.keys() <= entry.tried[0].keys()
         assert entry.log_loss == min(row["log_loss"] for row in entry.tried)
     assert train(heads=["majority"]).runs[0].record.tuning == []
 
@@ -223,7 +223,7 @@ def test_repeats_draw_other_folds_and_keep_the_test_part(train, dataset) -> None
     """One recipe on several draws of the folds; repeat 0 is the run as ever."""
     alone = train(heads=["logreg"], test_size=0.3)
     result = train(heads=["logreg"], test_size=0.3, repeats=3)
-    assert result.trained == [run.run_id for run in result.runs[1:]]
+    assert result.new_run_ids == [run.run_id for run in result.runs[1:]]
     assert result.runs[0].run_id == alone.runs[0].run_id
     splits = [run.record.split for run in result.runs]
     base = "patient-k5-test0.3-seed0"

@@ -41,9 +41,30 @@ def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
     assert result.runs[1].record.reason == "RuntimeError: boom"
     board = comparing.compare(reports)
     assert [row.head for row in board.rows] == ["logreg"]
-    assert "boom" in board.left_out[0]
+    assert "boom" in board.excluded[0]
     monkeypatch.setattr(type(heads.make("majority")), "_fit", fit)
-    assert train().trained == [result.runs[1].run_id]
+    assert train().new_run_ids == [result.runs[1].run_id]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_of_a_library_is_one_line_with_the_run(
+    train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it means is said; nothing of it reaches stderr by itself, in workers too."""
+    for jobs in (1, 2):
+        messages: list[str] = []
+        result = train(
+            heads=["sklearn.linear_model:LogisticRegression(max_iter=1)"],
+            folds=3,
+            jobs=jobs,
+            force=True,
+            reporter=Heard(messages),
+        )
+        (message,) = messages
+        assert message.startswith(f"{result.runs[0].run_id}: ConvergenceWarning: lbfgs")
+        assert "In 4 of 4 fits. The solver stopped before it converged" in message
+        assert "\n" not in message
+    assert capfd.readouterr().err == ""
 
 
 def test_a_head_that_raises_in_one_fold_is_marked_failed(
@@ -94,7 +115,7 @@ def test_no_fit_without_the_leak_guard() -> None:
             y=np.array([0, 1, 0, 1]),
             groups=np.array(["p0", "p1", "p1", "p2"]),
             train=np.array([0, 1]),
-            held=np.array([2, 3]),
+            held_out=np.array([2, 3]),
             n_classes=2,
         )
 
@@ -113,11 +134,11 @@ def test_no_fit_without_the_leak_guard() -> None:
         ({"transform": "log"}, UsageError, "none, sqrt, l2, tune"),
         ({"pca": "many"}, UsageError, "many"),
         ({"exclude": ["sex"]}, DatasetError, "image_id, path, label, .*, ward"),
-        ({"exclude": ["ward=w77"]}, DatasetError, "none; the values are , w0"),
+        ({"exclude": ["ward=w77"]}, DatasetError, "needs; the values are , w0"),
         ({"exclude": ["phash"]}, DatasetError, "1 or true or yes"),
         ({"exclude": ["label=COVID", "label=NORMAL"]}, DatasetError, "two classes"),
-        ({"group_by": "sex"}, DatasetError, "`group_by` with a column"),
-        ({"group_by": "phash"}, DatasetError, "an empty column"),
+        ({"group_by": "sex"}, DatasetError, "`group_by` to name a column"),
+        ({"group_by": "phash"}, DatasetError, "is empty"),
         ({"group_by": "label"}, SplitError, "groups of every class"),
         ({"folds": 1}, SplitError, "`folds=2`"),
         ({"folds": 40}, SplitError, "groups"),
@@ -189,7 +210,7 @@ def test_a_run_that_another_process_made_is_left_alone(
         late.setattr(
             runs, "is_done", lambda f: is_done(f) if next(answers, True) else False
         )
-        assert train(heads=["majority"]).trained == [first.run_id]
+        assert train(heads=["majority"]).new_run_ids == [first.run_id]
     assert (first.folder / "run.json").stat().st_mtime_ns == made
 
 

@@ -52,8 +52,8 @@ def test_runs_of_two_splits_are_never_ranked_together(train, reports) -> None:
     board = comparing.compare(reports)
     assert board.split == "patient-k5-test0.2-seed0"
     assert len(board.rows) == 2
-    assert "2 runs cannot be compared" in board.left_out[0]
-    assert "`split='patient-k5-test0-seed0'`" in board.left_out[0]
+    assert "2 runs cannot be compared" in board.excluded[0]
+    assert "`split='patient-k5-test0-seed0'`" in board.excluded[0]
     other = comparing.compare(reports, split="patient-k5-test0-seed0")
     assert other.rows[0].test_accuracy is None
     with pytest.raises(RunError, match="on split none"):
@@ -117,8 +117,8 @@ def test_a_broken_run_is_left_out_and_told(train, reports, damage) -> None:
     damage(broken.folder)
     board = comparing.compare(reports)
     assert [row.head for row in board.rows] == ["logreg"]
-    assert broken.run_id in board.left_out[0]
-    assert "`force=True`" in board.left_out[0]
+    assert broken.run_id in board.excluded[0]
+    assert "`force=True`" in board.excluded[0]
 
 
 def test_a_broken_run_is_trained_again_with_force(train) -> None:
@@ -127,7 +127,7 @@ def test_a_broken_run_is_trained_again_with_force(train) -> None:
     damage_record(broken.folder)
     with pytest.raises(RunError, match="`force=True`, or delete the folder"):
         train()
-    assert train(heads=["majority"], force=True).trained == [broken.run_id]
+    assert train(heads=["majority"], force=True).new_run_ids == [broken.run_id]
 
 
 def test_nothing_to_compare_is_an_error(reports: Path) -> None:
@@ -140,9 +140,9 @@ def test_a_run_is_found_by_any_unique_part(train, reports) -> None:
     """Ids may be shortened; an ambiguous part lists the candidates."""
     train()
     assert runs.find(reports, "logreg").record.head == "logreg"
-    with pytest.raises(RunError, match="fits 2 of the 2 runs"):
+    with pytest.raises(RunError, match="matches 2 of the 2 runs"):
         runs.find(reports, "toy")
-    with pytest.raises(RunError, match="fits none of the 2 runs"):
+    with pytest.raises(RunError, match="matches none of the 2 runs"):
         runs.find(reports, "xception")
 
 

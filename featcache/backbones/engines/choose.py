@@ -61,7 +61,7 @@ def make(
             except ConversionError as error:
                 if precision == "int8":
                     raise
-                message(f"{network.network.name}: {error}")
+                message(f"{network.network.text}: {error}")
         from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
         built = TensorFlowEngine(convert.graph(network), batch_size=batch_size)

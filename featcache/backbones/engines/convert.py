@@ -88,7 +88,7 @@ def to_int8(prepared: PreparedNetwork) -> Path:
     if expected not in (None, got):
         raise StoreError(
             f"the quantised network {expected[:8]} of the stored features of "
-            f"{prepared.network.name}",
+            f"{prepared.network.text}",
             f"{got[:8]}: it was lost, and quantising again gave another",
             "Move the store away and extract again.",
         )

@@ -206,15 +206,15 @@ def read(path: Path) -> Any:
     Raises:
         ConversionError: There is none, or the weights are not those written.
     """
-    expected, way_out = f"an OpenVINO network in {path}", "Delete it to rebuild it."
+    expected, hint = f"an OpenVINO network in {path}", "Delete it to rebuild it."
     try:
         model = core().read_model(path)
         written = model.get_rt_info(_DIGEST).astype(str)
     except RuntimeError as error:
         got = " ".join(str(error).split())[:300]
-        raise ConversionError(expected, got, way_out) from error
+        raise ConversionError(expected, got, hint) from error
     if written != digest(path):
-        raise ConversionError(expected, "changed weights", way_out)
+        raise ConversionError(expected, "changed weights", hint)
     return model
 
 

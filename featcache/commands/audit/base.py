@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -61,7 +61,7 @@ class Check:
 
     code: str
     title: str
-    severity: str
+    severity: Literal["issue", "tip"]
     run: Callable[[AuditContext], Answer]
 
 
@@ -104,6 +104,11 @@ def records(table: pd.DataFrame) -> list[Row]:
 def listed(names: Sequence[object], limit: int = 3) -> str:
     """The first few names, and how many more."""
     return some([str(name) for name in names], limit)
+
+
+def behind_colon(names: Sequence[object], limit: int = 3) -> str:
+    """The end of a sentence: the first few names behind a colon, if there are any."""
+    return f": {listed(names, limit)}." if names else "."
 
 
 def in_splits(context: AuditContext, rows: Sequence[Row]) -> str:

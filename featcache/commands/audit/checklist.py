@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from featcache.commands.audit.base import FINDING, Finding
 from featcache.commands.audit.context import AuditContext, out_of_fold, right
+from featcache.core.text import markdown_cell
 from featcache.evaluation import metrics
-from featcache.evaluation.runs import TEST
+from featcache.evaluation.runs import TEST, Run
 
 AUTHOR = "*for the author*"
 _BOTH, _CLAIM, _TRIPOD = "CLAIM, TRIPOD+AI", "CLAIM", "TRIPOD+AI"
@@ -40,7 +41,7 @@ def markdown(context: AuditContext, findings: Sequence[Finding]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split()) or AUTHOR
+    return markdown_cell(text) or AUTHOR
 
 
 def _data(context: AuditContext) -> str:
@@ -61,26 +62,29 @@ def _excluded(context: AuditContext) -> str:
     return f"Excluded from {len(context.manifest.table)} files: {counts_text}."
 
 
-def _split(context: AuditContext) -> str:
-    if context.best is None:
-        return ""
-    about, table = context.best.record.split, context.best.table
+def _of_best(
+    answer: Callable[[AuditContext, Run], str],
+) -> Callable[[AuditContext], str]:
+    """An answer about the best run; empty where there is no run."""
+    return lambda context: answer(context, context.best) if context.best else ""
+
+
+def _split(_: AuditContext, best: Run) -> str:
+    about, table = best.record.split, best.table
     tested = int((table["split"] == TEST).sum())
     test = f"{tested} images in a test set" if tested else "no test set"
     return (
-        f"Split {about.name}: {len(out_of_fold(context.best))} images in "
+        f"Split {about.name}: {len(out_of_fold(best))} images in "
         f"{table.loc[table['fold'] >= 0, 'fold'].nunique()} folds, {test}; disjoint by "
         f"group ({about.group_by})."
     )
 
 
-def _model(context: AuditContext) -> str:
-    if context.best is None:
-        return ""
-    record = context.best.record
+def _model(_: AuditContext, best: Run) -> str:
+    record = best.record
     return (
         f"Head {record.head} on frozen features of {record.backbone} (weights "
-        f"{record.weights}); run {context.best.run_id}."
+        f"{record.weights}); run {best.run_id}."
     )
 
 
@@ -89,19 +93,15 @@ def _software(context: AuditContext) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _selection(context: AuditContext) -> str:
-    if context.best is None:
-        return ""
+def _selection(context: AuditContext, _: Run) -> str:
     return (
         f"The best of {len(context.runs)} runs by out-of-fold accuracy; settings were "
         "selected inside the training folds."
     )
 
 
-def _performance(context: AuditContext) -> str:
-    if context.best is None:
-        return ""
-    table, hits = out_of_fold(context.best), right(context.best)
+def _performance(_: AuditContext, best: Run) -> str:
+    table, hits = out_of_fold(best), right(best)
     low, high = metrics.group_bootstrap(hits, table["group"])
     return (
         f"Out-of-fold accuracy {hits.mean():.3f} [{low:.3f}, {high:.3f}], 95 % "
@@ -109,9 +109,7 @@ def _performance(context: AuditContext) -> str:
     )
 
 
-def _validation(context: AuditContext) -> str:
-    if context.best is None:
-        return ""
+def _validation(_: AuditContext, __: Run) -> str:
     return "Internal: within this dataset. The records contain no external testing."
 
 
@@ -123,12 +121,12 @@ def _finding_titles(findings: Sequence[Finding]) -> str:
 _FILLED: tuple[tuple[str, str, Callable[[AuditContext], str]], ...] = (
     (_BOTH, "Data: number of images, groups and classes", _data),
     (_BOTH, "Excluded data, and why", _excluded),
-    (_BOTH, "Partitions, and the level at which they are disjoint", _split),
-    (_BOTH, "Model", _model),
+    (_BOTH, "Partitions, and the level at which they are disjoint", _of_best(_split)),
+    (_BOTH, "Model", _of_best(_model)),
     (_CLAIM, "Software and versions", _software),
-    (_BOTH, "Selection of the final model", _selection),
-    (_BOTH, "Performance with uncertainty", _performance),
-    (_BOTH, "Internal or external testing", _validation),
+    (_BOTH, "Selection of the final model", _of_best(_selection)),
+    (_BOTH, "Performance with uncertainty", _of_best(_performance)),
+    (_BOTH, "Internal or external testing", _of_best(_validation)),
 )
 _AUTHORS = (
     (_BOTH, "Title and abstract: artificial intelligence, study design"),

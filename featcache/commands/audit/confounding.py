@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    ISSUE,
-    TIP,
     Answer,
     Check,
     NotApplicable,
     Row,
+    behind_colon,
     conclude,
-    listed,
 )
 from featcache.commands.audit.context import AuditContext, right, usual
 from featcache.dataset.manifest import COLUMNS
@@ -126,11 +124,15 @@ def permuted(
     return here, (reached + 1) / (DRAWS + 1)
 
 
-def _tells(context: AuditContext) -> Answer:
+def _some_columns(context: AuditContext) -> dict[str, pd.Series]:
     by_name = columns(context)
     if not by_name:
         raise NotApplicable("No column has few values and differs from the label.")
-    table = context.images
+    return by_name
+
+
+def _tells(context: AuditContext) -> Answer:
+    table, by_name = context.images, _some_columns(context)
     rows: list[Row] = []
     for name, values in by_name.items():
         v, p = permuted(values, table["label"], table["group"])
@@ -142,17 +144,13 @@ def _tells(context: AuditContext) -> Answer:
     return conclude(
         bool(strong),
         f"{len(strong)} of {len(rows)} columns predict the class (Cramér's V over "
-        f"groups of at least {STRONG})"
-        + (f": {listed(strong, 6)}." if strong else "."),
+        f"groups of at least {STRONG})" + behind_colon(strong, 6),
         rows,
     )
 
 
 def _alone(context: AuditContext) -> Answer:
-    by_name = columns(context)
-    if not by_name:
-        raise NotApplicable("No column has few values and differs from the label.")
-    table = context.images
+    table, by_name = context.images, _some_columns(context)
     rows: list[Row] = []
     shares = table.groupby("label")["group"].nunique() / table["group"].nunique()
     for name, values in by_name.items():
@@ -170,7 +168,7 @@ def _alone(context: AuditContext) -> Answer:
     return conclude(
         bool(rows),
         f"{len(rows)} values with at least {MANY} images contain a single class"
-        + (f": {listed(examples, 4)}." if rows else "."),
+        + behind_colon(examples, 4),
         rows,
     )
 
@@ -198,7 +196,7 @@ def _accuracy(context: AuditContext) -> Answer:
         bool(worse),
         f"The accuracy of {context.best.run_id} is {hits.mean():.3f} overall, and "
         f"clearly lower in {len(worse)} of {len(rows)} sources"
-        + (f": {listed(worse, 4)}." if worse else "."),
+        + behind_colon(worse, 4),
         rows,
     )
 
@@ -211,7 +209,7 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 
 CHECKS = (
-    Check("FC030", "A column predicts the class", ISSUE, _tells),
-    Check("FC031", "A source with a single class", ISSUE, _alone),
-    Check("FC032", "A source on which the best run is less accurate", TIP, _accuracy),
+    Check("FC030", "A column predicts the class", "issue", _tells),
+    Check("FC031", "A source with a single class", "issue", _alone),
+    Check("FC032", "A source on which the best run is less accurate", "tip", _accuracy),
 )

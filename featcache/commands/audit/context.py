@@ -1,6 +1,5 @@
 """A dataset with its splits and runs, opened once for all checks."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.near_duplicates import CORRELATION, unit
+from featcache.dataset.splits import read_folds
 from featcache.errors import FeatcacheError, UnreadableImageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
@@ -26,6 +26,10 @@ STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
 class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
     """A check does not apply here; the text says why, and what would help."""
+
+
+# What a split of odd values raises.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +56,8 @@ class AuditContext:
     @cached_property
     def splits(self) -> dict[str, dict[str, int]]:
         """Place of each image by image_id, a split file each; -1 is the test set."""
-        by_file = {}
-        for path in sorted(self.manifest.folder.glob("splits-*.json")):
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))["images"]
-                by_file[path.name] = {str(i): int(place) for i, place in stored.items()}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                by_file[path.name] = {}
-        return by_file
+        paths = sorted(self.manifest.folder.glob("splits-*.json"))
+        return {path.name: read_folds(path) for path in paths}
 
     @cached_property
     def runs(self) -> list[Run]:

@@ -5,12 +5,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from featcache.commands.audit.base import (
-    TIP,
     Answer,
     Check,
     NotApplicable,
+    behind_colon,
     conclude,
-    listed,
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.dataset.splits import TEST
@@ -65,8 +64,7 @@ def _answer(rows: list[dict[str, object]], kind: str) -> Answer:
     return conclude(
         bool(far),
         f"{len(far)} of {len(rows)} image statistics of a {kind} differ from those of "
-        "the others by more than a medium effect size"
-        + (f": {listed(examples, 4)}." if examples else "."),
+        "the others by more than a medium effect size" + behind_colon(examples, 4),
         rows,
     )
 
@@ -93,6 +91,6 @@ def _parts(context: AuditContext) -> Answer:
 
 
 CHECKS = (
-    Check("FC050", "Image statistics differ between classes", TIP, _classes),
-    Check("FC051", "Image statistics differ between parts of the split", TIP, _parts),
+    Check("FC050", "Image statistics differ between classes", "tip", _classes),
+    Check("FC051", "Image statistics differ between parts of the split", "tip", _parts),
 )

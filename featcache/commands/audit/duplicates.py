@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    ISSUE,
-    TIP,
     Answer,
     Check,
     NotApplicable,
@@ -140,10 +138,10 @@ def _across_parts(context: AuditContext) -> Answer:
 
 
 CHECKS = (
-    Check("FC001", "Byte-identical files", TIP, _bytes),
-    Check("FC002", "The same image under two labels", ISSUE, _labels),
-    Check("FC003", "Near-duplicates in two groups", ISSUE, _near),
-    Check("FC004", "Near-duplicates by perceptual hash", TIP, _perceptual),
-    Check("FC005", "Near-duplicates on both sides of a split", ISSUE, _across_parts),
-    Check("FC006", "Near-duplicates with cropped edges", TIP, _cut),
+    Check("FC001", "Byte-identical files", "tip", _bytes),
+    Check("FC002", "The same image under two labels", "issue", _labels),
+    Check("FC003", "Near-duplicates in two groups", "issue", _near),
+    Check("FC004", "Near-duplicates by perceptual hash", "tip", _perceptual),
+    Check("FC005", "Near-duplicates on both sides of a split", "issue", _across_parts),
+    Check("FC006", "Near-duplicates with cropped edges", "tip", _cut),
 )

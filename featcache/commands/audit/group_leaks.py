@@ -1,8 +1,6 @@
 """FC010 and FC011: groups in several parts of a split, or in several classes."""
 
 from featcache.commands.audit.base import (
-    ISSUE,
-    TIP,
     Answer,
     Check,
     NotApplicable,
@@ -70,6 +68,6 @@ def _classes(context: AuditContext) -> Answer:
 
 
 CHECKS = (
-    Check("FC010", "A group on both sides of a split", ISSUE, _groups),
-    Check("FC011", "A group in several classes", TIP, _classes),
+    Check("FC010", "A group on both sides of a split", "issue", _groups),
+    Check("FC011", "A group in several classes", "tip", _classes),
 )

@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    ISSUE,
-    TIP,
     Answer,
     Check,
     NotApplicable,
@@ -122,6 +120,6 @@ def _permutation(context: AuditContext) -> Answer:
 
 
 CHECKS = (
-    Check("FC040", "Labels that the best run contradicts", TIP, _candidates),
-    Check("FC041", "Shuffled labels can be learned", ISSUE, _permutation),
+    Check("FC040", "Labels that the best run contradicts", "tip", _candidates),
+    Check("FC041", "Shuffled labels can be learned", "issue", _permutation),
 )

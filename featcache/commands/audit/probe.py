@@ -75,7 +75,7 @@ class LinearProbe:
                     y=y,
                     groups=groups,
                     train=train,
-                    held=held_out,
+                    held_out=held_out,
                     n_classes=int(y.max()) + 1,
                 )
                 predicted[held_out] = fit.p.argmax(axis=1)

@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    ISSUE,
-    TIP,
     Answer,
     Check,
     NotApplicable,
@@ -120,7 +118,7 @@ def _is_on(name: str, block: FeatureBlock, has_masks: bool) -> bool:
 
     Masks of other columns count only where there are none in the usual one.
     """
-    region = block.shown
+    region = block.image_region
     if name not in _NAMES:
         return block.backbone == name and region.kind == WHOLE
     usual = region.mask in ("", MASK) or not has_masks
@@ -138,16 +136,16 @@ def _on_region(best: Run, name: str) -> str:
 
 
 CHECKS = (
-    Check("FC020", "File properties alone predict the class", ISSUE,
+    Check("FC020", "File properties alone predict the class", "issue",
           partial(_shortcut, "metadata")),
-    Check("FC021", "The border alone predicts the class", ISSUE,
+    Check("FC021", "The border alone predicts the class", "issue",
           partial(_shortcut, "border")),
-    Check("FC022", "48x48 pixels predict the class", TIP,
+    Check("FC022", "48x48 pixels predict the class", "tip",
           partial(_shortcut, "pixels48")),
-    Check("FC023", "The image without the masked region predicts the class", ISSUE,
+    Check("FC023", "The image without the masked region predicts the class", "issue",
           partial(_shortcut, OUTSIDE)),
-    Check("FC024", "The masked region alone does not predict the class", TIP,
+    Check("FC024", "The masked region alone does not predict the class", "tip",
           partial(_insufficient, INSIDE)),
-    Check("FC025", "The outer ring predicts the class", ISSUE,
+    Check("FC025", "The outer ring predicts the class", "issue",
           partial(_shortcut, RING)),
 )  # fmt: skip

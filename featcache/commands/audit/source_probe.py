@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    TIP,
     Answer,
     Check,
     NotApplicable,
     Row,
+    behind_colon,
     conclude,
-    listed,
 )
 from featcache.commands.audit.confounding import MANY, columns
 from featcache.commands.audit.context import AuditContext, codes
@@ -59,8 +58,7 @@ def _inside(context: AuditContext) -> Answer:
     return conclude(
         bool(known),
         f"Within one class, logreg on the features of {probe.run.run_id} predicts "
-        f"{len(known)} of {len(rows)} sources"
-        + (f": {listed(known)}." if known else "."),
+        f"{len(known)} of {len(rows)} sources" + behind_colon(known),
         rows,
     )
 
@@ -81,7 +79,7 @@ def _probe_column(probe: LinearProbe, name: str, label: str, kept: pd.Series) ->
     }  # fmt: skip
 
 
-def _left_out(context: AuditContext) -> Answer:
+def _held_out_source(context: AuditContext) -> Answer:
     probe = LinearProbe.of(context)
     candidates = []
     for name, values in _by_image(context).items():
@@ -108,7 +106,7 @@ def _left_out(context: AuditContext) -> Answer:
         bool(lost),
         f"logreg on the features of {probe.run.run_id}, each source predicted from "
         f"the others: clearly less accurate for {len(lost)} of {len(rows)} columns"
-        + (f": {listed(lost)}." if lost else "."),
+        + behind_colon(lost),
         rows,
     )
 
@@ -135,6 +133,6 @@ def _beyond(
 
 
 CHECKS = (
-    Check("FC033", "Features predict the source within one class", TIP, _inside),
-    Check("FC034", "Lower accuracy on a held-out source", TIP, _left_out),
+    Check("FC033", "Features predict the source within one class", "tip", _inside),
+    Check("FC034", "Lower accuracy on a held-out source", "tip", _held_out_source),
 )

@@ -12,7 +12,7 @@ from featcache.errors import StoreError, StoreUnavailableError
 from featcache.features import store
 from featcache.features.store import Store
 
-_EXTRACT = "the next extract computes its rows again"
+_EXTRACT = "the next extract recomputes its rows"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Checked:
         path: The file.
         rows: Embeddings in it; 0 where it cannot be read.
         fault: What is wrong with it; empty if it is whole.
-        way_out: What to do.
+        hint: What to do.
         repaired: What was done.
         is_damaged: Whether the fault is of the content; otherwise the file could not
             be opened, and so not be checked.
@@ -32,7 +32,7 @@ class Checked:
     path: Path
     rows: int
     fault: str = ""
-    way_out: str = ""
+    hint: str = ""
     repaired: str = ""
     is_damaged: bool = False
 
@@ -94,8 +94,8 @@ def _check(path: Path, whole: Path) -> Checked | None:
         except StoreError as error:
             # A writer may have replaced the file under our eyes: look again.
             if path.exists() and path.stat().st_mtime_ns == before.st_mtime_ns:
-                way_out = f"cache verify --repair {_how(path)}; {_EXTRACT}"
-                return Checked(path, 0, error.got, way_out, is_damaged=True)
+                hint = f"cache verify --repair {_how(path)}; {_EXTRACT}"
+                return Checked(path, 0, error.got, hint, is_damaged=True)
     return None
 
 
@@ -133,7 +133,7 @@ def _repair(one: Checked) -> Checked:
     else:
         done = f"moved to {_aside(one.path).name}"
     fsync_dir(one.path.parent)
-    return replace(one, repaired=done, way_out=_EXTRACT)
+    return replace(one, repaired=done, hint=_EXTRACT)
 
 
 def _aside(path: Path) -> Path:

@@ -75,7 +75,7 @@ def _writer(to: Path, force: bool) -> Callable[[Features, Path], None]:
         raise UsageError(
             f"`to` with a name that ends in {', '.join(WRITERS)}",
             str(to),
-            "Take one of these.",
+            "Use one of these.",
         )
     check_output(to, "to", force=force)
     if to.suffix == ".parquet" and not find_spec("pyarrow"):

@@ -69,12 +69,12 @@ class Pruned:
 
     Attributes:
         removals: One by one.
-        left_out: What is damaged, being written or without a manifest, and stays.
+        excluded: What is damaged, being written or without a manifest, and stays.
         done: Whether they are removed, or only shown.
     """
 
     removals: list[Removal]
-    left_out: list[str]
+    excluded: list[str]
     done: bool
 
 
@@ -108,12 +108,12 @@ def prune(
         RunError: A run cannot be read, and so not what it uses (``policies``).
     """
     steps: list[Step] = []
-    left_out = []
+    excluded = []
     for path in store_paths(cache, dataset):
         try:
             steps += _of_store(path, reports if policies else None)
         except (StoreError, DatasetError) as error:
-            left_out.append(f"{path}: {error.got}")
+            excluded.append(f"{path}: {error.got}")
     folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
     for folder in filter(_is_dataset, folders):
         steps += _left_behind(folder, _OF_DATASET)
@@ -123,15 +123,15 @@ def prune(
         steps += _left_behind(cache / "openvino", _OF_NETWORKS)
         steps += _networks(cache)
     if not yes:
-        return Pruned([removal for removal, _ in steps], left_out, False)
+        return Pruned([removal for removal, _ in steps], excluded, False)
     removals = []
     for removal, act in steps:
         try:
             act()
             removals.append(replace(removal, after=size(removal.path)))
         except (StoreError, LockedError) as error:
-            left_out.append(f"{removal.path}: {error.got}")
-    return Pruned(removals, left_out, True)
+            excluded.append(f"{removal.path}: {error.got}")
+    return Pruned(removals, excluded, True)
 
 
 def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
@@ -145,7 +145,11 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
     if links := [one for one in folders if one.is_symlink()]:
         raise StoreError("no symbolic links", f"behind the link {links[0]}", "Wait.")
     if holder := owner(path.with_suffix(".lock")):
-        raise StoreError("a store that nobody writes", f"written by {holder}", "Wait.")
+        raise StoreError(
+            "a store that no other process is writing",
+            f"written by {holder}",
+            "Wait until it has finished.",
+        )
     images = manifest.load(path.parent.parent)
     yield from _parts(path, images)
     if path.exists():
@@ -160,7 +164,7 @@ def _used(reports: Path, path: Path) -> Recipes:
         raise broken[0]
     mine = store.open_store(path).header.contract_id
     using = [run for run in good if mine in run.contracts]
-    plain = [plain_recipe(b.shown) for run in using for b in run.record.features]
+    plain = [plain_recipe(b.image_region) for run in using for b in run.record.features]
     return [*(run.record.policy for run in using), *plain]
 
 
@@ -171,9 +175,9 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     reasons = []
     if lost.any():
         n = stored.keys.loc[lost, "image_id"].nunique()
-        reasons.append(f"{lost.sum()} rows of {n} images that left the manifest")
+        reasons.append(f"{lost.sum()} rows of {n} images no longer in the manifest")
     if old.any():
-        reasons.append(f"{old.sum()} rows by masks that have changed")
+        reasons.append(f"{old.sum()} rows made with masks that have since changed")
     if (idle & ~lost).any():
         reasons.append(f"{(idle & ~lost).sum()} rows of policies that no run uses")
     if not reasons:
@@ -246,13 +250,15 @@ def _parts(path: Path, images: Manifest) -> Iterator[Step]:
     folder, kept = store.parts_folder(path), store.part_files(path)
     strays = _named(folder, _TEMPORARY.format(r"[0-9]{6,}\.h5"))
     if kept and all(gone(store.open_store(p), images).all() for p in kept):
-        what = f"{len(kept)} sealed parts without any image of the manifest"
+        what = f"{len(kept)} sealed parts whose images are all gone from the manifest"
         total = sum(map(size, [*kept, *strays]))
         yield Removal("parts", folder, what, total), partial(_drop, path)
         return
     beside = _named(path.parent, _TEMPORARY.format(re.escape(path.name)))
     for stray in [*strays, *beside]:
-        removal = Removal("temporary", stray, "its writer has died", size(stray))
+        removal = Removal(
+            "temporary", stray, "left by a process that has ended", size(stray)
+        )
         yield removal, partial(_unlink, path, stray)
 
 
@@ -335,13 +341,13 @@ def _networks(cache: Path) -> Iterator[Step]:
     used = {network_name(contract) for contract in contracts}
     for stem, files in _converted(cache / "openvino").items():
         if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
-            what, total = "no store is of its contract", sum(map(size, files))
+            what, total = "no store uses it", sum(map(size, files))
             removal = Removal("network", files[0], what, total)
             yield removal, partial(_forget, files)
     digests = {contract.weights_digest for contract in contracts}
     for path in _memos(cache / "openvino"):
         if _is_old(path) and _digest_in(path) not in digests:
-            removal = Removal("digest", path, "no store has its weights", size(path))
+            removal = Removal("digest", path, "no store uses these weights", size(path))
             yield removal, partial(_sweep, path)
 
 

@@ -10,7 +10,7 @@ from featcache.commands.compare.leaderboard import (
     Leaderboard,
     LeaderboardRow,
 )
-from featcache.commands.compare.scored_run import Judged, described, scored, tested
+from featcache.commands.compare.scored_run import ScoredRun, described, scored, tested
 from featcache.commands.compare.selection import choose, reference
 from featcache.errors import UsageError
 from featcache.evaluation import metrics
@@ -39,7 +39,7 @@ def compare(
 
     Only runs judged on the same images, labels, groups and folds are ranked
     together: those of the named split, else those of the newest run. The others
-    are named in ``left_out``. Repeats of a run stand in its row. What each figure is:
+    are named in ``excluded``. Repeats of a run stand in its row. What each figure is:
     docs/compare.md.
 
     Args:
@@ -56,38 +56,40 @@ def compare(
         UsageError: No such metric or part.
     """
     if part not in (TRAIN, TEST):
-        raise UsageError(f"`part` {TRAIN} or {TEST}", repr(part), "Take one.")
+        raise UsageError(f"`part` to be {TRAIN} or {TEST}", repr(part), "Choose one.")
     if metric not in METRICS:
-        raise UsageError(f"`metric` {', '.join(METRICS)}", repr(metric), "Take one.")
-    chosen = choose(reports, split, part)
-    named = reference(reports, against, chosen).run_id if against else None
+        raise UsageError(
+            f"`metric` to be one of {', '.join(METRICS)}", repr(metric), "Choose one."
+        )
+    selection = choose(reports, split, part)
+    named = reference(reports, against, selection).run_id if against else None
     repeats = {}
-    for entry in chosen.entries:
-        first = Judged.of(entry.run, part)
-        others = [Judged.of(run, part) for run in entry.repeats]
+    for entry in selection.entries:
+        first = ScoredRun.of(entry.run, part)
+        others = [ScoredRun.of(run, part) for run in entry.repeats]
         repeats[first] = paired.by_repeat(first, others)
-    ranked = sorted(repeats, key=lambda judged: judged.rank_key(metric))
-    held = next((one for one in ranked if one.run.run_id == named), ranked[0])
+    ranked = sorted(repeats, key=lambda run: run.rank_key(metric))
+    reference_run = next((one for one in ranked if one.run.run_id == named), ranked[0])
     rows = [
         LeaderboardRow(
             rank=rank,
             **described(one),
             **scored(one),
             **vars(comparison),
-            **paired.repeated(repeats[one], repeats[held]),
+            **paired.repeated(repeats[one], repeats[reference_run]),
             **tested(one),
         )
         for rank, (one, comparison) in enumerate(
-            zip(ranked, paired.tests(ranked, held, metric), strict=True), 1
+            zip(ranked, paired.tests(ranked, reference_run, metric), strict=True), 1
         )
     ]
     return Leaderboard(
         dataset=reports.name,
-        split=held.run.record.split.name,
+        split=reference_run.run.record.split.name,
         metric=metric,
         rows=rows,
-        left_out=chosen.left_out,
-        against=held.run.run_id,
+        excluded=selection.excluded,
+        against=reference_run.run.run_id,
         warnings=paired.warnings(ranked, metric),
         part=part,
         scored=ranked,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache.commands.compare.scored_run import Judged
+from featcache.commands.compare.scored_run import ScoredRun
 from featcache.core import records
 
 
@@ -95,7 +95,7 @@ class LeaderboardRow:
     test_accuracy_high: float | None
     fit_seconds: float
     predict_seconds: float
-    below_line: bool
+    is_baseline: bool
     trainable_parameters: int | None
 
     def score(self, name: str) -> float:
@@ -121,9 +121,9 @@ class Leaderboard:
         dataset: Its name.
         split: Name of the split that all rows share.
         metric: What they are ranked by.
-        rows: One a run; baselines and controls (``below_line``) come last, whatever
+        rows: One a run; baselines and controls (``is_baseline``) come last, whatever
             their scores.
-        left_out: Why other runs are not in the table, one line each.
+        excluded: Why other runs are not in the table, one line each.
         against: The run that differences and tests refer to: the best, if no other
             was asked for.
         warnings: What makes the best figure doubtful, one line each.
@@ -136,11 +136,11 @@ class Leaderboard:
     split: str
     metric: str
     rows: list[LeaderboardRow]
-    left_out: list[str]
+    excluded: list[str]
     against: str = ""
     warnings: list[str] = field(default_factory=list)
     part: str = "train"
-    scored: list[Judged] = field(default_factory=list, repr=False, compare=False)
+    scored: list[ScoredRun] = field(default_factory=list, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

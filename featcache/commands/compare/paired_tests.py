@@ -7,31 +7,33 @@ from typing import Any
 import numpy as np
 
 from featcache.commands.compare.leaderboard import Comparison
-from featcache.commands.compare.scored_run import Judged
+from featcache.commands.compare.scored_run import ScoredRun
 from featcache.core.text import some
 from featcache.evaluation import metrics
 
 LEVEL = 0.05
 
-Repeats = Mapping[int, Judged]  # by the number of the repeat, 0 included
+Repeats = Mapping[int, ScoredRun]  # by the number of the repeat, 0 included
 
 
-def tests(judged: Sequence[Judged], reference: Judged, metric: str) -> list[Comparison]:
+def tests(
+    runs: Sequence[ScoredRun], reference: ScoredRun, metric: str
+) -> list[Comparison]:
     """Difference of each run to the reference, tests of it, and whether they are tied.
 
     The p-value is that of ``metrics.sign_flip`` for accuracy and of the paired
     bootstrap, ``metrics.difference``, for any other metric; Holm's correction is over
     all runs but the reference, whose fields are None.
     """
-    others = [run for run in judged if run is not reference]
+    others = [run for run in runs if run is not reference]
     comparisons = {run: _test(run, reference, metric) for run in others}
     corrected = metrics.holm([one.p or 0.0 for one in comparisons.values()])
     for run, p in zip(others, corrected, strict=True):
         comparisons[run] = replace(comparisons[run], p_holm=p, tied=p >= LEVEL)
-    return [comparisons.get(run, Comparison()) for run in judged]
+    return [comparisons.get(run, Comparison()) for run in runs]
 
 
-def _test(run: Judged, reference: Judged, metric: str) -> Comparison:
+def _test(run: ScoredRun, reference: ScoredRun, metric: str) -> Comparison:
     value = run.scores[metric] - reference.scores[metric]
     draws = run.draws.scores[metric] - reference.draws.scores[metric]
     ends, p = metrics.difference(value, draws, groups=run.draws.basis(metric))
@@ -51,20 +53,22 @@ def repeated(repeats: Repeats, reference: Repeats) -> dict[str, Any]:
 
     The corrected resampled t-test needs two repeats that both runs have; else None.
     """
-    found = [judged.scores["accuracy"] for judged in repeats.values()]
+    accuracies = [run.scores["accuracy"] for run in repeats.values()]
     return {
-        "repeats": len(found),
-        "accuracy_mean": float(np.mean(found)),
-        "accuracy_sd": float(np.std(found, ddof=1)) if len(found) > 1 else None,
+        "repeats": len(accuracies),
+        "accuracy_mean": float(np.mean(accuracies)),
+        "accuracy_sd": float(np.std(accuracies, ddof=1))
+        if len(accuracies) > 1
+        else None,
         "p_repeats": None if repeats is reference else _p_repeats(repeats, reference),
     }
 
 
 def _p_repeats(repeats: Repeats, reference: Repeats) -> float | None:
     shared = [
-        (judged.accuracy_by_fold, reference[number].accuracy_by_fold)
-        for number, judged in repeats.items()
-        if number in reference and np.array_equal(judged.folds, reference[number].folds)
+        (run.accuracy_by_fold, reference[number].accuracy_by_fold)
+        for number, run in repeats.items()
+        if number in reference and np.array_equal(run.folds, reference[number].folds)
     ]
     if len(shared) < 2:
         return None
@@ -73,34 +77,34 @@ def _p_repeats(repeats: Repeats, reference: Repeats) -> float | None:
     return metrics.corrected_t(change, test_to_train=1 / (folds - 1))
 
 
-def by_repeat(first: Judged, others: Sequence[Judged]) -> Repeats:
+def by_repeat(first: ScoredRun, others: Sequence[ScoredRun]) -> Repeats:
     """A run's draws of the folds by their number."""
-    return {0: first} | {judged.run.record.split.repeat: judged for judged in others}
+    return {0: first} | {run.run.record.split.repeat: run for run in others}
 
 
-def warnings(judged: Sequence[Judged], metric: str) -> list[str]:
+def warnings(ranked: Sequence[ScoredRun], metric: str) -> list[str]:
     """Says so when the best run is no better than baselines and controls.
 
     Args:
-        judged: The runs of a leaderboard, ranked.
+        ranked: The runs of a leaderboard, ranked.
         metric: What they are ranked by.
     """
-    best = judged[0]
-    trivial = [run for run in judged if run.is_baseline and not run.sees_subject]
-    if best in trivial:
+    best = ranked[0]
+    controls = [run for run in ranked if run.is_baseline and not run.sees_subject]
+    if best in controls:
         return []
-    rows = dict(zip(judged, tests(judged, best, metric), strict=True))
+    rows = dict(zip(ranked, tests(ranked, best, metric), strict=True))
     better = 1 if metrics.METRICS[metric] else -1
     level = [
         f"{run.run.run_id} ({run.scores[metric]:.3f})"
-        for run in trivial
+        for run in controls
         if rows[run].tied or (rows[run].difference or 0) * better >= 0
     ]
     if not level:
         return []
     return [
         f"the best run, {best.run.run_id} ({metric} {best.scores[metric]:.3f}), is "
-        f"tied with baselines or controls, or no better: {some(level, 3)}. These see "
-        "only part of the image or learn nothing, so the best score proves no more "
+        f"tied with or no better than baselines or controls: {some(level, 3)}. These "
+        "see only part of the image or learn nothing, so the best score proves no more "
         "than theirs"
     ]

@@ -16,7 +16,7 @@ from featcache.heads import NONE
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ScoredRun:
     """A run's predictions on one part, its images in the order of their ids.
 
     Attributes:
@@ -30,10 +30,10 @@ class Judged:
     part: Predictions
     folds: np.ndarray
     of_part: str = TRAIN
-    _others: dict[str, "Judged"] = field(default_factory=dict, repr=False)
+    _others: dict[str, "ScoredRun"] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, run: Run, part: str = TRAIN) -> "Judged":
+    def of(cls, run: Run, part: str = TRAIN) -> "ScoredRun":
         """Reads a run's out-of-fold predictions, or those on the test set.
 
         Raises:
@@ -41,17 +41,19 @@ class Judged:
         """
         table = run.table[run.table["split"] == part]
         order = np.argsort(table["image_id"].to_numpy(str), kind="stable")
-        found = run.predictions(part)
-        sorted_part = Predictions(found.y[order], found.p[order], found.groups[order])
+        predictions = run.predictions(part)
+        sorted_part = Predictions(
+            predictions.y[order], predictions.p[order], predictions.groups[order]
+        )
         folds = table["fold"].to_numpy(int)[order].clip(0)
         return cls(run, sorted_part, folds, part)
 
-    def on(self, part: str) -> "Judged":
+    def on(self, part: str) -> "ScoredRun":
         """The same run on a part, which is read and scored once."""
         if part == self.of_part:
             return self
         if part not in self._others:
-            self._others[part] = Judged.of(self.run, part)
+            self._others[part] = ScoredRun.of(self.run, part)
         return self._others[part]
 
     @cached_property
@@ -91,25 +93,25 @@ class Judged:
         return self.is_baseline, bool(np.isnan(value)), value, self.run.run_id
 
 
-def described(judged: Judged) -> dict[str, Any]:
+def described(scored_run: ScoredRun) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
-    record, found = judged.run.record, judged.run.record.features
+    record, blocks = scored_run.run.record, scored_run.run.record.features
     return {
-        "run": judged.run.short_id,
-        "run_id": judged.run.run_id,
+        "run": scored_run.run.short_id,
+        "run_id": scored_run.run.run_id,
         "backbone": record.backbone,
         "weights": record.weights,
         "input_size": record.input_size,
-        "preprocess": common_value([block.preprocess for block in found]),
+        "preprocess": common_value([block.preprocess for block in blocks]),
         "head": record.head,
         "views": record.views,
         "policy": _policy(record),
         "taps": ",".join(record.taps),
         "tta": record.tta,
-        "options": ", ".join([*_storage(found), *_options(record), *record.options]),
+        "options": ", ".join([*_storage(blocks), *_options(record), *record.options]),
         "split": record.split.name,
-        "n": len(judged.right),
-        "n_groups": judged.draws.groups,
+        "n": len(scored_run.right),
+        "n_groups": scored_run.draws.groups,
     }
 
 
@@ -144,18 +146,18 @@ def _options(record: RunRecord) -> list[str]:
     return [text for text, is_so in words.items() if is_so]
 
 
-def scored(judged: Judged) -> dict[str, Any]:
+def scored(scored_run: ScoredRun) -> dict[str, Any]:
     """Each score with its interval, and the accuracy on the test set."""
-    part, row = judged.part, dict[str, Any]()
-    ends = metrics.intervals(part.y, part.p, part.groups, draws=judged.draws)
-    for name, value in judged.scores.items():
+    part, row = scored_run.part, dict[str, Any]()
+    ends = metrics.intervals(part.y, part.p, part.groups, draws=scored_run.draws)
+    for name, value in scored_run.scores.items():
         row |= _with_ends(name, value, ends[name])
     return row
 
 
-def tested(judged: Judged) -> dict[str, Any]:
+def tested(scored_run: ScoredRun) -> dict[str, Any]:
     """The accuracy on the test set, and the run's times."""
-    record, test = judged.run.record, judged.run.predictions(TEST)
+    record, test = scored_run.run.record, scored_run.run.predictions(TEST)
     row: dict[str, Any] = {"n_test": len(test.y)}
     row |= _with_ends("test_accuracy", None, (None, None))
     if len(test.y):
@@ -165,7 +167,7 @@ def tested(judged: Judged) -> dict[str, Any]:
     return row | {
         "fit_seconds": record.fit_seconds,
         "predict_seconds": record.predict_seconds,
-        "below_line": judged.is_baseline,
+        "is_baseline": scored_run.is_baseline,
         "trainable_parameters": record.trainable_parameters,
     }
 

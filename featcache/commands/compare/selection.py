@@ -28,19 +28,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """What is ranked.
 
     Attributes:
         entries: Runs with equal evaluation and whole predictions, the newest first.
-        left_out: Why the others are not among them, one line each.
+        excluded: Why the others are not among them, one line each.
     """
 
     entries: list[Entry]
-    left_out: list[str]
+    excluded: list[str]
 
 
-def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
+def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
     """Takes the runs of one evaluation: the newest, or the newest of a split.
 
     Runs without predictions on the part are left out; of the test set, so are
@@ -49,66 +49,74 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Chosen:
     Raises:
         RunError: There is none.
     """
-    found, broken = runs.list_runs(reports)
-    left_out = [str(error) for error in broken]
-    left_out += [
-        f"run {run.run_id} failed: {run.record.reason}" for run in found if run.failed
+    all_runs, broken = runs.list_runs(reports)
+    excluded = [str(error) for error in broken]
+    excluded += [
+        f"run {run.run_id} failed: {run.record.reason}"
+        for run in all_runs
+        if run.failed
     ]
-    found = [run for run in found if not run.failed]
-    alike = _alike([run for run in found if not run.record.split.repeat])
+    all_runs = [run for run in all_runs if not run.failed]
+    alike = _alike([run for run in all_runs if not run.record.split.repeat])
     named = [g for g in alike if split in (None, g[0].record.split.name)]
     if not named:
-        left_out += [_told(group, None) for group in alike]
+        excluded += [_describe_excluded(group, None) for group in alike]
         raise RunError(
             f"runs to compare in {reports}" + (f" on split {split}" if split else ""),
-            "; ".join(left_out) or "none",
+            "; ".join(excluded) or "none",
             "Run: featcache train-head -H all"
-            + ("" if not split else ", or take another `split`"),
+            + ("" if not split else ", or choose another `split`"),
         )
-    chosen, damaged = _whole(named[0], part)
-    left_out += damaged
-    if not chosen:
+    ranked, damaged = _whole(named[0], part)
+    excluded += damaged
+    if not ranked:
         raise RunError(
-            f"a run in {reports} to judge "
-            + ("out-of-fold" if part == TRAIN else "on its test set"),
-            "; ".join(left_out).rstrip("."),
-            "Train with `force=True`, or take another `split` or `part`.",
+            f"a run in {reports} with predictions "
+            + ("out of fold" if part == TRAIN else "on a test set"),
+            "; ".join(excluded).rstrip("."),
+            "Train with `force=True`, or choose another `split` or `part`.",
         )
-    repeats = [run for run in found if run.record.split.repeat and part == TRAIN]
-    entries, alone = _with_repeats(chosen, repeats)
-    others = [_told(group, chosen[0]) for group in alike if group is not named[0]]
-    return Chosen(entries, left_out + alone + others)
+    repeats = [run for run in all_runs if run.record.split.repeat and part == TRAIN]
+    entries, alone = _with_repeats(ranked, repeats)
+    others = [
+        _describe_excluded(group, ranked[0]) for group in alike if group is not named[0]
+    ]
+    return Selection(entries, excluded + alone + others)
 
 
-def _alike(found: Sequence[Run]) -> list[list[Run]]:
+def _alike(all_runs: Sequence[Run]) -> list[list[Run]]:
     """Runs by what they were judged on, the newest evaluation and run first."""
     alike: dict[str, list[Run]] = defaultdict(list)
-    for run in sorted(found, key=lambda run: run.record.created, reverse=True):
+    for run in sorted(all_runs, key=lambda run: run.record.created, reverse=True):
         alike[run.record.evaluation_id].append(run)
     return list(alike.values())
 
 
 def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
     """Parts runs whose predictions are of the same images from damaged ones."""
-    judged: dict[str, int] = {}
-    left_out = []
+    signatures: dict[str, int] = {}
+    excluded = []
     for run in group:
         try:
-            judged[run.run_id] = _judged_on(run, part)
+            signatures[run.run_id] = _part_signature(run, part)
         except RunError as error:
-            left_out.append(f"{error.expected}: {error.got}. {error.hint}")
-    usual = Counter(judged.values()).most_common(1)
-    left_out += [
-        f"run {name}: its predictions are not of the images that its record says. "
-        "Train it again with `force=True`"
-        for name, of in judged.items()
+            excluded.append(str(error))
+    usual = Counter(signatures.values()).most_common(1)
+    excluded += [
+        f"run {name}: its predictions do not belong to the images in its record. "
+        "Retrain it with `force=True`"
+        for name, of in signatures.items()
         if of != usual[0][0]
     ]
-    kept = [r for r in group if r.run_id in judged and judged[r.run_id] == usual[0][0]]
-    return kept, left_out
+    kept = [
+        r
+        for r in group
+        if r.run_id in signatures and signatures[r.run_id] == usual[0][0]
+    ]
+    return kept, excluded
 
 
-def _judged_on(run: Run, part: str) -> int:
+def _part_signature(run: Run, part: str) -> int:
     """A number for what predictions.csv says of a part's images, in any order.
 
     Raises:
@@ -120,22 +128,21 @@ def _judged_on(run: Run, part: str) -> int:
     if columns.empty:
         other = TRAIN if part == TEST else TEST
         raise RunError(
-            f"predictions of run {run.run_id} "
-            + ("out-of-fold" if part == TRAIN else "on a test set"),
-            "none",
-            f"See it with `part={other!r}`.",
+            f"run {run.run_id} has no "
+            + ("out-of-fold predictions" if part == TRAIN else "test set"),
+            f"Show it with `part={other!r}`.",
         )
     return int(pd.util.hash_pandas_object(columns, index=False).sum())
 
 
 def _with_repeats(
-    chosen: Sequence[Run], repeats: Sequence[Run]
+    ranked: Sequence[Run], repeats: Sequence[Run]
 ) -> tuple[list[Entry], list[str]]:
     """Gives each run the repeats of its recipe, and tells of those that fit none."""
-    entries = {run.record.recipe_id: Entry(run) for run in reversed(chosen)}
-    split = chosen[0].record.split.base
+    entries = {run.record.recipe_id: Entry(run) for run in reversed(ranked)}
+    split = ranked[0].record.split.base
     taken: set[tuple[str, int]] = set()
-    left_out, alone = [], []
+    excluded, alone = [], []
     for run in sorted(repeats, key=lambda run: run.record.created, reverse=True):
         key = run.record.recipe_id, run.record.split.repeat
         if run.record.split.base != split or key in taken:
@@ -144,64 +151,66 @@ def _with_repeats(
             alone.append(run.run_id)
             continue
         try:
-            told = differences(entries[key[0]].run, run, folds=False)
+            reasons = differences(entries[key[0]].run, run, folds=False)
         except RunError as error:
-            told = [str(error)]
-        if told:
-            left_out.append(f"run {run.run_id}, a repeat, differs in {', '.join(told)}")
+            reasons = [str(error)]
+        if reasons:
+            excluded.append(
+                f"run {run.run_id}, a repeat, differs in {', '.join(reasons)}"
+            )
         else:
             taken.add(key)
             entries[key[0]].repeats.append(run)
     if alone:
-        left_out.append(
+        excluded.append(
             f"{len(alone)} runs are repeats of runs that are not in the table: "
             + some(alone, 3)
         )
-    return list(entries.values())[::-1], left_out
+    return list(entries.values())[::-1], excluded
 
 
-def _told(group: Sequence[Run], chosen: Run | None) -> str:
+def _describe_excluded(group: Sequence[Run], first: Run | None) -> str:
     """Says of runs that are judged on something else what that is."""
     record, names = group[0].record, some([run.run_id for run in group], 3)
     split = record.split.name
-    told = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
-    if chosen is None or split != chosen.record.split.name:
-        return told.format(f"split {split}; see them with `split={split!r}`")
-    return told.format(
-        f"they differ in {_difference(group[0], chosen)}, from before images, labels "
-        "or groups changed: train them again"
+    text = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
+    if first is None or split != first.record.split.name:
+        return text.format(f"split {split}; show them with `split={split!r}`")
+    return text.format(
+        f"they differ in {_difference(group[0], first)}, which changed since: "
+        "retrain them"
     )
 
 
-def _difference(run: Run, chosen: Run) -> str:
+def _difference(run: Run, first: Run) -> str:
     try:
-        told = differences(run, chosen)
+        reasons = differences(run, first)
     except RunError as error:
-        told = [str(error)]
-    return ", ".join(told) or "their evaluation_id"
+        reasons = [str(error)]
+    return ", ".join(reasons) or "their evaluation_id"
 
 
-def reference(reports: Path, name: str, chosen: Chosen) -> Run:
+def reference(reports: Path, name: str, selection: Selection) -> Run:
     """The run that others are to be held against.
 
     Raises:
         RunError: It is not among the chosen; the error says what differs.
     """
     run = runs.find(reports, name)
-    known = [entry.run for entry in chosen.entries]
-    if run.run_id in {one.run_id for one in known}:
+    ranked = [entry.run for entry in selection.entries]
+    if run.run_id in {one.run_id for one in ranked}:
         return run
-    split, base = known[0].record.split.name, run.record.split.base
+    split, base = ranked[0].record.split.name, run.record.split.base
     if run.failed:
-        got, way_out = f"failed: {run.record.reason}", "Name another run."
+        got, hint = f"failed: {run.record.reason}", "Choose another run."
     elif run.record.split.repeat:
         got = f"is repeat {run.record.split.repeat} of split {base}"
-        way_out = "Name the run of the same recipe that the leaderboard shows."
+        hint = "Choose the run with the same settings that the leaderboard shows."
     else:
-        got = f"differs in {_difference(run, known[0])}"
-        way_out = f"See it with `split={base!r}`, or train it again."
+        got = f"differs in {_difference(run, ranked[0])}"
+        hint = f"Show it with `split={base!r}`, or retrain it."
     raise RunError(
-        f"`against` a run that was judged as those of split {split}",
+        f"`against` to name a run that was evaluated like those of split {split}",
         f"{run.run_id}, which {got}",
-        way_out,
+        hint,
     )

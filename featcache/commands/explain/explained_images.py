@@ -76,7 +76,7 @@ class ImageLoader:
     masks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        regions = {block.shown for block in self.run.record.features}
+        regions = {block.image_region for block in self.run.record.features}
         if regions := regions - {WHOLE_PICTURE}:
             raise RunError(
                 "a run on whole images to explain",

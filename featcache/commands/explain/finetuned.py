@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from featcache.backbones.engines.base import Engine
+from featcache.backbones.unroll import maps_of
 from featcache.commands.explain.networks import Pixels, engine, passed
 from featcache.core.tf import tensorflow
 from featcache.errors import RunError
@@ -76,7 +77,7 @@ class FinetunedNet:
     @property
     def layers(self) -> list[str]:
         """Names of its layers that give maps, from the input on."""
-        return [x.name for x in self._model.layers if len(x.output.shape) == 4]
+        return [*maps_of(self._model)]
 
     def mean(self, image_ids: Sequence[str]) -> np.ndarray:
         """Mean (D,) of the embeddings of the first hundred images."""

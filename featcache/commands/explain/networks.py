@@ -1,6 +1,5 @@
 """From a run's record back to its networks, as they were when features were stored."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from featcache.backbones import (
     Preprocess,
 )
 from featcache.backbones.engines.base import Engine
+from featcache.backbones.unroll import maps_of
 from featcache.core.io import sha256_file
 from featcache.core.text import some
 from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
@@ -29,6 +29,7 @@ from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import Contract
+from featcache.features.extractions import read_extractions
 from featcache.features.keys import is_plain
 from featcache.features.store import FEATURES, Header, Store
 
@@ -94,7 +95,7 @@ class Net:
     @property
     def layers(self) -> list[str]:
         """Names of its layers that give maps, from the input on."""
-        return [x.name for x in self._core.layers if len(x.output.shape) == 4]
+        return [*maps_of(self._core)]
 
     def embed(self, pixels: Pixels) -> np.ndarray:
         """Features (N, D of all its blocks) of rendered pixels."""
@@ -237,13 +238,20 @@ def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
             weights = str(path)
         else:
             name, weights = str(path), backbones.IMAGENET
-    return backbones.resolve(
+    network = backbones.resolve(
         name,
         weights,
         input_size=contract.input_size,
         seed=_seed(header.weights_key) if weights == RANDOM else 0,
         preprocess=contract.preprocess or backbones.IMAGENET,
     )
+    if network.architecture != contract.architecture and network.file:
+        raise WeightsError(
+            f"{contract.backbone} as it was extracted ({contract.architecture})",
+            f"{network.architecture} of {network.file}",
+            'Restore "output" in the JSON file beside it as it was.',
+        )
+    return network
 
 
 def _is_of_the_table(contract: Contract) -> bool:
@@ -273,15 +281,9 @@ def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
 
 def _candidates(folder: Path) -> list[Path]:
     """Files that the records of extractions name, and those of the weights' folder."""
-    paths: list[Path] = []
-    for record in sorted(folder.glob("extract-*.json"), reverse=True):
-        try:
-            about = json.loads(record.read_text(encoding="utf-8"))
-        except ValueError:
-            continue  # cut short by a crash; it names nothing
-        networks = about.get("arguments", {}).get("networks", [])
-        words = [*(n.get("file") for n in networks), *about.get("command", [])]
-        paths += [Path(w) for w in words if w and Path(w).suffix in _SUFFIXES]
+    newest_first = reversed(read_extractions(folder))
+    named = [path for record in newest_first for path in record.files]
+    paths = [path for path in named if path.suffix in _SUFFIXES]
     extra = os.environ.get("FEATCACHE_WEIGHTS")
     if extra:
         paths += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]

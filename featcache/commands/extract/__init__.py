@@ -43,6 +43,7 @@ class StoreResult:
     Attributes:
         backbone: Its name.
         weights: Its weights tag.
+        input_size: Side of its input in pixels; 0 if it looks at none.
         path: The store.
         engine: What ran it; empty if nothing had to be run.
         dim: Width D of the embedding.
@@ -55,6 +56,7 @@ class StoreResult:
 
     backbone: str
     weights: str
+    input_size: int
     path: Path
     engine: str
     dim: int
@@ -248,8 +250,8 @@ def _check(request: ExtractRequest, max_bad: float) -> None:
         raise DatasetError(
             f"the images of {request.manifest.dataset} in {request.manifest.root}",
             "no such folder or archive",
-            f"Scan them at their new location: featcache scan SOURCE --dataset "
-            f"{request.manifest.dataset} (existing features are kept).",
+            f"Scan them at their new location: {request.manifest.scan_again()} "
+            "(existing features are kept).",
         )
 
 
@@ -331,7 +333,7 @@ def _tap_names(request: ExtractRequest, network: Network) -> list[str]:
     names = network.tap_names(request.taps, request.tap_pooling)
     if not names and request.taps != "none" and not network.is_baseline:
         raise UsageError(
-            f"names of layers for `taps` of {network.name}",
+            f"names of layers for `taps` of {network.text}",
             "default, but it has no default taps",
             'Name them, or add "taps": [...] to the JSON file beside the network.',
         )
@@ -347,7 +349,7 @@ def _report_cost_of_taps(request: ExtractRequest, job: Job) -> None:
     )
     if again:
         request.reporter.message(
-            f"{job.network.name}: {again} stored rows lack these taps and need one "
+            f"{job.network.text}: {again} stored rows lack these taps and need one "
             "more pass each."
         )
 
@@ -358,6 +360,7 @@ def _result(job: Job) -> StoreResult:
     return StoreResult(
         backbone=job.network.name,
         weights=job.network.weights,
+        input_size=job.network.input_size,
         path=job.path,
         engine=job.header.engine if len(job.missing) else "",
         dim=stored.dim if stored else 0,

@@ -17,6 +17,7 @@ from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core.io import digest, write_json
 from featcache.dataset import rendering, splits
+from featcache.dataset.manifest import narrow
 from featcache.dataset.splits import SplitOptions
 from featcache.errors import UnreadableImageError
 from featcache.features.contract import Statistics
@@ -102,10 +103,9 @@ def calibration_ids(request: ExtractRequest) -> list[str]:
 
 def training_images(request: ExtractRequest) -> tuple[str, list[str]]:
     """The default split's name, and the ids of its images outside the test set."""
-    split = features.draw_split(
-        request.manifest, SplitOptions(seed=request.policy.seed)
-    )
-    ids = request.manifest.ok["image_id"].tolist()
+    dataset = narrow(request.manifest)
+    split = features.draw_split(dataset, SplitOptions(seed=request.policy.seed))
+    ids = dataset.ok["image_id"].tolist()
     return split.name, [i for i in ids if split.fold_of[i] != splits.TEST]
 
 

@@ -112,7 +112,7 @@ def _run_engine(
         for outputs in lane.engine.run(_batches(request, lane, numbers, stop)):
             lane.pending.append((numbers.popleft(), outputs))
             done = lane.pending[-1][0][-1] + 1
-            request.reporter.progress(job.network.name, done, len(job.missing))
+            request.reporter.progress(job.network.text, done, len(job.missing))
             if time.monotonic() - sealed_at > _SEAL_SECONDS:
                 if waiting:
                     waiting.result()

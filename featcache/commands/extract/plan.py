@@ -1,5 +1,6 @@
 """What a call asks for, what a store has, and so what is missing."""
 
+import glob
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,7 +110,8 @@ def known_header(request: ExtractRequest, network: Network) -> Header | None:
     """Finds a published store of this contract, so that no network is built."""
     folder = request.manifest.folder / "features"
     key, unmeasured = backbones.weights_key(network), contract(request, network)
-    for path in sorted(folder.glob(f"{network.name}-{network.weights}-*.h5")):
+    names = f"{glob.escape(network.name)}-{network.weights}-*.h5"
+    for path in sorted(folder.glob(names)):
         header = store.open_store(path).header
         is_same = header.contract.without_measured == unmeasured
         if header.weights_key == key and is_same:

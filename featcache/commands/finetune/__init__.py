@@ -9,11 +9,11 @@ from pathlib import Path
 from featcache import features
 from featcache.backbones import Network
 from featcache.commands.finetune.fit_run import Work
-from featcache.commands.finetune.plan import Job, plan, try_writing
+from featcache.commands.finetune.plan import RunPlan, plan_run, try_writing
 from featcache.commands.finetune.settings import FOLDS, FinetuneSettings
 from featcache.commands.finetune.timing import Budget
 from featcache.core.progress import SILENT, Reporter
-from featcache.dataset.manifest import Manifest, narrow
+from featcache.dataset.manifest import CROSSING, Manifest, narrow
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import UsageError
 from featcache.evaluation import runs
@@ -28,12 +28,12 @@ class FinetuneResult:
 
     Attributes:
         runs: One a network, in the order asked.
-        trained: Ids of those that this call trained; the rest was there.
+        new_run_ids: Ids of those that this call trained; the rest was there.
         split: The split they were judged on.
     """
 
     runs: list[Run]
-    trained: list[str]
+    new_run_ids: list[str]
     split: Split
 
 
@@ -86,10 +86,12 @@ def finetune(
     """
     _check(fold, max_minutes, split)
     dataset = narrow(manifest, exclude=split.exclude, group_by=split.group_by)
+    if crossing := int((dataset.table["reason"] == CROSSING).sum()):
+        reporter.message(f"{crossing} images are left out of training: {CROSSING}")
     try_writing(reports / dataset.dataset / "runs")
     draw = features.draw_split(dataset, split)
     planned = [
-        plan(
+        plan_run(
             dataset,
             network,
             reports=reports,
@@ -102,40 +104,42 @@ def finetune(
         )
         for network in networks
     ]
-    there = {job: job.done for job in planned}
-    todo = [job for job in planned if force or not there[job]]
-    for job in todo:
-        if there[job]:
-            shutil.rmtree(job.checkpoints, ignore_errors=True)
-    made = _train(todo, max_minutes, reporter)
-    folders = [made.get(job) or there[job] for job in planned]
+    there = {plan: plan.done for plan in planned}
+    todo = [plan for plan in planned if force or not there[plan]]
+    for plan in todo:
+        if there[plan]:
+            shutil.rmtree(plan.checkpoints, ignore_errors=True)
+    new_folders = _train(todo, max_minutes, reporter)
+    folders = [new_folders.get(plan) or there[plan] for plan in planned]
     return FinetuneResult(
         [runs.load(folder) for folder in folders if folder],
-        [folder.name for folder in made.values()],
+        [folder.name for folder in new_folders.values()],
         draw,
     )
 
 
 def _check(fold: str, max_minutes: float | None, split: SplitOptions) -> None:
     if fold not in FOLDS:
-        raise UsageError(f"`fold` {' or '.join(FOLDS)}", repr(fold), "Take one.")
+        raise UsageError(
+            f"`fold` to be {' or '.join(FOLDS)}", repr(fold), "Choose one."
+        )
     if max_minutes is not None and not max_minutes > 0:
         raise UsageError(
             "`max_minutes` of more than 0", f"{max_minutes:g}", "Leave it out."
         )
     if split.repeats != 1:
         raise UsageError(
-            "`repeats` of 1, for a network is fine-tuned on one draw of the folds",
+            "`repeats=1`, because networks are fine-tuned on one draw of the folds",
             str(split.repeats),
-            "Leave it out, or give another `seed`.",
+            "Omit it, or repeat with another `seed`.",
         )
 
 
 def _train(
-    todo: Sequence[Job], max_minutes: float | None, reporter: Reporter
-) -> dict[Job, Path]:
+    todo: Sequence[RunPlan], max_minutes: float | None, reporter: Reporter
+) -> dict[RunPlan, Path]:
     """Makes each run; says where it is."""
     seconds = float("inf") if max_minutes is None else 60 * max_minutes
-    parts = sum(len(job.parts) for job in todo)
+    parts = sum(len(plan.parts) for plan in todo)
     budget = Budget(time.monotonic() + seconds, parts)
-    return {job: Work(job, budget, reporter).run() for job in todo}
+    return {plan: Work(plan, budget, reporter).run() for plan in todo}

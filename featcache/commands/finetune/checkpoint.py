@@ -5,6 +5,7 @@ Those of one run are a folder, beside a file that says what decides them.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from featcache.core.io import atomic_path
+from featcache.core import records
+from featcache.core.io import atomic_path, parse_json, read_json
+from featcache.core.records import MaybeNaN
 from featcache.core.text import some
 
 Arrays = list[np.ndarray]
@@ -41,7 +44,7 @@ class State:
 
     epoch: int = 0
     seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, MaybeNaN]] = field(default_factory=list)
     start: dict[str, float] = field(default_factory=dict)
     best_epoch: int = 0
     best_loss: float = float("inf")
@@ -51,6 +54,11 @@ class State:
 
 
 _ARRAYS = ("best", "variables")
+# What a damaged file raises.
+_BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError),
+    *(MemoryError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,11 @@ class Checkpoint:
 
     Attributes:
         path: Of the file.
-        belongs: Digest of everything that decides what is trained.
+        key: Digest of everything that decides what is trained.
     """
 
     path: Path
-    belongs: str
+    key: str
 
     def save(self, state: State) -> None:
         """Replaces the file, whole or not at all."""
@@ -73,9 +81,9 @@ class Checkpoint:
             for i, array in enumerate(getattr(state, name))
         }
         rest = {k: v for k, v in asdict(_light(state)).items() if k not in _ARRAYS}
-        told = json.dumps({"belongs": self.belongs, "state": rest}).encode()
+        about = json.dumps(records.plain({"key": self.key, "state": rest})).encode()
         with atomic_path(self.path) as temp, temp.open("wb") as file:
-            np.savez(file, about=np.frombuffer(told, np.uint8), **arrays)
+            np.savez(file, about=np.frombuffer(about, np.uint8), **arrays)
 
     def load(self) -> tuple[State | None, str]:
         """Reads the file.
@@ -93,57 +101,62 @@ class Checkpoint:
         try:
             with (
                 self.path.open("rb") as file,
-                np.load(file, allow_pickle=False) as found,
+                np.load(file, allow_pickle=False) as archive,
             ):
-                about = json.loads(found["about"].tobytes())
-                if about["belongs"] != self.belongs:
+                about = parse_json(archive["about"].tobytes())
+                if about["key"] != self.key:
                     return None, f"{self.path} belongs to other settings"
-                arrays = {name: _numbered(found, name) for name in names}
-                return State(**about["state"] | arrays), ""
+                arrays = {name: _numbered(archive, name) for name in names}
+                fields = {k: v for k, v in about["state"].items() if v is not None}
+                state = records.from_json(State, fields)
+                for name, several in arrays.items():
+                    setattr(state, name, several)
+                return state, ""
         except FileNotFoundError:
             return None, ""
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             return None, f"{self.path} is damaged ({error})"
 
 
-def others(folder: Path, decides: dict[str, Any]) -> list[str]:
+def others(folder: Path, identity: dict[str, Any]) -> list[str]:
     """Tells of the checkpoints that a network has under other settings.
 
     Args:
         folder: Where its own are to be.
-        decides: What decides them; ``network`` is its name.
+        identity: What decides them; ``network`` is its name.
     """
-    told = []
+    messages = []
     for path in sorted(folder.parent.glob(f"*/{ABOUT}")):
         with suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if path.parent != folder and found["network"] == decides["network"]:
-                differ = some(_differences(found, json.loads(json.dumps(decides))))
-                told.append(
-                    f"{path.parent} has a training of {found['network']} under other "
+            record = read_json(path)
+            is_record = isinstance(record, dict) and path.parent != folder
+            if is_record and record.get("network") == identity["network"]:
+                differ = some(_differences(record, json.loads(json.dumps(identity))))
+                messages.append(
+                    f"{path.parent} has a training of {record['network']} under other "
                     f"settings ({differ}). It is left alone: ask for these again to "
                     "go on with it, or delete the folder"
                 )
-    return told
+    return messages
 
 
 def _differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
-    told: list[str] = []
+    differing: list[str] = []
     for key in sorted({*one, *two}):
         a, b = one.get(key), two.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            told += _differences(a, b)
+            differing += _differences(a, b)
         elif a != b:
             short = max(len(str(a)), len(str(b))) < _LONG
             name = key.replace("_", " ")
-            told.append(f"{name} {a}, not {b}" if short else f"another {name}")
-    return told
+            differing.append(f"{name} {a}, not {b}" if short else f"different {name}")
+    return differing
 
 
 def _light(state: State) -> State:
     return replace(state, best=[], variables=[])
 
 
-def _numbered(found: Any, name: str) -> Arrays:
-    keys: Sequence[str] = sorted(key for key in found.files if key.startswith(name))
-    return [found[key] for key in keys]
+def _numbered(archive: Any, name: str) -> Arrays:
+    keys: Sequence[str] = sorted(key for key in archive.files if key.startswith(name))
+    return [archive[key] for key in keys]

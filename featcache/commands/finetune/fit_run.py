@@ -19,9 +19,9 @@ from featcache.commands.finetune import timing, training
 from featcache.commands.finetune.checkpoint import ABOUT, State, others
 from featcache.commands.finetune.inputs import Data, Images
 from featcache.commands.finetune.network import Net
-from featcache.commands.finetune.plan import Job
+from featcache.commands.finetune.plan import RunPlan
 from featcache.commands.finetune.settings import FinetuneSettings
-from featcache.commands.finetune.start import Start, refuse_weights
+from featcache.commands.finetune.start import InitialHead, refuse_weights
 from featcache.commands.finetune.timing import Budget
 from featcache.commands.finetune.training import Watch
 from featcache.core.io import lock, write_json
@@ -61,32 +61,32 @@ class Work:
     """A run under way.
 
     Attributes:
-        job: Which run.
+        plan: Which run.
         budget: Time that is left.
         reporter: Hears of the steps done, and what the user should know.
-        told: Whether the time that all takes has been estimated.
+        time_estimated: Whether the time that all takes has been estimated.
     """
 
-    job: Job
+    plan: RunPlan
     budget: Budget
     reporter: Reporter
-    told: bool = False
+    time_estimated: bool = False
     counts: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def core(self) -> "keras.Model":
         """The frozen backbone."""
-        core = backbones.build(self.job.network)
-        if self.job.origin:
-            refuse_weights(self.job.origin, backbones.weights_digest(core))
+        core = backbones.build(self.plan.network)
+        if self.plan.source_run:
+            refuse_weights(self.plan.source_run, backbones.weights_digest(core))
         return core
 
     @cached_property
     def images(self) -> Images:
         """Where pixels come from."""
-        job = self.job
-        side, size = job.network.input_size, job.settings.batch_size
-        return Images(job.dataset, side, job.settings.policy, size)
+        plan = self.plan
+        side, size = plan.network.input_size, plan.settings.batch_size
+        return Images(plan.dataset, side, plan.settings.policy, size)
 
     def run(self) -> Path:
         """Trains, predicts and records, going on from checkpoints that are there.
@@ -94,134 +94,138 @@ class Work:
         Returns:
             The folder of the run.
         """
-        job = self.job
-        guard = job.checkpoints.with_suffix(".lock")
+        plan = self.plan
+        guard = plan.checkpoints.with_suffix(".lock")
         with (
             no_retracing_advice(),
-            lock(guard, f"the checkpoints of {job.folder.name}"),
+            lock(guard, f"the checkpoints of {plan.folder.name}"),
             self.images.in_use(),
         ):
             self.begin()
             done: dict[int, Trained] = {}
-            for part in job.parts:
+            for part in plan.parts:
                 # Its network is large, and only the last is kept.
                 done = {k: replace(t, net=None) for k, t in done.items()}  # type: ignore[arg-type]
                 gc.collect()
                 done[part] = self.part(part)
             whole = [t.state.stopped != training.TIME for t in done.values()]
-            folder = job.folder if all(whole) else job.short
+            folder = plan.folder if all(whole) else plan.short
             self.record(done, folder)
             if all(whole):
-                shutil.rmtree(job.checkpoints, ignore_errors=True)
+                shutil.rmtree(plan.checkpoints, ignore_errors=True)
             else:
                 self.reporter.message(
-                    f"{job.network.name}: the time limit cut short "
-                    f"{whole.count(False)} of {len(whole)} networks; the same command "
-                    "with a higher `max_minutes`, or none, goes on from there"
+                    f"{plan.network.name}: the time limit stopped "
+                    f"{whole.count(False)} of {len(whole)} networks early; the same "
+                    "command with a higher `max_minutes`, or none, resumes them"
                 )
             return folder
 
     def begin(self) -> None:
         """Marks the folder of checkpoints, and tells of those that are none of ours."""
-        folder = self.job.checkpoints
+        folder = self.plan.checkpoints
         if not (folder / ABOUT).is_file():
-            for told in others(folder, self.job.decides):
-                self.reporter.message(told)
-            write_json(folder / ABOUT, self.job.decides)
+            for message in others(folder, self.plan.training_identity):
+                self.reporter.message(message)
+            write_json(folder / ABOUT, self.plan.training_identity)
 
     def part(self, part: int) -> Trained:
         """Trains the network that never sees a part, and lets it predict that."""
-        job, settings = self.job, self.job.settings
-        rows, stop_by, held = self.rows(part)
-        data = Data(self.images, job.codes, rows, stop_by, len(job.dataset.classes))
+        plan, settings = self.plan, self.plan.settings
+        rows, stop_by, held_out = self.rows(part)
+        data = Data(self.images, plan.codes, rows, stop_by, len(plan.dataset.classes))
         net = networks.make(
             self.core,
-            job.network,
-            self.start(rows),
+            plan.network,
+            self.initial_head(rows),
             settings,
             n_classes=data.n_classes,
             steps=data.steps,
-            statistics=job.statistics,
+            statistics=plan.statistics,
         )
         self.counts = net.count()
         self.estimate(net, data)
         state = training.train(
-            net, data, settings, checkpoint=job.checkpoint(part), watch=self.watch(part)
+            net,
+            data,
+            settings,
+            checkpoint=plan.checkpoint(part),
+            watch=self.watch(part),
         )
         started = time.perf_counter()
         # A start that training could not better has seen plain views alone.
-        p = self.predict(net, held, views=settings.tta if state.best_epoch else 0)
+        p = self.predict(net, held_out, views=settings.tta if state.best_epoch else 0)
         return Trained(net, state, p, time.perf_counter() - started)
 
     def watch(self, part: int) -> Watch:
         """How the training of a part is followed; its time begins now."""
-        job, name = self.job, self.job.network.name
+        plan, name = self.plan, self.plan.network.name
         return Watch(
             name,
             f"{name}, {'test' if part == splits.TEST else f'fold {part}'}",
             self.reporter,
-            job.parts.index(part),
-            len(job.parts),
+            plan.parts.index(part),
+            len(plan.parts),
             self.budget.deadline(),
             self.budget.end,
         )
 
     def rows(self, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows to train on, to stop early by, and to predict; no group in two."""
-        job, settings = self.job, self.job.settings
-        train = np.flatnonzero((job.places != part) & (job.places != splits.TEST))
-        held = np.flatnonzero(job.places == part)
+        plan, settings = self.plan, self.plan.settings
+        train = np.flatnonzero((plan.fold_of != part) & (plan.fold_of != splits.TEST))
+        held_out = np.flatnonzero(plan.fold_of == part)
         fit, stop_by = train, train[:0]
         if settings.validation:
-            drawn = group_folds(
-                job.codes[train],
-                job.groups[train],
+            folds = group_folds(
+                plan.codes[train],
+                plan.groups[train],
                 folds=max(round(1 / settings.validation), 2),
                 seed=settings.seed,
             )
-            if drawn:
-                fit, stop_by = train[drawn[0][0]], train[drawn[0][1]]
+            if folds:
+                fit, stop_by = train[folds[0][0]], train[folds[0][1]]
             else:
                 self.reporter.message(
-                    "Too few groups to stop early by: trains to the end."
+                    "Too few groups for early stopping: trains for all epochs."
                 )
-        assert_disjoint(job.groups[train], job.groups[held])
-        assert_disjoint(job.groups[fit], job.groups[stop_by])
-        return fit, stop_by, held
+        assert_disjoint(plan.groups[train], plan.groups[held_out])
+        assert_disjoint(plan.groups[fit], plan.groups[stop_by])
+        return fit, stop_by, held_out
 
-    def start(self, rows: np.ndarray) -> Start:
+    def initial_head(self, rows: np.ndarray) -> InitialHead:
         """The head at the start; it has seen no image but those of the rows."""
-        job = self.job
-        if job.origin is None:
-            return Start.fresh(job.settings.head)
-        return job.origin.start(rows, job.codes, job.groups)
+        plan = self.plan
+        if plan.source_run is None:
+            return InitialHead.fresh(plan.settings.head)
+        return plan.source_run.initial_head(rows, plan.codes, plan.groups)
 
     def estimate(self, net: Net, data: Data) -> None:
         """Says once, on a CPU, how long what is missing may take."""
-        job, settings = self.job, self.job.settings
-        if self.told or not timing.on_cpu():
+        plan, settings = self.plan, self.plan.settings
+        if self.time_estimated or not timing.on_cpu():
             return
-        self.told = True
-        states = [job.checkpoint(part).peek() for part in job.parts]
+        self.time_estimated = True
+        states = [plan.checkpoint(part).peek() for part in plan.parts]
         left = [0 if s.stopped else settings.epochs - s.epoch for s in states]
         if not any(left):
             return
         pace = timing.pace(net, data, settings)
-        held = int(np.isin(job.places, job.parts).sum())
+        count = int(np.isin(plan.fold_of, plan.parts).sum())
         seconds = sum(left) * pace.epoch(data)
-        seconds += (settings.tta + 1) * pace.images(data, held)
-        limit = "" if job.minutes is None else f"; {job.minutes:g} min allowed"
+        seconds += (settings.tta + 1) * pace.images(data, count)
+        limit = "" if plan.minutes is None else f"; {plan.minutes:g} min allowed"
         self.reporter.message(
-            f"{pace.step + pace.render:.2g} s a step of {data.images.batch_size} "
-            f"images on this CPU, steps an epoch: {data.steps}, networks: "
-            f"{sum(map(bool, left))}, epochs of all: up to {sum(left)}; that takes at "
-            f"most {timing.span(seconds)}{limit}"
+            f"networks to train: {sum(map(bool, left))}, up to {max(left)} epochs "
+            f"each, {data.steps} steps per epoch, {pace.step + pace.render:.2g} s per "
+            f"step of {data.images.batch_size} images: at most "
+            f"{timing.span(seconds)} on this CPU{limit}"
         )
 
     def predict(self, net: Net, rows: np.ndarray, *, views: int) -> np.ndarray:
         """Probabilities (n, C): the mean over the plain view and further ones."""
         if not len(rows):
-            return np.zeros((0, len(self.job.dataset.classes)))
+            return np.zeros((0, len(self.plan.dataset.classes)))
         several = [
             net.predict(self.images.batches(rows, view)) for view in range(views + 1)
         ]
@@ -229,15 +233,18 @@ class Work:
 
     def record(self, done: dict[int, Trained], folder: Path) -> None:
         """Publishes the run."""
-        job = self.job
+        plan = self.plan
         p, record = self.results(done)
-        judged = np.isin(job.places, job.parts)
+        predicted = np.isin(plan.fold_of, plan.parts)
         with (
             runs.writing(folder),
             runs.saving(folder, record) as temp,
         ):
             table = runs.predictions_table(
-                job.images[judged], job.places[judged], p[judged], job.dataset.classes
+                plan.images[predicted],
+                plan.fold_of[predicted],
+                p[predicted],
+                plan.dataset.classes,
             )
             table.to_csv(temp / runs.PREDICTIONS, index=False)
             rows = [
@@ -248,7 +255,7 @@ class Work:
 
     def block(self) -> FeatureBlock:
         """What the record says of the network, which has no store."""
-        network = self.job.network
+        network = self.plan.network
         return FeatureBlock(
             backbone=network.name,
             weights=network.weights,
@@ -264,19 +271,19 @@ class Work:
 
     def results(self, done: dict[int, Trained]) -> tuple[np.ndarray, RunRecord]:
         """The predictions as they are published, and the record of the run."""
-        job = self.job
-        p = np.zeros((len(job.places), len(job.dataset.classes)))
-        for part, trained in done.items():
-            p[job.places == part] = trained.p
+        plan = self.plan
+        p = np.zeros((len(plan.fold_of), len(plan.dataset.classes)))
+        for part, outcome in done.items():
+            p[plan.fold_of == part] = outcome.p
         calibrated = None
-        if job.calibrate:
+        if plan.calibrate:
             p, calibrated = calibration.calibrate_predictions(
-                p, job.codes, job.groups, job.places
+                p, plan.codes, plan.groups, plan.fold_of
             )
-        judged = np.isin(job.places, job.parts)
+        predicted = np.isin(plan.fold_of, plan.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
         return p, replace(
-            runs.stamped(job.record()),
+            runs.stamped(plan.record()),
             features=[self.block()],
             weights_digest=backbones.weights_digest(self.core),
             status=OK,
@@ -286,12 +293,12 @@ class Work:
             predict_seconds=round(sum(t.seconds for t in done.values()), 3),
             calibration=calibrated,
             scores=runs.scores(
-                p[judged],
-                y=job.codes[judged],
-                groups=job.groups[judged],
-                folds=job.places[judged],
+                p[predicted],
+                y=plan.codes[predicted],
+                groups=plan.groups[predicted],
+                folds=plan.fold_of[predicted],
             ),
-            machine=_machine(job.settings),
+            machine=_machine(plan.settings),
             trainings=[_training_info(k, t.state) for k, t in done.items()],
             parameters=self.counts["parameters"],
             trainable_parameters=self.counts["trainable_parameters"],

@@ -75,9 +75,11 @@ class Images:
             pixels = tf.ensure_shape(pixels, (self.side, self.side, 3))
             return (pixels, *others) if others else pixels
 
-        found = tf.data.Dataset.from_tensor_slices((rows, *targets))
-        found = found.map(load, num_parallel_calls=min(os.cpu_count() or 1, 16))
-        return found.batch(self.batch_size).prefetch(_AHEAD)
+        rows_and_targets = tf.data.Dataset.from_tensor_slices((rows, *targets))
+        rows_and_targets = rows_and_targets.map(
+            load, num_parallel_calls=min(os.cpu_count() or 1, 16)
+        )
+        return rows_and_targets.batch(self.batch_size).prefetch(_AHEAD)
 
     def _load(self, row: int, view: int) -> np.ndarray:
         try:
@@ -110,11 +112,10 @@ class Images:
 
     def _too_large(self) -> UsageError:
         return UsageError(
-            f"a batch of {self.batch_size} images of {self.side} px that fits into "
+            f"a batch of {self.batch_size} images of {self.side} px does not fit into "
             "memory",
-            "too little of it",
             f"Lower `batch_size` (now {self.batch_size}) or `input_size`, or "
-            "unfreeze fewer blocks; what is trained is kept.",
+            "unfreeze fewer blocks; finished training is kept.",
         )
 
 
@@ -133,14 +134,14 @@ class Data:
         images: Where the pixels come from.
         codes: (N,) class indices of all images.
         fit: Rows to train on.
-        held: Rows to stop early by; may be empty.
+        stop_by: Rows to stop early by; may be empty.
         n_classes: C.
     """
 
     images: Images
     codes: np.ndarray
     fit: np.ndarray
-    held: np.ndarray
+    stop_by: np.ndarray
     n_classes: int
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from featcache.backbones import Network, Preprocess, flat
 from featcache.commands.finetune.optimizer import compiled
 from featcache.commands.finetune.settings import ALL, NONE, FinetuneSettings
-from featcache.commands.finetune.start import Start
+from featcache.commands.finetune.start import InitialHead
 from featcache.core.registry import Registry
 from featcache.core.tf import tensorflow
 from featcache.errors import UsageError
@@ -92,16 +92,16 @@ def values(variables: Sequence[Any]) -> list[np.ndarray]:
     return [variable.numpy() for variable in variables]
 
 
-def assign(variables: Sequence[Any], given: Sequence[np.ndarray]) -> None:
+def assign(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
     """Gives variables their values."""
-    for variable, value in zip(variables, given, strict=True):
+    for variable, value in zip(variables, arrays, strict=True):
         variable.assign(value)
 
 
 def make(
     core: "keras.Model",
     network: Network,
-    start: Start,
+    initial_head: InitialHead,
     settings: FinetuneSettings,
     *,
     n_classes: int,
@@ -113,7 +113,7 @@ def make(
     Args:
         core: The frozen backbone.
         network: What it was built from.
-        start: The head at the start.
+        initial_head: The head at the start.
         settings: How it is to be trained.
         n_classes: C.
         steps: Of an epoch.
@@ -135,13 +135,15 @@ def make(
             dtype="mixed_float16" if mixed else None,
         )
         depth_of = _unfreeze(base, settings.unfreeze)
-        logits = _head(_embedding(base, start.taps), start, n_classes, settings.seed)
+        logits = _head(
+            _embedding(base, initial_head.taps), initial_head, n_classes, settings.seed
+        )
         softmax = keras.layers.Activation(
             "softmax", dtype="float32", name=f"{HEAD}softmax"
         )
         model = keras.Model(base.input, softmax(logits), name="finetuned")
-        if start.weights:
-            _set_head(model, start)
+        if initial_head.weights:
+            _set_head(model, initial_head)
         trainer = keras.Model(base.input, logits)
         depths = _depths(trainer, depth_of)
         rates = keras.Variable(
@@ -154,12 +156,12 @@ def make(
 
 
 def _depths(trainer: "keras.Model", depth_of: dict[str, int]) -> list[int]:
-    found = {
+    by_id = {
         id(variable): depth_of.get(layer.name, 0)
         for layer in trainer.layers
         for variable in layer.trainable_variables
     }
-    return [found[id(variable)] for variable in trainer.trainable_variables]
+    return [by_id[id(variable)] for variable in trainer.trainable_variables]
 
 
 def strategy() -> Any:
@@ -194,20 +196,22 @@ def _embedding(base: "keras.Model", taps: Sequence[str]) -> Any:
     return keras.layers.Concatenate(name=f"{HEAD}taps")(pooled)
 
 
-def _head(x: Any, start: Start, n_classes: int, seed: int) -> Any:
+def _head(x: Any, initial_head: InitialHead, n_classes: int, seed: int) -> Any:
     """Dense layers as those of ``heads.networks.network``, up to the logits."""
     import keras
 
     layers, glorot = keras.layers, keras.initializers.GlorotUniform
-    for depth, width in enumerate(start.units, start=1):
+    for depth, width in enumerate(initial_head.units, start=1):
         x = layers.Dense(
             width,
             activation="relu",
             kernel_initializer=glorot(seed + depth),
             name=f"{HEAD}dense_{depth}",
         )(x)
-        if depth == 1 and start.dropout:
-            x = layers.Dropout(start.dropout, seed=seed, name=f"{HEAD}dropout")(x)
+        if depth == 1 and initial_head.dropout:
+            x = layers.Dropout(initial_head.dropout, seed=seed, name=f"{HEAD}dropout")(
+                x
+            )
     return layers.Dense(
         n_classes,
         kernel_initializer=glorot(seed),
@@ -216,7 +220,7 @@ def _head(x: Any, start: Start, n_classes: int, seed: int) -> Any:
     )(x)
 
 
-def _set_head(model: "keras.Model", start: Start) -> None:
+def _set_head(model: "keras.Model", initial_head: InitialHead) -> None:
     import keras
 
     dense = [
@@ -224,12 +228,12 @@ def _set_head(model: "keras.Model", start: Start) -> None:
         for layer in model.layers
         if layer.name.startswith(HEAD) and isinstance(layer, keras.layers.Dense)
     ]
-    pairs = zip(start.weights[::2], start.weights[1::2], strict=True)
+    pairs = zip(initial_head.weights[::2], initial_head.weights[1::2], strict=True)
     for layer, pair in zip(dense, pairs, strict=True):
         layer.set_weights(list(pair))
 
 
-def _unfreeze(base: "keras.Model", asked: str) -> dict[str, int]:
+def _unfreeze(base: "keras.Model", unfreeze: str) -> dict[str, int]:
     """Unfreezes layers; gives each the depth of its block: 1 is the last.
 
     Raises:
@@ -237,40 +241,43 @@ def _unfreeze(base: "keras.Model", asked: str) -> dict[str, int]:
         UnknownNameError: No such layer.
     """
     block_of = flat.blocks(base)
-    chosen = _chosen(base, block_of, asked)
-    if not chosen and asked != NONE:
+    layers = _layers_to_train(base, block_of, unfreeze)
+    if not layers and unfreeze != NONE:
         raise UsageError(
-            f"a layer of {base.name} that can be trained, for `unfreeze={asked!r}`",
-            "none",
+            f"`unfreeze={unfreeze!r}` selects no trainable layer of {base.name}",
             f"It has {1 + max(block_of.values(), default=-1)} blocks and ends with "
-            f"{', '.join([*block_of][-3:])}; to train the head alone, say none.",
+            f"{', '.join([*block_of][-3:])}; to train only the head, use none.",
         )
-    last = max((block_of[name] for name in chosen), default=0)
-    for name in chosen:
+    last = max((block_of[name] for name in layers), default=0)
+    for name in layers:
         flat.unfreeze(base.get_layer(name))
-    return {name: 1 + last - block_of[name] for name in chosen}
+    return {name: 1 + last - block_of[name] for name in layers}
 
 
-def _chosen(base: "keras.Model", block_of: dict[str, int], asked: str) -> list[str]:
-    if asked in (ALL, NONE):
-        return list(block_of) if asked == ALL else []
-    words = asked.split("-")
+def _layers_to_train(
+    base: "keras.Model", block_of: dict[str, int], unfreeze: str
+) -> list[str]:
+    if unfreeze in (ALL, NONE):
+        return list(block_of) if unfreeze == ALL else []
+    words = unfreeze.split("-")
     if len(words) == 3 and words[0] == "last" and words[2] in ("block", "blocks"):
-        first = 1 + max(block_of.values(), default=-1) - _number(asked, words[1])
+        first = 1 + max(block_of.values(), default=-1) - _number(unfreeze, words[1])
         return [name for name, block in block_of.items() if block >= first]
     names = [layer.name for layer in base.layers]
-    if asked not in names:
+    if unfreeze not in names:
         table = Registry(
-            "layer", dict.fromkeys(names), hint="Or say all, last-N-blocks or none."
+            "layer", dict.fromkeys(names), hint="Or use all, last-N-blocks or none."
         )
-        raise table.unknown(asked)
-    behind = set(names[names.index(asked) :])
+        raise table.unknown(unfreeze)
+    behind = set(names[names.index(unfreeze) :])
     return [name for name in block_of if name in behind]
 
 
-def _number(asked: str, word: str) -> int:
+def _number(unfreeze: str, word: str) -> int:
     if not word.isdecimal():
         raise UsageError(
-            "`unfreeze` last-N-blocks with a number", repr(asked), "Try last-2-blocks."
+            "a number N in `unfreeze` last-N-blocks",
+            repr(unfreeze),
+            "Try last-2-blocks.",
         )
     return int(word)

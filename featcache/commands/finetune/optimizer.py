@@ -40,15 +40,15 @@ def compiled(
         "ema_momentum": settings.ema,
     }
     if settings.optimizer == ADAMW:
-        made = layerwise(keras.optimizers.Adam, settings, depths, rates)(**common)
+        optimizer = layerwise(keras.optimizers.Adam, settings, depths, rates)(**common)
     else:
-        made = layerwise(keras.optimizers.SGD, settings, depths, rates)(
+        optimizer = layerwise(keras.optimizers.SGD, settings, depths, rates)(
             momentum=0.9, nesterov=True, **common
         )
-    made = keras.optimizers.LossScaleOptimizer(made) if mixed else made
-    made.build(trainer.trainable_variables)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if mixed else optimizer
+    optimizer.build(trainer.trainable_variables)
     trainer.compile(
-        made,
+        optimizer,
         keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=settings.label_smoothing
         ),

@@ -14,7 +14,7 @@ from featcache import backbones
 from featcache.backbones import IMAGENET, Backbone, Network, Preprocess
 from featcache.commands.finetune.checkpoint import Checkpoint
 from featcache.commands.finetune.settings import TEST, FinetuneSettings
-from featcache.commands.finetune.start import Origin, origin, standardising
+from featcache.commands.finetune.start import SourceRun, open_source_run, standardising
 from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -29,7 +29,7 @@ _LIBRARIES = ("keras", "tensorflow")
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class RunPlan:
     """One run: a network, fine-tuned on each part of a split.
 
     Attributes:
@@ -37,7 +37,7 @@ class Job:
         dataset: Its images.
         network: What is fine-tuned.
         settings: How.
-        origin: The run whose head it starts from.
+        source_run: The run whose head it starts from.
         statistics: The scaling of "featurewise" preprocessing.
         split: The split.
         only_test: Whether there is but one network, judged on the test part.
@@ -49,7 +49,7 @@ class Job:
     dataset: Manifest
     network: Network
     settings: FinetuneSettings
-    origin: Origin | None
+    source_run: SourceRun | None
     statistics: Preprocess | None
     split: Split
     only_test: bool
@@ -73,7 +73,7 @@ class Job:
         return self.images["group"].to_numpy()
 
     @cached_property
-    def places(self) -> np.ndarray:
+    def fold_of(self) -> np.ndarray:
         """(N,) folds, or `splits.TEST`."""
         return self.split.of(self.images["image_id"].tolist())
 
@@ -86,19 +86,22 @@ class Job:
     @property
     def head(self) -> str:
         """Name of the run's head."""
-        if self.origin is None:
+        if self.source_run is None:
             return HEAD
-        return f"{HEAD}-from-{self.origin.run.record.head}"
+        return f"{HEAD}-from-{self.source_run.run.record.head}"
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """What decides the figures beside images and places."""
         params = self.settings.params()
-        if self.origin:
-            run = self.origin.run
+        if self.source_run:
+            run = self.source_run.run
             # A run may be trained again under its id; its predictions tell.
-            made = sha256_file(run.folder / runs.PREDICTIONS)
-            params |= {"head": None, "init_head": run.run_id, "init_predictions": made}
+            params |= {
+                "head": None,
+                "init_head": run.run_id,
+                "init_predictions": sha256_file(run.folder / runs.PREDICTIONS),
+            }
         return {
             "revision": REVISION,
             "network": self.network.name,
@@ -116,7 +119,7 @@ class Job:
     @cached_property
     def evaluation_id(self) -> str:
         """Digest of the images and their folds."""
-        return identity.evaluation_id(self.images, self.places)
+        return identity.evaluation_id(self.images, self.fold_of)
 
     @cached_property
     def folder(self) -> Path:
@@ -144,7 +147,7 @@ class Job:
         return next((folder for folder in folders if runs.is_done(folder)), None)
 
     @cached_property
-    def decides(self) -> dict[str, Any]:
+    def training_identity(self) -> dict[str, Any]:
         """What decides the weights.
 
         The time allowed is left out, so that with more of it the work goes on.
@@ -154,19 +157,21 @@ class Job:
         return recipe | versions | {"evaluation_id": self.evaluation_id}
 
     @cached_property
-    def belongs(self) -> str:
+    def checkpoint_key(self) -> str:
         """Digest of what decides the weights: that of checkpoints."""
-        return digest(self.decides)
+        return digest(self.training_identity)
 
     def checkpoint(self, part: int) -> Checkpoint:
         """Of the network that never sees a part."""
         name = "test" if part == splits.TEST else str(part)
-        return Checkpoint(self.checkpoints / f"{name}.npz", f"{self.belongs} {part}")
+        return Checkpoint(
+            self.checkpoints / f"{name}.npz", f"{self.checkpoint_key} {part}"
+        )
 
     @property
     def checkpoints(self) -> Path:
         """Folder of checkpoints."""
-        return self.reports / "checkpoints" / self.belongs[:16]
+        return self.reports / "checkpoints" / self.checkpoint_key[:16]
 
     def record(self) -> RunRecord:
         """What is known of the run before its network is built."""
@@ -176,7 +181,7 @@ class Job:
             dataset=self.dataset.dataset,
             backbone=self.network.name,
             features=[],
-            taps=list(self.origin.taps) if self.origin else [],
+            taps=list(self.source_run.taps) if self.source_run else [],
             views=self.settings.views,
             policy=None if policy.is_identity else policy.to_dict(),
             tta=self.settings.tta > 0,
@@ -190,17 +195,17 @@ class Job:
             head=self.head,
             head_is=HeadIdentity(head=HEAD, revision=REVISION, params=params),
             recipe_id=digest(self.recipe),
-            init_head=self.origin.run.run_id if self.origin else None,
+            init_head=self.source_run.run.run_id if self.source_run else None,
             preprocess=self.network.preprocess,
             max_minutes=self.minutes,
             options=[
-                *([f"from {self.origin.run.run_id}"] if self.origin else []),
+                *([f"from {self.source_run.run.run_id}"] if self.source_run else []),
                 *self.settings.differing(),
             ],
         )
 
 
-def plan(
+def plan_run(
     dataset: Manifest,
     network: Network,
     *,
@@ -211,7 +216,7 @@ def plan(
     fold: str,
     calibrate: bool,
     minutes: float | None,
-) -> Job:
+) -> RunPlan:
     """Checks all that can be known before any work.
 
     Raises:
@@ -222,20 +227,20 @@ def plan(
         backbones.fetch_weights(network.row)
     base = reports / dataset.dataset
     images = dataset.ok
-    places = split.of(images["image_id"].tolist())
+    fold_of = split.of(images["image_id"].tolist())
     labels, groups = images["label"].tolist(), images["group"].to_numpy()
-    splits.check(places, labels, groups, folds=split.folds, test_size=split.test_size)
-    start = None
+    splits.check(fold_of, labels, groups, folds=split.folds, test_size=split.test_size)
+    source_run = None
     if init_head:
-        evaluation_id = identity.evaluation_id(images, places)
+        evaluation_id = identity.evaluation_id(images, fold_of)
         run = _find(base, init_head)
-        start = origin(run, dataset, network, evaluation_id=evaluation_id)
-    return Job(
+        source_run = open_source_run(run, dataset, network, evaluation_id=evaluation_id)
+    return RunPlan(
         reports=base,
         dataset=dataset,
         network=network,
         settings=settings,
-        origin=start,
+        source_run=source_run,
         statistics=standardising(dataset, network, split.name),
         split=split,
         only_test=fold == TEST,
@@ -253,23 +258,25 @@ def _find(reports: Path, reference: str) -> runs.Run:
 
 def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None:
     if network.is_baseline:
-        raise UsageError("a network", network.name, "A baseline has no weights.")
+        raise UsageError(
+            f"{network.name} cannot be fine-tuned, because it is no network",
+            "Choose a backbone with weights.",
+        )
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",
             ", ".join(dataset.classes) or "none",
-            "Scan a source with more classes, or exclude less.",
+            "Scan a source with more classes, or exclude fewer images.",
         )
     if fold == TEST and not split.test_size:
         raise SplitError(
-            "a test part for `fold='test'`", "`test_size=0`", "Give `test_size=0.2`."
+            "`fold='test'` needs a test set, but `test_size=0` leaves none",
+            "Try `test_size=0.2`.",
         )
     if not dataset.root.exists():
         raise DatasetError(
-            f"the images of {dataset.dataset} in {dataset.root}",
-            "no such folder or archive",
-            f"Scan them where they are now: featcache scan SOURCE --dataset "
-            f"{dataset.dataset}.",
+            f"the images of {dataset.dataset} are no longer in {dataset.root}",
+            f"Scan the new folder: {dataset.scan_again()}",
         )
 
 

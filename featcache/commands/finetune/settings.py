@@ -132,25 +132,29 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
         ("gradual", "tta", "weight_decay", "warmup", "clip", "seed"),
         (0, math.inf, "0 or more"),
     ),
-    **dict.fromkeys(("label_smoothing", "ema"), (0, _BELOW_1, "0 or more, below 1")),
-    "learning_rate": (_SMALLEST, math.inf, "more than 0"),
-    "layer_decay": (_SMALLEST, 1, "more than 0, at most 1"),
-    "validation": (0, 0.5, "0 to 0.5"),
+    **dict.fromkeys(
+        ("label_smoothing", "ema"), (0, _BELOW_1, "at least 0 and below 1")
+    ),
+    "learning_rate": (_SMALLEST, math.inf, "above 0"),
+    "layer_decay": (_SMALLEST, 1, "above 0 and at most 1"),
+    "validation": (0, 0.5, "between 0 and 0.5"),
 }
 
 
-def _check(made: FinetuneSettings) -> None:
-    if made.policy.region != WHOLE_PICTURE:
+def _check(settings: FinetuneSettings) -> None:
+    if settings.policy.region != WHOLE_PICTURE:
         raise UsageError(
-            "whole pictures", f"`region` {made.policy.region.kind}", "Leave it out."
+            "networks can only be fine-tuned on whole images, not on "
+            f"`region={settings.policy.region.kind!r}`",
+            "Omit it.",
         )
     for name, allowed in _CHOICES.items():
-        if getattr(made, name) not in allowed:
-            raise _misfit(made, name, ", ".join(allowed))
+        if getattr(settings, name) not in allowed:
+            raise _misfit(settings, name, " or ".join(allowed))
     for name, (low, high, words) in _BOUNDS.items():
-        value = made.rate if name == "learning_rate" else getattr(made, name)
+        value = settings.rate if name == "learning_rate" else getattr(settings, name)
         if not low <= value <= high:
-            raise _misfit(made, name, words)
+            raise _misfit(settings, name, words)
 
 
 def _spelled(value: Any) -> str:
@@ -161,7 +165,9 @@ def _spelled(value: Any) -> str:
     return "-".join(map(_spelled, value)) if isinstance(value, tuple) else str(value)
 
 
-def _misfit(made: FinetuneSettings, name: str, words: str) -> UsageError:
+def _misfit(settings: FinetuneSettings, name: str, words: str) -> UsageError:
     return UsageError(
-        f"`{name}` {words}", repr(getattr(made, name)), "Give another, or leave it out."
+        f"`{name}` to be {words}",
+        repr(getattr(settings, name)),
+        "Use another value, or omit it.",
     )

@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
+from featcache.core.parallel import one_thread
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
@@ -25,7 +26,7 @@ FOLDABLE = ("softmax", "mlp", "mlp-dropout", "logreg")
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class InitialHead:
     """A head of dense layers.
 
     Attributes:
@@ -41,13 +42,13 @@ class Start:
     weights: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, name: str) -> "Start":
+    def fresh(cls, name: str) -> "InitialHead":
         """With random weights, of the shape that the cached head of a name has."""
         head: Any = heads.make(name)
         return cls(tuple(getattr(head, "units", ())), getattr(head, "dropout", 0.0))
 
 
-def to_dense(head: Head, taps: Sequence[str] = ()) -> Start:
+def to_dense(head: Head, taps: Sequence[str] = ()) -> InitialHead:
     """A fitted head as dense layers on features that are not scaled.
 
     A layer on scaled features, ``(x - mean) / scale @ W + b``, is one on ``x`` with
@@ -62,7 +63,7 @@ def to_dense(head: Head, taps: Sequence[str] = ()) -> Start:
     layers[0] = kernel / scale[:, None], bias - (mean / scale) @ kernel
     weights = [part.astype(np.float32) for layer in layers for part in layer]
     units = tuple(len(bias) for _, bias in layers[:-1])
-    return Start(units, dropout, tuple(taps), weights)
+    return InitialHead(units, dropout, tuple(taps), weights)
 
 
 def _dense(head: Head) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
@@ -99,7 +100,7 @@ def _scaling(head: Head) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
+class SourceRun:
     """A run whose head is started from.
 
     Attributes:
@@ -107,28 +108,30 @@ class Origin:
         head: Its head, as it was saved.
         taps: Inner layers that it sees beside the embedding.
         dataset: Its images.
-        found: The store of its features.
+        feature_store: The store of its features.
     """
 
     run: Run
     head: Head
     taps: tuple[str, ...]
     dataset: Manifest
-    found: store.Store
+    feature_store: store.Store
 
     @cached_property
     def features(self) -> np.ndarray:
         """(N, V, D) features of the dataset's usable images, plain view first."""
         record = self.run.record
-        chosen = FeatureSet((self.found,)).select(
+        selection = FeatureSet((self.feature_store,)).select(
             self.dataset,
             views=record.views,
             policy=Policy.of(record.policy) if record.policy else None,
             taps=self.taps,
         )
-        return chosen.read().reshape(-1, record.views + 1, sum(chosen.dims))
+        return selection.read().reshape(-1, record.views + 1, sum(selection.dims))
 
-    def start(self, rows: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Start:
+    def initial_head(
+        self, rows: np.ndarray, y: np.ndarray, groups: np.ndarray
+    ) -> InitialHead:
         """The head fitted anew on the features of some images alone.
 
         What is judged on other images must not have seen them: the saved head has.
@@ -139,22 +142,23 @@ class Origin:
             y: (N,) class indices of all images.
             groups: (N,) groups of all images.
         """
-        places = self.run.table.set_index("image_id")["fold"]
-        own = places.loc[self.dataset.ok["image_id"]].to_numpy() != splits.TEST
+        fold_of = self.run.table.set_index("image_id")["fold"]
+        own = fold_of.loc[self.dataset.ok["image_id"]].to_numpy() != splits.TEST
         if np.array_equal(np.flatnonzero(own), np.sort(rows)):
             return to_dense(self.head, self.taps)
         V = self.features.shape[1]
-        head = clone(self.head).fit(
-            self.features[rows].reshape(-1, self.features.shape[2]),
-            np.repeat(y[rows], V),
-            groups=np.repeat(groups[rows], V),
-        )
+        with one_thread():
+            head = clone(self.head).fit(
+                self.features[rows].reshape(-1, self.features.shape[2]),
+                np.repeat(y[rows], V),
+                groups=np.repeat(groups[rows], V),
+            )
         return to_dense(head, self.taps)
 
 
-def origin(
+def open_source_run(
     run: Run, dataset: Manifest, network: Network, *, evaluation_id: str
-) -> Origin:
+) -> SourceRun:
     """Opens a run to start from, and refuses one that does not fit.
 
     Raises:
@@ -167,34 +171,36 @@ def origin(
     blocks = run.record.features
     if len({block.store for block in blocks}) > 1:
         raise HeadError(
-            "a head on the features of one network in one size",
+            "a head trained on features of one network at one input size",
             f"{run.run_id}, on {run.record.backbone}",
-            "Start from a run on one of them.",
+            "Start from a run that uses only one feature set.",
         )
-    found = store.open_store(dataset.folder / "features" / (blocks[0].store or ""))
-    _refuse_contract(found, network)
+    feature_store = store.open_store(
+        dataset.folder / "features" / (blocks[0].store or "")
+    )
+    _refuse_contract(feature_store, network)
     taps = tuple(block.tap for block in blocks if block.tap)
-    return Origin(run, heads.load(run.folder), taps, dataset, found)
+    return SourceRun(run, heads.load(run.folder), taps, dataset, feature_store)
 
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
     record = run.record
-    wanted = f"`init_head` with a run whose head is {', '.join(FOLDABLE)}"
+    expected = f"`init_head` to name a run whose head is {' or '.join(FOLDABLE)}"
     if run.failed or record.head not in FOLDABLE:
         got = "failed" if run.failed else record.head
-        raise HeadError(wanted, f"{run.run_id} ({got})", "Start from another run.")
+        raise HeadError(expected, f"{run.run_id} ({got})", "Start from another run.")
     embedding = record.head_is.embedding
     if embedding:
-        told = f"transform {embedding.transform}, pca {embedding.pca}"
+        transforms = f"transform {embedding.transform}, pca {embedding.pca}"
         raise HeadError(
-            f"{wanted}, on features as they are",
-            f"{run.run_id}, whose features are transformed ({told})",
+            f"{expected}, trained on untransformed features",
+            f"{run.run_id}, whose features are transformed ({transforms})",
             "Train the head with `transform='none'` and `pca='none'`.",
         )
     regions = {block.region for block in record.features if block.region}
     if regions:
         raise HeadError(
-            f"{wanted}, on features of whole pictures",
+            f"{expected}, trained on features of whole images",
             f"{run.run_id}, on region {', '.join(sorted(regions))}",
             "Start from another run.",
         )
@@ -202,51 +208,53 @@ def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
         raise HeadError(
             f"a head for the classes {', '.join(dataset.classes)}",
             f"{run.run_id}, for {', '.join(run.classes)}",
-            "Train it on the same classes.",
+            "Use a head trained on the same classes.",
         )
     if record.evaluation_id != evaluation_id:
         raise HeadError(
-            "a head that was judged on the same images, groups and folds",
+            "a head that was evaluated on the same images, groups and folds",
             f"{run.run_id}, on split {record.split.name}",
-            "Give the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
-            "of that run, or train it on this split.",
+            "Use the `folds`, `test_size`, `seed`, `split`, `exclude` and `group_by` "
+            "of that run, or train the head on this split.",
         )
 
 
-def _refuse_contract(found: store.Store, network: Network) -> None:
-    contract = found.header.contract.without_measured
-    wanted = Contract.of(network, dtype=contract.dtype or FLOAT32)
-    have, want = contract.to_json(), wanted.to_json()
+def _refuse_contract(stored: store.Store, network: Network) -> None:
+    contract = stored.header.contract.without_measured
+    expected = Contract.of(network, dtype=contract.dtype or FLOAT32)
+    have, want = contract.to_json(), expected.to_json()
     differ = [
         f"{name} {have.get(name)!r}, not {want.get(name)!r}"
-        for name in contract.differences(wanted)
+        for name in contract.differences(expected)
     ]
-    if found.header.weights != network.weights:
-        differ.append(f"weights {found.header.weights!r}, not {network.weights!r}")
+    if stored.header.weights != network.weights:
+        differ.append(f"weights {stored.header.weights!r}, not {network.weights!r}")
     if differ:
-        raise _other_contract(found, "; ".join(differ))
+        raise _other_contract(stored, "; ".join(differ))
 
 
-def refuse_weights(origin: Origin, digest: str) -> None:
+def refuse_weights(source_run: SourceRun, digest: str) -> None:
     """Refuses features of other weights than those that were built.
 
     Args:
-        origin: The run that is started from.
+        source_run: The run that is started from.
         digest: ``weights_digest`` of the network.
 
     Raises:
         ContractError: They are of others.
     """
-    stored = origin.found.header.contract.weights_digest
+    stored = source_run.feature_store.header.contract.weights_digest
     if stored != digest:
-        raise _other_contract(origin.found, f"weights {stored}, not {digest}")
+        raise _other_contract(
+            source_run.feature_store, f"weights {stored}, not {digest}"
+        )
 
 
-def _other_contract(found: store.Store, differ: str) -> ContractError:
+def _other_contract(stored: store.Store, differ: str) -> ContractError:
     return ContractError(
-        "a head on features of the network that is fine-tuned",
-        f"{found.path.name}, made with {differ}",
-        "Give the backbone, `weights`, `preprocess` and `input_size` of that store, or "
+        "a head trained on features of the network to fine-tune",
+        f"features in {stored.path.name}, which have {differ}",
+        "Use the backbone, `weights`, `preprocess` and `input_size` of that store, or "
         "train a head on features of this network.",
     )
 
@@ -259,17 +267,17 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
     """
     if network.preprocess != FEATUREWISE:
         return None
-    wanted = network.name, network.input_size
+    key = network.name, network.input_size
     for path in sorted((dataset.folder / "features").glob("*.h5")):
         contract = store.open_store(path).header.contract
         statistics = contract.statistics
-        is_same = (contract.backbone, contract.input_size) == wanted
+        is_same = (contract.backbone, contract.input_size) == key
         if statistics and statistics.split == split and is_same:
             return Preprocess.from_statistics(statistics)
     file = ".keras" if network.weights == FILE else ""
     raise StoreError(
-        f"statistics of the training images of split {split}, for "
-        "`preprocess='featurewise'`",
+        f"statistics of the training images of split {split}, which "
+        "`preprocess='featurewise'` needs",
         f"no such features of {network.name} at {network.input_size} px",
         f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
         f"--preprocess featurewise --input-size {network.input_size}",

@@ -50,8 +50,8 @@ class Pace:
     def epoch(self, data: Data) -> float:
         """Most seconds of an epoch and its validation."""
         # Rendering goes on beside the rest, on the same cores.
-        trained = data.steps * (self.render + self.step)
-        return trained + self.images(data, len(data.held))
+        training = data.steps * (self.render + self.step)
+        return training + self.images(data, len(data.stop_by))
 
     def images(self, data: Data, count: int) -> float:
         """Seconds to predict so many images."""

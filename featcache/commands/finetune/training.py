@@ -88,20 +88,20 @@ def _resumed(net: Net, checkpoint: Checkpoint, watch: Watch) -> State | None:
     state, why_not = checkpoint.load()
     if why_not:
         watch.reporter.message(
-            f"{watch.name}: starts anew, for the checkpoint {why_not}"
+            f"{watch.name}: starts from the beginning, because {why_not}"
         )
     if state is None:
         return None
     if state.stopped:
-        watch.reporter.message(f"{watch.name}: trained already, {state.epoch} epochs")
+        watch.reporter.message(f"{watch.name}: already trained, {state.epoch} epochs")
     else:
         assign(net.variables, state.variables)
-        watch.reporter.message(f"{watch.name}: goes on behind epoch {state.epoch}")
+        watch.reporter.message(f"{watch.name}: resumes after epoch {state.epoch}")
     return state
 
 
 def _begun(net: Net, data: Data) -> State:
-    start = _validated(net, data) if len(data.held) else {}
+    start = _validated(net, data) if len(data.stop_by) else {}
     loss = start.get("log_loss", float("inf"))
     return State(start=start, best_loss=loss, best=values(net.trainable))
 
@@ -124,12 +124,15 @@ def _train_epoch(
         return
     row = {"epoch": epoch, **run.logs}
     averages = net.averaged()
-    if len(data.held):
+    if len(data.stop_by):
         now = values(net.trainable)
         assign(net.trainable, averages)
-        found = _validated(net, data)
+        validation = _validated(net, data)
         assign(net.trainable, now)
-        row |= {"val_loss": found["log_loss"], "val_accuracy": found["accuracy"]}
+        row |= {
+            "val_loss": validation["log_loss"],
+            "val_accuracy": validation["accuracy"],
+        }
     if row.get("val_loss", -1.0) < state.best_loss:
         state.best, state.best_epoch = averages, epoch
         state.best_loss = row.get("val_loss", state.best_loss)
@@ -150,14 +153,14 @@ def _ended(state: State, settings: FinetuneSettings) -> str:
 def _tell(
     settings: FinetuneSettings, state: State, row: dict[str, float], watch: Watch
 ) -> None:
-    held = (
+    validation = (
         f", held out {row['val_loss']:.3f} {row['val_accuracy']:.3f}"
         if "val_loss" in row
         else ""
     )
     watch.reporter.message(
         f"{watch.name}: epoch {state.epoch} of {settings.epochs}, loss "
-        f"{row['loss']:.3f}, accuracy {row['accuracy']:.3f}{held}; "
+        f"{row['loss']:.3f}, accuracy {row['accuracy']:.3f}{validation}; "
         f"{_left(settings, state, watch)}"
     )
 
@@ -166,14 +169,14 @@ def _left(settings: FinetuneSettings, state: State, watch: Watch) -> str:
     """Why a network has stopped or how long it may take; and all that come after."""
     now, epoch = time.monotonic(), state.seconds / state.epoch
     own = min(epoch * (settings.epochs - state.epoch), max(watch.deadline - now, 0))
-    told = f"at most {span(own)} left"
+    text = f"at most {span(own)} left"
     if state.stopped:
-        own, told = 0, f"stopped: {state.stopped}"
+        own, text = 0, f"stopped: {state.stopped}"
     later = watch.parts - watch.part - 1
     if later:
         whole = min(own + later * settings.epochs * epoch, max(watch.end - now, 0))
-        told += f", at most {span(whole)} until all are done"
-    return told
+        text += f", at most {span(whole)} for all networks"
+    return text
 
 
 def _stop_not_finite(
@@ -189,7 +192,7 @@ def _stop_not_finite(
         "" if settings.clip else ", or set `clip=1`"
     )
     if not state.history:
-        raise HeadError(f"{watch.name} to have a finite loss", got, f"{advice}.")
+        raise HeadError(f"a finite loss when training {watch.name}", got, f"{advice}.")
     state.stopped = NOT_FINITE
     watch.reporter.message(
         f"{watch.name}: no finite loss, {got}; the weights of epoch "
@@ -199,7 +202,9 @@ def _stop_not_finite(
 
 def _validated(net: Net, data: Data) -> dict[str, float]:
     """Log-loss and accuracy of the plain views that are held out."""
-    return scores(data.codes[data.held], net.predict(data.images.batches(data.held, 0)))
+    return scores(
+        data.codes[data.stop_by], net.predict(data.images.batches(data.stop_by, 0))
+    )
 
 
 def _fit(

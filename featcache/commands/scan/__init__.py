@@ -1,15 +1,17 @@
 """``featcache scan``: from a folder or CSV to a manifest that can be trusted."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import abspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from featcache.commands.scan import thumbs as small
 from featcache.commands.scan.decoding import (
+    FLAT,
     MEASURED,
     NOTHING,
     identify,
@@ -23,11 +25,23 @@ from featcache.commands.scan.groups import (
     given_groups,
     previous_clusters,
 )
+from featcache.commands.scan.suspicions import suspicions
 from featcache.core.io import lock
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import check_name
 from featcache.dataset import manifest, near_duplicates, sources
-from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
+from featcache.dataset.manifest import (
+    DUPLICATE,
+    OK,
+    PART,
+    PARTS,
+    UNREADABLE,
+    Manifest,
+    Settings,
+)
 from featcache.errors import DatasetError, UsageError
+
+NO_SPLIT = "none"  # as `split_by`
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class ScanResult:
         duplicates: Files left out because their bytes are there already.
         n_groups: Groups among the usable images.
         n_new: Images that had to be decoded.
+        parts: Usable images of each part of the source's own split, if it is kept.
     """
 
     manifest: Manifest
@@ -51,6 +66,7 @@ class ScanResult:
     duplicates: int
     n_groups: int
     n_new: int
+    parts: dict[str, int]
 
 
 def scan(
@@ -61,6 +77,8 @@ def scan(
     group_by: str | None = None,
     per_class: int | None = None,
     on_conflict: str | None = None,
+    split_by: str | None = None,
+    pool: bool | None = None,
     reporter: Reporter = SILENT,
 ) -> ScanResult:
     """Makes or refreshes the manifest of a source.
@@ -69,16 +87,21 @@ def scan(
     refresh does not silently regroup it.
 
     Args:
-        source: Folder with one sub-folder a class, zip of one, or CSV with
-            path,label.
+        source: Folder with one sub-folder a class or with a metadata.csv, zip of
+            one, or CSV with path,label.
         cache: The cache folder; the manifest goes to ``cache/<dataset>``.
         dataset: Name; by default the source folder's.
-        group_by: A column, a regular expression with one group for the file name,
-            "dicom:" and the keyword of a DICOM element, "image", or "near-duplicate"
-            (the default where there is no column ``group``).
+        group_by: A column, a regular expression with one group for the file name (or
+            the folders, if it fits no file name), "dicom:" and the keyword of a DICOM
+            element, "image", or "near-duplicate" (the default where there is no
+            column ``group``).
         per_class: Take the first so many images of each class, in natural order or
             that of the CSV; 0 for all.
         on_conflict: The same bytes under two labels: "error" (default) or "drop".
+        split_by: Keep the split that the source brings, its test set as that of every
+            evaluation: "folder" for folders called train, val and test, or a column
+            with these; "none" for splits that are drawn.
+        pool: Join the parts of the split that the source brings.
         reporter: Hears how many images are read, as "scan".
 
     Raises:
@@ -89,17 +112,24 @@ def scan(
         raise UsageError(
             "`per_class` of 0 (all) or more", str(per_class), "Give 0 or more."
         )
-    if dataset and (Path(dataset).name != dataset or dataset.startswith(".")):
-        raise UsageError("`dataset` with a plain name", dataset, "Name no folder.")
+    if dataset:
+        check_name(dataset, "dataset")
+    if split_by not in (None, NO_SPLIT) and pool:
+        raise UsageError(
+            "`split_by` or `pool`", "both", "Keep the source's split, or join it."
+        )
     source = Path(abspath(source))
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"
     warnings: list[str] = []
     try:
         with lock(folder / ".manifest.lock", what, timeout=60):
-            old = _existing(folder, source, warnings, named=bool(dataset))
-            options = {"group_by": group_by, "on_conflict": on_conflict}
-            listing, settings = _settings(source, old, options, per_class, warnings)
+            old, known = _existing(folder, source, warnings, named=bool(dataset))
+            options = {
+                "group_by": group_by, "per_class": per_class,
+                "on_conflict": on_conflict, "split_by": split_by, "pool": pool,
+            }  # fmt: skip
+            listing, settings = _settings(source, known, options, warnings)
             return _scan(folder, settings, listing, old, warnings, reporter)
     finally:
         with suppress(OSError):
@@ -108,52 +138,66 @@ def scan(
 
 def _settings(
     source: Path,
-    old: Manifest | None,
-    options: dict[str, str | None],
-    per_class: int | None,
+    known: Settings | None,
+    options: dict[str, Any],
     warnings: list[str],
 ) -> tuple[sources.Listing, Settings]:
     """Lists the source and settles options that were not given."""
-    before = old.settings if old and old.settings.source == str(source) else None
-    if before and before.per_class and per_class is None:
+    same = known if known and known.source == str(source) else None
+    before = same or Settings(str(source), "", "")
+    per_class, by = options["per_class"], options["group_by"]
+    if before.per_class and per_class is None:
         per_class = before.per_class
         warnings.append(
             f"only the first {per_class} images of each class, as in the last scan; "
             "`per_class=0` takes all"
         )
-    listing = sources.list_source(source, per_class=per_class or None)
+    split_by, pool = options["split_by"], options["pool"]
+    if split_by is None and pool is None:
+        split_by, pool = before.split_by, before.pool
+    split_by = None if split_by == NO_SPLIT else split_by
+    listing = sources.list_source(
+        source, per_class=per_class or None, split_by=split_by, pool=bool(pool)
+    )
     by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
-    group_by = options["group_by"] or (before.group_by if before else by_column)
-    if old and not options["group_by"] and group_by != old.settings.group_by:
-        warnings.append(f"grouped by {group_by} instead of {old.settings.group_by}")
-    on_conflict = options["on_conflict"] or (before.on_conflict if before else "error")
-    root = str(listing.root)
-    return listing, Settings(
-        str(source), root, group_by, per_class or None, on_conflict
+    group_by = by or before.group_by or by_column
+    if known and not by and group_by != known.group_by:
+        warnings.append(f"grouped by {group_by} instead of {known.group_by}")
+    return listing, replace(
+        before,
+        root=str(listing.root),
+        group_by=group_by,
+        per_class=per_class or None,
+        on_conflict=options["on_conflict"] or before.on_conflict,
+        split_by=split_by,
+        pool=bool(pool),
     )
 
 
 def _existing(
     folder: Path, source: Path, warnings: list[str], *, named: bool
-) -> Manifest | None:
+) -> tuple[Manifest | None, Settings | None]:
+    """What an earlier scan left: all of it, its settings alone, or nothing."""
     if not (folder / "manifest.csv").exists():
-        return None
+        return None, None
+    old = settings = None
+    with suppress(OSError, ValueError, RecursionError):
+        settings = manifest.read_settings(folder)
     try:
         old = manifest.load(folder)
     except DatasetError as error:
         # Without dataset.json the last scan was cut short while it wrote.
-        if not named and (folder / "dataset.json").exists():
+        if not named and not settings and (folder / "dataset.json").exists():
             raise
         warnings.append(f"the manifest of {folder.name} is made again: {error.got}")
-        return None
-    if not named and old.settings.source != str(source):
+    if not named and settings and settings.source != str(source):
         raise DatasetError(
-            f"dataset {folder.name} to be made from {old.settings.source}",
+            f"dataset {folder.name} to be made from {settings.source}",
             str(source),
             "Give this one a name of its own as `dataset` (or "
             f"`dataset={folder.name!r}` to replace the manifest; features are kept).",
         )
-    return old
+    return old, settings
 
 
 def _scan(
@@ -182,8 +226,9 @@ def _scan(
     measured = pd.DataFrame([facts.get(i, NOTHING) for i in ids], columns=MEASURED)
     table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
-    mark_duplicates(table, settings.on_conflict)
-    warnings = warnings + listing.warnings
+    warnings = warnings + listing.warnings + _note_flat(table)
+    parted = bool(settings.split_by)
+    mark_duplicates(table, settings.on_conflict, warnings, parted=parted)
     patients = [f.patient for f in files]
     if near:
         table["group"] = [clusters.get(i, i) for i in ids]
@@ -208,6 +253,17 @@ def _scan(
     return _summary(result, warnings, n_new)
 
 
+def _note_flat(table: pd.DataFrame) -> list[str]:
+    """Turns the column of notes into reasons of usable images; counts the flat ones."""
+    flat = (table.pop("note") == FLAT) & (table["status"] == OK)
+    table.loc[flat, "reason"] = FLAT
+    if not flat.any():
+        return []
+    images = "1 image is" if flat.sum() == 1 else f"{flat.sum()} images are"
+    example = table.loc[flat, "path"].iloc[0]
+    return [f"{images} flat (all pixels have one grey value), e.g. {example}"]
+
+
 _PATIENTS_ARE_KNOWN = (
     "the DICOM files name their patients: `group_by='dicom:PatientID'` keeps the "
     "images of a patient together (under a pseudonym)"
@@ -221,10 +277,15 @@ def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:
     empty = sorted(set(table["label"]) - set(counts.index))
     return ScanResult(
         manifest=result,
-        warnings=warnings + [f"class {label} has no usable image" for label in empty],
+        warnings=warnings
+        + [f"class {label} has no usable image" for label in empty]
+        + suspicions(result),
         counts={label: int(counts[label]) for label in result.classes},
         unreadable=list(zip(bad["path"], bad["reason"], strict=True)),
         duplicates=int((table["status"] == DUPLICATE).sum()),
         n_groups=int(ok["group"].nunique()),
         n_new=n_new,
+        parts={part: int((ok[PART] == part).sum()) for part in PARTS}
+        if result.settings.split_by
+        else {},
     )

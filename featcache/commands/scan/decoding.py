@@ -12,9 +12,10 @@ from featcache.dataset.images import dicom
 from featcache.dataset.manifest import UNREADABLE, Manifest
 from featcache.errors import UnreadableImageError
 
-MEASURED = ("width", "height", "mode", "phash")
-NOTHING = (0, 0, "", "")
-Facts = dict[str, tuple[int, int, str, str]]  # ``MEASURED`` by image_id
+MEASURED = ("width", "height", "mode", "phash", "note")
+NOTHING = (0, 0, "", "", "")
+FLAT = "flat: all pixels have one grey value"  # the note of such an image
+Facts = dict[str, tuple[int, int, str, str, str]]  # ``MEASURED`` by image_id
 
 
 class File(NamedTuple):
@@ -35,7 +36,7 @@ def identify(listing: sources.Listing, group_by: str) -> list[File]:
             if path in listing.refused:
                 return File("", 0, listing.refused[path], "")
             data = sources.read_bytes(listing.root, path)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             return File("", 0, _reason(error), "")
         patient = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
         return File(images.content_id(data), len(data), "", patient)
@@ -53,13 +54,16 @@ def _keyword(group_by: str) -> str:
     return keyword
 
 
-def _reason(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"
+def _reason(error: OSError | MemoryError) -> str:
+    text = getattr(error, "strerror", "") or str(error) or "out of memory"
+    return f"cannot be read: {text}"
 
 
 def measured_facts(manifest: Manifest) -> Facts:
     """What an earlier scan measured of the images that it could read."""
     readable = manifest.table[manifest.table["status"] != UNREADABLE]
+    note = readable["reason"].where(readable["reason"] == FLAT, "")
+    readable = readable.assign(note=note).sort_values("note", kind="stable")
     values = readable[list(MEASURED)].itertuples(index=False, name=None)
     return dict(zip(readable["image_id"], values, strict=True))
 
@@ -99,7 +103,7 @@ def measure(
             return item[0], images.inspect(data)
         except UnreadableImageError as error:
             return item[0], error.got
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             return item[0], _reason(error)
 
     with ThreadPoolExecutor() as pool:
@@ -108,7 +112,8 @@ def measure(
                 failed[image_id] = outcome
             else:
                 size = outcome.width, outcome.height
-                facts[image_id] = (*size, outcome.mode, outcome.phash)
+                note = FLAT if outcome.flat else ""
+                facts[image_id] = (*size, outcome.mode, outcome.phash, note)
                 if keep:
                     thumbs[image_id] = outcome.thumb
             reporter.progress("scan", done, len(first))

@@ -3,16 +3,21 @@
 import pandas as pd
 
 from featcache.core.text import some
-from featcache.dataset.manifest import DUPLICATE, OK
+from featcache.dataset.manifest import DUPLICATE, OK, PART, PARTS
 from featcache.errors import DatasetError
 
 
-def mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
+def mark_duplicates(
+    table: pd.DataFrame, on_conflict: str, warnings: list[str], *, parted: bool
+) -> None:
     """Keeps one row a content, and marks the others as duplicates.
 
     Args:
         table: One row a file with image_id, label, path and status; changed.
         on_conflict: "drop" leaves the same bytes under two labels out.
+        warnings: What the user should know is added here.
+        parted: The source's own split is kept: of copies in several parts that of
+            test stays, else that of val, so that none is trained on.
 
     Raises:
         DatasetError: The same bytes under two labels.
@@ -29,6 +34,14 @@ def mark_duplicates(table: pd.DataFrame, on_conflict: str) -> None:
             "Remove the wrong copies, or exclude all of them with "
             "`on_conflict='drop'`.",
         )
+    if parted:
+        ok = ok.sort_values(PART, key=lambda c: -c.map(PARTS.index), kind="stable")
+        several = ok.groupby("image_id")[PART].nunique() > 1
+        if several.any():
+            warnings.append(
+                f"{several.sum()} images have the same bytes in two parts of the "
+                "source's split; only the copies in test (or else val) are used"
+            )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
     kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]
     table.loc[later.index, "status"] = DUPLICATE

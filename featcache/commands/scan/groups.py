@@ -11,6 +11,8 @@ from featcache.errors import DatasetError
 
 NEAR_DUPLICATE = "near-duplicate"
 DICOM = "dicom:"
+# What programs write for a value that is missing.
+MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"})
 
 
 def given_groups(
@@ -23,19 +25,23 @@ def given_groups(
     if by in listed.columns:
         groups = listed[by].str.strip()
     else:
-        names = table["path"].map(lambda path: Path(path).name)
-        groups = names.str.extract(_pattern(by, listed, settings), expand=False)
+        groups = _extracted(table, _pattern(by, listed, settings))
     groups = groups.where(groups != "")
+    named_missing = groups.str.lower().isin(MISSING)
+    groups = groups.mask(named_missing)
     without = int(groups.isna().sum())
     if without == len(table):
+        where = "the column" if by in listed.columns else "a file name or folder"
         raise DatasetError(
             f"groups named by {by} (`group_by`)",
-            f"none in any file, e.g. {table['path'].iloc[0]}",
+            f"none in {where} of any file, e.g. {_inside(table).iloc[0]}",
             "Correct the column or the expression.",
         )
     if without:
+        words = sorted({*listed.loc[named_missing, by]} if by in listed else ())
+        said = f" ({some(words)} counts as none)" if words else ""
         warnings.append(
-            f"{without} files have no group; each becomes a group of its own"
+            f"{without} files have no group{said}; each becomes a group of its own"
         )
     copies = groups[table["status"] != UNREADABLE].groupby(table["image_id"])
     several = copies.transform("nunique") > 1
@@ -44,6 +50,22 @@ def given_groups(
         warnings.append(f"the same bytes under two groups: {some(paths)}")
     # A copy that names a group tells the others', whichever of them is kept.
     return copies.transform("first").combine_first(groups).fillna(table["image_id"])
+
+
+def _extracted(table: pd.DataFrame, pattern: re.Pattern[str]) -> pd.Series:
+    """What an expression finds in file names; if in none, in the folders as well."""
+    names = table["path"].str.rpartition("/")[2]
+    groups = names.str.extract(pattern, expand=False)
+    if (groups.fillna("") == "").all():
+        groups = _inside(table).str.extract(pattern, expand=False)
+    return groups
+
+
+def _inside(table: pd.DataFrame) -> pd.Series:
+    """Each path below its class folder; whole where it is in none."""
+    pairs = zip(table["path"], table["label"], strict=True)
+    below = [f"/{path}".partition(f"/{label}/")[2] or path for path, label in pairs]
+    return pd.Series(below, index=table.index)
 
 
 def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[str]:

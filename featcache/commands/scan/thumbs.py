@@ -11,7 +11,7 @@ from featcache.dataset.images import DECODER_VERSION, THUMB_SIDE
 
 FILE = "thumbs.npz"
 _BROKEN = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError),
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
 

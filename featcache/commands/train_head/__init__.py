@@ -9,7 +9,7 @@ from featcache import features
 from featcache.commands.train_head.fit_runs import train
 from featcache.commands.train_head.plan import ALL, HeadOptions, head_names, plan_runs
 from featcache.core.progress import SILENT, Reporter
-from featcache.dataset.manifest import Manifest, narrow
+from featcache.dataset.manifest import CROSSING, Manifest, narrow
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import DatasetError, UsageError
 from featcache.evaluation import runs
@@ -24,12 +24,12 @@ class TrainResult:
 
     Attributes:
         runs: One a feature set, split and head, in the order asked; failed ones too.
-        trained: Ids of the runs that this call trained; the rest was there.
+        new_run_ids: Ids of the runs that this call trained; the rest was there.
         split: The split they were evaluated on; of repeats, the first.
     """
 
     runs: list[Run]
-    trained: list[str]
+    new_run_ids: list[str]
     split: Split
 
 
@@ -74,11 +74,13 @@ def train_head(
         raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
     names = head_names(heads, options)
     dataset = narrow(manifest, exclude=split.exclude, group_by=split.group_by)
+    if crossing := int((dataset.table["reason"] == CROSSING).sum()):
+        reporter.message(f"{crossing} images are left out of training: {CROSSING}")
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",
             f"{', '.join(dataset.classes) or 'none'}",
-            "Scan a source with more classes, or exclude less.",
+            "Scan a source with more classes, or exclude fewer images.",
         )
     draws = [
         features.draw_split(dataset, split, repeat=repeat)
@@ -86,10 +88,10 @@ def train_head(
     ]
     folder = reports / dataset.dataset / "runs"
     planned = list(plan_runs(dataset, folder, backbones, names, options, draws))
-    todo = [job for job in planned if force or not runs.is_done(job.folder)]
+    todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
     train(todo, n_jobs=jobs or os.cpu_count() or 1, force=force, reporter=reporter)
     return TrainResult(
-        [runs.load(job.folder) for job in planned],
-        [job.folder.name for job in todo],
+        [runs.load(plan.folder) for plan in planned],
+        [plan.folder.name for plan in todo],
         draws[0],
     )

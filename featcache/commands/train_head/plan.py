@@ -83,7 +83,7 @@ class HeadOptions:
         Region(self.region, self.mask)
 
     @property
-    def shown(self) -> Region:
+    def image_region(self) -> Region:
         """The region that the network was shown."""
         return Region(self.region, self.mask)
 
@@ -106,7 +106,7 @@ class HeadOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingData:
     """Features and labels that several heads are trained on.
 
     Attributes:
@@ -132,23 +132,23 @@ class Material:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class RunPlan:
     """One run: a head on features, on a split.
 
     Attributes:
         folder: Of the run.
         options: How it is trained.
         record: What is known of the run before it is trained.
-        material: What it is trained on.
-        places: (images,) folds, or `splits.TEST`.
+        data: What it is trained on.
+        fold_of: (images,) folds, or `splits.TEST`.
         calibrate: Whether its predictions are to be calibrated.
     """
 
     folder: Path
     options: HeadOptions
     record: RunRecord
-    material: Material
-    places: np.ndarray
+    data: TrainingData
+    fold_of: np.ndarray
     calibrate: bool
 
     @property
@@ -182,7 +182,7 @@ def plan_runs(
     heads: Sequence[str],
     options: HeadOptions,
     repeats: Sequence[Split],
-) -> Iterator[Job]:
+) -> Iterator[RunPlan]:
     """Yields the runs that are asked for.
 
     Args:
@@ -197,16 +197,20 @@ def plan_runs(
         FeatcacheError: Features, taps, views or folds are not there.
     """
     names = expand(backbones)
-    found = features.find_sets(dataset, names)
+    feature_sets = features.find_sets(dataset, names)
     if ALL in names:  # that have the region at all
-        found = [one for one in found if one.shows(options.shown)] or found
-    taps = features.find_taps([s for one in found for s in one.stores], options.taps)
-    masks = _masks(dataset, options.shown)
-    for one in found:
+        feature_sets = [
+            one for one in feature_sets if one.shows(options.image_region)
+        ] or feature_sets
+    taps = features.find_taps(
+        [s for one in feature_sets for s in one.stores], options.taps
+    )
+    masks = _masks(dataset, options.image_region)
+    for one in feature_sets:
         _refuse_statistics(one, repeats[0])
-        material = _material(dataset, one, options, taps, masks)
+        data = _training_data(dataset, one, options, taps, masks)
         for split in repeats:
-            yield from _jobs(dataset, folder, material, heads, options, split)
+            yield from _plans(dataset, folder, data, heads, options, split)
 
 
 def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
@@ -217,54 +221,52 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
     """
     if not region.needs_mask:
         return {}
-    found = sources.find_masks(dataset, region)
-    if found.missing:
+    masks = sources.find_masks(dataset, region)
+    if masks.missing:
         raise DatasetError(
-            f"a mask of each image in column {region.mask}, for "
-            f"`region={region.kind!r}`",
-            f"none of {len(found.missing)} of {len(dataset.ok)}, such as "
-            f"{some(found.missing, 1)}",
-            "Leave them out, here and of the runs to compare with: "
+            f"`region={region.kind!r}` needs a mask for each image in column "
+            f"{region.mask}, but {len(masks.missing)} of {len(dataset.ok)} have none, "
+            f"such as {some(masks.missing, 1)}",
+            "Exclude these images, also from the runs to compare with: "
             f"`exclude='{region.mask}='`.",
         )
-    return found.ids
+    return masks.ids
 
 
-def _refuse_statistics(found: FeatureSet, split: Split) -> None:
+def _refuse_statistics(feature_set: FeatureSet, split: Split) -> None:
     """Features standardised on other images than the training part's would leak."""
-    for one in found.stores:
+    for one in feature_set.stores:
         statistics = one.header.contract.statistics
         if statistics and statistics.split != split.name:
             raise StoreError(
-                f"features of {one.path.name} standardised on the training images of "
-                f"split {split.name}",
-                f"split {statistics.split}",
+                f"the features in {one.path.name} were standardised on the training "
+                f"images of split {statistics.split}, not of split {split.name}",
                 "Train with the options of that split, or extract again.",
             )
 
 
-def _material(
+def _training_data(
     dataset: Manifest,
-    found: FeatureSet,
+    feature_set: FeatureSet,
     options: HeadOptions,
     taps: Sequence[str],
     masks: Mapping[str, str],
-) -> Material:
-    chosen = found.select(
+) -> TrainingData:
+    selection = feature_set.select(
         dataset,
         views=options.views,
         policy=options.policy,
         taps=taps,
-        region=options.shown,
+        region=options.image_region,
         masks=masks,
     )
-    images = chosen.meta[chosen.meta["view"] == 0].reset_index(drop=True)
+    images = selection.meta[selection.meta["view"] == 0].reset_index(drop=True)
     code = {label: i for i, label in enumerate(dataset.classes)}
     codes = images["label"].map(code).to_numpy(int)
-    return Material(
-        found.text + options.shown.suffix,
-        list(map(_feature_block, chosen.blocks)),
-        chosen,
+    return TrainingData(
+        feature_set.text + options.image_region.suffix,
+        list(map(_feature_block, selection.blocks)),
+        selection,
         images,
         codes,
         digest(masks) if masks else None,
@@ -288,71 +290,69 @@ def _feature_block(block: Block) -> FeatureBlock:
     )
 
 
-def _jobs(
+def _plans(
     dataset: Manifest,
     folder: Path,
-    material: Material,
+    data: TrainingData,
     heads: Sequence[str],
     options: HeadOptions,
     split: Split,
-) -> Iterator[Job]:
-    places = split.of(material.images["image_id"].tolist())
+) -> Iterator[RunPlan]:
+    fold_of = split.of(data.images["image_id"].tolist())
     splits.check(
-        places,
-        material.images["label"].tolist(),
-        material.groups,
+        fold_of,
+        data.images["label"].tolist(),
+        data.groups,
         folds=split.folds,
         test_size=split.test_size,
     )
-    evaluation_id = identity.evaluation_id(material.images, places)
+    evaluation_id = identity.evaluation_id(data.images, fold_of)
     for name in heads:
-        head_is = options.describe(name, material.selection.dims)
+        head_is = options.describe(name, data.selection.dims)
         # An untrained head that is calibrated has been trained.
         calibrated = options.calibrate and name not in UNTRAINED
-        recipe = _recipe(dataset, material, options, head_is) | {
-            "calibrate": calibrated
-        }
+        recipe = _recipe(dataset, data, options, head_is) | {"calibrate": calibrated}
         inputs = recipe | {"evaluation_id": evaluation_id}
-        run_id = identity.make_id(name, material.backbone.replace(":", "-"), inputs)
+        run_id = identity.make_id(name, data.backbone.replace(":", "-"), inputs)
         record = RunRecord(
             dataset=dataset.dataset,
-            backbone=material.backbone,
-            features=material.features,
-            taps=material.selection.taps,
-            views=material.selection.views,
-            policy=material.selection.recipe,
-            tta=_averages_views(material, options),
+            backbone=data.backbone,
+            features=data.features,
+            taps=data.selection.taps,
+            views=data.selection.views,
+            policy=data.selection.recipe,
+            tta=_averages_views(data, options),
             classes=dataset.classes,
             exclude=list(dataset.exclude),
             seed=options.seed,
-            n_images=len(material.images),
-            n_groups=int(material.images["group"].nunique()),
+            n_images=len(data.images),
+            n_groups=int(data.images["group"].nunique()),
             split=SplitInfo.of(split, dataset.settings.group_by),
             evaluation_id=evaluation_id,
             head=name,
             head_is=head_is,
             recipe_id=digest(recipe),
         )
-        yield Job(folder / run_id, options, record, material, places, calibrated)
+        yield RunPlan(folder / run_id, options, record, data, fold_of, calibrated)
 
 
-def _averages_views(material: Material, options: HeadOptions) -> bool:
-    return material.selection.views > 0 and options.tta is not False
+def _averages_views(data: TrainingData, options: HeadOptions) -> bool:
+    return data.selection.views > 0 and options.tta is not False
 
 
 def _recipe(
-    dataset: Manifest, material: Material, options: HeadOptions, head_is: HeadIdentity
+    dataset: Manifest, data: TrainingData, options: HeadOptions, head_is: HeadIdentity
 ) -> dict[str, Any]:
     """What decides a run's figures beside the images, their labels and their places."""
     recipe: dict[str, Any] = {
-        "views": material.selection.views,
-        "policy": material.selection.recipe,
-        "tta": _averages_views(material, options),
+        "views": data.selection.views,
+        "policy": data.selection.recipe,
+        "tta": _averages_views(data, options),
         "classes": dataset.classes,
         "exclude": list(dataset.exclude),
         "head_is": head_is.to_json(),
-        "blocks": [[block.contract_id, block.tap] for block in material.features],
+        "blocks": [[block.contract_id, block.tap] for block in data.features],
     }
-    if region := options.shown.to_dict():
-        recipe |= region | {"masks": material.masks}
+    if region := options.image_region.to_dict():
+        recipe |= region | {"masks": data.masks}
     return recipe

@@ -6,36 +6,42 @@ the contract: raise ``DECODER_VERSION`` with any change that moves a pixel.
 
 import hashlib
 import io
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from featcache.dataset.images import dicom
-from featcache.dataset.images.base import hush, scale_deep, unreadable
+from featcache.dataset.images import dicom, kinds, pillow
+from featcache.dataset.images.base import hush, quiet_libtiff, reasons, unreadable
+from featcache.dataset.images.memory import DECODING
+from featcache.dataset.images.pillow import to_pixels
 
-DECODER_VERSION = 1
+__all__ = [
+    "COLOUR",
+    "DECODER_VERSION",
+    "FORMATS",
+    "THUMB_SIDE",
+    "Inspection",
+    "Picture",
+    "content_id",
+    "decode",
+    "inspect",
+    "read",
+    "read_mask",
+    "to_pixels",
+]
+T = TypeVar("T")
+DECODER_VERSION = 2
 COLOUR = "RGB, grey repeated, alpha on black"
 THUMB_SIDE = 32
 _ASPECT = 0.02  # that a mask's proportions may differ from its picture's
 # Whatever a file's name says, only these are tried: Pillow knows others that start
 # programs (EPS) or take almost any bytes (TGA).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # by EXIF orientation
-_PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
-_PILLOW_ERRORS = (
-    *(OSError, RuntimeError, SyntaxError, ValueError),
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Inspection:
         mode: As of ``Picture``.
         phash: Perceptual hash (64 bits as 16 hex digits; imagehash.phash).
         thumb: (1024,) uint8, the grey 32x32 picture.
+        flat: All its pixels are of one grey.
     """
 
     width: int
@@ -79,6 +86,7 @@ class Inspection:
     mode: str
     phash: str
     thumb: np.ndarray
+    flat: bool = False
 
 
 def content_id(data: bytes) -> str:
@@ -91,7 +99,8 @@ def decode(data: bytes) -> Image.Image:
 
     EXIF orientation is applied; alpha is dropped onto black; CMYK and palettes
     become RGB; deeper greys are scaled by their range, not clipped; of several
-    frames the first is taken. Grey stays one channel: repeating it to three is
+    frames the first is taken. An image whose decoding would take more than 1 GiB is
+    refused by its header. Grey stays one channel: repeating it to three is
     the same pixels at a third of the work, and is left to the view.
 
     Raises:
@@ -135,14 +144,23 @@ def inspect(data: bytes) -> Inspection:
     Raises:
         UnreadableImageError: The bytes are no image, or a truncated one.
     """
+    return _decode(data, _measure)
+
+
+def _measure(picture: Picture) -> Inspection:
     import imagehash
 
-    picture = read(data)
-    width, height = picture.image.size
-    grey = picture.image.convert("L")
+    image = picture.image
+    grey = image if image.mode == "L" else image.convert("L")
+    low, high = grey.getextrema()
     small = grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BILINEAR)
-    phash = str(imagehash.phash(grey))
-    return Inspection(width, height, picture.mode, phash, np.asarray(small).ravel())
+    return Inspection(
+        *image.size,
+        picture.mode,
+        str(imagehash.phash(grey)),
+        np.asarray(small).ravel(),
+        flat=low == high,
+    )
 
 
 def read(data: bytes) -> Picture:
@@ -151,49 +169,30 @@ def read(data: bytes) -> Picture:
     Raises:
         UnreadableImageError: The bytes are no image, or a truncated one.
     """
-    if not data:
-        raise unreadable("an empty file")
-    hush(r"PIL\.")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()
-            upright = to_pixels(image)
+    return _decode(data, lambda picture: picture)
+
+
+def _decode(data: bytes, use: Callable[[Picture], T]) -> T:
+    """Decodes and uses a picture within the memory that all threads share.
+
+    What it takes is known from its header, before it is reserved and decoded.
+    """
+    hush("PIL")
+    quiet_libtiff()
+    with reasons():
+        if not data:
+            raise unreadable("an empty file")
+        pillow.check_webp(data[:30])
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError as error:
+            if dicom.is_dicom(data):
+                dataset = dicom.read_header(data)
+                with DECODING.reserve(dicom.check(dataset)):
+                    return use(Picture("DICOM", *dicom.decode(dataset)))
+            text = f"none of {', '.join(FORMATS)}, DICOM"
+            raise unreadable(kinds.describe(data) or text) from error
+        with DECODING.reserve(pillow.check(image, data)), closing(image):
             # A JPEG with a preview behind it is Pillow's MPO.
             kind = "JPEG" if image.format == "MPO" else str(image.format)
-            return Picture(kind, image.mode, upright)
-    except UnidentifiedImageError as error:
-        if dicom.is_dicom(data):
-            return Picture("DICOM", *dicom.decode(data))
-        raise unreadable(f"none of {', '.join(FORMATS)}, DICOM") from error
-    except _PILLOW_ERRORS as error:
-        raise unreadable(str(error) or type(error).__name__) from error
-
-
-def to_pixels(image: Image.Image) -> Image.Image:
-    """The upright pixels of an open image, of mode "L" or "RGB"; see ``decode``.
-
-    Raises:
-        UnreadableImageError: Its pixels are not finite.
-    """
-    # Not ImageOps.exif_transpose: it also writes the EXIF anew, and fails on odd tags
-    # that have nothing to do with the picture.
-    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    pixels = _to_8_bit(image)
-    return pixels if turn is None else pixels.transpose(turn)
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _scale_deep_grey(image)
-    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
-    return image.convert(mode)
-
-
-def _scale_deep_grey(image: Image.Image) -> Image.Image:
-    grey = scale_deep(np.asarray(image), counts=image.mode != "F")
-    # Pillow inverts a TIFF whose zero is white at 8 bits, but not deeper ones.
-    zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
-    return Image.fromarray(255 - grey if zero_is_white else grey)
+            return use(Picture(kind, image.mode, pillow.load(image, data)))

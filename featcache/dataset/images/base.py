@@ -1,54 +1,87 @@
-"""What all decoders share: refusals, quiet libraries, and the scale of deep greys."""
+"""What all decoders share: refusals, reasons, and quiet libraries."""
 
+import ctypes
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 
-import numpy as np
+from PIL import Image
 
 from featcache.errors import UnreadableImageError
 
+_LONGEST = 300  # characters of a reason
+# Of these the decoders raise with a text for users.
+_IN_WORDS = (
+    *(OSError, RuntimeError, SyntaxError, ValueError, AttributeError),
+    Image.DecompressionBombError,
+)
+
 
 def unreadable(reason: str) -> UnreadableImageError:
-    """The error of a file that is no picture for us."""
-    return UnreadableImageError("an image", reason, "Replace the file.")
+    """The error of a file that is no picture for us, for a reason in one line.
 
-
-def hush(module: str) -> None:
-    """Silences the warnings of a library about odd but readable files.
-
-    Not by catch_warnings: decoding runs in threads, and it would swap the filters
-    of the whole process under the others' feet.
+    What a file or a decoder contributes to it may hold anything.
     """
-    if not any(getattr(f[3], "pattern", "") == module for f in warnings.filters):
-        warnings.filterwarnings("ignore", module=module)
+    text = "".join(c if c.isprintable() else " " for c in reason)
+    text = " ".join(text.split())[:_LONGEST]
+    return UnreadableImageError("an image", text, "Replace the file.")
 
 
-def stretch(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Puts ``low`` at 0 and ``high`` at 255, (H, W) uint8; what is beyond is clipped.
+@contextmanager
+def reasons() -> Iterator[None]:
+    """Turns whatever a decoder raises over odd bytes into one line of a reason.
 
-    ``low`` may be the larger: then the greys are turned round.
-    """
-    grey = (pixels - low) * (255.0 / ((high - low) or 1.0))
-    return np.rint(grey).clip(0, 255).astype(np.uint8)
-
-
-def scale_deep(pixels: np.ndarray, *, counts: bool) -> np.ndarray:
-    """Scales deep greys (H, W) to uint8 by their bit depth, or by their extremes.
-
-    A 16-bit container often holds 10, 12 or 14 bits; its range is the smallest of
-    these depths that holds the brightest pixel.
-
-    Args:
-        pixels: Any numbers.
-        counts: They are what a detector counted, so that a depth can be told.
+    Decoders raise almost anything, also MemoryError and RecursionError: which is
+    theirs and which is ours cannot be told by the type.
 
     Raises:
-        UnreadableImageError: Pixels are not finite.
+        UnreadableImageError: The block raised an exception.
     """
-    pixels = pixels.astype(np.float64)
-    if not np.isfinite(pixels).all():
-        raise unreadable("pixels that are not finite")
-    low, high = float(pixels.min()), float(pixels.max())
-    if counts and low >= 0 and high <= 65535:
-        low = 0.0
-        high = next(top for b in (8, 10, 12, 14, 16) if high <= (top := 2.0**b - 1))
-    return stretch(pixels, low, high)
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    except MemoryError as error:
+        raise unreadable("decoding it takes more memory than there is") from error
+    except Exception as error:
+        text, kind = str(error).strip(), type(error).__name__
+        if isinstance(error, OSError) and text.startswith("decoder error"):
+            text = f"damaged pixel data ({text})"
+        elif not isinstance(error, _IN_WORDS):
+            text = f"damaged: its decoder fails with {kind} ({text or 'no text'})"
+        raise unreadable(text or kind) from error
+
+
+def hush(library: str) -> None:
+    """Silences what a library says about odd files: the reason says it.
+
+    Not by catch_warnings: decoding runs in threads, and it would swap the filters
+    of the whole process under the others' feet. Who has set up logging still gets
+    the library's records.
+    """
+    module = rf"{library}\."
+    if not any(getattr(f[3], "pattern", "") == module for f in warnings.filters):
+        warnings.filterwarnings("ignore", module=module)
+    _quiet_logger(library)
+
+
+@cache
+def _quiet_logger(library: str) -> None:
+    logging.getLogger(library).addHandler(logging.NullHandler())
+
+
+@cache
+def quiet_libtiff() -> None:
+    """Stops libtiff from writing to stderr, where Pillow's copy can be reached.
+
+    Pillow raises the error as well. Redirecting the file descriptor would also take
+    what other threads write.
+    """
+    from PIL import _imaging
+
+    with suppress(OSError, AttributeError):
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)

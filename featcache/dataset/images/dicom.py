@@ -6,15 +6,18 @@ where asked for, one element to group by, of which a pseudonym is kept.
 
 import hashlib
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from featcache.dataset.images.base import hush, scale_deep, stretch, unreadable
+from featcache.dataset.images import dicom_greys as greys
+from featcache.dataset.images import pillow
+from featcache.dataset.images.base import hush, reasons, unreadable
+from featcache.dataset.images.depth import Reading, to_8_bits
+from featcache.dataset.images.memory import LIMIT, check_size
 from featcache.errors import UnreadableImageError, UsageError
 
 if TYPE_CHECKING:
@@ -25,40 +28,76 @@ _NEEDS = "needs pydicom: pip install 'featcache[dicom]'"
 _PIXELS = (0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010)
 
 
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_STEP = 2**20  # bytes inflated at a time
+_IN_FLOATS = 60  # bytes of a pixel for YBR and palettes
+_COLOURS = (
+    *("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420"),
+    *("YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
+)
+
+
 def is_dicom(head: bytes) -> bool:
     """Whether a file that begins with these (at least 132) bytes is DICOM."""
     return head[128:132] == b"DICM"
 
 
-def decode(data: bytes) -> tuple[str, Image.Image]:
+def read_header(data: bytes) -> "Dataset":
+    """Reads all that describes the pixels of a file, and the pixels as stored.
+
+    Raises:
+        UnreadableImageError: It is broken, or would unpack to too much.
+    """
+    return _read(data)
+
+
+def check(dataset: "Dataset") -> int:
+    """Bytes that decoding the picture takes, by its header alone.
+
+    Raises:
+        UnreadableImageError: Several frames, no pixels, or too many.
+    """
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise unreadable(f"{frames} frames: only files with one image can be used")
+    if "Rows" not in dataset or not any(tag in dataset for tag in _PIXELS[2:]):
+        raise unreadable("a DICOM file without pixels")
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    kind = str(dataset.get("PhotometricInterpretation", ""))
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    stored = samples * max(1.0, int(dataset.BitsAllocated) / 8)
+    # The element, its frame, the array and one more on the way to it; then the padding
+    # and the picture. pydicom converts other colours in floats.
+    needed = 4 * stored + 1 + 2 * samples
+    if kind in _COLOURS[1:]:
+        needed += _IN_FLOATS
+    return check_size(columns, rows, needed) + _check_stream(dataset, rows, columns)
+
+
+def decode(dataset: "Dataset") -> tuple[str, Image.Image]:
     """Decodes one picture as its viewer would show it.
 
     The modality LUT or rescale is applied, then the first VOI LUT or window, whose
-    range becomes 0 to 255; without one, greys are scaled like those of other files.
-    MONOCHROME1 is inverted. Colours become RGB. (DICOM PS3.3, C.11.1 and C.11.2.)
+    range becomes 0 to 255; without one, greys are scaled by the bits stored, or like
+    those of other files. MONOCHROME1 is inverted, padding is black. Colours become
+    RGB. (DICOM PS3.3, C.7.5.1, C.11.1 and C.11.2.)
+
+    Args:
+        dataset: As read by ``read_header``, and checked.
 
     Returns:
         The photometric interpretation, and the picture of mode "L" or "RGB".
 
     Raises:
-        UnreadableImageError: Several frames, no pixels, broken, or compressed in a
-            way that needs a plug-in.
+        UnreadableImageError: It is broken, or compressed in a way that needs a plug-in.
     """
-    dataset = _read(data)
-    with _reasons():
-        from pydicom.pixels import pixel_array
-
+    with reasons():
         kind = str(dataset.get("PhotometricInterpretation", ""))
-        _check_size(dataset)
-        pixels = pixel_array(dataset, index=0)
-        if kind == "PALETTE COLOR":
-            return kind, Image.fromarray(_palette(pixels, dataset))
-        if kind.startswith(("RGB", "YBR")):
-            return kind, Image.fromarray(_eight_bits(pixels, dataset.BitsStored))
-        if kind not in ("MONOCHROME1", "MONOCHROME2"):
-            raise unreadable(f"photometric interpretation {kind or 'missing'}")
-        grey = _grey(pixels, dataset)
-        return kind, Image.fromarray(255 - grey if kind == "MONOCHROME1" else grey)
+        if kind in ("MONOCHROME1", "MONOCHROME2"):
+            return kind, Image.fromarray(_grey(dataset))
+        if kind in _COLOURS:
+            return kind, Image.fromarray(_colour(dataset, kind))
+        raise unreadable(f"photometric interpretation {kind or 'missing'}")
 
 
 def pseudonym(data: bytes, keyword: str = PATIENT) -> str:
@@ -72,7 +111,7 @@ def pseudonym(data: bytes, keyword: str = PATIENT) -> str:
     """
     try:
         dataset = _read(data, keyword)
-        with _reasons():
+        with reasons():
             value = str(dataset.get(keyword) or "").strip()
     except UnreadableImageError:
         return ""
@@ -110,7 +149,8 @@ def _read(data: bytes, keyword: str = "") -> "Dataset":
         from pydicom.datadict import DicomDictionary
     except ImportError:
         raise unreadable(_NEEDS) from None
-    hush(r"pydicom\.")
+    hush("pydicom")
+    _check_deflated(data)
     pixels = [tag for tag in DicomDictionary if tag >> 16 == 0x0028] + [*_PIXELS]
     tags = [keyword] if keyword else pixels
     try:
@@ -122,82 +162,89 @@ def _read(data: bytes, keyword: str = "") -> "Dataset":
         raise unreadable(f"a broken DICOM file ({type(error).__name__})") from error
 
 
-@contextmanager
-def _reasons() -> Iterator[None]:
-    """Turns what pydicom raises over odd pixels (almost anything) into a reason."""
+def _check_deflated(data: bytes) -> None:
+    """Refuses a deflated file that unpacks to more than one image may take."""
+    if _DEFLATED not in data[132:1024]:
+        return
+    if data[132:136] != b"\2\0\0\0":
+        raise unreadable("a deflated DICOM file without the length of its header")
+    start = 144 + int.from_bytes(data[140:144], "little")
+    inflate, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[start:]
+    while rest and not inflate.eof:
+        size += len(inflate.decompress(rest, _STEP))
+        rest = inflate.unconsumed_tail
+        if size > LIMIT // 4:
+            raise unreadable("a deflated DICOM file that unpacks to over 256 MiB")
+
+
+def _check_stream(dataset: "Dataset", rows: int, columns: int) -> int:
+    """Bytes that the picture inside takes, where it is a JPEG or JPEG 2000."""
+    from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return 0
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     try:
-        yield
-    except UnreadableImageError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise unreadable(text[:300]) from error
+        with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as inside:
+            if inside.size != (columns, rows):
+                width, height = inside.size
+                raise unreadable(
+                    f"a picture of {width}x{height} pixels inside a file that says "
+                    f"{columns}x{rows}"
+                )
+            return pillow.check(inside, frame)
+    except UnidentifiedImageError:
+        return 0  # of a compression for which pydicom needs a plug-in
 
 
-def _check_size(dataset: "Dataset") -> None:
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise unreadable(f"{frames} frames: only files with one image can be used")
-    if "Rows" not in dataset or not any(tag in dataset for tag in _PIXELS[2:]):
-        raise unreadable("a DICOM file without pixels")
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit and dataset.Rows * dataset.Columns > 2 * limit:
-        raise unreadable(f"{dataset.Rows} x {dataset.Columns} pixels are too many")
+def _grey(dataset: "Dataset") -> np.ndarray:
+    pixels, is_padding = _stored_greys(dataset)
+    if pixels.ndim != 2:
+        raise unreadable(f"greys of {pixels.shape[-1]} samples")
+    reading = greys.reading(dataset, floats=pixels.dtype.kind == "f")
+    return to_8_bits(pixels, reading, is_padding)
 
 
-def _grey(pixels: np.ndarray, dataset: "Dataset") -> np.ndarray:
-    from pydicom.pixels import apply_windowing
+def _stored_greys(dataset: "Dataset") -> tuple[np.ndarray, np.ndarray | None]:
+    """The values that are stored in the bits from the high one on; and the padding.
 
-    counts = pixels.dtype.kind in "iu"
-    slope = float(dataset.get("RescaleSlope") or 1)
-    intercept = float(dataset.get("RescaleIntercept") or 0)
-    if lut := dataset.get("ModalityLUTSequence"):
-        pixels = _look_up(pixels, lut[0])[0]
-    elif (slope, intercept) != (1, 0):
-        pixels, counts = pixels * slope + intercept, False
-    if lut := dataset.get("VOILUTSequence"):
-        pixels, top = _look_up(pixels, lut[0])
-        return stretch(pixels, 0, top)
-    if dataset.BitsStored < 8 and counts:
-        return stretch(pixels, 0, 2.0**dataset.BitsStored - 1)
-    if _has_window(dataset):
-        # What the darkest and the brightest of all values become is the range.
-        low, high = apply_windowing(np.array([-np.inf, np.inf]), dataset)
-        return stretch(apply_windowing(pixels, dataset), low, high)
-    return scale_deep(pixels, counts=counts)
-
-
-def _look_up(pixels: np.ndarray, item: "Dataset") -> tuple[np.ndarray, int]:
-    """Applies a lookup table (PS3.3, C.11.1.1); returns also the top of its range.
-
-    Not pydicom's apply_voi: it overflows where a table of more than 256 entries
-    has 8 bits.
+    pydicom takes the lowest bits, whichever the file names. Padding may be a value
+    of all bits that are allocated.
     """
-    _, first, depth = (int(number) for number in item.LUTDescriptor)
-    table = item.LUTData
-    if isinstance(table, bytes):
-        table = np.frombuffer(table, "<u2")
-    table = np.asarray(table, dtype=np.int64)
-    index = np.rint(pixels).astype(np.int64) - first
-    return table[index.clip(0, len(table) - 1)], max(2**depth - 1, int(table.max()))
+    from pydicom.pixels import pixel_array
+    from pydicom.uid import RLELossless
+
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    if not 1 <= bits <= allocated:
+        raise unreadable(f"{bits} bits stored in {allocated} bits")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    plain = not syntax.is_encapsulated or syntax == RLELossless
+    if bits == allocated or not plain or "PixelData" not in dataset:
+        pixels = pixel_array(dataset, index=0)
+        return pixels, greys.padding(dataset, pixels)
+    dataset.BitsStored = allocated
+    pixels = pixel_array(dataset, index=0)
+    dataset.BitsStored = bits
+    is_padding = greys.padding(dataset, pixels)
+    high = int(dataset.get("HighBit", bits - 1))
+    high = high if bits <= high + 1 <= allocated else bits - 1
+    pixels = np.left_shift(pixels, allocated - 1 - high)
+    return np.right_shift(pixels, allocated - bits, out=pixels), is_padding
 
 
-def _has_window(dataset: "Dataset") -> bool:
-    """Whether there is a window of a width that can be used."""
-    values = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
-    if any(value is None or value == "" for value in values):
-        return False
-    width = np.ravel(values[1]).astype(float)[0]
-    linear = dataset.get("VOILUTFunction", "LINEAR").upper() == "LINEAR"
-    return bool(width >= 1 if linear else width > 0)
+def _colour(dataset: "Dataset", kind: str) -> np.ndarray:
+    from pydicom.pixels import apply_color_lut, pixel_array
 
-
-def _palette(pixels: np.ndarray, dataset: "Dataset") -> np.ndarray:
-    from pydicom.pixels import apply_color_lut
-
-    colours = apply_color_lut(pixels, dataset)
-    return _eight_bits(colours, 8 * colours.dtype.itemsize)
-
-
-def _eight_bits(colours: np.ndarray, bits: int) -> np.ndarray:
-    return colours if bits == 8 else stretch(colours, 0, 2.0**bits - 1)
+    colours, bits = pixel_array(dataset, index=0), int(dataset.BitsStored)
+    reading = Reading((0.0, 2.0**bits - 1))
+    if kind == "PALETTE COLOR":
+        colours = apply_color_lut(colours, dataset)
+        # Some tables of 16 bits hold colours of 8.
+        reading = Reading((0.0, 255.0 if colours.max() <= 255 else 65535.0))
+    elif bits == int(dataset.BitsAllocated) and bits > 8:
+        reading = Reading(counts=True)
+    if colours.ndim != 3 or colours.shape[2] != 3:
+        raise unreadable("colours that are not of three samples")
+    return to_8_bits(colours, reading)

@@ -1,12 +1,23 @@
 """Sources: which files a folder, a zip or a CSV names, before any is opened."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from featcache.dataset.sources.base import SUFFIXES, Listing
+import pandas as pd
+
+from featcache.core.text import some
+from featcache.dataset.manifest import FOLDER, PART
+from featcache.dataset.sources.base import SUFFIXES, Listing, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders, list_classes
 from featcache.dataset.sources.masks import Masks, find_masks
+from featcache.dataset.sources.parts import (
+    assign_parts,
+    part_folders,
+    refuse_parts,
+    same_subfolders,
+)
 from featcache.dataset.sources.reading import is_zip, read_bytes, read_scanned
 from featcache.dataset.sources.tables import list_table
 from featcache.dataset.sources.trees import Archive, Folder
@@ -25,16 +36,26 @@ __all__ = [
 _TABLE = "metadata.csv"
 
 
-def list_source(source: Path, *, per_class: int | None = None) -> Listing:
+def list_source(
+    source: Path,
+    *,
+    per_class: int | None = None,
+    split_by: str | None = None,
+    pool: bool = False,
+) -> Listing:
     """Lists the images of a folder-per-class, of a zip, or of a CSV.
 
     Args:
-        source: A folder with one sub-folder a class; a zip of one, or of images and
-            a metadata.csv; or a CSV with path and label.
-        per_class: Keep only the first so many of each class in natural order.
+        source: A folder with one sub-folder a class, or of images and a metadata.csv;
+            a zip of one; or a CSV with path and label.
+        per_class: Keep only the first so many of each class, and of each part of a
+            split that is kept, in natural order.
+        split_by: Keep the split that the source brings: "folder", or a column.
+        pool: Join the parts of a split that the source brings.
 
     Raises:
-        DatasetError: The source is missing, empty, broken, or not of these forms.
+        DatasetError: The source is missing, empty, broken, or not of these forms; or
+            it brings a split in the place of classes, and neither is said.
     """
     if not source.exists():
         raise DatasetError(
@@ -43,7 +64,7 @@ def list_source(source: Path, *, per_class: int | None = None) -> Listing:
             "Check the path.",
         )
     try:
-        listing = _list(source)
+        listing, at = _list(source, joined=pool or split_by == FOLDER)
     except OSError as error:
         raise DatasetError(
             f"a readable source in {source}",
@@ -58,39 +79,72 @@ def list_source(source: Path, *, per_class: int | None = None) -> Listing:
             "Give the folder that contains one sub-folder per class, or a CSV that "
             "lists all classes.",
         )
-    return _first_of_each(listing, per_class) if per_class else listing
+    listing = assign_parts(listing, at, split_by=split_by, pool=pool)
+    if not per_class:
+        return listing
+    return _first_of_each(listing, per_class, parted=bool(split_by))
 
 
-def _list(source: Path) -> Listing:
-    if source.is_dir():
-        return list_classes(Folder(source))
-    if not is_zip(source):
-        return list_table(Folder(source.parent), "", source.name)
-    tree = Archive(source)
-    at = _top(tree)
+def _list(source: Path, *, joined: bool) -> tuple[Listing, str]:
+    """The images, and the folder in which the class folders or the table are."""
+    if not source.is_dir() and not is_zip(source):
+        return list_table(Folder(source.parent), "", source.name), ""
+    tree: Tree = Folder(source) if source.is_dir() else Archive(source)
+    at = "" if isinstance(tree, Folder) else _top(tree)
     classes = [f for f in image_folders(tree, at) if holds_images(tree, f)]
-    if len(classes) < 2 and tree.has(f"{at}/{_TABLE}" if at else _TABLE):
-        return list_table(tree, at, _TABLE)
-    return list_classes(tree, at)
+    table = f"{at}/{_TABLE}" if at else _TABLE
+    if len(classes) < 2 and tree.has(table):
+        return list_table(tree, at, _TABLE), at
+    parts = part_folders(tree, classes)
+    if parts and joined:
+        return _join([list_classes(tree, part) for part in parts], classes, parts), at
+    if parts:
+        refuse_parts(tree, parts)
+    listing = list_classes(tree, at)
+    listing.warnings.extend(same_subfolders(tree, classes))
+    if tree.has(table):
+        listing.warnings.append(
+            f"{_TABLE} is not used, because there are class folders beside it; to use "
+            f"it, scan {source / table if source.is_dir() else 'it unpacked'}"
+        )
+    return listing, at
 
 
-def _top(tree: Archive) -> str:
+def _join(
+    listings: list[Listing], folders: Sequence[str], parts: Sequence[str]
+) -> Listing:
+    """One listing of the parts of a split; other folders beside them are left out."""
+    table = pd.concat([one.table for one in listings], ignore_index=True).fillna("")
+    others = [name_of(folder) for folder in folders if folder not in parts]
+    notes = [
+        f"{name_of(part)}: {note}"
+        for part, one in zip(parts, listings, strict=True)
+        for note in one.warnings
+    ]
+    if others:
+        notes.append(f"left out because they are no part of the split: {some(others)}")
+    refused = {path: why for one in listings for path, why in one.refused.items()}
+    return Listing(listings[0].root, table, notes, refused)
+
+
+def _top(tree: Tree) -> str:
     """The one folder in which most programs pack everything, if there is one."""
     folders = image_folders(tree, "")
-    if len(folders) != 1:
+    if len(folders) != 1 or tree.has(_TABLE):
         return ""
     inner = tree.folders(folders[0]) or tree.has(f"{folders[0]}/{_TABLE}")
     return folders[0] if inner else ""
 
 
-def _first_of_each(listing: Listing, per_class: int) -> Listing:
+def _first_of_each(listing: Listing, per_class: int, *, parted: bool) -> Listing:
     counts = Counter(listing.table["label"])
     fewer = [
         f"class {label} has {counts[label]} images, fewer than `per_class={per_class}`"
         for label in sorted(counts)
         if counts[label] < per_class
     ]
-    table = listing.table.groupby("label", sort=False).head(per_class)
+    columns = [name for name in ("label", PART) if name == "label" or parted]
+    table = listing.table.groupby(columns, sort=False).head(per_class)
     return replace(
         listing,
         table=table.reset_index(drop=True),

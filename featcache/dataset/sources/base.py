@@ -1,6 +1,5 @@
 """What the forms of a source share: the listing, names, and refusals."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Protocol
 import pandas as pd
 
 from featcache.core.text import natural_key, some
+from featcache.dataset.manifest import ODD
 from featcache.errors import DatasetError
 
 SUFFIXES = frozenset(
@@ -17,11 +17,6 @@ SUFFIXES = frozenset(
     | {".webp", ".avif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".dcm", ".dicom"}
 )
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "dicomdir"})
-
-
-# Control characters, and the surrogates that stand for bytes that are no UTF-8:
-# no CSV keeps them.
-ODD = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,9 @@ class Tree(Protocol):
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
+
+    def spelled_as(self, path: str) -> str:
+        """The path of that file here, should its Unicode form be another; or empty."""
 
     def has_magic(self, path: str) -> bool:
         """Whether a file without a suffix is known to be DICOM."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from featcache.dataset.manifest import ODD
 from featcache.dataset.sources.base import (
-    ODD,
     SUFFIXES,
     Listing,
     Tree,

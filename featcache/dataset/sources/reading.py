@@ -47,14 +47,14 @@ def read_scanned(root: Path, path: str, image_id: str) -> bytes:
     Raises:
         UnreadableImageError: It is gone, or has changed.
     """
-    expected, way_out = f"the image {path} as it was scanned", "Scan again."
+    expected, hint = f"the image {path} as it was scanned", "Scan again."
     try:
         data = read_bytes(root, path)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
-        raise UnreadableImageError(expected, reason, way_out) from error
+        raise UnreadableImageError(expected, reason, hint) from error
     if hashlib.sha256(data).hexdigest() != image_id:
-        raise UnreadableImageError(expected, "changed since the scan", way_out)
+        raise UnreadableImageError(expected, "changed since the scan", hint)
     return data
 
 
@@ -80,6 +80,16 @@ def members(path: Path) -> list[str]:
         OSError: There is no zip, or a broken one.
     """
     return list(_opened(path)[1])
+
+
+def _plain(name: str) -> str:
+    """A member's name as the same file has it unpacked: ``a//./b`` is ``a/b``.
+
+    Some programs write the separators of Windows.
+    """
+    name = name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return "/" * name.startswith("/") + "/".join(parts) + "/" * name.endswith("/")
 
 
 def _read_member(path: Path, name: str) -> bytes:
@@ -118,12 +128,11 @@ def _parse(
     file = path.open("rb")
     try:
         archive = ZipFile(file)
-        # Some programs write the separators of Windows.
-        names = [(i.filename.replace("\\", "/"), i) for i in archive.infolist()]
+        names = [(_plain(i.filename), i) for i in archive.infolist()]
     except Exception as error:
         file.close()
         raise OSError(
             errno.EIO, f"not a complete zip file ({error})", str(path)
         ) from error
     weakref.finalize(archive, file.close)
-    return archive, {name: info for name, info in names if not name.endswith("/")}
+    return archive, {name: info for name, info in names if name[-1:] not in ("", "/")}

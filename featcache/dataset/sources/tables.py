@@ -1,13 +1,13 @@
 """A CSV with path and label, beside its images or in a zip with them."""
 
 import io
+import posixpath
 
 import pandas as pd
 
 from featcache.core.text import some
-from featcache.dataset.manifest import COLUMNS
+from featcache.dataset.manifest import COLUMNS, ODD
 from featcache.dataset.sources.base import (
-    ODD,
     Listing,
     Tree,
     check_labels,
@@ -42,14 +42,22 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
     table["label"] = table["label"].str.strip()
-    table["path"] = [_slashes(tree, before + path) for path in table["path"]]
+    table["path"] = [_path_here(tree, before + path) for path in table["path"]]
     _check_rows(tree, where, table)
     return Listing(tree.root, clean(table, _TAKEN), [])
 
 
-def _slashes(tree: Tree, path: str) -> str:
-    """Reads a path that was written on Windows, where there is no such file."""
-    return path.replace("\\", "/") if "\\" in path and not tree.has(path) else path
+def _path_here(tree: Tree, path: str) -> str:
+    """The path of a file here, which may be written otherwise in the table.
+
+    With the separators of Windows, with ``./`` or ``//``, or in another Unicode form.
+    """
+    if "\\" in path and not tree.has(path):
+        path = path.replace("\\", "/")
+    if {"", ".", ".."} & {*path.removeprefix("/").split("/")}:
+        plain = posixpath.normpath(path)
+        path = plain if tree.has(plain) or not tree.has(path) else path
+    return path if tree.has(path) else tree.spelled_as(path) or path
 
 
 def _read(tree: Tree, path: str, where: str) -> pd.DataFrame:

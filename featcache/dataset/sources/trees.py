@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,27 +17,48 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._entries: dict[str, tuple[list[str], list[str]]] = {}
 
     def folders(self, at: str) -> list[str]:
         """The visible folders in a folder, in natural order."""
-        here = (self.root / at).resolve()
-        return [
-            path
-            for path in self._entries(at)
-            if os.path.isdir(self.root / path)
-            and not here.is_relative_to((self.root / path).resolve())
-        ]
+        return self._listed(at)[0]
 
     def files(self, at: str) -> list[str]:
         """The visible files in a folder, in natural order."""
-        return [p for p in self._entries(at) if not os.path.isdir(self.root / p)]
+        return self._listed(at)[1]
 
-    def _entries(self, at: str) -> list[str]:
-        return [_join(at, name) for name in visible(os.listdir(self.root / at))]
+    def _listed(self, at: str) -> tuple[list[str], list[str]]:
+        """Folders and files, looked up once."""
+        if at not in self._entries:
+            here = (self.root / at).resolve()
+            folders, files = [], []
+            for path in (_join(at, n) for n in visible(os.listdir(self.root / at))):
+                if not os.path.isdir(self.root / path):
+                    files.append(path)
+                elif not here.is_relative_to((self.root / path).resolve()):
+                    folders.append(path)
+            self._entries[at] = folders, files
+        return self._entries[at]
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
         return os.path.isfile(self.root / path)
+
+    def spelled_as(self, path: str) -> str:
+        """The path of that file here, should its Unicode form be another; or empty."""
+        if path.isascii():
+            return ""
+        here = ""
+        for part in path.split("/"):
+            try:
+                names = os.listdir(self.root / here)
+            except OSError:
+                return ""
+            if part not in names:
+                same = (name for name in names if _composed(name) == _composed(part))
+                part = next(same, part)
+            here = f"{here}/{part}" if here or path.startswith("/") else part
+        return here if self.has(here) else ""
 
     def has_magic(self, path: str) -> bool:
         """Whether a file is DICOM by its bytes 128 to 131."""
@@ -62,9 +84,12 @@ class Archive:
         refuse(str(root), rule, "others", outside, "Pack the folder again.")
         self._files: dict[str, set[str]] = defaultdict(set)
         self._folders: dict[str, set[str]] = defaultdict(set)
+        self._composed: dict[str, str] = {}
         for path in paths:
             at, _, name = path.rpartition("/")
             self._files[at].add(name)
+            if not path.isascii():
+                self._composed[_composed(path)] = path
         for at in list(self._files):
             while at:
                 at, _, name = at.rpartition("/")
@@ -83,9 +108,17 @@ class Archive:
         at, _, name = path.rpartition("/")
         return name in self._files.get(at, ())
 
+    def spelled_as(self, path: str) -> str:
+        """The path of that file here, should its Unicode form be another; or empty."""
+        return self._composed.get(_composed(path), "")
+
     def has_magic(self, path: str) -> bool:
         """Never: it would have to be unpacked."""
         return False
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _join(at: str, name: str) -> str:

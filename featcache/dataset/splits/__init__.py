@@ -8,7 +8,12 @@ and other folds.
 from featcache.dataset.splits.assign import assign_folds
 from featcache.dataset.splits.base import TEST, Split
 from featcache.dataset.splits.checks import assert_disjoint, check
-from featcache.dataset.splits.files import load_or_make, load_or_redraw
+from featcache.dataset.splits.files import (
+    load_or_keep,
+    load_or_make,
+    load_or_redraw,
+    read_folds,
+)
 from featcache.dataset.splits.options import SplitOptions
 
 __all__ = [
@@ -18,6 +23,8 @@ __all__ = [
     "assert_disjoint",
     "assign_folds",
     "check",
+    "load_or_keep",
     "load_or_make",
     "load_or_redraw",
+    "read_folds",
 ]

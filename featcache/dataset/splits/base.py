@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featcache.errors import SplitError
 
+MOST_FOLDS = 10_000
 TEST = -1  # stands for a fold in test images; folds are 0 .. k-1
 
 
@@ -24,6 +25,8 @@ class Split:
         fold_of: By ``image_id``, an image's fold, or `TEST`.
         repeat: 0, or the number of the redrawing of another split's folds.
         base: Name of that split; None for repeat 0.
+        split_by: The column, or "folder", by which the source's own test set is the
+            test set; None where that is drawn.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Split:
     fold_of: dict[str, int]
     repeat: int = 0
     base: str | None = None
+    split_by: str | None = None
 
     def of(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
         """Folds, or `TEST`, of images, (N,), in their order.
@@ -59,9 +63,12 @@ def part_shares(folds: int, test_size: float, seed: int = 0) -> dict[int, float]
     """
     if folds < 2:
         raise SplitError("at least 2 folds", str(folds), "Use `folds=2` or more.")
+    if folds > MOST_FOLDS:
+        expected = f"at most {MOST_FOLDS} folds"
+        raise SplitError(expected, str(folds), "Use fewer `folds`.")
     if not 0 <= test_size <= 0.9:
-        way_out = "Use `test_size=0.2`, or 0 for folds alone."
-        raise SplitError("a test size from 0 to 0.9", str(test_size), way_out)
+        hint = "Use `test_size=0.2`, or 0 for folds alone."
+        raise SplitError("a test size from 0 to 0.9", str(test_size), hint)
     if seed < 0:
         raise SplitError("a seed of 0 or above", str(seed), "Use `seed=0`.")
     test = {TEST: test_size} if test_size else {}

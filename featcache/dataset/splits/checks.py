@@ -1,6 +1,7 @@
 """Guards of a split: no group in two parts, every class in every part."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -82,17 +83,43 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     few, test = counts.min(), int(test_size > 0)
     if few >= folds + test:
         return
-    way_out = "No `folds` can work: leave the class out, or add images of it."
+    hint = "No `folds` can work: leave the class out, or add images of it."
+    if (table["label"] == counts.idxmin()).sum() > few:
+        hint = (
+            "No `folds` can work: its images are in too few groups; group by something "
+            "finer, such as the study (or `group_by='image'`)."
+        )
     if few >= 2:
-        way_out = f"Use `folds={few}` and `test_size=0` at most."
+        hint = f"Use `folds={few}` and `test_size=0` at most."
     if few - test >= 2:
-        way_out = f"Use `folds={few - test}` at most."
+        hint = f"Use `folds={few - test}` at most."
     raise SplitError(
         f"{folds + test} groups of every class, one for "
         f"{_listed_parts(folds, test_size)}",
         f"{few} of class {counts.idxmin()!r}",
-        way_out,
+        hint,
     )
+
+
+def check_own_test(labels: Sequence[str], tested: Sequence[bool]) -> None:
+    """Guards a source's own test set: the classes of training, and no other.
+
+    Args:
+        labels: Class of each image, (N,).
+        tested: Whether each image is in the test set, (N,).
+
+    Raises:
+        SplitError: One of both sides lacks a class.
+    """
+    sides = list(zip(labels, tested, strict=True))
+    for label, is_tested in itertools.product(sorted({*labels}), (True, False)):
+        if (label, is_tested) not in sides:
+            raise SplitError(
+                "every class in the test set of the source and in its other parts",
+                f"class {label!r} not in {'the test set' if is_tested else 'the rest'}",
+                "Leave the class out, or scan again with `pool=True` and have a test "
+                "set drawn.",
+            )
 
 
 def _refuse_leaks(table: pd.DataFrame) -> None:

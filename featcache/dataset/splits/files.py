@@ -1,22 +1,44 @@
 """Splits as files: drawn once, read ever after; new images are filled in."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
-from featcache.core import io
+from featcache.core import io, records
+from featcache.dataset.manifest import ODD
 from featcache.dataset.splits.assign import assign_folds
 from featcache.dataset.splits.base import TEST, Split, images_table, part_shares
-from featcache.dataset.splits.checks import check
+from featcache.dataset.splits.checks import check, check_own_test
 from featcache.errors import SplitError
 
 SCHEMA = 1
 _SETTINGS = ("folds", "test_size", "seed")
+
+
+@dataclass(frozen=True)
+class _Folds:
+    """What a check of any split needs of its file."""
+
+    images: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Record(_Folds):
+    """What the file of a split holds."""
+
+    schema: int
+    folds: int
+    test_size: float
+    seed: int
+    repeat: int = 0
+    base: str | None = None
+    split_by: str | None = None
 
 
 def load_or_make(
@@ -51,6 +73,65 @@ def load_or_make(
     return split
 
 
+def load_or_keep(
+    path: Path,
+    image_ids: Sequence[str],
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    empty: Split,
+    own_test: Collection[str],
+) -> Split:
+    """Reads or draws folds around the test set that a source brings.
+
+    Args:
+        path: Its file; images that it lacks are added, as by `load_or_make`.
+        image_ids: Of the images, (N,).
+        labels: Class of each image, (N,).
+        groups: Group of each image, (N,).
+        empty: The split's name, settings and `Split.split_by`.
+        own_test: Of ``image_ids``, those of the source's own test set.
+
+    Raises:
+        SplitError: The file is not this split, the source's test set has changed, a
+            group is in it and in training, or as `assign_folds` and `check`.
+        LockedError: Another process has been writing it for a minute.
+    """
+    table = images_table(image_ids, labels, groups)
+    in_test = table["image_id"].isin(set(own_test)).to_numpy()
+    check_own_test(table["label"].tolist(), in_test.tolist())
+    split = _complete(path, empty, image_ids, _around(table, in_test, empty))
+    if not np.array_equal(split.of(image_ids) == TEST, in_test):
+        raise SplitError(
+            f"the test set of the source in {path}",
+            "another: the source has changed",
+            "Give the new split another name as `split`.",
+        )
+    check(
+        split.of(image_ids),
+        labels,
+        groups,
+        folds=empty.folds,
+        test_size=empty.test_size,
+    )
+    return split
+
+
+def _around(
+    table: pd.DataFrame, in_test: NDArray[np.bool_], empty: Split
+) -> Callable[[Mapping[str, int]], dict[str, int]]:
+    """Draws the folds of a split whose test set is known."""
+    rest, test = table[~in_test], table.loc[in_test, "image_id"]
+
+    def draw(existing: Mapping[str, int]) -> dict[str, int]:
+        columns = rest["image_id"].tolist(), rest["label"], rest["group"]
+        settings = _settings(empty) | {"test_size": 0, "repeat": empty.repeat}
+        folds = assign_folds(*columns, existing=existing, **settings)
+        return folds | dict.fromkeys(test, TEST)
+
+    return draw
+
+
 def load_or_redraw(
     path: Path,
     base: Split,
@@ -78,16 +159,8 @@ def load_or_redraw(
     """
     table = images_table(image_ids, labels, groups)
     in_test = base.of(image_ids) == TEST
-    rest, test = table[~in_test], table.loc[in_test, "image_id"]
-
-    def draw(existing: Mapping[str, int]) -> dict[str, int]:
-        columns = rest["image_id"].tolist(), rest["label"], rest["group"]
-        settings = _settings(base) | {"test_size": 0, "repeat": repeat}
-        folds = assign_folds(*columns, existing=existing, **settings)
-        return folds | dict.fromkeys(test, TEST)
-
     empty = replace(base, name=name, fold_of={}, repeat=repeat, base=base.name)
-    split = _complete(path, empty, image_ids, draw)
+    split = _complete(path, empty, image_ids, _around(table, in_test, empty))
     if not np.array_equal(split.of(image_ids) == TEST, in_test):
         raise _damaged(path, f"the test set of split {base.name}")
     check(
@@ -118,6 +191,8 @@ def _complete(
         head = {"schema": SCHEMA, "name": empty.name, **_settings(empty)}
         if empty.repeat:
             head |= {"repeat": empty.repeat, "base": empty.base}
+        if empty.split_by:
+            head["split_by"] = empty.split_by
         io.write_json(path, {**head, "images": split.fold_of})
     return split
 
@@ -127,22 +202,18 @@ def _read(path: Path, empty: Split) -> Split:
     if not path.exists():
         return empty
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        settings = {key: stored[key] for key in _SETTINGS}
-        parts = set(stored["images"].values())
-        is_valid = (
-            stored["schema"] == SCHEMA and parts <= part_shares(**settings).keys()
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, SplitError):
-        is_valid = False
-    if not is_valid:
-        raise _damaged(path, f"a split of schema {SCHEMA}")
-    origin = stored.get("repeat", 0), stored.get("base")
-    if origin != (empty.repeat, empty.base):
+        stored = _record(path)
+        settings = {key: getattr(stored, key) for key in _SETTINGS}
+        if not set(stored.images.values()) <= part_shares(**settings).keys():
+            raise ValueError("folds that are not those of its settings")
+    except (ValueError, RecursionError, SplitError) as error:
+        raise _damaged(path, f"a split of schema {SCHEMA}") from error
+    origin = stored.repeat, stored.base, stored.split_by
+    if origin != (empty.repeat, empty.base, empty.split_by):
         raise SplitError(
-            f"{path.name} to be {_origin(empty.repeat, empty.base)}",
+            f"{path.name} to be {_origin(empty.repeat, empty.base, empty.split_by)}",
             _origin(*origin),
-            "Give the new split another name.",
+            "Give the new split another name as `split`.",
         )
     if settings != _settings(empty):
         raise SplitError(
@@ -150,7 +221,31 @@ def _read(path: Path, empty: Split) -> Split:
             _flags(settings),
             f"Use {_flags(settings)}, or give the new split another name.",
         )
-    return replace(empty, fold_of=stored["images"])
+    return replace(empty, fold_of=stored.images)
+
+
+def read_folds(path: Path) -> dict[str, int]:
+    """The fold of each image, or `TEST`, that the file of a split says.
+
+    Returns:
+        By image_id; nothing for a file that is no split.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return records.from_json(_Folds, value).images
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _record(path: Path) -> _Record:
+    """Raises ValueError or RecursionError for a file that is no split."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    record = records.from_json(_Record, value)
+    if record.schema != SCHEMA:
+        raise ValueError(f"schema {record.schema}")
+    if any(map(ODD.search, record.images)):
+        raise ValueError("an image_id that no CSV keeps")
+    return record
 
 
 def _damaged(path: Path, expected: str) -> SplitError:
@@ -161,8 +256,9 @@ def _damaged(path: Path, expected: str) -> SplitError:
     )
 
 
-def _origin(repeat: int, base: str | None) -> str:
-    return f"repeat {repeat} of split {base}" if repeat else "a split of its own"
+def _origin(repeat: int, base: str | None, split_by: str | None) -> str:
+    origin = f"repeat {repeat} of split {base}" if repeat else "a split of its own"
+    return f"{origin} around the source's test set" if split_by else origin
 
 
 def _settings(split: Split) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featcache.core.text import check_name
 from featcache.errors import UsageError
 
 
@@ -16,13 +17,14 @@ class SplitOptions:
         group_by: What stays together in place of the manifest's groups: a column,
             or "image".
         folds: Cross-validation folds.
-        test_size: Share of the images in the test set; 0 for none.
+        test_size: Share of the images in the test set; 0 for none. A test set that
+            the source brings, and that its scan keeps, takes its place.
         repeats: How often the folds are drawn; the test set stays.
         seed: Of the draw.
         split: Name of the split; by default made of how it is drawn.
 
     Raises:
-        UsageError: No repeat at all.
+        UsageError: No repeat at all, or a name that no file can have.
     """
 
     exclude: Sequence[str] = ()
@@ -40,3 +42,5 @@ class SplitOptions:
             raise UsageError(
                 "`repeats` of 1 or more", str(self.repeats), "Leave it out."
             )
+        if self.split is not None:
+            check_name(self.split, "split")

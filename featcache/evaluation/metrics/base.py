@@ -109,8 +109,8 @@ def scores(y: ArrayLike, P: ArrayLike) -> dict[str, float]:
     Raises:
         UsageError: ``y`` or ``P`` is not what this module's first lines ask for.
     """
-    found = of_sums(rows(y, P).sum(axis=0)) | {"auc": np.asarray(auc_ovr(y, P))}
-    return {name: float(found[name]) for name in METRICS}
+    values = of_sums(rows(y, P).sum(axis=0)) | {"auc": np.asarray(auc_ovr(y, P))}
+    return {name: float(values[name]) for name in METRICS}
 
 
 def per_class(y: ArrayLike, P: ArrayLike) -> dict[str, Array]:

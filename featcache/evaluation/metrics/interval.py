@@ -46,13 +46,13 @@ def intervals(
         level: Coverage asked for, 0 to 1.
     """
     draws = draws or bootstrap(y, P, groups)
-    found = {}
+    by_score = {}
     for name, value in scores(y, P).items():
         images = np.size(y) if name == "accuracy" else np.inf
         shape = partial(wilson, images=images) if METRICS[name] else _LOSSES[name]
         basis = draws.basis(name)
-        found[name] = shape(value, draws.scores[name], groups=basis, level=level)
-    return found
+        by_score[name] = shape(value, draws.scores[name], groups=basis, level=level)
+    return by_score
 
 
 def class_intervals(
@@ -69,11 +69,13 @@ def class_intervals(
     that hold another.
     """
     draws = draws or bootstrap(y, P, groups)
-    known, y, groups = per_class(y, P), np.asarray(y), np.asarray(groups)
-    found: dict[str, list[Interval]] = {}
-    for name, values in known.items():
-        held = [y != c if name == "specificity" else y == c for c in range(len(values))]
-        found[name] = [
+    shares, y, groups = per_class(y, P), np.asarray(y), np.asarray(groups)
+    by_score: dict[str, list[Interval]] = {}
+    for name, values in shares.items():
+        members = [
+            y != c if name == "specificity" else y == c for c in range(len(values))
+        ]
+        by_score[name] = [
             wilson(
                 float(values[c]),
                 draws.per_class[name][:, c],
@@ -81,9 +83,9 @@ def class_intervals(
                 images=int(of.sum()) if name != "auc" else np.inf,
                 level=level,
             )
-            for c, of in enumerate(held)
+            for c, of in enumerate(members)
         ]
-    return found
+    return by_score
 
 
 def group_bootstrap(
@@ -108,10 +110,10 @@ def group_bootstrap(
     """
     hits = np.asarray(correct, np.float64)
     table = np.stack([hits, np.ones_like(hits)], axis=1)
-    right, drawn = bootstrap_sums(table, groups, resamples=resamples, seed=seed).T
+    right, sampled = bootstrap_sums(table, groups, resamples=resamples, seed=seed).T
     count = len(np.unique(np.asarray(groups).astype(str)))
     return wilson(
-        hits.mean(), right / drawn, groups=count, images=len(hits), level=level
+        hits.mean(), right / sampled, groups=count, images=len(hits), level=level
     )
 
 

@@ -72,8 +72,8 @@ def bootstrap(
     sums, areas = [], []
     for times in _group_weights(count, resamples, seed, _chunk(len(codes))):
         sums.append(times @ by_group)
-        drawn = np.ascontiguousarray(times.T)[codes]
-        areas.append(np.stack([rank.area(drawn) for rank in ranks], axis=1))
+        counts = np.ascontiguousarray(times.T)[codes]
+        areas.append(np.stack([rank.area(counts) for rank in ranks], axis=1))
     total, auc = np.concatenate(sums), np.concatenate(areas)
     return Draws(
         scores=of_sums(total) | {"auc": mean_of_known(auc)},
@@ -111,11 +111,11 @@ class _Ranks:
             np.searchsorted(ladder, score[inside], "right"),
         )
 
-    def area(self, drawn: Array) -> Array:
+    def area(self, counts: Array) -> Array:
         """Area under the ROC curve of each resample, (B,), from times drawn (N, B)."""
-        passed = np.zeros((len(self.outside) + 1, drawn.shape[1]))
-        np.cumsum(drawn[self.outside], axis=0, out=passed[1:])
-        inside = drawn[self.inside]
+        passed = np.zeros((len(self.outside) + 1, counts.shape[1]))
+        np.cumsum(counts[self.outside], axis=0, out=passed[1:])
+        inside = counts[self.inside]
         wins = np.einsum("nb,nb->b", inside, passed[self.below] + passed[self.upto])
         return ratio(wins / 2, inside.sum(axis=0) * passed[-1])
 
@@ -186,6 +186,6 @@ def _group_weights(
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, chunk):
         rows = np.arange(min(chunk, resamples - start))[:, None]
-        drawn = rng.integers(count, size=(len(rows), count)) + rows * count
-        times = np.bincount(drawn.ravel(), minlength=drawn.size)
-        yield times.reshape(drawn.shape).astype(np.float64)
+        picks = rng.integers(count, size=(len(rows), count)) + rows * count
+        times = np.bincount(picks.ravel(), minlength=picks.size)
+        yield times.reshape(picks.shape).astype(np.float64)

@@ -1,6 +1,5 @@
 """Painting heat maps with Pillow: colours, overlays, scales, captions."""
 
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,11 +154,6 @@ def text(
 def _cut(words: str, keep: int) -> str:
     head = keep // 2
     return f"{words[:head]}…{words[len(words) - (keep - head) :]}"
-
-
-def slug(name: str) -> str:
-    """A name in the letters of a file name."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "none"
 
 
 def save(image: "Image", path: Path) -> None:

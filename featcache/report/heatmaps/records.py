@@ -1,6 +1,5 @@
 """``maps.npz``: heat maps with thumbnails of their images, as arrays."""
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 
 from featcache.commands.explain import ExplainResult, HeatMap, MeanMap
 from featcache.core.io import atomic_path
-from featcache.report.heatmaps.drawing import fitted, slug
+from featcache.core.text import file_name
+from featcache.report.heatmaps.drawing import fitted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +25,15 @@ _IMAGE_COLUMNS = {
     "image_part": "part",
     "image_count": "count",
 }  # arrays, with the fields of `ShownImage`
+# Kinds of NumPy's types, and dimensions; the other columns are text.
+_EXPECTED: dict[str, tuple[str, tuple[int, ...]]] = {
+    "maps": ("f", (3,)),
+    "image": ("iu", (1,)),
+    "image_count": ("iu", (1,)),
+    "probability": ("f", (1,)),
+    "scale": ("f", (1,)),
+}
+_THUMBNAIL = "u", (2, 3)
 _MAP_COLUMNS = ("sheet", "title", "target", "method", "probability", "scale")
 
 
@@ -136,7 +145,7 @@ def sheets_of(result: ExplainResult) -> list[Sheet]:
             ShownMap(image, one.label, one.method, one.probability, _float32(one))
         )
     for mean in result.means:
-        name = MEAN + slug(mean.method)
+        name = MEAN + file_name(mean.method)
         titles[name] = "Mean maps"
         by_name.setdefault(name, []).append(_mean(mean))
     return [_sheet(name, titles[name], maps) for name, maps in by_name.items()]
@@ -148,7 +157,8 @@ def sheet_name(result: ExplainResult, one: HeatMap) -> tuple[str, str]:
         return ERRORS, "Most confident errors"
     if not one.image.label:
         return "unlabelled", "Images without a label"
-    return f"class-{slug(one.image.label)}", f"Images labelled {one.image.label}"
+    label = one.image.label
+    return f"class-{file_name(label)}", f"Images labelled {label}"
 
 
 def _sheet(name: str, title: str, maps: list[ShownMap]) -> Sheet:
@@ -179,7 +189,7 @@ def save(sheets: Sequence[Sheet], folder: Path) -> None:
     """Writes ``maps.npz``; sheets of an earlier call that have other names stay."""
     try:
         earlier = load(folder)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         earlier = []
     by_name = {sheet.name: sheet for sheet in [*earlier, *sheets]}
     maps = [(sheet, one) for sheet in by_name.values() for one in sheet.maps]
@@ -224,11 +234,29 @@ def load(folder: Path) -> list[Sheet]:
     try:
         with (folder / FILE).open("rb") as file, np.load(file) as arrays:
             return _loaded({name: arrays[name] for name in arrays.files})
-    except (KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # those of NumPy and zipfile have no common base
         raise ValueError(f"not a record of maps ({error})") from error
 
 
+def _check(arrays: dict[str, np.ndarray]) -> None:
+    """Raises ValueError for arrays that `save` does not write."""
+    for name, array in arrays.items():
+        is_thumbnail = name.startswith("thumbnail_")
+        kinds, ranks = _THUMBNAIL if is_thumbnail else _EXPECTED.get(name, ("U", (1,)))
+        is_empty = array.ndim > 1 and not array.size
+        if array.dtype.kind not in kinds or array.ndim not in ranks or is_empty:
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    images = arrays["image"]
+    if not ((images >= 0) & (images < len(arrays["image_id"]))).all():
+        raise ValueError("image has a number that no image has")
+    if not np.isfinite(arrays["maps"]).all() or not np.isfinite(arrays["scale"]).all():
+        raise ValueError("maps or scale are not finite")
+
+
 def _loaded(arrays: dict[str, np.ndarray]) -> list[Sheet]:
+    _check(arrays)
     about = zip(*(arrays[name].tolist() for name in _IMAGE_COLUMNS), strict=True)
     images = [
         ShownImage(image_id, name, label, part, count, arrays[f"thumbnail_{n}"])

@@ -11,6 +11,7 @@ import numpy as np
 from featcache.commands.explain import Activations, ExplainResult, HeatMap
 from featcache.commands.explain.attribution.maps import upsampled
 from featcache.core.io import write_json
+from featcache.core.text import file_name
 from featcache.report.heatmaps import records
 from featcache.report.heatmaps.drawing import (
     GAP,
@@ -23,7 +24,6 @@ from featcache.report.heatmaps.drawing import (
     rising,
     save,
     scale,
-    slug,
     stretched,
     text,
 )
@@ -66,14 +66,14 @@ def write(
         save(draw(sheet, result.run.run_id), folder / f"{sheet.name}.png")
     rows = []
     for one in result.maps:
-        path = folder / f"{_stem(one)}.png"
+        path = folder / _name(one.image.image_id, one.label, one.method)
         save(_single(one, result.run.run_id, cells), path)
         name, _ = sheet_name(result, one)
         files = [str(path), str(folder / f"{name}.png")]
         rows.append(row(one) | {"files": files})
-    for shown in result.activations:
-        name = f"{shown.image.image_id[:12]}-{slug(shown.layer)}-activations.png"
-        save(_contact_sheet(shown), folder / name)
+    for activation in result.activations:
+        name = _name(activation.image.image_id, activation.layer, "activations")
+        save(_contact_sheet(activation), folder / name)
     write_json(folder / ROWS, {"notes": result.notes, "maps": rows})
     if result.figures:
         figures = [_finite(asdict(figure)) for figure in result.figures]
@@ -110,8 +110,9 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stem(one: HeatMap) -> str:
-    return f"{one.image.image_id[:12]}-{slug(one.label)}-{slug(one.method)}"
+def _name(image_id: str, *words: str) -> str:
+    """The name of a picture's file; dots separate what may have hyphens."""
+    return ".".join([image_id[:12], *map(file_name, words), "png"])
 
 
 def _single(one: HeatMap, run_id: str, cells: bool) -> "Image":

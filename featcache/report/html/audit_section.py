@@ -1,6 +1,5 @@
 """The audit's section: what ``featcache audit`` recorded, with pictures."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from featcache.commands.audit import (
     SCHEMA,
     TIP,
 )
+from featcache.core import records
+from featcache.core.io import read_json
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY
@@ -29,6 +30,28 @@ _PAIRS = ("FC002", "FC005", "FC003", "FC006")  # the gravest first
 _ORDER = {FINDING: 0, NOT_APPLICABLE: 1, PASSED: 2}
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Check:
+    """One of the checks in ``audit.json``."""
+
+    code: str
+    title: str
+    severity: str
+    status: str
+    message: str
+    evidence: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """The content of ``audit.json``."""
+
+    schema: int
+    created: str
+    run_id: str | None
+    checks: list[_Check]
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,7 @@ class AuditSection:
     """What the page shows of an audit; see the template.
 
     Attributes:
-        made: When.
+        created: When.
         run_id: The run that checks of runs are about; empty without one.
         is_best: Whether that is the best run of the page.
         counts: Words and how many checks they stand for.
@@ -97,7 +120,7 @@ class AuditSection:
         all_pairs: How many are recorded.
     """
 
-    made: str
+    created: str
     run_id: str
     is_best: bool
     counts: list[tuple[str, int]]
@@ -130,24 +153,24 @@ def read_audit(context: ReportContext, best: str) -> AuditSection | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"schema {record['schema']}")
-        return _section(context, record, best, str(record["created"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        record = records.from_json(_Record, read_json(path))
+        if record.schema != SCHEMA:
+            raise ValueError(f"schema {record.schema}")
+        return _section(context, record, best)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         context.missing.append(f"{FILE}, which cannot be used ({error})")
         return None
 
 
-def _section(context: ReportContext, record: Row, best: str, made: str) -> AuditSection:
-    checks, run_id = record["checks"], str(record["run_id"] or "")
-    answers = sorted(map(_answer, checks), key=_gravest_first)
-    evidence = {check["code"]: check["evidence"] for check in checks}
+def _section(context: ReportContext, record: _Record, best: str) -> AuditSection:
+    run_id = record.run_id or ""
+    answers = sorted(map(_answer, record.checks), key=_gravest_first)
+    evidence = {check.code: check.evidence for check in record.checks}
     candidates = evidence.get(_CANDIDATES, [])
     chances = _chances(context, run_id)
     pairs = list(_pairs(evidence))
     return AuditSection(
-        made,
+        record.created,
         run_id,
         run_id == best,
         _counts(answers),
@@ -159,10 +182,15 @@ def _section(context: ReportContext, record: Row, best: str, made: str) -> Audit
     )
 
 
-def _answer(check: Row) -> CheckResult:
-    names = ("code", "title", "severity", "status", "message")
-    code, title, severity, status, message = (str(check[name]) for name in names)
-    return CheckResult(code, title, severity, status, message, anchor(code, title))
+def _answer(check: _Check) -> CheckResult:
+    return CheckResult(
+        check.code,
+        check.title,
+        check.severity,
+        check.status,
+        check.message,
+        anchor(check.code, check.title),
+    )
 
 
 def anchor(code: str, title: str) -> str:

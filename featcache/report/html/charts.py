@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from featcache.evaluation import metrics
@@ -101,30 +102,32 @@ def learning(run: Run) -> list[Chart]:
     For a run evaluated on the test set alone, that of its final model.
     """
     try:
-        history = pd.read_csv(run.folder / "history.csv")
+        history = pd.read_csv(run.folder / "history.csv", dtype=float)
     except (OSError, ValueError):
         return []
-    if not {"fold", "epoch"} <= set(history):
+    if not {"fold", "epoch"} <= set(history) or not np.isfinite(history["epoch"]).all():
         return []
     of_folds = history[history["fold"] >= 0]
     only_test = of_folds.empty
-    shown = history if only_test else of_folds
+    epochs = history if only_test else of_folds
     note = "Thick: mean over the folds."
     if only_test:
         note = "The final model, fitted on the whole training set."
     charts = []
     for name in ("loss", "accuracy"):
-        columns = [c for c in (name, f"val_{name}") if c in shown]
-        if columns and len(shown):
-            charts.append(_epochs(shown, columns, name, note))
+        columns = [c for c in (name, f"val_{name}") if c in epochs]
+        if columns and len(epochs):
+            charts.append(_epochs(epochs, columns, name, note))
     return charts
 
 
-def _epochs(history: pd.DataFrame, shown: Sequence[str], name: str, note: str) -> Chart:
+def _epochs(
+    history: pd.DataFrame, columns: Sequence[str], name: str, note: str
+) -> Chart:
     words = {name: "training rows", f"val_{name}": "held-out rows"}
     several = history["fold"].nunique() > 1
     series, keys = [], []
-    for style, column in enumerate(shown):
+    for style, column in enumerate(columns):
         if several:
             for _, fold in history.groupby("fold"):
                 series.append(Series(style, fold["epoch"], fold[column], faint=True))
@@ -132,6 +135,6 @@ def _epochs(history: pd.DataFrame, shown: Sequence[str], name: str, note: str) -
         series.append(Series(style, mean.index, mean))
         keys.append((key(style), words[column]))
     x = Axis.around("epoch", history["epoch"], whole=True)
-    y = Axis.around(name, history[list(shown)].to_numpy().ravel())
+    y = Axis.around(name, history[list(columns)].to_numpy().ravel())
     svg = lines(series, x, y, label=f"{name} by epoch")
     return Chart(f"Learning: {name}", svg, keys, note)

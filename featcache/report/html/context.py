@@ -1,12 +1,9 @@
 """All records behind a report, opened once; what is missing is listed, not raised."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,10 +14,9 @@ from featcache.evaluation import runs
 from featcache.evaluation.record import RunRecord
 from featcache.evaluation.runs import Run
 from featcache.features import store
+from featcache.features.extractions import Extraction, read_extractions
 from featcache.features.keys import is_plain
 from featcache.features.store import Store
-
-ExtractRecord = Mapping[str, Any]
 
 MOST_VALUES = 10  # a column with more different texts is no source column
 NOT_GIVEN = "(not given)"
@@ -44,7 +40,7 @@ class ReportContext:
     board: Leaderboard
     manifest: Manifest | None
     stores: dict[str, Store]
-    extracts: list[ExtractRecord]
+    extracts: list[Extraction]
     members: dict[str, RunRecord]
     missing: list[str] = field(default_factory=list)
 
@@ -93,7 +89,7 @@ def collect(
     """
     loaded = [scored.run for scored in board.scored]
     stores: dict[str, Store] = {}
-    extracts: list[ExtractRecord] = []
+    extracts: list[Extraction] = []
     missing: list[str] = []
     if manifest is None:
         missing.append("the cache of the dataset")
@@ -103,7 +99,7 @@ def collect(
                 stores[name] = store.open_store(manifest.folder / "features" / name)
             except FeatcacheError as error:
                 missing.append(f"the features {name}: {error.got}")
-        extracts = _extracts(manifest.folder)
+        extracts = read_extractions(manifest.folder)
     members = _members(reports, loaded, missing)
     return ReportContext(reports, board, manifest, stores, extracts, members, missing)
 
@@ -126,16 +122,6 @@ def store_names(record: RunRecord) -> list[str]:
     """File names of the stores that a run was trained on."""
     names = dict.fromkeys(block.store for block in record.features)
     return [name for name in names if name]
-
-
-def _extracts(folder: Path) -> list[ExtractRecord]:
-    extracts: list[ExtractRecord] = []
-    for path in sorted(folder.glob("extract-*.json")):
-        try:
-            extracts.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            extracts.append({"status": f"{path.name} cannot be read"})
-    return sorted(extracts, key=lambda record: str(record.get("started")))
 
 
 def source_columns(images: pd.DataFrame) -> dict[str, pd.Series]:

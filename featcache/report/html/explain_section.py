@@ -2,13 +2,14 @@
 
 import base64
 import io
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from featcache.core.io import read_json
+from featcache.core.records import MaybeNaN, from_json
 from featcache.evaluation.runs import Run
 from featcache.report.heatmaps import drawing, records
 from featcache.report.heatmaps.records import ERRORS, Sheet, ShownMap
@@ -89,7 +90,7 @@ class MapSection:
 
     Attributes:
         folder: Where everything is, below the dataset's reports.
-        shown: Whether there is more than the folder's name.
+        is_shown: Whether there is more than the folder's name.
         notes: What a reader of the maps has to know.
         groups: Mean maps first.
         names: Of the figures, in the order of their values.
@@ -97,7 +98,7 @@ class MapSection:
     """
 
     folder: str
-    shown: bool = True
+    is_shown: bool = True
     notes: list[str] = field(default_factory=list)
     groups: list[Cards] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -122,23 +123,23 @@ _HELP = {
 }
 
 
-def map_sections(context: ReportContext, shown: Sequence[Run]) -> dict[str, MapSection]:
+def map_sections(context: ReportContext, runs: Sequence[Run]) -> dict[str, MapSection]:
     """The maps of runs by run_id; damaged records are listed as missing.
 
     Args:
         context: The records.
-        shown: Runs that have a section, best first; the first three that have maps
+        runs: Runs that have a section, best first; the first three that have maps
             are shown with them.
     """
     by_run: dict[str, MapSection] = {}
-    for run in shown:
+    for run in runs:
         folder = context.reports / FOLDER / run.run_id
         if not folder.is_dir():
             continue
-        if sum(map_section.shown for map_section in by_run.values()) < MOST_RUNS:
+        if sum(map_section.is_shown for map_section in by_run.values()) < MOST_RUNS:
             by_run[run.run_id] = map_section(context, folder)
         else:
-            by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", shown=False)
+            by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", is_shown=False)
     return by_run
 
 
@@ -166,17 +167,40 @@ def _read(path: Path, read: Callable[[Path], T], missing: list[str]) -> T | None
         return read(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         missing.append(f"{_named(path)}, which cannot be used ({error})")
         return None
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+@dataclass(frozen=True, kw_only=True)
+class _Notes:
+    """What is read of ``maps.json``."""
+
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figure:
+    """What is read of a row of ``faithfulness.json``."""
+
+    name: str
+    label: str
+    method: str
+    images: int
+    value: MaybeNaN = math.nan
+    low: MaybeNaN = math.nan
+    high: MaybeNaN = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """All of them."""
+
+    figures: list[_Figure]
 
 
 def _notes(path: Path) -> list[str]:
-    return [str(note) for note in _json(path)["notes"]]
+    return from_json(_Notes, read_json(path)).notes
 
 
 def _named(path: Path) -> str:
@@ -185,26 +209,26 @@ def _named(path: Path) -> str:
 
 def _figures(path: Path) -> tuple[list[str], list[FigureRow]]:
     """Names of the figures, and a row a class and method with a value for each."""
-    figures: list[dict[str, Any]] = _json(path)
-    names = list(dict.fromkeys(str(one["name"]) for one in figures))
-    by_row: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    figures = from_json(_Figures, {"figures": read_json(path)}).figures
+    names = list(dict.fromkeys(one.name for one in figures))
+    by_row: dict[tuple[str, str], dict[str, _Figure]] = {}
     for one in figures:
-        key = str(one["label"]), str(one["method"])
-        by_row.setdefault(key, {})[one["name"]] = one
+        by_row.setdefault((one.label, one.method), {})[one.name] = one
     rows = [
         FigureRow(
             *key,
-            max(int(one["images"]) for one in own.values()),
-            [_estimate(own.get(name, {})) for name in names],
+            max(one.images for one in own.values()),
+            [_estimate(own.get(name)) for name in names],
         )
         for key, own in by_row.items()
     ]
     return names, rows
 
 
-def _estimate(one: dict[str, Any]) -> Estimate:
-    numbers = (one.get(name) for name in ("value", "low", "high"))
-    return Estimate(*(math.nan if v is None else float(v) for v in numbers))
+def _estimate(one: _Figure | None) -> Estimate:
+    if one is None:
+        return Estimate(math.nan, math.nan, math.nan)
+    return Estimate(one.value, one.low, one.high)
 
 
 def _cards(sheets: Sequence[Sheet]) -> list[Cards]:

@@ -94,8 +94,8 @@ def _sources(context: ReportContext) -> Iterator[Gap]:
 
 
 def _baselines(context: ReportContext) -> Iterator[Gap]:
-    shown = [block for run in context.runs for block in run.record.features]
-    names = {block.backbone for block in shown if not block.region}
+    blocks = [block for run in context.runs for block in run.record.features]
+    names = {block.backbone for block in blocks if not block.region}
     missing = [name for name in BASELINES if name not in names]
     if missing:
         yield Gap(
@@ -111,7 +111,7 @@ def _baselines(context: ReportContext) -> Iterator[Gap]:
             "always predicting the largest class.",
             "featcache train-head -H majority",
         )
-    regions = {block.region for block in shown}
+    regions = {block.region for block in blocks}
     if OUTSIDE not in regions and context.images.get(MASK, pd.Series("")).any():
         best = context.best.record.features[0].backbone
         yield Gap(
@@ -252,12 +252,12 @@ def _versions(context: ReportContext) -> Iterator[Gap]:
         )
 
 
-def _left_out(context: ReportContext) -> Iterator[Gap]:
+def _unavailable(context: ReportContext) -> Iterator[Gap]:
     for line in context.missing:
         yield Gap("What could not be opened", f"Not available: {line}.")
 
 
 _CHECKS: tuple[Callable[[ReportContext], Iterator[Gap]], ...] = (
     *(_groups, _sources, _baselines, _test, _repeats, _few_groups, _several_classes),
-    *(_content, _weights, _int8, _versions, _left_out),
+    *(_content, _weights, _int8, _versions, _unavailable),
 )

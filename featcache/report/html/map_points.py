@@ -23,7 +23,7 @@ class Points:
         chances: (N,) probability of the true class, in thousandths.
         layouts: Name, places (2N whole numbers, x and y in turn), titles, note.
         colours: Name, values, and for each image the number of its value.
-        left_out: Images that are not drawn, because there are too many.
+        excluded: Images that are not drawn, because there are too many.
     """
 
     run_id: str
@@ -32,7 +32,7 @@ class Points:
     chances: list[int]
     layouts: list[dict[str, Any]]
     colours: list[dict[str, Any]]
-    left_out: int
+    excluded: int
 
 
 def points(context: ReportContext) -> Points | None:
@@ -46,8 +46,8 @@ def points(context: ReportContext) -> Points | None:
         sampled = table.loc[embedding_map.sample(table["label"])]
         layouts = embedding_map.layouts(features.loc[sampled.index].to_numpy())
         if layouts:
-            left_out = len(table) - len(sampled)
-            return _points(context, run, sampled, layouts, left_out)
+            excluded = len(table) - len(sampled)
+            return _points(context, run, sampled, layouts, excluded)
     return None
 
 
@@ -56,7 +56,7 @@ def _points(
     run: Run,
     table: pd.DataFrame,
     layouts: list[embedding_map.Layout],
-    left_out: int,
+    excluded: int,
 ) -> Points:
     p = table[[f"p_{name}" for name in run.classes]]
     predicted = p.to_numpy().argmax(axis=1)
@@ -79,7 +79,7 @@ def _points(
         [round(1000 * chance) for chance in true_probability.tolist()],
         [_layout(one) for one in layouts],
         colours,
-        left_out,
+        excluded,
     )
 
 

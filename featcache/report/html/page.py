@@ -86,10 +86,10 @@ def render(context: ReportContext) -> str:
             :MOST_SECTIONS
         ]
     ]
-    shown = points(context)
+    map_points = points(context)
     head = _headline(context)
     audit = read_audit(context, head["best"].run_id)
-    tiles, pairs = _thumbnails(context, shown, sections, audit)
+    tiles, pairs = _thumbnails(context, map_points, sections, audit)
     maps = map_sections(context, context.runs[: len(sections)])
     css, script = _text("report.css"), _text("report.js")
     return str(
@@ -112,8 +112,8 @@ def render(context: ReportContext) -> str:
             map_sections=maps,
             ramp=Svg(drawing.ramp()),
             opened=OPEN_SECTIONS,
-            map=shown,
-            map_json=_map_json(shown, tiles) if shown else None,
+            map=map_points,
+            map_json=_map_json(map_points, tiles) if map_points else None,
             sheet=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
@@ -185,7 +185,7 @@ _NAMES = {
 
 
 def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
-    warnings = [f"Not ranked: {line}" for line in board.left_out]
+    warnings = [f"Not ranked: {line}" for line in board.excluded]
     if audit and audit.issues:
         issues = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
         warnings.insert(0, f"The audit found issues: {issues}")
@@ -195,9 +195,9 @@ def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
 def _headline(context: ReportContext) -> dict[str, Any]:
     """The key figures at the top of the page."""
     rows, metric = context.board.rows, context.board.metric
-    ranked = [row for row in rows if not row.below_line] or rows
+    ranked = [row for row in rows if not row.is_baseline] or rows
     best = ranked[0]
-    controls = [row for row in rows if row.below_line and row is not best]
+    controls = [row for row in rows if row.is_baseline and row is not best]
     evaluated, on_test = context.evaluated, context.board.part == TEST
     if on_test:
         evaluated = evaluated[evaluated["split"] == TEST]
@@ -231,8 +231,8 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
         for i, row in enumerate(board.rows)
     ]
     return {
-        "results": [line for line in lines if not line["row"].below_line],
-        "controls": [line for line in lines if line["row"].below_line],
+        "results": [line for line in lines if not line["row"].is_baseline],
+        "controls": [line for line in lines if line["row"].is_baseline],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
@@ -263,7 +263,7 @@ def _axis(board: Leaderboard) -> tuple[float, float]:
 
 def _thumbnails(
     context: ReportContext,
-    shown: Points | None,
+    map_points: Points | None,
     sections: list[Section],
     audit: AuditSection | None,
 ) -> tuple[Sheet, list[tuple[str, str]] | None]:
@@ -273,7 +273,7 @@ def _thumbnails(
     paths = context.manifest.ok.set_index("image_id")["path"]
     shown_ids = [error.image_id for one in sections for error in one.errors]
     shown_ids += audit.image_ids if audit else []
-    shown_ids += list(shown.ids) if shown else []
+    shown_ids += list(map_points.ids) if map_points else []
     known = [i for i in dict.fromkeys(shown_ids) if i in paths.index]
     tiles = sheet(context.manifest.root, paths.loc[known])
     groups = pd.Series(context.images["group"])
@@ -281,14 +281,14 @@ def _thumbnails(
     return tiles, pairs
 
 
-def _map_json(shown: Points, tiles: Sheet) -> dict[str, Any]:
+def _map_json(map_points: Points, tiles: Sheet) -> dict[str, Any]:
     """What the script needs to draw the map."""
     return {
-        "layouts": shown.layouts,
-        "colours": shown.colours,
-        "paths": shown.paths,
-        "chances": shown.chances,
-        "tiles": [tiles.tiles.get(image_id, -1) for image_id in shown.ids],
+        "layouts": map_points.layouts,
+        "colours": map_points.colours,
+        "paths": map_points.paths,
+        "chances": map_points.chances,
+        "tiles": [tiles.tiles.get(image_id, -1) for image_id in map_points.ids],
         "columns": tiles.columns,
         "marks": [mark(style, 4.2) for style in range(STYLES)],
     }

@@ -83,11 +83,11 @@ def _here() -> dict[str, str]:
 def _calls(context: ReportContext) -> Table:
     rows = [
         [
-            record.get("started", ""),
-            record.get("status", ""),
-            record.get("host", ""),
-            f"{record.get('seconds', 0):.0f} s",
-            shlex.join(["featcache", *map(str, record.get("command", [""])[1:])]),
+            record.started,
+            record.status,
+            record.host,
+            f"{record.seconds:.0f} s",
+            shlex.join(["featcache", *record.command[1:]]),
         ]
         for record in context.extracts
     ]

@@ -12,8 +12,9 @@ from featcache.commands.finetune import finetune
 from featcache.core.options import parameters
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.record import FeatureBlock, RunRecord
+from featcache.features.extractions import Extraction
 from featcache.features.store import Store, network_options, recipe_options
-from featcache.report.html.context import ExtractRecord, store_names
+from featcache.report.html.context import store_names
 
 _ELSEWHERE = {"policy", "seed", "init_head"}  # words of their own say these
 _PLAIN = {"flip": False, "brightness": (1.0, 1.0), "zoom": (1.0, 1.0)}
@@ -32,7 +33,7 @@ class Known:
 
     manifest: Manifest | None = None
     stores: Mapping[str, Store] = field(default_factory=dict)
-    extracts: Sequence[ExtractRecord] = ()
+    extracts: Sequence[Extraction] = ()
     records: Mapping[str, RunRecord] = field(default_factory=dict)
 
 
@@ -70,7 +71,7 @@ def _extracts(record: RunRecord, known: Known) -> list[list[str]]:
             *("featcache", "extract", *_source(record, known.manifest)),
             *_network(mine[0], known.stores.get(name), known.extracts),
             *_views(record, known.stores.get(name)),
-            *mine[0].shown.options,
+            *mine[0].image_region.options,
             *_taps([block.tap for block in mine if block.tap]),
         ]
         for name, mine in by_store.items()
@@ -82,16 +83,11 @@ def _source(record: RunRecord, manifest: Manifest | None) -> list[str]:
         return ["SOURCE", "--dataset", record.dataset]
     settings = manifest.settings
     words = [settings.source, "--dataset", manifest.dataset]
-    words += ["--group-by", settings.group_by]
-    if settings.per_class:
-        words += ["--per-class", str(settings.per_class)]
-    if settings.on_conflict != "error":
-        words += ["--on-conflict", settings.on_conflict]
-    return words
+    return words + settings.options
 
 
 def _network(
-    block: FeatureBlock, features: Store | None, extracts: Sequence[ExtractRecord]
+    block: FeatureBlock, features: Store | None, extracts: Sequence[Extraction]
 ) -> list[str]:
     """Backbone, weights, and what of the contract is not as usual."""
     name, weights = block.backbone, block.weights
@@ -103,15 +99,14 @@ def _network(
     return words + network_options(contract, weights)
 
 
-def _file(name: str, extracts: Sequence[ExtractRecord]) -> str:
+def _file(name: str, extracts: Sequence[Extraction]) -> str:
     """The file of a network, as the newest call that used it was given it."""
     for record in reversed(extracts):
-        words = list(map(str, record.get("command", [])))
-        for option, word in pairwise(words):
+        for option, word in pairwise(record.command):
             is_network = option in ("-b", "--backbone") and Path(word).stem == name
             if is_network and word.endswith(".keras"):
                 return word
-            if option == "--weights" and name in words:
+            if option == "--weights" and name in record.command:
                 return word
     return f"{name}.keras"
 
@@ -139,7 +134,7 @@ def _train(record: RunRecord, known: Known, repeats: int) -> list[str]:
     head_is = record.head_is
     words = ["featcache", "train-head", "--dataset", record.dataset]
     words += ["-b", _features(record), "-H", record.head]
-    words += record.features[0].shown.options
+    words += record.features[0].image_region.options
     words += ["--views", str(record.views), *_policy(record, known)]
     if record.taps:
         words += ["--taps", ",".join(record.taps)]
@@ -163,7 +158,8 @@ def _split(record: RunRecord, known: Known) -> list[str]:
     if known.manifest and group_by != known.manifest.settings.group_by:
         words += ["--group-by", group_by]
     words += ["--folds", str(split.folds)]
-    words += ["--test-size", f"{split.test_size:g}"]
+    if not split.split_by:
+        words += ["--test-size", f"{split.test_size:g}"]
     words += ["--seed", str(record.seed)]
     return [*words, "--split", split.base]
 

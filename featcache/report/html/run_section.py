@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.compare import LeaderboardRow, confusion
-from featcache.commands.compare.scored_run import Judged
+from featcache.commands.compare.scored_run import ScoredRun
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -68,7 +68,7 @@ class Section:
     errors: list[Error]
 
 
-def section(context: ReportContext, scored: Judged, row: LeaderboardRow) -> Section:
+def section(context: ReportContext, scored: ScoredRun, row: LeaderboardRow) -> Section:
     """Computes a run's section from its predictions and its record.
 
     Where one part is shown, it is that which the leaderboard is about.
@@ -96,7 +96,9 @@ def section(context: ReportContext, scored: Judged, row: LeaderboardRow) -> Sect
     )
 
 
-def _classes(scored: Judged, classes: Sequence[str]) -> list[tuple[ClassScores, Svg]]:
+def _classes(
+    scored: ScoredRun, classes: Sequence[str]
+) -> list[tuple[ClassScores, Svg]]:
     rows = scoring.per_class(scored.part, classes, scored.draws)
     return [(one, _strip(one.scores["sensitivity"])) for one in rows]
 
@@ -151,7 +153,7 @@ def _block(block: FeatureBlock) -> str:
     return text + (f", {block.tap})" if block.tap else ")")
 
 
-def _scores(by_part: dict[str, Judged]) -> list[tuple[str, list[Estimate]]]:
+def _scores(by_part: dict[str, ScoredRun]) -> list[tuple[str, list[Estimate]]]:
     """Each score of each part, with an interval where there is one."""
     rows: dict[str, list[Estimate]] = {name: [] for name in metrics.METRICS}
     for one in by_part.values():
@@ -212,10 +214,10 @@ def _tuning(run: Run) -> list[str]:
     """One line a fold of what was chosen and how well it did inside the fold."""
     lines = []
     for entry in run.record.tuning:
-        if not entry.chosen:
+        if not entry.selected:
             continue
         where = f"fold {entry.fold}" if entry.fold >= 0 else "whole training set"
-        settings = ", ".join(f"{k} {_short(v)}" for k, v in entry.chosen.items())
+        settings = ", ".join(f"{k} {_short(v)}" for k, v in entry.selected.items())
         lines.append(
             f"{where}: {settings} (inner log-loss {entry.log_loss:.3f}, "
             f"{len(entry.tried)} settings on {entry.folds} inner folds)"

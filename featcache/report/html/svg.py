@@ -45,12 +45,10 @@ class Axis:
         finite = finite[np.isfinite(finite)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         ticks = _round_ticks(float(low), float(high), whole=whole)
-        return cls(
-            title,
-            min(low, ticks[0]),
-            max(high, ticks[-1]),
-            [(tick, f"{tick:g}") for tick in ticks],
-        )
+        start, end = min(low, ticks[0]), max(high, ticks[-1])
+        if start == end:  # a single value, in the middle
+            start, end = start - (abs(start) or 1) / 2, end + (abs(end) or 1) / 2
+        return cls(title, start, end, [(tick, f"{tick:g}") for tick in ticks])
 
 
 @dataclass(frozen=True)

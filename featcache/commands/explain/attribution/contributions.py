@@ -123,34 +123,35 @@ def _treeshap(parts: Stages, X: Array, **_: Any) -> _Split | None:
     return split
 
 
-def _integrated(
-    parts: Stages, X: Array, *, background: np.ndarray, **_: Any
+def _by_slope(
+    mean_slope: Callable[[Stages, Array, Array, np.ndarray], Array],
+    parts: Stages,
+    X: Array,
+    *,
+    background: np.ndarray,
+    **_: Any,
 ) -> _Split | None:
+    """The change of each feature from the background, times a slope of the margin."""
     if not _is_keras(parts):
         return None
 
     def split(codes: np.ndarray) -> tuple[Array, Array]:
         T, start = _ends(parts, X, background)
-        shares = (np.arange(STEPS) + 0.5) / STEPS
-        path = start + shares[:, None, None] * (T - start)
-        slopes = _slope(parts, path.reshape(-1, T.shape[1]), np.tile(codes, STEPS))
-        mean = slopes.reshape(path.shape).mean(axis=0)
-        return mean * (T - start), parts.margins(start)[0, codes]
+        slope = mean_slope(parts, T, start, codes)
+        return slope * (T - start), parts.margins(start)[0, codes]
 
     return split
 
 
-def _gradient_input(
-    parts: Stages, X: Array, *, background: np.ndarray, **_: Any
-) -> _Split | None:
-    if not _is_keras(parts):
-        return None
+def _slope_on_path(parts: Stages, T: Array, start: Array, codes: np.ndarray) -> Array:
+    shares = (np.arange(STEPS) + 0.5) / STEPS
+    path = start + shares[:, None, None] * (T - start)
+    slopes = _slope(parts, path.reshape(-1, T.shape[1]), np.tile(codes, STEPS))
+    return np.asarray(slopes.reshape(path.shape).mean(axis=0))
 
-    def split(codes: np.ndarray) -> tuple[Array, Array]:
-        T, start = _ends(parts, X, background)
-        return _slope(parts, T, codes) * (T - start), parts.margins(start)[0, codes]
 
-    return split
+def _slope_at_end(parts: Stages, T: Array, _: Array, codes: np.ndarray) -> Array:
+    return _slope(parts, T, codes)
 
 
 def _shapley(
@@ -210,11 +211,11 @@ def _described(parts: Stages) -> str:
 
 
 # In the order in which "auto" tries them.
-METHODS = {
+METHODS: dict[str, Callable[..., _Split | None]] = {
     "linear": _linear,
     "treeshap": _treeshap,
-    "integrated-gradients": _integrated,
-    "gradient-input": _gradient_input,
+    "integrated-gradients": partial(_by_slope, _slope_on_path),
+    "gradient-input": partial(_by_slope, _slope_at_end),
     "shapley": _shapley,
 }
 __all__ = ["AUTO", "METHODS", "contributions", "gradient", "margins"]

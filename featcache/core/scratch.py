@@ -1,0 +1,40 @@
+"""Temporary folders that do not outlive their process, even if it is killed."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from featcache.core.io import lock
+from featcache.errors import LockedError
+
+PREFIX, LOCK = "featcache-", "owner.lock"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yields a folder in ``$TMPDIR`` that is removed after the block.
+
+    If the process is killed, the next call removes it. The owner is known by the lock
+    inside, which is the kernel's and dies with the process.
+    """
+    sweep()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with lock(folder / LOCK, f"{folder}", timeout=10):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Removes the user's scratch folders whose owner has died."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+        with suppress(OSError, LockedError):
+            owner = path.parent.lstat()  # of a link, never of where it leads
+            if path.parent.is_symlink() or owner.st_uid != os.getuid():
+                continue
+            with lock(path, f"{path.parent}"):
+                shutil.rmtree(path.parent, ignore_errors=True)

@@ -1,0 +1,75 @@
+"""The records that calls of ``featcache extract`` leave beside a manifest."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featcache.core import records
+from featcache.core.io import read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedNetwork:
+    """A network of a call.
+
+    Attributes:
+        file: Of it or its weights; None for published or random ones.
+    """
+
+    file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractArguments:
+    """What was asked for.
+
+    Attributes:
+        networks: What was run.
+    """
+
+    networks: list[ExtractedNetwork] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """What is read of ``extract-<time>-<pid>.json``.
+
+    Attributes:
+        status: "running", "done", "failed" or "interrupted"; or that the record cannot
+            be read.
+        started: When, in ISO 8601.
+        host: Where.
+        seconds: It took.
+        command: The words of the call.
+        arguments: What was asked for.
+    """
+
+    status: str
+    started: str = ""
+    host: str = ""
+    seconds: float = 0.0
+    command: list[str] = field(default_factory=list)
+    arguments: ExtractArguments = ExtractArguments()
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that it names, those of its networks first."""
+        networks = [one.file for one in self.arguments.networks if one.file]
+        return [Path(name) for name in (*networks, *self.command)]
+
+
+def read_extractions(folder: Path) -> list[Extraction]:
+    """The records in a dataset's folder, oldest first.
+
+    One that cannot be read names nothing, and says so in its status.
+    """
+    by_name = {path: _read(path) for path in sorted(folder.glob("extract-*.json"))}
+    return sorted(by_name.values(), key=lambda one: one.started)
+
+
+def _read(path: Path) -> Extraction:
+    try:
+        value: Any = read_json(path)
+        return records.from_json(Extraction, value)
+    except (OSError, ValueError) as error:
+        return Extraction(status=f"{path.name} cannot be read ({error})")
