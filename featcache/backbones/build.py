@@ -15,6 +15,7 @@ from featcache.backbones.base import (
     Preprocess,
 )
 from featcache.backbones.weights import fetch_weights
+from featcache.core import keras_file
 from featcache.core.registry import Registry
 from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError
@@ -145,7 +146,8 @@ def _load(path: Path) -> "keras.Model":
     import keras
 
     try:
-        return keras.models.load_model(path, compile=False)
+        keras_file.refuse_unsafe(path)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"a network that Keras can load in {path}",

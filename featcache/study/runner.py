@@ -332,7 +332,7 @@ class StudyRunner:
             if len(held) > 1:
                 self.fail(f"against: expected one run; got {len(held)}: {some(held)}")
             asked["against"] = held[0] if len(held) == 1 else None
-            board = compare(folder, split=split, **asked)
+            board = compare(folder, split=split, manifest=data, **asked)
             boards.append(board)
             for line in board.warnings:
                 self.reporter.message(f"Warning: {line}")

@@ -11,7 +11,12 @@ from featcache.commands.compare.leaderboard import (
     LeaderboardRow,
 )
 from featcache.commands.compare.scored_run import Judged, described, scored, tested
-from featcache.commands.compare.selection import choose, reference
+from featcache.commands.compare.selection import (
+    changed_labels,
+    choose,
+    reference,
+)
+from featcache.dataset.manifest import Manifest
 from featcache.errors import UsageError
 from featcache.evaluation import metrics
 from featcache.evaluation.metrics import METRICS
@@ -34,6 +39,7 @@ def compare(
     split: str | None = None,
     against: str | None = None,
     part: str = TRAIN,
+    manifest: Manifest | None = None,
 ) -> Leaderboard:
     """Ranks the runs below ``reports/<dataset>``, with intervals and tests.
 
@@ -50,6 +56,7 @@ def compare(
             unique part of its id; the best if left out.
         part: Rank by what: "train" for out-of-fold predictions, "test" for those on
             the test set. If you pick the winner by it, it is no longer a test set.
+        manifest: Of the dataset: labels that have changed since are warned of.
 
     Raises:
         RunError: There is nothing to rank, or ``against`` cannot be compared.
@@ -88,7 +95,10 @@ def compare(
         rows=rows,
         left_out=chosen.left_out,
         against=held.run.run_id,
-        warnings=paired.warnings(ranked, metric),
+        warnings=[
+            *changed_labels(held.run, manifest),
+            *paired.warnings(ranked, metric),
+        ],
         part=part,
         scored=ranked,
     )

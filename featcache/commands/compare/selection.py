@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from featcache.core.text import some
+from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
 from featcache.evaluation.identity import differences
@@ -89,35 +88,24 @@ def _alike(found: Sequence[Run]) -> list[list[Run]]:
 
 
 def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
-    """Parts runs whose predictions are of the same images from damaged ones."""
-    judged: dict[str, int] = {}
-    left_out = []
+    """Parts runs whose predictions are whole, and of a part, from the others."""
+    whole, left_out = [], []
     for run in group:
         try:
-            judged[run.run_id] = _judged_on(run, part)
+            _refuse_empty(run, part)
+            whole.append(run)
         except RunError as error:
             left_out.append(f"{error.expected}: {error.got}. {error.hint}")
-    usual = Counter(judged.values()).most_common(1)
-    left_out += [
-        f"run {name}: its predictions are not of the images that its record says. "
-        "Train it again with `force=True`"
-        for name, of in judged.items()
-        if of != usual[0][0]
-    ]
-    kept = [r for r in group if r.run_id in judged and judged[r.run_id] == usual[0][0]]
-    return kept, left_out
+    return whole, left_out
 
 
-def _judged_on(run: Run, part: str) -> int:
-    """A number for what predictions.csv says of a part's images, in any order.
+def _refuse_empty(run: Run, part: str) -> None:
+    """Refuses a run without predictions of a part.
 
     Raises:
-        RunError: It has none of this part.
+        RunError: It has none, or they are not as its record says.
     """
-    columns = run.table.loc[
-        run.table["split"] == part, ["image_id", "label", "group", "fold"]
-    ]
-    if columns.empty:
+    if not (run.table["split"] == part).any():
         other = TRAIN if part == TEST else TEST
         raise RunError(
             f"predictions of run {run.run_id} "
@@ -125,7 +113,6 @@ def _judged_on(run: Run, part: str) -> int:
             "none",
             f"See it with `part={other!r}`.",
         )
-    return int(pd.util.hash_pandas_object(columns, index=False).sum())
 
 
 def _with_repeats(
@@ -179,6 +166,29 @@ def _difference(run: Run, chosen: Run) -> str:
     except RunError as error:
         told = [str(error)]
     return ", ".join(told) or "their evaluation_id"
+
+
+def changed_labels(run: Run, manifest: Manifest | None) -> list[str]:
+    """Says how many images have another label than when a run was made.
+
+    Args:
+        run: A run of those that are ranked, which were all made on the same labels.
+        manifest: Of the dataset as it is now; None if it is not here.
+    """
+    if manifest is None:
+        return []
+    before = run.table.set_index("image_id")["label"]
+    now = manifest.ok.set_index("image_id")["label"].reindex(before.index)
+    changed = now.notna() & (now != before)
+    if not changed.any():
+        return []
+    pairs = Counter(zip(before[changed], now[changed], strict=True)).most_common()
+    texts = [f"{count} from {old} to {new}" for (old, new), count in pairs]
+    return [
+        f"The labels of {changed.sum()} of {len(before)} images have changed since "
+        f"these runs were made ({some(texts, 3)}); the scores are of the labels of "
+        "then. Train again to use the new ones."
+    ]
 
 
 def reference(reports: Path, name: str, chosen: Chosen) -> Run:

@@ -5,6 +5,7 @@ Those of one run are a folder, beside a file that says what decides them.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from featcache.core.io import atomic_path
+from featcache.core import checked
+from featcache.core.io import atomic_path, digest_arrays
 from featcache.core.text import some
 
 Arrays = list[np.ndarray]
@@ -73,7 +75,8 @@ class Checkpoint:
             for i, array in enumerate(getattr(state, name))
         }
         rest = {k: v for k, v in asdict(_light(state)).items() if k not in _ARRAYS}
-        told = json.dumps({"belongs": self.belongs, "state": rest}).encode()
+        about = {"belongs": self.belongs, "state": rest, "arrays": _digests(arrays)}
+        told = json.dumps(checked.with_digest(about)).encode()
         with atomic_path(self.path) as temp, temp.open("wb") as file:
             np.savez(file, about=np.frombuffer(told, np.uint8), **arrays)
 
@@ -96,13 +99,19 @@ class Checkpoint:
                 np.load(file, allow_pickle=False) as found,
             ):
                 about = json.loads(found["about"].tobytes())
+                checked.refuse_changed_record(about)
                 if about["belongs"] != self.belongs:
                     return None, f"{self.path} belongs to other settings"
-                arrays = {name: _numbered(found, name) for name in names}
+                arrays = {
+                    name: _numbered(found, name, about["arrays"]) for name in names
+                }
                 return State(**about["state"] | arrays), ""
         except FileNotFoundError:
             return None, ""
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, MemoryError,
+            RecursionError, NotImplementedError, zlib.error,
+        ) as error:  # fmt: skip
             return None, f"{self.path} is damaged ({error})"
 
 
@@ -144,6 +153,15 @@ def _light(state: State) -> State:
     return replace(state, best=[], variables=[])
 
 
-def _numbered(found: Any, name: str) -> Arrays:
-    keys: Sequence[str] = sorted(key for key in found.files if key.startswith(name))
-    return [found[key] for key in keys]
+def _digests(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    return {name: digest_arrays(np.asarray(array)) for name, array in arrays.items()}
+
+
+def _numbered(found: Any, name: str, digests: dict[str, str]) -> Arrays:
+    """The arrays of a name in their order; all that were written, as they were."""
+    keys = sorted(key for key in digests if key.startswith(name))
+    arrays = {key: found[key] for key in keys}
+    changed = [key for key, own in _digests(arrays).items() if own != digests[key]]
+    if changed:
+        raise ValueError(f"{changed[0]} was changed after it was written")
+    return list(arrays.values())

@@ -174,7 +174,7 @@ def origin(
     found = store.open_store(dataset.folder / "features" / (blocks[0].store or ""))
     _refuse_contract(found, network)
     taps = tuple(block.tap for block in blocks if block.tap)
-    return Origin(run, heads.load(run.folder), taps, dataset, found)
+    return Origin(run, heads.load(run.file(heads.RECORD).parent), taps, dataset, found)
 
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:
