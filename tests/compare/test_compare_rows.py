@@ -352,5 +352,5 @@ def test_labels_that_have_changed_since_are_warned_of(
     assert compare(reports, manifest=same).warnings == []
     table = table.assign(label=[CLASSES[1]] * 2 + table["label"].tolist()[2:])
     (line,) = compare(reports, manifest=replace(same, table=table)).warnings
-    assert "labels of 2 of 120 images" in line
+    assert "labels of 2 of 200 images" in line
     assert f"2 from {CLASSES[0]} to {CLASSES[1]}" in line
