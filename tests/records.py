@@ -1,11 +1,13 @@
 """Records of runs and stores that were never made, each field as a writer has it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from featcache.evaluation import runs
+from featcache.core import checked
+from featcache.evaluation import identity, runs
 from featcache.evaluation.record import RunRecord
 from featcache.evaluation.runs import Run
 from featcache.features.contract import Contract
@@ -70,15 +72,19 @@ def make_record(**fields: Any) -> RunRecord:
     own = {key: record[key] for key in _BLOCK.keys() & record.keys()}
     calibration = fields.get("calibration")
     return RunRecord.from_json(
-        record
-        | {
-            "split": {"base": split["name"]} | split,
-            "head_is": head_is,
-            "features": [_BLOCK | own | b for b in fields.get("features", [{}])],
-            "calibration": None if calibration is None else _CALIBRATION | calibration,
-            "tuning": [_TUNING | one for one in fields.get("tuning", [])],
-            "trainings": [_TRAINING | one for one in fields.get("trainings", [])],
-        }
+        checked.with_digest(
+            record
+            | {
+                "split": {"base": split["name"]} | split,
+                "head_is": head_is,
+                "features": [_BLOCK | own | b for b in fields.get("features", [{}])],
+                "calibration": None
+                if calibration is None
+                else _CALIBRATION | calibration,
+                "tuning": [_TUNING | one for one in fields.get("tuning", [])],
+                "trainings": [_TRAINING | one for one in fields.get("trainings", [])],
+            }
+        )
     )
 
 
@@ -94,10 +100,22 @@ def make_run(
         reports: ``reports/<dataset>``.
         run_id: Its id.
         table: Its predictions.csv; without one the run has none.
-        **fields: See `make_record`.
+        **fields: See `make_record`; ``evaluation_id`` is that of the table, unless
+            that is of the test set alone.
     """
+    if table is not None and (table["fold"] >= 0).any():
+        folds = table["fold"].to_numpy(int)
+        fields["evaluation_id"] = identity.evaluation_id(table, folds)
     folder = reports / "runs" / run_id
     with runs.saving(folder, make_record(**fields)) as temp:
         if table is not None:
             table.to_csv(temp / runs.PREDICTIONS, index=False)
     return runs.load(folder)
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Changes fields of a run's record, which then names the files that are there."""
+    others = [path for path in folder.iterdir() if path.name != "run.json"]
+    record = json.loads((folder / "run.json").read_text())
+    record |= {"files": checked.file_digests(others)} | changes
+    checked.write_record(folder / "run.json", record)

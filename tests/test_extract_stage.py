@@ -1,6 +1,7 @@
 """Extraction at full strength: taps, engines, precision, statistics, records."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -55,16 +56,44 @@ def test_a_network_is_converted_once(dataset, toy, monkeypatch, tmp_path: Path) 
     assert toy(other, **OV).computed == 36
 
 
-def test_a_converted_network_that_rotted_is_converted_anew(dataset, toy) -> None:
-    """Damage is noticed, told, and mended."""
+@pytest.mark.parametrize("suffix", [".bin", ".xml", ".json"])
+def test_a_converted_network_that_rotted_is_converted_anew(
+    dataset, toy, suffix: str
+) -> None:
+    """Damage to any of its files is noticed, told, and mended."""
     toy(dataset, **OV)
-    (weights,) = (dataset.folder.parent / "openvino").glob("toynet-*.bin")
-    data = bytearray(weights.read_bytes())
+    (path,) = (dataset.folder.parent / "openvino").glob(f"toynet-*{suffix}")
+    data = bytearray(path.read_bytes())
     data[100] ^= 0xFF
-    weights.write_bytes(data)
+    path.write_bytes(data)
     said: list[str] = []
     assert toy(dataset, views=1, reporter=Heard(said), **OV).computed == 36
     assert "converted again" in said[0]
+
+
+DAMAGED_MEMOS = {
+    "cut": lambda text: "{",
+    "empty": lambda text: "",
+    "a list": lambda text: "[]",
+    "an empty object": lambda text: "{}",
+    "a number": lambda text: '{"weights_digest": 5}',
+    "nested": lambda text: "[" * 100_000,
+    "edited": lambda text: re.sub('("weights_digest": ")....', r"\g<1>0000", text),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_MEMOS)
+def test_a_damaged_memo_of_weights_is_as_if_it_was_not_there(
+    dataset, toy, kind: str
+) -> None:
+    """The digest of the weights is measured again; a wrong one enters no contract."""
+    before = store.open_store(toy(dataset).path).header.contract
+    (memo,) = (dataset.folder.parent / "openvino").glob("weights-*.json")
+    whole = memo.read_text()
+    memo.write_text(DAMAGED_MEMOS[kind](whole))
+    other = replace(dataset, folder=dataset.folder.parent / "again")
+    assert store.open_store(toy(other).path).header.contract == before
+    assert memo.read_text() == whole
 
 
 def test_where_openvino_cannot_tensorflow_does(dataset, toy, monkeypatch) -> None:

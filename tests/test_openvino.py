@@ -148,10 +148,10 @@ def test_outputs_keep_their_names(graph: Any, tmp_path: Path) -> None:
     assert np.allclose(outputs["a/b_c:max"], blocks.mean((1, 2)) + 1, rtol=1e-5)
 
 
-def test_two_files_are_written(graph: Any, path: Path, tmp_path: Path) -> None:
-    """Converting leaves the two files and nothing else; again, the same weights."""
+def test_three_files_are_written(graph: Any, path: Path, tmp_path: Path) -> None:
+    """Converting leaves three files and nothing else; again, the same weights."""
     convert(graph, tmp_path / "x.xml")
-    assert sorted(os.listdir(tmp_path)) == ["x.bin", "x.xml"]
+    assert sorted(os.listdir(tmp_path)) == ["x.bin", "x.json", "x.xml"]
     assert digest(tmp_path / "x.xml") == digest(path)
     convert(graph, tmp_path / "x.xml")
     assert OpenVINOEngine(tmp_path / "x.xml").name == "openvino"
@@ -164,15 +164,18 @@ def test_two_files_are_written(graph: Any, path: Path, tmp_path: Path) -> None:
         (".bin", lambda data: data[:99] + bytes([data[99] ^ 1]) + data[100:]),
         (".bin", None),
         (".xml", lambda data: data[: len(data) // 2]),
+        (".xml", lambda data: data.replace(b"precision", b"precisio_")),
         (".xml", None),
+        (".json", lambda data: data.replace(b"files", b"fires")),
+        (".json", lambda data: b"{"),
+        (".json", None),
     ],
-    ids=["weights cut", "weights rotten", "no weights", "network cut", "no network"],
 )
 def test_damage_is_noticed(
     path: Path, tmp_path: Path, suffix: str, damage: Any
 ) -> None:
     """A network whose files are damaged is refused, and the file is named."""
-    for end in (".xml", ".bin"):
+    for end in (".xml", ".bin", ".json"):
         data = path.with_suffix(end).read_bytes()
         if end != suffix or damage:
             changed = damage(data) if end == suffix else data

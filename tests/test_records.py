@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,44 @@ def test_a_file_that_is_no_record(tmp_path: Path, text: str) -> None:
     (run.folder / "run.json").write_text(text)
     with pytest.raises(RunError, match=r"unusable run\.json \("):
         runs.load(run.folder)
+
+
+def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
+    """Whatever bit of run.json is flipped, or where it is cut."""
+    run = make_run(tmp_path, "logreg-toy-1", **RECORDS["ensemble"])
+    path, rng = run.folder / "run.json", random.Random(0)
+    whole = path.read_bytes().rstrip()
+    for number in range(60):
+        at = rng.randrange(len(whole))
+        flipped = whole[at] ^ 1 << rng.randrange(8)
+        path.write_bytes(whole[:at] + bytes([flipped]) * (number % 4 > 0))
+        if number % 4 > 1:
+            path.write_bytes(whole[:at] + bytes([flipped]) + whole[at + 1 :])
+        if path.read_bytes().split() == whole.split():
+            continue
+        with pytest.raises(RunError) as caught:
+            runs.load(run.folder)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(whole)
+    assert runs.load(run.folder).record == run.record
+
+
+def test_a_record_names_its_files(tmp_path: Path) -> None:
+    """A file that is another, is gone, or is not named, is not read."""
+    folder = tmp_path / "runs" / "logreg-toy-1"
+    with runs.saving(folder, make_record()) as temp:
+        for name in ("head.json", "history.csv"):
+            (temp / name).write_text(name)
+    run = runs.load(folder)
+    assert sorted(run.record.files) == ["head.json", "history.csv"]
+    assert run.file("head.json").read_text() == "head.json"
+    (folder / "head.json").write_text("another")
+    (folder / "history.csv").unlink()
+    (folder / "more.csv").touch()
+    for name, said in (
+        ("head.json", "changed after it was written"),
+        ("history.csv", "no .*history.csv"),
+        ("more.csv", "no SHA-256 is recorded"),
+    ):
+        with pytest.raises(RunError, match=said):
+            run.file(name)

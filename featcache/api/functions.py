@@ -291,8 +291,9 @@ def compare(
         split=split,
         against=None if against is None else _reference(against),
         part=part,
+        manifest=(manifest := manifest_if_there(dataset, cache)),
     )
-    return Leaderboard.of(board, folder, manifest_if_there(dataset, cache))
+    return Leaderboard.of(board, folder, manifest)
 
 
 @with_options_of(explaining.explain)

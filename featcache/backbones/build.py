@@ -17,6 +17,7 @@ from featcache.backbones.base import (
 from featcache.backbones.cut import cut, refuse_classifier
 from featcache.backbones.unroll import maps_of, unrolled
 from featcache.backbones.weights import fetch_weights
+from featcache.core import keras_file
 from featcache.core.registry import Registry
 from featcache.core.tf import tensorflow
 from featcache.errors import UsageError, WeightsError
@@ -163,6 +164,7 @@ def _load(path: Path) -> "keras.Model":
     import keras
 
     try:
+        keras_file.refuse_unsafe(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # what a file can cause has no common base
         raise WeightsError(

@@ -18,6 +18,7 @@ from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
+    from featcache.dataset.manifest import Manifest
 
 
 @click.command("compare", short_help="Rank the runs, with confidence intervals.")
@@ -106,7 +107,15 @@ def compare_command(
         from featcache.report.html import page
 
         page.check_path(file, force=force)
-    board = compare(folder, metric=metric, split=split, against=against, part=part)
+    manifest = _manifest(folder, cache)
+    board = compare(
+        folder,
+        metric=metric,
+        split=split,
+        against=against,
+        part=part,
+        manifest=manifest,
+    )
     for line in board.excluded:
         say(f"Not ranked: {line}")
     for line in board.warnings:
@@ -162,15 +171,21 @@ def write_html(
     board: "Leaderboard", folder: Path, cache: Path, file: Path | None, *, force: bool
 ) -> None:
     """Writes the report; without the cache it is a smaller one."""
-    from featcache.dataset import manifest
     from featcache.report.html import page
 
-    here = (cache / folder.name / "manifest.csv").is_file()
-    dataset = manifest.load(cache / folder.name) if here else None
+    dataset = _manifest(folder, cache)
     if dataset is None:
         say(f"No {folder.name} in {cache}: the report has no map and no thumbnails.")
     path = page.write(folder, board, manifest=dataset, path=file, force=force)
     say(f"Report: {path}")
+
+
+def _manifest(folder: Path, cache: Path) -> "Manifest | None":
+    """The dataset of a folder of reports, where the cache has it."""
+    from featcache.dataset import manifest
+
+    here = (cache / folder.name / "manifest.csv").is_file()
+    return manifest.load(cache / folder.name) if here else None
 
 
 def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:

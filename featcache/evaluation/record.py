@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from featcache.core import records
+from featcache.core import checked, records
 from featcache.core.records import NULL, OPTIONAL, MaybeNaN
 from featcache.core.text import is_file_name
 from featcache.dataset.regions import KINDS, MASK, WHOLE, Region
@@ -260,6 +260,7 @@ class RunRecord:
     init_head: str | None = None
     max_minutes: float | None = None
     machine: str | None = None
+    files: dict[str, str] = field(default_factory=dict, metadata=OPTIONAL)
     preprocess: str | None = None
     weights_digest: str | None = None
 
@@ -298,7 +299,8 @@ class RunRecord:
         values = records.to_json(self)
         if self.status != OK:
             values = {k: v for k, v in values.items() if k not in _RESULTS}
-        return {"schema": SCHEMA, **values, **{k: getattr(self, k) for k in common}}
+        shared = {key: getattr(self, key) for key in common}
+        return checked.with_digest({"schema": SCHEMA, **values, **shared})
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -306,7 +308,7 @@ class RunRecord:
 
         Raises:
             ValueError: Names what is missing, of another type, not finite, or does
-                not fit the rest.
+                not fit the rest; or the record is not the one that was written.
         """
         schema = value.get("schema") if isinstance(value, dict) else None
         if isinstance(value, dict) and schema != SCHEMA:
@@ -317,13 +319,14 @@ class RunRecord:
         if missing or record.status is None:
             raise ValueError(f"no {missing[0] if missing else 'status'}")
         record._refuse_misfits()
+        checked.refuse_changed_record(value)
         return record
 
     def _refuse_misfits(self) -> None:
         """Raises ValueError for fields that no writer puts side by side."""
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("repeated classes")
-        names = [self.model, *(block.store for block in self.features)]
+        names = [self.model, *self.files, *(block.store for block in self.features)]
         if any(name and PurePath(name).name != name for name in names):
             raise ValueError("a model or store that is not a file name")
         if any(block.region not in (None, *KINDS) for block in self.features):

@@ -12,11 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from featcache.core import checked
 from featcache.core.io import atomic_folder, lock, write_json
 from featcache.dataset import splits
 from featcache.errors import RunError
 from featcache.evaluation import metrics
-from featcache.evaluation.identity import SHORTEST, digest_of, ids_in, short_id
+from featcache.evaluation.identity import (
+    SHORTEST,
+    digest_of,
+    evaluation_id,
+    ids_in,
+    short_id,
+)
 from featcache.evaluation.record import FAILED, RunRecord
 
 TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
@@ -78,6 +85,28 @@ class Run:
         ids = (block.contract_id for block in self.record.features)
         return {one for one in ids if one}  # what is fine-tuned has no contract
 
+    def file(self, name: str) -> Path:
+        """The path of one of its files, as it was written.
+
+        Raises:
+            RunError: It is missing, was changed, or the record does not name it.
+        """
+        try:
+            checked.refuse_changed_file(self.folder / name, self.record.files)
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        return self.folder / name
+
+    def _unusable(self, error: Exception) -> RunError:
+        got = str(error).splitlines()[0]
+        if isinstance(error, FileNotFoundError):
+            got = f"no {error.filename}"
+        return RunError(
+            f"the files of run {self.run_id} in {self.folder}",
+            got,
+            "Train it again with `force=True`, or delete the run's folder.",
+        )
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """predictions.csv: one row an image.
@@ -85,7 +114,7 @@ class Run:
         Raises:
             RunError: The file is missing or not as the record says.
         """
-        path = self.folder / PREDICTIONS
+        path = self.file(PREDICTIONS)
         try:
             table = pd.read_csv(
                 path,
@@ -96,17 +125,36 @@ class Run:
             if list(table.columns) != expected:
                 raise ValueError(f"columns {', '.join(table.columns)}")
             _refuse_edited(table, expected[len(_KEYS) :], self.classes)
+            self._refuse_others(table)
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(
-                f"the predictions of run {self.run_id} in {path} cannot be used: "
-                f"{str(error).splitlines()[0]}",
-                "Retrain it with `force=True`, or delete the run's folder.",
-            ) from error
+            raise self._unusable(error) from error
         return table
+
+    def _refuse_others(self, table: pd.DataFrame) -> None:
+        """Raises ValueError for predictions that are not those of the record."""
+        wrong_images = "its predictions are not of the images that its record says"
+        # A network evaluated on the test set alone has no predictions of the others.
+        is_whole = TRAIN in self.record.scores or (table["split"] == TRAIN).any()
+        actual_id = evaluation_id(table, table["fold"].to_numpy(int))
+        if is_whole and actual_id != self.record.evaluation_id:
+            raise ValueError(wrong_images)
+        for name, recorded in self.record.scores.items():
+            part = self._part(table, name)
+            if not len(part.y):
+                raise ValueError(wrong_images)
+            for score, value in metrics.scores(part.y, part.p).items():
+                expected = recorded.get(score, np.nan)
+                if not np.isclose(value, expected, rtol=0, atol=1e-6, equal_nan=True):
+                    raise ValueError(
+                        f"its predictions do not give the {score} of its record"
+                    )
 
     def predictions(self, split: str = TRAIN) -> Predictions:
         """Out-of-fold predictions (``TRAIN``) or those on the test part."""
-        part = self.table[self.table["split"] == split]
+        return self._part(self.table, split)
+
+    def _part(self, table: pd.DataFrame, split: str) -> Predictions:
+        part = table[table["split"] == split]
         index = {name: i for i, name in enumerate(self.classes)}
         p = part[[PROBABILITY + name for name in self.classes]].to_numpy(float)
         return Predictions(
@@ -209,9 +257,13 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def saving(folder: Path, record: RunRecord) -> Iterator[Path]:
-    """Yields a folder for a run's files; publishes it whole, run.json last."""
+    """Yields a folder for a run's files; publishes it whole, run.json last.
+
+    The record gets the digest of each file.
+    """
     with atomic_folder(folder) as temp:
         yield temp
+        record = replace(record, files=checked.file_digests(temp.iterdir()))
         write_json(temp / "run.json", record.to_json())
 
 

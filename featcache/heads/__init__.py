@@ -17,7 +17,7 @@ from featcache.errors import UsageError
 if TYPE_CHECKING:
     from featcache.heads.base import Head
 
-__all__ = ["HEADS", "HeadRow", "describe", "load", "make"]
+__all__ = ["HEADS", "RECORD", "HeadRow", "describe", "load", "make"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ _WRAPPERS = {
     "embedded": HeadRow("featcache.heads.embedded:Embedded", "sklearn", "a transform"),
 }
 NONE, TUNE = "none", "tune"
+RECORD = "head.json"
 TRANSFORMS = (NONE, "sqrt", "l2", TUNE)
 
 
@@ -170,7 +171,7 @@ def load(folder: Path) -> "Head":
         HeadError: There is none, it or a model file is not the one that was written,
             or is not safe to read.
     """
-    from featcache.heads.files import RECORD, damaged, read_record
+    from featcache.heads.files import damaged, read_record
 
     record = read_record(folder)
     try:

@@ -339,7 +339,7 @@ class StudyRunner:
                 got = f"{len(references)}: {some(references)}"
                 self.fail(f"against: expected one run; got {got}")
             settings["against"] = references[0] if len(references) == 1 else None
-            board = compare(folder, split=split, **settings)
+            board = compare(folder, split=split, manifest=data, **settings)
             boards.append(board)
             for line in board.warnings:
                 self.reporter.message(f"Warning: {line}")

@@ -2,17 +2,20 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from records import rewrite
 from toy_board import CLASSES, FOLDS, GROUPS, Add
 
 from featcache.commands.compare import Leaderboard, LeaderboardRow, compare
+from featcache.dataset.manifest import Manifest, Settings
 from featcache.errors import RunError
-from featcache.evaluation import metrics
+from featcache.evaluation import metrics, runs
 from featcache.evaluation.record import UNTRAINED
 from featcache.report import tables
 
@@ -157,6 +160,7 @@ def test_row_order_means_nothing(add: Add, reports: Path) -> None:
     before = by_head(compare(reports))["poor"].to_json()
     path = reports / "runs" / poor / "predictions.csv"
     pd.read_csv(path).sample(frac=1, random_state=0).to_csv(path, index=False)
+    rewrite(path.parent)
     after = by_head(compare(reports))["poor"].to_json()
     assert {k: v for k, v in after.items() if isinstance(v, float)} == pytest.approx(
         {k: v for k, v in before.items() if isinstance(v, float)}
@@ -279,3 +283,74 @@ def test_coin_flips_are_tied(add: Add, reports: Path) -> None:
         called += any(row.tied is False for row in compare(reports).rows)
     # The best of four is chosen by the same figures, so a little more than 5 %.
     assert called <= 8, called
+
+
+def _tampered(run: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = run / "predictions.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def _told_right(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table[["p_COVID", "p_NORMAL"]].to_numpy().argmax(axis=1)
+    return table.assign(label=np.array(CLASSES)[shown])
+
+
+EDITS = {
+    "labels": _told_right,
+    "rows": lambda table: table[8:],
+    "folds": lambda table: table.assign(fold=0),
+    "the test set": lambda table: table.assign(
+        fold=np.where(table.index < 8, -1, table["fold"]),
+        split=np.where(table.index < 8, "test", table["split"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize("forged", [False, True])
+def test_edited_predictions_are_not_ranked(
+    add: Add, reports: Path, kind: str, forged: bool
+) -> None:
+    """The edited run is named and left out, alone or beside an honest one."""
+    edited = add("edited", range(30))
+    folder = reports / "runs" / edited
+    _tampered(folder, EDITS[kind])
+    said = "predictions.csv, which was changed after it was written"
+    if forged:  # the record is made to fit the file, as far as a digest goes
+        rewrite(folder)
+        said = "its predictions are not of the images that its record says"
+    with pytest.raises(RunError, match=said):
+        compare(reports)
+    honest = add("honest", range(50))
+    board = compare(reports)
+    assert [row.run_id for row in board.rows] == [honest]
+    (line,) = board.left_out
+    assert edited in line
+    assert said in line
+
+
+def test_scores_that_the_predictions_do_not_give(add: Add, reports: Path) -> None:
+    """Probabilities that were edited with their digest do not fit the scores."""
+    edited = add("edited", range(30))
+    folder = reports / "runs" / edited
+    table = runs.load(folder).predictions()
+    rewrite(folder, scores={"train": metrics.scores(table.y, table.p)})
+    assert compare(reports).rows
+    _tampered(folder, lambda t: t.assign(p_COVID=t["p_NORMAL"], p_NORMAL=t["p_COVID"]))
+    rewrite(folder)
+    with pytest.raises(RunError, match="do not give the accuracy of its record"):
+        compare(reports)
+
+
+def test_labels_that_have_changed_since_are_warned_of(
+    add: Add, reports: Path, tmp_path: Path
+) -> None:
+    """The warning counts the images, and from which label to which."""
+    run = runs.load(reports / "runs" / add("good"))
+    table = run.table[["image_id", "label"]].assign(status="ok")
+    same = Manifest(tmp_path, Settings("", "", "image"), table)
+    assert compare(reports, manifest=same).warnings == []
+    table = table.assign(label=[CLASSES[1]] * 2 + table["label"].tolist()[2:])
+    (line,) = compare(reports, manifest=replace(same, table=table)).warnings
+    assert "labels of 2 of 200 images" in line
+    assert f"2 from {CLASSES[0]} to {CLASSES[1]}" in line

@@ -67,10 +67,13 @@ def test_checkpoints_of_others(tmp_path: Path) -> None:
         None,
         f"{path} belongs to other settings",
     )
-    path.write_bytes(path.read_bytes()[:-40])
-    found, told = Checkpoint(path, "these").load()
-    assert found is None
-    assert "damaged" in told
+    whole = path.read_bytes()
+    flips = [whole[:at] + bytes([whole[at] ^ 8]) + whole[at + 1 :] for at in (9, 150)]
+    for data in (whole[:-40], b"", b"PK", *flips):
+        path.write_bytes(data)
+        found, told = Checkpoint(path, "these").load()
+        assert found is None
+        assert "damaged" in told
     assert Checkpoint(tmp_path / "none.npz", "these").load() == (None, "")
 
 

@@ -1,13 +1,12 @@
 """A small dataset with runs, made by hand, for the tests of the report."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from records import make_contract, make_run
+from records import make_contract, make_run, rewrite
 from toys import picture
 
 from featcache.commands.compare import Leaderboard, compare
@@ -118,10 +117,5 @@ def write_run(
         epochs = [(k, e, 1 / e, 1 / e + 0.1) for k in range(5) for e in (1, 2, 3)]
         history = pd.DataFrame(epochs, columns=["fold", "epoch", "loss", "val_loss"])
         history.to_csv(run.folder / "history.csv", index=False)
+        rewrite(run.folder)
     return run.folder
-
-
-def rewrite(folder: Path, **changes: Any) -> None:
-    """Changes fields of a run's record."""
-    path = folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

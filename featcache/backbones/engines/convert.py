@@ -81,8 +81,11 @@ def to_int8(prepared: PreparedNetwork) -> Path:
     image_ids = list(prepared.calibration_ids)
     path = _path(prepared, calibration=digest(image_ids))
     source = to_float32(prepared)
+    if not openvino.is_whole(source):
+        source.unlink(missing_ok=True)
+        source = to_float32(prepared)
     with lock(path.with_suffix(".lock"), path.name, timeout=3600):
-        if not path.exists():
+        if not openvino.is_whole(path):
             int8.quantise(source, path, prepared.pixels(image_ids))
     expected, got = prepared.contract.quantised, openvino.digest(path)
     if expected not in (None, got):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.backbones.engines.base import Engine, Outputs
+from featcache.core import checked
 from featcache.core.io import atomic_path, sha256_file
 from featcache.core.tf import tensorflow
 from featcache.errors import ConversionError
@@ -28,7 +29,6 @@ _ROWS = 8
 # it in two threads at once wait for each other for ever.
 _first_look = threading.Lock()
 _one_core = threading.Lock()
-_DIGEST = "featcache_weights_sha256"
 
 
 def openvino() -> Any:
@@ -185,37 +185,67 @@ def failed(expected: str, error: Exception) -> ConversionError:
 
 
 def write(model: Any, path: Path) -> None:
-    """Writes ``.bin``, then ``.xml`` with the digest of that ``.bin``."""
-    ov = openvino()
+    """Writes ``.bin``, ``.xml``, and last ``.json`` with the digests of both."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
     ) as folder:
         temp = Path(folder) / path.name
-        ov.save_model(model, temp, compress_to_fp16=False)
-        model.set_rt_info(digest(temp), _DIGEST)
-        ov.save_model(model, temp, compress_to_fp16=False)
+        openvino().save_model(model, temp, compress_to_fp16=False)
+        files = checked.file_digests([temp, temp.with_suffix(".bin")])
         for suffix in (".bin", ".xml"):
             with atomic_path(path.with_suffix(suffix)) as target:
                 os.replace(temp.with_suffix(suffix), target)
+    checked.write_record(path.with_suffix(".json"), {"files": files})
 
 
 def read(path: Path) -> Any:
-    """Reads a network, and its weights' digest.
+    """Reads a network whose files are those that were written.
 
     Raises:
-        ConversionError: There is none, or the weights are not those written.
+        ConversionError: There is none, or a file of it was changed.
     """
-    expected, hint = f"an OpenVINO network in {path}", "Delete it to rebuild it."
+    read_record(path)
     try:
-        model = core().read_model(path)
-        written = model.get_rt_info(_DIGEST).astype(str)
+        return core().read_model(path)
     except RuntimeError as error:
-        got = " ".join(str(error).split())[:300]
-        raise ConversionError(expected, got, hint) from error
-    if written != digest(path):
-        raise ConversionError(expected, "changed weights", hint)
-    return model
+        raise _unusable(path, error) from error
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What was written down of a network, whose files are checked against it.
+
+    Args:
+        path: The ``.xml`` file.
+
+    Raises:
+        ConversionError: There is none, or a file of it was changed.
+    """
+    try:
+        record = checked.read_record(path.with_suffix(".json"))
+        for suffix in (".xml", ".bin"):
+            checked.refuse_changed_file(path.with_suffix(suffix), record.get("files"))
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        raise _unusable(path, f"no {missing}") from error
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+    return record
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a network is there as it was written."""
+    try:
+        read_record(path)
+    except ConversionError:
+        return False
+    return True
+
+
+def _unusable(path: Path, reason: object) -> ConversionError:
+    got = " ".join(str(reason).split())[:300]
+    expected = f"an OpenVINO network in {path}"
+    return ConversionError(expected, got, "Delete it to rebuild it.")
 
 
 def digest(path: Path) -> str:

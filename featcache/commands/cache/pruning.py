@@ -358,7 +358,7 @@ def _contract(path: Path) -> list[Contract]:
 
 
 def _converted(folder: Path) -> dict[str, list[Path]]:
-    """The files of each converted network; first the .xml, written last."""
+    """The files of each converted network; first the .xml."""
     files = [
         p for e in ("xml", "bin", "json") for p in _named(folder, f"{_NETWORK}.{e}")
     ]
@@ -380,7 +380,7 @@ def _digest_in(path: Path) -> str:
 
 
 def _forget(files: list[Path]) -> None:
-    # The .xml goes first: it is the mark that the others are whole.
+    # The .xml goes first: without it the others are nothing.
     with lock(files[0].with_suffix(".lock"), files[0].name):
         for file in files:
             file.unlink(missing_ok=True)

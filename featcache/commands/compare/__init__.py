@@ -11,7 +11,8 @@ from featcache.commands.compare.leaderboard import (
     LeaderboardRow,
 )
 from featcache.commands.compare.scored_run import ScoredRun, described, scored, tested
-from featcache.commands.compare.selection import choose, reference
+from featcache.commands.compare.selection import changed_labels, choose, reference
+from featcache.dataset.manifest import Manifest
 from featcache.errors import UsageError
 from featcache.evaluation import metrics
 from featcache.evaluation.metrics import METRICS
@@ -34,6 +35,7 @@ def compare(
     split: str | None = None,
     against: str | None = None,
     part: str = TRAIN,
+    manifest: Manifest | None = None,
 ) -> Leaderboard:
     """Ranks the runs below ``reports/<dataset>``, with intervals and tests.
 
@@ -50,6 +52,7 @@ def compare(
             unique part of its id; the best if left out.
         part: Rank by what: "train" for out-of-fold predictions, "test" for those on
             the test set. If you pick the winner by it, it is no longer a test set.
+        manifest: Of the dataset: labels that have changed since are warned of.
 
     Raises:
         RunError: There is nothing to rank, or ``against`` cannot be compared.
@@ -90,7 +93,10 @@ def compare(
         rows=rows,
         excluded=selection.excluded,
         against=reference_run.run.run_id,
-        warnings=paired.warnings(ranked, metric),
+        warnings=[
+            *changed_labels(reference_run.run, manifest),
+            *paired.warnings(ranked, metric),
+        ],
         part=part,
         scored=ranked,
     )

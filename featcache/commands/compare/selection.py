@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from featcache.core.text import some
+from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
 from featcache.evaluation.identity import differences
@@ -93,46 +92,30 @@ def _alike(all_runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
-    """Parts runs whose predictions are of the same images from damaged ones."""
-    signatures: dict[str, int] = {}
-    excluded = []
+    """Separates runs with intact predictions of a part from the others."""
+    whole, excluded = [], []
     for run in group:
         try:
-            signatures[run.run_id] = _part_signature(run, part)
+            _refuse_empty(run, part)
+            whole.append(run)
         except RunError as error:
             excluded.append(str(error))
-    usual = Counter(signatures.values()).most_common(1)
-    excluded += [
-        f"run {name}: its predictions do not belong to the images in its record. "
-        "Retrain it with `force=True`"
-        for name, of in signatures.items()
-        if of != usual[0][0]
-    ]
-    kept = [
-        r
-        for r in group
-        if r.run_id in signatures and signatures[r.run_id] == usual[0][0]
-    ]
-    return kept, excluded
+    return whole, excluded
 
 
-def _part_signature(run: Run, part: str) -> int:
-    """A number for what predictions.csv says of a part's images, in any order.
+def _refuse_empty(run: Run, part: str) -> None:
+    """Refuses a run without predictions of a part.
 
     Raises:
-        RunError: It has none of this part.
+        RunError: It has none, or they are not as its record says.
     """
-    columns = run.table.loc[
-        run.table["split"] == part, ["image_id", "label", "group", "fold"]
-    ]
-    if columns.empty:
+    if not (run.table["split"] == part).any():
         other = TRAIN if part == TEST else TEST
         raise RunError(
             f"run {run.run_id} has no "
             + ("out-of-fold predictions" if part == TRAIN else "test set"),
             f"Show it with `part={other!r}`.",
         )
-    return int(pd.util.hash_pandas_object(columns, index=False).sum())
 
 
 def _with_repeats(
@@ -188,6 +171,29 @@ def _difference(run: Run, first: Run) -> str:
     except RunError as error:
         reasons = [str(error)]
     return ", ".join(reasons) or "their evaluation_id"
+
+
+def changed_labels(run: Run, manifest: Manifest | None) -> list[str]:
+    """Says how many images have another label than when a run was made.
+
+    Args:
+        run: A run of those that are ranked, which were all made on the same labels.
+        manifest: Of the dataset as it is now; None if it is not here.
+    """
+    if manifest is None:
+        return []
+    before = run.table.set_index("image_id")["label"]
+    now = manifest.ok.set_index("image_id")["label"].reindex(before.index)
+    changed = now.notna() & (now != before)
+    if not changed.any():
+        return []
+    pairs = Counter(zip(before[changed], now[changed], strict=True)).most_common()
+    texts = [f"{count} from {old} to {new}" for (old, new), count in pairs]
+    return [
+        f"The labels of {changed.sum()} of {len(before)} images have changed since "
+        f"these runs were made ({some(texts, 3)}); the scores refer to the old "
+        "labels. Train again to use the new ones."
+    ]
 
 
 def reference(reports: Path, name: str, selection: Selection) -> Run:

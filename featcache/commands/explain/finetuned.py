@@ -9,6 +9,7 @@ import numpy as np
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.unroll import maps_of
 from featcache.commands.explain.networks import Pixels, engine, passed
+from featcache.core import keras_file
 from featcache.core.tf import tensorflow
 from featcache.errors import RunError
 from featcache.evaluation.record import FINETUNED
@@ -129,7 +130,14 @@ def of_run(run: Run, pixels: Renderer | None) -> tuple[FinetunedHead, FinetunedN
     tensorflow()
     import keras
 
-    model = keras.models.load_model(path, compile=False)
+    try:
+        keras_file.refuse_unsafe(run.file(path.name))
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        got = " ".join(str(error).split())[:300]
+        raise RunError(
+            f"the network of {run.run_id}", got, "Train it again."
+        ) from error
     pooling = [
         layer
         for layer in model.layers

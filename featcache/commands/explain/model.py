@@ -142,7 +142,7 @@ def of_run(
         head, net = finetuned.of_run(run, pixels)
         return Model(run, head, [net])
     nets = networks.of_run(run, folder, files=files)
-    loaded = heads.load(run.folder)
+    loaded = heads.load(run.file(heads.RECORD).parent)
     width = sum(sum(net.widths) for net in nets)
     if loaded.n_features_in_ != width:
         raise RunError(

@@ -1,10 +1,10 @@
 """What a new store's contract holds that has to be measured first."""
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from featcache.backbones.engines import convert, int8, openvino
 from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
-from featcache.core.io import digest, write_json
+from featcache.core import checked
+from featcache.core.io import digest
 from featcache.dataset import rendering, splits
 from featcache.dataset.manifest import narrow
 from featcache.dataset.splits import SplitOptions
@@ -68,14 +69,25 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
         "weights": backbones.weights_key(network),
     }
     memo = request.cache / "openvino" / f"weights-{digest(identity)[:16]}.json"
-    if identity["weights"] and memo.exists():
-        return str(json.loads(memo.read_text())["weights_digest"])
+    if identity["weights"] and (known := _remembered(memo, identity)):
+        return known
     job.model = backbones.build(network)
     identity["weights"] = backbones.weights_key(network)  # downloaded by now
     sha256 = backbones.weights_digest(job.model)
     memo = memo.with_name(f"weights-{digest(identity)[:16]}.json")
-    write_json(memo, identity | {"weights_digest": sha256})
+    checked.write_record(memo, identity | {"weights_digest": sha256})
     return sha256
+
+
+def _remembered(memo: Path, identity: dict[str, Any]) -> str | None:
+    """The digest that a memo holds; None where it is damaged or of other weights."""
+    try:
+        record = checked.read_record(memo)
+    except (OSError, ValueError):
+        return None
+    sha256 = record.get("weights_digest")
+    is_ours = identity.items() <= record.items() and isinstance(sha256, str)
+    return sha256 if is_ours else None
 
 
 def statistics(request: ExtractRequest, network: Network) -> Statistics:
@@ -113,10 +125,9 @@ def int8_drift(request: ExtractRequest, job: Job) -> dict[str, float]:
     """How far int8 is from float32 on images it was, mostly, not calibrated on."""
     network = prepared(request, job)
     paths = convert.to_float32(network), convert.to_int8(network)
-    memo = paths[1].with_suffix(".json")
-    if memo.exists():
-        stored: dict[str, float] = json.loads(memo.read_text())
-        return stored
+    record = openvino.read_record(paths[1])
+    if stored := record.get("drift"):
+        return dict(stored)
     ids = sorted(request.manifest.ok["image_id"], reverse=True)[:_DRIFT_IMAGES]
     batches = list(plain_views(request, job.network, ids))
     embeddings = []
@@ -127,7 +138,7 @@ def int8_drift(request: ExtractRequest, job: Job) -> dict[str, float]:
         )
     mean, smallest = int8.drift(*embeddings)
     drift = {"images": len(batches), "mean_cosine": mean, "smallest_cosine": smallest}
-    write_json(memo, drift)
+    checked.write_record(paths[1].with_suffix(".json"), record | {"drift": drift})
     return drift
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from featcache.core import records
-from featcache.core.io import atomic_path, parse_json, read_json
+from featcache.core import checked, records
+from featcache.core.io import atomic_path, digest_arrays, parse_json, read_json
 from featcache.core.records import MaybeNaN
 from featcache.core.text import some
 
@@ -81,7 +81,8 @@ class Checkpoint:
             for i, array in enumerate(getattr(state, name))
         }
         rest = {k: v for k, v in asdict(_light(state)).items() if k not in _ARRAYS}
-        about = json.dumps(records.plain({"key": self.key, "state": rest})).encode()
+        record = {"key": self.key, "state": rest, "arrays": _digests(arrays)}
+        about = json.dumps(checked.with_digest(records.plain(record))).encode()
         with atomic_path(self.path) as temp, temp.open("wb") as file:
             np.savez(file, about=np.frombuffer(about, np.uint8), **arrays)
 
@@ -104,9 +105,12 @@ class Checkpoint:
                 np.load(file, allow_pickle=False) as archive,
             ):
                 about = parse_json(archive["about"].tobytes())
+                checked.refuse_changed_record(about)
                 if about["key"] != self.key:
                     return None, f"{self.path} belongs to other settings"
-                arrays = {name: _numbered(archive, name) for name in names}
+                arrays = {
+                    name: _numbered(archive, name, about["arrays"]) for name in names
+                }
                 fields = {k: v for k, v in about["state"].items() if v is not None}
                 state = records.from_json(State, fields)
                 for name, several in arrays.items():
@@ -157,6 +161,15 @@ def _light(state: State) -> State:
     return replace(state, best=[], variables=[])
 
 
-def _numbered(archive: Any, name: str) -> Arrays:
-    keys: Sequence[str] = sorted(key for key in archive.files if key.startswith(name))
-    return [archive[key] for key in keys]
+def _digests(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    return {name: digest_arrays(np.asarray(array)) for name, array in arrays.items()}
+
+
+def _numbered(archive: Any, name: str, digests: dict[str, str]) -> Arrays:
+    """The arrays of a name in their order; all that were written, as they were."""
+    keys = sorted(key for key in digests if key.startswith(name))
+    arrays = {key: archive[key] for key in keys}
+    changed = [key for key, own in _digests(arrays).items() if own != digests[key]]
+    if changed:
+        raise ValueError(f"{changed[0]} was changed after it was written")
+    return list(arrays.values())

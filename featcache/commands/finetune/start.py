@@ -180,7 +180,8 @@ def open_source_run(
     )
     _refuse_contract(feature_store, network)
     taps = tuple(block.tap for block in blocks if block.tap)
-    return SourceRun(run, heads.load(run.folder), taps, dataset, feature_store)
+    head = heads.load(run.file(heads.RECORD).parent)
+    return SourceRun(run, head, taps, dataset, feature_store)
 
 
 def _refuse(run: Run, dataset: Manifest, evaluation_id: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from featcache.errors import RunError
 from featcache.evaluation import metrics
 from featcache.evaluation.record import CalibrationInfo
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -102,8 +103,8 @@ def learning(run: Run) -> list[Chart]:
     For a run evaluated on the test set alone, that of its final model.
     """
     try:
-        history = pd.read_csv(run.folder / "history.csv", dtype=float)
-    except (OSError, ValueError):
+        history = pd.read_csv(run.file("history.csv"), dtype=float)
+    except (OSError, ValueError, RunError):
         return []
     if not {"fold", "epoch"} <= set(history) or not np.isfinite(history["epoch"]).all():
         return []
