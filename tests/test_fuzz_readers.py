@@ -357,11 +357,9 @@ READERS: dict[str, Callable[[Path], Reader]] = {
 
 # Readers that still let other exceptions through, and why.
 UNTYPED = {
-    "head.json": "the record of a head is read without types",
     "memo": "the digest of a memo is not checked",
     "manifest.csv": "an error of pandas has a line break",
     "dataset.json": "the settings of a manifest have no types",
-    "store": "attributes of odd shapes are indexed",
 }
 
 

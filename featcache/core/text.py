@@ -18,11 +18,11 @@ _LONGEST = 80  # bytes of the readable part of a file name
 def some(items: Sequence[str], limit: int = 5) -> str:
     """Lists the first few items, long ones cut in the middle, and counts the rest."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    shown = [
+    parts = [
         item if len(item) <= _LONGEST_ITEM else f"{item[:_HALF]}...{item[-_HALF:]}"
         for item in items[:limit]
     ]
-    return ", ".join(shown) + more
+    return ", ".join(parts) + more
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

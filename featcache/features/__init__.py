@@ -110,8 +110,8 @@ def draw_split(
     if own_test is not None:
         _refuse_test_size(dataset, options)
         test = f"test-by-{_slug(str(dataset.settings.split_by), 'column')}"
-    drawn = f"{_drawn_of(dataset)}-k{options.folds}-{test}-seed{options.seed}"
-    name = options.split or drawn
+    default = f"{_drawn_of(dataset)}-k{options.folds}-{test}-seed{options.seed}"
+    name = options.split or default
     ok = dataset.ok
     columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
     path = dataset.folder / f"splits-{name}.json"
