@@ -272,5 +272,5 @@ def test_prune_follows_no_links(link: str) -> None:
     before = {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")}
     pruned = cache.prune(Path("cache"), REPORTS, yes=True)
     assert {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")} == before
-    behind = [line for line in pruned.left_out if "behind the link" in line]
+    behind = [line for line in pruned.excluded if "behind the link" in line]
     assert len(behind) == ("openvino" not in link)

@@ -100,7 +100,7 @@ def test_what_cannot_be_opened_is_not_repaired(run: Run) -> None:
     with h5py.File(PATH, "r+", locking=True):
         code, out, err = run("cache", "verify", "--repair")
         assert (code, "cannot be opened: another program" in out) == (1, True)
-        assert "0 of 1 damaged, 1 that cannot be opened" in err
+        assert "0 of 1 files are damaged, 1 cannot be opened" in err
         assert "unavailable" in run("cache", "ls")[1]
     assert left() == {PATH.name}
     assert run("cache", "verify")[0] == 0
