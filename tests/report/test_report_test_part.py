@@ -24,6 +24,7 @@ def only_tested(study: Study) -> Path:
     rows = [(-1, e, 1 / e, 0.5 + e / 10, 1.0, 0.5) for e in (1, 2, 3)]
     columns = ["fold", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "history.csv", index=False)
+    report_study.rewrite(folder)
     return folder
 
 
