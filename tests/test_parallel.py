@@ -92,7 +92,7 @@ def test_a_stopped_training_leaves_no_process_and_no_folder(
     assert process.returncode == exit_code
     if by != signal.SIGKILL:
         assert err.count("\n") == 1
-        assert err.startswith("Interrupted. Sealed work is kept")
+        assert err.startswith("Interrupted. Finished work is kept")
 
 
 def test_a_scratch_folder_lives_as_long_as_its_owner(

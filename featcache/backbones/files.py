@@ -19,8 +19,9 @@ _ELSEWHERE = (
     "see docs/file-format.md."
 )
 _AS_KERAS = (
-    "For weights of a network of the table use -b NAME --weights FILE; save a whole "
-    "model as .keras: keras.models.load_model(FILE).save('name.keras')."
+    "If it holds weights of a network of the table, name that network and give the "
+    "file as `weights`; save a whole model as .keras: "
+    "keras.models.load_model(FILE).save('name.keras')."
 )
 # What can be done with the files of other formats.
 OTHERS = {

@@ -130,7 +130,7 @@ SECTIONS = {
     "report": Section(
         (compare,),
         own={"html": Key(bool | str, False), "formats": Key(Names, ())},
-        fixed=frozenset({"reports", "split", "part"}),
+        fixed=frozenset({"reports", "split", "part", "manifest"}),
     ),
 }
 

@@ -203,16 +203,17 @@ def test_the_source_is_never_overwritten(toy: Manifest, reports: Path) -> None:
 
 @pytest.mark.parametrize("option", ["fix", "checklist"])
 def test_a_file_that_is_there_needs_force(
-    toy: Manifest, reports: Path, tmp_path: Path, option: str
+    reports: Path, tmp_path: Path, option: str
 ) -> None:
     """--fix and --checklist refuse it before any work; --force replaces it."""
+    dataset = scan(planted(tmp_path / "chest"), tmp_path / "cache").manifest
     path = tmp_path / "mine.csv"
     path.write_text("mine")
     with pytest.raises(UsageError, match=f"`{option}` a new file"):
-        audit(toy, reports, **{option: path})
+        audit(dataset, reports, **{option: path})
     assert path.read_text() == "mine"
-    assert not (reports / "chest" / "audit.json").exists()
-    audit(toy, reports, force=True, **{option: path})
+    assert not list(reports.glob("*/audit.json"))
+    audit(dataset, reports, force=True, **{option: path})
     assert path.read_text() != "mine"
 
 

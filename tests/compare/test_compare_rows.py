@@ -324,7 +324,7 @@ def test_edited_predictions_are_not_ranked(
     honest = add("honest", range(50))
     board = compare(reports)
     assert [row.run_id for row in board.rows] == [honest]
-    (line,) = board.left_out
+    (line,) = board.excluded
     assert edited in line
     assert said in line
 

@@ -137,9 +137,9 @@ def others(folder: Path, identity: dict[str, Any]) -> list[str]:
             if is_record and record.get("network") == identity["network"]:
                 differ = some(_differences(record, json.loads(json.dumps(identity))))
                 messages.append(
-                    f"{path.parent} has a training of {record['network']} under other "
-                    f"settings ({differ}). It is left alone: ask for these again to "
-                    "go on with it, or delete the folder"
+                    f"{path.parent} holds a training of {record['network']} with "
+                    f"other settings ({differ}). It is left alone: use these settings "
+                    "again to resume it, or delete the folder"
                 )
     return messages
 
