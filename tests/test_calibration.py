@@ -170,7 +170,7 @@ def test_a_group_stands_in_one_fold() -> None:
 @pytest.mark.parametrize("folds", [[0, 1], [0, 1, -1], [0.0, 1.0, 2.0]])
 def test_folds_are_refused(folds: list[float]) -> None:
     """Folds are whole numbers from 0, one an image: the test part has none."""
-    with pytest.raises(UsageError, match="without the test part"):
+    with pytest.raises(UsageError, match="without the test set"):
         cross_fit([0, 1, 0], np.full((3, 2), 0.5), folds)
 
 

@@ -41,7 +41,9 @@ def test_the_main_job(run, extracted) -> None:
     code, out, err = run("train-head", "-H", "logreg", "-H", "majority", "--jobs", "1")
     assert code == 0, err
     assert re.search(
-        r"logreg-toynet-\w{10}: accuracy [\d.]+ \([\d.]+-[\d.]+\), fit", out
+        r"logreg-toynet-\w{10} \(toynet 32 px\): "
+        r"accuracy [\d.]+ \([\d.]+-[\d.]+\), fit",
+        out,
     )
     code, out, err = run("compare")
     assert code == 0, err
@@ -223,7 +225,7 @@ def test_options_of_a_source_need_the_source(run, image_folder: Path) -> None:
     run("scan", image_folder)
     code, _, err = run("extract", "-b", "vgg19", "--group-by", "image")
     assert code == 1
-    assert "--on-conflict need a SOURCE" in err
+    assert "--pool need a SOURCE" in err
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(

@@ -148,7 +148,7 @@ def test_further_taps_cost_a_pass_and_say_so(dataset, toy, layers: list[str]) ->
     said: list[str] = []
     after = toy(dataset, taps=layers[-1], reporter=Heard(said))
     assert said == [
-        "toynet: 36 stored rows lack these taps and need one more pass each."
+        "toynet@32: 36 stored rows lack these taps and need one more pass each."
     ]
     assert (after.rows, after.computed, after.taps) == (36, 36, [layers[-1]])
     assert np.array_equal(featcache.load(after.path).X, X)

@@ -173,9 +173,9 @@ OTHERS: dict[str, tuple[bytes, list[int]]] = {
 BAD: dict[str, tuple[Animal, str]] = {
     "empty.png": (b"", "an empty file"),
     "text.png": (b"no picture at all", NONE),
-    "page.jpg": (b"<html><body>404 Not Found</body></html>", NONE),
+    "page.jpg": (b"<html><body>404 Not Found</body></html>", "HTML page"),
     "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NONE),
-    "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NONE),
+    "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
     "zeros.tif": (bytes(5000), NONE),
     "signature.png": (b"\x89PNG\r\n\x1a\n", NONE),
     "cut.png": (cut("PNG"), CUT),

@@ -94,7 +94,7 @@ def resolve(
             "Use the one that matches the weights.",
         )
     if is_file(name):
-        if weights != IMAGENET:
+        if weights != IMAGENET and Path(name).is_file():
             raise UsageError(
                 f"{name} without `weights`",
                 f"`weights={weights!r}`",

@@ -143,7 +143,8 @@ class Network:
     @property
     def text(self) -> str:
         """Its name and input size, such as "vgg19@224"."""
-        return f"{self.name}@{self.input_size}" if self.input_size else self.name
+        has_size = self.input_size and not self.is_baseline
+        return f"{self.name}@{self.input_size}" if has_size else self.name
 
     def tap_names(self, taps: str, pooling: str) -> list[str]:
         """Names of the pooled inner layers, as "layer" or "layer:max".

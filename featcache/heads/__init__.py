@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.core.registry import Registry
 from featcache.errors import UsageError
+from featcache.heads.files import RECORD
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
@@ -74,7 +75,6 @@ _WRAPPERS = {
     "embedded": HeadRow("featcache.heads.embedded:Embedded", "sklearn", "a transform"),
 }
 NONE, TUNE = "none", "tune"
-RECORD = "head.json"
 TRANSFORMS = (NONE, "sqrt", "l2", TUNE)
 
 

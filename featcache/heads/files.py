@@ -15,7 +15,8 @@ from typing import Any
 from featcache.core import checked
 from featcache.core.text import some
 from featcache.errors import HeadError
-from featcache.heads import RECORD as RECORD
+
+RECORD = "head.json"  # what a run folder says of its head
 
 _SUFFIXES = {".skops", ".ubj", ".keras"}  # of model files
 _ONLY_SAFE = "Models are never pickled: use a classifier without such parts."

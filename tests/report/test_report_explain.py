@@ -91,7 +91,7 @@ def test_three_runs_are_shown_with_maps(study: Study) -> None:
     for run in context(study).runs[:4]:
         report_records.write_maps(study, run, images=1)
     shown = explain_section.map_sections(context(study), context(study).runs)
-    assert [look.shown for look in shown.values()] == [True, True, True, False]
+    assert [look.is_shown for look in shown.values()] == [True, True, True, False]
     assert list(shown)[-1] in page(study).split("maps of at most three runs")[0][-200:]
 
 
