@@ -176,7 +176,7 @@ BAD: dict[str, tuple[Animal, str]] = {
     "page.jpg": (b"<html><body>404 Not Found</body></html>", "HTML page"),
     "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NONE),
     "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing"),
-    "zeros.tif": (bytes(5000), NONE),
+    "zeros.tif": (bytes(5000), "only zeros"),
     "signature.png": (b"\x89PNG\r\n\x1a\n", NONE),
     "cut.png": (cut("PNG"), CUT),
     "cut.jpg": (cut("JPEG"), CUT),
