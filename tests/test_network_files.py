@@ -157,7 +157,7 @@ def test_an_option_against_the_json_is_reported(toy_network: Path) -> None:
         ("net.pth", "feature store"),
         ("net.safetensors", "feature store"),
         ("net.xml", "feature store"),
-        ("net.h5", r"--weights FILE.*save\('name.keras'\)"),
+        ("net.h5", r"`weights`; save.*save\('name.keras'\)"),
     ],
 )
 def test_a_file_of_another_format_says_what_is_possible(name: str, words: str) -> None:
