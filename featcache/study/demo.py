@@ -84,8 +84,8 @@ def _weights(reporter: Reporter) -> str:
         fetch_weights(row)
     except WeightsError as error:
         reporter.message(
-            "*** RANDOM WEIGHTS: the demo continues with an untrained network, for the "
-            f"ImageNet weights are not available here ({error.problem}). Its figures "
+            "*** RANDOM WEIGHTS: the demo continues with an untrained network, because "
+            f"the ImageNet weights are not available here ({error.problem}). Its figures "
             "say nothing about pretrained features. ***"
         )
         return RANDOM
