@@ -85,8 +85,8 @@ def _weights(reporter: Reporter) -> str:
     except WeightsError as error:
         reporter.message(
             "*** RANDOM WEIGHTS: the demo continues with an untrained network, because "
-            f"the ImageNet weights are not available here ({error.problem}). Its figures "
-            "say nothing about pretrained features. ***"
+            "the ImageNet weights are not available here "
+            f"({error.problem}). Its figures say nothing about pretrained features. ***"
         )
         return RANDOM
     return IMAGENET
