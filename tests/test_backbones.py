@@ -143,7 +143,12 @@ def test_no_connection_is_noticed_before_a_download(
 ) -> None:
     """A name server that never answers costs seconds, and nothing is printed."""
     monkeypatch.setattr(weights, "CONNECT_SECONDS", 0.1)
-    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: time.sleep(1))
+
+    def refuse_late(*_: object, **__: object) -> None:
+        time.sleep(1)
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse_late)
     started = time.monotonic()
     with pytest.raises(WeightsError, match=r"no answer from \S+ in 0.1 s"):
         backbones.fetch_weights(BACKBONES["densenet121"])

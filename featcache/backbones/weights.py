@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import os
 import socket
 import sys
@@ -108,7 +109,7 @@ def _refuse_without_connection(url: str) -> None:
                 reasons.append(None)
         except urllib.error.HTTPError:
             reasons.append(None)  # an answer; what it means is the download's affair
-        except Exception as error:  # noqa: BLE001
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reasons.append(error)
 
     # In a thread, for no timeout applies to the look-up of a name.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from featcache.core.io import sha256_file, write_json
+from featcache.core.io import read_json, sha256_file, write_json
 
 DIGEST = "sha256"  # the field of a record that holds the digest of its other fields
 
@@ -30,10 +30,7 @@ def read_record(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         ValueError: It is not the record that was written.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("JSON that is nested too deeply") from error
+    record = read_json(path)
     refuse_changed_record(record)
     return dict(record)
 
@@ -70,5 +67,6 @@ def refuse_changed_file(path: Path, files: Any) -> None:
 
 
 def _digest(value: Any) -> str:
+    # Not io.digest: an estimator's parameters may hold NaN, a checkpoint infinity.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -86,10 +86,8 @@ def check_name(name: str, option: str) -> str:
 
 def file_part(text: str, limit: int) -> str:
     """Text as a part of a file name of at most ``limit`` bytes."""
-    plain = "".join(
-        "-" if _is_hidden(c) or c in _NOT_IN_NAMES else c for c in text
-    ).encode("utf-8", "replace")
-    return plain[:limit].decode("utf-8", "ignore")
+    plain = "".join("-" if _is_hidden(c) or c in _NOT_IN_NAMES else c for c in text)
+    return cut_bytes(plain, limit)
 
 
 def spelling_key(text: str) -> str:
