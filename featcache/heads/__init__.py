@@ -42,7 +42,7 @@ class HeadRow:
 
 
 def _keras(cls: str, about: str) -> HeadRow:
-    return HeadRow(f"featcache.heads.networks:{cls}", "keras", about)
+    return HeadRow(f"featcache.heads.networks:{cls}", "keras", about, revision=2)
 
 
 def _sklearn(cls: str, about: str, *, tune: bool = False, revision: int = 1) -> HeadRow:

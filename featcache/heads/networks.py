@@ -293,10 +293,23 @@ def _on_cpu() -> Any:
 def _batches(
     tf: Any, X: np.ndarray, codes: np.ndarray, rows: np.ndarray, *, size: int, seed: int
 ) -> Any:
-    """Shuffled batches of (features, codes) of some rows."""
-    features, targets = tf.constant(X), tf.constant(codes)
-    shuffled = tf.data.Dataset.from_tensor_slices(rows).shuffle(len(rows), seed=seed)
-    return shuffled.batch(size).map(
+    """Batches of (features, codes) of some rows, shuffled anew each time it is read.
+
+    The orders depend on the seed alone: ``Dataset.shuffle`` mixes in what other code of
+    the process may have given to ``tf.random.set_seed``.
+    """
+    features, targets, rows = tf.constant(X), tf.constant(codes), tf.constant(rows)
+    epoch = tf.Variable(0)
+
+    def shuffled(_: Any) -> Any:
+        order = tf.random.experimental.index_shuffle(
+            tf.range(len(rows)), [seed, epoch.assign_add(1)], len(rows) - 1
+        )
+        return tf.data.Dataset.from_tensor_slices(tf.gather(rows, order))
+
+    once = tf.data.Dataset.from_tensors(0).flat_map(shuffled)
+    counted = once.apply(tf.data.experimental.assert_cardinality(len(rows)))
+    return counted.batch(size).map(
         lambda some: (tf.gather(features, some), tf.gather(targets, some))
     )
 

@@ -11,6 +11,7 @@ from toy_heads import CASES, CUSTOM, GROUPS, LABELS, X, Y, fitted, fitted_again,
 from toys import slow_but
 
 from featcache import heads
+from featcache.core.tf import tensorflow
 from featcache.errors import HeadError
 from featcache.heads import HEADS, embedded, files, networks
 
@@ -69,6 +70,15 @@ def test_the_same_seed_gives_the_same_head(name):
     """Fitting twice gives the same probabilities, whatever the labels are called."""
     again = fitted_again(name).predict_proba(X)
     np.testing.assert_allclose(again, fitted(name).predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["softmax-untrained", "mlp-dropout"])
+def test_a_global_seed_does_not_reach_a_head(name):
+    """What other code of the process gave to TensorFlow as its seed changes nothing."""
+    tensorflow().random.set_seed(5)
+    again = made(name).fit(X, Y, GROUPS).predict_proba(X)
+    tensorflow().random.set_seed(6)
+    np.testing.assert_array_equal(made(name).fit(X, Y, GROUPS).predict_proba(X), again)
 
 
 @pytest.mark.parametrize("name", ["softmax-untrained", "xgboost", "mlp-dropout"])
