@@ -1,0 +1,1 @@
+"""Trained models in use: scorers, bundles, refusal, operating points."""
