@@ -1,0 +1,123 @@
+"""From a run's record back to its networks, as they were when features were stored."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from featcache import backbones
+from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
+from featcache.core.io import sha256_file
+from featcache.errors import FeatcacheError, StoreError, WeightsError
+from featcache.evaluation.record import FeatureBlock
+from featcache.evaluation.runs import Run
+from featcache.features import store
+from featcache.features.contract import Contract
+from featcache.features.extractions import read_extractions
+from featcache.features.store import Header, Store
+
+_SUFFIXES = (".keras", ".h5")
+
+
+def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
+    """The store of a block, by its contract, whatever its file is called now.
+
+    Args:
+        run: The run.
+        folder: ``cache/<dataset>``.
+        block: Of the run.
+
+    Raises:
+        StoreError: It is gone.
+    """
+    contract_id = str(block.contract_id)
+    near = sorted((folder / "features").glob(f"*-{contract_id[:8]}.h5"))
+    others = sorted((folder / "features").glob("*.h5"))
+    for path in dict.fromkeys((*near, *others)):
+        try:
+            opened = store.open_store(path)
+        except FeatcacheError:
+            continue  # a damaged store cannot be the one
+        if opened.header.contract_id == contract_id:
+            return opened
+    size = f" --input-size {block.input_size}" if block.input_size else ""
+    raise StoreError(
+        f"the store {block.store} (contract {contract_id[:8]}) of run {run.run_id} in "
+        f"{folder / 'features'}",
+        "none with that contract",
+        f"Extract it again with the same options: featcache extract --dataset "
+        f"{folder.name} -b {block.backbone}{size} ...",
+    )
+
+
+def resolve(header: Header, folder: Path, files: Sequence[Path]) -> Network:
+    """The network that made a store's features.
+
+    Args:
+        header: Of the store.
+        folder: ``cache/<dataset>``.
+        files: ``.keras`` and weights files to look for the weights in.
+
+    Raises:
+        WeightsError: Its file cannot be found.
+    """
+    contract = header.contract
+    name, weights = contract.backbone, header.weights
+    if header.weights == NONE:
+        return backbones.resolve(name)
+    if header.weights == FILE:
+        path = _file(header, folder, files)
+        if _is_of_the_table(contract):
+            weights = str(path)
+        else:
+            name, weights = str(path), backbones.IMAGENET
+    network = backbones.resolve(
+        name,
+        weights,
+        input_size=contract.input_size,
+        seed=_seed(header.weights_key) if weights == RANDOM else 0,
+        preprocess=contract.preprocess or backbones.IMAGENET,
+    )
+    if network.architecture != contract.architecture and network.file:
+        raise WeightsError(
+            f"{contract.backbone} as it was extracted ({contract.architecture})",
+            f"{network.architecture} of {network.file}",
+            'Restore "output" in the JSON file beside it as it was.',
+        )
+    return network
+
+
+def _is_of_the_table(contract: Contract) -> bool:
+    name = contract.backbone
+    known = name in NETWORKS
+    return known and NETWORKS[name].architecture == contract.architecture
+
+
+def _seed(key: str) -> int:
+    match = re.match(r"random seed (-?\d+)", key)
+    return int(match[1]) if match else 0
+
+
+def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
+    """The weights file of a store: one that is named, or that an extraction named."""
+    digits = header.weights_key.rpartition(" ")[2]
+    candidates = list(dict.fromkeys((*files, *_candidates(folder))))
+    for path in candidates:
+        if path.is_file() and sha256_file(path) == digits:
+            return path.resolve()
+    raise WeightsError(
+        f"the file of {header.contract.backbone} (SHA-256 {digits[:8]}...)",
+        f"none of {len(candidates)} candidate files matches",
+        "Name it in `files`.",
+    )
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Files that the records of extractions name, and those of the weights' folder."""
+    newest_first = reversed(read_extractions(folder))
+    named = [path for record in newest_first for path in record.files]
+    paths = [path for path in named if path.suffix in _SUFFIXES]
+    extra = os.environ.get("FEATCACHE_WEIGHTS")
+    if extra:
+        paths += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
+    return paths
