@@ -228,9 +228,10 @@ class Model:
         What the storage has is read; no network runs for it.
         """
         numbers = range(len(self.networks))
-        return [self._outputs(number, candidates) for number in numbers]
+        return [self.embed_network(number, candidates) for number in numbers]
 
-    def _outputs(self, number: int, candidates: Sequence[Candidate]) -> Outputs:
+    def embed_network(self, number: int, candidates: Sequence[Candidate]) -> Outputs:
+        """Outputs (n, renderings, width) of one network."""
         network = self.networks[number]
         ids = [one.image_id for one in candidates]
         stored = self.storage.find(number, ids) if self.storage else {}

@@ -61,21 +61,41 @@ def resolve(header: Header, folder: Path, files: Sequence[Path]) -> Network:
     Raises:
         WeightsError: Its file cannot be found.
     """
-    contract = header.contract
-    name, weights = contract.backbone, header.weights
-    if header.weights == NONE:
+    candidates = (*files, *_candidates(folder)) if header.weights == FILE else ()
+    return resolve_contract(
+        header.contract, header.weights, header.weights_key, candidates=candidates
+    )
+
+
+def resolve_contract(
+    contract: Contract, weights: str, key: str, *, candidates: Sequence[Path]
+) -> Network:
+    """The network of a contract.
+
+    Args:
+        contract: Of features.
+        weights: Tag of its weights.
+        key: Names its weights; see ``backbones.weights_key``.
+        candidates: Files, one of which may be the network's or its weights'.
+
+    Raises:
+        WeightsError: Its file is not among them, or is another network.
+    """
+    name = contract.backbone
+    if weights == NONE:
         return backbones.resolve(name)
-    if header.weights == FILE:
-        path = _file(header, folder, files)
+    tag = weights
+    if weights == FILE:
+        path = _file(name, key, candidates)
         if _is_of_the_table(contract):
-            weights = str(path)
+            tag = str(path)
         else:
-            name, weights = str(path), backbones.IMAGENET
+            name, tag = str(path), backbones.IMAGENET
     network = backbones.resolve(
         name,
-        weights,
+        tag,
         input_size=contract.input_size,
-        seed=_seed(header.weights_key) if weights == RANDOM else 0,
+        seed=_seed(key) if weights == RANDOM else 0,
         preprocess=contract.preprocess or backbones.IMAGENET,
     )
     if network.architecture != contract.architecture and network.file:
@@ -98,16 +118,16 @@ def _seed(key: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
-    """The weights file of a store: one that is named, or that an extraction named."""
-    digits = header.weights_key.rpartition(" ")[2]
-    candidates = list(dict.fromkeys((*files, *_candidates(folder))))
-    for path in candidates:
+def _file(name: str, key: str, candidates: Sequence[Path]) -> Path:
+    """The file of the network, or of its weights, that the key names."""
+    digits = key.rpartition(" ")[2]
+    distinct = list(dict.fromkeys(candidates))
+    for path in distinct:
         if path.is_file() and sha256_file(path) == digits:
             return path.resolve()
     raise WeightsError(
-        f"the file of {header.contract.backbone} (SHA-256 {digits[:8]}...)",
-        f"none of {len(candidates)} candidate files matches",
+        f"the file of {name} (SHA-256 {digits[:8]}...)",
+        f"none of {len(distinct)} candidate files matches",
         "Name it in `files`.",
     )
 

@@ -129,19 +129,30 @@ def from_record(record: CalibrationInfo) -> Calibrator:
     Raises:
         RunError: Method and parameters do not fit.
     """
-    method, parameters = record.method, record.parameters
+    try:
+        return checked_calibrator(record.method, record.parameters)
+    except ValueError as error:
+        raise RunError(
+            "a calibration with method and parameters",
+            f"a record that cannot be used ({error})",
+            "Retrain the run with `force=True`.",
+        ) from error
+
+
+def checked_calibrator(method: str, parameters: dict[str, Any]) -> Calibrator:
+    """A calibrator of a record.
+
+    Raises:
+        ValueError: Method and parameters do not fit.
+    """
     try:
         sizes = {np.size(numbers) for numbers in parameters.values()}
         sound = all(np.isfinite(numbers).all() for numbers in parameters.values())
         sound &= set(parameters) == set(_KINDS[method].parameters) and len(sizes) < 2
         if not sound or parameters.get("temperature", 1) <= 0:
             raise ValueError(f"{method} with {parameters}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            "a calibration with method and parameters",
-            f"a record that cannot be used ({error})",
-            "Retrain the run with `force=True`.",
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the calibration {method!r}: {error}") from error
     return Calibrator(method, parameters)
 
 

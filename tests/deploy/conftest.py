@@ -45,7 +45,9 @@ def trained(extracted: Manifest, reports: Path) -> Callable[..., Run]:
     """Trains a head, each once; a name is that of all features, or of some."""
     known: dict[str, Run] = {}
 
-    def call(head: str, backbones: Sequence[str] = ("toynet@32",), **options: Any) -> Run:
+    def call(
+        head: str, backbones: Sequence[str] = ("toynet@32",), **options: Any
+    ) -> Run:
         key = repr((head, backbones, sorted(options.items())))
         if key not in known:
             keywords = OPTIONS | {"backbones": list(backbones)} | options

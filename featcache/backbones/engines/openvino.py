@@ -67,7 +67,8 @@ class OpenVINOEngine(Engine):
     to the bit at every run on the same machine.
 
     Args:
-        path: The network, as ``convert`` or ``quantise`` wrote it.
+        network: The file that ``convert`` or ``quantise`` wrote, or what `from_bytes`
+            read.
         batch_size: Images in a pass.
         threads: Of the CPU; 0 takes all.
 
@@ -79,14 +80,14 @@ class OpenVINOEngine(Engine):
 
     def __init__(
         self,
-        path: Path,
+        network: Any,
         *,
         batch_size: int = 32,
         threads: int = 0,
     ) -> None:
         self.batch_size = batch_size
         self._rows = min(batch_size, _ROWS)
-        model = read(path)
+        model = read(network) if isinstance(network, Path) else network
         model.reshape([self._rows, *list(model.input().partial_shape)[1:]])
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
@@ -210,6 +211,19 @@ def read(path: Path) -> Any:
         return core().read_model(path)
     except RuntimeError as error:
         raise _unusable(path, error) from error
+
+
+def from_bytes(graph: bytes, weights: bytes) -> Any:
+    """Reads a network from the bytes of its two files, which the caller has checked.
+
+    Raises:
+        ConversionError: OpenVINO cannot read them.
+    """
+    try:
+        return core().read_model(graph, weights)
+    except (RuntimeError, ValueError, TypeError) as error:
+        got = " ".join(str(error).split())[:300]
+        raise ConversionError("an OpenVINO network", got, "Make it again.") from error
 
 
 def read_record(path: Path) -> dict[str, Any]:
