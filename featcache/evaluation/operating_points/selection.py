@@ -238,7 +238,8 @@ def shortfall(rate: str, target: float, count: int, unit: str) -> str:
     needed = groups_needed(target)
     if needed is None:
         return f"Not attainable: no number of {unit} shows a {rate} of 1."
+    those = f"{count} {unit if count != 1 else unit[:-1]}"
     return (
-        f"Not attainable with {count} {unit if count != 1 else unit[:-1]}: a {rate} of {target:g} needs at least "
+        f"Not attainable with {those}: a {rate} of {target:g} needs at least "
         f"{needed} without a miss."
     )
