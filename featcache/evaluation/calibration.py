@@ -248,7 +248,7 @@ def _apply_temperature(P: Array, parameters: dict[str, Any]) -> Array:
 
 
 def _fit_sigmoid(y: Labels, P: Array) -> dict[str, Any]:
-    odds, classes = _log_odds(P), P.shape[1]
+    odds, classes = log_odds(P), P.shape[1]
     inside = y[:, None] == np.arange(classes)
     count = inside.sum(axis=0)
     # Platt's targets: one image that is unlike the others has been seen of each side.
@@ -270,7 +270,7 @@ def _fit_sigmoid(y: Labels, P: Array) -> dict[str, Any]:
 
 
 def _apply_sigmoid(P: Array, parameters: dict[str, Any]) -> Array:
-    line = np.asarray(parameters["slope"]) * _log_odds(P) + parameters["intercept"]
+    line = np.asarray(parameters["slope"]) * log_odds(P) + parameters["intercept"]
     # The sigmoids over their sum, safe where all are tiny.
     return np.asarray(softmax(log_expit(line), axis=1))
 
@@ -279,7 +279,8 @@ def _logarithms(P: Array) -> Array:
     return np.log(np.clip(P, _FLOOR, 1.0))
 
 
-def _log_odds(P: Array) -> Array:
+def log_odds(P: Array) -> Array:
+    """ln(p / (1 - p)) of each probability, which is clipped at 1e-15 and 1 - 1e-15."""
     inner = np.clip(P, _FLOOR, 1 - _FLOOR)
     return np.log(inner) - np.log1p(-inner)
 
