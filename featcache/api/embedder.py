@@ -1,6 +1,5 @@
 """`Embedder`: a frozen backbone as a transformer of scikit-learn, with a cache."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +24,7 @@ from featcache.backbones import FEATUREWISE, Network
 from featcache.commands.extract import extract, find_store
 from featcache.core.io import lock
 from featcache.core.progress import Reporter
+from featcache.core.scratch import scratch_folder
 from featcache.core.text import some
 from featcache.dataset import images
 from featcache.dataset.manifest import COLUMNS, OK, Manifest, Settings
@@ -226,12 +226,12 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         own = find_store(_dataset(self._home, []), network, dtype=self.dtype)
         stored = self._rows(store.open_store(own), network) if own else {}
         again = [image_id for image_id in source_of if image_id in stored]
-        with tempfile.TemporaryDirectory(prefix="featcache-") as temp:
+        with scratch_folder() as temp:
             files = []
             for image_id in [*missing, *again[:DRIFT_IMAGES]]:
                 path = source_of[image_id].path
                 if path is None:
-                    path = Path(temp, f"{image_id}.ppm")
+                    path = temp / f"{image_id}.ppm"
                     path.write_bytes(source_of[image_id].read())
                 files.append((image_id, str(path)))
             with show(self.progress) as reporter:

@@ -17,7 +17,7 @@ import numpy as np
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.core import checked
 from featcache.core.io import atomic_path, sha256_file
-from featcache.core.tf import tensorflow
+from featcache.core.tf import as_written, tensorflow
 from featcache.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -159,7 +159,9 @@ def convert(graph: "keras.Model", path: Path) -> None:
 
     spec = [tf.TensorSpec((None, *graph.input_shape[1:]), tf.uint8, name="pixels")]
     try:
-        traced = tf.function(forward, input_signature=spec).get_concrete_function()
+        traced = tf.function(
+            as_written(forward), input_signature=spec
+        ).get_concrete_function()
         write(ov.convert_model(traced), path)
     except Exception as error:  # OpenVINO's own have no common base
         raise failed("a network that OpenVINO can convert", error) from error
