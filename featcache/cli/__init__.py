@@ -11,6 +11,7 @@ import click
 
 from featcache.cli import (
     audit,
+    bundle,
     cache,
     compare,
     demo,
@@ -40,6 +41,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         ensemble.ensemble_command,
     ),
     "Judgement": (compare.compare_command, explain.explain_command),
+    "Use": (bundle.bundle_group,),
     "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 

@@ -55,7 +55,7 @@ class BundleFacts:
     """
 
     training: dict[str, Any] = field(default_factory=dict)
-    operating_points: list[dict[str, Any]] = field(default_factory=list)
+    operating_points: dict[str, Any] | None = None
     refusal: dict[str, Any] | None = None
     refusal_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     intended_use: str = INTENDED_USE

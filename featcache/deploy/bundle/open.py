@@ -74,6 +74,20 @@ class Bundle:
         return np.asarray(array)
 
 
+def read_bundle(path: Path) -> BundleRecord:
+    """What a bundle says of itself, without the model.
+
+    Raises:
+        BundleError: It is damaged, changed, or of another format.
+    """
+    archive = Archive(path)
+    archive.verify()
+    try:
+        return BundleRecord.from_json(archive.record)
+    except ValueError as error:
+        raise archive.unusable(str(error)) from error
+
+
 def open_bundle(
     path: Path, *, files: Sequence[Path] = (), converted: Path | None = None
 ) -> Bundle:

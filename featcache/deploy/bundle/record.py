@@ -102,7 +102,8 @@ class BundleRecord:
         golden: Name of each golden case's file, and the SHA-256 of its pixels.
         tolerances: How far results may differ, see ``TOLERANCES``.
         training: Facts about the training data and the evaluation.
-        operating_points: Thresholds and what they cost.
+        operating_points: Thresholds and what they cost, as `OperatingPoints` are in
+            records; None without out-of-fold predictions.
         refusal: What decides whether an image is answered for; None: nothing does.
         intended_use: In the words of whoever made it.
         files: SHA-256 of each member.
@@ -121,7 +122,7 @@ class BundleRecord:
     golden: dict[str, str]
     tolerances: dict[str, float]
     training: dict[str, Any]
-    operating_points: list[dict[str, Any]]
+    operating_points: dict[str, Any] | None = field(default=None, metadata=NULL)
     refusal: dict[str, Any] | None = field(default=None, metadata=NULL)
     intended_use: str
     files: dict[str, str] = field(default_factory=dict)
