@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from featcache.commands.explain import explain
 from featcache.evaluation.runs import PROBABILITY, TEST
 from featcache.heads import HEADS
 
@@ -38,3 +39,19 @@ def test_the_test_set_is_predicted_as_in_training(case, trained, opened, candida
 def test_an_ensemble_is_predicted_as_it_was(team, opened, candidates):
     """Members, their weights and the calibration of the mean are applied in turn."""
     assert largest_difference(team, opened(team), candidates) < 1e-6
+
+
+def test_explain_shows_the_answer_of_the_model(
+    trained, opened, extracted, toy_network, candidates
+):
+    """On a test image and on a new one: calibrated, and the mean over views."""
+    run = trained("logreg")
+    table = run.table[run.table["split"] == TEST]
+    known = candidates[table["image_id"].iloc[0]]
+    path = extracted.ok.set_index("image_id")["path"][known.image_id]
+    explained = explain(
+        extracted, run, images=[path], of="all", mean=0, files=[toy_network]
+    )
+    (expected,) = opened(run).predict_proba([known])
+    shown = {one.label: one.probability for one in explained.maps}
+    np.testing.assert_allclose([shown[c] for c in run.classes], expected, atol=1e-12)
