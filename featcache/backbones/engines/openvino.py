@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ import numpy as np
 
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.core import checked
-from featcache.core.io import atomic_path, sha256_file
+from featcache.core.io import atomic_path, sha256_file, temporary_folder
 from featcache.core.tf import as_written, tensorflow
 from featcache.errors import ConversionError
 
@@ -190,10 +189,8 @@ def failed(expected: str, error: Exception) -> ConversionError:
 def write(model: Any, path: Path) -> None:
     """Writes ``.bin``, ``.xml``, and last ``.json`` with the digests of both."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-    ) as folder:
-        temp = Path(folder) / path.name
+    with temporary_folder(path) as folder:
+        temp = folder / path.name
         openvino().save_model(model, temp, compress_to_fp16=False)
         files = checked.file_digests([temp, temp.with_suffix(".bin")])
         for suffix in (".bin", ".xml"):
