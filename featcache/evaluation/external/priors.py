@@ -16,6 +16,8 @@ _DRAWS = 200  # enough for a standard error; each runs EM
 _STEPS = 5000
 _DRAWN_STEPS = 500
 _SMALL, _DRAWN_SMALL = 1e-8, 1e-5  # the change of a share at which EM stops
+_DEPENDENT = 1e-6
+_ALIKE = "the probabilities do not tell the classes apart"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +79,9 @@ def correct_priors(
 
 def _figures(likelihood: Array, groups: ArrayLike, share: Array) -> list[Figure]:
     count = len(np.unique(np.asarray(groups).astype(str)))
-    if count < 2:
-        nan = float("nan")
-        return [Figure.of(float(one), (nan, nan), ONE_GROUP) for one in share]
+    if count < 2 or not _tells_apart(likelihood):
+        ends, reason = (float("nan"),) * 2, ONE_GROUP if count < 2 else _ALIKE
+        return [Figure.of(float(one), ends, reason) for one in share]
     # Moved off the edge, which EM cannot leave.
     start = 0.99 * share + 0.01 / len(share)
     draws = np.concatenate([
@@ -100,6 +102,13 @@ def _figures(likelihood: Array, groups: ArrayLike, share: Array) -> list[Figure]
         )
         for c, one in enumerate(share)
     ]
+
+
+def _tells_apart(likelihood: Array) -> bool:
+    """Whether no class is a mixture of others, so that their shares can be told."""
+    seen = likelihood[:, likelihood.any(axis=0)]
+    scaled = seen / np.linalg.norm(seen, axis=0)
+    return bool(np.linalg.matrix_rank(scaled, tol=_DEPENDENT) == seen.shape[1])
 
 
 def _em(

@@ -12,7 +12,6 @@ from scipy.stats import f as f_distribution
 from featcache.core.records import MaybeNaN
 from featcache.evaluation import metrics
 from featcache.evaluation.external.base import conditional, is_conditional
-from featcache.evaluation.external.sample_size import cautious_variance
 from featcache.evaluation.figures import ONE_GROUP, Figure
 from featcache.evaluation.metrics import Draws
 from featcache.evaluation.metrics.base import Array
@@ -176,12 +175,15 @@ def _heterogeneity(
 
 
 def wald(values: Array, draws: Array, groups: Array) -> float:
-    """P-value of Wald's test that shares of several parts are equal.
+    """P-value of a Wald test that shares of several parts are equal.
 
-    The covariance is that of the bootstrap over groups, so that parts may have groups
-    in common; the quadratic form of the contrasts follows an F distribution with
-    Welch's correction for few groups (Biometrika 1951). A part whose share is 0 or 1
-    has the variance of a share moved by two successes and two failures.
+    The correlations are those of the bootstrap over groups, so that parts may have
+    groups in common. The variances are those of the common share on each part's
+    effective number of images, as under the null hypothesis (Rao and Scott, JASA 1981):
+    a part where all are right has no variance of its own, and those of others fall
+    where their share is high. There a group counts as one image. The quadratic form of
+    the contrasts follows an F distribution with Welch's correction for few groups
+    (Biometrika 1951).
 
     Args:
         values: The share in each part, (L,).
@@ -192,17 +194,22 @@ def wald(values: Array, draws: Array, groups: Array) -> float:
     clean = draws[np.isfinite(draws).all(axis=1)]
     if len(clean) < 2:
         return 1.0
-    scale = np.sqrt(groups / (groups - 1))
-    covariance = np.cov(clean, rowvar=False) * np.outer(scale, scale)
-    for k in range(count):
-        if covariance[k, k] <= 0:
-            covariance[k, k] = cautious_variance(values[k], groups[k])
+    errors = clean.std(axis=0) * np.sqrt(groups / (groups - 1))
+    own = values * (1 - values)
+    varies = (own > 0) & (errors > 0)
+    worth = np.where(varies, own / np.where(varies, errors, 1.0) ** 2, groups)
+    common = float(values @ worth / worth.sum())
+    if not 0 < common < 1:
+        return 1.0
+    variances = common * (1 - common) / worth
+    centred = (clean - clean.mean(axis=0)) / np.where(varies, clean.std(axis=0), np.inf)
+    correlation = centred.T @ centred / len(clean)
+    np.fill_diagonal(correlation, 1.0)
+    covariance = correlation * np.sqrt(np.outer(variances, variances))
     contrasts = np.column_stack([-np.ones(count - 1), np.eye(count - 1)])
-    gaps = contrasts @ values
-    spread = contrasts @ covariance @ contrasts.T
+    gaps, spread = contrasts @ values, contrasts @ covariance @ contrasts.T
     form = float(gaps @ np.linalg.pinv(spread) @ gaps)
-    weight = 1 / np.diag(covariance)
-    unsure = float(np.sum((1 - weight / weight.sum()) ** 2 / (groups - 1)))
+    unsure = float(np.sum((1 - worth / worth.sum()) ** 2 / (groups - 1)))
     ratio = form / (count - 1) / (1 + 2 * (count - 2) / (count**2 - 1) * unsure)
     freedom = (count**2 - 1) / (3 * unsure)
     return float(f_distribution.sf(ratio, count - 1, freedom))
