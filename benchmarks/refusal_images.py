@@ -45,7 +45,9 @@ def _noisy(image: Image.Image) -> Image.Image:
 
 
 def _gamma(image: Image.Image, power: float) -> Image.Image:
-    return image.convert("L").point([round(255 * (i / 255) ** power) for i in range(256)])
+    return image.convert("L").point(
+        [round(255 * (i / 255) ** power) for i in range(256)]
+    )
 
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -122,9 +124,7 @@ def _files(package: str) -> list[Path]:
     except ImportError:
         return []
     return sorted(
-        path
-        for path in Path(module.__path__[0]).iterdir()
-        if path.suffix in SUFFIXES
+        path for path in Path(module.__path__[0]).iterdir() if path.suffix in SUFFIXES
     )
 
 
