@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featcache.cli.options import cache_option, dataset_option, reports_option
+from featcache.cli.options import (
+    cache_option,
+    dataset_option,
+    force_option,
+    reports_option,
+)
 from featcache.cli.output import Said, bars, say, show
 from featcache.core.text import printable
 
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write to FILE instead of stdout.",
 )
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@force_option
 @click.option(
     "--by",
     metavar="COLUMN|REGEX|dicom:KEYWORD",

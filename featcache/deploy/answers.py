@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from featcache.dataset import images
+from featcache.dataset.images import dicom
 from featcache.dataset.sources.inputs import InputImage
 from featcache.errors import UnreadableImageError
 
@@ -33,7 +34,7 @@ class Candidate:
         path: As the user named it.
         picture: Its pixels.
         n_bytes: Size of its file.
-        header: What its DICOM header states, or nothing.
+        header: What its DICOM header states, as `dicom.header_facts` reads it.
     """
 
     image_id: str
@@ -180,7 +181,8 @@ def _load(
         data = image.read()
         image_id = images.content_id(data)
         path = image.printed_path
-        candidate = Candidate(image_id, path, images.read(data), len(data))
+        picture, header = images.read(data), dicom.header_facts(data)
+        candidate = Candidate(image_id, path, picture, len(data), header)
     except UnreadableImageError as error:
         reason = error.got
     except (OSError, MemoryError, ValueError) as error:  # such as a NUL in a path

@@ -137,6 +137,27 @@ def test_of_several_frames_the_first_counts(model: ToyModel) -> None:
     assert (answer.status, answer.reason[:8]) == ("unreadable", "2 frames")
 
 
+def test_the_model_sees_what_an_image_is() -> None:
+    """Its name, its size in bytes, and the facts of a DICOM header."""
+    pytest.importorskip("pydicom")
+    from test_dicom import radiograph
+
+    seen: list[Candidate] = []
+
+    class Watching(ToyModel):
+        def answer(self, batch: list[Candidate]) -> Scored:
+            seen.extend(batch)
+            return super().answer(batch)
+
+    data = radiograph(np.full((4, 4), 99, np.uint8), Modality="DX", PatientID="Jane")
+    list(stream(Watching(), [image("a.dcm", data), image("b\n.png", png(99))]))
+    assert [(one.path, one.n_bytes) for one in seen] == [
+        ("a.dcm", len(data)),
+        (r"b\n.png", len(png(99))),
+    ]
+    assert [dict(one.header) for one in seen] == [{"modality": "CR/DX"}, {}]
+
+
 def test_an_error_of_the_model_is_an_error() -> None:
     """It is no matter of the image, and nothing goes on behind it."""
 
