@@ -163,15 +163,19 @@ def _fact(dataset: "Dataset", keyword: str) -> str:
     return printable(" ".join(words)[:_LONGEST_FACT])
 
 
-def check_keyword(keyword: str) -> None:
+def check_keyword(keyword: str, option: str = "group_by") -> None:
     """Checks that a DICOM element of this name can be read.
+
+    Args:
+        keyword: Its name.
+        option: That names it.
 
     Raises:
         UsageError: No such element, or no pydicom.
     """
     if find_spec("pydicom") is None:
         raise UsageError(
-            f"pydicom for `group_by='dicom:{keyword}'`",
+            f"pydicom for `{option}='dicom:{keyword}'`",
             "none",
             "Run: pip install 'featcache[dicom]'",
         )
@@ -179,7 +183,7 @@ def check_keyword(keyword: str) -> None:
 
     if not keyword or tag_for_keyword(keyword) is None:
         raise UsageError(
-            "`group_by` dicom:KEYWORD with the keyword of a DICOM element",
+            f"`{option}` dicom:KEYWORD with the keyword of a DICOM element",
             keyword or "none",
             f"Write dicom:{PATIENT}, dicom:StudyInstanceUID, ...",
         )
