@@ -111,6 +111,14 @@ def test_poor_sets(keep: str, reason: str | None) -> None:
         assert (one.groups is None) == bool(one.reason)
 
 
+def test_figures_as_text() -> None:
+    """A figure shows its interval, or why there is none."""
+    assert str(Figure(0.5, 0.25, 0.75)) == "0.500 (0.250-0.750)"
+    assert str(Figure(-0.5, -0.75, 0.25)) == "-0.500 (-0.750 to 0.250)"
+    assert str(Figure.none("one class")) == "n/a (one class)"
+    assert str(Figure.of(1.0, (math.nan, math.nan), "one group")) == "1.000 (one group)"
+
+
 def test_difference_by_hand() -> None:
     """Each end is the root of the squares of what both intervals extend that way."""
     gap = difference(Figure(0.5, 0.4, 0.7), Figure(0.9, 0.6, 1.0))

@@ -79,6 +79,10 @@ def test_what_cannot_be_attained() -> None:
         "without a miss."
     )
     assert (well.attainable, well.note) == (True, "")
+    assert points.triage[1].rule_in.note == (
+        "Not attainable with 25 patients: a specificity of 0.95 needs at least 59 "
+        "without a false alarm."
+    )
     assert ill.sensitivity.value == 1.0
     assert ill.sensitivity.low == pytest.approx(0.85, abs=0.02)
 

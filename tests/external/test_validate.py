@@ -12,6 +12,7 @@ from records import CLASSES
 from toy_external import predictions
 from toys import make_dataset
 
+from featcache.cli.validation_tables import print_validation
 from featcache.commands.scan import scan
 from featcache.commands.validate import Answers, Validation, validate
 from featcache.core.progress import Reporter
@@ -202,3 +203,23 @@ def test_nearest_by_hand() -> None:
     rows, values = nearest(thumbs, reference)
     assert rows[0] == 2
     assert values == pytest.approx([1.0, 0.0], abs=1e-5)
+
+
+def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
+    """The terminal shows the three columns side by side, and what was left out."""
+    ids = frozenset(dataset.ok["image_id"][:1])
+    model = with_internal(refuses=2, training_ids=ids)
+    print_validation(validate(model, dataset, by=["ward"]))
+    out = capsys.readouterr().out
+    for text in (
+        "1 were in training", "near-duplicates were not looked for", "as found",
+        "prevalence corrected", "recalibrated", "calibration slope of COVID",
+        "heterogeneity", "Share refused: ", "within 5 points",
+    ):  # fmt: skip
+        assert text in out
+    poor = replace(dataset, table=dataset.table.iloc[[4, 6]].reset_index(drop=True))
+    print_validation(validate(ToyModel(), poor))
+    out = capsys.readouterr().out
+    assert "n/a" in out
+    assert "Recalibration is not applicable: " in out
+    assert "nan" not in out
