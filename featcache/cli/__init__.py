@@ -20,6 +20,7 @@ from featcache.cli import (
     explain,
     extract,
     finetune,
+    predict,
     run,
     scan,
     train_head,
@@ -41,7 +42,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         ensemble.ensemble_command,
     ),
     "Judgement": (compare.compare_command, explain.explain_command),
-    "Use": (bundle.bundle_group,),
+    "Use": (bundle.bundle_group, predict.predict_command),
     "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 

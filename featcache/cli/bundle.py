@@ -8,6 +8,7 @@ import click
 from featcache.cli.options import (
     cache_option,
     dataset_option,
+    files_option,
     force_option,
     json_option,
     open_dataset,
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 INTENDED_USE = "Research only. Not for diagnosis."
 bundle_argument = click.argument(
     "path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path)
-)
-files_option = click.option(
-    "-b",
-    "--backbone",
-    "files",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of a backbone that is not where it was; may be repeated.",
 )
 make_options = options(
     click.option(
@@ -53,6 +45,14 @@ make_options = options(
         show_default=True,
         metavar="SHARE",
         help="Sensitivity of the operating points, for each class.",
+    ),
+    click.option(
+        "--refuse",
+        type=float,
+        default=0.01,
+        show_default=True,
+        metavar="SHARE",
+        help="Share of images like the training images that may be refused.",
     ),
     click.option(
         "--intended-use",

@@ -3,21 +3,19 @@
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from featcache.cli.options import (
     cache_option,
     dataset_option,
+    files_option,
     force_option,
     reports_option,
 )
 from featcache.cli.output import Said, bars, say, show
 from featcache.core.text import printable
-
-if TYPE_CHECKING:
-    from featcache.deploy.answers import Answering
 
 
 @click.command("predict", short_help="Apply a trained run to new images.")
@@ -45,11 +43,19 @@ if TYPE_CHECKING:
     r"such as '(\d{8})_', or by dicom:PatientID.",
 )
 @click.option(
-    "--refuse/--no-refuse",
-    default=True,
-    show_default=True,
-    help="Give no class for images that are unlike those of training.",
+    "--refuse",
+    "share",
+    type=float,
+    metavar="SHARE",
+    help="Share of images like the training images that may be refused.  "
+    "[default: 0.01, or that of the bundle]",
 )
+@click.option(
+    "--no-refuse",
+    is_flag=True,
+    help="Also give a class for refused images; their status stays refused.",
+)
+@files_option
 @click.option(
     "--batch-size",
     type=int,
@@ -66,6 +72,9 @@ def predict_command(
     style: str | None,
     output: Path | None,
     force: bool,
+    share: float | None,
+    no_refuse: bool,
+    files: tuple[Path, ...],
     dataset: str | None,
     cache: Path,
     reports: Path,
@@ -78,16 +87,28 @@ def predict_command(
     """
     from featcache.commands.predict import check_format, predict, write, write_text
     from featcache.dataset.sources.inputs import open_inputs
+    from featcache.deploy.opening import Place, open_model
 
     style = check_format(style, output, force=force)
     images = open_inputs(inputs, sys.stdin.buffer)
     for note in images.notes:
         say(f"Note: {note}.")
-    model = _open_model(reference, dataset=dataset, cache=cache, reports=reports)
+    place = Place(cache, reports, dataset, files)
     # A bar would be drawn over the rows.
     quiet = output is None and sys.stdout.isatty()
-    with nullcontext(Said()) if quiet else bars() as reporter:
-        predictions = predict(model, images, reporter=reporter, **settings)
+    with (
+        nullcontext(Said()) if quiet else bars() as reporter,
+        open_model(
+            reference,
+            place,
+            refuse=share,
+            needs_refusal=not no_refuse,
+            reporter=reporter,
+        ) as model,
+    ):
+        predictions = predict(
+            model, images, refuse=not no_refuse, reporter=reporter, **settings
+        )
         with closing(predictions):
             columns, rows = predictions.columns, predictions.rows()
             if output is None:
@@ -97,11 +118,3 @@ def predict_command(
     if output is not None:
         show(f"{n} rows: {output}")
     say(f"{predictions.summary}.")
-
-
-def _open_model(reference: str, **where: Any) -> "Answering":
-    """Opens the run or bundle that a reference names."""
-    from featcache.deploy import open_model  # type: ignore[attr-defined]
-
-    model: Answering = open_model(reference, **where)
-    return model

@@ -7,13 +7,16 @@ from pathlib import Path
 from featcache.core.output_file import check_output
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
-from featcache.deploy.bundle.make import INTENDED_USE, BundleFacts, make
+from featcache.deploy.bundle.make import INTENDED_USE, make
 from featcache.deploy.bundle.open import open_bundle, read_bundle
 from featcache.deploy.bundle.record import BundleRecord
 from featcache.deploy.bundle.verify import Stage, verify
 from featcache.deploy.facts import training_facts
 from featcache.deploy.of_run import ModelSource, of_run
+from featcache.deploy.opening import rule_of, training_set
 from featcache.deploy.points import points_of
+from featcache.deploy.refusal import SHARE
+from featcache.deploy.trained import TrainedModel
 from featcache.errors import UsageError
 from featcache.evaluation.runs import Run
 
@@ -42,6 +45,7 @@ def make_bundle(
     *,
     reference: bool = False,
     sensitivity: float = 0.95,
+    refuse: float = SHARE,
     intended_use: str = INTENDED_USE,
     files: Sequence[Path] = (),
     force: bool = False,
@@ -57,6 +61,7 @@ def make_bundle(
         output: The file to write.
         reference: Name the networks by their digests instead of carrying them.
         sensitivity: At which the operating points have the highest specificity.
+        refuse: Share of images of the training set's own kind that may be refused.
         intended_use: What the model may be used for, in your words.
         files: ``.keras`` and weights files to look for its networks in.
         force: Replace a file that is there.
@@ -82,12 +87,16 @@ def make_bundle(
         reporter.message(
             f"{run.run_id} has no out-of-fold predictions, so no operating points"
         )
-    facts = BundleFacts(
+    rule = rule_of(run, model, dataset, refuse, reporter)
+    record = make(
+        output,
+        TrainedModel(model, points, rule, training_set(run, dataset)),
+        run,
+        source,
         training=training_facts(run),
-        operating_points=points.to_json() if points else None,
         intended_use=intended_use,
+        reference=reference,
     )
-    record = make(output, model, run, source, facts, reference=reference)
     return BundleResult(output, output.stat().st_size, record)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from featcache.dataset import images
 from featcache.dataset.images import dicom
 from featcache.dataset.sources.inputs import InputImage
+from featcache.deploy.model import Candidate
 from featcache.errors import UnreadableImageError
 
 OK, REFUSED, UNREADABLE = "ok", "refused", "unreadable"  # an answer's status
@@ -23,25 +24,6 @@ IMAGE, PATIENT = "image", "patient"  # an answer's level
 BATCH_SIZE = 32
 _AHEAD = 16  # images read before the model wants them
 _MOST_BYTES = 2**27  # of pixels that wait, and of those in a batch
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """An image to answer for.
-
-    Attributes:
-        image_id: SHA-256 of its file's bytes.
-        path: As the user named it.
-        picture: Its pixels.
-        n_bytes: Size of its file.
-        header: What its DICOM header states, as `dicom.header_facts` reads it.
-    """
-
-    image_id: str
-    path: str
-    picture: images.Picture
-    n_bytes: int
-    header: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +164,7 @@ def _load(
         image_id = images.content_id(data)
         path = image.printed_path
         picture, header = images.read(data), dicom.header_facts(data)
-        candidate = Candidate(image_id, path, picture, len(data), header)
+        candidate = Candidate(image_id, picture, path, len(data), header)
     except UnreadableImageError as error:
         reason = error.got
     except (OSError, MemoryError, ValueError) as error:  # such as a NUL in a path

@@ -1,6 +1,6 @@
 """A trained model on new images: networks, heads and calibration, as in training."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -36,17 +36,23 @@ class Rendering:
 PLAIN = Rendering()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """An image to answer for.
 
     Attributes:
-        image_id: SHA-256 of its bytes.
+        image_id: SHA-256 of its file's bytes.
         picture: Its pixels.
+        path: As the user named it.
+        n_bytes: Size of its file.
+        header: What its DICOM header states, or nothing.
     """
 
     image_id: str
     picture: images.Picture
+    path: str = ""
+    n_bytes: int = 0
+    header: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,10 @@
 """From a run's record back to its networks, as they were when features were stored."""
 
+import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from featcache import backbones
@@ -48,6 +50,21 @@ def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
         f"Extract it again with the same options: featcache extract --dataset "
         f"{folder.name} -b {block.backbone}{size} ...",
     )
+
+
+def stores_of(folder: Path, block: FeatureBlock) -> Iterator[Store]:
+    """Stores of a dataset with frozen features of the same backbone and input size.
+
+    Args:
+        folder: ``cache/<dataset>``.
+        block: Of a run that was fine-tuned.
+    """
+    for path in sorted((folder / "features").glob(f"{glob.escape(block.backbone)}-*")):
+        with suppress(FeatcacheError):
+            opened = store.open_store(path)
+            same = (opened.header.contract.input_size, opened.header.weights)
+            if path.suffix == ".h5" and same == (block.input_size, block.weights):
+                yield opened
 
 
 def resolve(header: Header, folder: Path, files: Sequence[Path]) -> Network:

@@ -70,6 +70,8 @@ def of_run(run: Run, source: ModelSource) -> Model:
         _refuse_changed(run, member_runs)
     parts = _Parts(source)
     members = tuple(parts.member(one) for one in member_runs)
+    if all(map(finetuned.is_finetuned, member_runs)):
+        parts.add_frozen(member_runs[0])
     weights = run.record.member_weights.get(runs.TEST, [1.0])
     is_ensemble = bool(run.record.members)
     return Model(
@@ -196,6 +198,18 @@ class _Parts:
             renderings=_renderings(run),
             calibrator=_calibrator(run),
         )
+
+    def add_frozen(self, run: Run) -> None:
+        """Adds the frozen features of a fine-tuned run's backbone, if they are stored.
+
+        No head uses them, but refusal does: a network that was trained on the training
+        images sees no image as it sees these.
+        """
+        (block,) = run.record.features
+        for opened in networks.stores_of(self.source.folder, block):
+            build = _store_builder(opened, self.source)
+            self._column(opened.header.contract_id, build, FEATURES)
+            return
 
     def _columns(self, run: Run) -> list[tuple[int, str]]:
         blocks, columns = run.record.features, []

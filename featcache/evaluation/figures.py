@@ -65,7 +65,8 @@ class Figure:
             return f"n/a ({self.reason})"
         if math.isnan(self.low):
             return f"{self.value:.3f} ({self.reason})"
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+        to = " to " if self.low < 0 else "-"
+        return f"{self.value:.3f} ({self.low:.3f}{to}{self.high:.3f})"
 
 
 def shares(

@@ -8,17 +8,16 @@ import zipfile
 import numpy as np
 import pytest
 
+from featcache.commands.bundle import make_bundle
 from featcache.core import checked
 from featcache.deploy.bundle import archive
-from featcache.deploy.bundle.make import BundleFacts, make
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.verify import STAGES, verify
-from featcache.deploy.of_run import ModelSource
 from featcache.errors import BundleError, FeatcacheError
 
 
 @pytest.fixture(scope="session")
-def bundled(trained, team, opened, extracted, toy_network, tmp_path_factory):
+def bundled(extracted, toy_network, tmp_path_factory):
     """Makes a bundle of a run, each once; a copy in a folder of its own."""
     known = {}
 
@@ -26,8 +25,7 @@ def bundled(trained, team, opened, extracted, toy_network, tmp_path_factory):
         key = run.run_id, repr(options)
         if key not in known:
             path = tmp_path_factory.mktemp("made") / "model.fcb"
-            source = ModelSource(extracted.folder, files=[toy_network])
-            make(path, opened(run), run, source, BundleFacts(), **options)
+            make_bundle(extracted, run, path, files=[toy_network], **options)
             elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.fcb"
             known[key] = shutil.move(path, elsewhere)
         return known[key]
@@ -75,14 +73,11 @@ def test_a_bundle_that_names_its_network_finds_it(trained, bundled, toy_network)
     assert all(stage.passed for stage in verify(bundle))
 
 
-def test_the_same_run_gives_the_same_bytes(
-    trained, opened, extracted, toy_network, tmp_path
-):
+def test_the_same_run_gives_the_same_bytes(trained, extracted, toy_network, tmp_path):
     """Nothing of the day or the place is in a bundle."""
     run = trained("logreg")
-    source = ModelSource(extracted.folder, files=[toy_network])
     for name in ("a.fcb", "b.fcb"):
-        make(tmp_path / name, opened(run), run, source, BundleFacts())
+        make_bundle(extracted, run, tmp_path / name, files=[toy_network])
     assert (tmp_path / "a.fcb").read_bytes() == (tmp_path / "b.fcb").read_bytes()
 
 
@@ -190,14 +185,11 @@ def test_a_bundle_that_was_cut_short_says_so(kept, trained, bundled, tmp_path):
         open_bundle(tmp_path / "short.fcb")
 
 
-def test_a_head_of_another_class_is_refused(
-    trained, opened, extracted, toy_network, tmp_path
-):
+def test_a_head_of_another_class_is_refused(trained, extracted, toy_network, tmp_path):
     """A bundle must not import code; so none is made of a custom head."""
     run = trained("sklearn.neighbors:KNeighborsClassifier", views=0)
-    source = ModelSource(extracted.folder, files=[toy_network])
     with pytest.raises(BundleError, match="a head of featcache"):
-        make(tmp_path / "m.fcb", opened(run), run, source, BundleFacts())
+        make_bundle(extracted, run, tmp_path / "m.fcb", files=[toy_network])
     assert not list(tmp_path.iterdir())
 
 

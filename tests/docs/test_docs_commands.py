@@ -17,6 +17,7 @@ from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
 from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
+from featcache.commands.predict import check_format, predict
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import parameters
@@ -37,6 +38,7 @@ LEAST = {
     "ensemble": ["all"],
     "explain": ["run"],
     "run": ["study.toml"],
+    "predict": ["run", "scans"],
     "bundle make": ["run", "-o", "model.fcb"],
     "bundle show": ["model.fcb"],
     "bundle verify": ["model.fcb"],
@@ -55,6 +57,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "audit": [audit],
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
+    "predict": [predict, check_format],
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],
@@ -68,8 +71,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 # Options that are the door's own business.
 AT_THE_DOOR = {
     "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
-    "file", "html", "names", "path", "reference",
-    "reference_of_run", "reports",
+    "file", "files", "html", "inputs", "names", "no_refuse", "path", "reference",
+    "reference_of_run", "reports", "share",
     "source", "store", "strict", "style",
 }  # fmt: skip
 

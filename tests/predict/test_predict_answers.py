@@ -18,7 +18,8 @@ from toys import slow_but
 from featcache.dataset import images
 from featcache.dataset.sources.inputs import InputImage, Inputs, open_inputs
 from featcache.deploy import answers
-from featcache.deploy.answers import Answer, Candidate, Scored, stream
+from featcache.deploy.answers import Answer, Scored, stream
+from featcache.deploy.model import Candidate
 from featcache.deploy.patients import Grouping, PatientAnswers
 from featcache.errors import DatasetError, StoreError, UsageError
 

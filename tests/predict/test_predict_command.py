@@ -2,24 +2,21 @@
 
 import io
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pandas as pd
 import pytest
 from test_predict_answers import png
 from toy_model import COLUMNS, ToyModel, csv_rows
 
-from featcache import cli, deploy
-from featcache.cli.predict import predict_command
-from featcache.commands.predict import check_format, predict
-from featcache.core.options import parameters
+from featcache.deploy import opening
+from featcache.deploy.opening import Place
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -29,12 +26,12 @@ def opened(model: ToyModel, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Puts the toy model behind the command; keeps what it was opened with."""
     calls: list[Any] = []
 
-    def open_model(reference: str, **where: Any) -> ToyModel:
-        calls.append((reference, where))
-        return model
+    @contextmanager
+    def open_model(reference: str, place: Place, **options: Any) -> Iterator[ToyModel]:
+        calls.append((reference, place, options["refuse"]))
+        yield model
 
-    monkeypatch.setattr(deploy, "open_model", open_model, raising=False)
-    monkeypatch.setitem(cli.cli.commands, "predict", predict_command)
+    monkeypatch.setattr(opening, "open_model", open_model)
     return calls
 
 
@@ -60,8 +57,7 @@ def test_the_model_is_opened_once_with_its_places(
     """The reference and the folders are passed on."""
     options = ("--dataset", "x", "--cache", "c", "--reports", "r")
     assert run("predict", "abc", scans, *options)[0] == 0
-    where = {"dataset": "x", "cache": Path("c"), "reports": Path("r")}
-    assert opened == [("abc", where)]
+    assert opened == [("abc", Place(Path("c"), Path("r"), "x"), None)]
 
 
 def test_inputs_are_checked_before_the_model_is_opened(
@@ -146,36 +142,13 @@ def test_a_file_is_written_whole(run: Run, scans: Path, ending: str) -> None:
     assert data.startswith(expected)
 
 
-@pytest.mark.usefixtures("opened")
-def test_the_library_has_the_commands_defaults() -> None:
-    """An option is the argument of the same name."""
-    context = predict_command.make_context("predict", ["run", "x"])
-    named = {**parameters(predict), **parameters(check_format)}
-    own = {"reference", "inputs", "dataset", "cache", "reports"}
-    assert set(context.params) - own == {
-        name for name in named if name not in ("model", "inputs", "reporter")
-    }
-    for name, value in context.params.items():
-        if name not in own and named[name].default is not named[name].empty:
-            assert value == named[name].default
-
-
-def test_the_page_lists_every_option() -> None:
-    """docs/predict.md has a row for each, with all its spellings."""
-    page = Path(cli.__file__).parents[2] / "docs" / "predict.md"
-    cells = re.findall(r"^\| (`--?[a-z].*?) \| ", page.read_text("utf-8"), re.MULTILINE)
-    listed = {tuple(re.findall(r"--?[a-z][a-z-]*", cell)) for cell in cells}
-    options = [p for p in predict_command.params if isinstance(p, click.Option)]
-    assert listed == {(*o.opts, *o.secondary_opts) for o in options}
-
-
 HEAD = """
 import sys
-from featcache import cli, deploy
-from featcache.cli.predict import predict_command
+from contextlib import nullcontext
+from featcache import cli
+from featcache.deploy import opening
 from toy_model import ToyModel
-deploy.open_model = lambda *_, **__: ToyModel()
-cli.cli.add_command(predict_command)
+opening.open_model = lambda *_, **__: nullcontext(ToyModel())
 cli.main(["predict", "run", "--batch-size", "2", *sys.argv[1:]])
 """
 

@@ -15,7 +15,8 @@ from featcache.api.predictor import predict as predict_frame
 from featcache.commands import predict as predicting
 from featcache.commands.predict import check_format, predict, write, write_text
 from featcache.dataset.sources.inputs import open_inputs
-from featcache.deploy.answers import Candidate, Scored
+from featcache.deploy.answers import Scored
+from featcache.deploy.model import Candidate
 from featcache.errors import UsageError
 
 

@@ -14,7 +14,8 @@ from featcache.api.predictor import Predictor
 from featcache.api.predictor import predict as predict_frame
 from featcache.commands.predict import predict
 from featcache.dataset.sources.inputs import open_inputs
-from featcache.deploy.answers import Candidate, Scored
+from featcache.deploy.answers import Scored
+from featcache.deploy.model import Candidate
 from featcache.errors import DatasetError, UsageError
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featcache.deploy.answers import Candidate, Scored
+from featcache.deploy.answers import Scored
+from featcache.deploy.model import Candidate
 
 CLASSES = ["bright", "dark"]
 COLUMNS = [

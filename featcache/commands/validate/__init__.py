@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.validate.base import (
-    Answers,
     Model,
     Overlap,
     OverlapImage,
@@ -23,6 +22,7 @@ from featcache.commands.validate.labels import map_labels, near_names
 from featcache.commands.validate.overlap import without_overlap
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
+from featcache.deploy.trained import Answers
 from featcache.errors import DatasetError
 from featcache.evaluation import external
 from featcache.evaluation.external import Scores

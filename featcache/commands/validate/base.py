@@ -10,25 +10,11 @@ from featcache.core import records
 from featcache.core.progress import Reporter
 from featcache.core.records import OPTIONAL
 from featcache.dataset.manifest import Manifest
+from featcache.deploy.trained import Answers
 from featcache.evaluation.external import Scores, Subgroups
 from featcache.evaluation.figures import Figure
 from featcache.evaluation.operating_points import OperatingPoint
 from featcache.evaluation.runs import Predictions
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model says of a manifest's usable images.
-
-    Attributes:
-        image_ids: Of the images that it could read, (N,).
-        p: Their probabilities, (N, C), also of those that it would refuse.
-        refused: Whether it would refuse each, (N,).
-    """
-
-    image_ids: Sequence[str]
-    p: np.ndarray
-    refused: np.ndarray
 
 
 class Model(Protocol):

@@ -25,6 +25,7 @@ _NAMES = re.compile(
     r"|heads/[0-9]+/(head\.json|[a-z_]+\.(skops|ubj|keras))"
     r"|golden/[a-z0-9-]+\.(png|jpg|dcm|npy)"
     r"|refusal/[a-z0-9_]+\.npy"
+    r"|training/[a-z]+\.npy"
 )
 _LARGEST_RECORD = 64 * 2**20  # bytes of manifest.json
 _BLOCK = 2**20

@@ -1,11 +1,8 @@
 """Making a bundle of a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from featcache import heads
 from featcache.backbones import NONE
@@ -27,9 +24,11 @@ from featcache.deploy.bundle.record import (
     MemberRecord,
     NetworkRecord,
 )
+from featcache.deploy.bundle.trained import parts_of
 from featcache.deploy.bundle.verify import verify
-from featcache.deploy.model import FeatureNetwork, Member, Model
+from featcache.deploy.model import FeatureNetwork, Member
 from featcache.deploy.of_run import ModelSource, prepare
+from featcache.deploy.trained import TrainedModel
 from featcache.errors import BundleError, HeadError
 from featcache.evaluation.calibration import Calibrator
 from featcache.evaluation.runs import Run
@@ -42,42 +41,25 @@ _LIBRARIES = (
 )
 
 
-@dataclass(frozen=True)
-class BundleFacts:
-    """What a bundle carries beside the model.
-
-    Attributes:
-        training: Facts about the training data and the evaluation, for the card.
-        operating_points: Thresholds and what they cost.
-        refusal: What decides whether an image is answered for, without its arrays.
-        refusal_arrays: These arrays by name.
-        intended_use: What the model may be used for.
-    """
-
-    training: dict[str, Any] = field(default_factory=dict)
-    operating_points: dict[str, Any] | None = None
-    refusal: dict[str, Any] | None = None
-    refusal_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    intended_use: str = INTENDED_USE
-
-
 def make(
     path: Path,
-    model: Model,
+    trained: TrainedModel,
     run: Run,
     source: ModelSource,
-    facts: BundleFacts,
     *,
+    training: Mapping[str, Any] | None = None,
+    intended_use: str = INTENDED_USE,
     reference: bool = False,
 ) -> BundleRecord:
     """Writes a model as one file.
 
     Args:
         path: The file.
-        model: Of the run; see ``of_run``.
+        trained: The model of the run.
         run: The run.
         source: As for ``of_run``.
-        facts: What goes with the model.
+        training: Facts about the training data and the evaluation, for the card.
+        intended_use: What the model may be used for.
         reference: Name the networks instead of carrying them.
 
     Raises:
@@ -85,6 +67,8 @@ def make(
         ConversionError: OpenVINO cannot run a network.
     """
     content: dict[str, bytes | Path] = {}
+    model = trained.model
+    fields, arrays = parts_of(trained)
     with scratch_folder() as temp:
         networks = [
             _network(number, one, source, temp, content, reference)
@@ -97,10 +81,9 @@ def make(
         cases = golden.files()
         candidates = [golden.candidate(data) for data in cases.values()]
         content |= {f"golden/{name}": data for name, data in cases.items()}
-        for name, array in golden.answers(model, candidates).items():
-            content[f"golden/{name}.npy"] = golden.npy_bytes(array)
-        for name, array in facts.refusal_arrays.items():
-            content[f"refusal/{name}.npy"] = golden.npy_bytes(array)
+        answers = golden.answers(model, candidates)
+        arrays |= {f"golden/{name}": array for name, array in answers.items()}
+        content |= {f"{k}.npy": golden.npy_bytes(v) for k, v in arrays.items()}
         digests = map(golden.pixels_digest, candidates)
         record = BundleRecord(
             format=FORMAT,
@@ -115,10 +98,9 @@ def make(
             calibration=_calibration(model.calibrator),
             golden=dict(zip(cases, digests, strict=True)),
             tolerances=dict(TOLERANCES),
-            training=facts.training,
-            operating_points=facts.operating_points,
-            refusal=facts.refusal,
-            intended_use=facts.intended_use,
+            training=dict(training or {}),
+            intended_use=intended_use,
+            **fields,
         )
         content[archive.CARD] = card(record).encode()
         with atomic_path(path) as made:

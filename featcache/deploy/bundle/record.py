@@ -102,6 +102,7 @@ class BundleRecord:
         golden: Name of each golden case's file, and the SHA-256 of its pixels.
         tolerances: How far results may differ, see ``TOLERANCES``.
         training: Facts about the training data and the evaluation.
+        counts: Training images of each class.
         operating_points: Thresholds and what they cost, as `OperatingPoints` are in
             records; None without out-of-fold predictions.
         refusal: What decides whether an image is answered for; None: nothing does.
@@ -122,6 +123,7 @@ class BundleRecord:
     golden: dict[str, str]
     tolerances: dict[str, float]
     training: dict[str, Any]
+    counts: dict[str, int]
     operating_points: dict[str, Any] | None = field(default=None, metadata=NULL)
     refusal: dict[str, Any] | None = field(default=None, metadata=NULL)
     intended_use: str

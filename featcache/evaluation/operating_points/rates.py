@@ -30,9 +30,13 @@ def at_points(
     y, p = metrics.checked(y, p)
     flags, columns = apply(points, p), [point.column for point in points]
     inside = y[:, None] == np.array(columns, np.int64)
-    usable = np.isfinite([point.threshold for point in points]) & np.ones_like(flags)
-    reasons = [point.note or f"no image of {point.class_name}" for point in points]
-    reasons += [point.note or f"no image but of {point.class_name}" for point in points]
+    without = [math.isnan(point.threshold) for point in points]
+    reasons = [
+        point.note if none else f"no image {of} {point.class_name}"
+        for of in ("of", "but of")
+        for point, none in zip(points, without, strict=True)
+    ]
+    usable = ~np.array(without) & np.ones_like(flags)
     return rates(flags, inside, usable, groups, reasons)
 
 

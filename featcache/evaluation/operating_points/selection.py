@@ -241,5 +241,5 @@ def shortfall(rate: str, target: float, count: int, unit: str) -> str:
     those = f"{count} {unit if count != 1 else unit[:-1]}"
     return (
         f"Not attainable with {those}: a {rate} of {target:g} needs at least "
-        f"{needed} without a miss."
+        f"{needed} without {'a miss' if rate == 'sensitivity' else 'a false alarm'}."
     )
