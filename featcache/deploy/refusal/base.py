@@ -150,8 +150,7 @@ class Refusal:
             raise _mismatch(
                 f"{len(headers)} headers for embeddings of {width} columns", embeddings
             )
-        _, nearest, distance = self.model.neighbours.distance(embeddings)
-        scores = self.model.scores(embeddings, plain)
+        scores, nearest, apart = self.model.scores(embeddings, plain)
         answers = [
             self._answer(*row) for row in zip(plain, scores, headers, strict=True)
         ]
@@ -162,7 +161,7 @@ class Refusal:
             dict(zip(PARTS, scores.T, strict=True)),
             [self.ids[row] for row in nearest],
             [self.labels[row] for row in nearest],
-            distance,
+            apart,
         )
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

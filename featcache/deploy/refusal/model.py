@@ -59,7 +59,8 @@ class TrainingRows:
         for part in np.unique(parts):
             held_out = parts == part
             model = Model.fit(self, self.order(~held_out))
-            scores[held_out] = model.scores(self.X[held_out], self.statistics[held_out])
+            rows = self.X[held_out], self.statistics[held_out]
+            scores[held_out] = model.scores(*rows)[0]
         return scores
 
     def _parts(self) -> NDArray[np.int64]:
@@ -94,11 +95,19 @@ class Model:
             Neighbours.fit(data.X[rows[:MOST_REFERENCES]]),
         )
 
-    def scores(self, X: NDArray[np.float32], statistics: Array) -> Array:
-        """(N, 3) in the order of ``PARTS``."""
+    def scores(
+        self, X: NDArray[np.float32], statistics: Array
+    ) -> tuple[Array, NDArray[np.int64], Array]:
+        """Scores embeddings (N, D) with their statistics (N, 264).
+
+        Returns:
+            (N, 3) scores in the order of ``PARTS``, (N,) rows of the nearest reference
+            and (N,) cosine distances to it.
+        """
         plain = self.rules.scores(statistics).max(axis=1)
-        near = self.neighbours.distance(X)[0]
-        return np.stack([plain, self.mahalanobis.distance(X), near], axis=1)
+        kth, nearest, apart = self.neighbours.distance(X)
+        scores = np.stack([plain, self.mahalanobis.distance(X), kth], axis=1)
+        return scores, nearest, apart
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """As arrays that a file can hold."""
