@@ -69,6 +69,12 @@ def test_a_group_counts_by_its_largest_score() -> None:
     assert calibrate(scores, np.repeat(["a", "b"], 10), 0.7).thresholds == (1, 1, 1)
 
 
+def test_images_that_are_all_alike() -> None:
+    """Where every score is 0, thresholds leave the room that each scale has."""
+    result = calibrate(np.zeros((400, 3)), np.arange(400), 0.01)
+    assert result.thresholds == (1, 1, 0.001)
+
+
 def test_few_groups_are_said() -> None:
     """Where one group is more than the share, the largest values are the limits."""
     refusal = fit(training_set(count=40))
@@ -184,6 +190,7 @@ def test_references_are_of_all_groups_and_classes() -> None:
     [
         ({"share": 0.0}, UsageError),
         ({"share": 0.6}, UsageError),
+        ({"seed": -1}, UsageError),
         ({"folds": np.zeros(40, int)}, SplitError),
         ({"folds": np.arange(40) % 5 - 1}, SplitError),
         ({"groups": np.zeros(40, int)}, SplitError),
