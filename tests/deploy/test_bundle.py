@@ -34,7 +34,7 @@ def bundled(extracted, toy_network, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_of(trained, team):
+def run_of(trained, team, finetuned):
     """Runs by a word."""
     return {
         "views": lambda: trained("logreg"),
@@ -45,10 +45,11 @@ def run_of(trained, team):
         "trees": lambda: trained("xgboost", views=0),
         "baseline": lambda: trained("logreg", ["metadata"], views=0),
         "ensemble": lambda: team,
+        "fine-tuned": lambda: finetuned,
     }
 
 
-WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble"]
+WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble", "fine-tuned"]
 
 
 @pytest.mark.parametrize("word", WORDS)
