@@ -225,6 +225,27 @@ def from_bytes(graph: bytes, weights: bytes) -> Any:
         raise ConversionError("an OpenVINO network", got, "Make it again.") from error
 
 
+def refuse_misfit(network: Any, size: int, outputs: Iterable[str]) -> None:
+    """Refuses a network that does not take such pixels, or give such outputs.
+
+    Args:
+        network: As `from_bytes` reads it.
+        size: Side of its input in pixels.
+        outputs: Names of the outputs that are needed.
+
+    Raises:
+        ConversionError: It is another network.
+    """
+    shapes = [list(one.partial_shape)[1:] for one in network.inputs]
+    names = {one.node.friendly_name for one in network.outputs}
+    if shapes != [[size, size, 3]] or not set(outputs) <= names:
+        raise ConversionError(
+            f"a network of {size} px that gives {', '.join(outputs)}",
+            f"inputs {shapes} and outputs {', '.join(sorted(names))}",
+            "Make it again.",
+        )
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """What was written down of a network, whose files are checked against it.
 
