@@ -18,7 +18,7 @@ from featcache.dataset.sources.parts import (
     refuse_parts,
     same_subfolders,
 )
-from featcache.dataset.sources.reading import is_zip, read_bytes, read_scanned
+from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
 from featcache.dataset.sources.tables import list_table
 from featcache.dataset.sources.trees import Archive, Folder
 from featcache.errors import DatasetError
@@ -30,6 +30,7 @@ __all__ = [
     "find_masks",
     "is_zip",
     "list_source",
+    "loaded",
     "read_bytes",
     "read_scanned",
 ]
