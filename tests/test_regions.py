@@ -107,6 +107,15 @@ def test_no_such_region() -> None:
         Region("lungs")
 
 
+@pytest.mark.parametrize("kind", ["whole", "ring"])
+def test_a_mask_of_no_region_is_refused(kind: str) -> None:
+    """It would be ignored; the default column and none are no wish."""
+    for mask in ("mask", ""):
+        assert Region.of_options(kind, mask) == Region(kind)
+    with pytest.raises(UsageError, match="inside or outside with `mask='lesion'`"):
+        Region.of_options(kind, "lesion")
+
+
 def test_inside_and_outside_are_the_picture() -> None:
     """Each pixel is in one of the two, and black in the other."""
     image = picture(1, 100)

@@ -140,7 +140,7 @@ def extract_command(
         settings, "group_by", "per_class", "on_conflict", "split_by", "pool"
     )
     manifest = _manifest(source, cache, dataset, grouping)
-    region = Region(settings.pop("region"), settings.pop("mask"))
+    region = Region.of_options(settings.pop("region"), settings.pop("mask"))
     draws = take(settings, "flip", "brightness", "zoom", "seed")
     policy = Policy(**draws, region=region)
     with bars() as reporter:
