@@ -239,7 +239,7 @@ def test_patients_are_kept_together_where_asked(hospital: Path, tmp_path: Path) 
     assert groups["A/IM0001"] == groups["A/1.2.840.77"]
     assert groups["A/1.dcm"] == dicom.pseudonym((hospital / "A/1.dcm").read_bytes())
     assert result.n_groups == 4
-    assert "1 files have no group; each becomes a group of its own" in result.warnings
+    assert "1 file has no group; each becomes a group of its own" in result.warnings
     again = scan(hospital, tmp_path / "cache")
     assert again.manifest.table.equals(result.manifest.table)
     assert again.n_new == 0

@@ -192,7 +192,7 @@ def test_another_mask_is_another_row(masked: Manifest, tmp_path: Path) -> None:
     again = train(masked, tmp_path, region="inside")
     assert again.run_id != before.run_id
     (removal,) = cache.prune(masked.folder.parent, tmp_path, yes=True).removals
-    assert "1 rows made with masks that have since changed" in removal.what
+    assert "1 row made with masks that have since changed" in removal.what
     assert len(rows(path, "inside")) == 24
 
 

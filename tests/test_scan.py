@@ -107,7 +107,7 @@ def test_one_picture_under_two_labels_is_a_conflict(
     with pytest.raises(DatasetError) as caught:
         scan(source, cache)
     assert caught.value.got == (
-        "1 images with two labels: A/x.png (A), B/v.png (B), B/z.png (B)"
+        "1 image with two labels: A/x.png (A), B/v.png (B), B/z.png (B)"
     )
     assert not cache.joinpath("s").exists()
     result = scan(source, cache, on_conflict="drop")

@@ -7,6 +7,7 @@ import pytest
 from featcache.core.text import (
     LONGEST_NAME,
     check_name,
+    counted,
     file_part,
     markdown_cell,
     printable,
@@ -101,3 +102,11 @@ def test_spellings_of_one_thing(one: str, other: str, same: bool) -> None:
 def test_markdown_has_no_foreign_markup(text: str, cell: str) -> None:
     """A cell stays a cell, and what looks like HTML is text."""
     assert markdown_cell(text) == cell
+
+
+def test_one_thing_is_not_several() -> None:
+    """A number agrees with its noun and verb."""
+    words = [counted(n, "image") for n in (0, 1, 2)]
+    assert words == ["0 images", "1 image", "2 images"]
+    assert counted(1, "class is", "classes are") == "1 class is"
+    assert counted(3, "class is", "classes are") == "3 classes are"
