@@ -27,6 +27,7 @@ from featcache.commands.finetune.training import Watch
 from featcache.core.io import lock, write_json
 from featcache.core.parallel import one_thread
 from featcache.core.progress import Reporter
+from featcache.core.text import counted
 from featcache.core.tf import n_threads, no_retracing_advice
 from featcache.dataset import splits
 from featcache.dataset.splits import assert_disjoint
@@ -311,8 +312,8 @@ def _machine(settings: FinetuneSettings) -> str:
     """What it ran on, and how."""
     gpus = "" if timing.on_cpu() else ", on GPU"
     half = ", in float16" if networks.is_mixed(settings) else ""
-    threads = f", {n_threads()} threads"
-    return f"{platform.machine()}, {os.cpu_count()} CPUs{threads}{gpus}{half}"
+    cores = f"{counted(os.cpu_count() or 1, 'CPU')}, {counted(n_threads(), 'thread')}"
+    return f"{platform.machine()}, {cores}{gpus}{half}"
 
 
 def _training_info(part: int, state: State) -> TrainingInfo:
