@@ -10,7 +10,7 @@ import click
 
 from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
-from featcache.core.text import printable, warning_text
+from featcache.core.text import counted, printable, warning_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -202,7 +202,8 @@ def print_runs_as_json(runs: "Sequence[Run]") -> None:
 def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
     """Prints a line for each run that a call made."""
     if not new:
-        show(f"All {len(runs)} runs exist already: nothing to do.")
+        exist = counted(len(runs), "run exists", "runs exist")
+        show(f"{exist} already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]

@@ -14,6 +14,7 @@ from featcache.cli.options import (
     reports_option,
 )
 from featcache.cli.output import bars, print_json, say, show
+from featcache.core.text import counted
 from featcache.errors import RunError
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def print_boards(result: "StudyResult") -> None:
     for board in result.boards:
         print_board(board, "table")
     done = (
-        f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
+        f"{counted(result.computed, 'embedding')} computed, "
+        f"{counted(len(result.new_run_ids), 'run')} trained"
     )
     show(f"{done}." if result.computed or result.new_run_ids else "Nothing to do.")
 

@@ -37,6 +37,12 @@ def tensorflow() -> Any:
     return tf
 
 
+def n_threads() -> int:
+    """Threads that TensorFlow shares a sum among, which the last digits depend on."""
+    threads = tensorflow().config.threading.get_intra_op_parallelism_threads()
+    return int(threads) or os.cpu_count() or 1
+
+
 def as_written(function: Callable[..., Any]) -> Any:
     """Keeps TensorFlow from rewriting a function that it traces (AutoGraph).
 

@@ -14,7 +14,7 @@ from featcache.commands.compare import (
     Leaderboard,
     LeaderboardRow,
 )
-from featcache.core.text import markdown_cell, no_formula
+from featcache.core.text import counted, markdown_cell, no_formula
 from featcache.evaluation.runs import TEST, TRAIN
 
 Column = tuple[str, bool, Callable[[LeaderboardRow], str]]
@@ -166,7 +166,8 @@ def caption(board: Leaderboard) -> str:
     """What was ranked, by what, on how many images, and against which run."""
     top = board.rows[0]
     text = (
-        f"{board.dataset}: {top.n} images of {top.n_groups} groups, "
+        f"{board.dataset}: {counted(top.n, 'image')} of "
+        f"{counted(top.n_groups, 'group')}, "
         f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}; "
         "95 % intervals by bootstrap over groups"
     )

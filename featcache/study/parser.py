@@ -181,11 +181,9 @@ def _extract(block: Block) -> Extract:
     if isinstance(settings.get("taps"), list):
         settings["taps"] = ",".join(settings["taps"])
     recipe = SECTIONS["extract"].arguments(Policy, block.settings)
-    region = {
-        "kind": recipe.get("region", WHOLE),
-        "mask": block.settings.get("mask", MASK),
-    }
-    recipe["region"] = Region(**region)
+    kind, mask = recipe.get("region", WHOLE), block.settings.get("mask", MASK)
+    with block.blaming("mask" if "mask" in block.settings else "region"):
+        recipe["region"] = Region.of_options(kind, mask)
     for key, value in recipe.items():
         with block.blaming(key):
             Policy(**{key: value})

@@ -15,7 +15,7 @@ from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
@@ -166,7 +166,8 @@ class StudyRunner:
         for path, reason in result.unreadable:
             self.reporter.message(f"  Unreadable: {path}: {reason}")
         self.reporter.message(
-            f"  {sum(result.counts.values())} images in {result.n_groups} groups"
+            f"  {counted(sum(result.counts.values()), 'image')} in "
+            f"{counted(result.n_groups, 'group')}"
         )
         for train in self.study.trains:
             settings = train.settings
@@ -310,7 +311,9 @@ class StudyRunner:
     def tell_runs(self, name: str) -> None:
         """Tells the accuracy of new runs, and why others failed."""
         new = {each.run_id for each in self.runs[name]} & {*self.new_run_ids}
-        self.reporter.message(f"  {len(self.runs[name])} runs, {len(new)} new")
+        self.reporter.message(
+            f"  {counted(len(self.runs[name]), 'run')}, {len(new)} new"
+        )
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
@@ -354,7 +357,9 @@ def _describe_store(result: StoreResult) -> str:
     what = f"{result.backbone} ({result.weights}): {result.rows} x {result.dim}"
     if not result.computed:
         return f"{what}, all cached"
-    failed = f"; {len(result.failures)} images failed" if result.failures else ""
+    failed = (
+        f"; {counted(len(result.failures), 'image')} failed" if result.failures else ""
+    )
     return (
         f"{what}, {result.computed} computed in {result.seconds:.1f} s by "
         f"{result.engine}{failed}"

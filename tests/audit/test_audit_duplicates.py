@@ -94,7 +94,7 @@ def test_a_group_on_both_sides_of_a_hand_made_split(
     (toy.folder / "splits-broken.json").write_text("[]")
     answer = of(audit(toy, reports), "FC010")
     assert answer.is_issue
-    assert answer.message.startswith("1 groups")
+    assert answer.message.startswith("1 group is")
     (torn,) = [row for row in answer.evidence if row.get("group")]
     assert (torn["group"], torn["parts"]) == ("p0", ["test", "fold 0"])
     assert {r["split"] for r in answer.evidence} == {
@@ -152,7 +152,7 @@ def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> No
     dataset = scan(root, tmp_path / "cache", group_by="image").manifest
     (root / "b/pb3.png").unlink()
     assert of(audit(dataset, reports), "FC003").message.endswith(
-        "1 images cannot be read."
+        "1 image cannot be read."
     )
     root.rename(tmp_path / "y")
     result = audit(dataset, reports)

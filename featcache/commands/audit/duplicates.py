@@ -13,6 +13,7 @@ from featcache.commands.audit.base import (
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.similarity import alike, cut_alike
+from featcache.core.text import counted
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 from featcache.dataset.near_duplicates import CORRELATION
 
@@ -69,8 +70,8 @@ def _labels(context: AuditContext) -> Answer:
     near = near[near["label_a"] != near["label_b"]]
     return conclude(
         bool(len(exact) + len(near)),
-        f"{len(exact)} byte-identical files and {len(near)} pairs of near-duplicates "
-        "have different labels.",
+        f"{counted(len(exact), 'byte-identical file')} and "
+        f"{counted(len(near), 'pair')} of near-duplicates with different labels.",
         [*records(near), *rows],
     )
 
@@ -81,10 +82,11 @@ def _across_groups(
     table = with_images(context, pairs)
     apart = table["group_a"] != table["group_b"]
     across, within = table[apart], table[~apart]
-    unseen = f" {unreadable} images cannot be read." if unreadable else ""
+    unseen = f" {counted(unreadable, 'image')} cannot be read." if unreadable else ""
     return conclude(
         bool(len(across)),
-        f"{len(table)} pairs look the same ({how}): {len(within)} within a group, "
+        f"{counted(len(table), 'pair looks', 'pairs look')} the same ({how}): "
+        f"{len(within)} within a group, "
         f"which a split keeps together, and {len(across)} in two different groups."
         f"{unseen}",
         [{**row, "within_group": False} for row in records(across)]
@@ -130,7 +132,7 @@ def _across_parts(context: AuditContext) -> Answer:
     tested = sum(row["part"] == "test" for row in rows)
     return conclude(
         bool(rows),
-        f"{len(rows)} pairs of near-duplicates are on both sides "
+        f"{counted(len(rows), 'pair')} of near-duplicates on both sides "
         f"{in_splits(context, rows)}: {tested} of train and test, "
         f"{len(rows) - tested} of two folds.",
         rows,

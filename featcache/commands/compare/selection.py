@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -146,8 +146,8 @@ def _with_repeats(
             entries[key[0]].repeats.append(run)
     if alone:
         excluded.append(
-            f"{len(alone)} runs are repeats of runs that are not in the table: "
-            + some(alone, 3)
+            f"{counted(len(alone), 'run is a repeat', 'runs are repeats')} of runs "
+            "that are not in the table: " + some(alone, 3)
         )
     return list(entries.values())[::-1], excluded
 
@@ -156,7 +156,7 @@ def _describe_excluded(group: Sequence[Run], first: Run | None) -> str:
     """Says of runs that are judged on something else what that is."""
     record, names = group[0].record, some([run.run_id for run in group], 3)
     split = record.split.name
-    text = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
+    text = f"{counted(len(group), 'run')} cannot be compared with these ({{}}): {names}"
     if first is None or split != first.record.split.name:
         return text.format(f"split {split}; show them with `split={split!r}`")
     return text.format(
