@@ -21,7 +21,7 @@ def tensorflow() -> Any:
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _stderr_held_back():
+    with stderr_held_back():
         import tensorflow as tf
 
         threads = int(os.environ.get(THREADS, "0"))
@@ -54,7 +54,8 @@ def no_retracing_advice() -> Iterator[None]:
 
 
 @contextmanager
-def _stderr_held_back() -> Iterator[None]:
+def stderr_held_back() -> Iterator[None]:
+    """Keeps what libraries write to stderr from the terminal, unless they fail."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as buffer:

@@ -148,10 +148,7 @@ def convert(graph: "keras.Model", path: Path) -> None:
     Raises:
         ConversionError: OpenVINO cannot run this network, or it cannot be written.
     """
-    tf, ov = tensorflow(), openvino()
-    _mend_frontend(tf.__version__)
-    root = logging.getLogger()
-    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    tf = tensorflow()
 
     def forward(pixels: Any) -> Any:
         return graph(pixels, training=False)
@@ -159,9 +156,19 @@ def convert(graph: "keras.Model", path: Path) -> None:
     spec = [tf.TensorSpec((None, *graph.input_shape[1:]), tf.uint8, name="pixels")]
     try:
         traced = tf.function(forward, input_signature=spec).get_concrete_function()
-        write(ov.convert_model(traced), path)
+        write(converted(traced), path)
     except Exception as error:  # OpenVINO's own have no common base
         raise failed("a network that OpenVINO can convert", error) from error
+
+
+def converted(traced: Any) -> Any:
+    """A concrete function of TensorFlow as a model of OpenVINO."""
+    ov = openvino()
+    _mend_frontend(tensorflow().__version__)
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        return ov.convert_model(traced)
     finally:  # a failed conversion leaves the root logger changed
         root.setLevel(level)
         root.filters, root.handlers = filters, handlers
