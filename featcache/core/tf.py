@@ -34,6 +34,15 @@ def tensorflow() -> Any:
     return tf
 
 
+def frozen(concrete: Any) -> Any:
+    """A concrete function whose variables and other numbers are constants in it."""
+    from tensorflow.python.framework import convert_to_constants
+
+    return convert_to_constants.convert_variables_to_constants_v2(
+        concrete, lower_control_flow=False
+    )
+
+
 @contextmanager
 def no_retracing_advice() -> Iterator[None]:
     """Keeps TensorFlow from warning of a function that is compiled again and again.
@@ -51,6 +60,18 @@ def no_retracing_advice() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
+
+
+@contextmanager
+def root_logger_kept() -> Iterator[None]:
+    """Takes back what libraries do to the root logger, of which each thinks its own."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 @contextmanager

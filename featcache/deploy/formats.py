@@ -15,7 +15,7 @@ import numpy as np
 
 from featcache.backbones.engines import openvino
 from featcache.core.registry import Registry
-from featcache.core.tf import stderr_held_back, tensorflow
+from featcache.core.tf import frozen, root_logger_kept, stderr_held_back, tensorflow
 from featcache.deploy.graph import PROBABILITIES
 from featcache.errors import UsageError
 
@@ -105,11 +105,19 @@ def _load_keras(path: Path) -> Predict:
 
 
 def _write_onnx(graph: "keras.Model", path: Path, about: dict[str, Any]) -> None:
-    with stderr_held_back():
+    with root_logger_kept(), stderr_held_back():
         import tf2onnx
 
-        model, _ = tf2onnx.convert.from_function(
-            _function(graph), input_signature=_signature(graph), opset=_OPSET
+        constant = frozen(_function(graph).get_concrete_function())
+        inputs, outputs = constant.inputs, constant.outputs
+        names = [x.name for x in graph.inputs] + [PROBABILITIES]
+        tensors = [x.name for x in (*inputs, *outputs)]
+        model, _ = tf2onnx.convert.from_graph_def(
+            constant.graph.as_graph_def(add_shapes=True),
+            input_names=tensors[:-1],
+            output_names=tensors[-1:],
+            tensors_to_rename=dict(zip(tensors, names, strict=True)),
+            opset=_OPSET,
         )
     model.producer_name, model.doc_string = ABOUT, about["use"]
     for tensor in (*model.graph.input, *model.graph.output):
@@ -159,6 +167,7 @@ def _load_tflite(path: Path) -> Predict:
     tf = tensorflow()
     with stderr_held_back(), _without_warnings():
         interpreter = tf.lite.Interpreter(str(path), num_threads=os.cpu_count())
+        interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner()
     return lambda inputs: np.asarray(runner(**inputs)[PROBABILITIES])
 

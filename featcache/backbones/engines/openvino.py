@@ -1,6 +1,5 @@
 """The OpenVINO engine: on a CPU about twice as fast as TensorFlow, or in int8."""
 
-import logging
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import numpy as np
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.core import checked
 from featcache.core.io import atomic_path, sha256_file
-from featcache.core.tf import tensorflow
+from featcache.core.tf import root_logger_kept, tensorflow
 from featcache.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -163,15 +162,9 @@ def convert(graph: "keras.Model", path: Path) -> None:
 
 def converted(traced: Any) -> Any:
     """A concrete function of TensorFlow as a model of OpenVINO."""
-    ov = openvino()
     _mend_frontend(tensorflow().__version__)
-    root = logging.getLogger()
-    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
-    try:
-        return ov.convert_model(traced)
-    finally:  # a failed conversion leaves the root logger changed
-        root.setLevel(level)
-        root.filters, root.handlers = filters, handlers
+    with root_logger_kept():  # a failed conversion leaves it changed
+        return openvino().convert_model(traced)
 
 
 def _mend_frontend(version: str) -> None:
