@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
+from featcache.backbones import Network, Preprocess, build, with_pixels
 from featcache.backbones.engines.tensorflow import TensorFlowEngine
 from featcache.deploy.graph.calibrators import calibrated
 from featcache.deploy.graph.heads import head_proba
 from featcache.deploy.graph.layers import dense, rounded_to_float16
 from featcache.errors import ExportError
 from featcache.evaluation.calibration import Calibrator
+from featcache.features.contract import Contract
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +37,37 @@ class PixelGraph:
 
     model: "keras.Model"
     dtype: str = "float32"
+
+    @classmethod
+    def of(cls, network: Network, contract: Contract, taps: Sequence[str] = ()) -> Self:
+        """Builds a network as its stored features were made.
+
+        Args:
+            network: The network.
+            contract: That of its features.
+            taps: Outputs beside the embedding, as "layer" or "layer:max".
+
+        Raises:
+            ExportError: There is no network, or it was run in 8 bits.
+            WeightsError: The weights cannot be had or do not fit.
+        """
+        if network.is_baseline:
+            raise ExportError(
+                "a model with a network",
+                f"the baseline {network.name}, which measures the image in Python",
+                "Export a run on a backbone.",
+            )
+        if contract.precision == "int8":
+            raise ExportError(
+                "features of a network in float32",
+                f"int8 features of {network.name}: OpenVINO's quantised network is "
+                "the only one that gives them",
+                "Extract with `precision='float32'` and train on that, or use a "
+                "bundle.",
+            )
+        statistics = Preprocess.from_statistics(contract.statistics)
+        graph = with_pixels(build(network), network, taps=taps, statistics=statistics)
+        return cls(graph, contract.dtype or "float32")
 
     @property
     def size(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 from toy_heads import CASES, CUSTOM, GROUPS, X, Y, fitted, made
 from toys import slow_but
 
-from featcache.core.tf import no_retracing_advice, tensorflow
+from featcache.core.tf import tensorflow
 from featcache.deploy.graph import calibrated, head_proba
 from featcache.deploy.graph.layers import rounded_to_float16
 from featcache.deploy.graph.trees import Trees
@@ -42,9 +42,8 @@ def computed(build, rows: np.ndarray) -> list[np.ndarray]:
     import keras
 
     x = keras.Input(rows.shape[1:])
-    model = keras.Model(x, build(x))
-    with no_retracing_advice():
-        return [np.asarray(one) for one in model(rows, training=False)]
+    model = keras.Model(x, dict(enumerate(build(x))))
+    return [np.asarray(one) for one in model(rows, training=False).values()]
 
 
 @pytest.mark.parametrize("case", slow_but(OWN, *FAST))
