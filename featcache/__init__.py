@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from featcache.api.functions import extract as extract
     from featcache.api.functions import finetune as finetune
     from featcache.api.functions import train_head as train_head
+    from featcache.api.predictor import Predictor as Predictor
+    from featcache.api.predictor import predict as predict
     from featcache.api.results import AuditResult as AuditResult
     from featcache.api.results import Explanation as Explanation
     from featcache.api.results import Leaderboard as Leaderboard
@@ -37,6 +39,7 @@ _MODULES = {
         *("audit", "compare", "ensemble", "explain", "extract", "finetune"),
         "train_head",
     ),
+    "api.predictor": ("Predictor", "predict"),
     "api.results": ("AuditResult", "Explanation", "Leaderboard", "Run", "Runs"),
     "api.tools": ("doctor", "phantoms", "run_study"),
     "dataset.views": ("Policy",),

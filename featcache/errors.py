@@ -88,6 +88,10 @@ class RunError(FeatcacheError):
     """A run, or a set of runs, that cannot be used as asked."""
 
 
+class BundleError(FeatcacheError):
+    """A bundle that is damaged, of another format, or does not prove itself."""
+
+
 class HeadError(FeatcacheError):
     """A head that cannot be built or fitted."""
 

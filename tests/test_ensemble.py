@@ -88,7 +88,7 @@ def test_equal_weights_are_the_mean(three, vote) -> None:
     for part in ("train", "test"):
         mean = np.mean([member.predictions(part).p for member in three], axis=0)
         np.testing.assert_allclose(run.predictions(part).p, mean)
-    assert set(map(tuple, run.record.member_weights.values())) == {(0.333333,) * 3}
+    assert set(map(tuple, run.record.member_weights.values())) == {(1 / 3,) * 3}
 
 
 @pytest.mark.parametrize(

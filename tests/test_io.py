@@ -55,6 +55,39 @@ def test_a_folder_is_published_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["run"]
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    """Files and folders of one path whose process has died; all others stay."""
+    code = (
+        "import os, signal; from pathlib import Path\n"
+        "from featcache.core import io\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "with (io.atomic_path(here / 'a.csv') as file, io.atomic_folder(here / 'run')\n"
+        "      as run, io.temporary_folder(here / 'net.xml') as net):\n"
+        "    file.touch(), (run / 'x').touch(), (net / 'x').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    strays = sorted(os.listdir(tmp_path))
+    assert [name[:5] for name in strays] == [".a.cs", ".net.", ".run."]
+    (tmp_path / f"{strays[2]}.old").mkdir()  # killed between its two renames
+    other_machine = ".a.csv.1_00000000.tmp"
+    (tmp_path / other_machine).touch()
+    io.write_text(tmp_path / "b.csv", "")
+    assert {*strays, other_machine} <= {*os.listdir(tmp_path)}
+    with io.atomic_path(tmp_path / "a.csv") as one:
+        one.write_text("1")
+        with io.atomic_path(tmp_path / "a.csv.2") as two:
+            two.touch()
+        assert one.exists()  # its owner lives
+    for _ in range(2):
+        with io.atomic_folder(tmp_path / "run") as run:
+            (run / "x").touch()
+    with io.temporary_folder(tmp_path / "net.xml"):
+        pass
+    left = [other_machine, "a.csv", "a.csv.2", "b.csv", "run"]
+    assert sorted(os.listdir(tmp_path)) == left
+
+
 def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     """A held lock names its owner's pid; after the block nothing is left."""
     path = tmp_path / "a.lock"

@@ -112,6 +112,15 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert paths(list_source(tmp_path / "set")) == ["A/x.png", "B/y.png"]
 
 
+def test_links_of_two_folders_to_each_other_end(tmp_path: Path) -> None:
+    """Each class has the images of the other one once, and not once per turn."""
+    touch(tmp_path, "A/x.png", "B/y.png")
+    (tmp_path / "A" / "link").symlink_to(tmp_path / "B")
+    (tmp_path / "B" / "link").symlink_to(tmp_path / "A")
+    names = ["A/x.png", "A/link/y.png", "B/y.png", "B/link/x.png"]
+    assert paths(list_source(tmp_path)) == names
+
+
 def test_a_broken_link_is_listed(tmp_path: Path) -> None:
     """An image that cannot be opened is for the scan to report, not to hide."""
     touch(tmp_path, "A/x.png", "B/y.png")

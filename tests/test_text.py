@@ -9,6 +9,7 @@ from featcache.core.text import (
     check_name,
     file_part,
     markdown_cell,
+    no_formula,
     printable,
     spelling_key,
 )
@@ -101,3 +102,11 @@ def test_spellings_of_one_thing(one: str, other: str, same: bool) -> None:
 def test_markdown_has_no_foreign_markup(text: str, cell: str) -> None:
     """A cell stays a cell, and what looks like HTML is text."""
     assert markdown_cell(text) == cell
+
+
+@pytest.mark.parametrize("text", ["=1+1", "-x", "+x", "@x", "\tx", "\rx", "-1-1", "-"])
+def test_a_cell_that_a_spreadsheet_would_compute_has_an_apostrophe(text: str) -> None:
+    """Numbers and other texts stay as they are."""
+    assert no_formula(text) == f"'{text}"
+    for plain in ("", "a=1", "-1.5", "+3", "-2e-05", "1", "'=1"):
+        assert no_formula(plain) == plain

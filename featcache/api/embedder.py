@@ -1,12 +1,9 @@
 """`Embedder`: a frozen backbone as a transformer of scikit-learn, with a cache."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from os import fspath
 from os.path import abspath
 from pathlib import Path
@@ -25,10 +22,11 @@ from featcache.backbones import FEATUREWISE, Network
 from featcache.commands.extract import extract, find_store
 from featcache.core.io import lock
 from featcache.core.progress import Reporter
+from featcache.core.scratch import scratch_folder
 from featcache.core.text import some
 from featcache.dataset import images
 from featcache.dataset.manifest import COLUMNS, OK, Manifest, Settings
-from featcache.dataset.sources.reading import read_file
+from featcache.dataset.sources.pictures import ImageSource, image_source
 from featcache.errors import StoreError, UnreadableImageError, UsageError
 from featcache.features import Block, store
 
@@ -113,7 +111,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             WeightsError: Weights cannot be had.
         """
         network = self._network()
-        inputs = [_source(item, number) for number, item in enumerate(_items(X))]
+        inputs = [image_source(item, number) for number, item in enumerate(_items(X))]
         with ThreadPoolExecutor() as pool:
             ids = list(pool.map(lambda one: images.content_id(one.read()), inputs))
         if self._missing(network, ids):
@@ -220,18 +218,18 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _extract(
-        self, network: Network, missing: list[str], source_of: dict[str, "_Source"]
+        self, network: Network, missing: list[str], source_of: dict[str, ImageSource]
     ) -> None:
         """Embeds images into the embedder's own store, by the command's pipeline."""
         own = find_store(_dataset(self._home, []), network, dtype=self.dtype)
         stored = self._rows(store.open_store(own), network) if own else {}
         again = [image_id for image_id in source_of if image_id in stored]
-        with tempfile.TemporaryDirectory(prefix="featcache-") as temp:
+        with scratch_folder() as temp:
             files = []
             for image_id in [*missing, *again[:DRIFT_IMAGES]]:
                 path = source_of[image_id].path
                 if path is None:
-                    path = Path(temp, f"{image_id}.ppm")
+                    path = temp / f"{image_id}.ppm"
                     path.write_bytes(source_of[image_id].read())
                 files.append((image_id, str(path)))
             with show(self.progress) as reporter:
@@ -342,51 +340,3 @@ def _items(X: Any) -> list[Any]:
     if not items:
         raise UsageError("at least one image", "an empty list", "Name some files.")
     return items
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """An image: a file, or a picture in memory."""
-
-    path: Path | None = None
-    picture: Image.Image | None = None
-
-    def read(self) -> bytes:
-        """The bytes of the file; of a picture, a file that holds just its pixels."""
-        if self.picture is not None:
-            file = BytesIO()
-            images.to_pixels(self.picture).save(file, "PPM")
-            return file.getvalue()
-        assert self.path is not None
-        try:
-            return read_file(self.path)
-        except OSError as error:
-            raise UnreadableImageError(
-                f"an image in {self.path}",
-                f"a file that cannot be read: {error.strerror or error}",
-                "Correct the path, or leave the file out.",
-            ) from error
-
-
-def _source(item: Any, number: int) -> _Source:
-    """An image as it was passed on.
-
-    Raises:
-        UsageError: It is none.
-    """
-    if isinstance(item, str | Path):
-        return _Source(path=Path(abspath(item)))
-    if isinstance(item, Image.Image):
-        return _Source(picture=item)
-    got = type(item).__name__
-    if isinstance(item, np.ndarray):
-        pixels = item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item
-        is_grey, is_colour = pixels.ndim == 2, pixels.shape[2:] == (3,)
-        if pixels.dtype == np.uint8 and (is_grey or is_colour):
-            return _Source(picture=Image.fromarray(np.ascontiguousarray(pixels)))
-        got = f"an array of {item.dtype}, {item.shape}"
-    raise UsageError(
-        "paths, pictures of Pillow, or uint8 arrays (H, W) or (H, W, 3)",
-        f"{got} as image {number}",
-        "Convert it, for example with PIL.Image.fromarray.",
-    )

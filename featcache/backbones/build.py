@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from featcache.backbones.unroll import maps_of, unrolled
 from featcache.backbones.weights import fetch_weights
 from featcache.core import keras_file
 from featcache.core.registry import Registry
-from featcache.core.tf import tensorflow
+from featcache.core.tf import seeded, tensorflow
 from featcache.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -113,10 +114,16 @@ def _tapped(core: "keras.Model", tap: str) -> Any:
 def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
     weights = fetch_weights(row) if network.weights == IMAGENET else network.file
     tensorflow()
+    with seeded(network.seed) if network.weights == RANDOM else nullcontext():
+        model = _build_by_keras(network, row, weights)
+        return _frozen(_flat(model, row.rescale))
+
+
+def _build_by_keras(
+    network: Network, row: Backbone, weights: Path | None
+) -> "keras.Model":
     import keras
 
-    if network.weights == RANDOM:
-        keras.utils.set_random_seed(network.seed)
     factory = getattr(keras.applications, row.factory)
     side = network.input_size
     try:
@@ -131,7 +138,7 @@ def _build_from_table(network: Network, row: Backbone) -> "keras.Model":
             f"{weights or 'random weights'} at {side} px ({first_line(error)})",
             "Use another file or `input_size`.",
         ) from error
-    return _frozen(_flat(model, row.rescale))
+    return model
 
 
 def _flat(model: "keras.Model", rescale: Sequence[float]) -> "keras.Model":

@@ -11,14 +11,17 @@ import click
 
 from featcache.cli import (
     audit,
+    bundle,
     cache,
     compare,
     demo,
     doctor,
     ensemble,
     explain,
+    export,
     extract,
     finetune,
+    predict,
     run,
     scan,
     train_head,
@@ -40,6 +43,11 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         ensemble.ensemble_command,
     ),
     "Judgement": (compare.compare_command, explain.explain_command),
+    "Use": (
+        bundle.bundle_group,
+        predict.predict_command,
+        export.export_command,
+    ),
     "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 

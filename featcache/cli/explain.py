@@ -8,6 +8,7 @@ import click
 from featcache.cli.options import (
     cache_option,
     dataset_option,
+    files_option,
     json_option,
     open_dataset,
     options,
@@ -40,15 +41,7 @@ choice_options = options(
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Folder to search for images that have moved.",
     ),
-    click.option(
-        "-b",
-        "--backbone",
-        "files",
-        metavar="FILE",
-        multiple=True,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="File of a backbone that has moved; may be repeated.",
-    ),
+    files_option,
 )
 how_options = options(
     click.option(

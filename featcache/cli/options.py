@@ -82,6 +82,15 @@ reports_option = click.option(
     show_default=True,
     help="Folder for runs and leaderboards.",
 )
+files_option = click.option(
+    "-b",
+    "--backbone",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of a backbone that is not where it was; may be repeated.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing file.")
 seed_option = click.option(

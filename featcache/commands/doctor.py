@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from featcache.backbones import NETWORKS, Backbone, find_weights
-from featcache.core.io import lock, write_text
+from featcache.core.io import lock, temporary_folder, write_text
 from featcache.core.tf import tensorflow
 from featcache.errors import LockedError, WeightsError
 
@@ -268,8 +267,8 @@ def _writing(name: str, folder: Path) -> Check:
     base, title = _base(folder), f"{name} write"
     fix = f"Set --{name} to a folder on a local disk with write access."
     try:
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=base) as temp:
-            seconds = min(_write_once(Path(temp) / "probe", i) for i in range(5))
+        with temporary_folder(base / "doctor") as temp:
+            seconds = min(_write_once(temp / "probe", i) for i in range(5))
     except OSError as error:
         return Check(title, FAIL, f"{base}: {error.strerror or error}", fix)
     text = f"written, synced and read back in {1000 * seconds:.1f} ms"
@@ -300,8 +299,8 @@ except filelock.Timeout:
 def _locking(cache: Path) -> Check:
     fix = "Put the cache on a file system with flock, or run one extraction at a time."
     try:
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=_base(cache)) as temp:
-            path = Path(temp) / "probe.lock"
+        with temporary_folder(_base(cache) / "doctor") as temp:
+            path = temp / "probe.lock"
             with lock(path, "the probe"):
                 command = [sys.executable, "-c", _SECOND, str(path)]
                 done = subprocess.run(

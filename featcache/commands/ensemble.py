@@ -341,7 +341,7 @@ def _averaged(
         if weights == FITTED:
             w = fit_weights(member_proba[others, :, y[others]])
         p[folds == part] = np.einsum("nmc,m->nc", member_proba[folds == part], w)
-        used[runs.TEST if part == splits.TEST else str(part)] = w.round(6).tolist()
+        used[runs.TEST if part == splits.TEST else str(part)] = w.tolist()
     return p, used
 
 

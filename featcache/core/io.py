@@ -5,12 +5,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +84,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path that becomes ``path`` only if the block succeeds.
 
     The temporary file is in the same folder, is fsynced, renamed, and the folder
-    is fsynced. On any exception, Ctrl-C included, it is removed.
+    is fsynced. On any exception, Ctrl-C included, it is removed; what a killed process
+    has left is removed by the next call for the same path.
 
     Raises:
         OSError: It cannot be written; names the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_of_the_dead(path)
+    temp = path.with_name(f".{path.name}.{_owner_mark()}.tmp")
     try:
         with _named_after(path.parent, temp):
             yield temp
@@ -101,17 +105,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yields a folder beside a path for what becomes it; removed after the block.
+
+    What a killed process has left is removed by the next call for the same path.
+    """
+    _remove_of_the_dead(path)
+    prefix = f".{path.name}.{_owner_mark()}_"
+    with tempfile.TemporaryDirectory(".tmp", prefix, path.parent) as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``folder`` only if the block succeeds.
 
-    A folder that is there already is replaced.
+    A folder that is there already is replaced. What a killed process has left is
+    removed by the next call for the same folder.
 
     Raises:
         OSError: It cannot be written; names the folder that it would be in.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _named_after(folder.parent, folder.parent / f".{folder.name}."):
-        temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    _remove_of_the_dead(folder)
+    prefix = f".{folder.name}.{_owner_mark()}_"
+    with _named_after(folder.parent, folder.parent / prefix):
+        temp = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         with _named_after(folder.parent, temp):
             yield temp
@@ -120,7 +139,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
                     os.fsync(file.fileno())
             fsync_dir(temp)
             temp.chmod(0o755)
-        aside = temp.with_suffix(".old")
+        aside = temp.with_name(f"{temp.name}.old")
         if folder.exists():
             os.replace(folder, aside)
         os.replace(temp, folder)
@@ -128,6 +147,46 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+@cache
+def _pid_space() -> str:
+    """Eight digits of what process ids mean here: of this boot and container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        space = boot + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return digest([space, socket.gethostname()])[:8]
+
+
+def _owner_mark() -> str:
+    """What names a temporary file's owner in the file's name."""
+    return f"{os.getpid()}_{_pid_space()}"
+
+
+def _remove_of_the_dead(path: Path) -> None:
+    """Removes temporary files and folders of a path whose process has died."""
+    mark = rf"([0-9]{{1,9}})_{_pid_space()}(_[a-z0-9_]+)?(\.tmp|\.old)?"
+    name = re.compile(rf"\.{re.escape(path.name)}\.{mark}")
+    with suppress(OSError):
+        for stray in path.parent.iterdir():
+            match = name.fullmatch(stray.name)
+            if match and not _is_alive(int(match[1])):
+                if stray.is_dir() and not stray.is_symlink():
+                    shutil.rmtree(stray, ignore_errors=True)
+                else:
+                    stray.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
 
 
 @contextmanager

@@ -58,6 +58,15 @@ def is_file_name(name: str) -> bool:
     )
 
 
+def no_formula(text: str) -> str:
+    """Text for a cell of a CSV: with an apostrophe where a spreadsheet would compute.
+
+    A number stays as it is.
+    """
+    is_number = re.fullmatch(r"[+-]?[\d.]+([eE][+-]?\d+)?", text)
+    return f"'{text}" if text[:1] in set("=+-@\t\r") and not is_number else text
+
+
 def markdown_cell(text: str) -> str:
     """Text for a cell of a markdown table: no new column, line, tag, link or code."""
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split()))

@@ -2,11 +2,14 @@
 
 import logging
 import os
+import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from featcache.core.parallel import THREADS
 
@@ -41,6 +44,33 @@ def frozen(concrete: Any) -> Any:
     return convert_to_constants.convert_variables_to_constants_v2(
         concrete, lower_control_flow=False
     )
+
+
+def as_written(function: Callable[..., Any]) -> Any:
+    """Keeps TensorFlow from rewriting a function that it traces (AutoGraph).
+
+    It would write the new source to ``$TMPDIR``, where it stays if the process is
+    killed. The function must not branch or loop on the values of tensors.
+    """
+    return tensorflow().autograph.experimental.do_not_convert(function)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Gives Keras a seed for what is built in the block.
+
+    Keras seeds Python's and numpy's global generators as well, which are the caller's:
+    they go on afterwards as if nothing had been drawn.
+    """
+    import keras
+
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        keras.utils.set_random_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """``featcache export``: one file from pixels to probabilities, checked before it is."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featcache.core.io import atomic_path
+from featcache.core.io import atomic_path, temporary_folder
 from featcache.core.output_file import check_output
 from featcache.core.text import some
 from featcache.dataset import phantom, views
-from featcache.deploy.formats import FORMATS, Format, Predict
+from featcache.deploy.formats import FORMATS, Predict
 from featcache.deploy.graph import (
     PIXELS,
     PROBABILITIES,
@@ -102,20 +101,15 @@ def export(
         UsageError: A wrong suffix, a file that is there, or a package that is not.
         UnknownNameError: No such format.
     """
+    files = check_request(path, to, force=force)
     form = FORMATS[to]
-    files = _files(path, form, to)
-    form.refuse_missing_packages()
-    for file in files:
-        check_output(file, "output", force=force)
     pixels = phantoms(parts.sizes) if pixels is None else pixels
     graph = model_graph(parts)
     inputs = {x.name: int(x.shape[1]) for x in graph.inputs}
     description = _described(parts.classes, inputs) | (about or {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-    ) as folder:
-        temp = Path(folder) / path.name
+    with temporary_folder(path) as folder:
+        temp = folder / path.name
         try:
             form.write(graph, temp, description)
             p = _run(form.load(temp), inputs, pixels)
@@ -126,9 +120,33 @@ def export(
         parity = check_parity(parts, p, pixels)
         for file in reversed(files):  # the named one last: it says that all is there
             with atomic_path(file) as target:
-                os.replace(Path(folder) / file.name, target)
+                os.replace(folder / file.name, target)
     size = sum(file.stat().st_size for file in files)
     return Exported(path, to, size, inputs, list(parts.classes), parity)
+
+
+def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
+    """The files that an export would write.
+
+    Args:
+        path: See `export`, as the others.
+        to: See `export`.
+        force: See `export`.
+
+    Raises:
+        UsageError: A wrong suffix, a file that is there, or a package that is not.
+        UnknownNameError: No such format.
+    """
+    form = FORMATS[to]
+    if path.suffix != form.suffix:
+        raise UsageError(
+            f"`output` a {form.suffix} file for {to}", str(path), "Change its suffix."
+        )
+    form.refuse_missing_packages()
+    files = [path, *(path.with_suffix(suffix) for suffix in form.also)]
+    for file in files:
+        check_output(file, "output", force=force)
+    return files
 
 
 def phantoms(sizes: Sequence[int], count: int = IMAGES) -> dict[int, np.ndarray]:
@@ -211,14 +229,6 @@ def _run(predict: Predict, inputs: dict[str, int], pixels: Pixels) -> np.ndarray
         for at in range(0, count, _BATCH)
     ]
     return np.concatenate(batches)
-
-
-def _files(path: Path, form: Format, to: str) -> list[Path]:
-    if path.suffix != form.suffix:
-        raise UsageError(
-            f"`output` a {form.suffix} file for {to}", str(path), "Change its suffix."
-        )
-    return [path, *(path.with_suffix(suffix) for suffix in form.also)]
 
 
 def _described(classes: Sequence[str], inputs: dict[str, int]) -> dict[str, Any]:

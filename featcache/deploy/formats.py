@@ -15,7 +15,13 @@ import numpy as np
 
 from featcache.backbones.engines import openvino
 from featcache.core.registry import Registry
-from featcache.core.tf import frozen, root_logger_kept, stderr_held_back, tensorflow
+from featcache.core.tf import (
+    as_written,
+    frozen,
+    root_logger_kept,
+    stderr_held_back,
+    tensorflow,
+)
 from featcache.deploy.graph import PROBABILITIES
 from featcache.errors import UsageError
 
@@ -74,7 +80,7 @@ def _function(graph: "keras.Model") -> Any:
         inputs = list(pixels) if len(pixels) > 1 else pixels[0]
         return {PROBABILITIES: graph(inputs, training=False)}
 
-    return tensorflow().function(forward, input_signature=_signature(graph))
+    return tensorflow().function(as_written(forward), input_signature=_signature(graph))
 
 
 def _write_keras(graph: "keras.Model", path: Path, about: dict[str, Any]) -> None:

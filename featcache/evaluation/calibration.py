@@ -129,19 +129,30 @@ def from_record(record: CalibrationInfo) -> Calibrator:
     Raises:
         RunError: Method and parameters do not fit.
     """
-    method, parameters = record.method, record.parameters
+    try:
+        return checked_calibrator(record.method, record.parameters)
+    except ValueError as error:
+        raise RunError(
+            "a calibration with method and parameters",
+            f"a record that cannot be used ({error})",
+            "Retrain the run with `force=True`.",
+        ) from error
+
+
+def checked_calibrator(method: str, parameters: dict[str, Any]) -> Calibrator:
+    """A calibrator of a record.
+
+    Raises:
+        ValueError: Method and parameters do not fit.
+    """
     try:
         sizes = {np.size(numbers) for numbers in parameters.values()}
         sound = all(np.isfinite(numbers).all() for numbers in parameters.values())
         sound &= set(parameters) == set(_KINDS[method].parameters) and len(sizes) < 2
         if not sound or parameters.get("temperature", 1) <= 0:
             raise ValueError(f"{method} with {parameters}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            "a calibration with method and parameters",
-            f"a record that cannot be used ({error})",
-            "Retrain the run with `force=True`.",
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the calibration {method!r}: {error}") from error
     return Calibrator(method, parameters)
 
 
@@ -237,7 +248,7 @@ def _apply_temperature(P: Array, parameters: dict[str, Any]) -> Array:
 
 
 def _fit_sigmoid(y: Labels, P: Array) -> dict[str, Any]:
-    odds, classes = _log_odds(P), P.shape[1]
+    odds, classes = log_odds(P), P.shape[1]
     inside = y[:, None] == np.arange(classes)
     count = inside.sum(axis=0)
     # Platt's targets: one image that is unlike the others has been seen of each side.
@@ -259,7 +270,7 @@ def _fit_sigmoid(y: Labels, P: Array) -> dict[str, Any]:
 
 
 def _apply_sigmoid(P: Array, parameters: dict[str, Any]) -> Array:
-    line = np.asarray(parameters["slope"]) * _log_odds(P) + parameters["intercept"]
+    line = np.asarray(parameters["slope"]) * log_odds(P) + parameters["intercept"]
     # The sigmoids over their sum, safe where all are tiny.
     return np.asarray(softmax(log_expit(line), axis=1))
 
@@ -268,7 +279,8 @@ def _logarithms(P: Array) -> Array:
     return np.log(np.clip(P, FLOOR, 1.0))
 
 
-def _log_odds(P: Array) -> Array:
+def log_odds(P: Array) -> Array:
+    """ln(p / (1 - p)) of each probability, which is clipped at 1e-15 and 1 - 1e-15."""
     inner = np.clip(P, FLOOR, 1 - FLOOR)
     return np.log(inner) - np.log1p(-inner)
 

@@ -67,6 +67,22 @@ def evaluation_id(images: pd.DataFrame, folds: np.ndarray) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def relabelled(run: "Run", images: pd.DataFrame) -> pd.DataFrame:
+    """The images of a run that have another label now.
+
+    Args:
+        run: The run, with the labels that it was made on.
+        images: Rows with image_id and label; those that are gone do not count.
+
+    Returns:
+        Columns image_id, before and now, in the order of the run.
+    """
+    before = run.table.set_index("image_id")["label"].rename("before")
+    now = images.set_index("image_id")["label"].rename("now").reindex(before.index)
+    table = pd.concat([before, now], axis=1).reset_index()
+    return table[now.notna().to_numpy() & (now != before).to_numpy()]
+
+
 def differences(one: "Run", two: "Run", *, folds: bool = True) -> list[str]:
     """What differs in how two runs were evaluated, and for how many images.
 

@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.core.registry import Registry
-from featcache.errors import UsageError
+from featcache.errors import HeadError, UsageError
 from featcache.heads.files import RECORD
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
 
-__all__ = ["HEADS", "RECORD", "HeadRow", "describe", "load", "make"]
+__all__ = [
+    "HEADS",
+    "RECORD",
+    "HeadRow",
+    "describe",
+    "load",
+    "make",
+    "read_own_record",
+]
 
 
 @dataclass(frozen=True)
@@ -164,8 +172,13 @@ def describe(
     return identity | {"embedding": embedding}
 
 
-def load(folder: Path) -> "Head":
+def load(folder: Path, *, ours_alone: bool = False) -> "Head":
     """Reads the head that `Head.save` wrote into ``folder``.
+
+    Args:
+        folder: Of a run.
+        ours_alone: Refuse heads of a class that is not featcache's own, for which
+            other code would have to be imported.
 
     Raises:
         HeadError: There is none, it or a model file is not the one that was written,
@@ -173,11 +186,32 @@ def load(folder: Path) -> "Head":
     """
     from featcache.heads.files import damaged, read_record
 
-    record = read_record(folder)
+    record = read_own_record(folder) if ours_alone else read_record(folder)
     try:
         return _restored(record, folder)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder / RECORD, error) from error
+
+
+def read_own_record(folder: Path) -> dict[str, Any]:
+    """The record of a saved head of featcache, whose files are as they were written.
+
+    Raises:
+        HeadError: It is damaged, or its class is not featcache's own.
+    """
+    from featcache.heads.files import damaged, read_record
+
+    record = read_record(folder)
+    try:
+        inner = record["params"]["head"] if "embedding" in record else record
+        name = inner["params"].get("path", inner["head"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder / RECORD, error) from error
+    if inner["head"] not in HEADS:
+        raise HeadError(
+            f"a head of featcache: {', '.join(HEADS)}", str(name), "Train one."
+        )
+    return record
 
 
 def _restored(record: dict[str, Any], folder: Path) -> "Head":

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from featcache.core import keras_file
-from featcache.core.tf import no_retracing_advice, tensorflow
+from featcache.core.tf import as_written, no_retracing_advice, tensorflow
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
 from featcache.heads.files import damaged
@@ -307,10 +307,10 @@ def _batches(
         )
         return tf.data.Dataset.from_tensor_slices(tf.gather(rows, order))
 
-    once = tf.data.Dataset.from_tensors(0).flat_map(shuffled)
+    once = tf.data.Dataset.from_tensors(0).flat_map(as_written(shuffled))
     counted = once.apply(tf.data.experimental.assert_cardinality(len(rows)))
     return counted.batch(size).map(
-        lambda some: (tf.gather(features, some), tf.gather(targets, some))
+        as_written(lambda some: (tf.gather(features, some), tf.gather(targets, some)))
     )
 
 

@@ -14,7 +14,7 @@ from featcache.commands.compare import (
     Leaderboard,
     LeaderboardRow,
 )
-from featcache.core.text import markdown_cell
+from featcache.core.text import markdown_cell, no_formula
 from featcache.evaluation.runs import TEST, TRAIN
 
 Column = tuple[str, bool, Callable[[LeaderboardRow], str]]
@@ -195,20 +195,12 @@ def to_csv(board: Leaderboard) -> str:
     writer = csv.DictWriter(text, list(vars(board.rows[0])), lineterminator="\n")
     writer.writeheader()
     for row in board.rows:
-        writer.writerow({name: _no_formula(value) for name, value in vars(row).items()})
+        cells = {
+            name: no_formula(value) if isinstance(value, str) else value
+            for name, value in vars(row).items()
+        }
+        writer.writerow(cells)
     return text.getvalue().rstrip("\n")
-
-
-def _no_formula(value: Any) -> Any:
-    is_formula = isinstance(value, str) and value[:1] in (
-        "=",
-        "+",
-        "-",
-        "@",
-        "\t",
-        "\r",
-    )
-    return f"'{value}" if is_formula else value
 
 
 def to_markdown(board: Leaderboard) -> str:

@@ -21,6 +21,7 @@ from sklearn.utils.validation import validate_data
 import featcache
 from featcache import Embedder
 from featcache.api import embedder as embedders
+from featcache.core import scratch
 from featcache.errors import UnreadableImageError, UsageError
 from featcache.features import store
 
@@ -77,6 +78,26 @@ def test_taps_are_further_columns(embedder, paths):
     tapped = clone(embedder).set_params(taps="conv2d").transform(paths[:3])
     assert np.allclose(tapped[:, :12], plain)
     assert tapped.shape == (3, 20)
+
+
+def test_copies_of_pictures_do_not_outlive_a_killed_process(
+    pixels, paths, tmp_path, monkeypatch
+):
+    """They lie in a scratch folder, which has an owner and is swept without one."""
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
+    files = []
+
+    def extract(*arguments, **options):
+        files.extend(tmp_path.glob("temp/*/*"))
+        return real(*arguments, **options)
+
+    real = embedders.extract
+    monkeypatch.setattr(embedders, "extract", extract)
+    pixels.transform([Image.open(path) for path in paths[:2]])
+    assert sorted(path.suffix for path in files) == [".lock", ".ppm", ".ppm"]
+    assert files[0].parent.joinpath(scratch.LOCK) in files
+    assert list(tmp_path.glob("temp/*")) == []
 
 
 def test_order_and_duplicates_are_kept(pixels, paths):

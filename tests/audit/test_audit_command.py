@@ -45,7 +45,16 @@ def test_nothing_is_found_where_nothing_is_planted(
 def test_an_empty_dataset_of_runs_is_no_error(toy: Manifest, reports: Path) -> None:
     """What has no run or split is not applicable, and says what to run."""
     result = audit(toy, reports)
-    for code in ("FC005", "FC010", "FC020", "FC032", "FC040", "FC041", "FC051"):
+    for code in (
+        "FC005",
+        "FC010",
+        "FC020",
+        "FC032",
+        "FC040",
+        "FC041",
+        "FC042",
+        "FC051",
+    ):
         finding = of(result, code)
         assert finding.status == NOT_APPLICABLE
         assert "featcache " in finding.message or "stores" in finding.message

@@ -126,6 +126,22 @@ def test_planted_label_errors_come_first(toy: Manifest, reports: Path) -> None:
     assert (row["label"], row["suggested"]) == (CLASSES[Y[3]], CLASSES[(Y[3] + 1) % 3])
 
 
+def test_labels_that_changed_since_are_an_issue(toy: Manifest, reports: Path) -> None:
+    """Each by its path with both labels; images that are gone do not count."""
+    make_run(toy, reports, "net", 0.9)
+    assert of(audit(toy, reports), "FC042").status == PASSED
+    table = toy.table.copy()
+    a, b = CLASSES[Y[4]], CLASSES[(Y[4] + 1) % 3]
+    table.loc[[4, 5], "label"] = b
+    finding = of(audit(with_table(toy, table.drop(index=0)), reports), "FC042")
+    assert finding.is_issue
+    assert f"2 of {N} images otherwise" in finding.message
+    assert f"(2 from {a} to {b})" in finding.message
+    assert [(row["path"], row["before"], row["now"]) for row in finding.evidence] == [
+        ("4.png", a, b), ("5.png", a, b),
+    ]  # fmt: skip
+
+
 def test_labels_are_dealt_to_whole_groups() -> None:
     """Images of a group keep one class, and the classes stay as frequent."""
     dealt = labels.shuffled(Y, PATIENT.astype(str), 0)

@@ -10,13 +10,14 @@ from documents import COMMANDS, read, rows, section
 
 from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS
-from featcache.commands import cache, doctor
+from featcache.commands import bundle, cache, doctor
 from featcache.commands.audit import audit
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
 from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
+from featcache.commands.predict import check_format, predict
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import parameters
@@ -37,6 +38,10 @@ LEAST = {
     "ensemble": ["all"],
     "explain": ["run"],
     "run": ["study.toml"],
+    "predict": ["run", "scans"],
+    "bundle make": ["run", "-o", "model.fcb"],
+    "bundle show": ["model.fcb"],
+    "bundle verify": ["model.fcb"],
     "cache info": ["store"],
     "cache export": ["store", "--to", "file.csv"],
 }
@@ -52,6 +57,10 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "audit": [audit],
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
+    "predict": [predict, check_format],
+    "bundle make": [bundle.make_bundle],
+    "bundle show": [bundle.show_bundle],
+    "bundle verify": [bundle.verify_bundle],
     "cache ls": [cache.ls],
     "cache info": [cache.info],
     "cache verify": [cache.verify],
@@ -62,7 +71,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 # Options that are the door's own business.
 AT_THE_DOOR = {
     "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
-    "file", "html", "names", "reference", "reports",
+    "file", "files", "html", "inputs", "names", "no_refuse", "path", "reference",
+    "reference_of_run", "reports", "share",
     "source", "store", "strict", "style",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.backbones.base import Network, Preprocess
-from featcache.backbones.build import build, with_pixels
+from featcache.backbones.build import build, weights_digest, with_pixels
 from featcache.backbones.engines import int8, openvino
 from featcache.backbones.engines.base import network_name
 from featcache.core.io import digest, lock
@@ -47,13 +47,30 @@ class PreparedNetwork:
 
 
 def graph(prepared: PreparedNetwork) -> "keras.Model":
-    """From (N, H, W, 3) uint8 pixels to a dictionary of outputs."""
+    """From (N, H, W, 3) uint8 pixels to a dictionary of outputs.
+
+    Raises:
+        StoreError: Its weights are not those of the contract.
+    """
     return with_pixels(
-        prepared.model or build(prepared.network),
+        prepared.model or _built(prepared),
         prepared.network,
         taps=prepared.taps,
         statistics=Preprocess.from_statistics(prepared.contract.statistics),
     )
+
+
+def _built(prepared: PreparedNetwork) -> "keras.Model":
+    model = build(prepared.network)
+    expected, got = prepared.contract.weights_digest, weights_digest(model)
+    if expected not in (None, got):
+        raise StoreError(
+            f"the weights {expected[:8]} of the stored features of "
+            f"{prepared.network.text}",
+            f"{got[:8]} in {prepared.network.file or prepared.network.name}",
+            "Name the original weights file, or extract and train again.",
+        )
+    return model
 
 
 def to_float32(prepared: PreparedNetwork) -> Path:

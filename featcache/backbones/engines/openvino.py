@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,8 +14,8 @@ import numpy as np
 
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.core import checked
-from featcache.core.io import atomic_path, sha256_file
-from featcache.core.tf import root_logger_kept, tensorflow
+from featcache.core.io import atomic_path, sha256_file, temporary_folder
+from featcache.core.tf import as_written, root_logger_kept, tensorflow
 from featcache.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ class OpenVINOEngine(Engine):
     to the bit at every run on the same machine.
 
     Args:
-        path: The network, as ``convert`` or ``quantise`` wrote it.
+        network: The file that ``convert`` or ``quantise`` wrote, or what `from_bytes`
+            read.
         batch_size: Images in a pass.
         threads: Of the CPU; 0 takes all.
 
@@ -78,14 +78,14 @@ class OpenVINOEngine(Engine):
 
     def __init__(
         self,
-        path: Path,
+        network: Any,
         *,
         batch_size: int = 32,
         threads: int = 0,
     ) -> None:
         self.batch_size = batch_size
         self._rows = min(batch_size, _ROWS)
-        model = read(path)
+        model = read(network) if isinstance(network, Path) else network
         model.reshape([self._rows, *list(model.input().partial_shape)[1:]])
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
@@ -154,7 +154,9 @@ def convert(graph: "keras.Model", path: Path) -> None:
 
     spec = [tf.TensorSpec((None, *graph.input_shape[1:]), tf.uint8, name="pixels")]
     try:
-        traced = tf.function(forward, input_signature=spec).get_concrete_function()
+        traced = tf.function(
+            as_written(forward), input_signature=spec
+        ).get_concrete_function()
         write(converted(traced), path)
     except Exception as error:  # OpenVINO's own have no common base
         raise failed("a network that OpenVINO can convert", error) from error
@@ -187,10 +189,8 @@ def failed(expected: str, error: Exception) -> ConversionError:
 def write(model: Any, path: Path) -> None:
     """Writes ``.bin``, ``.xml``, and last ``.json`` with the digests of both."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-    ) as folder:
-        temp = Path(folder) / path.name
+    with temporary_folder(path) as folder:
+        temp = folder / path.name
         openvino().save_model(model, temp, compress_to_fp16=False)
         files = checked.file_digests([temp, temp.with_suffix(".bin")])
         for suffix in (".bin", ".xml"):
@@ -210,6 +210,19 @@ def read(path: Path) -> Any:
         return core().read_model(path)
     except RuntimeError as error:
         raise _unusable(path, error) from error
+
+
+def from_bytes(graph: bytes, weights: bytes) -> Any:
+    """Reads a network from the bytes of its two files, which the caller has checked.
+
+    Raises:
+        ConversionError: OpenVINO cannot read them.
+    """
+    try:
+        return core().read_model(graph, weights)
+    except (RuntimeError, ValueError, TypeError) as error:
+        got = " ".join(str(error).split())[:300]
+        raise ConversionError("an OpenVINO network", got, "Make it again.") from error
 
 
 def read_record(path: Path) -> dict[str, Any]:

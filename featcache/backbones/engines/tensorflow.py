@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.backbones.engines.base import Engine, Outputs
-from featcache.core.tf import tensorflow
+from featcache.core.tf import as_written, tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +34,7 @@ class TensorFlowEngine(Engine):
 
         spec = [tf.TensorSpec((batch_size, *graph.input_shape[1:]), tf.uint8)]
         # Concrete: TensorFlow would otherwise warn of the fifth network's tracing.
-        self._forward = tf.function(forward, input_signature=spec)
+        self._forward = tf.function(as_written(forward), input_signature=spec)
         self._forward = self._forward.get_concrete_function()
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[Outputs]:  # noqa: D102

@@ -1,6 +1,5 @@
 """A dataset with its splits and runs, opened once for all checks."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +11,12 @@ from PIL import Image
 from featcache import features
 from featcache.commands.audit.similarity import alike
 from featcache.core.progress import Reporter
-from featcache.dataset import images, sources
+from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.near_duplicates import CORRELATION, unit
 from featcache.dataset.splits import read_folds
-from featcache.errors import FeatcacheError, UnreadableImageError
+from featcache.dataset.thumbs import read_thumbs
+from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 
@@ -107,7 +107,8 @@ class AuditContext:
         """
         stored = self.baseline(PIXELS)
         if stored is None:
-            return self._read_thumbs()
+            paths = self.images["path"].tolist()
+            return read_thumbs(self.manifest.root, paths, reporter=self.reporter)
         side = int(stored.shape[1] ** 0.5)
         size = (images.THUMB_SIDE,) * 2
         return np.stack([
@@ -160,22 +161,6 @@ class AuditContext:
             return feature_set.select(self.manifest, views=0).read()
         except (FeatcacheError, ValueError):
             return None
-
-    def _read_thumbs(self) -> np.ndarray:
-        root, paths = self.manifest.root, self.images["path"].tolist()
-
-        def one(path: str) -> np.ndarray:
-            try:
-                return images.inspect(sources.read_bytes(root, path)).thumb
-            except (OSError, UnreadableImageError):
-                return np.zeros(images.THUMB_SIDE**2, np.uint8)
-
-        thumbs = []
-        with ThreadPoolExecutor() as pool:
-            for done, thumb in enumerate(pool.map(one, paths), 1):
-                thumbs.append(thumb)
-                self.reporter.progress("read images", done, len(paths))
-        return np.stack(thumbs)
 
 
 def out_of_fold(run: Run) -> pd.DataFrame:

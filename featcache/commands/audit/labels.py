@@ -1,4 +1,6 @@
-"""FC040 and FC041: labels that a run contradicts, and shuffled labels."""
+"""FC040 to FC042: labels that a run contradicts, shuffled and changed labels."""
+
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import AuditContext, codes, probabilities, usual
 from featcache.commands.audit.probe import LinearProbe
 from featcache.evaluation import metrics
+from featcache.evaluation.identity import relabelled
 from featcache.evaluation.runs import Run
 
 DRAWS = 3
@@ -119,7 +122,29 @@ def _permutation(context: AuditContext) -> Answer:
     )
 
 
+def _changed(context: AuditContext) -> Answer:
+    if not context.runs:
+        raise NotApplicable("No run. Run: featcache train-head")
+    run = context.runs[0]  # all of them were made on the same labels
+    table = relabelled(run, context.images)
+    table = table.merge(context.images[["image_id", "path"]], on="image_id")
+    pairs = Counter(zip(table["before"], table["now"], strict=True)).most_common()
+    changes = [f"{n} from {old} to {new}" for (old, new), n in pairs]
+    return conclude(
+        bool(len(table)),
+        f"The manifest labels {len(table)} of {len(run.table)} images otherwise than "
+        "when the runs were made"
+        + (
+            f" ({listed(changes)}); train again to use the new labels."
+            if changes
+            else "."
+        ),
+        records(table[["image_id", "path", "before", "now"]]),
+    )
+
+
 CHECKS = (
     Check("FC040", "Labels that the best run contradicts", "tip", _candidates),
     Check("FC041", "Shuffled labels can be learned", "issue", _permutation),
+    Check("FC042", "Labels changed since the runs were made", "issue", _changed),
 )

@@ -9,7 +9,7 @@ from featcache.core.text import some
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
-from featcache.evaluation.identity import differences
+from featcache.evaluation.identity import differences, relabelled
 from featcache.evaluation.runs import TEST, TRAIN, Run
 
 
@@ -182,15 +182,13 @@ def changed_labels(run: Run, manifest: Manifest | None) -> list[str]:
     """
     if manifest is None:
         return []
-    before = run.table.set_index("image_id")["label"]
-    now = manifest.ok.set_index("image_id")["label"].reindex(before.index)
-    changed = now.notna() & (now != before)
-    if not changed.any():
+    changed = relabelled(run, manifest.ok)
+    if changed.empty:
         return []
-    pairs = Counter(zip(before[changed], now[changed], strict=True)).most_common()
+    pairs = Counter(zip(changed["before"], changed["now"], strict=True)).most_common()
     texts = [f"{count} from {old} to {new}" for (old, new), count in pairs]
     return [
-        f"The labels of {changed.sum()} of {len(before)} images have changed since "
+        f"The labels of {len(changed)} of {len(run.table)} images have changed since "
         f"these runs were made ({some(texts, 3)}); the scores refer to the old "
         "labels. Train again to use the new ones."
     ]

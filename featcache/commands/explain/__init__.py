@@ -1,7 +1,7 @@
 """``featcache explain``: where on images a run's head finds evidence for classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +29,10 @@ from featcache.commands.explain.heatmaps import (
 )
 from featcache.commands.explain.model import Model
 from featcache.core.progress import SILENT, Reporter
+from featcache.dataset import images as image_files
 from featcache.dataset.manifest import Manifest
+from featcache.deploy.model import Candidate
+from featcache.deploy.of_run import ModelSource, of_run
 from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.runs import PROBABILITY, Run
 
@@ -123,7 +126,8 @@ def explain(
     selected = explained_images.select(
         loader, images, errors=errors, per_class=per_class, reporter=reporter
     )
-    targets = _targets(explained, selected, of, errors is not None)
+    answers = _answers(run, selected, ModelSource(manifest.folder, files, reporter))
+    targets = _targets(explained, selected, answers, of, errors is not None)
     resolved = [_resolve_method(explained, name, reporter) for name in requested]
     recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(resolved)]
     maps = [m for r in recipes for m in heatmaps.make(explained, targets, r, reporter)]
@@ -135,7 +139,7 @@ def explain(
         figures, maps = summary(both), both[: len(maps)]
     return ExplainResult(
         run,
-        maps,
+        [_answered(one, answers) for one in maps],
         [one for of_method in means for one in of_method],
         class_means.activations(explained, selected, activations),
         figures,
@@ -171,6 +175,7 @@ def _resolve_method(explained: Model, method: str, reporter: Reporter) -> str:
 def _targets(
     explained: Model,
     selected: Sequence[ExplainedImage],
+    answers: pd.DataFrame,
     of: str | None,
     of_errors: bool,
 ) -> list[Target]:
@@ -182,7 +187,7 @@ def _targets(
             repr(of),
             "Choose one of them.",
         )
-    predicted = _predicted(explained, selected)
+    predicted = _predicted(explained, selected, answers)
     targets = []
     for image, code in zip(selected, predicted, strict=True):
         true = names.index(image.label) if image.label in names else None
@@ -202,19 +207,39 @@ def _targets(
     return targets
 
 
-def _predicted(explained: Model, selected: Sequence[ExplainedImage]) -> list[int]:
-    """The class recorded for each image, or where there is none what the head says."""
+def _answers(
+    run: Run, selected: Sequence[ExplainedImage], source: ModelSource
+) -> pd.DataFrame:
+    """What the run's model says of each image: calibrated, and the mean over views.
+
+    Rows are images by their ids, columns the classes: as ``featcache predict`` answers.
+    """
+    candidates = [
+        Candidate(one.image_id, image_files.read(one.data)) for one in selected
+    ]
+    p = of_run(run, source).predict_proba(candidates)
+    return pd.DataFrame(p, [one.image_id for one in selected], run.classes)
+
+
+def _answered(one: HeatMap, answers: pd.DataFrame) -> HeatMap:
+    """A map with the probability that the model gives its class."""
+    p = answers.loc[one.image.image_id].to_numpy(float)
+    names = [str(name) for name in answers.columns]
+    probability = float(p[names.index(one.label)])
+    return replace(one, probability=probability, predicted=names[int(p.argmax())])
+
+
+def _predicted(
+    explained: Model, selected: Sequence[ExplainedImage], answers: pd.DataFrame
+) -> list[int]:
+    """The class recorded for each image, or where there is none the model's answer."""
     table, names = explained.run.table.set_index("image_id"), explained.classes
-    columns = [PROBABILITY + name for name in names]
-    recorded = table[columns].to_numpy(float).argmax(axis=1)
-    known = pd.Series(recorded, index=table.index)
+    recorded = table[[PROBABILITY + name for name in names]]
+    recorded = recorded.set_axis(names, axis=1)
     codes = []
     for image in selected:
-        if image.image_id in known:
-            codes.append(int(known[image.image_id]))
-        else:
-            X = explained.features(heatmaps.render(explained, [image]))
-            codes.append(int(explained.proba(X).argmax()))
+        known = recorded if image.image_id in recorded.index else answers[names]
+        codes.append(int(known.loc[image.image_id].to_numpy(float).argmax()))
     return codes
 
 
@@ -232,12 +257,13 @@ def _notes(explained: Model, selected: Sequence[ExplainedImage]) -> list[str]:
         notes.append(f"{unknown} images do not belong to the run")
     if record.calibration and record.calibration.kept:
         notes.append(
-            "the run's probabilities are calibrated; scores and probabilities here are "
-            "those before calibration"
+            "probabilities are calibrated, as featcache predict gives them; scores are "
+            "margins before calibration"
         )
     if record.tta:
         notes.append(
-            "the run's probabilities are means over views; the maps show the plain view"
+            "probabilities are means over the augmented views; scores and maps are of "
+            "the plain view"
         )
     for net in explained.nets:
         if net.is_int8:

@@ -9,8 +9,8 @@ import numpy as np
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.unroll import maps_of
 from featcache.commands.explain.networks import Pixels, engine, passed
-from featcache.core import keras_file
 from featcache.core.tf import tensorflow
+from featcache.deploy import finetuned
 from featcache.errors import RunError
 from featcache.evaluation.record import FINETUNED
 from featcache.evaluation.runs import Run
@@ -113,46 +113,26 @@ class FinetunedNet:
         return engine(keras.Model(self._model.input, outputs))
 
 
-def is_finetuned(run: Run) -> bool:
-    """Whether a run is a fine-tuned network."""
-    return run.record.head_is.head == FINETUNED
-
-
 def of_run(run: Run, pixels: Renderer | None) -> tuple[FinetunedHead, FinetunedNet]:
     """Cuts a fine-tuned run's network at its embedding.
 
     Raises:
         RunError: Its file is gone, or its head sees more than the mean of last maps.
     """
-    path = run.folder / str(run.record.model)
-    if pixels is None or not path.is_file():
-        raise RunError(f"the network of {run.run_id}", f"no {path}", "Train it again.")
-    tensorflow()
+    if pixels is None:
+        raise RunError(f"images for {run.run_id}", "none", "Name some.")
+    model = finetuned.load_network(run)
     import keras
 
-    try:
-        keras_file.refuse_unsafe(run.file(path.name))
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        got = " ".join(str(error).split())[:300]
-        raise RunError(
-            f"the network of {run.run_id}", got, "Train it again."
-        ) from error
-    pooling = [
-        layer
-        for layer in model.layers
-        if type(layer).__name__ == "GlobalAveragePooling2D"
-        and len(layer.output.shape) == 2
-    ]
-    taps = run.record.taps
-    if taps or not pooling:
+    pooling, taps = finetuned.pooling_of(model), run.record.taps
+    if taps or pooling is None:
         raise RunError(
             f"a head on the mean of the last maps, to explain {run.run_id}",
             f"one on taps ({', '.join(taps) or 'no pooling'})",
             "Explain a head trained on the same features.",
         )
-    behind = keras.Model(pooling[-1].output, model.output)
+    behind = keras.Model(pooling.output, model.output)
     head = keras.models.clone_model(behind)  # whose layers are in no other network
     head.set_weights(behind.get_weights())
-    net = FinetunedNet(run.record.backbone, model, pooling[-1], pixels)
+    net = FinetunedNet(run.record.backbone, model, pooling, pixels)
     return FinetunedHead(head), net

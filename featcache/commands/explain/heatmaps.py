@@ -56,8 +56,9 @@ class HeatMap:
         method: What made the map; never "auto".
         score: The margin that is explained; see ``attribution.base.contrast``.
         base: The part of it that is nowhere; NaN where the method has none.
-        probability: Of the class, by the head alone, before any calibration.
-        predicted: The head's most probable class.
+        probability: Of the class: the model's answer, once `explain` is through;
+            before that, the head's own.
+        predicted: The most probable class, likewise.
         values: (SIDE, SIDE), in margin a pixel.
         grids: (rows, columns) of the cells behind it, one a block.
         even: The part of the sum that was spread evenly.

@@ -13,6 +13,7 @@ from featcache.commands.explain import finetuned, networks
 from featcache.commands.explain.attribution import margins
 from featcache.commands.explain.finetuned import FinetunedHead, FinetunedNet, Renderer
 from featcache.commands.explain.networks import Net
+from featcache.deploy.finetuned import is_finetuned
 from featcache.errors import RunError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
@@ -138,7 +139,7 @@ def of_run(
             f"{run.run_id}, which failed: {run.record.reason}",
             "Choose another run.",
         )
-    if finetuned.is_finetuned(run):
+    if is_finetuned(run):
         head, net = finetuned.of_run(run, pixels)
         return Model(run, head, [net])
     nets = networks.of_run(run, folder, files=files)

@@ -1,7 +1,5 @@
 """From a run's record back to its networks, as they were when features were stored."""
 
-import os
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
@@ -11,27 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache import backbones
-from featcache.backbones import (
-    FILE,
-    NETWORKS,
-    NONE,
-    RANDOM,
-    Baseline,
-    Network,
-    Preprocess,
-)
+from featcache.backbones import Baseline, Network, Preprocess
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.unroll import maps_of
-from featcache.core.io import sha256_file
 from featcache.core.text import some
-from featcache.errors import FeatcacheError, RunError, StoreError, WeightsError
-from featcache.evaluation.record import FeatureBlock
+from featcache.deploy import networks
+from featcache.errors import RunError, StoreError
 from featcache.evaluation.runs import Run
-from featcache.features import store
-from featcache.features.contract import Contract
-from featcache.features.extractions import read_extractions
 from featcache.features.keys import is_plain
-from featcache.features.store import FEATURES, Header, Store
+from featcache.features.store import FEATURES, Store
 
 if TYPE_CHECKING:
     import keras
@@ -114,6 +100,11 @@ class Net:
         """Maps (N, h, w, c) of any inner layers, by their names."""
         return passed(self._mapper(layers), pixels)
 
+    @property
+    def _statistics(self) -> Preprocess | None:
+        """The scaling of featurewise features, which is in their contract."""
+        return Preprocess.from_statistics(self.store.header.contract.statistics)
+
     @cached_property
     def _core(self) -> "keras.Model":
         core = backbones.build(self.network)
@@ -131,7 +122,7 @@ class Net:
     def _pooled(self) -> Engine:
         taps = [name for name in self.matrices if name != FEATURES]
         graph = backbones.with_pixels(
-            self._core, self.network, taps=taps, statistics=_statistics(self.store)
+            self._core, self.network, taps=taps, statistics=self._statistics
         )
         return engine(graph)
 
@@ -148,9 +139,7 @@ class Net:
         }
         outputs[FEATURES] = _last_maps(core)
         inner = keras.Model(core.input, outputs)
-        graph = backbones.with_pixels(
-            inner, self.network, statistics=_statistics(self.store)
-        )
+        graph = backbones.with_pixels(inner, self.network, statistics=self._statistics)
         # with_pixels puts all that the network gives under one name.
         return engine(keras.Model(graph.input, graph.output[FEATURES]))
 
@@ -193,8 +182,8 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
     nets = []
     for _, parts in groupby(blocks, key=lambda block: block.contract_id):
         own = list(parts)
-        of_blocks = _store(run, folder, own[0])
-        network = _network(of_blocks.header, folder, files)
+        of_blocks = networks.store_of(run, folder, own[0])
+        network = networks.resolve(of_blocks.header, folder, files)
         if not network.input_size:
             raise RunError(
                 "features computed from pixels",
@@ -203,99 +192,6 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
             )
         nets.append(Net(of_blocks, network, [b.tap or FEATURES for b in own]))
     return nets
-
-
-def _store(run: Run, folder: Path, block: FeatureBlock) -> Store:
-    """The store of a block, by its contract, whatever its file is called now."""
-    contract_id = str(block.contract_id)
-    near = sorted((folder / "features").glob(f"*-{contract_id[:8]}.h5"))
-    others = sorted((folder / "features").glob("*.h5"))
-    for path in dict.fromkeys((*near, *others)):
-        try:
-            opened = store.open_store(path)
-        except FeatcacheError:
-            continue  # a damaged store cannot be the one
-        if opened.header.contract_id == contract_id:
-            return opened
-    size = f" --input-size {block.input_size}" if block.input_size else ""
-    raise StoreError(
-        f"the store {block.store} (contract {contract_id[:8]}) of run {run.run_id} in "
-        f"{folder / 'features'}",
-        "none with that contract",
-        f"Extract it again with the same options: featcache extract --dataset "
-        f"{folder.name} -b {block.backbone}{size} ...",
-    )
-
-
-def _network(header: Header, folder: Path, files: Sequence[Path]) -> Network:
-    contract = header.contract
-    name, weights = contract.backbone, header.weights
-    if header.weights == NONE:
-        return backbones.resolve(name)
-    if header.weights == FILE:
-        path = _file(header, folder, files)
-        if _is_of_the_table(contract):
-            weights = str(path)
-        else:
-            name, weights = str(path), backbones.IMAGENET
-    network = backbones.resolve(
-        name,
-        weights,
-        input_size=contract.input_size,
-        seed=_seed(header.weights_key) if weights == RANDOM else 0,
-        preprocess=contract.preprocess or backbones.IMAGENET,
-    )
-    if network.architecture != contract.architecture and network.file:
-        raise WeightsError(
-            f"{contract.backbone} as it was extracted ({contract.architecture})",
-            f"{network.architecture} of {network.file}",
-            'Restore "output" in the JSON file beside it as it was.',
-        )
-    return network
-
-
-def _is_of_the_table(contract: Contract) -> bool:
-    name = contract.backbone
-    known = name in NETWORKS
-    return known and NETWORKS[name].architecture == contract.architecture
-
-
-def _seed(key: str) -> int:
-    match = re.match(r"random seed (-?\d+)", key)
-    return int(match[1]) if match else 0
-
-
-def _file(header: Header, folder: Path, files: Sequence[Path]) -> Path:
-    """The weights file of a store: one that is named, or that an extraction named."""
-    digits = header.weights_key.rpartition(" ")[2]
-    candidates = list(dict.fromkeys((*files, *_candidates(folder))))
-    for path in candidates:
-        if path.is_file() and sha256_file(path) == digits:
-            return path.resolve()
-    raise WeightsError(
-        f"the file of {header.contract.backbone} (SHA-256 {digits[:8]}...)",
-        f"none of {len(candidates)} candidate files matches",
-        "Name it in `files`.",
-    )
-
-
-def _candidates(folder: Path) -> list[Path]:
-    """Files that the records of extractions name, and those of the weights' folder."""
-    newest_first = reversed(read_extractions(folder))
-    named = [path for record in newest_first for path in record.files]
-    paths = [path for path in named if path.suffix in _SUFFIXES]
-    extra = os.environ.get("FEATCACHE_WEIGHTS")
-    if extra:
-        paths += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
-    return paths
-
-
-_SUFFIXES = (".keras", ".h5")
-
-
-def _statistics(features: Store) -> Preprocess | None:
-    """The scaling of featurewise features, which is in their contract."""
-    return Preprocess.from_statistics(features.header.contract.statistics)
 
 
 def _last_maps(core: "keras.Model") -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from featcache.commands.finetune.settings import BALANCED, FinetuneSettings
-from featcache.core.tf import tensorflow
+from featcache.core.tf import as_written, tensorflow
 from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
@@ -77,7 +77,7 @@ class Images:
 
         rows_and_targets = tf.data.Dataset.from_tensor_slices((rows, *targets))
         rows_and_targets = rows_and_targets.map(
-            load, num_parallel_calls=min(os.cpu_count() or 1, 16)
+            as_written(load), num_parallel_calls=min(os.cpu_count() or 1, 16)
         )
         return rows_and_targets.batch(self.batch_size).prefetch(_AHEAD)
 

@@ -11,7 +11,7 @@ from featcache.commands.finetune.optimizer import compiled
 from featcache.commands.finetune.settings import ALL, NONE, FinetuneSettings
 from featcache.commands.finetune.start import InitialHead
 from featcache.core.registry import Registry
-from featcache.core.tf import tensorflow
+from featcache.core.tf import seeded, tensorflow
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def make(
     """
     import keras
 
-    with strategy().scope():
-        keras.utils.set_random_seed(settings.seed)
+    with strategy().scope(), seeded(settings.seed):
         mixed = is_mixed(settings)
         base = flat.graph(
             core,

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featcache.commands.scan.groups import DICOM
 from featcache.core.progress import Reporter
 from featcache.dataset import images, sources
+from featcache.dataset.grouping import DICOM
 from featcache.dataset.images import dicom
 from featcache.dataset.manifest import UNREADABLE, Manifest
 from featcache.errors import UnreadableImageError

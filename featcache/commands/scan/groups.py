@@ -6,13 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.core.text import some
+from featcache.dataset.grouping import MISSING, group_pattern
 from featcache.dataset.manifest import IMAGE, UNREADABLE, Manifest, Settings
 from featcache.errors import DatasetError
 
 NEAR_DUPLICATE = "near-duplicate"
-DICOM = "dicom:"
-# What programs write for a value that is missing.
-MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"})
 
 
 def given_groups(
@@ -69,12 +67,8 @@ def _inside(table: pd.DataFrame) -> pd.Series:
 
 
 def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(by)
-        if pattern.groups == 1:
-            return pattern
-    except re.error:
-        pass
+    if pattern := group_pattern(by):
+        return pattern
     beside = Path(settings.source) / "metadata.csv"
     hint = f" Columns come with a CSV: scan {beside}." if beside.is_file() else ""
     columns = ", ".join(c for c in listed.columns if c not in ("path", "label"))

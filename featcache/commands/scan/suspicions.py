@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from featcache.commands.scan.groups import DICOM, MISSING, NEAR_DUPLICATE
+from featcache.commands.scan.groups import NEAR_DUPLICATE
 from featcache.core.text import some, spelling_key
+from featcache.dataset.grouping import DICOM, MISSING
 from featcache.dataset.manifest import IMAGE, Manifest
 from featcache.dataset.sources.parts import part_of
 

@@ -1,7 +1,8 @@
 """DICOM: from a radiograph as the hospital keeps it to 8-bit pixels.
 
 Of a file only what describes its pixels is read (group 0028 and the pixels), and,
-where asked for, one element to group by, of which a pseudonym is kept.
+where asked for, one element to group by, of which a pseudonym is kept, and the facts
+that say what kind of image it is.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from featcache.core.text import printable
 from featcache.dataset.images import dicom_greys as greys
 from featcache.dataset.images import pillow
 from featcache.dataset.images.base import hush, reasons, unreadable
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 PATIENT = "PatientID"
 _NEEDS = "needs pydicom: pip install 'featcache[dicom]'"
 _PIXELS = (0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010)
-
-
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _STEP = 2**20  # bytes inflated at a time
 _IN_FLOATS = 60  # bytes of a pixel for YBR and palettes
@@ -35,6 +35,20 @@ _COLOURS = (
     *("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420"),
     *("YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
 )
+# What kind of image it is: nothing of it says who the patient is.
+_FACTS = {
+    "modality": "Modality",
+    "body part": "BodyPartExamined",
+    "view": "ViewPosition",
+}
+FACTS = tuple(_FACTS)
+_LONGEST_FACT = 64  # letters, as of the elements themselves
+# Several names of one thing.
+_SAME = {
+    "modality": dict.fromkeys(("CR", "DX", "DR", "RG"), "CR/DX"),
+    "body part": {"THORAX": "CHEST"},
+    "view": dict.fromkeys(("LL", "RL", "LAT"), "LATERAL"),
+}
 
 
 def is_dicom(head: bytes) -> bool:
@@ -120,15 +134,48 @@ def pseudonym(data: bytes, keyword: str = PATIENT) -> str:
     return f"{name}-{digits}" if value else ""
 
 
-def check_keyword(keyword: str) -> None:
+def header_facts(data: bytes) -> dict[str, str]:
+    """Reads modality, body part and view from a file's header.
+
+    Computed and digital radiography (CR, DX; RG for film) count as one modality,
+    THORAX as CHEST, both sides of a lateral view as one.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        Those of ``FACTS`` that the header states, in capitals. Nothing for a file that
+        is not DICOM, or is broken, and nothing without pydicom.
+    """
+    if not is_dicom(data[:132]):
+        return {}
+    try:
+        dataset = _read(data, *_FACTS.values())
+        with reasons():
+            stated = {fact: _fact(dataset, word) for fact, word in _FACTS.items()}
+    except UnreadableImageError:
+        return {}
+    return {fact: _SAME[fact].get(text, text) for fact, text in stated.items() if text}
+
+
+def _fact(dataset: "Dataset", keyword: str) -> str:
+    words = str(dataset.get(keyword) or "").upper().split()
+    return printable(" ".join(words)[:_LONGEST_FACT])
+
+
+def check_keyword(keyword: str, option: str = "group_by") -> None:
     """Checks that a DICOM element of this name can be read.
+
+    Args:
+        keyword: Its name.
+        option: That names it.
 
     Raises:
         UsageError: No such element, or no pydicom.
     """
     if find_spec("pydicom") is None:
         raise UsageError(
-            f"pydicom for `group_by='dicom:{keyword}'`",
+            f"pydicom for `{option}='dicom:{keyword}'`",
             "none",
             "Run: pip install 'featcache[dicom]'",
         )
@@ -136,14 +183,14 @@ def check_keyword(keyword: str) -> None:
 
     if not keyword or tag_for_keyword(keyword) is None:
         raise UsageError(
-            "`group_by` dicom:KEYWORD with the keyword of a DICOM element",
+            f"`{option}` dicom:KEYWORD with the keyword of a DICOM element",
             keyword or "none",
             f"Write dicom:{PATIENT}, dicom:StudyInstanceUID, ...",
         )
 
 
-def _read(data: bytes, keyword: str = "") -> "Dataset":
-    """Reads one element, or without a keyword all that describes the pixels."""
+def _read(data: bytes, *keywords: str) -> "Dataset":
+    """Reads some elements, or without keywords all that describes the pixels."""
     try:
         from pydicom import dcmread
         from pydicom.datadict import DicomDictionary
@@ -152,10 +199,10 @@ def _read(data: bytes, keyword: str = "") -> "Dataset":
     hush("pydicom")
     _check_deflated(data)
     pixels = [tag for tag in DicomDictionary if tag >> 16 == 0x0028] + [*_PIXELS]
-    tags = [keyword] if keyword else pixels
+    tags = [*keywords] or pixels
     try:
         return dcmread(
-            io.BytesIO(data), specific_tags=tags, stop_before_pixels=bool(keyword)
+            io.BytesIO(data), specific_tags=tags, stop_before_pixels=bool(keywords)
         )
     except Exception as error:
         # Not the error's text: it may quote bytes that are the patient's name.

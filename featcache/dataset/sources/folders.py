@@ -35,7 +35,7 @@ def list_classes(tree: Tree, at: str = "") -> Listing:
     notes = []
     for folder in image_folders(tree, at):
         label, before = name_of(folder), len(rows)
-        for path in _images_under(tree, folder, skipped):
+        for path in images_under(tree, folder, skipped):
             spelled = path
             if ODD.search(path):
                 spelled = ascii(path)[1:-1]
@@ -73,10 +73,17 @@ def image_folders(tree: Tree, at: str) -> list[str]:
 
 def holds_images(tree: Tree, folder: str) -> bool:
     """Whether a folder would be a class."""
-    return any(_images_under(tree, folder, Counter()))
+    return any(images_under(tree, folder, Counter()))
 
 
-def _images_under(tree: Tree, folder: str, skipped: Counter[str]) -> Iterator[str]:
+def images_under(tree: Tree, folder: str, skipped: Counter[str]) -> Iterator[str]:
+    """The images in a folder and below it, in natural order.
+
+    Args:
+        tree: The files.
+        folder: Where; the root is ``""``.
+        skipped: Other files are counted here by their kind.
+    """
     # The later release of the radiography database keeps images/ and masks/ in
     # each class folder; where there is an images/, only that holds images.
     if f"{folder}/images" in tree.folders(folder):
@@ -89,7 +96,7 @@ def _images_under(tree: Tree, folder: str, skipped: Counter[str]) -> Iterator[st
         else:
             skipped[suffix(path) or "(no suffix)"] += 1
     for inner in image_folders(tree, folder):
-        yield from _images_under(tree, inner, skipped)
+        yield from images_under(tree, inner, skipped)
 
 
 def _mask_of(tree: Tree, path: str) -> str:

@@ -18,6 +18,9 @@ from featcache.dataset.sources.reading import read_bytes
 from featcache.errors import DatasetError
 
 _TAKEN = {*COLUMNS} - {"path", "label", "group"}
+_FORMS = (
+    "Give a CSV with columns path,label, or a folder with one sub-folder per class."
+)
 
 
 def list_table(tree: Tree, at: str, name: str) -> Listing:
@@ -28,7 +31,7 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
     """
     before = f"{at}/" if at else ""
     where = f"{tree.root}/{before}{name}"
-    table = _read(tree, before + name, where)
+    table = read_table(tree, before + name, where, _FORMS)
     missing = [column for column in ("path", "label") if column not in table.columns]
     if missing:
         raise DatasetError(
@@ -42,12 +45,12 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
     table["label"] = table["label"].str.strip()
-    table["path"] = [_path_here(tree, before + path) for path in table["path"]]
+    table["path"] = [path_here(tree, before + path) for path in table["path"]]
     _check_rows(tree, where, table)
     return Listing(tree.root, clean(table, _TAKEN), [])
 
 
-def _path_here(tree: Tree, path: str) -> str:
+def path_here(tree: Tree, path: str) -> str:
     """The path of a file here, which may be written otherwise in the table.
 
     With the separators of Windows, with ``./`` or ``//``, or in another Unicode form.
@@ -60,7 +63,18 @@ def _path_here(tree: Tree, path: str) -> str:
     return path if tree.has(path) else tree.spelled_as(path) or path
 
 
-def _read(tree: Tree, path: str, where: str) -> pd.DataFrame:
+def read_table(tree: Tree, path: str, where: str, hint: str) -> pd.DataFrame:
+    """Reads a CSV as text.
+
+    Args:
+        tree: The files.
+        path: The CSV's.
+        where: Its name in errors.
+        hint: What to give instead.
+
+    Raises:
+        DatasetError: It is no CSV, or one with two columns of the same name.
+    """
     try:
         table = pd.read_csv(
             io.BytesIO(read_bytes(tree.root, path)),
@@ -78,8 +92,7 @@ def _read(tree: Tree, path: str, where: str) -> pd.DataFrame:
         raise DatasetError(
             f"a CSV (UTF-8, commas) in {where}",
             str(error).strip().splitlines()[0],
-            "Give a CSV with columns path,label, or a folder with one sub-folder per "
-            "class.",
+            hint,
         ) from error
     return table
 

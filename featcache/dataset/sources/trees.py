@@ -4,6 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from featcache.dataset.sources.base import refuse, visible
@@ -18,6 +19,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._entries: dict[str, tuple[list[str], list[str]]] = {}
+        self._above: dict[str, list[Path]] = {}
 
     def folders(self, at: str) -> list[str]:
         """The visible folders in a folder, in natural order."""
@@ -30,15 +32,22 @@ class Folder:
     def _listed(self, at: str) -> tuple[list[str], list[str]]:
         """Folders and files, looked up once."""
         if at not in self._entries:
-            here = (self.root / at).resolve()
+            above = self._real_folders(at)
             folders, files = [], []
             for path in (_join(at, n) for n in visible(os.listdir(self.root / at))):
                 if not os.path.isdir(self.root / path):
                     files.append(path)
-                elif not here.is_relative_to((self.root / path).resolve()):
+                elif not _holds_any((self.root / path).resolve(), above):
                     folders.append(path)
             self._entries[at] = folders, files
         return self._entries[at]
+
+    def _real_folders(self, at: str) -> list[Path]:
+        """Where a folder and all those above it really are, the root first."""
+        if at not in self._above:
+            above = self._real_folders(at.rpartition("/")[0]) if at else []
+            self._above[at] = [*above, (self.root / at).resolve()]
+        return self._above[at]
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -115,6 +124,10 @@ class Archive:
     def has_magic(self, path: str) -> bool:
         """Never: it would have to be unpacked."""
         return False
+
+
+def _holds_any(folder: Path, others: Iterable[Path]) -> bool:
+    return any(other.is_relative_to(folder) for other in others)
 
 
 def _composed(text: str) -> str:

@@ -6,6 +6,7 @@ operations in float32, so that every converter sees the whole.
 
 from featcache.deploy.graph.calibrators import calibrated
 from featcache.deploy.graph.heads import head_proba
+from featcache.deploy.graph.parts import parts_of
 from featcache.deploy.graph.whole import (
     PIXELS,
     PROBABILITIES,
@@ -28,4 +29,5 @@ __all__ = [
     "calibrated",
     "head_proba",
     "model_graph",
+    "parts_of",
 ]

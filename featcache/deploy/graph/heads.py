@@ -14,6 +14,7 @@ from featcache.deploy.graph.layers import (
     two_columns,
 )
 from featcache.deploy.graph.trees import Trees
+from featcache.deploy.model import PassOn
 from featcache.errors import ExportError
 from featcache.heads.boosted import XGBoost
 from featcache.heads.custom import CustomHead
@@ -51,6 +52,11 @@ def _custom(head: CustomHead, x: Any) -> Any:
         "Use logreg, svm, xgboost, softmax or mlp; predict and bundle work with any "
         "head.",
     )
+
+
+@head_proba.register
+def _passed_on(head: PassOn, x: Any) -> Any:
+    return x
 
 
 @head_proba.register

@@ -40,6 +40,7 @@ from featcache.evaluation.metrics.resampling import (
     RESAMPLES,
     Draws,
     bootstrap,
+    bootstrap_parts,
     bootstrap_sums,
     bootstrap_weights,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "auc_per_class",
     "balanced_accuracy",
     "bootstrap",
+    "bootstrap_parts",
     "bootstrap_sums",
     "bootstrap_weights",
     "brier",

@@ -143,12 +143,12 @@ def of_sums(sums: Array) -> dict[str, Array]:
     images = true.sum(axis=-1)
     losses, distances, *gaps = np.moveaxis(sums[..., -2 - ECE_BINS :], -1, 0)
     return {
-        "accuracy": hits.sum(axis=-1) / images,
+        "accuracy": ratio(hits.sum(axis=-1), images),
         "balanced_accuracy": mean_of_known(ratio(hits, true)),
         "macro_f1": mean_of_known(ratio(2 * hits, true + predicted)),
-        "log_loss": losses / images,
-        "brier": distances / images,
-        "ece": np.abs(gaps).sum(axis=0) / images,
+        "log_loss": ratio(losses, images),
+        "brier": ratio(distances, images),
+        "ece": ratio(np.abs(gaps).sum(axis=0), images),
     }
 
 

@@ -6,7 +6,7 @@ there are, with replacement (the cluster bootstrap: Davison and Hinkley 1997, se
 on the same images are pairs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from featcache.evaluation.metrics.base import (
     MEANS_OVER_CLASSES,
     Array,
+    Labels,
     checked,
     class_shares,
     mean_of_known,
@@ -65,20 +66,60 @@ def bootstrap(
         resamples: B.
         seed: Of the draws; a fixed default, so equal predictions print equal numbers.
     """
+    whole = np.ones(np.shape(y), bool)
+    return bootstrap_parts(y, P, groups, [whole], resamples=resamples, seed=seed)[0]
+
+
+def bootstrap_parts(
+    y: ArrayLike,
+    P: ArrayLike,
+    groups: ArrayLike,
+    parts: Sequence[NDArray[np.bool_]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Draws]:
+    """As `bootstrap`, for each of several parts of the images, on the same draws.
+
+    Groups are drawn from all images, so that parts with a group in common covary as
+    they should; a resample without an image of a part has no score there (NaN).
+
+    Args:
+        y: Class of each image, (N,).
+        P: Its probabilities, (N, C).
+        groups: Its group, (N,).
+        parts: Whether each image is in the part, (N,) each, at least one of them.
+        resamples: B.
+        seed: Of the draws.
+    """
     y, P = checked(y, P)
     count, codes = _group_codes(groups)
-    by_group = sums_by_group(rows(y, P), groups)
-    ranks = [_Ranks.of(y == c, P[:, c]) for c in range(P.shape[1])]
-    sums, areas = [], []
+    table = rows(y, P)
+    by_group = [sums_by_group(table * part[:, None], groups) for part in parts]
+    ranks = [
+        [_Ranks.of(y[part] == c, P[part, c]) for c in range(P.shape[1])]
+        for part in parts
+    ]
+    sums: list[list[Array]] = [[] for _ in parts]
+    areas: list[list[Array]] = [[] for _ in parts]
     for times in _group_weights(count, resamples, seed, _chunk(len(codes))):
-        sums.append(times @ by_group)
-        counts = np.ascontiguousarray(times.T)[codes]
-        areas.append(np.stack([rank.area(counts) for rank in ranks], axis=1))
-    total, auc = np.concatenate(sums), np.concatenate(areas)
+        counts = np.ascontiguousarray(times.T)
+        for k, part in enumerate(parts):
+            sums[k].append(times @ by_group[k])
+            of_part = counts[codes[part]]
+            area = [rank.area(of_part) for rank in ranks[k]]
+            areas[k].append(np.stack(area, axis=1))
+    return [
+        _draws(np.concatenate(sums[k]), np.concatenate(areas[k]), y[part], codes[part])
+        for k, part in enumerate(parts)
+    ]
+
+
+def _draws(total: Array, auc: Array, y: Labels, codes: NDArray[np.intp]) -> Draws:
     return Draws(
         scores=of_sums(total) | {"auc": mean_of_known(auc)},
         per_class=class_shares(total) | {"auc": auc},
-        groups=count,
+        groups=len(np.unique(codes)),
         rarest=min(len(np.unique(codes[y == c])) for c in np.unique(y)),
     )
 

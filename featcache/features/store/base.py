@@ -105,6 +105,21 @@ class Store:
         blocks = [block.astype(np.float32) for block in self.slabs(name)]
         return np.concatenate([np.empty((0, self.dims[name]), np.float32), *blocks])
 
+    def rows(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Reads some rows (n, D) float32 of a matrix; `verify` first.
+
+        Args:
+            name: Of the matrix.
+            rows: (n,) their numbers, in any order.
+        """
+        order = np.argsort(rows, kind="stable")
+        distinct, inverse = np.unique(rows[order], return_inverse=True)
+        with reading(self.path) as file:
+            values = np.asarray(file[dataset_name(name)][distinct], np.float32)
+        result = np.empty((len(rows), values.shape[1]), np.float32)
+        result[order] = values[inverse]
+        return result
+
     def features(self) -> np.ndarray:
         """Reads all embeddings, (N, D), in the order of ``keys``; see ``read``."""
         return self.read()

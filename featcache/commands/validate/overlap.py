@@ -1,0 +1,86 @@
+"""Images of an external set that were in training."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from featcache.commands.validate.base import Overlap, OverlapImage
+from featcache.core.progress import SILENT, Reporter
+from featcache.dataset.manifest import EXCLUDED, Manifest
+from featcache.dataset.near_duplicates import CORRELATION, nearest
+from featcache.dataset.thumbs import read_thumbs
+from featcache.errors import DatasetError
+
+IDENTICAL, NEAR, GROUP = "identical", "near-duplicate", "group"
+_REASON = "it was in training"
+
+
+def without_overlap(
+    manifest: Manifest,
+    training_ids: frozenset[str],
+    training_thumbs: Mapping[str, np.ndarray],
+    *,
+    reporter: Reporter = SILENT,
+) -> tuple[Manifest, Overlap]:
+    """Leaves out what a model was trained on, and the groups of such images.
+
+    Args:
+        manifest: The external dataset.
+        training_ids: Of the training images.
+        training_thumbs: Their grey pictures by id; without any, near-duplicates are
+            not looked for.
+        reporter: Hears of the images read.
+
+    Returns:
+        The dataset without these images, and what was left out.
+
+    Raises:
+        DatasetError: Nothing is left.
+    """
+    table = manifest.ok
+    pairs = {i: (IDENTICAL, i, None) for i in table["image_id"] if i in training_ids}
+    rows = {**_near(manifest, training_thumbs, reporter), **pairs}
+    groups = set(table.loc[table["image_id"].isin(list(rows)), "group"])
+    out = table[table["group"].isin(groups)]
+    images = [
+        OverlapImage(image_id, path, *rows.get(image_id, (GROUP, "", None)))
+        for image_id, path in zip(out["image_id"], out["path"], strict=True)
+    ]
+    if len(out) == len(table):
+        raise DatasetError(
+            f"every one of the {len(table)} images, or its group, was in training",
+            "Validate on a dataset that the model never saw.",
+        )
+    marked = manifest.table.copy()
+    marked.loc[out.index, ["status", "reason"]] = EXCLUDED, _REASON
+    counts = Counter(image.how for image in images)
+    overlap = Overlap(
+        n=len(images),
+        identical=counts[IDENTICAL],
+        near_duplicates=counts[NEAR],
+        same_group=counts[GROUP],
+        near_duplicates_checked=bool(training_thumbs),
+        images=images,
+    )
+    return replace(manifest, table=marked), overlap
+
+
+def _near(
+    manifest: Manifest, training_thumbs: Mapping[str, np.ndarray], reporter: Reporter
+) -> dict[str, tuple[str, str, float | None]]:
+    """How each near-duplicate of a training image is one, by image_id."""
+    if not training_thumbs:
+        return {}
+    table, names = manifest.ok, list(training_thumbs)
+    thumbs = read_thumbs(manifest.root, table["path"].tolist(), reporter=reporter)
+    reference = np.stack([training_thumbs[name] for name in names])
+    rows, correlations = nearest(thumbs, reference)
+    return {
+        image_id: (NEAR, names[row], float(correlation))
+        for image_id, row, correlation in zip(
+            table["image_id"], rows, correlations, strict=True
+        )
+        if correlation > CORRELATION
+    }

@@ -1,0 +1,1 @@
+"""Bundles: one file that carries a trained model and proves itself on arrival."""

@@ -1,0 +1,54 @@
+"""The model card: what a person should know before using a bundle."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featcache.core.text import printable
+from featcache.deploy.bundle.record import BundleRecord
+
+
+def card(record: BundleRecord) -> str:
+    """Markdown about a model (after Mitchell et al., FAccT 2019)."""
+    return "\n".join(_lines(record)) + "\n"
+
+
+def _lines(record: BundleRecord) -> Iterator[str]:
+    yield f"# Model card: {printable(record.run)}"
+    yield ""
+    yield f"**Intended use.** {printable(record.intended_use)}"
+    yield ""
+    yield "## Answers"
+    yield f"Classes: {', '.join(map(printable, record.classes))}."
+    for network in record.networks:
+        carried = "in this file" if network.is_member else "not in this file"
+        size = f", {network.size} px" if network.size else ""
+        yield (
+            f"- Network {printable(network.name)}{size}, weights {network.weights} "
+            f"({carried}); licence of the weights: {printable(network.licence)}"
+        )
+    for member, weight in zip(record.members, record.weights, strict=True):
+        yield f"- Model {printable(member.name)}, weight {weight:.3g}"
+    yield ""
+    yield "## Training data and evaluation"
+    yield f"Dataset {printable(record.dataset)}; trained {record.created[:10]}."
+    yield from _facts(record.training)
+    yield ""
+    yield "## Refusal"
+    if record.refusal:
+        yield "Images unlike the training images are refused, with the reason."
+    else:
+        yield "**None: every readable image is answered for.**"
+    yield ""
+    yield "## What was not checked"
+    yield (
+        "Figures of the training data say little about other hospitals: validate the "
+        "model on your own labelled images before relying on it."
+    )
+
+
+def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if isinstance(value, dict):
+            text = ", ".join(f"{key} {one}" for key, one in value.items())
+        yield f"- {printable(name)}: {printable(text)}"

@@ -1,0 +1,160 @@
+"""From a run's record back to its networks, as they were when features were stored."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from featcache import backbones
+from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
+from featcache.core.io import sha256_file
+from featcache.errors import FeatcacheError, StoreError, WeightsError
+from featcache.evaluation.record import FeatureBlock
+from featcache.evaluation.runs import Run
+from featcache.features import store
+from featcache.features.contract import Contract
+from featcache.features.extractions import read_extractions
+from featcache.features.store import Header, Store
+
+_SUFFIXES = (".keras", ".h5")
+
+
+def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
+    """The store of a block, by its contract, whatever its file is called now.
+
+    Args:
+        run: The run.
+        folder: ``cache/<dataset>``.
+        block: Of the run.
+
+    Raises:
+        StoreError: It is gone.
+    """
+    contract_id = str(block.contract_id)
+    near = sorted((folder / "features").glob(f"*-{contract_id[:8]}.h5"))
+    others = sorted((folder / "features").glob("*.h5"))
+    for path in dict.fromkeys((*near, *others)):
+        try:
+            opened = store.open_store(path)
+        except FeatcacheError:
+            continue  # a damaged store cannot be the one
+        if opened.header.contract_id == contract_id:
+            return opened
+    size = f" --input-size {block.input_size}" if block.input_size else ""
+    raise StoreError(
+        f"the store {block.store} (contract {contract_id[:8]}) of run {run.run_id} in "
+        f"{folder / 'features'}",
+        "none with that contract",
+        f"Extract it again with the same options: featcache extract --dataset "
+        f"{folder.name} -b {block.backbone}{size} ...",
+    )
+
+
+def stores_of(folder: Path, block: FeatureBlock) -> Iterator[Store]:
+    """Stores of a dataset with frozen features of the same backbone and input size.
+
+    Args:
+        folder: ``cache/<dataset>``.
+        block: Of a run that was fine-tuned.
+    """
+    for path in sorted((folder / "features").glob(f"{glob.escape(block.backbone)}-*")):
+        with suppress(FeatcacheError):
+            opened = store.open_store(path)
+            same = (opened.header.contract.input_size, opened.header.weights)
+            if path.suffix == ".h5" and same == (block.input_size, block.weights):
+                yield opened
+
+
+def resolve(header: Header, folder: Path, files: Sequence[Path]) -> Network:
+    """The network that made a store's features.
+
+    Args:
+        header: Of the store.
+        folder: ``cache/<dataset>``.
+        files: ``.keras`` and weights files to look for the weights in.
+
+    Raises:
+        WeightsError: Its file cannot be found.
+    """
+    candidates = (*files, *_candidates(folder)) if header.weights == FILE else ()
+    return resolve_contract(
+        header.contract, header.weights, header.weights_key, candidates=candidates
+    )
+
+
+def resolve_contract(
+    contract: Contract, weights: str, key: str, *, candidates: Sequence[Path]
+) -> Network:
+    """The network of a contract.
+
+    Args:
+        contract: Of features.
+        weights: Tag of its weights.
+        key: Names its weights; see ``backbones.weights_key``.
+        candidates: Files, one of which may be the network's or its weights'.
+
+    Raises:
+        WeightsError: Its file is not among them, or is another network.
+    """
+    name = contract.backbone
+    if weights == NONE:
+        return backbones.resolve(name)
+    tag = weights
+    if weights == FILE:
+        path = _file(name, key, candidates)
+        if _is_of_the_table(contract):
+            tag = str(path)
+        else:
+            name, tag = str(path), backbones.IMAGENET
+    network = backbones.resolve(
+        name,
+        tag,
+        input_size=contract.input_size,
+        seed=_seed(key) if weights == RANDOM else 0,
+        preprocess=contract.preprocess or backbones.IMAGENET,
+    )
+    if network.architecture != contract.architecture and network.file:
+        raise WeightsError(
+            f"{contract.backbone} as it was extracted ({contract.architecture})",
+            f"{network.architecture} of {network.file}",
+            'Restore "output" in the JSON file beside it as it was.',
+        )
+    return network
+
+
+def _is_of_the_table(contract: Contract) -> bool:
+    name = contract.backbone
+    known = name in NETWORKS
+    return known and NETWORKS[name].architecture == contract.architecture
+
+
+def _seed(key: str) -> int:
+    match = re.match(r"random seed (-?\d+)", key)
+    return int(match[1]) if match else 0
+
+
+def _file(name: str, key: str, candidates: Sequence[Path]) -> Path:
+    """The file of the network, or of its weights, that the key names."""
+    digits = key.rpartition(" ")[2]
+    distinct = list(dict.fromkeys(candidates))
+    for path in distinct:
+        if path.is_file() and sha256_file(path) == digits:
+            return path.resolve()
+    raise WeightsError(
+        f"the file of {name} (SHA-256 {digits[:8]}...)",
+        f"none of {len(distinct)} candidate files matches",
+        "Name it in `files`.",
+    )
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Files that the records of extractions name, and those of the weights' folder."""
+    newest_first = reversed(read_extractions(folder))
+    named = [path for record in newest_first for path in record.files]
+    paths = [path for path in named if path.suffix in _SUFFIXES]
+    extra = os.environ.get("FEATCACHE_WEIGHTS")
+    if extra:
+        paths += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
+    return paths

@@ -1,0 +1,197 @@
+"""Opening a trained model by the name of a run, or by the file of a bundle."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featcache.core.progress import SILENT, Reporter
+from featcache.dataset import manifest as manifests
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.thumbs import read_thumbs
+from featcache.deploy import training_images
+from featcache.deploy.bundle.memo import prove
+from featcache.deploy.bundle.open import open_bundle
+from featcache.deploy.bundle.trained import of_bundle
+from featcache.deploy.model import Model
+from featcache.deploy.of_run import ModelSource, of_run
+from featcache.deploy.points import points_of
+from featcache.deploy.refusal import SHARE, Refusal
+from featcache.deploy.storage import stored
+from featcache.deploy.trained import RefusalRule, TrainedModel, TrainingSet
+from featcache.errors import DatasetError, UsageError
+from featcache.evaluation import runs
+from featcache.evaluation.runs import Run
+from featcache.features.keys import is_plain
+
+SUFFIX = ".fcb"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs and their features are.
+
+    Attributes:
+        cache: The cache folder.
+        reports: The folder of runs of all datasets.
+        dataset: Name of the dataset; None for the only one.
+        files: ``.keras`` and weights files to look for networks in.
+    """
+
+    cache: Path
+    reports: Path
+    dataset: str | None = None
+    files: Sequence[Path] = ()
+
+
+@contextmanager
+def open_model(
+    reference: str,
+    place: Place,
+    *,
+    refuse: float | None = None,
+    needs_refusal: bool = True,
+    with_thumbs: bool = False,
+    reporter: Reporter = SILENT,
+) -> Iterator[TrainedModel]:
+    """Opens a run or a bundle; what it computes of new images is kept in the cache.
+
+    Args:
+        reference: The file of a bundle, or a run's short id or part of its id.
+        place: Where the runs are.
+        refuse: Share of images of the training set's own kind that may be refused; by
+            default 1 %, or what the bundle was made with.
+        needs_refusal: Whether refusal must be at hand; else the model may come
+            without.
+        with_thumbs: Read small pictures of a run's training images, so that
+            near-duplicates of them are known.
+        reporter: Hears what the user should know.
+
+    Raises:
+        BundleError: The bundle is damaged, or does not prove itself here.
+        RunError: No such run, or it has no model.
+        DatasetError: The training images are not where they were.
+        UsageError: A share that cannot be; or for a bundle, another than its own.
+    """
+    path = Path(reference)
+    if path.is_file() or path.suffix == SUFFIX:
+        bundle = open_bundle(path, files=place.files)
+        if prove(bundle):
+            reporter.message(f"{path} proved itself on this machine (once a machine)")
+        model = of_bundle(bundle)
+        if refuse is not None and not _is_share_of(model, refuse):
+            raise UsageError(
+                f"the bundle's own `refuse`, {_share(model)}",
+                f"{refuse:g}",
+                "Leave it out, or make the bundle again with that share.",
+            )
+        yield model
+        return
+    dataset = manifests.load(manifests.find(place.cache, place.dataset))
+    run = runs.find(place.reports / dataset.dataset, reference)
+    source = ModelSource(dataset.folder, place.files, reporter)
+    with stored(of_run(run, source), place.cache, reporter) as plain:
+        rule = None
+        try:
+            rule = rule_of(run, plain, dataset, refuse or SHARE, reporter)
+        except DatasetError as error:
+            if needs_refusal:
+                raise
+            reporter.message(f"no image is refused: {error.problem}")
+        training = training_set(
+            run, dataset, with_thumbs=with_thumbs, reporter=reporter
+        )
+        yield TrainedModel(plain, points_of(run), rule, training)
+
+
+def _share(model: TrainedModel) -> float | None:
+    return model.rule.refusal.calibration.share if model.rule else None
+
+
+def _is_share_of(model: TrainedModel, share: float) -> bool:
+    own = _share(model)
+    return own is not None and abs(own - share) < 1e-12
+
+
+def rule_of(
+    run: Run,
+    model: Model,
+    dataset: Manifest,
+    share: float = SHARE,
+    reporter: Reporter = SILENT,
+) -> RefusalRule | None:
+    """Learns which images a run's model refuses; None where it cannot be learned.
+
+    Thresholds are out-of-fold, on the folds of the run's own split.
+
+    Raises:
+        DatasetError: The training images are not where they were.
+        UsageError: A share that cannot be.
+    """
+    table = run.table[run.table["split"] == runs.TRAIN]
+    number = next((n for n, one in enumerate(model.networks) if one.store), None)
+    if table["fold"].nunique() < 2 or number is None:
+        reporter.message(
+            f"{run.run_id} refuses no image: it has no out-of-fold predictions, or "
+            "no stored features of its backbone to compare with"
+        )
+        return None
+    network = model.networks[number]
+    output = network.outputs[0]
+    ids = table["image_id"].tolist()
+    known = training_images.measure(dataset, ids, reporter)
+    assert network.store is not None
+    keys = network.store.keys
+    rows = np.flatnonzero(is_plain(keys) & network.store.has(output))
+    row_of = dict(zip(keys["image_id"].to_numpy()[rows], rows, strict=True))
+    network.store.verify()
+    refusal = Refusal.fit(
+        network.store.rows(output, np.array([row_of[one] for one in ids])),
+        known.statistics,
+        known.headers,
+        table["group"].to_numpy(),
+        table["label"].to_numpy(),
+        ids,
+        table["fold"].to_numpy(np.int64),
+        share=share,
+    )
+    if note := refusal.calibration.note:
+        reporter.message(note)
+    return RefusalRule(refusal, number, output)
+
+
+def training_set(
+    run: Run,
+    dataset: Manifest,
+    *,
+    with_thumbs: bool = False,
+    reporter: Reporter = SILENT,
+) -> TrainingSet:
+    """What a run was trained on: all images of its dataset but the test set.
+
+    Args:
+        run: The run.
+        dataset: As it was when the run was made.
+        with_thumbs: Read small pictures of the images.
+        reporter: Hears of the images read.
+    """
+    table = run.table[run.table["split"] == runs.TRAIN]
+    tested = run.table.loc[run.table["split"] == runs.TEST, "image_id"]
+    ok = dataset.ok
+    if table.empty:  # only its test set was predicted
+        ok = ok[~ok["image_id"].isin(tested) & ok["label"].isin(run.classes)]
+    else:
+        ok = ok[ok["image_id"].isin(table["image_id"])]
+    known = ok if table.empty else table
+    thumbs = {}
+    if with_thumbs:
+        pictures = read_thumbs(dataset.root, ok["path"].tolist(), reporter=reporter)
+        thumbs = dict(zip(ok["image_id"], pictures, strict=True))
+    return TrainingSet(
+        image_ids=frozenset(known["image_id"]),
+        counts={str(k): int(n) for k, n in known["label"].value_counts().items()},
+        internal=None if table.empty else run.predictions(runs.TRAIN),
+        thumbs=thumbs,
+    )

@@ -1,0 +1,194 @@
+"""A trained model with all that it needs to answer, or to refuse to."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import numpy as np
+
+from featcache.core.progress import SILENT, Reporter
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.sources.inputs import InputImage
+from featcache.dataset.sources.reading import read_scanned
+from featcache.deploy.answers import REFUSED, Scored, stream
+from featcache.deploy.model import Candidate, Model, Outputs
+from featcache.deploy.refusal import PARTS, Refusal, picture_statistics
+from featcache.evaluation import operating_points
+from featcache.evaluation.operating_points import OperatingPoint, OperatingPoints
+from featcache.evaluation.runs import Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class RefusalRule:
+    """Which images a model refuses.
+
+    Attributes:
+        refusal: What the training images are like.
+        network: Number of the network whose embedding is looked at.
+        output: Name of its output.
+    """
+
+    refusal: Refusal
+    network: int
+    output: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What is known of the images that a model was trained on.
+
+    Attributes:
+        image_ids: Of each.
+        counts: Images of each class.
+        internal: Out-of-fold predictions on them; None where there are none.
+        thumbs: Their grey pictures, (1024,) uint8 by image_id, where they are at hand.
+    """
+
+    image_ids: frozenset[str]
+    counts: Mapping[str, int]
+    internal: Predictions | None
+    thumbs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of a manifest's usable images.
+
+    Attributes:
+        image_ids: Of the images that it could read, (N,).
+        p: Their probabilities, (N, C), also of those that it would refuse.
+        refused: Whether it would refuse each, (N,).
+    """
+
+    image_ids: Sequence[str]
+    p: np.ndarray
+    refused: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What ``featcache predict`` and ``validate`` ask.
+
+    Attributes:
+        model: From images to calibrated probabilities.
+        operating_points: Thresholds; None without out-of-fold predictions.
+        rule: Which images it refuses; None refuses none.
+        training: What it was trained on.
+    """
+
+    model: Model
+    operating_points: OperatingPoints | None
+    rule: RefusalRule | None
+    training: TrainingSet
+
+    @property
+    def name(self) -> str:
+        """Id of the run."""
+        return self.model.name
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels, in the order of the probabilities."""
+        return list(self.model.classes)
+
+    @property
+    def points(self) -> list[OperatingPoint]:
+        """All operating points that have a threshold."""
+        if self.operating_points is None:
+            return []
+        triage = [
+            point
+            for one in self.operating_points.triage
+            for point in (one.rule_out, one.rule_in)
+        ]
+        points = [*self.operating_points.points, *triage]
+        return [point for point in points if np.isfinite(point.threshold)]
+
+    @cached_property
+    def flag_columns(self) -> list[str]:
+        """A column an operating point, such as ``sensitivity_COVID``."""
+        return [f"{point.kind}_{point.class_name}" for point in self.points]
+
+    @cached_property
+    def score_columns(self) -> list[str]:
+        """A column a part of the refusal."""
+        return [f"refusal_{part}" for part in PARTS] if self.rule else []
+
+    def answer(self, batch: Sequence[Candidate]) -> Scored:
+        """Scores at least one image."""
+        embedded = self.model.embed(batch)
+        p = self.model.probabilities(embedded).p
+        flags = operating_points.apply(self.points, p)
+        refused: Sequence[str | None] = [None] * len(batch)
+        nearest: Sequence[tuple[str, str, float] | None] = [None] * len(batch)
+        scores: Mapping[str, np.ndarray] = {}
+        if self.rule:
+            refused, nearest, scores = _refused(self.rule, batch, embedded)
+        return Scored(
+            p=p,
+            refused=refused,
+            scores=scores,
+            nearest=nearest,
+            flags=dict(zip(self.flag_columns, flags.T, strict=True)),
+        )
+
+    @property
+    def training_ids(self) -> frozenset[str]:
+        """The image_id of every image that it was trained on."""
+        return self.training.image_ids
+
+    @property
+    def training_thumbs(self) -> Mapping[str, np.ndarray]:
+        """Their grey pictures, (1024,) uint8; empty where they are not at hand."""
+        return self.training.thumbs
+
+    @property
+    def training_shares(self) -> list[float]:
+        """Share of each class among the training images."""
+        counts = Counter(self.training.counts)
+        return [counts[name] / counts.total() for name in self.classes]
+
+    @property
+    def internal(self) -> Predictions | None:
+        """Its out-of-fold predictions; None where there are none."""
+        return self.training.internal
+
+    def score(self, manifest: Manifest, *, reporter: Reporter = SILENT) -> Answers:
+        """Applies it to the usable images of a manifest, whatever it would refuse.
+
+        Args:
+            manifest: Of a dataset that it may never have seen.
+            reporter: Hears of the images answered for, as "images".
+        """
+        ok = manifest.ok
+        inputs = [
+            InputImage(path, partial(read_scanned, manifest.root, path, image_id))
+            for path, image_id in zip(ok["path"], ok["image_id"], strict=True)
+        ]
+        ids, p, refused = [], [], []
+        for done, answer in enumerate(stream(self, inputs, refuse=False), 1):
+            if answer.p is not None:
+                ids.append(answer.image_id)
+                p.append(answer.p)
+                refused.append(answer.status == REFUSED)
+            reporter.progress("images", done, len(inputs))
+        proba = np.array(p).reshape(-1, len(self.classes))
+        return Answers(ids, proba, np.array(refused, bool))
+
+
+def _refused(
+    rule: RefusalRule, batch: Sequence[Candidate], embedded: Sequence[Outputs]
+) -> tuple[
+    list[str | None], list[tuple[str, str, float] | None], dict[str, np.ndarray]
+]:
+    statistics = [picture_statistics(one.picture, one.n_bytes) for one in batch]
+    result = rule.refusal.score(
+        embedded[rule.network][rule.output][:, 0],  # the plain view
+        np.stack(statistics),
+        [one.header for one in batch],
+    )
+    reasons = [reason or None for reason in result.reasons]
+    distances = map(float, result.nearest_distance)
+    nearest = zip(result.nearest_id, result.nearest_label, distances, strict=True)
+    return reasons, list(nearest), {f"refusal_{k}": v for k, v in result.scores.items()}

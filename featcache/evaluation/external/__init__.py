@@ -1,0 +1,51 @@
+"""External validation: a frozen model on images from elsewhere.
+
+`scores` has the scores as they are and their differences to internal ones, `priors` the
+correction for another prevalence, `recalibration` the calibration on the other folds,
+`subgroups` the parts of the set, `calibration_lines` intercept, slope and curve,
+`sample_size` how large a set has to be, `base` the records.
+"""
+
+from featcache.evaluation.external.base import (
+    ClassScores,
+    CurvePoint,
+    Needed,
+    PointScores,
+    Scores,
+    conditional,
+)
+from featcache.evaluation.external.priors import PriorCorrection, correct_priors
+from featcache.evaluation.external.recalibration import Recalibration, recalibrate
+from featcache.evaluation.external.scores import (
+    differences,
+    evaluate,
+    internal_scores,
+)
+from featcache.evaluation.external.subgroups import (
+    Heterogeneity,
+    Level,
+    Subgroups,
+    levels_of,
+    subgroups,
+)
+
+__all__ = [
+    "ClassScores",
+    "CurvePoint",
+    "Heterogeneity",
+    "Level",
+    "Needed",
+    "PointScores",
+    "PriorCorrection",
+    "Recalibration",
+    "Scores",
+    "Subgroups",
+    "conditional",
+    "correct_priors",
+    "differences",
+    "evaluate",
+    "internal_scores",
+    "levels_of",
+    "recalibrate",
+    "subgroups",
+]

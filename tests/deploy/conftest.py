@@ -1,0 +1,88 @@
+"""A dataset with features, and runs on them, for all tests of trained models."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import train_flat, write_images
+
+from featcache import backbones
+from featcache.commands.ensemble import ensemble
+from featcache.commands.extract import extract
+from featcache.commands.scan import scan
+from featcache.dataset import images
+from featcache.dataset.manifest import Manifest
+from featcache.deploy.model import Candidate, Model
+from featcache.deploy.of_run import ModelSource, of_run
+from featcache.evaluation import runs
+from featcache.evaluation.runs import Run
+
+OPTIONS: dict[str, Any] = {"folds": 2, "test_size": 0.3, "jobs": 1, "tune": False}
+
+
+@pytest.fixture(scope="session")
+def extracted(toy_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """36 images with features of two sizes, taps and two views, and a baseline."""
+    home = tmp_path_factory.mktemp("deploy")
+    dataset = scan(
+        write_images(home / "chest"), home / "cache", group_by=r"(p\d{3})_"
+    ).manifest
+    networks = [backbones.resolve(str(toy_network), input_size=s) for s in (32, 40)]
+    extract(dataset, networks, views=2, taps="conv2d", tap_pooling="avg+max")
+    extract(dataset, [backbones.resolve("metadata")], views=2)
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def reports(extracted: Manifest) -> Path:
+    """Where the runs are."""
+    return extracted.folder.parents[1] / "reports"
+
+
+@pytest.fixture(scope="session")
+def trained(extracted: Manifest, reports: Path) -> Callable[..., Run]:
+    """Trains a head, each once; a name is that of all features, or of some."""
+    known: dict[str, Run] = {}
+
+    def call(
+        head: str, backbones: Sequence[str] = ("toynet@32",), **options: Any
+    ) -> Run:
+        key = repr((head, backbones, sorted(options.items())))
+        if key not in known:
+            keywords = OPTIONS | {"backbones": list(backbones)} | options
+            (known[key],) = train_flat(
+                extracted, reports, heads=[head], **keywords
+            ).runs
+        return known[key]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def team(trained: Callable[..., Run], reports: Path, extracted: Manifest) -> Run:
+    """An ensemble of heads on different features."""
+    members = [
+        trained("logreg", views=0),
+        trained("svm", ["toynet@40"], taps="all"),
+        trained("xgboost", views=0, transform="sqrt"),
+    ]
+    ids = [run.run_id for run in members]
+    return ensemble(reports / extracted.dataset, ids).runs[0]
+
+
+@pytest.fixture(scope="session")
+def opened(extracted: Manifest, toy_network: Path) -> Callable[[Run], Model]:
+    """The model of a run."""
+    source = ModelSource(extracted.folder, files=[toy_network])
+    return lambda run: of_run(runs.load(run.folder), source)
+
+
+@pytest.fixture(scope="session")
+def candidates(extracted: Manifest) -> dict[str, Candidate]:
+    """All images by their ids."""
+    ok = extracted.ok
+    return {
+        image_id: Candidate(image_id, images.read((extracted.root / path).read_bytes()))
+        for image_id, path in zip(ok["image_id"], ok["path"], strict=True)
+    }

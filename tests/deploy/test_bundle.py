@@ -1,0 +1,212 @@
+"""Bundles: a model that leaves the house, and proves itself elsewhere."""
+
+import io
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from featcache.commands.bundle import make_bundle
+from featcache.core import checked
+from featcache.deploy.bundle import archive
+from featcache.deploy.bundle.open import open_bundle
+from featcache.deploy.bundle.verify import STAGES, verify
+from featcache.errors import BundleError, FeatcacheError
+
+
+@pytest.fixture(scope="session")
+def bundled(extracted, toy_network, tmp_path_factory):
+    """Makes a bundle of a run, each once; a copy in a folder of its own."""
+    known = {}
+
+    def call(run, **options):
+        key = run.run_id, repr(options)
+        if key not in known:
+            path = tmp_path_factory.mktemp("made") / "model.fcb"
+            make_bundle(extracted, run, path, files=[toy_network], **options)
+            elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.fcb"
+            known[key] = shutil.move(path, elsewhere)
+        return known[key]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run_of(trained, team):
+    """Runs by a word."""
+    return {
+        "views": lambda: trained("logreg"),
+        "taps": lambda: trained(
+            "svm", ["toynet@32+toynet@40"], taps="all", transform="sqrt"
+        ),
+        "keras": lambda: trained("mlp", ["toynet@40"], pca=4, transform="l2"),
+        "trees": lambda: trained("xgboost", views=0),
+        "baseline": lambda: trained("logreg", ["metadata"], views=0),
+        "ensemble": lambda: team,
+    }
+
+
+WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_bundle_says_what_its_run_says(word, run_of, bundled, opened, candidates):
+    """Without the cache, the answers are those of the run; all stages pass."""
+    run = run_of[word]()
+    bundle = open_bundle(bundled(run))
+    some = list(candidates.values())[:12]
+    expected = opened(run).predict_proba(some)
+    np.testing.assert_allclose(bundle.model.predict_proba(some), expected, atol=1e-5)
+    stages = verify(bundle)
+    assert [stage.name for stage in stages] == list(STAGES)
+    assert all(stage.passed for stage in stages), stages
+
+
+def test_a_bundle_that_names_its_network_finds_it(trained, bundled, toy_network):
+    """With ``reference`` the network stays outside, and is named when needed."""
+    path = bundled(trained("logreg"), reference=True)
+    with pytest.raises(FeatcacheError, match="the file of toynet"):
+        open_bundle(path)
+    bundle = open_bundle(path, files=[toy_network], converted=path.parent / "ir")
+    assert all(stage.passed for stage in verify(bundle))
+
+
+def test_the_same_run_gives_the_same_bytes(trained, extracted, toy_network, tmp_path):
+    """Nothing of the day or the place is in a bundle."""
+    run = trained("logreg")
+    for name in ("a.fcb", "b.fcb"):
+        make_bundle(extracted, run, tmp_path / name, files=[toy_network])
+    assert (tmp_path / "a.fcb").read_bytes() == (tmp_path / "b.fcb").read_bytes()
+
+
+def problem_of(path):
+    """Why a bundle is not used: on opening, else by its first failed stage."""
+    try:
+        return next(one.problem for one in verify(open_bundle(path)) if not one.passed)
+    except BundleError as error:
+        return error.problem
+
+
+def test_one_changed_byte_in_any_member_is_noticed(team, bundled, tmp_path):
+    """The digest of a member, or of the manifest, names it."""
+    path = bundled(team)
+    with zipfile.ZipFile(path) as file:
+        members = {i.filename: i for i in file.infolist() if i.file_size}
+    content = path.read_bytes()
+    for name, info in members.items():
+        start = info.header_offset + 30 + len(name)
+        start += int.from_bytes(content[info.header_offset + 28 :][:2], "little")
+        changed = bytearray(content)
+        changed[start + info.file_size // 2] ^= 1
+        other = tmp_path / "changed.fcb"
+        other.write_bytes(changed)
+        assert problem_of(other), name
+
+
+def rewritten(path, target, **changes):
+    """A copy whose record was changed, with a digest that fits again."""
+    members = {}
+    with zipfile.ZipFile(path) as file:
+        for name in file.namelist():
+            members[name] = file.read(name)
+    record = json.loads(members.pop(archive.MANIFEST))
+    files = {name: data for name, data in members.items()}
+    record = {k: v for k, v in record.items() if k not in ("sha256", "files")}
+    archive.write(target, record | changes, files)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"format": "1"}, "format '1'"),
+        ({"classes": ["a", "a"]}, "not distinct"),
+        ({"classes": ["a", "b"]}, "other classes"),
+        ({"weights": []}, "do not match the members"),
+        ({"members": []}, "do not match the members"),
+        ({"networks": []}, "no network gives"),
+        ({"calibration": {"method": "evil", "parameters": {}}}, "evil"),
+        ({"run": 3}, "run is not text"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(
+    changes, message, trained, bundled, tmp_path
+):
+    """Whatever the digests say, a bundle has to fit together."""
+    path = rewritten(bundled(trained("logreg")), tmp_path / "other.fcb", **changes)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(path)
+
+
+def zipped(tmp_path, members, kind=zipfile.ZIP_STORED):
+    path = tmp_path / "hostile.fcb"
+    with zipfile.ZipFile(path, "w", kind) as file:
+        for name, data in members:
+            file.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([], "no manifest.json"),
+        ([("../manifest.json", b"{}")], "no manifest.json"),
+        ([("manifest.json", b"{}"), ("../../x.py", b"")], "unknown member"),
+        ([("manifest.json", b"{}"), ("heads/0/model.pkl", b"")], "unknown member"),
+        ([("manifest.json", b"{}"), ("/etc/passwd", b"")], "unknown member"),
+        ([("manifest.json", b"[" * 9999)], "cannot be used"),
+        ([("manifest.json", b"{}")], "digest"),
+    ],
+)
+def test_a_hostile_file_is_refused(members, message, tmp_path):
+    """Unknown names, ways out of the folder, and records that are none."""
+    with pytest.raises(BundleError, match=message):
+        open_bundle(zipped(tmp_path, members))
+
+
+def test_what_is_compressed_is_refused_before_it_grows(tmp_path):
+    """A zip bomb has nothing to unpack."""
+    bomb = zipped(
+        tmp_path, [("manifest.json", b"0" * 10**7)], kind=zipfile.ZIP_DEFLATED
+    )
+    with pytest.raises(BundleError, match="compressed member"):
+        open_bundle(bomb)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.999])
+def test_a_bundle_that_was_cut_short_says_so(kept, trained, bundled, tmp_path):
+    """Nothing of it is used."""
+    content = bundled(trained("logreg")).read_bytes()
+    (tmp_path / "short.fcb").write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(BundleError, match="cannot be used"):
+        open_bundle(tmp_path / "short.fcb")
+
+
+def test_a_head_of_another_class_is_refused(trained, extracted, toy_network, tmp_path):
+    """A bundle must not import code; so none is made of a custom head."""
+    run = trained("sklearn.neighbors:KNeighborsClassifier", views=0)
+    with pytest.raises(BundleError, match="a head of featcache"):
+        make_bundle(extracted, run, tmp_path / "m.fcb", files=[toy_network])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_of_arrays_with_objects_is_refused(trained, bundled, tmp_path):
+    """Arrays are numbers: nothing is unpickled."""
+    path = bundled(trained("logreg"))
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)
+    members = {}
+    with zipfile.ZipFile(path) as file:
+        for name in file.namelist():
+            members[name] = file.read(name)
+    record = json.loads(members.pop(archive.MANIFEST))
+    checked.refuse_changed_record(record)
+    members["golden/raw.npy"] = buffer.getvalue()
+    del record["sha256"], record["files"]
+    archive.write(tmp_path / "o.fcb", record, members)
+    stages = verify(open_bundle(tmp_path / "o.fcb"))
+    assert stages[-1].name == "head"
+    assert "pickle" in stages[-1].problem

@@ -1,0 +1,225 @@
+"""Validation: labels are mapped, not guessed; what was in training is left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from records import CLASSES
+from toy_external import predictions
+from toys import make_dataset
+
+from featcache.cli.validation_tables import print_validation
+from featcache.commands.scan import scan
+from featcache.commands.validate import Answers, Validation, validate
+from featcache.core.progress import Reporter
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.near_duplicates import nearest
+from featcache.dataset.thumbs import read_thumbs
+from featcache.errors import DatasetError, UnknownNameError
+from featcache.evaluation.operating_points import OperatingPoint, operating_points
+from featcache.evaluation.runs import Predictions
+
+
+@dataclass
+class ToyModel:
+    """A model that is right in about two images of three."""
+
+    classes: Sequence[str] = tuple(CLASSES)
+    training_ids: frozenset[str] = frozenset()
+    training_thumbs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    training_shares: Sequence[float] = (0.5, 0.3, 0.2)
+    internal: Predictions | None = None
+    points: Sequence[OperatingPoint] = ()
+    n_unreadable: int = 0
+    refuses: int = 0
+
+    def score(self, manifest: Manifest, *, reporter: Reporter) -> Answers:
+        """Probabilities about the true class; the first images are not read."""
+        table = manifest.ok.iloc[self.n_unreadable :]
+        y = [CLASSES.index(CLASSES[0] if label == "covid" else label)
+             for label in table["label"]]  # fmt: skip
+        p = np.random.default_rng(0).dirichlet(np.ones(3), size=len(y))
+        p = (p + np.eye(3)[y]) / 2
+        return Answers(table["image_id"].tolist(), p, np.arange(len(y)) < self.refuses)
+
+
+def with_internal(**settings: object) -> ToyModel:
+    """The same with out-of-fold predictions and operating points."""
+    data = predictions(0, 60)
+    points = operating_points(data.y, data.p, data.groups, data.groups % 5, CLASSES)
+    return ToyModel(internal=data, points=points.points, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Manifest:
+    """Images of patients with two images each, without files."""
+    return make_dataset(tmp_path)
+
+
+@pytest.fixture
+def scanned(image_folder: Path, tmp_path: Path) -> Manifest:
+    """36 real files of 18 patients."""
+    return scan(image_folder, tmp_path / "cache", group_by=r"(p\d+)").manifest
+
+
+def test_keys(dataset: Manifest) -> None:
+    """The record is JSON with a column each, and every figure has its interval."""
+    result = validate(with_internal(refuses=6), dataset, by=["ward"])
+    record = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert set(record) == {
+        "dataset", "classes", "mapping", "n", "n_groups", "unreadable",
+        "excluded_overlap", "as_found", "prevalence_corrected", "recalibrated",
+        "difference", "subgroups", "refused_share", "without_refused",
+    }  # fmt: skip
+    assert (record["n"], record["excluded_overlap"]["n"]) == (len(dataset.ok), 0)
+    assert {"value", "low", "high"} <= set(record["as_found"]["accuracy"])
+    assert record["refused_share"]["value"] == pytest.approx(6 / record["n"])
+    assert record["without_refused"]["n"] == record["n"] - 6
+    assert set(record["difference"]["auc"]) >= {"value", "low", "high"}
+    (ward,) = record["subgroups"]
+    assert ward["levels"][-1]["value"] in ("(empty)", "(other)")
+    estimated = record["prevalence_corrected"]["estimated"]
+    assert sum(one["value"] for one in estimated.values()) == pytest.approx(1)
+    assert record["recalibrated"]["scores"]["n"] == record["n"]
+
+
+def test_columns_are_not_mixed(dataset: Manifest) -> None:
+    """As found is what the model says; no other column changes it."""
+    one = validate(ToyModel(training_shares=(0.8, 0.1, 0.1)), dataset)
+    other = validate(ToyModel(), dataset)
+    assert one.as_found == other.as_found
+    assert one.prevalence_corrected.scores != other.prevalence_corrected.scores
+    assert one.difference == {}
+
+
+def renamed(dataset: Manifest, label: str, name: str) -> Manifest:
+    table = dataset.table.copy()
+    table["label"] = table["label"].replace(label, name)
+    return replace(dataset, table=table)
+
+
+def test_mapping(dataset: Manifest) -> None:
+    """A label that is mapped counts as its class."""
+    other = renamed(dataset, CLASSES[0], "covid")
+    mapped = validate(ToyModel(), other, mapping={"covid": CLASSES[0]})
+    assert mapped.mapping == {"covid": CLASSES[0]}
+    assert mapped.as_found == validate(ToyModel(), dataset).as_found
+
+
+@pytest.mark.parametrize(
+    ("name", "mapping", "error", "text"),
+    [
+        ("covid", {}, DatasetError, "Did you mean `mapping='covid=COVID'`?"),
+        ("Covid ", {}, DatasetError, "Did you mean `mapping='Covid =COVID'`?"),
+        ("fracture", {}, DatasetError, "`exclude='label=fracture'`"),
+        ("COVID", {"covid": "COVID"}, UnknownNameError, "Did you mean COVID?"),
+        ("x", {"x": "Covid"}, UnknownNameError, "Did you mean COVID?"),
+    ],
+)
+def test_labels_are_not_guessed(
+    dataset: Manifest,
+    name: str,
+    mapping: dict[str, str],
+    error: type[Exception],
+    text: str,
+) -> None:
+    """A label that is no class is an error that offers the nearest."""
+    with pytest.raises(error) as info:
+        validate(ToyModel(), renamed(dataset, "COVID", name), mapping=mapping)
+    assert text in str(info.value)
+
+
+def test_unknown_column(dataset: Manifest) -> None:
+    """A column that is not there is an error that offers the nearest."""
+    with pytest.raises(DatasetError, match="Did you mean ward"):
+        validate(ToyModel(), dataset, by=["Ward"])
+
+
+def test_planted_overlap(scanned: Manifest, tmp_path: Path) -> None:
+    """Same bytes, a near-duplicate, and the images of both patients are left out."""
+    table = scanned.ok
+    same, near = table.iloc[0], table.iloc[20]
+    picture = Image.open(scanned.root / near["path"]).resize((80, 64))
+    picture.point(lambda grey: grey * 0.9 + 10).save(tmp_path / "other.png")
+    (thumb,) = read_thumbs(tmp_path, ["other.png"])
+    model = ToyModel(
+        training_ids=frozenset([same["image_id"], "0" * 64]),
+        training_thumbs={"0" * 64: thumb},
+    )
+    result = validate(model, scanned)
+    overlap = result.excluded_overlap
+    counts = (overlap.identical, overlap.near_duplicates, overlap.same_group)
+    assert (overlap.n, counts) == (4, (1, 1, 2))
+    assert overlap.near_duplicates_checked
+    assert (result.n, result.n_groups) == (len(table) - 4, 16)
+    by_id = {image.image_id: image for image in overlap.images}
+    assert by_id[same["image_id"]].training_id == same["image_id"]
+    assert by_id[near["image_id"]].training_id == "0" * 64
+    assert by_id[near["image_id"]].correlation > 0.99
+    groups = table.set_index("image_id").loc[list(by_id), "group"]
+    assert set(groups) == {same["group"], near["group"]}
+
+
+def test_every_image_was_in_training(dataset: Manifest) -> None:
+    """Nothing left to score is an error, as is nothing that can be read."""
+    ids = frozenset(dataset.ok["image_id"])
+    with pytest.raises(DatasetError, match="was in training"):
+        validate(ToyModel(training_ids=ids), dataset)
+    with pytest.raises(DatasetError, match="can be read"):
+        validate(ToyModel(n_unreadable=len(ids)), dataset)
+    result = validate(ToyModel(n_unreadable=2), dataset)
+    assert (result.unreadable, result.n) == (2, len(ids) - 2)
+    assert not result.excluded_overlap.near_duplicates_checked
+
+
+@pytest.mark.parametrize("case", ["one class", "no groups", "three images"])
+def test_poor_sets(dataset: Manifest, case: str) -> None:
+    """One class, one group or three images are answered, with widths or reasons."""
+    table = dataset.table.copy()
+    if case == "one class":
+        table = table[table["label"] == CLASSES[0]]
+    elif case == "no groups":
+        table["group"] = "all"
+    else:
+        table = table.iloc[[0, 2, 4]]
+    poor = replace(dataset, table=table.reset_index(drop=True))
+    result = validate(with_internal(refuses=1), poor, by=["ward"])
+    assert isinstance(result, Validation)
+    json.dumps(result.to_json(), allow_nan=False)
+    assert result.recalibrated.scores is None
+    assert result.recalibrated.reason
+    assert result.as_found.accuracy.known
+
+
+def test_nearest_by_hand() -> None:
+    """The best reference is the one that correlates most, whatever the contrast."""
+    rng = np.random.default_rng(0)
+    reference = rng.integers(0, 120, size=(3, 1024)).astype(np.uint8)
+    thumbs = np.stack([2 * reference[2], np.full(1024, 7, np.uint8)])
+    rows, values = nearest(thumbs, reference)
+    assert rows[0] == 2
+    assert values == pytest.approx([1.0, 0.0], abs=1e-5)
+
+
+def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
+    """The terminal shows the three columns side by side, and what was left out."""
+    ids = frozenset(dataset.ok["image_id"][:1])
+    model = with_internal(refuses=2, training_ids=ids)
+    print_validation(validate(model, dataset, by=["ward"]))
+    out = capsys.readouterr().out
+    for text in (
+        "1 were in training", "near-duplicates were not looked for", "as found",
+        "prevalence corrected", "recalibrated", "calibration slope of COVID",
+        "heterogeneity", "Share refused: ", "within 5 points",
+    ):  # fmt: skip
+        assert text in out
+    poor = replace(dataset, table=dataset.table.iloc[[4, 6]].reset_index(drop=True))
+    print_validation(validate(ToyModel(), poor))
+    out = capsys.readouterr().out
+    assert "n/a" in out
+    assert "Recalibration is not applicable: " in out
+    assert "nan" not in out

@@ -1,0 +1,49 @@
+"""A model whose answers can be computed by hand: how bright is the picture?"""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from featcache.deploy.answers import Scored
+from featcache.deploy.model import Candidate
+
+CLASSES = ["bright", "dark"]
+COLUMNS = [
+    "path", "image_id", "status", "reason", "class", "p_bright", "p_dark",
+    "bright_at_95", "distance", "nearest_id", "nearest_label", "nearest_distance",
+]  # fmt: skip
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+class ToyModel:
+    """Says bright with the mean grey over 255; refuses what is below 40.
+
+    Attributes:
+        batches: Images in each call.
+    """
+
+    name = "toy"
+    classes = CLASSES
+    flag_columns = ("bright_at_95",)
+    score_columns = ("distance",)
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def answer(self, batch: Sequence[Candidate]) -> Scored:
+        """Scores by the mean grey."""
+        self.batches.append(len(batch))
+        grey = np.array([one.picture.grey[0] for one in batch])
+        p = grey / 255
+        return Scored(
+            p=np.column_stack([p, 1 - p]),
+            refused=["too dark" if shade < 40 else None for shade in grey],
+            scores={"distance": 255 - grey},
+            nearest=[("f" * 64, "dark", 0.25) for _ in batch],
+            flags={"bright_at_95": p > 0.5},
+        )
