@@ -176,20 +176,46 @@ def test_planted_number_is_refused(parts, pixels, tmp_path, monkeypatch):
 
 
 def test_steps_of_trees_are_told_from_errors(networks, pixels):
-    """Probabilities right beside a threshold pass, wrong ones do not."""
+    """Other leaves pass for embeddings a last bit beside; wrong numbers do not."""
     parts = ModelParts(CLASSES, networks[:1], [trained("xgboost", networks, pixels)])
     embedded = parts.embed(pixels)
     # Thresholds are values of training images: a little less goes the other way.
-    beside = [{name: x * np.float32(1 - 1e-7) for name, x in embedded[0].items()}]
-    p = parts.proba(beside)
+    near = [{name: x * np.float32(1 - 1e-7) for name, x in embedded[0].items()}]
+
+    def probed(p, outputs):
+        return lambda: np.concatenate([p, *outputs[0].values()], axis=1)
+
+    p = parts.proba(near)
     off = np.abs(p - parts.proba(embedded)).max(axis=1) > TOLERANCE
     assert off[:32].any()
-    parity = check_parity(parts, p, pixels)
+    parity = check_parity(parts, p, pixels, probed(p, near))
     assert parity.on_edge == off.sum()
     assert parity.difference <= TOLERANCE
-    wrong = p + 0.02 * np.array([1, -1, 0])
-    with pytest.raises(ExportError, match="largest difference of"):
-        check_parity(parts, wrong, pixels)
+    far = [{name: x * np.float32(1.01) for name, x in embedded[0].items()}]
+    for wrong, probe in (
+        (p, None),  # nothing shows the embeddings
+        (p + 0.001, probed(p, near)),  # the two files differ
+        (p + 0.001, probed(p + 0.001, near)),  # the head says otherwise
+        (parts.proba(far), probed(parts.proba(far), far)),  # the network does
+    ):
+        with pytest.raises(ExportError, match="largest difference of"):
+            check_parity(parts, wrong, pixels, probe)
+
+
+def test_file_is_probed_where_a_head_has_steps(networks, pixels, tmp_path, monkeypatch):
+    """A file that differs is converted again with its embeddings, which explain it."""
+    parts = ModelParts(CLASSES, networks[:1], [trained("xgboost", networks, pixels)])
+    embed = ModelParts.embed
+
+    def less(self, pixels):
+        (outputs,) = embed(self, pixels)
+        return [{name: x * np.float32(1 - 2e-7) for name, x in outputs.items()}]
+
+    monkeypatch.setattr(ModelParts, "embed", less)
+    path = tmp_path / "m.keras"
+    exported = export(parts, path, to="keras", pixels={32: pixels[32]})
+    assert exported.parity.on_edge > 0
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 2e-4])

@@ -16,6 +16,8 @@ from featcache.deploy.graph.whole import (
     PixelGraph,
     Pixels,
     model_graph,
+    probe_graph,
+    split_probe,
 )
 
 __all__ = [
@@ -30,4 +32,6 @@ __all__ = [
     "head_proba",
     "model_graph",
     "parts_of",
+    "probe_graph",
+    "split_probe",
 ]

@@ -165,6 +165,47 @@ def model_graph(parts: ModelParts) -> "keras.Model":
         ExportError: A member averages over augmented views, or has a head or features
             that cannot be built.
     """
+    pixels, _, p = _joined(parts)
+    return _graph(pixels, p)
+
+
+def probe_graph(parts: ModelParts) -> "keras.Model":
+    """The graph of `model_graph`, with the embeddings in columns behind the classes.
+
+    It shows what a converted file makes of them; see `split_probe`.
+    """
+    import keras
+
+    pixels, outputs, p = _joined(parts)
+    values = [x for one in outputs for x in one.values()]
+    return _graph(pixels, keras.ops.concatenate([p, *values], axis=1))
+
+
+def split_probe(
+    probed: np.ndarray, n_classes: int, like: Sequence[Outputs]
+) -> tuple[np.ndarray, list[Outputs]]:
+    """Takes the output of a `probe_graph` apart.
+
+    Args:
+        probed: (N, C + all widths).
+        n_classes: C.
+        like: Outputs of the networks, with these widths.
+
+    Returns:
+        The probabilities (N, C), and the outputs of each network.
+    """
+    start, embedded = n_classes, []
+    for outputs in like:
+        parts = {}
+        for name, values in outputs.items():
+            parts[name] = probed[:, start : start + values.shape[1]]
+            start += values.shape[1]
+        embedded.append(parts)
+    return probed[:, :n_classes], embedded
+
+
+def _joined(parts: ModelParts) -> tuple[list[Any], list[dict[str, Any]], Any]:
+    """Symbolic pixels, outputs of the networks, and probabilities."""
     import keras
 
     _refuse_views(parts.members)
@@ -177,8 +218,13 @@ def model_graph(parts: ModelParts) -> "keras.Model":
         pairs = zip(member_proba, parts.weights, strict=True)
         weighted = keras.ops.stack([one * float(weight) for one, weight in pairs])
         p = calibrated(keras.ops.sum(weighted, axis=0), parts.calibrator)
-    named = keras.layers.Activation("linear", name=PROBABILITIES)(p)
-    pixels = list(inputs.values())
+    return list(inputs.values()), outputs, p
+
+
+def _graph(pixels: list[Any], output: Any) -> "keras.Model":
+    import keras
+
+    named = keras.layers.Activation("linear", name=PROBABILITIES)(output)
     return keras.Model(pixels if len(pixels) > 1 else pixels[0], named)
 
 
