@@ -14,10 +14,11 @@ from toys import slow_but
 
 from featcache import backbones, heads
 from featcache.backbones import Network
-from featcache.deploy import exporting, formats
+from featcache.deploy import exporting, finetuned, formats
 from featcache.deploy.exporting import TOLERANCE, check_parity, export, phantoms
 from featcache.deploy.formats import FORMATS
 from featcache.deploy.graph import ModelParts, PixelGraph, model_graph
+from featcache.deploy.model import PROBABILITIES, PassOn
 from featcache.errors import ExportError, UnknownNameError, UsageError
 from featcache.evaluation.calibration import Calibrator
 
@@ -150,6 +151,21 @@ def test_formats_hold_every_head(to, name, networks, pixels, tmp_path):
     exported = export(parts, path, to=to, pixels=held_out)
     assert exported.parity.difference < 1e-5
     assert exported.inputs == {"pixels": 32}
+
+
+def test_network_with_a_head_of_its_own(networks, pixels, tmp_path):
+    """The probabilities of a fine-tuned network pass through, and are calibrated."""
+    import keras
+
+    layers = keras.layers
+    x = keras.Input((32, 32, 3), dtype="uint8")
+    maps = layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(x))
+    p = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(maps))
+    whole = PixelGraph(finetuned.graph_of(keras.Model(x, p)))
+    member = Member(PassOn(3), ((0, PROBABILITIES),), SIGMOID)
+    parts = ModelParts(CLASSES, [whole], [member])
+    exported = export(parts, tmp_path / "m.keras", to="keras", pixels=pixels)
+    assert exported.parity.difference < 1e-5
 
 
 def test_class_that_a_head_never_saw_has_no_probability(networks, pixels):
