@@ -18,6 +18,7 @@ from featcache.cli import (
     doctor,
     ensemble,
     explain,
+    export,
     extract,
     finetune,
     predict,
@@ -42,7 +43,11 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         ensemble.ensemble_command,
     ),
     "Judgement": (compare.compare_command, explain.explain_command),
-    "Use": (bundle.bundle_group, predict.predict_command),
+    "Use": (
+        bundle.bundle_group,
+        predict.predict_command,
+        export.export_command,
+    ),
     "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 

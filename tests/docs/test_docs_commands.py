@@ -15,6 +15,7 @@ from featcache.commands.audit import audit
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
+from featcache.commands.export import export
 from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
 from featcache.commands.predict import check_format, predict
@@ -39,6 +40,7 @@ LEAST = {
     "explain": ["run"],
     "run": ["study.toml"],
     "predict": ["run", "scans"],
+    "export": ["run", "--to", "onnx", "-o", "model.onnx"],
     "bundle make": ["run", "-o", "model.fcb"],
     "bundle show": ["model.fcb"],
     "bundle verify": ["model.fcb"],
@@ -58,6 +60,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
+    "export": [export],
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],
