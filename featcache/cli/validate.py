@@ -15,7 +15,7 @@ from featcache.cli.options import (
     reports_option,
     source_options,
 )
-from featcache.cli.output import bars, print_json, say, show
+from featcache.cli.output import bars, print_json, say
 from featcache.cli.scan import scan_source
 from featcache.cli.validation_tables import print_validation
 from featcache.errors import UsageError
