@@ -22,6 +22,12 @@ _OF_CLASS = {
     "calibration_intercept": "calibration intercept",
     "calibration_slope": "calibration slope",
 }
+_KINDS = {
+    "sensitivity": "high sensitivity",
+    "youden": "Youden",
+    "rule_out": "rule out",
+    "rule_in": "rule in",
+}
 _SMALL = 0.001  # p-values below it are not written out
 
 
@@ -96,7 +102,7 @@ def point_rows(result: Validation) -> list[PointRow]:
             result.difference.get(f"{rate} {where}")
             for rate in ("sensitivity", "specificity")
         ]
-        kind = point.kind.replace("_", " ")
+        kind = _KINDS[point.kind]
         rows.append(PointRow(point.class_name, kind, point.threshold, figures))
     return rows
 

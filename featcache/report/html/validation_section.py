@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
-from featcache.evaluation.external import Scores, ValidationRecord, read_validations
+from featcache.evaluation.external import (
+    Level,
+    Scores,
+    ValidationRecord,
+    read_validations,
+)
 from featcache.report import validation_rows
 from featcache.report.html.charts import Chart
 from featcache.report.html.context import ReportContext
@@ -14,22 +19,12 @@ _MOST_IMAGES = 10
 
 
 @dataclass(frozen=True)
-class SubgroupRow:
-    """One value of a column, with a text for each score."""
-
-    value: str
-    n: int
-    groups: int
-    cells: list[str]
-
-
-@dataclass(frozen=True)
 class SubgroupTable:
     """The values of a column, and the tests whether they differ."""
 
     column: str
     scores: list[str]
-    rows: list[SubgroupRow]
+    rows: list[Level]
     tests: list[str]
 
 
@@ -145,15 +140,7 @@ def _subgroups(record: ValidationRecord) -> list[SubgroupTable]:
         SubgroupTable(
             table.column,
             [validation_rows.OVERALL[name] for name in table.heterogeneity],
-            [
-                SubgroupRow(
-                    level.value,
-                    level.n,
-                    level.n_groups,
-                    [validation_rows.text_of(f, "–") for f in level.scores.values()],
-                )
-                for level in table.levels
-            ],
+            table.levels,
             validation_rows.heterogeneity(table),
         )
         for table in record.result.subgroups
