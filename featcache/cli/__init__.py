@@ -25,6 +25,7 @@ from featcache.cli import (
     run,
     scan,
     train_head,
+    validate,
 )
 from featcache.cli.output import one_line_warnings
 from featcache.cli.spelling import spelled
@@ -42,7 +43,11 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         finetune.finetune_command,
         ensemble.ensemble_command,
     ),
-    "Judgement": (compare.compare_command, explain.explain_command),
+    "Judgement": (
+        compare.compare_command,
+        explain.explain_command,
+        validate.validate_command,
+    ),
     "Use": (
         bundle.bundle_group,
         predict.predict_command,

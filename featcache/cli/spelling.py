@@ -6,6 +6,7 @@ Library texts name an option as Python does, between backticks: `views`, `views=
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 
 import click
@@ -43,7 +44,7 @@ def _spelled(option: click.Option, text: str | None) -> str:
         return [*option.secondary_opts, *option.opts][-1 if value else 0]
     if isinstance(value, list | tuple):
         value = ",".join(map(str, value))
-    return f"{option.opts[-1]} {value}"
+    return f"{option.opts[-1]} {shlex.quote(str(value))}"
 
 
 def _value(text: str) -> object:

@@ -5,154 +5,99 @@ from typing import TYPE_CHECKING
 from featcache.cli.output import print_table, show
 
 if TYPE_CHECKING:
-    from featcache.commands.validate import Validation
-    from featcache.evaluation.external import Scores, Subgroups
-    from featcache.evaluation.figures import Figure
+    from featcache.evaluation.external import Subgroups, Validation
 
-_OVERALL = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auc": "AUC",
-    "log_loss": "log-loss",
-    "brier": "Brier score",
-    "ece": "calibration error",
-}
-_OF_CLASS = {
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "auc": "AUC",
-    "calibration_intercept": "calibration intercept",
-    "calibration_slope": "calibration slope",
-}
-_NONE = "n/a"
+_MOST_IMAGES = 10  # that are listed of those left out
 
 
 def print_validation(result: "Validation") -> None:
     """Prints the three columns of scores, operating points, subgroups and notes."""
+    from featcache.report import validation_rows as rows_of
+
     show(
-        f"{result.dataset}: {result.n} images in {result.n_groups} groups. "
-        f"{_overlap(result)}"
+        f"{result.dataset}: {result.n} images in {result.n_groups} groups (by "
+        f"{result.group_by}). {rows_of.overlap_text(result)}"
     )
+    for line in rows_of.overlap_lines(result, _MOST_IMAGES):
+        show(f"  {line}")
     _print_scores(result)
     if result.as_found.points:
-        _print_points(result.as_found)
+        _print_points(result)
+    _print_prevalences(result)
     for column in result.subgroups:
         _print_subgroups(column)
-    for line in _notes(result):
+    for line in rows_of.notes(result):
         show(line)
 
 
-def _overlap(result: "Validation") -> str:
-    overlap = result.excluded_overlap
-    text = "None was in training" if not overlap.n else (
-        f"{overlap.n} more are left out: {overlap.identical} were in training, "
-        f"{overlap.near_duplicates} are near-duplicates of such images, "
-        f"{overlap.same_group} are in the groups of these"
-    )  # fmt: skip
-    if overlap.near_duplicates_checked:
-        return f"{text}."
-    return f"{text}; near-duplicates were not looked for."
-
-
 def _print_scores(result: "Validation") -> None:
-    plain, corrected = result.as_found, result.prevalence_corrected.scores
-    columns = [plain, corrected, result.recalibrated.scores]
-    rows = [
-        [title, *(_cell(getattr(one, name) if one else None) for one in columns),
-         _cell(result.difference.get(name))]
-        for name, title in _OVERALL.items()
-    ]  # fmt: skip
-    for label in plain.per_class:
-        rows += [
-            [f"{title} of {label}",
-             *(_cell(getattr(one.per_class[label], name) if one else None)
-               for one in columns),
-             _cell(result.difference.get(f"{name} of {label}"))]
-            for name, title in _OF_CLASS.items()
-        ]  # fmt: skip
-    headings = ["score", "as found", "prevalence corrected", "recalibrated"]
+    from featcache.report.validation_rows import (
+        COLUMNS,
+        cells,
+        class_rows,
+        score_rows,
+    )
+
+    overall = score_rows(result)
     print_table(
-        [(name, False) for name in (*headings, "as found - internal")],
-        rows,
-        line_before=len(_OVERALL),
+        [(name, False) for name in ("score", *COLUMNS)],
+        [[row.title, *cells(row.figures)] for row in [*overall, *class_rows(result)]],
+        line_before=len(overall),
     )
 
 
-def _print_points(scores: "Scores") -> None:
+def _print_points(result: "Validation") -> None:
+    from featcache.report.validation_rows import cells, point_rows
+
     rows = [
-        [
-            point.class_name,
-            point.kind.replace("_", " "),
-            f"{point.threshold:.3f}",
-            _cell(point.sensitivity),
-            _cell(point.specificity),
-        ]
-        for point in scores.points
+        [row.class_name, row.kind, f"{row.threshold:.3f}", *cells(row.figures)]
+        for row in point_rows(result)
     ]
     headings = ("class", "operating point", "threshold", "sensitivity", "specificity")
-    print_table([(name, name == "threshold") for name in headings], rows)
+    differences = ("sensitivity - internal", "specificity - internal")
+    print_table(
+        [(name, name == "threshold") for name in (*headings, *differences)],
+        rows,
+        drop_first=differences[::-1],
+    )
+
+
+def _print_prevalences(result: "Validation") -> None:
+    from featcache.report.validation_rows import cells, prevalence_rows
+
+    rows = [
+        [row.class_name, f"{row.training:.3f}", *cells([row.estimated]),
+         f"{row.observed:.3f}"]
+        for row in prevalence_rows(result)
+    ]  # fmt: skip
+    print_table(
+        [
+            ("prevalence", False),
+            ("in training", True),
+            ("estimated without labels", False),
+            ("observed", True),
+        ],
+        rows,
+    )
 
 
 def _print_subgroups(table: "Subgroups") -> None:
-    rows = []
-    for level in table.levels:
-        cells = [_cell(figure) for figure in level.scores.values()]
-        rows.append([level.value, str(level.n), str(level.n_groups), *cells])
-    tests = table.heterogeneity.values()
-    rows.append(
-        ["heterogeneity", "", ""]
-        + [_NONE if test.reason else f"p = {test.p_holm:.3g} (Holm)" for test in tests]
-    )
-    titles = [_OVERALL[name] for name in table.heterogeneity]
+    from featcache.report.validation_rows import OVERALL, cells, heterogeneity
+
+    rows = [
+        [
+            level.value,
+            str(level.n),
+            str(level.n_groups),
+            *cells([*level.scores.values()]),
+        ]
+        for level in table.levels
+    ]
+    tests = [text or "n/a" for text in heterogeneity(table)]
+    titles = [OVERALL[name] for name in table.heterogeneity]
     print_table(
         [(table.column, False), ("images", True), ("groups", True)]
         + [(title, False) for title in titles],
-        rows,
-        line_before=len(rows) - 1,
+        [*rows, ["heterogeneity", "", "", *tests]],
+        line_before=len(rows),
     )
-
-
-def _notes(result: "Validation") -> list[str]:
-    scores = result.as_found
-    lines = []
-    if scores.absent:
-        lines.append(
-            f"No image of {', '.join(scores.absent)}: "
-            + (
-                "probabilities are those given the other classes; "
-                if scores.conditional
-                else ""
-            )
-            + f"an absent class is predicted for {scores.predicted_absent}."
-        )
-    shares = result.prevalence_corrected.estimated.items()
-    lines.append(
-        "Estimated prevalence: "
-        + ", ".join(f"{name} {figure}" for name, figure in shares)
-        + "."
-    )
-    recalibrated = result.recalibrated
-    lines.append(
-        f"Recalibration is not applicable: {recalibrated.reason}."
-        if recalibrated.reason
-        else f"Recalibrated by {recalibrated.method} on the other of "
-        f"{recalibrated.folds} folds of groups."
-    )
-    lines.append(f"Share refused: {result.refused_share}.")
-    if result.without_refused:
-        lines.append(f"AUC without these: {result.without_refused.auc}.")
-    if result.unreadable:
-        lines.append(f"{result.unreadable} images cannot be read.")
-    size = scores.needed["accuracy"]
-    if size.groups is not None:
-        lines.append(
-            f"An accuracy within 5 points either way takes {size.groups} groups "
-            f"({size.images} images)."
-        )
-    return lines
-
-
-def _cell(figure: "Figure | None") -> str:
-    if figure is None or not figure.known:
-        return _NONE
-    return f"{figure.value:.3f} ({_NONE})" if figure.reason else str(figure)

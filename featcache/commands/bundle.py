@@ -90,7 +90,7 @@ def make_bundle(
     rule = rule_of(run, model, dataset, refuse, reporter)
     record = make(
         output,
-        TrainedModel(model, points, rule, training_set(run, dataset)),
+        TrainedModel(model, points, rule, training_set(run, dataset), dataset.dataset),
         run,
         source,
         training=training_facts(run),

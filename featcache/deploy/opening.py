@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from featcache.core.io import sha256_file
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
@@ -37,7 +38,7 @@ class Place:
     Attributes:
         cache: The cache folder.
         reports: The folder of runs of all datasets.
-        dataset: Name of the dataset; None for the only one.
+        dataset: Name of the dataset; None for the only one, or the only one with runs.
         files: ``.keras`` and weights files to look for networks in.
     """
 
@@ -76,12 +77,12 @@ def open_model(
         DatasetError: The training images are not where they were.
         UsageError: A share that cannot be; or for a bundle, another than its own.
     """
-    path = Path(reference)
-    if path.is_file() or path.suffix == SUFFIX:
+    if is_bundle(reference):
+        path = Path(reference)
         bundle = open_bundle(path, files=place.files)
         if prove(bundle):
             reporter.message(f"{path} proved itself on this machine (once a machine)")
-        model = of_bundle(bundle)
+        model = replace(of_bundle(bundle), bundle_sha256=sha256_file(path))
         if refuse is not None and not _is_share_of(model, refuse):
             raise UsageError(
                 f"the bundle's own `refuse`, {_share(model)}",
@@ -90,7 +91,7 @@ def open_model(
             )
         yield model
         return
-    dataset = manifests.load(manifests.find(place.cache, place.dataset))
+    dataset = manifests.load(place.cache / training_dataset(place))
     run = runs.find(place.reports / dataset.dataset, reference)
     source = ModelSource(dataset.folder, place.files, reporter)
     with stored(of_run(run, source), place.cache, reporter) as plain:
@@ -105,7 +106,32 @@ def open_model(
         training = training_set(
             run, dataset, with_thumbs=with_thumbs, reporter=reporter
         )
-        yield TrainedModel(plain, points_of(run), rule, training)
+        yield TrainedModel(plain, points_of(run), rule, training, dataset.dataset)
+
+
+def is_bundle(reference: str) -> bool:
+    """Whether a reference is the file of a bundle, and not the name of a run."""
+    path = Path(reference)
+    return path.is_file() or path.suffix == SUFFIX
+
+
+def training_dataset(place: Place) -> str:
+    """Name of the dataset that the runs of a place are of.
+
+    Without a name, that of the only dataset, or of the only one with runs.
+
+    Raises:
+        DatasetError: No such dataset, none at all, or several to choose from.
+    """
+    name = place.dataset
+    if name is None:
+        trained = [
+            folder.parent.name
+            for folder in place.reports.glob("*/runs")
+            if (place.cache / folder.parent.name / "manifest.csv").is_file()
+        ]
+        name = trained[0] if len(trained) == 1 else None
+    return manifests.find(place.cache, name).name
 
 
 def _report_other_versions(model: Model, reporter: Reporter) -> None:

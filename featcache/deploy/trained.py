@@ -75,12 +75,16 @@ class TrainedModel:
         operating_points: Thresholds; None without out-of-fold predictions.
         rule: Which images it refuses; None refuses none.
         training: What it was trained on.
+        dataset: Name of the dataset that it was trained on.
+        bundle_sha256: Of the bundle's file; None for a run.
     """
 
     model: Model
     operating_points: OperatingPoints | None
     rule: RefusalRule | None
     training: TrainingSet
+    dataset: str
+    bundle_sha256: str | None = None
 
     @property
     def name(self) -> str:

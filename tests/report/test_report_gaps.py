@@ -28,6 +28,7 @@ def test_the_gaps_of_the_study(study: Study) -> None:
     assert gaps(study) == {
         "What baselines without a network reach",
         "The test set is small",
+        "Images from elsewhere",
         "Another random draw of the folds",
         "Classes with few groups",
         "Shortcuts in the images",

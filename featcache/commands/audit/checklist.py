@@ -10,6 +10,7 @@ from featcache.commands.audit.base import FINDING, Finding
 from featcache.commands.audit.context import AuditContext, out_of_fold, right
 from featcache.core.text import markdown_cell
 from featcache.evaluation import metrics
+from featcache.evaluation.external import Validation
 from featcache.evaluation.runs import TEST, Run
 
 AUTHOR = "*for the author*"
@@ -109,8 +110,111 @@ def _performance(_: AuditContext, best: Run) -> str:
     )
 
 
-def _validation(_: AuditContext, __: Run) -> str:
-    return "Internal: within this dataset. The records contain no external testing."
+def _validated(
+    answer: Callable[[Validation], str],
+) -> Callable[[AuditContext], str]:
+    """An answer about each external validation; empty where there is none."""
+    return lambda context: " ".join(
+        text for one in _of_this_run(context) if (text := answer(one))
+    )
+
+
+def _of_this_run(context: AuditContext) -> list[Validation]:
+    run_id = context.best.run_id if context.best else ""
+    return [one.result for one in context.validations if one.run_id == run_id]
+
+
+def _testing(context: AuditContext) -> str:
+    if _of_this_run(context):
+        return f"Internal, and external: {_validated(_external_set)(context)}"
+    others = len({one.run_id for one in context.validations})
+    of_others = f", but that of {others} other{'s' * (others > 1)}" if others else ""
+    return (
+        "Internal: within this dataset. The records contain no external testing of "
+        f"this run{of_others}."
+    )
+
+
+def _external_set(result: Validation) -> str:
+    overlap = result.excluded_overlap
+    looked = "" if overlap.near_duplicates_checked else ", near-duplicates not checked"
+    return (
+        f"{result.dataset}, {result.n} images of {result.n_groups} groups (by "
+        f"{result.group_by}), {overlap.n} left out as they were in training{looked}."
+    )
+
+
+def _external_performance(result: Validation) -> str:
+    scores = result.as_found
+    text = (
+        f"{result.dataset}, as found: accuracy {scores.accuracy}, AUC {scores.auc}, "
+        f"Brier score {scores.brier}"
+    )
+    if inside := result.difference.get("accuracy"):
+        text += f"; accuracy minus internal {inside}"
+    return f"{text}."
+
+
+def _external_calibration(result: Validation) -> str:
+    lines = [
+        f"{name} slope {one.calibration_slope}, intercept {one.calibration_intercept}"
+        for name, one in result.as_found.per_class.items()
+    ]
+    return f"{result.dataset}: {'; '.join(lines)}."
+
+
+def _external_points(result: Validation) -> str:
+    lines = [
+        f"{point.class_name} from {point.threshold:.3f}: sensitivity "
+        f"{point.sensitivity}, specificity {point.specificity}"
+        for point in result.as_found.points
+        if point.kind == "sensitivity"
+    ]
+    return f"{result.dataset}: {'; '.join(lines)}." if lines else ""
+
+
+def _set_differences(result: Validation) -> str:
+    correction, by_class = result.prevalence_corrected, result.as_found.per_class
+    lines = [
+        f"{name} {share:.3f} in training, "
+        f"{by_class[name].n / result.n if name in by_class else 0:.3f} there"
+        for name, share in correction.training.items()
+    ]
+    return f"{result.dataset}: {'; '.join(lines)}; share refused as unlike the " + (
+        f"training images {result.refused_share}."
+    )
+
+
+def _updating(result: Validation) -> str:
+    scores = result.recalibrated.scores
+    if scores is None:
+        return f"{result.dataset}: not applicable ({result.recalibrated.reason})."
+    return (
+        f"{result.dataset}, recalibrated on other groups of it: accuracy "
+        f"{scores.accuracy}, log-loss {scores.log_loss} (as found "
+        f"{result.as_found.log_loss})."
+    )
+
+
+def _external_size(result: Validation) -> str:
+    size = result.as_found.needed["accuracy"]
+    if size.groups is None:
+        return ""
+    return (
+        f"{result.dataset}: {result.n_groups} groups; an accuracy within 5 points "
+        f"either way takes {size.groups}. {AUTHOR[1:-1].capitalize()}: the training "
+        "set."
+    )
+
+
+def _fairness(result: Validation) -> str:
+    lines = []
+    for table in result.subgroups:
+        levels = [f"{one.value} {one.scores['accuracy']}" for one in table.levels]
+        p = table.heterogeneity["accuracy"].p_holm
+        test = f" (p = {p:.3g}, Holm)" if p == p else ""
+        lines.append(f"accuracy by {table.column}: {', '.join(levels)}{test}")
+    return f"{result.dataset}: {'; '.join(lines)}." if lines else ""
 
 
 def _finding_titles(findings: Sequence[Finding]) -> str:
@@ -126,7 +230,18 @@ _FILLED: tuple[tuple[str, str, Callable[[AuditContext], str]], ...] = (
     (_CLAIM, "Software and versions", _software),
     (_BOTH, "Selection of the final model", _of_best(_selection)),
     (_BOTH, "Performance with uncertainty", _of_best(_performance)),
-    (_BOTH, "Internal or external testing", _of_best(_validation)),
+    (_BOTH, "Internal or external testing", _testing),
+    (_BOTH, "Performance on external data", _validated(_external_performance)),
+    (_BOTH, "Calibration on external data", _validated(_external_calibration)),
+    (_BOTH, "Performance at frozen thresholds", _validated(_external_points)),
+    (
+        _TRIPOD,
+        "Differences between development and evaluation data",
+        _validated(_set_differences),
+    ),
+    (_TRIPOD, "Model updating, such as recalibration", _validated(_updating)),
+    (_BOTH, "Sample size and its justification", _validated(_external_size)),
+    (_TRIPOD, "Fairness", _validated(_fairness)),
 )
 _AUTHORS = (
     (_BOTH, "Title and abstract: artificial intelligence, study design"),
@@ -136,10 +251,8 @@ _AUTHORS = (
         _BOTH,
         "Reference standard: who labelled the images, how, and how well they agree",
     ),
-    (_BOTH, "Sample size and its justification"),
     (_BOTH, "Missing data"),
     (_BOTH, "Demographic and clinical characteristics of each partition"),
-    (_TRIPOD, "Fairness"),
     (_TRIPOD, "Patient and public involvement"),
     (_BOTH, "Ethics, registration, protocol, funding, conflicts of interest"),
     (_BOTH, "Availability of data, code and model"),

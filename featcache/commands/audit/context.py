@@ -18,6 +18,7 @@ from featcache.dataset.splits import read_folds
 from featcache.dataset.thumbs import read_thumbs
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
+from featcache.evaluation.external import ValidationRecord, read_validations
 from featcache.evaluation.runs import Run
 
 PIXELS, METADATA = "pixels48", "metadata"
@@ -85,6 +86,11 @@ class AuditContext:
     def best(self) -> Run | None:
         """The best run that is no baseline or control."""
         return next((run for run in self.runs if not run.record.is_baseline), None)
+
+    @cached_property
+    def validations(self) -> list[ValidationRecord]:
+        """External validations of the dataset's runs, the newest first."""
+        return read_validations(self.reports)[0]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

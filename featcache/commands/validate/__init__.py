@@ -1,31 +1,37 @@
 """Validation: a frozen model on a dataset that it never saw, so that it is not fooled.
 
 `labels` maps external labels to classes, `overlap` leaves out what was in training,
-`base` has what is needed of a model and what comes out; the statistics are those of
+`base` has what is needed of a model; the statistics and the record are those of
 ``evaluation.external``.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from featcache.commands.validate.base import (
-    Model,
+from featcache.commands.validate.base import Model
+from featcache.commands.validate.labels import map_labels, near_names
+from featcache.commands.validate.overlap import without_overlap
+from featcache.core.io import digest
+from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import check_name
+from featcache.dataset.manifest import Manifest
+from featcache.deploy.trained import Answers, TrainedModel
+from featcache.errors import DatasetError
+from featcache.evaluation import external
+from featcache.evaluation.external import (
+    SCHEMA,
     Overlap,
     OverlapImage,
     PrevalenceCorrected,
     Recalibrated,
+    Scores,
     Validation,
+    ValidationRecord,
 )
-from featcache.commands.validate.labels import map_labels, near_names
-from featcache.commands.validate.overlap import without_overlap
-from featcache.core.progress import SILENT, Reporter
-from featcache.dataset.manifest import Manifest
-from featcache.deploy.trained import Answers
-from featcache.errors import DatasetError
-from featcache.evaluation import external
-from featcache.evaluation.external import Scores
 from featcache.evaluation.figures import Figure, shares
 from featcache.evaluation.operating_points import OperatingPoint
 from featcache.evaluation.runs import Predictions
@@ -38,6 +44,8 @@ __all__ = [
     "PrevalenceCorrected",
     "Recalibrated",
     "Validation",
+    "ValidationRecord",
+    "keep",
     "validate",
 ]
 
@@ -84,10 +92,12 @@ def validate(
     )
     return Validation(
         dataset=manifest.dataset,
+        group_by=manifest.settings.group_by,
         classes=classes,
         mapping=mapping,
         n=as_found.n,
         n_groups=as_found.n_groups,
+        images_sha256=digest(sorted(table["image_id"])),
         unreadable=len(rest.ok) - len(table),
         excluded_overlap=overlap,
         as_found=as_found,
@@ -100,6 +110,32 @@ def validate(
         refused_share=refused_share,
         without_refused=_without(refused[:, 0], data, model),
     )
+
+
+def keep(result: Validation, model: TrainedModel, reports: Path) -> Path:
+    """Keeps a validation among the reports of the dataset that a model is from.
+
+    Args:
+        result: The validation.
+        model: What was validated.
+        reports: The folder of runs of all datasets.
+
+    Returns:
+        The file: ``<dataset>/validations/<external dataset>-<short id>.json`` there.
+        An earlier one is replaced.
+
+    Raises:
+        UsageError: A bundle names its dataset as no folder can be named.
+    """
+    check_name(model.dataset, "dataset")
+    record = ValidationRecord(
+        schema=SCHEMA,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        run_id=model.name,
+        bundle_sha256=model.bundle_sha256,
+        result=result,
+    )
+    return external.write_validation(reports / model.dataset, record)
 
 
 def _check_columns(manifest: Manifest, by: Sequence[str]) -> None:

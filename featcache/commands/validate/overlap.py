@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from featcache.commands.validate.base import Overlap, OverlapImage
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import EXCLUDED, Manifest
 from featcache.dataset.near_duplicates import CORRELATION, nearest
 from featcache.dataset.thumbs import read_thumbs
 from featcache.errors import DatasetError
+from featcache.evaluation.external import Overlap, OverlapImage
 
 IDENTICAL, NEAR, GROUP = "identical", "near-duplicate", "group"
 _REASON = "it was in training"

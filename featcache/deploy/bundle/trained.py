@@ -55,6 +55,7 @@ def of_bundle(bundle: Bundle) -> TrainedModel:
             OperatingPoints.from_json(points) if points else None,
             _rule(bundle, record.refusal) if record.refusal else None,
             _training(bundle),
+            record.dataset,
         )
         for point in trained.points:
             if not 0 <= point.column < len(model.classes):

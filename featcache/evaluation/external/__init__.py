@@ -3,7 +3,8 @@
 `scores` has the scores as they are and their differences to internal ones, `priors` the
 correction for another prevalence, `recalibration` the calibration on the other folds,
 `subgroups` the parts of the set, `calibration_lines` intercept, slope and curve,
-`sample_size` how large a set has to be, `base` the records.
+`sample_size` how large a set has to be, `base` the records of scores, `validation` that
+of all of it.
 """
 
 from featcache.evaluation.external.base import (
@@ -28,24 +29,46 @@ from featcache.evaluation.external.subgroups import (
     levels_of,
     subgroups,
 )
+from featcache.evaluation.external.validation import (
+    SCHEMA,
+    Overlap,
+    OverlapImage,
+    PrevalenceCorrected,
+    Recalibrated,
+    Validation,
+    ValidationRecord,
+    read_validations,
+    record_path,
+    write_validation,
+)
 
 __all__ = [
+    "SCHEMA",
     "ClassScores",
     "CurvePoint",
     "Heterogeneity",
     "Level",
     "Needed",
+    "Overlap",
+    "OverlapImage",
     "PointScores",
+    "PrevalenceCorrected",
     "PriorCorrection",
+    "Recalibrated",
     "Recalibration",
     "Scores",
     "Subgroups",
+    "Validation",
+    "ValidationRecord",
     "conditional",
     "correct_priors",
     "differences",
     "evaluate",
     "internal_scores",
     "levels_of",
+    "read_validations",
     "recalibrate",
+    "record_path",
     "subgroups",
+    "write_validation",
 ]

@@ -9,6 +9,7 @@ import pandas as pd
 from featcache.backbones import BASELINES
 from featcache.commands.audit import FILE as AUDIT
 from featcache.dataset.regions import MASK, OUTSIDE
+from featcache.evaluation.external import read_validations
 from featcache.evaluation.runs import TEST
 from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.dataset_section import has_test
@@ -150,6 +151,17 @@ def _test(context: ReportContext) -> Iterator[Gap]:
         )
 
 
+def _elsewhere(context: ReportContext) -> Iterator[Gap]:
+    kept, _ = read_validations(context.reports)
+    if not any(one.run_id == context.best.run_id for one in kept):
+        yield Gap(
+            "Images from elsewhere",
+            "The best run was not validated on an external dataset. Most models lose "
+            "accuracy at another hospital.",
+            f"featcache validate {context.best.short_id} SOURCE",
+        )
+
+
 def _repeats(context: ReportContext) -> Iterator[Gap]:
     if context.board.rows[0].repeats <= 1:
         yield Gap(
@@ -258,6 +270,6 @@ def _unavailable(context: ReportContext) -> Iterator[Gap]:
 
 
 _CHECKS: tuple[Callable[[ReportContext], Iterator[Gap]], ...] = (
-    *(_groups, _sources, _baselines, _test, _repeats, _few_groups, _several_classes),
-    *(_content, _weights, _int8, _versions, _unavailable),
+    *(_groups, _sources, _baselines, _test, _elsewhere, _repeats, _few_groups),
+    *(_several_classes, _content, _weights, _int8, _versions, _unavailable),
 )

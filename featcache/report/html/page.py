@@ -29,7 +29,9 @@ from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
 from featcache.report.html.svg import STYLES, Svg, interval, key, mark
 from featcache.report.html.thumbs import TILE, Sheet, look_alikes, sheet
+from featcache.report.html.validation_section import read_sections
 from featcache.report.tables import CONTROLS, caption
+from featcache.report.validation_rows import COLUMNS
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
@@ -91,6 +93,7 @@ def render(context: ReportContext) -> str:
     audit = read_audit(context, head["best"].run_id)
     tiles, pairs = _thumbnails(context, map_points, sections, audit)
     maps = map_sections(context, context.runs[: len(sections)])
+    validations = read_sections(context)
     css, script = _text("report.css"), _text("report.js")
     return str(
         _environment()
@@ -110,6 +113,8 @@ def render(context: ReportContext) -> str:
             audit=audit,
             sections=sections,
             map_sections=maps,
+            validations=validations,
+            validation_columns=COLUMNS,
             ramp=Svg(drawing.ramp()),
             opened=OPEN_SECTIONS,
             map=map_points,
@@ -140,7 +145,7 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
-        "breakable": _breakable,
+        "breakable": _breakable, "decimals": "{:.3f}".format,
     }  # fmt: skip
     return environment
 

@@ -1,0 +1,174 @@
+"""``featcache validate``."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featcache.cli.options import (
+    cache_option,
+    dataset_option,
+    files_option,
+    json_option,
+    options,
+    reports_option,
+    source_options,
+)
+from featcache.cli.output import bars, print_json, say
+from featcache.cli.scan import scan_source
+from featcache.cli.validation_tables import print_validation
+from featcache.errors import UsageError
+
+if TYPE_CHECKING:
+    from featcache.dataset.manifest import Manifest
+
+external_options = options(
+    click.option(
+        "--name",
+        metavar="NAME",
+        help="Name of the external dataset in the cache.  [default: the name of the "
+        "source's folder]",
+    ),
+    click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="LABEL=CLASS",
+        help="A label of the external dataset and the class of the model that it is; "
+        "may be repeated.",
+    ),
+    click.option(
+        "--by",
+        multiple=True,
+        metavar="COLUMN",
+        help="Also score the subgroups of this manifest column; may be repeated.",
+    ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="COLUMN[=VALUE]",
+        help="Leave out images whose manifest column is 1, true or yes, or "
+        "equals VALUE; may be repeated.",
+    ),
+)
+
+
+@click.command("validate", short_help="Score a trained run on images from elsewhere.")
+@click.argument("reference", metavar="RUN|BUNDLE")
+@click.argument("source", metavar="SOURCE")
+@external_options
+@source_options
+@files_option
+@dataset_option
+@cache_option
+@reports_option
+@json_option
+def validate_command(
+    reference: str,
+    source: str,
+    mapping: tuple[str, ...],
+    by: tuple[str, ...],
+    files: tuple[Path, ...],
+    dataset: str | None,
+    cache: Path,
+    reports: Path,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Score a trained RUN or BUNDLE on a dataset that it never saw.
+
+    SOURCE is a folder or zip file with one subfolder per class, a CSV, or the name of
+    a dataset that is scanned already.
+    """
+    from featcache.commands.validate import keep, validate
+    from featcache.deploy.opening import (
+        Place,
+        is_bundle,
+        open_model,
+        training_dataset,
+    )
+
+    class_of = parse_mapping(mapping)
+    place = Place(cache, reports, dataset, files)
+    own = None if is_bundle(reference) else training_dataset(place)
+    manifest = external_dataset(source, cache, own, settings)
+    with (
+        bars() as reporter,
+        open_model(
+            reference,
+            place,
+            needs_refusal=False,
+            with_thumbs=True,
+            reporter=reporter,
+        ) as model,
+    ):
+        if manifest.dataset == own:
+            say(f"Warning: {own} is the run's own dataset: this validation is internal")
+        result = validate(model, manifest, mapping=class_of, by=by, reporter=reporter)
+        path = keep(result, model, reports)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_validation(result)
+    say(f"Kept: {path}. Next: featcache compare --html")
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """The class of each label, from LABEL=CLASS.
+
+    Raises:
+        UsageError: No such pair, or two classes for a label.
+    """
+    classes: dict[str, str] = {}
+    for pair in pairs:
+        label, sign, name = pair.partition("=")
+        if not (label and sign and name):
+            raise UsageError(
+                "--map LABEL=CLASS", repr(pair), "Name the label, then the class."
+            )
+        if classes.setdefault(label, name) != name:
+            raise UsageError(
+                f"one class for the label {label!r}",
+                f"{classes[label]!r} and {name!r}",
+                "Give --map once for each label.",
+            )
+    return classes
+
+
+def external_dataset(
+    source: str, cache: Path, own: str | None, settings: dict[str, Any]
+) -> "Manifest":
+    """The external dataset: scanned now or before, without the images left out.
+
+    Args:
+        source: A path, or the name of a dataset in the cache.
+        cache: The cache folder.
+        own: Name of the dataset that the run is of; None for a bundle.
+        settings: The options of the external dataset.
+
+    Raises:
+        DatasetError: It cannot be scanned, or there is no such dataset.
+        UsageError: It would replace the run's own dataset, or options that need a
+            path come with the name of a dataset.
+    """
+    from featcache.dataset import manifest as manifests
+
+    exclude, path = settings.pop("exclude"), Path(source)
+    if not path.exists() and (cache / source / "manifest.csv").is_file():
+        if any(value is not None for value in settings.values()):
+            raise UsageError(
+                "a path as SOURCE with --name and the options of a scan",
+                f"the name of the dataset {source!r}",
+                "Leave them out, or give the path.",
+            )
+        return manifests.narrow(manifests.load(cache / source), exclude=exclude)
+    name = settings.pop("name")
+    if (name or manifests.default_name(path)) == own:
+        raise UsageError(
+            "a name for the external dataset",
+            f"{own!r}, which is that of the run's own dataset",
+            "Give it another with --name.",
+        )
+    scanned = scan_source(path, cache, name, **settings)
+    return manifests.narrow(scanned.manifest, exclude=exclude)
