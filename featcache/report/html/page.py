@@ -28,7 +28,14 @@ from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
 from featcache.report.html.svg import STYLES, Svg, interval, key, mark
-from featcache.report.html.thumbs import TILE, Sheet, look_alikes, sheet
+from featcache.report.html.thumbs import (
+    COLUMNS,
+    TILE,
+    TILES,
+    Sheets,
+    look_alikes,
+    sheets,
+)
 from featcache.report.tables import CONTROLS, caption
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
@@ -114,7 +121,7 @@ def render(context: ReportContext) -> str:
             opened=OPEN_SECTIONS,
             map=map_points,
             map_json=_map_json(map_points, tiles) if map_points else None,
-            sheet=tiles,
+            sheets=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
             provenance=provenance_section.tables(context),
@@ -266,22 +273,22 @@ def _thumbnails(
     map_points: Points | None,
     sections: list[Section],
     audit: AuditSection | None,
-) -> tuple[Sheet, list[tuple[str, str]] | None]:
+) -> tuple[Sheets, list[tuple[str, str]] | None]:
     """Tiles of all images on the page, and look-alikes among those of the runs."""
     if context.manifest is None:
-        return Sheet(reason="the cache of the dataset is not available"), None
+        return Sheets(reason="the cache of the dataset is not available"), None
     paths = context.manifest.ok.set_index("image_id")["path"]
     shown_ids = [error.image_id for one in sections for error in one.errors]
     shown_ids += audit.image_ids if audit else []
     shown_ids += list(map_points.ids) if map_points else []
     known = [i for i in dict.fromkeys(shown_ids) if i in paths.index]
-    tiles = sheet(context.manifest.root, paths.loc[known])
+    tiles = sheets(context.manifest.root, paths.loc[known])
     groups = pd.Series(context.images["group"])
     pairs = look_alikes(tiles.small, groups, above=near_duplicates.CORRELATION)
     return tiles, pairs
 
 
-def _map_json(map_points: Points, tiles: Sheet) -> dict[str, Any]:
+def _map_json(map_points: Points, tiles: Sheets) -> dict[str, Any]:
     """What the script needs to draw the map."""
     return {
         "layouts": map_points.layouts,
@@ -289,7 +296,8 @@ def _map_json(map_points: Points, tiles: Sheet) -> dict[str, Any]:
         "paths": map_points.paths,
         "chances": map_points.chances,
         "tiles": [tiles.tiles.get(image_id, -1) for image_id in map_points.ids],
-        "columns": tiles.columns,
+        "columns": COLUMNS,
+        "on_sheet": TILES,
         "marks": [mark(style, 4.2) for style in range(STYLES)],
     }
 
