@@ -204,7 +204,7 @@ def to_csv(board: Leaderboard) -> str:
 
 
 def to_markdown(board: Leaderboard) -> str:
-    """A table in GitHub's markdown."""
+    """A table in GitHub's markdown, with what a reader of it has to know below."""
     table = columns(board)
     lines = [
         [heading for heading, _, _ in table],
@@ -216,7 +216,14 @@ def to_markdown(board: Leaderboard) -> str:
             line + 2, ["", "", f"*{CONTROLS_HEADING}*", *[""] * (len(table) - 3)]
         )
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{text}\n\n{markdown_cell(caption(board))}."
+    return "\n\n".join([text, f"{markdown_cell(caption(board))}.", *_notes(board)])
+
+
+def _notes(board: Leaderboard) -> list[str]:
+    """The warnings and what was not ranked, as a list in markdown."""
+    lines = [f"- **Warning:** {markdown_cell(one)}" for one in board.warnings]
+    lines += [f"- Not ranked: {markdown_cell(one)}" for one in board.excluded]
+    return ["\n".join(lines)] if lines else []
 
 
 def to_latex(board: Leaderboard) -> str:

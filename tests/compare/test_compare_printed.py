@@ -141,6 +141,21 @@ def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
     assert len(json.loads(run("compare", "--json")[1])) == 2
 
 
+def test_markdown_has_the_warning_and_what_was_not_ranked(
+    add: Add, run: Callable[..., Any]
+) -> None:
+    """They stand below the table, so that who copies it copies them."""
+    add("good")
+    add("logreg", range(0, 40, 2), backbone="border", weights="none")
+    add("lost", repeat=1)
+    _, out, err = run("compare", "--format", "markdown")
+    below = out[out.index("chest:") :]
+    words = "80 % of what the network gains over guessing is had from the border alone"
+    assert f"- **Warning:** {words}" in below
+    assert f"Warning: {words}" in err
+    assert "- Not ranked: 1 runs are repeats" in below
+
+
 def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None:
     """Sensitivity and specificity are read from the rows; both parts are there."""
     add("good", range(0, 80, 4), test=20)

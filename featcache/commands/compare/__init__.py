@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featcache.commands.compare import advantage
 from featcache.commands.compare import paired_tests as paired
 from featcache.commands.compare.leaderboard import (
     Confusion,
@@ -95,6 +96,7 @@ def compare(
         against=reference_run.run.run_id,
         warnings=[
             *changed_labels(reference_run.run, manifest),
+            *advantage.warnings(ranked, metric),
             *paired.warnings(ranked, metric),
         ],
         part=part,
