@@ -74,7 +74,7 @@ def _print_scores(result: "Validation") -> None:
     print_table(
         [(name, False) for name in (*headings, "as found - internal")],
         rows,
-        line_before=len(_OVERALL),
+        lines_before=[len(_OVERALL)],
     )
 
 
@@ -108,7 +108,7 @@ def _print_subgroups(table: "Subgroups") -> None:
         [(table.column, False), ("images", True), ("groups", True)]
         + [(title, False) for title in titles],
         rows,
-        line_before=len(rows) - 1,
+        lines_before=[len(rows) - 1],
     )
 
 

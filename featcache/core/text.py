@@ -31,6 +31,11 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts]
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 run", "2 runs"."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def printable(text: str) -> str:
     r"""The text with everything escaped that a terminal obeys or does not show.
 

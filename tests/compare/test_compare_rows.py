@@ -137,7 +137,8 @@ def test_other_evaluations_are_told_apart(add: Add, reports: Path) -> None:
     other_labels(add)
     add("good")
     (told,) = compare(reports).excluded
-    assert "1 runs cannot be compared" in told
+    assert "1 run cannot be compared" in told
+    assert "(it differs in" in told
     assert "the label of images (1)" in told
 
 

@@ -36,7 +36,7 @@ from featcache.report.html.thumbs import (
     look_alikes,
     sheets,
 )
-from featcache.report.tables import CONTROLS, caption
+from featcache.report.tables import CONTROLS, TEST_ONLY_HEADING, caption
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
@@ -110,6 +110,7 @@ def render(context: ReportContext) -> str:
             warnings=_warnings(context.board, audit),
             head=head,
             controls=CONTROLS,
+            test_only=TEST_ONLY_HEADING,
             part=PARTS[context.board.part],
             on_test=context.board.part == TEST,
             table=_leaderboard(context.board, len(sections)),
@@ -240,15 +241,19 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
     return {
         "results": [line for line in lines if not line["row"].is_baseline],
         "controls": [line for line in lines if line["row"].is_baseline],
+        "test_only": [
+            {"row": row, "anchor": None, "ends": None, "strip": ""}
+            for row in board.test_only
+        ],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
-        and any(row.test_accuracy is not None for row in board.rows),
+        and any(row.test_accuracy is not None for row in board.all_rows),
         "reference_rank": reference.rank,
         "reference_run": reference.run,
         "has_difference": any(row.p_holm is not None for row in board.rows),
         "choices": {
-            name: sorted({str(getattr(row, name)) for row in board.rows})
+            name: sorted({str(getattr(row, name)) for row in board.all_rows})
             for name in ("backbone", "head")
         },
     }
