@@ -191,11 +191,10 @@ class Leaderboard(comparing.Leaderboard):
     def to_html(self) -> str:
         """The table as a piece of HTML that brings its own style."""
         columns, text = tables.columns(self), [f"{tables.caption(self)}."]
-        if line := tables.line_before(self):
-            text.append(f"{tables.CONTROLS_HEADING}.")
+        text += [f"{heading}." for heading in tables.parts(self).values()]
         return display.card(
             f"{self.dataset}: {counted(len(self.rows), 'run')}",
-            display.table(columns, line_before=line),
+            display.table(columns, lines_before=tables.parts(self)),
             *map(display.note, text),
             *(display.note(f"Warning: {one}", warning=True) for one in self.warnings),
             *(display.note(f"Not ranked: {one}") for one in self.excluded),

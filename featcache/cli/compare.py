@@ -143,7 +143,7 @@ def print_board(board: "Leaderboard", style: str) -> None:
         [(heading, numeric) for heading, numeric, _ in columns],
         [list(line) for line in cells],
         drop_first=tables.drop_first(board),
-        line_before=tables.line_before(board),
+        lines_before=tables.parts(board),
     )
     show(tables.caption(board))
     if dropped:

@@ -92,6 +92,7 @@ def read(
         trains=tuple(trained.values()),
         finetunes=tuple(finetunes.values()),
         ensembles=tuple(ensembles.values()),
+        labels={b.name: b.own.get("label") for b in (*trains, *tunes, *blocks)},
         **_report([*sections["report"], blank][0], voters | dict.fromkeys(ensembles)),
     )
 

@@ -21,6 +21,7 @@ from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
+from featcache.evaluation.run_labels import write_labels
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.sets import sort_key
@@ -332,6 +333,7 @@ class StudyRunner:
         whole = [each for block_runs in self.runs.values() for each in block_runs]
         splits = [each.record.split.base for each in whole if not each.failed]
         folder, settings = self.reports / data.dataset, dict(self.study.report)
+        self.label(folder)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
@@ -344,9 +346,20 @@ class StudyRunner:
             settings["against"] = references[0] if len(references) == 1 else None
             board = compare(folder, split=split, manifest=data, **settings)
             boards.append(board)
+            for line in board.excluded:
+                self.reporter.message(f"Not ranked on split {split}: {line}")
             for line in board.warnings:
                 self.reporter.message(f"Warning: {line}")
         return boards
+
+    def label(self, folder: Path) -> None:
+        """Keeps what the study calls its runs, for every later leaderboard."""
+        labels = {
+            each.run_id: self.study.labels[name]
+            for name, block_runs in self.runs.items()
+            for each in block_runs
+        }
+        write_labels(folder, labels)
 
 
 def _source(run: Run) -> tuple[str, int | None]:
