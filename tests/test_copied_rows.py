@@ -16,7 +16,7 @@ from featcache.commands.scan import scan
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
-from featcache.errors import StoreUnavailableError
+from featcache.errors import DatasetError, StoreUnavailableError
 from featcache.features import store
 from featcache.features.copies import OpenedStore
 
@@ -157,3 +157,16 @@ def test_a_store_that_is_replaced_meanwhile_is_not_read(part: Part, toy) -> None
     toy(one, views=1)
     with pytest.raises(StoreUnavailableError, match="replaced"):
         opened.rows(store.FEATURES, np.array([0, 1]))
+
+
+def test_a_dataset_that_vanishes_is_named(part: Part, toy) -> None:
+    """A dataset that is removed during a call does not come back in part."""
+    one = part("one", 0, 12)
+
+    class Removing(Heard):
+        def progress(self, name: str, done: int, total: int) -> None:
+            shutil.rmtree(one.folder, ignore_errors=True)
+
+    with pytest.raises(DatasetError, match="removed or renamed while this call ran"):
+        toy(one, reporter=Removing())
+    assert not one.folder.exists()

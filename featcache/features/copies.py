@@ -71,7 +71,8 @@ def paths_of_contract(cache: Path, contract_id: str, *, own: Path) -> list[Path]
 
 def complete_rows(opened: Store, names: Sequence[str]) -> np.ndarray:
     """Which rows of a store have all these matrices, (N,) bool."""
-    return np.all([opened.has(name) for name in names], axis=0)
+    whole: np.ndarray = np.all([opened.has(name) for name in names], axis=0)
+    return whole
 
 
 def find_rows(
