@@ -14,6 +14,7 @@ from featcache.cli import (
     bundle,
     cache,
     compare,
+    dataset,
     demo,
     doctor,
     ensemble,
@@ -36,7 +37,7 @@ from featcache.errors import FeatcacheError
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
-    "Data": (scan.scan_command, audit.audit_command),
+    "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
     "Features": (extract.extract_command, cache.cache_group),
     "Heads": (
         train_head.train_head_command,

@@ -180,14 +180,15 @@ def _summary(store: "StoreResult") -> str:
     what = f"{store.backbone}{size} ({store.weights}): {store.rows} x {store.dim}"
     if store.taps:
         what += f" and {counted(len(store.taps), 'tap')}"
+    copied = f"{store.copied} copied" if store.copied else ""
     if not store.computed and not store.failures:
-        return f"{what}, all cached. {store.path}"
+        return f"{what}, {copied or 'all cached'}. {store.path}"
     if store.engine:
         what += f" by {store.engine}"
     rate = store.computed / store.seconds if store.seconds else 0.0
-    failed = (
-        f"; {counted(len(store.failures), 'image')} failed" if store.failures else ""
-    )
+    failed = f", {copied}" if copied else ""
+    if store.failures:
+        failed += f"; {counted(len(store.failures), 'image')} failed"
     return (
         f"{what}, {store.computed} computed in {store.seconds:.1f} s "
         f"({rate:.0f}/s){failed}. {store.path}"

@@ -44,6 +44,8 @@ LEAST = {
     "bundle make": ["run", "-o", "model.fcb"],
     "bundle show": ["model.fcb"],
     "bundle verify": ["model.fcb"],
+    "dataset rm": ["xrays"],
+    "dataset rename": ["xrays", "chest"],
     "cache info": ["store"],
     "cache export": ["store", "--to", "file.csv"],
 }
@@ -64,6 +66,9 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],
+    "dataset ls": [cache.ls_datasets],
+    "dataset rm": [cache.remove_dataset],
+    "dataset rename": [cache.rename_dataset],
     "cache ls": [cache.ls],
     "cache info": [cache.info],
     "cache verify": [cache.verify],

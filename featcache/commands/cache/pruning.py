@@ -116,7 +116,7 @@ def prune(
         except (StoreError, DatasetError) as error:
             excluded.append(f"{path}: {error.got}")
     folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
-    for folder in filter(_is_dataset, folders):
+    for folder in filter(is_dataset, folders):
         steps += _left_behind(folder, _OF_DATASET)
         if not (folder / "features").is_symlink():
             steps += _left_behind(folder / "features", _OF_FEATURES)
@@ -282,7 +282,7 @@ def _unlink(path: Path, stray: Path) -> None:
         stray.unlink(missing_ok=True)
 
 
-def _is_dataset(folder: Path) -> bool:
+def is_dataset(folder: Path) -> bool:
     """Whether a folder of the cache is a dataset, and lies there itself."""
     marks = ("manifest.csv", "dataset.json")
     is_marked = any((folder / mark).is_file() for mark in marks)
