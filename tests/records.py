@@ -1,15 +1,19 @@
 """Records of runs and stores that were never made, each field as a writer has it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from featcache.core import checked
-from featcache.evaluation import identity, runs
+from featcache.evaluation import external, identity, runs
+from featcache.evaluation.external import Validation, ValidationRecord
+from featcache.evaluation.figures import Figure
 from featcache.evaluation.record import RunRecord
-from featcache.evaluation.runs import Run
+from featcache.evaluation.runs import Predictions, Run
 from featcache.features.contract import Contract
 
 N, D, CLASSES = 90, 6, ("COVID", "NORMAL", "Viral Pneumonia")
@@ -111,6 +115,71 @@ def make_run(
         if table is not None:
             table.to_csv(temp / runs.PREDICTIONS, index=False)
     return runs.load(folder)
+
+
+def make_validation(
+    reports: Path, run_id: str, classes: Sequence[str], **fields: Any
+) -> ValidationRecord:
+    """Keeps a validation on 60 images of 30 groups, of which one more was left out.
+
+    Args:
+        reports: ``reports/<dataset>`` of the run.
+        run_id: The run.
+        classes: Its classes.
+        **fields: Of `Validation` that are other than usual.
+    """
+    rng = np.random.default_rng(0)
+    y = rng.integers(len(classes), size=60)
+    p = (rng.dirichlet(np.ones(len(classes)), 60) + np.eye(len(classes))[y]) / 2
+    groups = np.arange(60) // 2
+    scores = external.evaluate(Predictions(y, p, groups), classes)
+    inside = external.evaluate(Predictions(y, np.roll(p, 1, 0), groups), classes)
+    shares = [float((y == c).mean()) for c in range(len(classes))]
+    sexes = np.where(groups % 2, "F", "M")
+    usual = {
+        "dataset": "elsewhere",
+        "group_by": "patient",
+        "classes": list(classes),
+        "mapping": {"ill & well": classes[0]},
+        "n": 60,
+        "n_groups": 30,
+        "images_sha256": "0" * 64,
+        "unreadable": 1,
+        "excluded_overlap": external.Overlap(
+            n=1,
+            identical=1,
+            near_duplicates=0,
+            same_group=0,
+            near_duplicates_checked=True,
+            images=[external.OverlapImage("0" * 64, "<b>.png", "identical", "0" * 64)],
+        ),
+        "as_found": scores,
+        "prevalence_corrected": external.PrevalenceCorrected(
+            training=dict.fromkeys(classes, 1 / len(classes)),
+            estimated={
+                name: Figure(share, share / 2, min(2 * share, 1))
+                for name, share in zip(classes, shares, strict=True)
+            },
+            converged=True,
+            scores=scores,
+        ),
+        "recalibrated": external.Recalibrated(
+            scores=None, method=None, folds=0, reason="too few groups"
+        ),
+        "difference": external.differences(scores, inside),
+        "subgroups": external.subgroups(
+            Predictions(y, p, groups), classes, {"sex": sexes}
+        ),
+        "refused_share": Figure(0.1, 0.05, 0.2),
+    }
+    record = ValidationRecord(
+        schema=external.SCHEMA,
+        created="2026-01-01T00:00:00+00:00",
+        run_id=run_id,
+        result=Validation(**usual | fields),
+    )
+    external.write_validation(reports, record)
+    return record
 
 
 def rewrite(folder: Path, **changes: Any) -> None:

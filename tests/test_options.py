@@ -89,6 +89,7 @@ def test_one_excluded_column_is_one() -> None:
         ("`calibrate=False` or `force=True`", "--no-calibrate or --force"),
         ("`zoom=(1, 1)`, `part='test'`", "--zoom 1,1, --on test"),
         ("`of='true'` with `methods=['auto']`", "--class true with --method auto"),
+        ("`mapping='No finding=healthy'`", "--map 'No finding=healthy'"),
         ("`something` else", "`something` else"),
     ],
 )

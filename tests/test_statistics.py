@@ -42,6 +42,9 @@ def test_weights_follow_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     chunks = list(metrics.bootstrap_weights(groups[::-1], resamples=9))
     assert [len(chunk) for chunk in chunks] == [2, 2, 2, 2, 1]
     assert_array_equal(np.concatenate(chunks)[:, ::-1], whole)
+    monkeypatch.setattr(resampling, "_MOST_KEPT", 0)
+    anew = list(metrics.bootstrap_weights(groups[::-1], resamples=9))
+    assert_array_equal(np.concatenate(anew), np.concatenate(chunks))
 
 
 def test_sums_equal_weights() -> None:

@@ -23,6 +23,31 @@ from featcache.errors import UsageError
 if TYPE_CHECKING:
     from featcache.dataset.manifest import Manifest
 
+
+def parse_mapping(
+    context: click.Context, option: click.Parameter, pairs: Iterable[str]
+) -> dict[str, str] | None:
+    """The class of each label, from LABEL=CLASS; None without any.
+
+    Raises:
+        UsageError: No such pair, or two classes for a label.
+    """
+    classes: dict[str, str] = {}
+    for pair in pairs:
+        label, sign, name = pair.partition("=")
+        if not (label and sign and name):
+            raise UsageError(
+                "--map LABEL=CLASS", repr(pair), "Name the label, then the class."
+            )
+        if classes.setdefault(label, name) != name:
+            raise UsageError(
+                f"one class for the label {label!r}",
+                f"{classes[label]!r} and {name!r}",
+                "Give --map once for each label.",
+            )
+    return classes or None
+
+
 external_options = options(
     click.option(
         "--name",
@@ -34,6 +59,7 @@ external_options = options(
         "--map",
         "mapping",
         multiple=True,
+        callback=parse_mapping,
         metavar="LABEL=CLASS",
         help="A label of the external dataset and the class of the model that it is; "
         "may be repeated.",
@@ -67,7 +93,7 @@ external_options = options(
 def validate_command(
     reference: str,
     source: str,
-    mapping: tuple[str, ...],
+    mapping: dict[str, str] | None,
     by: tuple[str, ...],
     files: tuple[Path, ...],
     dataset: str | None,
@@ -89,7 +115,6 @@ def validate_command(
         training_dataset,
     )
 
-    class_of = parse_mapping(mapping)
     place = Place(cache, reports, dataset, files)
     own = None if is_bundle(reference) else training_dataset(place)
     manifest = external_dataset(source, cache, own, settings)
@@ -105,35 +130,13 @@ def validate_command(
     ):
         if manifest.dataset == own:
             say(f"Warning: {own} is the run's own dataset: this validation is internal")
-        result = validate(model, manifest, mapping=class_of, by=by, reporter=reporter)
+        result = validate(model, manifest, mapping=mapping, by=by, reporter=reporter)
         path = keep(result, model, reports)
     if as_json:
         print_json(result.to_json())
     else:
         print_validation(result)
     say(f"Kept: {path}. Next: featcache compare --html")
-
-
-def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
-    """The class of each label, from LABEL=CLASS.
-
-    Raises:
-        UsageError: No such pair, or two classes for a label.
-    """
-    classes: dict[str, str] = {}
-    for pair in pairs:
-        label, sign, name = pair.partition("=")
-        if not (label and sign and name):
-            raise UsageError(
-                "--map LABEL=CLASS", repr(pair), "Name the label, then the class."
-            )
-        if classes.setdefault(label, name) != name:
-            raise UsageError(
-                f"one class for the label {label!r}",
-                f"{classes[label]!r} and {name!r}",
-                "Give --map once for each label.",
-            )
-    return classes
 
 
 def external_dataset(
@@ -170,5 +173,5 @@ def external_dataset(
             f"{own!r}, which is that of the run's own dataset",
             "Give it another with --name.",
         )
-    scanned = scan_source(path, cache, name, **settings)
+    scanned = scan_source(path, cache, name, fewest_classes=1, **settings)
     return manifests.narrow(scanned.manifest, exclude=exclude)

@@ -170,10 +170,10 @@ def notes(result: Validation) -> list[str]:
     scores, recalibrated = result.as_found, result.recalibrated
     lines = []
     if scores.absent:
-        given = "Probabilities are those given the other classes; "
+        meaning = "Probabilities are those given the other classes. "
         lines.append(
             f"No image of {', '.join(scores.absent)}. "
-            f"{given if scores.conditional else ''}"
+            f"{meaning if scores.conditional else ''}"
             f"An absent class is predicted for {scores.predicted_absent}."
         )
     if not result.prevalence_corrected.converged:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_toys import make_run, of, with_table, write_split
+from records import make_validation
 from toys import N
 
 from featcache.commands.audit import CHECKS, NOT_APPLICABLE, audit
@@ -71,6 +72,29 @@ def test_the_checklist_fills_what_is_known(
     assert "90 images of 45 groups: 30 COVID" in text
     assert "Out-of-fold accuracy 0.900" in text
     assert "| TRIPOD+AI | Fairness | *for the author* |" in text
+    assert {line.count(" | ") for line in text.splitlines() if line[:2] == "| "} == {2}
+
+
+def test_the_checklist_has_external_validations(
+    toy: Manifest, reports: Path, tmp_path: Path
+) -> None:
+    """Those of the best run fill lines; those of another are only counted."""
+    best = make_run(toy, reports, "net", 0.9)
+    make_validation(reports / toy.dataset, "other-net-0123456789", best.classes)
+    audit(toy, reports, checklist=tmp_path / "list.md")
+    text = (tmp_path / "list.md").read_text(encoding="utf-8")
+    assert "no external testing of this run, but that of 1 other." in text
+    assert "| Performance on external data | *for the author* |" in text
+    record = make_validation(reports / toy.dataset, best.run_id, best.classes)
+    audit(toy, reports, checklist=tmp_path / "list.md", force=True)
+    text = (tmp_path / "list.md").read_text(encoding="utf-8")
+    for part in (
+        "Internal, and external: elsewhere, 60 images of 30 groups (by patient)",
+        f"as found: accuracy {record.result.as_found.accuracy}",
+        "elsewhere: not applicable (too few groups).",
+        "Fairness | elsewhere: accuracy by sex: F ",
+    ):
+        assert part in text
     assert {line.count(" | ") for line in text.splitlines() if line[:2] == "| "} == {2}
 
 

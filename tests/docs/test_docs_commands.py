@@ -21,8 +21,9 @@ from featcache.commands.finetune import finetune
 from featcache.commands.predict import check_format, predict
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
+from featcache.commands.validate import validate
 from featcache.core.options import parameters
-from featcache.dataset import phantom, regions, views
+from featcache.dataset import manifest, phantom, regions, views
 from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
 from featcache.heads import HEADS
@@ -41,6 +42,7 @@ LEAST = {
     "run": ["study.toml"],
     "predict": ["run", "scans"],
     "export": ["run", "--to", "onnx", "-o", "model.onnx"],
+    "validate": ["run", "elsewhere"],
     "bundle make": ["run", "-o", "model.fcb"],
     "bundle show": ["model.fcb"],
     "bundle verify": ["model.fcb"],
@@ -63,6 +65,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
     "export": [export],
+    "validate": [validate, scan, manifest.narrow],
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],
@@ -79,8 +82,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 # Options that are the door's own business.
 AT_THE_DOOR = {
     "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
-    "file", "files", "html", "inputs", "names", "no_refuse", "path", "reference",
-    "reference_of_run", "reports", "share",
+    "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
+    "reference", "reference_of_run", "reports", "share",
     "source", "store", "strict", "style",
 }  # fmt: skip
 

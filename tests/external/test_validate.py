@@ -71,7 +71,8 @@ def test_keys(dataset: Manifest) -> None:
     result = validate(with_internal(refuses=6), dataset, by=["ward"])
     record = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert set(record) == {
-        "dataset", "classes", "mapping", "n", "n_groups", "unreadable",
+        "dataset", "group_by", "classes", "mapping", "n", "n_groups",
+        "images_sha256", "unreadable",
         "excluded_overlap", "as_found", "prevalence_corrected", "recalibrated",
         "difference", "subgroups", "refused_share", "without_refused",
     }  # fmt: skip
@@ -212,7 +213,8 @@ def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
     print_validation(validate(model, dataset, by=["ward"]))
     out = capsys.readouterr().out
     for text in (
-        "1 were in training", "near-duplicates were not looked for", "as found",
+        "left out: 1 in training, 1 in the group",
+        "near-duplicates were not looked for", "as found",
         "prevalence corrected", "recalibrated", "calibration slope of COVID",
         "heterogeneity", "Share refused: ", "within 5 points",
     ):  # fmt: skip

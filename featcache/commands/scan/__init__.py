@@ -79,6 +79,7 @@ def scan(
     on_conflict: str | None = None,
     split_by: str | None = None,
     pool: bool | None = None,
+    fewest_classes: int = 2,
     reporter: Reporter = SILENT,
 ) -> ScanResult:
     """Makes or refreshes the manifest of a source.
@@ -102,6 +103,7 @@ def scan(
             evaluation: "folder" for folders called train, val and test, or a column
             with these; "none" for splits that are drawn.
         pool: Join the parts of the split that the source brings.
+        fewest_classes: How many there must be; 1 for images that are only scored.
         reporter: Hears how many images are read, as "scan".
 
     Raises:
@@ -129,7 +131,9 @@ def scan(
                 "group_by": group_by, "per_class": per_class,
                 "on_conflict": on_conflict, "split_by": split_by, "pool": pool,
             }  # fmt: skip
-            listing, settings = _settings(source, known, options, warnings)
+            listing, settings = _settings(
+                source, known, options, fewest_classes, warnings
+            )
             return _scan(folder, settings, listing, old, warnings, reporter)
     finally:
         with suppress(OSError):
@@ -140,6 +144,7 @@ def _settings(
     source: Path,
     known: Settings | None,
     options: dict[str, Any],
+    fewest_classes: int,
     warnings: list[str],
 ) -> tuple[sources.Listing, Settings]:
     """Lists the source and settles options that were not given."""
@@ -157,7 +162,11 @@ def _settings(
         split_by, pool = before.split_by, before.pool
     split_by = None if split_by == NO_SPLIT else split_by
     listing = sources.list_source(
-        source, per_class=per_class or None, split_by=split_by, pool=bool(pool)
+        source,
+        per_class=per_class or None,
+        split_by=split_by,
+        pool=bool(pool),
+        fewest_classes=fewest_classes,
     )
     by_column = "group" if "group" in listing.table.columns else NEAR_DUPLICATE
     group_by = by or before.group_by or by_column

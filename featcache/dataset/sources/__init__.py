@@ -43,6 +43,7 @@ def list_source(
     per_class: int | None = None,
     split_by: str | None = None,
     pool: bool = False,
+    fewest_classes: int = 2,
 ) -> Listing:
     """Lists the images of a folder-per-class, of a zip, or of a CSV.
 
@@ -53,6 +54,7 @@ def list_source(
             split that is kept, in natural order.
         split_by: Keep the split that the source brings: "folder", or a column.
         pool: Join the parts of a split that the source brings.
+        fewest_classes: How many there must be; 1 for images that are only scored.
 
     Raises:
         DatasetError: The source is missing, empty, broken, or not of these forms; or
@@ -73,7 +75,7 @@ def list_source(
             "Make it readable, or download it again.",
         ) from error
     labels = listing.table["label"].unique()
-    if len(labels) < 2:
+    if len(labels) < fewest_classes:
         raise DatasetError(
             f"at least two classes in {source}",
             f"one: {labels[0]}",

@@ -8,6 +8,7 @@ on the same images are pairs.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +27,7 @@ from featcache.evaluation.metrics.base import (
 
 RESAMPLES = 2000
 _CHUNK = 2**16  # numbers held at once: they stay in the processor's cache
+_MOST_KEPT = 2**23  # numbers of 2 bytes that are kept of a set's draws: 16 MiB
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,22 @@ def _group_weights(
     count: int, resamples: int, seed: int, chunk: int
 ) -> Iterator[Array]:
     """Yields how often each group is drawn, (up to ``chunk``, ``count``)."""
+    if count * resamples > _MOST_KEPT:
+        yield from _new_weights(count, resamples, seed, chunk)
+        return
+    kept = _kept_weights(count, resamples, seed)
+    for start in range(0, resamples, chunk):
+        yield kept[start : start + chunk].astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _kept_weights(count: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    """All of them, (``resamples``, ``count``): scores of one set share their draws."""
+    parts = _new_weights(count, resamples, seed, _chunk(count))
+    return np.concatenate([part.astype(np.uint16) for part in parts])
+
+
+def _new_weights(count: int, resamples: int, seed: int, chunk: int) -> Iterator[Array]:
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, chunk):
         rows = np.arange(min(chunk, resamples - start))[:, None]

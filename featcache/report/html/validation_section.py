@@ -64,12 +64,12 @@ class Validations:
     """The validations of the page's runs.
 
     Attributes:
-        shown: Those of the best runs first, then the newest.
+        sections: Those of the best runs first, then the newest.
         more: How many more there are of these runs.
         others: How many there are of runs that the page does not rank.
     """
 
-    shown: list[ValidationSection]
+    sections: list[ValidationSection]
     more: int
     others: int
 

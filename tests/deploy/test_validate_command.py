@@ -1,0 +1,241 @@
+"""featcache validate, as a user types it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from toys import CLASSES, picture
+
+from featcache.commands.bundle import make_bundle
+from featcache.core.checked import read_record
+from featcache.deploy.opening import Place, training_dataset
+from featcache.evaluation.external import read_validations
+from featcache.evaluation.runs import TRAIN
+
+KEYS = {
+    "n", "n_groups", "excluded_overlap", "as_found", "prevalence_corrected",
+    "recalibrated", "difference", "subgroups", "refused_share",
+}  # fmt: skip
+
+
+@pytest.fixture
+def short_id(trained, extracted, reports, tmp_path):
+    """A run, with its cache and reports in the folder that commands run in."""
+    made = trained("logreg", views=0)
+    shutil.copytree(extracted.folder.parent, tmp_path / "cache")
+    shutil.copytree(reports, tmp_path / "reports")
+    return made.short_id
+
+
+@pytest.fixture
+def backbone(toy_network):
+    """The option that names the network's file."""
+    return ["-b", toy_network]
+
+
+def write_external(folder: Path, names=CLASSES, each: int = 6) -> Path:
+    """Images like those of training, patients of two images, and their sex."""
+    folder.mkdir()
+    lines = ["path,label,patient,sex"]
+    for label, name in enumerate(names):
+        for i in range(each):
+            file = f"{label}-{i}.png"
+            picture(1000 + 100 * label + i, 60 + 60 * label).save(folder / file)
+            lines.append(f"{file},{name},q{label}{i // 2},{'FM'[i // 2 % 2]}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    return folder
+
+
+def kept() -> list[Path]:
+    return sorted(Path("reports").glob("*/validations/*"))
+
+
+def test_a_run_on_images_from_elsewhere(run, short_id, backbone):
+    """JSON on stdout with the keys of the document, and a record that is checked."""
+    write_external(Path("other"))
+    words = [short_id, "other", "--group-by", "patient", "--by", "sex", "--json"]
+    code, out, err = run("validate", *words, *backbone)
+    assert code == 0, err
+    record = json.loads(out)
+    assert set(record) >= KEYS
+    assert (record["n"], record["n_groups"], record["group_by"]) == (18, 9, "patient")
+    for name in ("accuracy", "auc", "log_loss"):
+        assert {"value", "low", "high"} <= set(record["as_found"][name])
+    assert record["excluded_overlap"]["near_duplicates_checked"]
+    assert [one["column"] for one in record["subgroups"]] == ["sex"]
+    assert record["difference"]["accuracy"]["low"] is not None
+    (path,) = kept()
+    assert path.name == f"other-{short_id}.json"
+    assert read_record(path)["result"] == record
+    (one,), unusable = read_validations(path.parents[1])
+    assert (one.result.to_json(), unusable) == (record, [])
+    # It is scanned now, and the run's own dataset is still the one with runs.
+    assert training_dataset(Place(Path("cache"), Path("reports"))) == "chest"
+    code, out, _ = run("validate", short_id, "other", "--json", *backbone)
+    assert (code, json.loads(out)["as_found"]) == (0, record["as_found"])
+
+
+def test_planted_overlap_is_listed_and_left_out(run, short_id, backbone, extracted):
+    """Same bytes, the same picture in another file, and the rest of both patients."""
+    folder = write_external(Path("other"))
+    same, near = extracted.ok.iloc[[0, 20]]["path"]
+    table = (folder / "metadata.csv").read_text()
+    shutil.copy(extracted.root / same, folder / "a.png")
+    Image.open(extracted.root / near).resize((80, 64)).save(folder / "b.jpg")
+    (folder / "metadata.csv").write_text(
+        f"{table}\na.png,{CLASSES[0]},q00,F\nb.jpg,{CLASSES[1]},new,M\n"
+    )
+    words = [short_id, "other", "--group-by", "patient"]
+    code, out, err = run("validate", *words, "--json", *backbone)
+    assert code == 0, err
+    overlap = json.loads(out)["excluded_overlap"]
+    training = trained_paths(short_id)
+    expected = {"a.png": "identical"} if same in training else {}
+    expected |= {"b.jpg": "near-duplicate"} if near in training else {}
+    by_path = {one["path"]: one["how"] for one in overlap["images"]}
+    assert expected
+    assert {k: v for k, v in by_path.items() if v != "group"} == expected
+    groups = {path for path, how in by_path.items() if how == "group"}
+    assert groups == ({"0-0.png", "0-1.png"} if same in training else set())
+    out = run("validate", *words, *backbone)[1]
+    assert all(f"{path}: {how}" in out for path, how in expected.items())
+
+
+def trained_paths(short_id: str) -> set[str]:
+    """Paths of the images that a run was trained on."""
+    from featcache.dataset import manifest
+    from featcache.evaluation import runs
+
+    table = runs.find(Path("reports/chest"), short_id).table
+    ids = table.loc[table["split"] == TRAIN, "image_id"]
+    ok = manifest.load(Path("cache/chest")).ok
+    return set(ok.loc[ok["image_id"].isin(ids), "path"])
+
+
+def test_the_tables(run, short_id, backbone):
+    """The columns side by side, operating points, prevalences and subgroups."""
+    names = ["COVID positive", CLASSES[1], CLASSES[2]]
+    write_external(Path("other"), names)
+    words = [short_id, Path("other/metadata.csv"), "--name", "Granada 2"]
+    words += ["--map", f"COVID positive={CLASSES[0]}", "--group-by", "patient"]
+    code, out, err = run("validate", *words, "--by", "sex", *backbone)
+    assert code == 0, err
+    for text in (
+        "Granada 2: 18 images in 9 groups (by patient). None was in training.",
+        "prevalence corrected", "as found - internal", "sensitivity - internal",
+        "estimated without labels", "heterogeneity", "Share refused: ",
+    ):  # fmt: skip
+        assert text in out
+    assert "Kept: " in err
+    assert Path("cache/Granada 2/manifest.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "message"),
+    [
+        ([*CLASSES[:2], "Pneumonia-Viral"], [], "--map 'Pneumonia-Viral=Viral"),
+        (["covid", *CLASSES[1:]], [], "--map covid=COVID"),
+        (CLASSES, ["--map", "covid=COVID"], "Did you mean COVID?"),
+        (["x", *CLASSES[1:]], ["--map", "x=Covid"], "Did you mean COVID?"),
+        (CLASSES, ["--map", "COVID"], "--map LABEL=CLASS"),
+        (CLASSES, ["--map", "x=a", "--map", "x=b"], "one class for the label 'x'"),
+        (CLASSES, ["--by", "Sex"], "Did you mean sex?"),
+        (CLASSES, ["--name", "chest"], "that of the run's own dataset"),
+        (CLASSES, ["--exclude", "sex=X"], "--exclude"),
+    ],
+)
+def test_a_wrong_call_is_one_line(
+    names, words, message, run, short_id, backbone
+) -> None:
+    """It offers what is nearest; exit code 1; no record is kept."""
+    write_external(Path("other"), names)
+    code, out, err = run("validate", short_id, "other", *words, *backbone)
+    assert (code, out) == (1, ""), err
+    assert message in err.splitlines()[-1]
+    assert kept() == []
+
+
+def test_a_dataset_that_is_scanned_already_takes_no_options(run, short_id, backbone):
+    """They would need the source; and a source that is not there is named."""
+    write_external(Path("other"))
+    assert run("scan", "other", "--dataset", "seen")[0] == 0
+    code, _, err = run("validate", short_id, "seen", "--group-by", "sex", *backbone)
+    assert (code, "a path as SOURCE" in err) == (1, True)
+    code, _, err = run("validate", short_id, "nowhere", *backbone)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "nowhere" in err
+    assert not Path("cache/nowhere").exists()
+
+
+@pytest.mark.parametrize("case", ["one class", "no groups", "three images"])
+def test_poor_sets_are_answered(case, run, short_id, backbone):
+    """With reasons where a figure cannot be."""
+    folder = write_external(Path("other"), each=6 if case != "three images" else 1)
+    table = folder / "metadata.csv"
+    if case == "one class":
+        rows = [r for r in table.read_text().splitlines() if f",{CLASSES[0]}," in r]
+        table.write_text("\n".join(["path,label,patient,sex", *rows]))
+    by = "image" if case == "no groups" else "patient"
+    words = [short_id, "other", "--group-by", by, "--by", "sex", *backbone]
+    code, out, err = run("validate", *words)
+    assert code == 0, err
+    assert "nan" not in out
+    record = json.loads(run("validate", *words, "--json")[1])
+    assert record["as_found"]["accuracy"]["value"] is not None
+    if case == "one class":
+        assert record["as_found"]["auc"]["reason"] == "one class has no AUC"
+        assert record["recalibrated"]["reason"] in out
+    if case == "three images":
+        assert record["n"] == 3
+        assert record["recalibrated"]["scores"] is None
+    if case == "no groups":
+        assert record["n_groups"] == record["n"] == 18
+
+
+def test_a_dataset_that_was_in_training(run, short_id, backbone, extracted):
+    """Nothing is left to score: an error, and no record."""
+    training = sorted(trained_paths(short_id))[:4]
+    for path in training:
+        label = path.split("/")[0]
+        Path("other", label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(extracted.root / path, Path("other") / path)
+    code, _, err = run("validate", short_id, "other", *backbone)
+    assert code == 1
+    assert "was in training" in err.splitlines()[-1]
+    assert kept() == []
+
+
+def test_the_own_test_set_is_internal(run, short_id, backbone):
+    """Its images were not trained on, but a warning says what they are."""
+    code, _, err = run("validate", short_id, "chest", *backbone)
+    assert code == 0, err
+    assert "own dataset: this validation is internal" in err
+
+
+def test_a_bundle(run, trained, extracted, tmp_path):
+    """It needs no cache of its training; its digest is in the record."""
+    made = trained("logreg", views=0)
+    make_bundle(extracted, made, tmp_path / "model.fcb")
+    write_external(Path("other"))
+    words = ["model.fcb", "other", "--group-by", "patient"]
+    code, out, err = run("validate", *words)
+    assert code == 0, err
+    assert "near-duplicates were not looked for" in out
+    (path,) = kept()
+    assert path.parts[1:] == ("chest", "validations", f"other-{made.short_id}.json")
+    record = read_record(path)
+    assert (record["run_id"], len(record["bundle_sha256"])) == (made.run_id, 64)
+
+
+def test_other_images_are_counted_as_refused(run, short_id, backbone):
+    """They stay in the figures, and there are figures without them."""
+    folder = write_external(Path("other"))
+    for i in range(3):
+        Image.new("RGB", (200, 20), (255, 60 * i, 0)).save(folder / f"0-{i}.png")
+    words = [short_id, "other", "--group-by", "patient", "--json", *backbone]
+    record = json.loads(run("validate", *words)[1])
+    assert record["refused_share"]["value"] >= 3 / 18
+    assert record["without_refused"]["n"] <= 15
+    assert record["as_found"]["n"] == 18

@@ -1,0 +1,70 @@
+"""The report shows external validations of its runs."""
+
+from records import make_validation
+from report_pages import Reader, best, of_section, page
+from report_study import CLASSES, Study
+
+from featcache.evaluation import runs
+from featcache.evaluation.external import read_validations, record_path
+
+
+def section(study: Study) -> str:
+    return of_section(page(study), "validations")
+
+
+def test_without_a_validation_the_page_says_how(study: Study) -> None:
+    """It names the command, and the gap is among what was not checked."""
+    assert "featcache validate RUN SOURCE" in section(study)
+    assert "Images from elsewhere" in of_section(page(study), "unchecked")
+
+
+def test_the_columns_stand_side_by_side(study: Study) -> None:
+    """Scores with intervals, differences, prevalences, subgroups and what was left."""
+    record = make_validation(study.reports, best(study).run_id, CLASSES)
+    markup = section(study)
+    text = Reader(markup).text
+    result = record.result
+    for part in (
+        "elsewhere", "60 of 30 groups (by patient)", "as found",
+        "prevalence corrected", "recalibrated", "as found − internal",
+        f"{result.as_found.accuracy.value:.3f}", f"{result.as_found.auc.low:.3f}",
+        f"{result.difference['accuracy'].value:.3f}", "calibration slope of A & B",
+        "1 more is left out: 1 in training.", "<b>.png: identical to training image",
+        "By sex", "do they differ?", "(Holm)", "estimated without labels",
+        "Recalibration is not applicable: too few groups.",
+        "Share refused: 0.100 (0.050-0.200).", "1 image cannot be read.",
+        "ill & well → <img src=x onerror=alert(1)>",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "nan" not in text
+    assert "<b>.png" not in markup
+    assert "<img" not in markup
+    charts = [a["aria-label"] for a in Reader(markup).of("svg") if "aria-label" in a]
+    assert charts == ["Calibration curve of each class, as found"]
+    assert "Images from elsewhere" not in of_section(page(study), "unchecked")
+
+
+def test_validations_of_other_runs_are_counted(study: Study) -> None:
+    """Of a run that is not the best the gap stays; of one that is gone, the number."""
+    other = runs.find(study.reports, "softmax").run_id
+    make_validation(study.reports, other, CLASSES)
+    make_validation(study.reports, "logreg-gone-0123456789", CLASSES)
+    text = page(study)
+    assert other in Reader(of_section(text, "validations")).text.replace(" ", "")
+    assert "1 in validations/ is of runs that" in Reader(text).text
+    assert "Images from elsewhere" in of_section(text, "unchecked")
+
+
+def test_a_changed_record_is_named_and_not_shown(study: Study) -> None:
+    """As is one that is cut short."""
+    run_id = best(study).run_id
+    make_validation(study.reports, run_id, CLASSES)
+    path = record_path(study.reports, "elsewhere", run_id)
+    whole = path.read_text()
+    for broken in (whole.replace('"n": 60', '"n": 61'), whole[:100], "[]"):
+        path.write_text(broken)
+        records, unusable = read_validations(study.reports)
+        assert (records, len(unusable)) == ([], 1)
+        text = page(study)
+        assert f"validations/{path.name}" in of_section(text, "unchecked")
+        assert "elsewhere" not in of_section(text, "validations").split("</h2>")[1][:50]
