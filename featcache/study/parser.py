@@ -23,12 +23,11 @@ from featcache.commands.compare import compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.extract import extract
 from featcache.commands.scan import NO_SPLIT, scan
-from featcache.commands.scan.groups import NEAR_DUPLICATE
 from featcache.commands.train_head import train_head
 from featcache.core.registry import Registry
 from featcache.core.text import check_name
 from featcache.dataset import manifest, sources
-from featcache.dataset.grouping import DICOM
+from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy

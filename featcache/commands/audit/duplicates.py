@@ -14,6 +14,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.similarity import alike, cut_alike
 from featcache.core.text import counted
+from featcache.dataset.grouping import NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 from featcache.dataset.near_duplicates import CORRELATION
 
@@ -76,15 +77,31 @@ def _labels(context: AuditContext) -> Answer:
     )
 
 
+def made_by_scan(context: AuditContext) -> bool:
+    """Whether the groups are scan's own near-duplicates, by the same threshold.
+
+    Scan compared the files; the pictures of a store differ a little from these, so
+    that a pair at the threshold may fall on either side of it.
+    """
+    return context.manifest.settings.group_by == NEAR_DUPLICATE
+
+
 def _across_groups(
-    context: AuditContext, pairs: pd.DataFrame, how: str, *, unreadable: int = 0
+    context: AuditContext,
+    pairs: pd.DataFrame,
+    how: str,
+    *,
+    unreadable: int = 0,
+    settled: bool = False,
 ) -> Answer:
     table = with_images(context, pairs)
     apart = table["group_a"] != table["group_b"]
     across, within = table[apart], table[~apart]
     unseen = f" {counted(unreadable, 'image')} cannot be read." if unreadable else ""
+    if settled and len(across):
+        unseen += " The groups are scan's own near-duplicates, so these are no leak."
     return conclude(
-        bool(len(across)),
+        bool(len(across)) and not settled,
         f"{counted(len(table), 'pair looks', 'pairs look')} the same ({how}): "
         f"{len(within)} within a group, "
         f"which a split keeps together, and {len(across)} in two different groups."
@@ -96,7 +113,13 @@ def _across_groups(
 
 def _near(context: AuditContext) -> Answer:
     how = f"correlation above {CORRELATION}"
-    return _across_groups(context, context.near, how, unreadable=context.unreadable)
+    return _across_groups(
+        context,
+        context.near,
+        how,
+        unreadable=context.unreadable,
+        settled=made_by_scan(context),
+    )
 
 
 def _perceptual(context: AuditContext) -> Answer:
@@ -125,6 +148,8 @@ def _across_parts(context: AuditContext) -> Answer:
     for name, fold_of in context.splits.items():
         a, b = table["image_id_a"].map(fold_of), table["image_id_b"].map(fold_of)
         apart = a.notna() & b.notna() & (a != b)
+        if made_by_scan(context):  # of its groups none may be parted
+            apart &= table["group_a"] == table["group_b"]
         parted = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
         parted["part"] = np.where(parted[["place_a", "place_b"]].min(axis=1) < 0,
                                  "test", "fold")  # fmt: skip

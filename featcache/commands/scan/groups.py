@@ -6,11 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.core.text import counted, some
-from featcache.dataset.grouping import MISSING, group_pattern
+from featcache.dataset.grouping import MISSING, NEAR_DUPLICATE, group_pattern
 from featcache.dataset.manifest import IMAGE, UNREADABLE, Manifest, Settings
 from featcache.errors import DatasetError
-
-NEAR_DUPLICATE = "near-duplicate"
 
 
 def given_groups(

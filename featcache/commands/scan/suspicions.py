@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from featcache.commands.scan.groups import NEAR_DUPLICATE
 from featcache.core.text import counted, some, spelling_key
-from featcache.dataset.grouping import DICOM, MISSING
+from featcache.dataset.grouping import DICOM, MISSING, NEAR_DUPLICATE
 from featcache.dataset.manifest import IMAGE, Manifest
 from featcache.dataset.sources.parts import part_of
 
