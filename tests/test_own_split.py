@@ -1,5 +1,6 @@
 """A split that a source brings: recognised, kept when asked, and never trained on."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ from toys import header, make_dataset, picture, train_flat, write_store
 from featcache import features
 from featcache.commands.scan import ScanResult, scan
 from featcache.dataset import manifest
-from featcache.dataset.manifest import Manifest, narrow
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import narrow, straddling
 from featcache.dataset.sources import list_source
 from featcache.dataset.splits import TEST, SplitOptions
 from featcache.errors import DatasetError, SplitError, UsageError
-from featcache.evaluation import fitting
+from featcache.evaluation import fitting, runs
 
 PARTS = {"train": 8, "val": 4, "test": 4}
 
@@ -48,14 +50,18 @@ def parts_of(result: ScanResult) -> dict[str, int]:
 def test_parts_are_not_taken_for_classes(
     tmp_path: Path, names: tuple[str, ...], zipped: bool
 ) -> None:
-    """Folders train and test with classes below are refused, with both ways out."""
+    """Of folders train and test, the classes below are read; a line says so."""
     source = write(tmp_path / "x", dict.fromkeys(names, 4))
     if zipped:
         source = Path(shutil.make_archive(str(source), "zip", tmp_path, "x"))
-    with pytest.raises(DatasetError) as caught:
-        scan(source, tmp_path / "c")
-    for text in ("`split_by='folder'`", "`pool=True`", "folders A, B", names[0]):
-        assert text in str(caught.value)
+    read = scan(source, tmp_path / "c")
+    assert read.counts == {"A": 2 * len(names), "B": 2 * len(names)}
+    assert read.manifest.own_test is None
+    assert set(parts_of(read).values()) == {4}
+    [line] = read.warnings
+    assert "the parts of a split, now column split (train 4, " in line
+    assert "`split_by='folder'`" in line
+    assert "`pool=True`" in line
     kept = scan(source, tmp_path / "c", split_by="folder")
     assert kept.counts == {"A": 2 * len(names), "B": 2 * len(names)}
     assert set(parts_of(kept).values()) == {4}
@@ -63,11 +69,12 @@ def test_parts_are_not_taken_for_classes(
 
 
 def test_pooled_parts_are_one_dataset(tmp_path: Path) -> None:
-    """Classes are those below, there is no column split; later scans do the same."""
+    """Classes are those below, no test set is kept; later scans do the same."""
     source = write(tmp_path / "x")
     pooled = scan(source, tmp_path / "c", pool=True)
     assert pooled.counts == {"A": 8, "B": 8}
-    assert "split" not in pooled.manifest.table
+    assert (pooled.manifest.own_test, pooled.warnings) == (None, [])
+    assert parts_of(pooled) == PARTS
     assert scan(source, tmp_path / "c").manifest.settings.pool
     kept = scan(source, tmp_path / "c", split_by="folder")
     assert parts_of(kept) == PARTS == kept.parts
@@ -78,7 +85,7 @@ def test_parts_below_the_classes_are_told_and_kept(tmp_path: Path) -> None:
     """A/train, A/test: the classes are right, and the split is kept when asked."""
     source = write(tmp_path / "x", form="{label}/{part}")
     [warning] = scan(source, tmp_path / "c").warnings
-    assert "the folders name the parts of a split" in warning
+    assert "the folders are the parts of a split" in warning
     assert parts_of(scan(source, tmp_path / "c", split_by="folder")) == PARTS
 
 
@@ -98,7 +105,7 @@ def test_a_column_is_kept_as_the_split(tmp_path: Path) -> None:
     table["split"] = ["Train", "training", " val", "VALID", "test", "Testing"]
     table.to_csv(root / "t.csv", index=False)
     [warning] = scan(root / "t.csv", tmp_path / "c").warnings
-    assert warning.startswith("column split name")
+    assert warning.startswith("column split names the parts of a split (train 2, ")
     assert "`split_by='split'`" in warning
     result = scan(root / "t.csv", tmp_path / "c", split_by="split")
     assert parts_of(result) == {"train": 2, "val": 2, "test": 2}
@@ -151,7 +158,10 @@ def test_of_copies_in_two_parts_the_test_images_stay(tmp_path: Path) -> None:
     shutil.copy(source / "test/A/p20_0.png", source / "train/A/copy.png")
     result = scan(source, tmp_path / "c", split_by="folder")
     assert parts_of(result) == PARTS
-    assert "1 images have the same bytes in two parts" in result.warnings[0]
+    assert (
+        "1 image with the same bytes in several parts of the source's split, such as "
+        "test/A/p20_0.png and train/A/copy.png"
+    ) in result.warnings[0]
     assert result.manifest.table.set_index("path")["status"][
         "train/A/copy.png"
     ] == "duplicate"  # fmt: skip
@@ -211,8 +221,9 @@ def test_a_scan_names_the_groups_on_both_sides(tmp_path: Path) -> None:
     picture(999, 100).save(source / "train/A/p20_9.png")
     result = scan(source, tmp_path / "c", split_by="folder", group_by=r"(p\d\d)")
     assert any(
-        "1 groups are in the source's test set and in its other parts: p20; their 1 "
-        "images" in warning
+        r"1 group (by (p\d\d)) in the source's test set and in its other parts (p20): "
+        "1 image outside the test set left out of training: train/A/p20_9.png"
+        in warning
         for warning in result.warnings
     )
 
@@ -243,6 +254,162 @@ def test_no_test_image_is_trained_on(
     table = result.runs[0].table
     assert set(table.loc[table["split"] == "test", "image_id"]) == own
     assert result.runs[0].record.split.split_by == "folder"
+
+
+def test_training_says_which_split_is_kept(dataset: Manifest) -> None:
+    """`split_by` of a split wins over that of the scan, and "none" draws one."""
+    drawn = manifest.Settings("/x", "/x", "patient")
+    plain = Manifest(dataset.folder, drawn, dataset.table)
+    kept = SplitOptions(split_by="split").narrow(plain)
+    assert kept.own_test == dataset.own_test
+    assert SplitOptions().narrow(plain).own_test is None
+    assert SplitOptions(split_by="none").narrow(dataset).own_test is None
+    split = features.draw_split(kept, SplitOptions(split_by="split"))
+    assert split.name == "patient-k5-test-by-split-seed0"
+    without = Manifest(dataset.folder, drawn, dataset.table.drop(columns="split"))
+    with pytest.raises(DatasetError, match="folders train, val and test"):
+        SplitOptions(split_by="folder").narrow(without)
+
+
+def test_val_is_fold_0_when_asked(dataset: Manifest) -> None:
+    """Fold 0 is val, in repeats too; other images are in the other folds."""
+    options = SplitOptions(val_part="fold")
+    narrowed = options.narrow(dataset)
+    ok = narrowed.ok
+    val = set(ok.loc[ok["split"] == "val", "image_id"])
+    for repeat in (0, 1):
+        split = features.draw_split(narrowed, options, repeat=repeat)
+        assert {i for i, fold in split.fold_of.items() if fold == 0} == val
+        assert {*split.fold_of.values()} == {-1, 0, 1, 2, 3, 4}
+    assert features.draw_split(narrowed, options).own_val
+    assert split.name == "patient-k5-test-by-folder-val-fold-seed0-r1"
+    with pytest.raises(SplitError, match="`folds` of 3 or more"):
+        features.draw_split(narrowed, SplitOptions(val_part="fold", folds=2))
+
+
+def test_images_of_train_whose_group_is_in_a_val_fold_are_left_out(
+    dataset: Manifest,
+) -> None:
+    """No fold may train on the patients of another."""
+    row = dataset.table.index[dataset.table["split"] == "val"][0]
+    dataset.table.loc[row, "split"] = "train"
+    joined = SplitOptions().narrow(dataset).ok
+    narrowed = SplitOptions(val_part="fold").narrow(dataset)
+    assert {*joined["image_id"]} - {*narrowed.ok["image_id"]} == {
+        dataset.table["image_id"][row]
+    }
+    assert "7 images are left out of training" in straddling(narrowed)[-1]
+
+
+def test_a_val_fold_that_cannot_be_is_refused(dataset: Manifest) -> None:
+    """A val with one class, no val, no test, or a split that is drawn."""
+    fold = SplitOptions(val_part="fold")
+    is_val = dataset.table["split"] == "val"
+    one_class = is_val & (
+        dataset.table["label"] == dataset.table["label"][is_val].iloc[0]
+    )
+    dataset.table.loc[is_val & ~one_class, "split"] = "train"
+    with pytest.raises(SplitError, match="every class in the source's val"):
+        features.draw_split(fold.narrow(dataset), fold)
+    dataset.table.loc[one_class, "split"] = "train"
+    with pytest.raises(UsageError, match="val and test, for `val_part='fold'`"):
+        fold.narrow(dataset)
+    with pytest.raises(UsageError, match="a split that is drawn"):
+        SplitOptions(val_part="fold", split_by="none").narrow(dataset)
+    with pytest.raises(UsageError, match="`val_part` to be join or fold"):
+        SplitOptions(val_part="third")
+
+
+def test_a_site_is_held_out_even_if_it_lacks_classes(
+    dataset: Manifest, tmp_path: Path
+) -> None:
+    """The run is trained on all other sites and tested on this one, in the end too."""
+    table = dataset.table
+    table["site"] = np.where(
+        (table["label"] == "COVID") & (table["group"] < "p3"), "B", "A"
+    )
+    result = train_flat(
+        dataset, tmp_path / "r", heads=["logreg"], jobs=1, test_where="site=B"
+    )
+    record = runs.load(result.runs[0].folder).record
+    predictions = result.runs[0].table
+    tested = predictions.loc[predictions["split"] == "test"]
+    assert set(tested["label"]) == {"COVID"}
+    assert set(tested["image_id"]) == set(table.loc[table["site"] == "B", "image_id"])
+    assert np.isnan(record.scores["test"]["auc"])
+    assert record.split.split_by == "site=B"
+    assert result.split.name == "patient-k5-test-by-site-B-seed0"
+
+
+def test_a_site_that_cannot_be_held_out_is_named(dataset: Manifest) -> None:
+    """No such value, no value, a class that is nowhere else, and two test sets."""
+    dataset.table["site"] = np.where(dataset.table["label"] == "COVID", "B", "A")
+    for options, message in [
+        ({"test_where": "site=C"}, "whose values are A, B"),
+        ({"test_where": "site"}, "COLUMN=VALUE as `test_where`"),
+        ({"test_where": "clinic=1"}, "`test_where` to name a column"),
+        ({"test_where": "site=B", "split_by": "split"}, "got both"),
+    ]:
+        with pytest.raises((DatasetError, UsageError), match=message):
+            SplitOptions(**options).narrow(dataset)  # type: ignore[arg-type]
+    only = SplitOptions(test_where="site=B")
+    with pytest.raises(SplitError, match="class 'COVID' not in the rest"):
+        features.draw_split(only.narrow(dataset), only)
+
+
+def test_copies_in_several_parts_count_as_test_images(dataset: Manifest) -> None:
+    """Also where a scan kept the copy in train; a line names them."""
+    table = dataset.table
+    copy = table[table["split"] == "val"].iloc[[0]].assign(
+        split="test", path="copy.png", status="duplicate"
+    )  # fmt: skip
+    both = Manifest(
+        dataset.folder, dataset.settings, pd.concat([table, copy], ignore_index=True)
+    )
+    narrowed = narrow(both)
+    assert {*copy["image_id"]} <= (narrowed.own_test or set())
+    [line, _] = straddling(narrowed)
+    assert "1 image with byte-identical copies in several parts" in line
+    assert copy["image_id"].iloc[0] not in line
+
+
+def test_a_column_with_a_fourth_value_is_named(dataset: Manifest) -> None:
+    """The values that are no part are listed with their counts, and the way out."""
+    values = dataset.table["split"].to_numpy().copy()
+    values[:3], values[3] = "holdout", ""
+    dataset.table["part"] = values
+    with pytest.raises(DatasetError) as caught:
+        narrow(dataset, split_by="part")
+    assert "none for 4 of 90: holdout (3), empty (1)" in str(caught.value)
+    assert "`test_where='COLUMN=VALUE'`" in str(caught.value)
+
+
+def test_errors_of_splits_name_files(dataset: Manifest) -> None:
+    """A group of near-duplicates is named by a path and never by an id alone."""
+    table = dataset.table
+    table["group"] = table["image_id"].where(table.index % 2 == 0, table["image_id"][0])
+    with pytest.raises(SplitError) as caught:
+        features.draw_split(dataset)
+    assert "the group of " in str(caught.value)
+    assert not re.search("[0-9a-f]{64}", str(caught.value))
+
+
+def test_sites_as_outer_folders_become_a_column_with_pool(tmp_path: Path) -> None:
+    """Folders that are no parts of a split are taken as a column only when asked."""
+    source = write(tmp_path / "x", {"siteA": 4, "siteB": 4})
+    result = scan(source, tmp_path / "c", pool=True)
+    assert result.counts == {"A": 4, "B": 4}
+    assert parts_of(result) == {"siteA": 4, "siteB": 4}
+    held = narrow(result.manifest, test_where="split=siteB")
+    assert len(held.own_test or ()) == 4
+
+
+def test_parts_with_different_classes_are_told(tmp_path: Path) -> None:
+    """The class that only one part has is named."""
+    source = write(tmp_path / "x")
+    shutil.rmtree(source / "test/B")
+    warnings = scan(source, tmp_path / "c").warnings
+    assert "parts of the split differ: test has no B" in warnings[0]
 
 
 def test_a_test_size_beside_the_own_test_set_is_refused(dataset: Manifest) -> None:
@@ -282,11 +449,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def test_the_command_line_shows_the_parts(tmp_path: Path, run: Run) -> None:
-    """The error spells its options as words of a command, and these work."""
+    """The line spells its options as words of a command, and these work."""
     source = write(tmp_path / "x")
     code, _, err = run("scan", source)
-    assert code == 1
-    assert "--split-by folder keeps this split, --pool joins its parts." in err
+    assert code == 0
+    assert "--split-by folder, here or in training, keeps it, --pool joins" in err
     code, out, _ = run("scan", source, "--split-by", "folder")
     assert code == 0
     assert "Split (by folder): train 8, val 4, test 4 images." in out

@@ -219,6 +219,25 @@ split_options = options(
         help="Share of the images in the test set; 0 for none.",
     ),
     click.option(
+        "--split-by",
+        metavar="folder|COLUMN",
+        help="Keep the split that the source brings: its folders, or a column with "
+        "train, val and test. none: draw one.  [default: as scanned]",
+    ),
+    click.option(
+        "--test-where",
+        metavar="COLUMN=VALUE",
+        help="Test on these images, such as those of one hospital; train on the rest.",
+    ),
+    click.option(
+        "--val-part",
+        type=click.Choice(["join", "fold"]),
+        default="join",
+        show_default=True,
+        help="The validation part of the source's split: join it with train, or keep "
+        "it as one fold.",
+    ),
+    click.option(
         "--split",
         metavar="NAME",
         help="Name of the split.  [default: from its settings]",

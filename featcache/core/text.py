@@ -25,6 +25,11 @@ def some(items: Sequence[str], limit: int = 5) -> str:
     return ", ".join(parts) + more
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, such as "1 image" and "3 images"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
     parts = re.split(r"(\d+)", text)

@@ -229,7 +229,14 @@ def plan_run(
     images = dataset.ok
     fold_of = split.of(images["image_id"].tolist())
     labels, groups = images["label"].tolist(), images["group"].to_numpy()
-    splits.check(fold_of, labels, groups, folds=split.folds, test_size=split.test_size)
+    splits.check(
+        fold_of,
+        labels,
+        groups,
+        folds=split.folds,
+        test_size=split.test_size,
+        whole_test=not split.is_site,
+    )
     source_run = None
     if init_head:
         evaluation_id = identity.evaluation_id(images, fold_of)

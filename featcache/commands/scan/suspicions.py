@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from featcache.commands.scan.groups import NEAR_DUPLICATE
-from featcache.core.text import some, spelling_key
+from featcache.core.text import count, some, spelling_key
 from featcache.dataset.grouping import DICOM, MISSING
 from featcache.dataset.manifest import IMAGE, Manifest
-from featcache.dataset.sources.parts import part_of
+from featcache.dataset.own_split import part_of
 
 _LARGE = 1 / 3  # of all images in one group
 _FEW = 4  # images that are no large group yet
@@ -113,12 +113,11 @@ def _groups(groups: "pd.Series[str]", by: str) -> Iterator[str]:
 def _crossing(result: Manifest) -> Iterator[str]:
     crossing = result.crossing
     if len(crossing):
-        names = [
-            name if len(name) <= 40 else f"{name[:12]}..."
-            for name in crossing["group"].unique()
-        ]
+        by, images = result.settings.group_by, crossing["path"].tolist()
+        names = crossing["group"].unique().tolist()
+        named = "" if by in (IMAGE, NEAR_DUPLICATE) else f" ({some(names)})"
         yield (
-            f"{len(names)} groups are in the source's test set and in its other parts: "
-            f"{some(names)}; their {len(crossing)} images outside the test set are "
-            "left out of training"
+            f"{count(len(names), 'group')} (by {by}) in the source's test set and in "
+            f"its other parts{named}: {count(len(images), 'image')} outside the test "
+            f"set left out of training: {some(images, 3)}"
         )

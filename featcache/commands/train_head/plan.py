@@ -305,6 +305,7 @@ def _plans(
         data.groups,
         folds=split.folds,
         test_size=split.test_size,
+        whole_test=not split.is_site,
     )
     evaluation_id = identity.evaluation_id(data.images, fold_of)
     for name in heads:
