@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from featcache.cli.completion import complete_metrics, complete_runs
 from featcache.cli.options import (
     cache_option,
     dataset_name,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     "--metric",
     default="accuracy",
     show_default=True,
+    shell_complete=complete_metrics,
     help="Rank by accuracy, balanced_accuracy, macro_f1, auc, log_loss, brier or ece.",
 )
 @click.option(
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="RUN",
-    help="Test all other runs against this one: its short id, or part of "
-    "its id.  [default: the best]",
+    shell_complete=complete_runs,
+    help="Test all other runs against this one: its rank, short id, or "
+    "part of its id.  [default: the best]",
 )
 @click.option(
     "--on",
@@ -61,7 +64,9 @@ if TYPE_CHECKING:
     "--confusion",
     "confusion_of",
     metavar="RUN",
-    help="Show this run's confusion matrix instead.",
+    shell_complete=complete_runs,
+    help="Show this run's confusion matrix instead: its rank, short id, or part of "
+    "its id.",
 )
 @click.option(
     "--html",
@@ -91,7 +96,7 @@ def compare_command(
 ) -> None:
     """Rank the runs of a dataset, with intervals and paired tests, best first."""
     from featcache.commands.compare import compare, confusion
-    from featcache.evaluation import runs
+    from featcache.evaluation import references
 
     folder = reports / dataset_name(dataset, cache, reports)
     if as_json and _is_given(click.get_current_context(), "style"):
@@ -99,7 +104,7 @@ def compare_command(
     as_json = as_json or style == "json"
     if confusion_of:
         _refuse_ignored()
-        matrix = confusion(runs.find(folder, confusion_of))
+        matrix = confusion(references.find(folder, confusion_of, split))
         print_confusion(matrix, as_json=as_json)
         return
     file = Path(html) if html else None
@@ -128,7 +133,7 @@ def compare_command(
 def _refuse_ignored() -> None:
     """Refuses the options of a leaderboard beside --confusion, which has none."""
     context = click.get_current_context()
-    names = ("metric", "split", "against", "part", "style", "html")
+    names = ("metric", "against", "part", "style", "html")
     ignored = [n for n in names if _is_given(context, n)]
     if ignored:
         options = {p.name: p.opts[0] for p in context.command.params}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from featcache.cli.completion import complete_datasets
 from featcache.cli.output import Said
 from featcache.errors import UsageError
 
@@ -64,6 +65,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 dataset_option = click.option(
     "--dataset",
     metavar="NAME",
+    shell_complete=complete_datasets,
     help="Name of the dataset in the cache; may be omitted if there is only one.",
 )
 cache_option = click.option(
@@ -90,6 +92,11 @@ files_option = click.option(
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of a backbone that is not where it was; may be repeated.",
+)
+run_split_option = click.option(
+    "--split",
+    metavar="NAME",
+    help="Split whose runs RUN may name.  [default: any; for ranks, the newest run's]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing file.")

@@ -13,7 +13,7 @@ import pytest
 from toy_board import Add
 
 from featcache.commands.compare import compare, confusion
-from featcache.evaluation import runs
+from featcache.evaluation import references
 from featcache.report import tables
 
 
@@ -144,7 +144,7 @@ def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
 def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None:
     """Sensitivity and specificity are read from the rows; both parts are there."""
     add("good", range(0, 80, 4), test=20)
-    matrix = confusion(runs.find(reports, "good"))
+    matrix = confusion(references.find(reports, "good"))
     assert matrix.test is not None
     assert matrix.test.sum() + matrix.train.sum() == 200
     for part, counts in (("train", matrix.train), ("test", matrix.test)):

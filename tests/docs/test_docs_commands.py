@@ -73,7 +73,7 @@ AT_THE_DOOR = {
     "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
     "file", "files", "html", "inputs", "names", "no_refuse", "path", "reference",
     "reference_of_run", "reports", "share",
-    "source", "store", "strict", "style",
+    "source", "split", "store", "strict", "style",
 }  # fmt: skip
 
 

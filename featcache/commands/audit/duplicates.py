@@ -62,7 +62,8 @@ def _bytes(context: AuditContext) -> Answer:
             [*columns, "parts"],
         )
     if across:
-        pairs = [f"{row.path} ({row.reason})" for row in again.itertuples()]
+        rows = again[again["parts"].str.contains(" and ")].itertuples()
+        pairs = [f"{row.path} ({row.reason})" for row in rows]
         sides = (
             f" {count(across, 'image')} stood on both sides of the source's own split, "
             f"such as {some(pairs, 3)}."

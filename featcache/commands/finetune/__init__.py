@@ -99,6 +99,7 @@ def finetune(
             settings=settings,
             split=draw,
             init_head=init_head,
+            named_split=split.split,
             fold=fold,
             calibrate=calibrate,
             minutes=max_minutes,
