@@ -15,7 +15,7 @@ from featcache.commands.compare import compare
 from featcache.commands.ensemble import EnsembleResult, ensemble, fit_weights
 from featcache.commands.train_head import TrainResult
 from featcache.errors import RunError, UsageError
-from featcache.evaluation import calibration, identity, metrics, runs
+from featcache.evaluation import calibration, identity, metrics, references, runs
 
 N = 60
 PLACES = np.arange(N) % 6 - 1  # -1 is the test part
@@ -236,7 +236,7 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
         with pytest.raises(RunError, match=words):
             vote(name, other, "good", **options)
     (run,) = vote(name, other, "good", weights="equal").runs
-    p = np.mean([runs.find(reports, member).predictions("test").p
+    p = np.mean([references.find(reports, member).predictions("test").p
                  for member in (name, other, "good")], axis=0)  # fmt: skip
     np.testing.assert_allclose(run.predictions("test").p, p)
     assert run.record.scores.keys() == {"test"}

@@ -31,6 +31,7 @@ from featcache.commands.finetune.checkpoint import Checkpoint, State
 from featcache.commands.scan import thumbs
 from featcache.core.progress import SILENT
 from featcache.dataset import manifest, splits
+from featcache.dataset.narrowing import narrow
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.features import store
@@ -113,7 +114,7 @@ def _dataset(folder: Path) -> Reader:
 
     def read() -> Any:
         loaded = manifest.load(made.folder)
-        return loaded.root, manifest.narrow(loaded, group_by="patient")
+        return loaded.root, narrow(loaded, group_by="patient")
 
     return Reader(made.folder / "dataset.json", read, json_changed)
 

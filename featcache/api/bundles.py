@@ -10,7 +10,7 @@ from featcache.api.progress import show
 from featcache.api.words import DatasetLike, manifest_of, reports_folder
 from featcache.commands import bundle as bundles
 from featcache.commands.bundle import BundleResult
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 
 
 def bundle(
@@ -42,7 +42,7 @@ def bundle(
     """
     manifest = manifest_of(dataset, cache)
     home = reports_folder(reports, dataset) / manifest.dataset
-    resolved = run if isinstance(run, runs.Run) else runs.find(home, str(run))
+    resolved = run if isinstance(run, runs.Run) else references.find(home, str(run))
     with show(progress) as reporter:
         return bundles.make_bundle(
             manifest,

@@ -31,7 +31,7 @@ from featcache.commands.extract import StoreResult
 from featcache.core.options import arguments
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 from featcache.report.heatmaps import sheets
 
 Paths = str | Path | Sequence[str | Path]
@@ -335,7 +335,7 @@ def explain(
     home = reports_folder(reports, dataset) / manifest.dataset
     if run is None:
         run = compare(manifest, reports=home.parent).best
-    resolved = run if isinstance(run, runs.Run) else runs.find(home, str(run))
+    resolved = run if isinstance(run, runs.Run) else references.find(home, str(run))
     with show(progress) as reporter:
         result = explaining.explain(
             manifest,

@@ -105,6 +105,7 @@ def resolve(
         for note in notes:
             reporter.message(note)
         return network
+    name = BACKBONES.canonical(name)
     row = BACKBONES[name]
     if isinstance(row, Baseline):
         _refuse(name, _of_networks(weights, preprocess, input_size))
@@ -147,7 +148,7 @@ def resolve_all(
     Raises:
         UsageError: "all", which is too many to be meant; and as ``resolve``.
     """
-    if "all" in names:
+    if "all" in map(str.lower, names):
         raise UsageError(
             "a backbone, classic5 or baselines",
             f"'all', which could mean {len(CLASSIC5)} or {len(NETWORKS)} networks",
@@ -179,8 +180,12 @@ def resolve_all(
 
 
 def expand(names: Iterable[str]) -> list[str]:
-    """The same names, with a collection's names in its place."""
-    return [n for name in names for n in COLLECTIONS.get(name, (name,))]
+    """The same names as the table spells them; a collection's names in its place."""
+    return [
+        n
+        for name in map(BACKBONES.canonical, names)
+        for n in COLLECTIONS.get(name.lower(), (name,))
+    ]
 
 
 def _of_networks(

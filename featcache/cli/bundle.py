@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
     dataset_option,
@@ -14,6 +15,7 @@ from featcache.cli.options import (
     open_dataset,
     options,
     reports_option,
+    run_split_option,
 )
 from featcache.cli.output import Said, print_json, print_table, show
 
@@ -72,8 +74,9 @@ def bundle_group() -> None:
 
 
 @bundle_group.command("make", short_help="Write a run as a bundle.")
-@click.argument("reference_of_run", metavar="RUN")
+@click.argument("reference_of_run", metavar="RUN", shell_complete=complete_runs)
 @make_options
+@run_split_option
 @dataset_option
 @cache_option
 @reports_option
@@ -81,6 +84,7 @@ def bundle_group() -> None:
 def make_command(
     reference_of_run: str,
     output: Path,
+    split: str | None,
     dataset: str | None,
     cache: Path,
     reports: Path,
@@ -94,10 +98,10 @@ def make_command(
     """
     from featcache.commands.bundle import make_bundle
     from featcache.core.records import to_json
-    from featcache.evaluation import runs
+    from featcache.evaluation import references
 
     manifest = open_dataset(cache, dataset)
-    run = runs.find(reports / manifest.dataset, reference_of_run)
+    run = references.find(reports / manifest.dataset, reference_of_run, split)
     result = make_bundle(manifest, run, output, reporter=Said(), **settings)
     if as_json:
         print_json(to_json(result.record) | {"path": str(result.path)})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featcache.cli.completion import complete_metrics, complete_runs
 from featcache.cli.options import (
     cache_option,
     dataset_name,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     "--metric",
     default="accuracy",
     show_default=True,
+    shell_complete=complete_metrics,
     help="Rank by accuracy, balanced_accuracy, macro_f1, auc, log_loss, brier or ece.",
 )
 @click.option(
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
 @click.option(
     "--against",
     metavar="RUN",
-    help="Test all other runs against this one: its short id, or part of "
-    "its id.  [default: the best]",
+    shell_complete=complete_runs,
+    help="Test all other runs against this one: its rank, short id, or "
+    "part of its id.  [default: the best]",
 )
 @click.option(
     "--on",
@@ -62,7 +65,9 @@ if TYPE_CHECKING:
     "--confusion",
     "confusion_of",
     metavar="RUN",
-    help="Show this run's confusion matrix instead.",
+    shell_complete=complete_runs,
+    help="Show this run's confusion matrix instead: its rank, short id, or part of "
+    "its id.",
 )
 @click.option(
     "--html",
@@ -92,7 +97,7 @@ def compare_command(
 ) -> None:
     """Rank the runs of a dataset, with intervals and paired tests, best first."""
     from featcache.commands.compare import compare, confusion
-    from featcache.evaluation import runs
+    from featcache.evaluation import references
 
     folder = reports / dataset_name(dataset, cache, reports)
     if as_json and is_given("style"):
@@ -100,11 +105,11 @@ def compare_command(
     as_json = as_json or style == "json"
     if confusion_of:
         refuse_ignored(
-            ("metric", "split", "against", "part", "style", "html"),
+            ("metric", "against", "part", "style", "html"),
             "--confusion without options of the leaderboard",
             "Leave them out; with --json it is printed as JSON.",
         )
-        matrix = confusion(runs.find(folder, confusion_of))
+        matrix = confusion(references.find(folder, confusion_of, split))
         print_confusion(matrix, as_json=as_json)
         return
     file = Path(html) if html else None

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
     calibrate_option,
@@ -17,7 +18,9 @@ from featcache.cli.output import print_runs, print_runs_as_json, say, show
 
 
 @click.command("ensemble", short_help="Average the predictions of several runs.")
-@click.argument("members", nargs=-1, required=True, metavar="RUN...")
+@click.argument(
+    "members", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_runs
+)
 @dataset_option
 @click.option(
     "--weights",
@@ -31,7 +34,8 @@ from featcache.cli.output import print_runs, print_runs_as_json, say, show
 @click.option(
     "--split",
     metavar="NAME",
-    help='Split whose runs "all" refers to.  [default: the newest run\'s]',
+    help='Split whose runs "all" refers to and RUN may name.  '
+    "[default: the newest run's]",
 )
 @click.option("--force", is_flag=True, help="Recompute existing ensembles.")
 @cache_option
@@ -40,7 +44,7 @@ from featcache.cli.output import print_runs, print_runs_as_json, say, show
 def ensemble_command(
     dataset: str | None, cache: Path, reports: Path, as_json: bool, **settings: Any
 ) -> None:
-    """Average the probabilities of runs (short ids, parts of ids, or all).
+    """Average the probabilities of runs (ranks, short ids, parts of ids, or all).
 
     Only stored predictions are used: nothing is trained again.
     """

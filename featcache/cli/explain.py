@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
     dataset_option,
@@ -13,6 +14,7 @@ from featcache.cli.options import (
     open_dataset,
     options,
     reports_option,
+    run_split_option,
     seed_option,
 )
 from featcache.cli.output import bars, print_json, print_table, say, show
@@ -109,10 +111,11 @@ how_options = options(
 
 
 @click.command("explain", short_help="Map where in an image a head finds evidence.")
-@click.argument("reference", metavar="RUN")
+@click.argument("reference", metavar="RUN", shell_complete=complete_runs)
 @click.argument("images", nargs=-1)
 @choice_options
 @how_options
+@run_split_option
 @dataset_option
 @cache_option
 @reports_option
@@ -120,6 +123,7 @@ how_options = options(
 def explain_command(
     reference: str,
     cells: bool,
+    split: str | None,
     dataset: str | None,
     cache: Path,
     reports: Path,
@@ -131,11 +135,11 @@ def explain_command(
     IMAGES are files, paths from the manifest, or beginnings of image ids.
     """
     from featcache.commands.explain import explain
-    from featcache.evaluation import runs
+    from featcache.evaluation import references
     from featcache.report.heatmaps import sheets
 
     manifest = open_dataset(cache, dataset)
-    run = runs.find(reports / manifest.dataset, reference)
+    run = references.find(reports / manifest.dataset, reference, split)
     with bars() as reporter:
         explained = explain(manifest, run, reporter=reporter, **settings)
     folder = reports / manifest.dataset / "explain" / run.run_id

@@ -56,11 +56,11 @@ def export_command(
     """
     from featcache.commands.export import export, refuse_bundle
     from featcache.core.records import plain
-    from featcache.evaluation import runs
+    from featcache.evaluation import references
 
     refuse_bundle(reference)
     manifest = open_dataset(cache, dataset)
-    run = runs.find(reports / manifest.dataset, reference)
+    run = references.find(reports / manifest.dataset, reference)
     exported = export(manifest, run, output, reporter=Said(), **settings)
     if as_json:
         print_json(plain(exported) | {"path": str(exported.path)})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featcache.cli.completion import complete_networks
 from featcache.cli.options import (
     cache_option,
     dataset_option,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="NAME",
+    shell_complete=complete_networks,
     help="A backbone, the path of a .keras file, classic5 for the five "
     "networks of the 2021 notebook (densenet121, resnet50, vgg19, "
     "inceptionv3, xception), or baselines for features without a "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featcache.cli.completion import complete_networks, complete_runs
 from featcache.cli.options import (
     F,
     cache_option,
@@ -39,6 +40,7 @@ _network_options = options(
         multiple=True,
         required=True,
         metavar="NAME",
+        shell_complete=complete_networks,
         help="A backbone, the path of a .keras file, or classic5 for the five networks "
         "of the 2021 notebook; may be repeated.",
     ),
@@ -62,7 +64,8 @@ _start_options = options(
     click.option(
         "--init-head",
         metavar="RUN",
-        help="Start from the head of this run (its short id, or part of its "
+        shell_complete=complete_runs,
+        help="Start from the head of this run (its rank, short id, or part of its "
         "id): softmax, mlp, mlp-dropout or logreg.  [default: a random "
         "head]",
     ),
@@ -70,7 +73,7 @@ _start_options = options(
         "--head",
         "softmax",
         "Type of the head if --init-head is not given.",
-        type=click.Choice(["softmax", "mlp", "mlp-dropout"]),
+        type=click.Choice(["softmax", "mlp", "mlp-dropout"], case_sensitive=False),
     ),
     _option(
         "--unfreeze",

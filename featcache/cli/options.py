@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from featcache.cli.completion import complete_datasets
 from featcache.cli.output import Said
 from featcache.errors import UsageError
 
@@ -65,6 +66,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 dataset_option = click.option(
     "--dataset",
     metavar="NAME",
+    shell_complete=complete_datasets,
     help="Name of the dataset in the cache; may be omitted if there is only one.",
 )
 cache_option = click.option(
@@ -91,6 +93,11 @@ files_option = click.option(
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of a backbone that is not where it was; may be repeated.",
+)
+run_split_option = click.option(
+    "--split",
+    metavar="NAME",
+    help="Split whose runs RUN may name.  [default: any; for ranks, the newest run's]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 force_option = click.option("--force", is_flag=True, help="Overwrite an existing file.")
@@ -243,6 +250,25 @@ split_options = options(
         default=0.2,
         show_default=True,
         help="Share of the images in the test set; 0 for none.",
+    ),
+    click.option(
+        "--split-by",
+        metavar="folder|COLUMN",
+        help="Keep the split that the source brings: its folders, or a column with "
+        "train, val and test. none: draw one.  [default: as scanned]",
+    ),
+    click.option(
+        "--test-where",
+        metavar="COLUMN=VALUE",
+        help="Test on these images, such as those of one hospital; train on the rest.",
+    ),
+    click.option(
+        "--val-part",
+        type=click.Choice(["join", "fold"]),
+        default="join",
+        show_default=True,
+        help="The validation part of the source's split: join it with train, or keep "
+        "it as one fold.",
     ),
     click.option(
         "--split",

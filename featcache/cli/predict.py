@@ -7,19 +7,23 @@ from typing import Any
 
 import click
 
+from featcache.cli.completion import complete_runs_or_files
 from featcache.cli.options import (
     cache_option,
     dataset_option,
     files_option,
     force_option,
     reports_option,
+    run_split_option,
 )
 from featcache.cli.output import Said, bars, say, show
 from featcache.core.text import printable
 
 
 @click.command("predict", short_help="Apply a trained run to new images.")
-@click.argument("reference", metavar="RUN|BUNDLE")
+@click.argument(
+    "reference", metavar="RUN|BUNDLE", shell_complete=complete_runs_or_files
+)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "--format",
@@ -63,6 +67,7 @@ from featcache.core.text import printable
     show_default=True,
     help="Images in one pass.",
 )
+@run_split_option
 @dataset_option
 @cache_option
 @reports_option
@@ -74,6 +79,7 @@ def predict_command(
     force: bool,
     share: float | None,
     no_refuse: bool,
+    split: str | None,
     files: tuple[Path, ...],
     dataset: str | None,
     cache: Path,
@@ -93,7 +99,7 @@ def predict_command(
     images = open_inputs(inputs, sys.stdin.buffer)
     for note in images.notes:
         say(f"Note: {note}.")
-    place = Place(cache, reports, dataset, files)
+    place = Place(cache, reports, dataset, files, split)
     # A bar would be drawn over the rows.
     quiet = output is None and sys.stdout.isatty()
     with (

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from featcache.cli.completion import complete_features, complete_heads
 from featcache.cli.options import (
     Views,
     cache_option,
@@ -35,6 +36,7 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
     multiple=True,
     default=("all",),
     metavar="NAME",
+    shell_complete=complete_features,
     help="Features to use: a backbone, backbone-weights or a store's name, "
     "each with or without @PX; several joined by +; classic5; "
     "baselines; or all stores.  [default: all]",
@@ -46,6 +48,7 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
     multiple=True,
     default=("all",),
     metavar="NAME",
+    shell_complete=complete_heads,
     help="A head, module:Class of a scikit-learn classifier, or all.  [default: all]",
 )
 @click.option(

@@ -156,6 +156,7 @@ def external_dataset(
             path come with the name of a dataset.
     """
     from featcache.dataset import manifest as manifests
+    from featcache.dataset.narrowing import narrow
 
     exclude, path = settings.pop("exclude"), Path(source)
     if not path.exists() and (cache / source / "manifest.csv").is_file():
@@ -165,7 +166,7 @@ def external_dataset(
                 f"the name of the dataset {source!r}",
                 "Leave them out, or give the path.",
             )
-        return manifests.narrow(manifests.load(cache / source), exclude=exclude)
+        return narrow(manifests.load(cache / source), exclude=exclude)
     name = settings.pop("name")
     if (name or manifests.default_name(path)) == own:
         raise UsageError(
@@ -174,4 +175,4 @@ def external_dataset(
             "Give it another with --name.",
         )
     scanned = scan_source(path, cache, name, fewest_classes=1, **settings)
-    return manifests.narrow(scanned.manifest, exclude=exclude)
+    return narrow(scanned.manifest, exclude=exclude)

@@ -15,7 +15,7 @@ from featcache.core.io import digest, sha256_file
 from featcache.core.text import some
 from featcache.dataset import splits
 from featcache.errors import RunError, UsageError
-from featcache.evaluation import calibration, identity, runs
+from featcache.evaluation import calibration, identity, references, runs
 from featcache.evaluation.identity import differences
 from featcache.evaluation.record import (
     OK,
@@ -89,7 +89,10 @@ def ensemble(
     good, broken = runs.list_runs(reports)
     excluded = [str(error) for error in broken]
     every = ALL in members
-    candidates = _all(good, split, excluded) if every else _named(reports, members)
+    if every:
+        candidates = _all(good, split, excluded)
+    else:
+        candidates = _named(reports, members, split)
     _refuse_unfit(candidates)
     selected = _on_shared_part(candidates, fitting=weights == FITTED or calibrate)
     _refuse_apart(selected)
@@ -154,9 +157,9 @@ def _all(good: list[Run], split: str | None, excluded: list[str]) -> list[Run]:
     return [run for run in able if _has_folds(run)]
 
 
-def _named(reports: Path, members: Sequence[str]) -> list[Run]:
-    by_id = {run.run_id: run for run in (runs.find(reports, name) for name in members)}
-    return list(by_id.values())
+def _named(reports: Path, members: Sequence[str], split: str | None) -> list[Run]:
+    named = [references.find(reports, name, split) for name in members]
+    return list({run.run_id: run for run in named}.values())
 
 
 class _Tested(Run):

@@ -30,6 +30,19 @@ class Registry(Mapping[str, Row]):
             raise self.unknown(name)
         return self._rows[name]
 
+    def canonical(self, name: str) -> str:
+        """The name as the table spells it, whatever its capitals; or as it is given.
+
+        Raises:
+            UnknownNameError: Several names differ from it in capitals alone.
+        """
+        if name in self._rows:
+            return name
+        same = [row for row in self._rows if row.casefold() == name.casefold()]
+        if len(same) > 1:
+            raise self.unknown(name)
+        return same[0] if same else name
+
     # Mapping.__contains__ and .get expect KeyError; ours is a domain error.
     def __contains__(self, name: object) -> bool:
         return name in self._rows

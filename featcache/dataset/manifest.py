@@ -4,8 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ import pandas as pd
 from featcache.core import records
 from featcache.core.io import atomic_path, write_json
 from featcache.core.text import some
+from featcache.dataset.own_split import PART, PARTS
 from featcache.errors import DatasetError
 
 COLUMNS = (
@@ -22,12 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
 EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
-CROSSING = "its group is in the source's test set"
 IMAGE = "image"  # the grouping in which every image stands alone
-# A split that the source brings: its column here, its parts, and how it is named where
-# it is one of folders.
-PART, PARTS, FOLDER = "split", ("train", "val", "test"), "folder"
-TRUE = ("1", "true", "yes")
 _SCHEMA = 1
 _LARGEST = 2**63 - 1  # of a number in the table
 # Control characters, and the surrogates that stand for bytes that are no UTF-8:
@@ -79,12 +74,14 @@ class Manifest:
         table: One row a file, in natural order; ``COLUMNS`` first, then the
             source's further columns (all text).
         exclude: What `narrow` has left out.
+        own_val: The validation part of the source's own split is one of the folds.
     """
 
     folder: Path
     settings: Settings
     table: pd.DataFrame
     exclude: tuple[str, ...] = ()
+    own_val: bool = False
 
     @property
     def dataset(self) -> str:
@@ -115,10 +112,15 @@ class Manifest:
 
     @property
     def crossing(self) -> pd.DataFrame:
-        """Usable training images whose group is in the source's own test set too."""
+        """Usable images left out of training: their group is held out elsewhere.
+
+        Where val is a fold, that is also so for images of train with a group in val.
+        """
         ok, test = self.ok, self.own_test or frozenset()
-        tested = ok["image_id"].isin(test)
-        return ok[~tested & ok["group"].isin(ok.loc[tested, "group"])]
+        rank = ok["image_id"].isin(test).astype(int) * 2
+        if self.own_val:
+            rank = rank.where(rank > 0, (ok[PART] == PARTS[1]).astype(int))
+        return ok[rank < rank.groupby(ok["group"]).transform("max")]
 
     def scan_again(self, source: str = "SOURCE") -> str:
         """The command that scans the same images, perhaps elsewhere, alike."""
@@ -229,80 +231,6 @@ def save(manifest: Manifest) -> None:
         # Beside the settings of another scan the table would be taken for that one's.
         mark.unlink(missing_ok=True)
     write_json(mark, {"schema": _SCHEMA, "settings": asdict(manifest.settings)})
-
-
-def narrow(
-    manifest: Manifest, *, exclude: Sequence[str] = (), group_by: str | None = None
-) -> Manifest:
-    """The same dataset with fewer images or other groups, for one evaluation.
-
-    Its rows are in the order of their image_id, so that no figure depends on the order
-    in which a folder or a table lists them.
-    Training images whose group is also in the source's own test set are left out.
-
-    Args:
-        manifest: The dataset as it was scanned.
-        exclude: Each a column whose value is 1, true or yes in the images to leave
-            out, or COLUMN=VALUE.
-        group_by: A column, or "image" for every image alone; None keeps the groups.
-            An image with an empty value is a group of its own.
-
-    Raises:
-        DatasetError: No such column, or no image has the value.
-    """
-    table = manifest.table.copy()
-    out = pd.Series(False, index=table.index)
-    for text in exclude:
-        out |= _matches(manifest, text)
-    table.loc[out & (table["status"] == OK), "status"] = EXCLUDED
-    settings = manifest.settings
-    if group_by not in (None, settings.group_by):
-        table["group"] = _groups(manifest, str(group_by))
-        settings = replace(settings, group_by=str(group_by))
-    table = table.sort_values("image_id", kind="stable", ignore_index=True)
-    narrowed = replace(
-        manifest, settings=settings, table=table, exclude=tuple(sorted({*exclude}))
-    )
-    table.loc[narrowed.crossing.index, ["status", "reason"]] = EXCLUDED, CROSSING
-    return narrowed
-
-
-def _matches(manifest: Manifest, text: str) -> pd.Series:
-    column, _, value = text.partition("=")
-    values = _column(manifest, column, "exclude")
-    accepted = [value] if "=" in text else TRUE
-    matches = (values if "=" in text else values.str.lower()).isin(accepted)
-    if not matches[manifest.table["status"] == OK].any():
-        raise DatasetError(
-            f"`exclude={text!r}` matches no image: none has {' or '.join(accepted)} "
-            f"in column {column}, whose values are {some(sorted(values.unique()))}",
-            f"Use `exclude='{column}=VALUE'`, or omit it.",
-        )
-    return matches
-
-
-def _groups(manifest: Manifest, group_by: str) -> pd.Series:
-    alone = manifest.table["image_id"]
-    if group_by == IMAGE:
-        return alone
-    values = _column(manifest, group_by, "group_by")
-    if (values == "").all():
-        raise DatasetError(
-            f"the column of `group_by={group_by!r}` is empty",
-            "Choose another column, or image.",
-        )
-    return values.where(values != "", alone)
-
-
-def _column(manifest: Manifest, name: str, option: str) -> pd.Series:
-    table = manifest.table
-    if name not in table:
-        raise DatasetError(
-            f"`{option}` to name a column of the manifest: {', '.join(table.columns)}",
-            repr(name),
-            "Choose one of them.",
-        )
-    return table[name].astype(str).str.strip()
 
 
 def find(cache: Path, dataset: str | None) -> Path:

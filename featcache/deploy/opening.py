@@ -24,7 +24,7 @@ from featcache.deploy.refusal import SHARE, Refusal
 from featcache.deploy.storage import stored
 from featcache.deploy.trained import RefusalRule, TrainedModel, TrainingSet
 from featcache.errors import DatasetError, UsageError
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 from featcache.evaluation.runs import Run
 from featcache.features.keys import is_plain
 
@@ -40,12 +40,14 @@ class Place:
         reports: The folder of runs of all datasets.
         dataset: Name of the dataset; None for the only one, or the only one with runs.
         files: ``.keras`` and weights files to look for networks in.
+        split: Name of the split whose runs are meant; None for any.
     """
 
     cache: Path
     reports: Path
     dataset: str | None = None
     files: Sequence[Path] = ()
+    split: str | None = None
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def open_model(
     """Opens a run or a bundle; what it computes of new images is kept in the cache.
 
     Args:
-        reference: The file of a bundle, or a run's short id or part of its id.
+        reference: The file of a bundle, or a run's rank, short id or part of its id.
         place: Where the runs are.
         refuse: Share of images of the training set's own kind that may be refused; by
             default 1 %, or what the bundle was made with.
@@ -92,7 +94,7 @@ def open_model(
         yield model
         return
     dataset = manifests.load(place.cache / training_dataset(place))
-    run = runs.find(place.reports / dataset.dataset, reference)
+    run = references.find(place.reports / dataset.dataset, reference, place.split)
     source = ModelSource(dataset.folder, place.files, reporter)
     with stored(of_run(run, source), place.cache, reporter) as plain:
         _report_other_versions(plain, reporter)

@@ -82,8 +82,9 @@ class SplitInfo:
         group_by: What its groups are.
         repeat: Which draw of the folds; the first is 0.
         base: Name of the split with repeat 0.
-        split_by: The column, or "folder", by which the source's own test set is the
-            test set; None where that was drawn.
+        split_by: The column, "folder" or COLUMN=VALUE by which the source's own test
+            set is the test set; None where that was drawn.
+        own_val: Fold 0 is the val of the source's own split.
 
     Raises:
         ValueError: A name that no file can have.
@@ -97,6 +98,7 @@ class SplitInfo:
     repeat: int
     base: str
     split_by: str | None = None
+    own_val: bool = False
 
     def __post_init__(self) -> None:
         if not all(map(is_file_name, (self.name, self.base))):
@@ -114,6 +116,7 @@ class SplitInfo:
             repeat=split.repeat,
             base=split.base or split.name,
             split_by=split.split_by,
+            own_val=split.own_val,
         )
 
 

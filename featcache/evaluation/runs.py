@@ -17,13 +17,7 @@ from featcache.core.io import atomic_folder, lock, write_json
 from featcache.dataset import splits
 from featcache.errors import RunError
 from featcache.evaluation import metrics
-from featcache.evaluation.identity import (
-    SHORTEST,
-    digest_of,
-    evaluation_id,
-    ids_in,
-    short_id,
-)
+from featcache.evaluation.identity import evaluation_id, short_id
 from featcache.evaluation.record import FAILED, RunRecord
 
 TRAIN, TEST = "train", "test"  # the column `split` of predictions.csv
@@ -296,42 +290,3 @@ def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:
             except RunError as error:
                 broken.append(error)
     return good, broken
-
-
-def matching(reports: Path, reference: str) -> list[str]:
-    """The ids of the runs that a reference may mean.
-
-    Args:
-        reports: ``reports/<dataset>``.
-        reference: The id of a run; else the first digits of its digest, four or more;
-            else any part of its id.
-    """
-    names = ids_in(reports / "runs")
-    exact = [name for name in names if name == reference]
-    if not exact and len(reference) >= SHORTEST:
-        exact = [name for name in names if digest_of(name).startswith(reference)]
-    return exact or [name for name in names if reference in name]
-
-
-def find(reports: Path, reference: str) -> Run:
-    """Finds a run by its id, its short id, or a part of its id that is unique.
-
-    Raises:
-        RunError: No run fits, or several do, which the error lists.
-    """
-    matches = matching(reports, reference)
-    if len(matches) == 1:
-        return load(reports / "runs" / matches[0])
-    candidates = [f"{short_id(reports / 'runs' / n)} ({n})" for n in matches[:_LISTED]]
-    if len(matches) > _LISTED:
-        candidates.append(f"{len(matches) - _LISTED} more")
-    raise RunError(
-        "the short id of one run, or a unique part of its id",
-        f"{reference!r}, which matches {len(matches) or 'none'} of the "
-        f"{len(ids_in(reports / 'runs'))} runs"
-        + (f": {', '.join(candidates)}" if matches else ""),
-        "featcache compare shows the short ids in the column run.",
-    )
-
-
-_LISTED = 10  # runs that an error names

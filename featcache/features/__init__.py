@@ -1,6 +1,7 @@
 """Features: stores joined with the manifest, ready for scikit-learn."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,10 @@ import pandas as pd
 
 from featcache.dataset import manifest, splits
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.own_split import PART, PARTS
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.dataset.views import Policy
-from featcache.errors import UsageError
+from featcache.errors import SplitError, UsageError
 from featcache.features import store
 from featcache.features.selection import Block, Selection
 from featcache.features.sets import ALL, FeatureSet, find_sets, find_taps
@@ -105,11 +107,20 @@ def draw_split(
         SplitError: The folds cannot be made, or the split was drawn otherwise.
         UsageError: A test size, though the source's own test set is kept.
     """
+    try:
+        return _draw_split(dataset, options, repeat)
+    except SplitError as error:
+        raise _with_paths(error, dataset) from error
+
+
+def _draw_split(dataset: Manifest, options: SplitOptions, repeat: int) -> Split:
     own_test = dataset.own_test
     test = f"test{options.test_size:g}"
     if own_test is not None:
         _refuse_test_size(dataset, options)
-        test = f"test-by-{_slug(str(dataset.settings.split_by), 'column')}"
+        by = str(dataset.settings.split_by)
+        test = f"test-by-{_slug(by.replace('=', '-'), 'column')}"
+        test += "-val-fold" if dataset.own_val else ""
     default = f"{_drawn_of(dataset)}-k{options.folds}-{test}-seed{options.seed}"
     name = options.split or default
     ok = dataset.ok
@@ -117,8 +128,11 @@ def draw_split(
     path = dataset.folder / f"splits-{name}.json"
     if own_test is not None:
         how = options.folds, options.test_size, options.seed
-        empty = Split(name, *how, {}, split_by=dataset.settings.split_by)
-        base = splits.load_or_keep(path, *columns, empty=empty, own_test=own_test)
+        empty = Split(name, *how, {}, split_by=by, own_val=dataset.own_val)
+        val = ok.loc[ok[PART] == PARTS[1], "image_id"] if dataset.own_val else ()
+        base = splits.load_or_keep(
+            path, *columns, empty=empty, own_test=own_test, own_val=val
+        )
     else:
         base = splits.load_or_make(
             path,
@@ -135,12 +149,27 @@ def draw_split(
     return splits.load_or_redraw(path, base, *columns, name=name, repeat=repeat)
 
 
+def _with_paths(error: SplitError, dataset: Manifest) -> SplitError:
+    """The same error; an image id, as which near-duplicates are grouped, has its path.
+
+    A group is called as its first image, whatever that is named.
+    """
+    paths = dataset.table.set_index("image_id")["path"].to_dict()
+
+    def name(match: re.Match[str]) -> str:
+        path = paths.get(match[1])
+        return f"the group of {path}" if path else match[0]
+
+    texts = [re.sub(r"'?\b([0-9a-f]{64})\b'?", name, text) for text in error.args]
+    return SplitError(*texts)
+
+
 def _refuse_test_size(dataset: Manifest, options: SplitOptions) -> None:
     if options.test_size != SplitOptions().test_size:
         raise UsageError(
             f"no `test_size` for {dataset.dataset}, whose source brings its test set",
             f"`test_size={options.test_size:g}`",
-            "Leave it out, or scan again with `pool=True` and have one drawn.",
+            "Leave it out, or have one drawn with `split_by='none'`.",
         )
 
 

@@ -147,7 +147,7 @@ def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
 
 def _paths_of(dataset: Manifest, paths: list[Path], text: str) -> list[list[Path]]:
     """The stores of each set that a text names."""
-    if text == ALL:
+    if text.lower() == ALL:
         return [[path] for path in paths]
     if alone := _matches(paths, text):
         return [[path] for path in alone]
@@ -181,11 +181,13 @@ def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
 def _matches(paths: list[Path], name: str) -> list[Path]:
     """A store answers to its file name, less the contract, less the weights tag."""
     stem = Path(name).stem if name.endswith((".keras", ".h5")) else name
-    matches = []
+    answers: list[tuple[Path, set[str]]] = []
     for path in paths:
         parts = path.stem.rsplit("-", 2)
-        if stem in (path.stem, "-".join(parts[:2]), parts[0]):
-            matches.append(path)
+        answers.append((path, {path.stem, "-".join(parts[:2]), parts[0]}))
+    matches = [path for path, texts in answers if stem in texts]
+    if not matches:  # in other capitals, as backbones may be written
+        matches = [p for p, texts in answers if stem.lower() in map(str.lower, texts)]
     plain, size = _without_size(name)
     if matches or size is None:
         return matches

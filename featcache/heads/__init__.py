@@ -150,6 +150,7 @@ def describe(
         transform: See `make`.
         pca: See `make`.
     """
+    name = HEADS.canonical(name)
     head = _plain(name, seed, tune, blocks)
     row = _WRAPPERS["custom"] if ":" in name else HEADS[name]
     identity = {
@@ -233,7 +234,7 @@ def _plain(name: str, seed: int, tune: bool | None, blocks: Sequence[int]) -> "H
         custom.build()  # a class that cannot serve is refused before any work is done
         head: Head = custom
     else:
-        row = HEADS[name]
+        row = HEADS[HEADS.canonical(name)]
         head = _class(row.path)(seed=seed)
         if "tune" in head.get_params():
             head.set_params(tune=row.tune if tune is None else tune)

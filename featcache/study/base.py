@@ -26,7 +26,7 @@ class Source:
 
     def answers_to(self, name: str) -> bool:
         """Whether this is meant by the name, with or without its input size."""
-        return name in (self.network.name, self.label)
+        return name.lower() in (self.network.name.lower(), self.label.lower())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import parameters
+from featcache.dataset.narrowing import VAL_PARTS
 from featcache.dataset.regions import KINDS, MASK, WHOLE
 from featcache.dataset.views import Policy
 
@@ -145,6 +146,9 @@ CHOICES: dict[str, Sequence[str]] = {
     "extract.precision": extracting.PRECISIONS,
     "extract.dtype": extracting.DTYPES,
     "ensemble.weights": (FITTED, EQUAL),
+    **dict.fromkeys(
+        ("evaluation.val_part", "train.val_part", "finetune.val_part"), VAL_PARTS
+    ),
     "report.metric": tuple(METRICS),
     "report.formats": ("markdown", "csv", "json", "latex"),
 }

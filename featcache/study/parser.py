@@ -22,12 +22,13 @@ from featcache.backbones import (
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.extract import extract
-from featcache.commands.scan import NO_SPLIT, scan
+from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.registry import Registry
 from featcache.core.text import check_name
 from featcache.dataset import manifest, sources
 from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
+from featcache.dataset.own_split import FOLDER, NO_SPLIT
 from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
@@ -170,10 +171,17 @@ def _check_narrowing(block: Block, columns: list[str], scanned_by: str) -> None:
     for i, text in enumerate(block.settings.get("exclude", ())):
         with block.blaming("exclude", i):
             table[text.partition("=")[0]]
-    by = block.settings.get("group_by", scanned_by)
-    if by not in (scanned_by, manifest.IMAGE):
-        with block.blaming("group_by"):
-            table[by]
+    if where := block.settings.get("test_where"):
+        with block.blaming("test_where"):
+            table[where.partition("=")[0]]
+    for key, words in (
+        ("group_by", (scanned_by, manifest.IMAGE)),
+        ("split_by", (NO_SPLIT, FOLDER)),
+    ):
+        by = block.settings.get(key, words[0])
+        if by not in words:
+            with block.blaming(key):
+                table[by]
 
 
 def _extract(block: Block) -> Extract:
@@ -334,7 +342,7 @@ def _check_statistics(
         if source.network.preprocess != FEATUREWISE:
             continue
         usual = default | {"seed": extracts[source.extract].policy.seed}
-        for key in ("folds", "test_size", "seed", "split", "group_by", "exclude"):
+        for key in usual.keys() - {"repeats"}:
             value = train.settings.get(key, usual[key])
             if value != usual[key]:
                 raise block.error(

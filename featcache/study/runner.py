@@ -16,9 +16,9 @@ from featcache.commands.train_head import train_head
 from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
 from featcache.core.text import counted, some
-from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
+from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
 from featcache.evaluation.run_labels import write_labels
@@ -171,12 +171,9 @@ class StudyRunner:
             f"{counted(result.n_groups, 'group')}"
         )
         for train in self.study.trains:
-            settings = train.settings
-            manifests.narrow(
-                result.manifest,
-                exclude=settings.get("exclude", ()),
-                group_by=settings.get("group_by"),
-            )
+            words = train.settings.items()
+            own = {key: value for key, value in words if key in vars(SplitOptions())}
+            SplitOptions(**own).narrow(result.manifest)
         return result.manifest
 
     def extract(self, data: Manifest, block: Extract) -> None:

@@ -35,6 +35,26 @@ def test_files_of_the_same_bytes_are_told(toy: Manifest, reports: Path) -> None:
     assert not of(result, "FC001").is_issue
 
 
+def test_copies_on_both_sides_of_a_split_are_named(
+    toy: Manifest, reports: Path
+) -> None:
+    """FC001 says which files stand in two parts of the source's split, these first."""
+    table = toy.table.copy()
+    table["split"] = "train"
+    table.loc[[4, 6], "split"] = "Test"
+    for row, kept in ((3, 2), (5, 4)):
+        table.loc[row, ["image_id", "status", "reason"]] = [
+            table["image_id"][kept], "duplicate", f"same bytes as {kept}.png",
+        ]  # fmt: skip
+    answer = of(audit(with_table(toy, table), reports), "FC001")
+    assert [row["path"] for row in answer.evidence] == ["5.png", "3.png"]
+    assert [row["parts"] for row in answer.evidence] == ["test and train", "train"]
+    assert answer.message.endswith(
+        "1 image stood on both sides of the source's own split, such as 5.png (same "
+        "bytes as 4.png)."
+    )
+
+
 def test_planted_near_duplicates_are_found_and_no_others(
     tmp_path: Path, reports: Path
 ) -> None:
@@ -71,7 +91,7 @@ def test_near_duplicates_within_a_group_are_no_finding(
 def test_groups_that_scan_made_are_not_held_against_it(
     tmp_path: Path, reports: Path
 ) -> None:
-    """A pair at the threshold, which scan took for two, is no leak; a split group is."""
+    """A pair at the threshold is no leak where scan made the groups."""
     dataset = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
     table = dataset.table.copy()
     table.loc[table["path"] == "a/dark.png", "group"] = "other"

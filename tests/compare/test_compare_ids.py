@@ -13,7 +13,7 @@ from toy_board import Add
 from featcache.cli import cli
 from featcache.commands.compare import compare
 from featcache.errors import RunError
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 from featcache.report import tables
 
 # The words of a call for each way to give a RUN, which stands at {}.
@@ -66,13 +66,13 @@ def test_every_command_takes_a_short_id(
     for run_id in IDS:
         make(run_id)
     found = []
-    find = runs.find
+    find = references.find
 
-    def spy(reports: Path, reference: str) -> runs.Run:
+    def spy(reports: Path, reference: str, split: str | None = None) -> runs.Run:
         found.append(find(reports, reference).run_id)
         raise RunError("an end", "this", "Stop.")
 
-    monkeypatch.setattr(runs, "find", spy)
+    monkeypatch.setattr(references, "find", spy)
     for reference in ("90c4de", "90c4", IDS[2], "mlp"):
         assert run(*words.format(reference).split())[0] == 1
     assert found == [IDS[2]] * 4
@@ -99,8 +99,50 @@ def test_digits_of_the_digest_come_before_other_parts(
     make("mlp-toy-90c4de1111")
     make("beef-toy-0090c4de00")
     make("svm-toy-beef000000")
-    assert runs.find(reports, "90c4de").run_id == "mlp-toy-90c4de1111"
-    assert runs.find(reports, "beef").run_id == "svm-toy-beef000000"
+    assert references.find(reports, "90c4de").run_id == "mlp-toy-90c4de1111"
+    assert references.find(reports, "beef").run_id == "svm-toy-beef000000"
+
+
+def test_a_number_is_a_rank(add: Add, reports: Path, run: Callable[..., Any]) -> None:
+    """It is the row of the leaderboard that is printed by default, baselines last."""
+    worse, best = add("svm", range(40)), add("logreg", range(20), sure=0.6)
+    surer = add("mlp", range(30), sure=0.9)
+    control = add("majority")
+    ids = [row.run_id for row in compare(reports).rows]
+    assert ids == [best, surer, worse, control]
+    for rank, run_id in enumerate(ids, 1):
+        assert references.find(reports, str(rank)).run_id == run_id
+    with pytest.raises(RunError, match="a rank from 1 to 4; got 5"):
+        references.find(reports, "5")
+    with pytest.raises(RunError, match="a rank from 1 to 4; got 0"):
+        references.find(reports, "0")
+    board = compare(reports, against="2", metric="LOG_LOSS")
+    assert (board.against, board.metric) == (surer, "log_loss")
+
+
+def test_digits_of_a_short_id_are_no_rank(
+    make: Callable[[str], runs.Run], reports: Path
+) -> None:
+    """Four or more digits that begin a short id are that run."""
+    make("mlp-toy-1234567890")
+    make("svm-toy-9990000000")
+    assert references.find(reports, "1234").run_id == "mlp-toy-1234567890"
+    assert references.find(reports, "999000").run_id == "svm-toy-9990000000"
+    with pytest.raises(RunError, match="a rank from 1 to 2; got 999"):
+        references.find(reports, "999")
+
+
+def test_a_split_narrows_what_a_name_means(add: Add, reports: Path) -> None:
+    """Ranks are of its leaderboard, parts of ids of its runs; others are named."""
+    splits = {name: {"name": name, "base": name} for name in ("one", "two")}
+    first = add("logreg", split=splits["one"])
+    second = add("logreg", range(9), backbone="toy2", split=splits["two"], test=8)
+    assert references.matching(reports, "logreg") == [first, second]
+    for split, run_id in (("one", first), ("two", second)):
+        assert references.matching(reports, "logreg", split) == [run_id]
+        assert references.matching(reports, "1", split) == [run_id]
+    with pytest.raises(RunError, match="`split` to be one of: one, two"):
+        references.find(reports, "1", "three")
 
 
 def test_every_format_has_the_short_id_second(

@@ -15,7 +15,7 @@ from records import make_run
 from toy_board import CLASSES, Add
 
 from featcache.commands.compare import compare, confusion
-from featcache.evaluation import runs
+from featcache.evaluation import references
 from featcache.evaluation.run_labels import write_labels
 from featcache.report import tables
 
@@ -83,7 +83,7 @@ def test_runs_of_the_test_set_alone_stand_apart(
     """Every form has them behind the others, with their test accuracy and no rank."""
     add("good", range(20), test=10)
     add("majority", range(60), test=10)
-    one = runs.find(reports, "good")
+    one = references.find(reports, "good")
     table = one.table[one.table["split"] == "test"]
     about = {"classes": CLASSES, "evaluation_id": one.record.evaluation_id}
     make_run(reports, "finetune-net", table, head="finetune", **about)
@@ -207,7 +207,7 @@ def test_markdown_has_the_warning_and_what_was_not_ranked(
 def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None:
     """Sensitivity and specificity are read from the rows; both parts are there."""
     add("good", range(0, 80, 4), test=20)
-    matrix = confusion(runs.find(reports, "good"))
+    matrix = confusion(references.find(reports, "good"))
     assert matrix.test is not None
     assert matrix.test.sum() + matrix.train.sum() == 200
     for part, counts in (("train", matrix.train), ("test", matrix.test)):

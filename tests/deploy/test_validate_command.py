@@ -106,9 +106,9 @@ def test_planted_overlap_is_listed_and_left_out(run, short_id, backbone, extract
 def trained_paths(short_id: str) -> set[str]:
     """Paths of the images that a run was trained on."""
     from featcache.dataset import manifest
-    from featcache.evaluation import runs
+    from featcache.evaluation import references
 
-    table = runs.find(Path("reports/chest"), short_id).table
+    table = references.find(Path("reports/chest"), short_id).table
     ids = table.loc[table["split"] == TRAIN, "image_id"]
     ok = manifest.load(Path("cache/chest")).ok
     return set(ok.loc[ok["image_id"].isin(ids), "path"])

@@ -23,7 +23,7 @@ from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.commands.validate import validate
 from featcache.core.options import parameters
-from featcache.dataset import manifest, phantom, regions, views
+from featcache.dataset import phantom, regions, views
 from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
 from featcache.heads import HEADS
@@ -65,7 +65,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
     "export": [export],
-    "validate": [validate, scan, manifest.narrow],
+    "validate": [validate, scan, narrow],
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],
@@ -84,7 +84,7 @@ AT_THE_DOOR = {
     "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
     "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
     "reference", "reference_of_run", "reports", "share",
-    "source", "store", "strict", "style",
+    "source", "split", "store", "strict", "style",
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from featcache.commands.finetune.inputs import Data, order
 from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.scan import scan
 from featcache.dataset import views
-from featcache.dataset.manifest import Manifest, narrow
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import narrow
 from featcache.dataset.views import Policy
 
 PLAIN = Policy(flip=False, brightness=(1, 1), zoom=(1, 1))

@@ -9,7 +9,7 @@ from report_study import Study
 
 from featcache.cli import cli
 from featcache.commands.compare import compare
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 from featcache.report.html.context import ReportContext, collect
 from featcache.report.html.page import render
 
@@ -54,7 +54,7 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
 
 
 def best(study: Study) -> runs.Run:
-    return runs.find(study.reports, "logreg")
+    return references.find(study.reports, "logreg")
 
 
 def context(study: Study, part: str = "train") -> ReportContext:

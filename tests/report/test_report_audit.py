@@ -10,7 +10,7 @@ from report_pages import Reader, best, context, of_section, page
 from report_study import Study
 
 from featcache.commands.audit import CHECKS
-from featcache.evaluation import runs
+from featcache.evaluation import references
 from featcache.report.html import audit_section
 from featcache.report.html.context import collect
 from featcache.report.html.page import render
@@ -60,7 +60,7 @@ def test_anchors_are_those_of_the_document() -> None:
 
 def test_an_audit_of_another_run_says_so(study: Study) -> None:
     """Only where its run is not the best of the page; without a run it says that."""
-    other = runs.find(study.reports, "softmax").run_id
+    other = references.find(study.reports, "softmax").run_id
     for run_id, words in (
         (best(study).run_id, "It is the best run on this page."),
         (other, "Different run:"),

@@ -14,7 +14,7 @@ import report_records
 import report_study
 from PIL import Image
 
-from featcache.evaluation import runs
+from featcache.evaluation import references
 from featcache.report.html import page as html_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -31,7 +31,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of a small study with an audit and maps, as a file."""
     study = report_study.make(tmp_path_factory.mktemp("report"))
     report_records.write_audit(study, "another-run")
-    report_records.write_maps(study, runs.find(study.reports, "logreg"))
+    report_records.write_maps(study, references.find(study.reports, "logreg"))
     return html_page.write(study.reports, study.board, manifest=study.manifest).as_uri()
 
 

@@ -14,7 +14,7 @@ from report_pages import Reader, best, context, of_section, page, run_sections
 from report_study import CLASSES, Study
 
 from featcache.core.text import file_name
-from featcache.evaluation import runs
+from featcache.evaluation import references
 from featcache.report.heatmaps import records, sheets
 from featcache.report.html import explain_section, gaps_section
 
@@ -174,7 +174,7 @@ def test_a_later_call_replaces_the_sheets_it_draws(tmp_path: Path) -> None:
 
 def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
     """An ensemble has no maps of its own, so those of a member close the gap."""
-    member = runs.find(study.reports, "softmax").run_id
+    member = references.find(study.reports, "softmax").run_id
     report_study.rewrite(best(study).folder, members=[member])
     gap = "Where the best run looks"
     [matching] = [g for g in gaps_section.gaps(context(study)) if g.title == gap]

@@ -10,7 +10,7 @@ from report_pages import parsed
 from report_study import Study
 
 from featcache.backbones import BASELINES
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 from featcache.report.html import gaps_section
 from featcache.report.html.context import collect
 
@@ -59,7 +59,7 @@ def test_a_gap_is_read_from_the_records(
 
 
 def collect_first(study: Study) -> runs.Run:
-    return runs.find(study.reports, "logreg")
+    return references.find(study.reports, "logreg")
 
 
 def test_an_audit_closes_its_gap(study: Study) -> None:
@@ -71,7 +71,7 @@ def test_an_audit_closes_its_gap(study: Study) -> None:
 def test_heatmaps_of_the_best_run_close_their_gap(study: Study) -> None:
     """Those of another run do not."""
     for name, closed in (("softmax", False), ("logreg", True)):
-        run_id = runs.find(study.reports, name).run_id
+        run_id = references.find(study.reports, name).run_id
         (study.reports / "explain" / run_id).mkdir(parents=True)
         assert ("Where the best run looks" not in gaps(study)) is closed
 

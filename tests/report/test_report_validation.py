@@ -4,7 +4,7 @@ from records import make_validation
 from report_pages import Reader, best, of_section, page
 from report_study import CLASSES, Study
 
-from featcache.evaluation import runs
+from featcache.evaluation import references
 from featcache.evaluation.external import read_validations, record_path
 
 
@@ -46,7 +46,7 @@ def test_the_columns_stand_side_by_side(study: Study) -> None:
 
 def test_validations_of_other_runs_are_counted(study: Study) -> None:
     """Of a run that is not the best the gap stays; of one that is gone, the number."""
-    other = runs.find(study.reports, "softmax").run_id
+    other = references.find(study.reports, "softmax").run_id
     make_validation(study.reports, other, CLASSES)
     make_validation(study.reports, "logreg-gone-0123456789", CLASSES)
     text = page(study)

@@ -10,7 +10,7 @@ from toys import CLASSES
 
 from featcache.commands import compare as comparing
 from featcache.errors import RunError, UsageError
-from featcache.evaluation import runs
+from featcache.evaluation import references
 
 
 def test_the_leaderboard_is_computed_from_the_predictions(train, reports) -> None:
@@ -139,17 +139,17 @@ def test_nothing_to_compare_is_an_error(reports: Path) -> None:
 def test_a_run_is_found_by_any_unique_part(train, reports) -> None:
     """Ids may be shortened; an ambiguous part lists the candidates."""
     train()
-    assert runs.find(reports, "logreg").record.head == "logreg"
+    assert references.find(reports, "logreg").record.head == "logreg"
     with pytest.raises(RunError, match="matches 2 of the 2 runs"):
-        runs.find(reports, "toy")
+        references.find(reports, "toy")
     with pytest.raises(RunError, match="matches none of the 2 runs"):
-        runs.find(reports, "xception")
+        references.find(reports, "xception")
 
 
 def test_the_confusion_matrix_counts_every_image(train, reports) -> None:
     """Rows are true classes; both parts together are the dataset."""
     train()
-    matrix = comparing.confusion(runs.find(reports, "logreg"))
+    matrix = comparing.confusion(references.find(reports, "logreg"))
     assert matrix.test is not None
     assert (matrix.train + matrix.test).sum(axis=1).tolist() == [30, 30, 30]
     row = comparing.compare(reports).rows[0]

@@ -13,10 +13,11 @@ from featcache.commands.audit.base import (
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.similarity import alike, cut_alike
-from featcache.core.text import counted
+from featcache.core.text import counted, some
 from featcache.dataset.grouping import NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 from featcache.dataset.near_duplicates import CORRELATION
+from featcache.dataset.own_split import PART, part_of
 
 BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"
@@ -49,12 +50,30 @@ def _bytes(context: AuditContext) -> Answer:
     table = context.manifest.table
     readable = table[table["status"] != UNREADABLE]
     again = readable[readable["status"] == DUPLICATE]
-    rows = records(again[["path", "label", "reason"]])
+    columns, across, sides = ["path", "label", "reason"], 0, ""
+    if PART in table:
+        spelled = readable[PART].map(lambda value: part_of(value) or value)
+        of_image = spelled.groupby(readable["image_id"])
+        parts = of_image.agg(lambda one: " and ".join(sorted({*one} - {""})))
+        again = again.assign(parts=again["image_id"].map(parts))
+        is_across = again["parts"].str.contains(" and ")
+        again = again.loc[is_across.sort_values(ascending=False, kind="stable").index]
+        across, columns = (
+            int(again["image_id"][is_across].nunique()),
+            [*columns, "parts"],
+        )
+    if across:
+        rows = again[again["parts"].str.contains(" and ")].itertuples()
+        pairs = [f"{row.path} ({row.reason})" for row in rows]
+        sides = (
+            f" {counted(across, 'image')} stood on both sides of the source's split, "
+            f"such as {some(pairs, 3)}."
+        )
     return conclude(
         bool(len(again)),
         f"{len(again)} of {len(readable)} files are byte-identical copies of another "
-        "and are excluded from all results.",
-        rows,
+        f"and are excluded from all results.{sides}",
+        records(again[columns]),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from featcache.commands.compare import advantage
 from featcache.commands.compare import paired_tests as paired
+from featcache.commands.compare.against import reference
 from featcache.commands.compare.leaderboard import (
     Comparison,
     Confusion,
@@ -20,13 +21,13 @@ from featcache.commands.compare.scored_run import (
     tested,
     unscored,
 )
-from featcache.commands.compare.selection import changed_labels, choose, reference
 from featcache.dataset.manifest import Manifest
 from featcache.errors import UsageError
 from featcache.evaluation import metrics
 from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.run_labels import read_labels
 from featcache.evaluation.runs import TEST, TRAIN, Run
+from featcache.evaluation.selection import changed_labels, choose
 
 __all__ = [
     "METRICS",
@@ -59,8 +60,8 @@ def compare(
         reports: ``reports/<dataset>``.
         metric: One of ``METRICS``.
         split: Name of a split.
-        against: The run that all others are tested against, by its short id or any
-            unique part of its id; the best if left out.
+        against: The run that all others are tested against, by its rank by accuracy,
+            its short id or any unique part of its id; the best if left out.
         part: Rank by what: "train" for out-of-fold predictions, "test" for those on
             the test set. If you pick the winner by it, it is no longer a test set.
         manifest: Of the dataset: labels that have changed since are warned of.
@@ -71,12 +72,13 @@ def compare(
     """
     if part not in (TRAIN, TEST):
         raise UsageError(f"`part` to be {TRAIN} or {TEST}", repr(part), "Choose one.")
+    metric = metric.lower()
     if metric not in METRICS:
         raise UsageError(
             f"`metric` to be one of {', '.join(METRICS)}", repr(metric), "Choose one."
         )
     selection = choose(reports, split, part)
-    named = reference(reports, against, selection).run_id if against else None
+    named = reference(reports, against, selection, split).run_id if against else None
     repeats = {}
     for entry in selection.entries:
         first = ScoredRun.of(entry.run, part)

@@ -11,6 +11,7 @@ from featcache.evaluation import metrics
 from featcache.evaluation.metrics import Draws
 from featcache.evaluation.record import FeatureBlock, RunRecord, common_value
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
+from featcache.evaluation.selection import rank_key
 from featcache.features import store
 from featcache.heads import NONE
 
@@ -89,8 +90,7 @@ class ScoredRun:
 
     def rank_key(self, metric: str) -> tuple[bool, bool, float, str]:
         """Sorts the best first, controls last; what has no score after the rest."""
-        value = self.scores[metric] * (-1 if metrics.METRICS[metric] else 1)
-        return self.is_baseline, bool(np.isnan(value)), value, self.run.run_id
+        return rank_key(self.run, self.scores, metric)
 
 
 def described(scored_run: ScoredRun) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core import checked
 from featcache.core.io import digest
 from featcache.dataset import rendering, splits
-from featcache.dataset.manifest import narrow
+from featcache.dataset.narrowing import narrow
 from featcache.dataset.splits import SplitOptions
 from featcache.errors import UnreadableImageError
 from featcache.features.contract import Statistics

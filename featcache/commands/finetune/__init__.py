@@ -13,8 +13,8 @@ from featcache.commands.finetune.plan import RunPlan, plan_run, try_writing
 from featcache.commands.finetune.settings import FOLDS, FinetuneSettings
 from featcache.commands.finetune.timing import Budget
 from featcache.core.progress import SILENT, Reporter
-from featcache.core.text import counted
-from featcache.dataset.manifest import CROSSING, Manifest, narrow
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import UsageError
 from featcache.evaluation import runs
@@ -86,10 +86,9 @@ def finetune(
         UsageError: A setting that can never work, or a batch that does not fit.
     """
     _check(fold, max_minutes, split)
-    dataset = narrow(manifest, exclude=split.exclude, group_by=split.group_by)
-    if crossing := int((dataset.table["reason"] == CROSSING).sum()):
-        images = counted(crossing, "image is", "images are")
-        reporter.message(f"{images} left out of training: {CROSSING}")
+    dataset = split.narrow(manifest)
+    for line in straddling(dataset):
+        reporter.message(line)
     try_writing(reports / dataset.dataset / "runs")
     draw = features.draw_split(dataset, split)
     planned = [
@@ -100,6 +99,7 @@ def finetune(
             settings=settings,
             split=draw,
             init_head=init_head,
+            named_split=split.split,
             fold=fold,
             calibrate=calibrate,
             minutes=max_minutes,

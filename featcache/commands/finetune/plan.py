@@ -20,7 +20,7 @@ from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
 from featcache.errors import DatasetError, SplitError, UsageError
-from featcache.evaluation import identity, runs
+from featcache.evaluation import identity, references, runs
 from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
 
 HEAD = FINETUNED  # how the names of its runs begin
@@ -213,6 +213,7 @@ def plan_run(
     settings: FinetuneSettings,
     split: Split,
     init_head: str | None,
+    named_split: str | None,
     fold: str,
     calibrate: bool,
     minutes: float | None,
@@ -229,11 +230,18 @@ def plan_run(
     images = dataset.ok
     fold_of = split.of(images["image_id"].tolist())
     labels, groups = images["label"].tolist(), images["group"].to_numpy()
-    splits.check(fold_of, labels, groups, folds=split.folds, test_size=split.test_size)
+    splits.check(
+        fold_of,
+        labels,
+        groups,
+        folds=split.folds,
+        test_size=split.test_size,
+        whole_test=not split.is_site,
+    )
     source_run = None
     if init_head:
         evaluation_id = identity.evaluation_id(images, fold_of)
-        run = _find(base, init_head)
+        run = _find(base, init_head, named_split)
         source_run = open_source_run(run, dataset, network, evaluation_id=evaluation_id)
     return RunPlan(
         reports=base,
@@ -249,11 +257,12 @@ def plan_run(
     )
 
 
-def _find(reports: Path, reference: str) -> runs.Run:
+def _find(reports: Path, reference: str, split: str | None) -> runs.Run:
     """The run that is meant: what was started from it has its head's name too."""
-    names = runs.matching(reports, reference)
+    names = references.matching(reports, reference, split)
     cached = [name for name in names if not name.startswith(HEAD)]
-    return runs.find(reports, cached[0] if len(cached) == 1 else reference)
+    one = cached[0] if len(cached) == 1 else reference
+    return references.find(reports, one, split)
 
 
 def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None:

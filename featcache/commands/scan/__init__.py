@@ -29,18 +29,9 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import check_name
 from featcache.dataset import manifest, near_duplicates, sources
 from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
-from featcache.dataset.manifest import (
-    DUPLICATE,
-    OK,
-    PART,
-    PARTS,
-    UNREADABLE,
-    Manifest,
-    Settings,
-)
+from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
+from featcache.dataset.own_split import NO_SPLIT, PART, PARTS
 from featcache.errors import DatasetError, UsageError
-
-NO_SPLIT = "none"  # as `split_by`
 
 
 @dataclass(frozen=True)
@@ -235,8 +226,7 @@ def _scan(
     table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
     warnings = warnings + listing.warnings + _note_flat(table)
-    parted = bool(settings.split_by)
-    mark_duplicates(table, settings.on_conflict, warnings, parted=parted)
+    mark_duplicates(table, settings.on_conflict, warnings)
     patients = [f.patient for f in files]
     if near:
         table["group"] = [clusters.get(i, i) for i in ids]

@@ -3,21 +3,21 @@
 import pandas as pd
 
 from featcache.core.text import counted, some
-from featcache.dataset.manifest import DUPLICATE, OK, PART, PARTS
+from featcache.dataset.manifest import DUPLICATE, OK
+from featcache.dataset.own_split import PART, PARTS, part_of
 from featcache.errors import DatasetError
 
 
-def mark_duplicates(
-    table: pd.DataFrame, on_conflict: str, warnings: list[str], *, parted: bool
-) -> None:
+def mark_duplicates(table: pd.DataFrame, on_conflict: str, warnings: list[str]) -> None:
     """Keeps one row a content, and marks the others as duplicates.
+
+    Of copies in several parts of the source's own split that in test stays, else that
+    in val, so that none is both trained on and tested on.
 
     Args:
         table: One row a file with image_id, label, path and status; changed.
         on_conflict: "drop" leaves the same bytes under two labels out.
         warnings: What the user should know is added here.
-        parted: The source's own split is kept: of copies in several parts that of
-            test stays, else that of val, so that none is trained on.
 
     Raises:
         DatasetError: The same bytes under two labels.
@@ -34,14 +34,19 @@ def mark_duplicates(
             "Remove the wrong copies, or exclude all of them with "
             "`on_conflict='drop'`.",
         )
-    if parted:
-        ok = ok.sort_values(PART, key=lambda c: -c.map(PARTS.index), kind="stable")
-        several = ok.groupby("image_id")[PART].nunique() > 1
-        if several.any():
+    if PART in table:
+        parts = ok[PART].map(part_of)
+        rank = parts.map(lambda part: PARTS.index(part) if part else -1)
+        order = rank.sort_values(ascending=False, kind="stable").index
+        ok = ok.loc[order]
+        several = parts.groupby(ok["image_id"]).nunique() > 1
+        if n := int(several.sum()):
+            copies = ok.loc[ok["image_id"] == several.idxmax(), "path"].tolist()
             warnings.append(
-                f"{counted(several.sum(), 'image has', 'images have')} the same bytes "
-                "in two parts of the "
-                "source's split; only the copies in test (or else val) are used"
+                f"{counted(n, 'image')} with the same bytes in several parts of the "
+                "source's split, such as "
+                f"{' and '.join(copies[:2])}; of such copies that in test (or else "
+                "val) is used"
             )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
     kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]

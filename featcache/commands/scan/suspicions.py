@@ -7,7 +7,7 @@ import pandas as pd
 from featcache.core.text import counted, some, spelling_key
 from featcache.dataset.grouping import DICOM, MISSING, NEAR_DUPLICATE
 from featcache.dataset.manifest import IMAGE, Manifest
-from featcache.dataset.sources.parts import part_of
+from featcache.dataset.own_split import part_of
 
 _LARGE = 1 / 3  # of all images in one group
 _FEW = 4  # images that are no large group yet
@@ -114,13 +114,11 @@ def _groups(groups: "pd.Series[str]", by: str) -> Iterator[str]:
 def _crossing(result: Manifest) -> Iterator[str]:
     crossing = result.crossing
     if len(crossing):
-        names = [
-            name if len(name) <= 40 else f"{name[:12]}..."
-            for name in crossing["group"].unique()
-        ]
+        by, images = result.settings.group_by, crossing["path"].tolist()
+        names = crossing["group"].unique().tolist()
+        named = "" if by in (IMAGE, NEAR_DUPLICATE) else f" ({some(names)})"
         yield (
-            f"{counted(len(names), 'group is', 'groups are')} in the source's test set "
-            f"and in its other parts: {some(names)}; their "
-            f"{counted(len(crossing), 'image')} outside the test set "
-            f"{'is' if len(crossing) == 1 else 'are'} left out of training"
+            f"{counted(len(names), 'group')} (by {by}) in the source's test set and in "
+            f"its other parts{named}: {counted(len(images), 'image')} outside the test "
+            f"set left out of training: {some(images, 3)}"
         )

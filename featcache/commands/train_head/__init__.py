@@ -9,8 +9,8 @@ from featcache import features
 from featcache.commands.train_head.fit_runs import train
 from featcache.commands.train_head.plan import ALL, HeadOptions, head_names, plan_runs
 from featcache.core.progress import SILENT, Reporter
-from featcache.core.text import counted
-from featcache.dataset.manifest import CROSSING, Manifest, narrow
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import DatasetError, UsageError
 from featcache.evaluation import runs
@@ -74,10 +74,9 @@ def train_head(
     if jobs is not None and jobs < 1:
         raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
     names = head_names(heads, options)
-    dataset = narrow(manifest, exclude=split.exclude, group_by=split.group_by)
-    if crossing := int((dataset.table["reason"] == CROSSING).sum()):
-        images = counted(crossing, "image is", "images are")
-        reporter.message(f"{images} left out of training: {CROSSING}")
+    dataset = split.narrow(manifest)
+    for line in straddling(dataset):
+        reporter.message(line)
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",

@@ -169,7 +169,11 @@ def head_names(names: Iterable[str], options: HeadOptions) -> list[str]:
         UnknownNameError: No such head.
         HeadError: It cannot serve, or not with these options.
     """
-    every = [n for name in names for n in (HEADS if name == ALL else [name])]
+    every = [
+        n
+        for name in map(HEADS.canonical, names)
+        for n in (HEADS if name.lower() == ALL else [name])
+    ]
     for name in every:
         options.head(name)
     return list(dict.fromkeys(every))
@@ -198,7 +202,7 @@ def plan_runs(
     """
     names = expand(backbones)
     feature_sets = features.find_sets(dataset, names)
-    if ALL in names:  # that have the region at all
+    if ALL in map(str.lower, names):  # that have the region at all
         feature_sets = [
             one for one in feature_sets if one.shows(options.image_region)
         ] or feature_sets
@@ -305,6 +309,7 @@ def _plans(
         data.groups,
         folds=split.folds,
         test_size=split.test_size,
+        whole_test=not split.is_site,
     )
     evaluation_id = identity.evaluation_id(data.images, fold_of)
     for name in heads:

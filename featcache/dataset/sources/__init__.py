@@ -8,15 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.core.text import counted, some
-from featcache.dataset.manifest import FOLDER, PART
+from featcache.dataset.own_split import PART
 from featcache.dataset.sources.base import SUFFIXES, Listing, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders, list_classes
 from featcache.dataset.sources.masks import Masks, find_masks
 from featcache.dataset.sources.parts import (
     assign_parts,
+    outer_folders,
     part_folders,
-    refuse_parts,
     same_subfolders,
+    uneven,
 )
 from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
 from featcache.dataset.sources.tables import list_table
@@ -53,12 +54,13 @@ def list_source(
         per_class: Keep only the first so many of each class, and of each part of a
             split that is kept, in natural order.
         split_by: Keep the split that the source brings: "folder", or a column.
-        pool: Join the parts of a split that the source brings.
+        pool: Join the parts of a split that the source brings, or other folders
+            around those of the classes.
         fewest_classes: How many there must be; 1 for images that are only scored.
 
     Raises:
         DatasetError: The source is missing, empty, broken, or not of these forms; or
-            it brings a split in the place of classes, and neither is said.
+            it does not bring such a split.
     """
     if not source.exists():
         raise DatasetError(
@@ -67,7 +69,7 @@ def list_source(
             "Check the path.",
         )
     try:
-        listing, at = _list(source, joined=pool or split_by == FOLDER)
+        listing, at, outer = _list(source, pool=pool)
     except OSError as error:
         raise DatasetError(
             f"a readable source in {source}",
@@ -82,27 +84,29 @@ def list_source(
             "Give the folder that contains one sub-folder per class, or a CSV that "
             "lists all classes.",
         )
-    listing = assign_parts(listing, at, split_by=split_by, pool=pool)
+    listing = assign_parts(listing, at, split_by=split_by, pool=pool, outer=outer)
     if not per_class:
         return listing
     return _first_of_each(listing, per_class, parted=bool(split_by))
 
 
-def _list(source: Path, *, joined: bool) -> tuple[Listing, str]:
-    """The images, and the folder in which the class folders or the table are."""
+def _list(source: Path, *, pool: bool) -> tuple[Listing, str, list[str]]:
+    """The images, the folder that all are in, and folders around the classes."""
     if not source.is_dir() and not is_zip(source):
-        return list_table(Folder(source.parent), "", source.name), ""
+        return list_table(Folder(source.parent), "", source.name), "", []
     tree: Tree = Folder(source) if source.is_dir() else Archive(source)
     at = "" if isinstance(tree, Folder) else _top(tree)
     classes = [f for f in image_folders(tree, at) if holds_images(tree, f)]
     table = f"{at}/{_TABLE}" if at else _TABLE
     if len(classes) < 2 and tree.has(table):
-        return list_table(tree, at, _TABLE), at
+        return list_table(tree, at, _TABLE), at, []
     parts = part_folders(tree, classes)
-    if parts and joined:
-        return _join([list_classes(tree, part) for part in parts], classes, parts), at
+    if pool and not parts:
+        parts = outer_folders(tree, classes)
     if parts:
-        refuse_parts(tree, parts)
+        listing = _join([list_classes(tree, part) for part in parts], classes, parts)
+        listing.warnings.extend(uneven(tree, parts))
+        return listing, at, parts
     listing = list_classes(tree, at)
     listing.warnings.extend(same_subfolders(tree, classes))
     if tree.has(table):
@@ -110,7 +114,7 @@ def _list(source: Path, *, joined: bool) -> tuple[Listing, str]:
             f"{_TABLE} is not used, because there are class folders beside it; to use "
             f"it, scan {source / table if source.is_dir() else 'it unpacked'}"
         )
-    return listing, at
+    return listing, at, []
 
 
 def _join(

@@ -4,22 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from featcache.core.text import some
-from featcache.dataset.manifest import FOLDER, PART, PARTS
+from featcache.dataset.own_split import FOLDER, PART, PARTS, check_parts, part_of
 from featcache.dataset.sources.base import Listing, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders
 from featcache.errors import DatasetError
-
-_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-_WAY_OUT = "`split_by={}` keeps this split, `pool=True` joins its parts"
-
-
-def part_of(name: str) -> str:
-    """The part that a name says: train, val or test; or empty."""
-    return _NAMES.get(name.strip().lower(), "")
 
 
 def part_folders(tree: Tree, folders: Sequence[str]) -> list[str]:
@@ -37,19 +25,30 @@ def part_folders(tree: Tree, folders: Sequence[str]) -> list[str]:
     return parts if len(parts) > 1 else []
 
 
-def refuse_parts(tree: Tree, parts: Sequence[str]) -> None:
-    """Refuses to take the parts of a split for classes.
+def outer_folders(tree: Tree, folders: Sequence[str]) -> list[str]:
+    """The folders that all hold folders of images, if these may be the classes.
 
-    Raises:
-        DatasetError: Names the parts, the classes and the way out.
+    Returns:
+        All of ``folders``; or none where one has no such folder, or where the inner
+        ones are the parts of a split.
     """
-    below = {name_of(inner) for part in parts for inner in _subfolders(tree, part)}
-    raise DatasetError(
-        f"one folder per class in {tree.root}",
-        f"the parts of a split ({', '.join(map(name_of, parts))}) with the folders "
-        f"{some(sorted(below))} in them",
-        f"{_WAY_OUT.format(repr(FOLDER))}.",
-    )
+    below = [{name_of(inner) for inner in _subfolders(tree, f)} for f in folders]
+    inner = set().union(*below)
+    parts = {*map(part_of, inner)} - {""}
+    return [*folders] if len(folders) > 1 and all(below) and not parts else []
+
+
+def uneven(tree: Tree, outer: Sequence[str]) -> list[str]:
+    """A line on classes that only some of the outer folders have."""
+    below = {name_of(f): {*map(name_of, _subfolders(tree, f))} for f in outer}
+    classes = sorted(set().union(*below.values()))
+    lacks = [
+        f"{name} has no {some(missing)}"
+        for name, inner in below.items()
+        if (missing := [label for label in classes if label not in inner])
+    ]
+    text = "the folders in the parts of the split differ: "
+    return [f"{text}{'; '.join(lacks)}"] if lacks else []
 
 
 def same_subfolders(tree: Tree, folders: Sequence[str]) -> list[str]:
@@ -61,8 +60,8 @@ def same_subfolders(tree: Tree, folders: Sequence[str]) -> list[str]:
         return []
     return [
         f"each class folder ({some([name_of(f) for f in folders])}) contains the same "
-        f"folders ({some(sorted(below[0]))}); if those are the classes, list the "
-        "images in a CSV with path,label"
+        f"folders ({some(sorted(below[0]))}); if those are the classes, `pool=True` "
+        f"takes them, and the outer folders become the column {PART}"
     ]
 
 
@@ -72,9 +71,14 @@ def _subfolders(tree: Tree, folder: str) -> list[str]:
 
 
 def assign_parts(
-    listing: Listing, at: str, *, split_by: str | None, pool: bool
+    listing: Listing,
+    at: str,
+    *,
+    split_by: str | None,
+    pool: bool,
+    outer: Sequence[str] = (),
 ) -> Listing:
-    """Adds the part of each image as the column ``split``, where that is asked for.
+    """Adds the part of each image as the column ``split``, where there are parts.
 
     Args:
         listing: The files of a source.
@@ -82,32 +86,37 @@ def assign_parts(
         split_by: "folder", the first folder of each path that is called train, val or
             test; a column with these; or None.
         pool: A split that the source brings is not meant to be kept.
+        outer: The folders around those of the classes, if there are any.
 
     Raises:
         DatasetError: There is no such column or folder, an image is in no part, there
             is nothing but train, or nothing to pool.
     """
     table, before = listing.table, f"{at}/" if at else ""
-    by_path = [_part_in(path.removeprefix(before)) for path in table["path"]]
-    if split_by in table.columns:
-        parts = [part_of(value) for value in table[split_by]]
-    elif split_by in (None, FOLDER):
-        parts = by_path
-    else:
+    inside = table["path"].str.removeprefix(before)
+    by_path = inside.map(_part_in)
+    named = inside.str.partition("/")[0] if outer else by_path
+    if split_by and split_by not in (*table.columns, FOLDER):
         raise DatasetError(
             f"`split_by` with {FOLDER} or a column: {', '.join(table.columns)}",
             repr(split_by),
             "Choose one of them.",
         )
     if split_by:
-        _check_parts(table["path"].tolist(), parts, split_by)
+        values = table[split_by] if split_by in table.columns else named
+        parts = values.map(part_of) if split_by in table.columns else by_path
+        check_parts([*table["path"]], [*values], [*parts], split_by)
         if PART in table.columns and split_by != PART:
             table = table.rename(columns={PART: f"given_{PART}"})
         return replace(listing, table=table.assign(**{PART: parts}))
-    brought = [FOLDER] * (len({*by_path} - {""}) > 1)
-    values = table.get(PART, table["path"].str[:0])
-    brought += [PART] * (len({*map(part_of, values)} - {""}) > 1)
-    if pool and not brought:
+    is_split = {FOLDER: len({*by_path} - {""}) > 1}
+    values = table.get(PART, inside.str[:0])
+    is_split[PART] = len({*values.map(part_of)} - {""}) > 1
+    brought = [name for name, has_parts in is_split.items() if has_parts]
+    if PART not in table.columns and (outer or is_split[FOLDER]):
+        parts = by_path if is_split[FOLDER] else named
+        listing = replace(listing, table=table.assign(**{PART: parts}))
+    if pool and not (brought or outer):
         raise DatasetError(
             "parts of a split to join for `pool=True`",
             f"no folders and no column {PART} with train, val or test",
@@ -115,30 +124,21 @@ def assign_parts(
         )
     if pool or not brought:
         return listing
-    where = "the folders" if brought[0] == FOLDER else f"column {PART}"
-    warning = (
-        f"{where} name the parts of a split, which is not used: "
-        f"{_WAY_OUT.format(repr(brought[0]))} without this warning"
+    return replace(listing, warnings=[*listing.warnings, _notice(listing, brought[0])])
+
+
+def _notice(listing: Listing, by: str) -> str:
+    """The line that says which split the source brings, and what becomes of it."""
+    counts = listing.table[PART].map(part_of).value_counts()
+    parts = ", ".join(f"{part} {counts[part]}" for part in PARTS if part in counts)
+    where = f"the folders are the parts of a split, now column {PART}"
+    if by == PART:
+        where = f"column {PART} names the parts of a split"
+    return (
+        f"{where} ({parts} images); it is not used: `split_by={by!r}`, here or in "
+        "training, keeps it, `pool=True` joins the parts without this warning"
     )
-    return replace(listing, warnings=[*listing.warnings, warning])
 
 
 def _part_in(path: str) -> str:
     return next(filter(None, map(part_of, path.split("/")[:-1])), "")
-
-
-def _check_parts(paths: list[str], parts: list[str], split_by: str) -> None:
-    without = [path for path, part in zip(paths, parts, strict=True) if not part]
-    if without:
-        raise DatasetError(
-            f"train, val or test for every image, for `split_by={split_by!r}`",
-            f"none for {len(without)} of {len(paths)}: {some(without, 3)}",
-            "Correct them, choose another column, or draw a split with "
-            "`split_by='none'`.",
-        )
-    if {*parts} == {PARTS[0]}:
-        raise DatasetError(
-            f"a part test or val for `split_by={split_by!r}`",
-            "train alone",
-            "Draw a split with `split_by='none'`.",
-        )

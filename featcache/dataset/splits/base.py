@@ -26,8 +26,9 @@ class Split:
         fold_of: By ``image_id``, an image's fold, or `TEST`.
         repeat: 0, or the number of the redrawing of another split's folds.
         base: Name of that split; None for repeat 0.
-        split_by: The column, or "folder", by which the source's own test set is the
-            test set; None where that is drawn.
+        split_by: The column, "folder" or COLUMN=VALUE by which the source's own test
+            set is the test set; None where that is drawn.
+        own_val: Fold 0 is the val of the source's own split.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Split:
     repeat: int = 0
     base: str | None = None
     split_by: str | None = None
+    own_val: bool = False
+
+    @property
+    def is_site(self) -> bool:
+        """Whether the test set is one value of a column, and may lack classes."""
+        return "=" in (self.split_by or "")
 
     def of(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
         """Folds, or `TEST`, of images, (N,), in their order.

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from featcache.dataset.splits.base import (
+    TEST,
     as_texts,
     images_table,
     part_name,
@@ -25,6 +26,7 @@ def check(
     *,
     folds: int,
     test_size: float,
+    whole_test: bool = True,
 ) -> None:
     """Guards against leaks: one part a group, and every class in every part.
 
@@ -34,6 +36,7 @@ def check(
         groups: Group of each image, (N,).
         folds: Cross-validation parts.
         test_size: Share of the test set; 0 for none.
+        whole_test: Whether the test set must have every class.
 
     Raises:
         SplitError: A group is in two parts, or a part lacks a class.
@@ -44,6 +47,8 @@ def check(
     _refuse_leaks(table)
     filled = set(zip(table["part"].tolist(), table["label"], strict=True))
     expected = set(itertools.product(shares, set(table["label"])))
+    if not whole_test:
+        expected = {pair for pair in expected if pair[0] != TEST or pair in filled}
     for part, label in sorted(filled ^ expected):
         raise SplitError(
             f"every class in {_listed_parts(folds, test_size)}, and no other part",
@@ -101,25 +106,50 @@ def refuse_rare(table: pd.DataFrame, folds: int, test_size: float) -> None:
     )
 
 
-def check_own_test(labels: Sequence[str], tested: Sequence[bool]) -> None:
+def check_own_test(
+    labels: Sequence[str], tested: Sequence[bool], *, whole: bool = True
+) -> None:
     """Guards a source's own test set: the classes of training, and no other.
 
     Args:
         labels: Class of each image, (N,).
         tested: Whether each image is in the test set, (N,).
+        whole: Whether the test set must have every class.
 
     Raises:
         SplitError: One of both sides lacks a class.
     """
     sides = list(zip(labels, tested, strict=True))
     for label, is_tested in itertools.product(sorted({*labels}), (True, False)):
-        if (label, is_tested) not in sides:
-            raise SplitError(
-                "every class in the test set of the source and in its other parts",
-                f"class {label!r} not in {'the test set' if is_tested else 'the rest'}",
-                "Leave the class out, or scan again with `pool=True` and have a test "
-                "set drawn.",
-            )
+        if (label, is_tested) in sides or (is_tested and not whole):
+            continue
+        ways = "`test_where='split=test'` allows that, " if is_tested else ""
+        raise SplitError(
+            "every class in the test set of the source and in its other parts"
+            if whole
+            else "every class outside the test set, to be trained on",
+            f"class {label!r} not in {'the test set' if is_tested else 'the rest'}",
+            f"{ways or 'Omit the class: '}`exclude='label={label}'` leaves the class "
+            "out, and `split_by='none'` draws a test set.",
+        )
+
+
+def check_own_val(labels: Sequence[str], in_val: Sequence[bool], folds: int) -> None:
+    """Guards the validation part that is to be a fold: it has every class.
+
+    Raises:
+        SplitError: It lacks one, or there are too few folds.
+    """
+    if folds < 3:
+        expected = "`folds` of 3 or more, for `val_part='fold'`"
+        raise SplitError(expected, str(folds), "Use `folds=5`.")
+    present = {label for label, is_val in zip(labels, in_val, strict=True) if is_val}
+    if absent := sorted({*labels} - present):
+        raise SplitError(
+            "every class in the source's val, for `val_part='fold'`",
+            f"class {absent[0]!r} not in it",
+            "Use `val_part='join'`, which divides its images among the folds.",
+        )
 
 
 def _refuse_leaks(table: pd.DataFrame) -> None:

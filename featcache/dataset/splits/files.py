@@ -14,7 +14,7 @@ from featcache.core import io, records
 from featcache.dataset.manifest import ODD
 from featcache.dataset.splits.assign import assign_folds
 from featcache.dataset.splits.base import TEST, Split, images_table, part_shares
-from featcache.dataset.splits.checks import check, check_own_test
+from featcache.dataset.splits.checks import check, check_own_test, check_own_val
 from featcache.errors import SplitError
 
 SCHEMA = 1
@@ -39,6 +39,7 @@ class _Record(_Folds):
     repeat: int = 0
     base: str | None = None
     split_by: str | None = None
+    own_val: bool = False
 
 
 def load_or_make(
@@ -81,6 +82,7 @@ def load_or_keep(
     *,
     empty: Split,
     own_test: Collection[str],
+    own_val: Collection[str] = (),
 ) -> Split:
     """Reads or draws folds around the test set that a source brings.
 
@@ -91,6 +93,7 @@ def load_or_keep(
         groups: Group of each image, (N,).
         empty: The split's name, settings and `Split.split_by`.
         own_test: Of ``image_ids``, those of the source's own test set.
+        own_val: Those of its val, if that is to be fold 0.
 
     Raises:
         SplitError: The file is not this split, the source's test set has changed, a
@@ -99,9 +102,15 @@ def load_or_keep(
     """
     table = images_table(image_ids, labels, groups)
     in_test = table["image_id"].isin(set(own_test)).to_numpy()
-    check_own_test(table["label"].tolist(), in_test.tolist())
-    split = _complete(path, empty, image_ids, _around(table, in_test, empty))
-    if not np.array_equal(split.of(image_ids) == TEST, in_test):
+    in_val = table["image_id"].isin(set(own_val)).to_numpy()
+    labels_of = table["label"].tolist()
+    check_own_test(labels_of, in_test.tolist(), whole=not empty.is_site)
+    if empty.own_val:
+        check_own_val(labels_of, in_val.tolist(), empty.folds)
+    split = _complete(path, empty, image_ids, _around(table, in_test, in_val, empty))
+    parts = split.of(image_ids)
+    same_val = not empty.own_val or np.array_equal(parts == 0, in_val)
+    if not (same_val and np.array_equal(parts == TEST, in_test)):
         raise SplitError(
             f"the test set of the source in {path}",
             "another: the source has changed",
@@ -113,21 +122,31 @@ def load_or_keep(
         groups,
         folds=empty.folds,
         test_size=empty.test_size,
+        whole_test=not empty.is_site,
     )
     return split
 
 
 def _around(
-    table: pd.DataFrame, in_test: NDArray[np.bool_], empty: Split
+    table: pd.DataFrame,
+    in_test: NDArray[np.bool_],
+    in_val: NDArray[np.bool_],
+    empty: Split,
 ) -> Callable[[Mapping[str, int]], dict[str, int]]:
-    """Draws the folds of a split whose test set is known."""
-    rest, test = table[~in_test], table.loc[in_test, "image_id"]
+    """Draws the folds of a split whose test set is known, and its fold 0 perhaps."""
+    first = int(empty.own_val)
+    rest = table[~in_test & ~(in_val & bool(first))]
+    fixed = dict.fromkeys(table.loc[in_test, "image_id"], TEST)
+    if first:
+        fixed |= dict.fromkeys(table.loc[in_val, "image_id"], 0)
 
     def draw(existing: Mapping[str, int]) -> dict[str, int]:
         columns = rest["image_id"].tolist(), rest["label"], rest["group"]
         settings = _settings(empty) | {"test_size": 0, "repeat": empty.repeat}
-        folds = assign_folds(*columns, existing=existing, **settings)
-        return folds | dict.fromkeys(test, TEST)
+        settings["folds"] -= first
+        before = {i: fold - first for i, fold in existing.items() if fold >= first}
+        folds = assign_folds(*columns, existing=before, **settings)
+        return {i: fold + first for i, fold in folds.items()} | fixed
 
     return draw
 
@@ -160,7 +179,8 @@ def load_or_redraw(
     table = images_table(image_ids, labels, groups)
     in_test = base.of(image_ids) == TEST
     empty = replace(base, name=name, fold_of={}, repeat=repeat, base=base.name)
-    split = _complete(path, empty, image_ids, _around(table, in_test, empty))
+    in_val = base.own_val & (base.of(image_ids) == 0)
+    split = _complete(path, empty, image_ids, _around(table, in_test, in_val, empty))
     if not np.array_equal(split.of(image_ids) == TEST, in_test):
         raise _damaged(path, f"the test set of split {base.name}")
     check(
@@ -169,6 +189,7 @@ def load_or_redraw(
         groups,
         folds=base.folds,
         test_size=base.test_size,
+        whole_test=not base.is_site,
     )
     return split
 
@@ -193,6 +214,8 @@ def _complete(
             head |= {"repeat": empty.repeat, "base": empty.base}
         if empty.split_by:
             head["split_by"] = empty.split_by
+        if empty.own_val:
+            head["own_val"] = True
         io.write_json(path, {**head, "images": split.fold_of})
     return split
 
@@ -208,11 +231,10 @@ def _read(path: Path, empty: Split) -> Split:
             raise ValueError("folds that are not those of its settings")
     except (ValueError, RecursionError, SplitError) as error:
         raise _damaged(path, f"a split of schema {SCHEMA}") from error
-    origin = stored.repeat, stored.base, stored.split_by
-    if origin != (empty.repeat, empty.base, empty.split_by):
+    if _origin(stored) != _origin(empty):
         raise SplitError(
-            f"{path.name} to be {_origin(empty.repeat, empty.base, empty.split_by)}",
-            _origin(*origin),
+            f"{path.name} to be {_origin(empty)}",
+            _origin(stored),
             "Give the new split another name as `split`.",
         )
     if settings != _settings(empty):
@@ -256,9 +278,13 @@ def _damaged(path: Path, expected: str) -> SplitError:
     )
 
 
-def _origin(repeat: int, base: str | None, split_by: str | None) -> str:
-    origin = f"repeat {repeat} of split {base}" if repeat else "a split of its own"
-    return f"{origin} around the source's test set" if split_by else origin
+def _origin(split: _Record | Split) -> str:
+    origin = "a split of its own"
+    if split.repeat:
+        origin = f"repeat {split.repeat} of split {split.base}"
+    if split.split_by:
+        origin += f" around the source's test set (by {split.split_by})"
+    return f"{origin} with its val as fold 0" if split.own_val else origin
 
 
 def _settings(split: Split) -> dict[str, Any]:

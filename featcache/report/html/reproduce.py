@@ -158,8 +158,14 @@ def _split(record: RunRecord, known: Known) -> list[str]:
     if known.manifest and group_by != known.manifest.settings.group_by:
         words += ["--group-by", group_by]
     words += ["--folds", str(split.folds)]
-    if not split.split_by:
+    if split.split_by:
+        option = "--test-where" if "=" in split.split_by else "--split-by"
+        words += [option, split.split_by]
+        words += ["--val-part", "fold"] if split.own_val else []
+    else:
         words += ["--test-size", f"{split.test_size:g}"]
+        if known.manifest and known.manifest.settings.split_by:
+            words += ["--split-by", "none"]
     words += ["--seed", str(record.seed)]
     return [*words, "--split", split.base]
 

@@ -1,14 +1,16 @@
 """Which runs are ranked together, and why the others are not."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from featcache.core.text import counted, some
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
-from featcache.evaluation import runs
+from featcache.evaluation import metrics, runs
 from featcache.evaluation.identity import differences, relabelled
 from featcache.evaluation.runs import TEST, TRAIN, Run
 
@@ -89,6 +91,14 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
     return Selection(entries, excluded + alone + others, test_only)
 
 
+def rank_key(
+    run: Run, scores: Mapping[str, float], metric: str
+) -> tuple[bool, bool, float, str]:
+    """Sorts the best first, controls last; what has no score after the rest."""
+    value = scores[metric] * (-1 if metrics.METRICS[metric] else 1)
+    return run.record.is_baseline, bool(np.isnan(value)), value, run.run_id
+
+
 def _alike(all_runs: Sequence[Run]) -> list[list[Run]]:
     """Runs by what they were judged on, the newest evaluation and run first."""
     alike: dict[str, list[Run]] = defaultdict(list)
@@ -167,11 +177,12 @@ def _describe_excluded(group: Sequence[Run], first: Run | None) -> str:
         return text.format(f"split {split}; show them with `split={split!r}`")
     subject = "they differ" if len(group) > 1 else "it differs"
     return text.format(
-        f"{subject} in {_difference(group[0], first)}, which changed since: train again"
+        f"{subject} in {difference(group[0], first)}, which changed since: train again"
     )
 
 
-def _difference(run: Run, first: Run) -> str:
+def difference(run: Run, first: Run) -> str:
+    """In what the evaluation of a run differs from that of another."""
     try:
         reasons = differences(run, first)
     except RunError as error:
@@ -198,29 +209,3 @@ def changed_labels(run: Run, manifest: Manifest | None) -> list[str]:
         f"these runs were made ({some(texts, 3)}); the scores refer to the old "
         "labels. Train again to use the new ones."
     ]
-
-
-def reference(reports: Path, name: str, selection: Selection) -> Run:
-    """The run that others are to be held against.
-
-    Raises:
-        RunError: It is not among the chosen; the error says what differs.
-    """
-    run = runs.find(reports, name)
-    ranked = [entry.run for entry in selection.entries]
-    if run.run_id in {one.run_id for one in ranked}:
-        return run
-    split, base = ranked[0].record.split.name, run.record.split.base
-    if run.failed:
-        got, hint = f"failed: {run.record.reason}", "Choose another run."
-    elif run.record.split.repeat:
-        got = f"is repeat {run.record.split.repeat} of split {base}"
-        hint = "Choose the run with the same settings that the leaderboard shows."
-    else:
-        got = f"differs in {_difference(run, ranked[0])}"
-        hint = f"Show it with `split={base!r}`, or retrain it."
-    raise RunError(
-        f"`against` to name a run that was evaluated like those of split {split}",
-        f"{run.run_id}, which {got}",
-        hint,
-    )
