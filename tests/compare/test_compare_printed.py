@@ -221,7 +221,7 @@ def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None
 @pytest.mark.parametrize(
     "ignored",
     [["--format", "csv"], ["--metric", "auc"], ["--html"], ["--on", "test"],
-     ["--against", "good"], ["--split", "first"], ["--format", "table"]],
+     ["--against", "good"], ["--format", "table"]],
     ids=" ".join,
 )  # fmt: skip
 def test_confusion_ignores_no_option(

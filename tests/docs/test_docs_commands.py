@@ -24,6 +24,7 @@ from featcache.commands.train_head import train_head
 from featcache.commands.validate import validate
 from featcache.core.options import parameters
 from featcache.dataset import phantom, regions, views
+from featcache.dataset.narrowing import narrow
 from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
 from featcache.heads import HEADS
