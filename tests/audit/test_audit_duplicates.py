@@ -71,7 +71,7 @@ def test_near_duplicates_within_a_group_are_no_finding(
 def test_groups_that_scan_made_are_not_held_against_it(
     tmp_path: Path, reports: Path
 ) -> None:
-    """A pair at the threshold, which scan took for two, is no leak; a split group is."""
+    """A pair at the threshold that scan took for two is no leak; a split group is."""
     dataset = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
     table = dataset.table.copy()
     table.loc[table["path"] == "a/dark.png", "group"] = "other"
