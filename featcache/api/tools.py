@@ -11,6 +11,7 @@ from featcache.api.words import cache_folder, manifest_if_there, reports_folder
 from featcache.commands import doctor as doctors
 from featcache.core.io import write_json
 from featcache.dataset import phantom
+from featcache.report.heatmaps import sheets
 from featcache.study import StudyResult
 
 
@@ -46,6 +47,7 @@ def run_study(
             reports=reports_folder(reports),
             jobs=jobs,
             reporter=reporter,
+            draw=sheets.write,
         )
     folder = reports_folder(reports) / result.dataset
     manifest = manifest_if_there(result.dataset, home)

@@ -133,6 +133,18 @@ def compare_command(
     print_board(board, "json" if as_json else style)
     if html is not None:
         write_html(board, folder, cache, file, force=force)
+    else:
+        tell_stale_pages(folder, manifest)
+
+
+def tell_stale_pages(folder: Path, manifest: "Manifest | None") -> None:
+    """Names the pages of a dataset that do not show its records as they are now."""
+    from featcache.report.html import freshness
+
+    for name, options in (("report.html", ""), ("report-test.html", " --on test")):
+        path, words = folder / name, f"compare --dataset {folder.name}{options} --html"
+        if freshness.is_stale(path, folder, manifest):
+            say(f"{path} is older than the runs, audit or maps. Run: featcache {words}")
 
 
 def print_board(board: "Leaderboard", style: str) -> None:

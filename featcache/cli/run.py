@@ -43,6 +43,7 @@ def run_command(
 ) -> None:
     """Run the missing steps of the study in FILE, and rank its runs."""
     from featcache import study as studies
+    from featcache.report.heatmaps import sheets
 
     study = studies.read(file)
     if dry_run:
@@ -50,7 +51,12 @@ def run_command(
         return
     with bars() as reporter:
         result = studies.run(
-            study, cache, reports=reports, jobs=jobs, reporter=reporter
+            study,
+            cache,
+            reports=reports,
+            jobs=jobs,
+            reporter=reporter,
+            draw=sheets.write,
         )
     if not as_json:
         print_boards(result)
@@ -109,22 +115,13 @@ def write_reports(
 
 
 def write_page(board: "Leaderboard", home: Path, cache: Path, page: Path) -> None:
-    """Writes the report, unless one of the same runs and images is there."""
-    from importlib.metadata import version
-
-    from featcache.core.io import digest, sha256_file, write_text
+    """Writes the report, unless one of the same records is there."""
     from featcache.dataset.manifest import load
-    from featcache.report import tables
     from featcache.report.html import page as html_page
 
-    table = sha256_file(cache / board.dataset / "manifest.csv")
-    content = vars(board) | {"rows": tables.to_json(board)}
-    content |= {"scored": None, "test_only": None}  # the rows have them
-    mark = f"<!-- made of {digest([content, table, version('featcache')])} -->\n"
-    if not page.is_file() or not page.read_text(encoding="utf-8").endswith(mark):
+    dataset = load(cache / board.dataset)
+    if html_page.write_if_stale(home, board, manifest=dataset, path=page):
         say(f"- report {page}")
-        html_page.write(home, board, manifest=load(cache / board.dataset), path=page)
-        write_text(page, page.read_text(encoding="utf-8") + mark)
 
 
 _SUFFIXES = {"markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}

@@ -9,7 +9,7 @@ from featcache.errors import UsageError
 _BY_PATH = (
     r".*/features/([^/]+\.parts/)?[^/]+\.(h5|damaged[0-9]*)"
     r"|.*/openvino/[^/]+\.(xml|bin|json)"
-    r"|.*/explain/[^/]+/(maps\.json|maps\.npz|faithfulness\.json)"
+    r"|.*/explain/[^/]+/(maps\.json|maps\.npz|faithfulness\.json|study\.json)"
 )
 _OF_DATASET = (
     r"manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json"

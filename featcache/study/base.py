@@ -106,6 +106,21 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """The ``[explain]``.
+
+    Attributes:
+        run: Whose run is explained, if it has one; None for the best of the study.
+        cells: Draw the cells of each map.
+        settings: The further arguments of ``explain``.
+    """
+
+    run: Member | None
+    cells: bool
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Study:
     """A whole study file, checked.
 
@@ -121,6 +136,8 @@ class Study:
             the file says nothing.
         report: The arguments of ``compare``.
         against: The run that the others are tested against, as a member is named.
+        audit: The arguments of ``audit``; None for none.
+        explain: What is explained; None for nothing.
         html: Whether a page is asked for, or where.
         formats: Which forms of the leaderboard are to be written.
     """
@@ -135,5 +152,7 @@ class Study:
     labels: dict[str, str | None]
     report: dict[str, Any]
     against: Member | None
+    audit: dict[str, Any] | None
+    explain: "Explain | None"
     html: bool | Path
     formats: tuple[str, ...]

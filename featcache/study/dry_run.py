@@ -1,5 +1,6 @@
 """What a study would do, step by step, without doing any of it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from featcache.backbones import IMAGENET, Backbone, Network, find_weights
@@ -31,7 +32,18 @@ def steps(study: Study) -> list[dict[str, Any]]:
             for several in study.ensembles
         ),
         {"step": "compare", "name": study.name, **study.report},
+        *_looks(study),
     ]
+
+
+def _looks(study: Study) -> Iterator[dict[str, Any]]:
+    """The audit and the maps, where they are asked for."""
+    if study.audit is not None:
+        yield {"step": "audit", "name": study.name, **study.audit}
+    if study.explain:
+        named = study.explain.run
+        name = spelled(named) if named else "the best run"
+        yield {"step": "explain", "name": name, **study.explain.settings}
 
 
 def _extract(block: Extract) -> dict[str, Any]:

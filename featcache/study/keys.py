@@ -15,8 +15,10 @@ from typing import Any, Union, get_args, get_origin
 
 from featcache.backbones import FEATUREWISE, IMAGENET, PREPROCESS, resolve_all
 from featcache.commands import extract as extracting
+from featcache.commands.audit import audit
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import EQUAL, FITTED, ensemble
+from featcache.commands.explain import explain
 from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
 from featcache.commands.scan import scan
@@ -128,6 +130,14 @@ SECTIONS = {
         own={**_NAMED, "members": Key(Names, REQUIRED)},
         fixed=frozenset({"reports", "split", "force"}),
         many=True,
+    ),
+    "audit": Section(
+        (audit,), fixed=frozenset({"dataset", "reports", "split", "force", "reporter"})
+    ),
+    "explain": Section(
+        (explain,),
+        own={"run": Key(str), "cells": Key(bool, False)},
+        fixed=frozenset({"manifest", "run", "files", "source", "seed", "reporter"}),
     ),
     "report": Section(
         (compare,),

@@ -26,6 +26,7 @@ from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.sets import sort_key
 from featcache.features.store import Store
+from featcache.study import looks
 from featcache.study.base import (
     Ensemble,
     Extract,
@@ -35,6 +36,7 @@ from featcache.study.base import (
     Study,
     Train,
 )
+from featcache.study.looks import Draw
 from featcache.study.members import spelled
 
 
@@ -67,8 +69,9 @@ def run(
     reports: Path = Path("reports"),
     jobs: int | None = None,
     reporter: Reporter = SILENT,
+    draw: Draw | None = None,
 ) -> StudyResult:
-    """Does what is missing of a study: scan, extract, train, ensembles, compare.
+    """Does what is missing of a study: scan to compare, and audit and maps.
 
     A block that fails is told and does not stop the others; what cannot do without
     it fails as well.
@@ -79,6 +82,8 @@ def run(
         reports: The reports folder.
         jobs: Parallel processes for the heads; by default one a core.
         reporter: Hears of each step and how far it is, and what the user should know.
+        draw: Draws the maps of an ``[explain]``; it gets an ``ExplainResult``, the
+            folder and ``cells``. Without it no maps are made.
 
     Raises:
         DatasetError: The source cannot be used, or lacks a column.
@@ -97,6 +102,7 @@ def run(
             with work.step(what, block.name):
                 do(data, block)
     boards = work.rank(data)
+    work.look(data, boards, draw)
     return StudyResult(
         data.dataset, boards, work.runs, work.computed, work.new_run_ids, work.failures
     )
@@ -348,6 +354,21 @@ class StudyRunner:
             for line in board.warnings:
                 self.reporter.message(f"Warning: {line}")
         return boards
+
+    def look(
+        self, data: Manifest, boards: Sequence[Leaderboard], draw: Draw | None
+    ) -> None:
+        """Audits and explains, as far as the file asks for it."""
+        study = self.study
+        if study.audit is not None:
+            with self.step("audit", study.name):
+                looks.audit_again(data, self.reports, study.audit, self.reporter)
+        if study.explain and draw:
+            named = study.explain.run
+            with self.step("explain", spelled(named) if named else "the best run"):
+                members = self.members([named]) if named else None
+                run = looks.best_of(boards, members)
+                looks.explain_again(data, run, study.explain, draw, self.reporter)
 
     def label(self, folder: Path) -> None:
         """Keeps what the study calls its runs, for every later leaderboard."""

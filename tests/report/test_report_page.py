@@ -4,17 +4,19 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import report_records
 import report_study
 from report_pages import Reader, best, context
 from report_study import CLASSES, IMAGES, Study
 
-from featcache.evaluation import metrics
+from featcache.evaluation import metrics, runs
 from featcache.report.html import page as html_page
 
 
@@ -168,6 +170,43 @@ def test_compare_writes_the_report(
     assert run(*words, "--html", "own.html")[0] == 0
     assert Path("own.html").read_text().startswith("<!doctype html>")
     assert run(*words, "--html", "own.html")[0] == 0
+
+
+def test_compare_names_a_page_that_is_stale(
+    study: Study, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Records newer than the page, or gone, are told of until it is made anew."""
+    words = ["compare", "--cache", study.cache.parent]
+    words += ["--reports", study.reports.parent]
+    stale = f"{study.reports / 'report.html'} is older than the runs, audit or maps"
+    assert stale not in run(*words)[2]
+    run(*words, "--html")
+    assert stale not in run(*words)[2]
+    report_records.write_audit(study, "another-run")
+    assert stale in run(*words)[2]
+    run(*words, "--html")
+    assert stale not in run(*words)[2]
+    gone = runs.find(study.reports, "softmax")
+    shutil.rmtree(gone.folder)
+    assert stale in run(*words)[2]
+    run(*words, "--html")
+    assert gone.run_id not in (study.reports / "report.html").read_text()
+
+
+def test_the_page_says_when_its_parts_were_made(study: Study) -> None:
+    """Each part has a date and its runs; runs newer than the audit are counted."""
+    report_records.write_audit(study, "another-run")
+    path = study.reports / "audit.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"created": "2000-01-01T00:00:00+00:00"}))
+    report_records.write_maps(study, best(study))
+    text = Reader(
+        html_page.write(study.reports, study.board, manifest=study.manifest).read_text()
+    ).text
+    parts = text.split("When each part was made, and of which runs")[-1]
+    assert "heat maps 20" in parts
+    assert "3 runs of this page made since" in parts
+    assert "3 of the runs on this page were made after this audit" in text
 
 
 def test_compare_replaces_only_a_report(

@@ -60,6 +60,49 @@ def test_labels_and_what_is_not_ranked_are_told(
     assert (code, "7 runs cannot be compared with these" in err) == (0, True)
 
 
+def test_audit_and_maps_of_a_study(
+    file: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """[audit] and [explain] are done once, and what is newer than the page is on it."""
+    more = "[audit]\nchecklist = 'list.md'\n[explain]\nper_class = 1\nmean = 0\n"
+    file.write_text(TEXT.replace("[report]", more + "[report]"))
+    code, _, err = run("run", file, "--jobs", "1")
+    assert code == 0, err
+    home = file.parent / "reports" / "chest"
+    (maps,) = home.glob("explain/*/maps.json")
+    page = (home / "toy.html").read_text()
+    assert "FC001" in page
+    assert "When each part was made" in page
+    assert maps.parent.name in page.split('id="provenance"')[1]
+    assert (file.parent / "list.md").is_file()
+    before = stamps(home, "toy.html", "audit.json", "maps.json")
+    _, _, err = run("run", file, "--jobs", "1")
+    assert "still that of the same images and runs" in err
+    assert "- report" not in err
+    assert stamps(home, "toy.html", "audit.json", "maps.json") == before
+    run("audit")
+    _, _, err = run("run", file, "--jobs", "1")
+    assert "- report" in err
+    file.write_text(file.read_text().replace("per_class = 1", "per_class = 2"))
+    _, _, err = run("run", file, "--jobs", "1")
+    assert "6 maps of" in err
+    assert "- report" in err
+
+
+def test_an_explain_without_a_run_fails_alone(
+    file: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Where no run of a network is ranked, the study says so, and audits the data."""
+    head = TEXT.split("[[train]]")[0]
+    only = '[[train]]\nfrom = "trivial"\nheads = ["logreg"]\n[audit]\n[explain]\n'
+    file.write_text(head + only)
+    code, _, err = run("run", file, "--jobs", "1")
+    assert code == 1
+    assert "no run to explain" in err
+    assert "There is no run of a network, so no run was checked." in err
+    assert (file.parent / "reports/chest/audit.json").is_file()
+
+
 def stamps(folder: Path, *names: str) -> dict[str, int]:
     """When each file of these names was written; by default each store and run."""
     kept = [p for name in names or ("*.h5", "run.json") for p in folder.rglob(name)]

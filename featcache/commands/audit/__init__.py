@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,7 @@ def audit(
     )
     head = {
         "schema": SCHEMA,
+        "inputs": inputs_digest(dataset, reports),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": result.dataset,
         "run_id": result.run_id,
@@ -161,6 +163,33 @@ def audit(
     if checklist is not None:
         io.write_text(checklist, reporting.markdown(context, findings))
     return result
+
+
+def inputs_digest(dataset: Manifest, reports: Path) -> str:
+    """Digest of what an audit looks at: manifest, splits, stores and runs.
+
+    Args:
+        dataset: Which images.
+        reports: The folder of runs of all datasets.
+    """
+    folder, home = dataset.folder, reports / dataset.dataset
+    splits = {p.name: io.sha256_file(p) for p in sorted(folder.glob("splits-*.json"))}
+    runs = {
+        p.parent.name: io.sha256_file(p) for p in sorted(home.glob("runs/*/run.json"))
+    }
+    stores = sorted(path.name for path in folder.glob("features/*.h5"))
+    table = io.sha256_file(folder / "manifest.csv")
+    return io.digest([table, splits, runs, stores, version("featcache")])
+
+
+def is_current(dataset: Manifest, reports: Path) -> bool:
+    """Whether the audit on disk is of the dataset, its splits and runs as they are."""
+    try:
+        record = io.read_json(reports / dataset.dataset / FILE)
+    except (OSError, ValueError):
+        return False
+    is_record = isinstance(record, dict) and record.get("schema") == SCHEMA
+    return is_record and record.get("inputs") == inputs_digest(dataset, reports)
 
 
 def run_check(check: Check, context: AuditContext) -> Finding:

@@ -96,13 +96,14 @@ class ScoredRun:
 def described(scored_run: ScoredRun) -> dict[str, Any]:
     """The fields that say what a run is, and how many images it was judged on."""
     record, blocks = scored_run.run.record, scored_run.run.record.features
+    networks = [block for block in blocks if block.weights != "none"]
     return {
         "run": scored_run.run.short_id,
         "run_id": scored_run.run.run_id,
         "backbone": record.backbone,
         "weights": record.weights,
         "input_size": record.input_size,
-        "preprocess": common_value([block.preprocess for block in blocks]),
+        "preprocess": common_value([one.preprocess for one in networks or blocks]),
         "head": record.head,
         "views": record.views,
         "policy": _policy(record),

@@ -112,6 +112,7 @@ class AuditSection:
         created: When.
         run_id: The run that checks of runs are about; empty without one.
         is_best: Whether that is the best run of the page.
+        newer_runs: Runs of the page that were made after it.
         counts: Words and how many checks they stand for.
         answers: All checks, findings of issues first.
         candidates: The first label candidates.
@@ -123,6 +124,7 @@ class AuditSection:
     created: str
     run_id: str
     is_best: bool
+    newer_runs: int
     counts: list[tuple[str, int]]
     answers: list[CheckResult]
     candidates: list[Candidate]
@@ -173,6 +175,7 @@ def _section(context: ReportContext, record: _Record, best: str) -> AuditSection
         record.created,
         run_id,
         run_id == best,
+        sum(run.record.created > record.created for run in context.runs),
         _counts(answers),
         answers,
         [_candidate(row, chances) for row in candidates[:MOST_CANDIDATES]],

@@ -19,7 +19,12 @@ from featcache.dataset.manifest import Manifest
 from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.runs import TEST, TRAIN
 from featcache.report.heatmaps import drawing
-from featcache.report.html import dataset_section, gaps_section, provenance_section
+from featcache.report.html import (
+    dataset_section,
+    freshness,
+    gaps_section,
+    provenance_section,
+)
 from featcache.report.html.audit_section import AuditSection, read_audit
 from featcache.report.html.charts import PARTS
 from featcache.report.html.context import ReportContext, collect
@@ -73,8 +78,23 @@ def write(
     """
     path = path or reports / _FILES[board.part]
     check_path(path, force=force)
-    write_text(path, render(collect(reports, board, manifest)))
+    line = freshness.mark(reports, board, manifest)
+    write_text(path, render(collect(reports, board, manifest)) + line)
     return path
+
+
+def write_if_stale(
+    reports: Path, board: Leaderboard, *, manifest: Manifest, path: Path
+) -> bool:
+    """As `write`, unless the file shows the leaderboard and all records as they are.
+
+    Returns:
+        Whether it was written.
+    """
+    if freshness.is_fresh(path, freshness.mark(reports, board, manifest)):
+        return False
+    write(reports, board, manifest=manifest, path=path)
+    return True
 
 
 def check_path(path: Path, *, force: bool) -> None:
@@ -130,7 +150,7 @@ def render(context: ReportContext) -> str:
             sheets=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
-            provenance=provenance_section.tables(context),
+            provenance=provenance_section.tables(context, audit),
             commands=_commands(context, len(sections)),
             machine=provenance_section.machine(),
             keys=[key(style, line=False) for style in range(STYLES)],

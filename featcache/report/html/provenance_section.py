@@ -4,18 +4,46 @@ import platform
 import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
 from featcache.core.io import sha256_file
+from featcache.core.text import count
+from featcache.report.heatmaps.sheets import ROWS
+from featcache.report.html.audit_section import AuditSection
 from featcache.report.html.context import ReportContext
 from featcache.report.html.dataset_section import Table
+from featcache.report.html.explain_section import FOLDER as EXPLAIN
 
 
-def tables(context: ReportContext) -> list[Table]:
-    """Stores, digests, versions and machines as tables."""
-    candidates = [_stores(context), _digests(context), _versions(context)]
-    return [table for table in [*candidates, _calls(context)] if table.rows]
+def tables(context: ReportContext, audit: AuditSection | None) -> list[Table]:
+    """Parts of the page, stores, digests, versions and machines as tables."""
+    made = [_parts(context, audit), _stores(context), _digests(context)]
+    candidates = [*made, _versions(context), _calls(context)]
+    return [table for table in candidates if table.rows]
+
+
+def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
+    """When what each part shows was made, and of which runs."""
+    dates = [run.record.created for run in context.runs]
+    runs_text = count(len(dates), "run")
+    between = " to ".join(dict.fromkeys([min(dates), max(dates)]))
+    best = f"{context.best.short_id} {context.best.run_id}"
+    rows = [["leaderboard, runs, data", between, f"{runs_text}, the best: {best}"]]
+    if audit:
+        newer = audit.newer_runs
+        seen = f"{count(newer, 'run')} of this page made since" if newer else ""
+        about = audit.run_id or "no run"
+        rows.append(["audit", audit.created, "; ".join(filter(None, [about, seen]))])
+    for run in context.runs:
+        file = context.reports / EXPLAIN / run.run_id / ROWS
+        if file.is_file():
+            made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            stamp = made.isoformat(timespec="seconds")
+            rows.append(["heat maps", stamp, f"{run.short_id} {run.run_id}"])
+    head = ["part", "made", "of"]
+    return Table("When each part was made, and of which runs", head, rows)
 
 
 def _stores(context: ReportContext) -> Table:
