@@ -10,7 +10,7 @@ from featcache.commands.compare import Leaderboard
 from featcache.commands.explain import explain
 from featcache.core.io import digest, read_json, sha256_file, write_json
 from featcache.core.progress import Indented, Reporter
-from featcache.core.text import count
+from featcache.core.text import counted
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation.runs import Run
@@ -34,7 +34,7 @@ def audit_again(
         return False
     result = audit(data, reports, force=True, reporter=Indented(reporter), **settings)
     issues = [one for one in result.findings if one.is_issue]
-    reporter.message(f"  {count(len(issues), 'issue')}")
+    reporter.message(f"  {counted(len(issues), 'issue')}")
     for one in issues:
         reporter.message(f"  {one.code} {one.message}")
     if result.run_id is None:
@@ -71,7 +71,7 @@ def explain_again(
     result = explain(data, run, reporter=Indented(reporter), **request.settings)
     draw(result, folder, cells=request.cells)
     write_json(folder / MARK, {"made_of": mark})
-    count_text = count(len(result.maps), "map")
+    count_text = counted(len(result.maps), "map")
     reporter.message(f"  {count_text} of {run.short_id} {run.run_id} in {folder}")
     return True
 

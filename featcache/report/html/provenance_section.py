@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from featcache.core.io import sha256_file
-from featcache.core.text import count
+from featcache.core.text import counted
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
 from featcache.report.html.context import ReportContext
@@ -27,13 +27,13 @@ def tables(context: ReportContext, audit: AuditSection | None) -> list[Table]:
 def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
     """When what each part shows was made, and of which runs."""
     dates = [run.record.created for run in context.runs]
-    runs_text = count(len(dates), "run")
+    runs_text = counted(len(dates), "run")
     between = " to ".join(dict.fromkeys([min(dates), max(dates)]))
     best = f"{context.best.short_id} {context.best.run_id}"
     rows = [["leaderboard, runs, data", between, f"{runs_text}, the best: {best}"]]
     if audit:
         newer = audit.newer_runs
-        seen = f"{count(newer, 'run')} of this page made since" if newer else ""
+        seen = f"{counted(newer, 'run')} of this page made since" if newer else ""
         about = audit.run_id or "no run"
         rows.append(["audit", audit.created, "; ".join(filter(None, [about, seen]))])
     for run in context.runs:
