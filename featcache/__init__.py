@@ -6,6 +6,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featcache.api.bundles import bundle as bundle
+    from featcache.api.bundles import verify_bundle as verify_bundle
     from featcache.api.dataset import Dataset as Dataset
     from featcache.api.dataset import open as open
     from featcache.api.dataset import scan as scan
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from featcache.features import load as load
 
 _MODULES = {
+    "api.bundles": ("bundle", "verify_bundle"),
     "api.dataset": ("Dataset", "open", "scan"),
     "api.embedder": ("Embedder",),
     "api.functions": (

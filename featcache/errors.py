@@ -102,3 +102,7 @@ class UnreadableImageError(DatasetError):
 
 class ConversionError(FeatcacheError):
     """A network that OpenVINO cannot run; TensorFlow can."""
+
+
+class ExportError(FeatcacheError):
+    """A model that cannot be written as one graph, or not exactly enough."""

@@ -316,6 +316,11 @@ def test_demo_data_only(run) -> None:
     assert found["classes"] == {"COVID": 3, "NORMAL": 3, "Viral Pneumonia": 3}
     code, _, err = run("demo", "--data-only", "set", "--images", "9")
     assert code == 1
+    code, _, err = run("demo", "--data-only", "other", "--jobs", "1", "--cache", "c")
+    assert code == 1
+    assert err.startswith("Error: expected --data-only without options of the study")
+    assert "got --jobs, --cache." in err
+    assert not Path("other").exists()
     assert run("scan", "set", "--dataset", "again")[0] == 0
 
 

@@ -113,6 +113,62 @@ def test_a_picture_inside_is_as_large_as_the_file_says() -> None:
     assert reason(data) == ("a picture of 400x300 pixels inside a file that says 16x16")
 
 
+def rle(units: bytes) -> bytes:
+    """A frame of one segment in RLE."""
+    header = np.array([1, 64, *[0] * 14], "<u4").tobytes()
+    return radiograph(
+        RAMP, TransferSyntaxUID=uid.RLELossless, PixelData=encapsulate([header + units])
+    )
+
+
+def test_rle_unpacks_to_no_more_than_its_picture() -> None:
+    """Two bytes unpack to 128; of a whole picture up to twice as many are borne."""
+    assert images.decode(rle(b"\x81\x07" * 2)).size == (16, 16)
+    assert images.decode(rle(b"\x81\x07" * 3)).size == (16, 16)
+    data = rle(b"\x81\x07" * 50_000)  # 6.4 MB
+    assert reason(data) == "RLE that unpacks to over 1049088 bytes, of 16x16 pixels"
+
+
+def long_table() -> bytes:
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "US", [256, 0, 8])
+    item.add_new("LUTData", "OW", bytes(2**20 + 2))
+    return radiograph(RAMP, ModalityLUTSequence=pydicom.Sequence([item]))
+
+
+def palette_in_segments() -> bytes:
+    made = dataset(RAMP)
+    made.add_new("SegmentedRedPaletteColorLookupTableData", "OW", bytes(8))
+    return file_of(made)
+
+
+def offsets(length: int) -> bytes:
+    table = b"\xfe\xff\x00\xe0" + length.to_bytes(4, "little")
+    syntax = uid.RLELossless
+    data = table + bytes(length) + encapsulate([bytes(64)], has_bot=False)[8:]
+    return radiograph(RAMP, TransferSyntaxUID=syntax, PixelData=data)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (lambda: radiograph(RAMP, Rows=256, SamplesPerPixel=60000), "too many"),
+        (lambda: radiograph(RAMP, Rows=1, Columns=65535, BitsAllocated=65528),
+         "too many"),
+        (long_table, "are the most"),
+        (palette_in_segments, "a palette in segments"),
+        (lambda: offsets(2**20 + 4), "a table of offsets"),
+    ],
+    ids=["samples", "bits", "table", "segments", "offsets"],
+)  # fmt: skip
+def test_what_would_unpack_to_much_more_is_refused(
+    data: Callable[[], bytes], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the file declares: nothing of it is decoded."""
+    monkeypatch.setattr(dicom, "decode", lambda dataset: pytest.fail("decoded"))
+    assert why in reason(data())
+
+
 def test_mutilated_files_raise_nothing_else() -> None:
     """200 files with bytes changed or cut either decode or say why not."""
     rng = np.random.default_rng(0)
@@ -183,7 +239,7 @@ def test_patients_are_kept_together_where_asked(hospital: Path, tmp_path: Path) 
     assert groups["A/IM0001"] == groups["A/1.2.840.77"]
     assert groups["A/1.dcm"] == dicom.pseudonym((hospital / "A/1.dcm").read_bytes())
     assert result.n_groups == 4
-    assert "1 files have no group; each becomes a group of its own" in result.warnings
+    assert "1 file has no group; each becomes a group of its own" in result.warnings
     again = scan(hospital, tmp_path / "cache")
     assert again.manifest.table.equals(result.manifest.table)
     assert again.n_new == 0

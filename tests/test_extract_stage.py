@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -52,6 +53,7 @@ def test_a_network_is_converted_once(dataset, toy, monkeypatch, tmp_path: Path) 
     """Another dataset of the same cache builds no Keras network at all."""
     toy(dataset, **OV)
     monkeypatch.setattr(backbones, "build", None)
+    shutil.rmtree(dataset.folder / "features")  # from where rows would be copied
     other = replace(dataset, folder=dataset.folder.parent / "again")
     assert toy(other, **OV).computed == 36
 

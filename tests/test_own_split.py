@@ -151,7 +151,7 @@ def test_of_copies_in_two_parts_the_test_images_stay(tmp_path: Path) -> None:
     shutil.copy(source / "test/A/p20_0.png", source / "train/A/copy.png")
     result = scan(source, tmp_path / "c", split_by="folder")
     assert parts_of(result) == PARTS
-    assert "1 images have the same bytes in two parts" in result.warnings[0]
+    assert "1 image has the same bytes in two parts" in result.warnings[0]
     assert result.manifest.table.set_index("path")["status"][
         "train/A/copy.png"
     ] == "duplicate"  # fmt: skip
@@ -211,8 +211,8 @@ def test_a_scan_names_the_groups_on_both_sides(tmp_path: Path) -> None:
     picture(999, 100).save(source / "train/A/p20_9.png")
     result = scan(source, tmp_path / "c", split_by="folder", group_by=r"(p\d\d)")
     assert any(
-        "1 groups are in the source's test set and in its other parts: p20; their 1 "
-        "images" in warning
+        "1 group is in the source's test set and in its other parts: p20; their 1 "
+        "image outside the test set is left out" in warning
         for warning in result.warnings
     )
 

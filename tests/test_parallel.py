@@ -13,6 +13,7 @@ import pytest
 from toys import header, make_dataset, slow_but, write_store
 
 from featcache.core import scratch
+from featcache.core.io import owner_mark
 from featcache.core.parallel import side_by_side
 from featcache.core.scratch import scratch_folder
 
@@ -105,6 +106,10 @@ def test_a_scratch_folder_lives_as_long_as_its_owner(
         folder.mkdir()
     (dead / scratch.LOCK).write_text("pid 1")
     (tmp_path / "target" / scratch.LOCK).write_text("pid 1")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    mark = owner_mark().replace(f"{os.getpid()}_", f"{gone.pid}_")
+    (tmp_path / f"featcache-{mark}_abc").mkdir()  # died before it had a lock
     (tmp_path / "featcache-link").symlink_to(tmp_path / "target")
     with scratch_folder() as one, scratch_folder() as two:
         (one / "matrix").touch()

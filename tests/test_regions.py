@@ -107,6 +107,15 @@ def test_no_such_region() -> None:
         Region("lungs")
 
 
+@pytest.mark.parametrize("kind", ["whole", "ring"])
+def test_a_mask_of_no_region_is_refused(kind: str) -> None:
+    """It would be ignored; the default column and none are no wish."""
+    for mask in ("mask", ""):
+        assert Region.of_options(kind, mask) == Region(kind)
+    with pytest.raises(UsageError, match="inside or outside with `mask='lesion'`"):
+        Region.of_options(kind, "lesion")
+
+
 def test_inside_and_outside_are_the_picture() -> None:
     """Each pixel is in one of the two, and black in the other."""
     image = picture(1, 100)
@@ -183,7 +192,7 @@ def test_another_mask_is_another_row(masked: Manifest, tmp_path: Path) -> None:
     again = train(masked, tmp_path, region="inside")
     assert again.run_id != before.run_id
     (removal,) = cache.prune(masked.folder.parent, tmp_path, yes=True).removals
-    assert "1 rows made with masks that have since changed" in removal.what
+    assert "1 row made with masks that have since changed" in removal.what
     assert len(rows(path, "inside")) == 24
 
 

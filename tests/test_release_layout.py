@@ -119,7 +119,7 @@ def test_the_zip_of_the_release_is_read_alike(sheets: Path, tmp_path: Path) -> N
     ("how", "note"),
     [
         (lambda t: t.rename(columns={"FILE NAME": "ID"}), "left out: columns id, form"),
-        (lambda t: t[t["FILE NAME"] != "COVID-2"], "1 images are not in COVID.meta"),
+        (lambda t: t[t["FILE NAME"] != "COVID-2"], "1 image is not in COVID.meta"),
         (lambda t: t.rename(columns={"FORMAT": "label"}), None),
         (lambda t: t.assign(**{"FILE NAME": t["FILE NAME"] + ".PNG "}), None),
         (lambda t: pd.concat([t, t]), None),

@@ -12,7 +12,8 @@ from PIL import Image
 from toys import Heard, picture
 
 from featcache.commands.scan import scan
-from featcache.dataset import images, manifest, sources
+from featcache.dataset import images, manifest
+from featcache.dataset.sources import reading
 from featcache.errors import DatasetError, UsageError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -106,7 +107,7 @@ def test_one_picture_under_two_labels_is_a_conflict(
     with pytest.raises(DatasetError) as caught:
         scan(source, cache)
     assert caught.value.got == (
-        "1 images with two labels: A/x.png (A), B/v.png (B), B/z.png (B)"
+        "1 image with two labels: A/x.png (A), B/v.png (B), B/z.png (B)"
     )
     assert not cache.joinpath("s").exists()
     result = scan(source, cache, on_conflict="drop")
@@ -142,14 +143,14 @@ def test_a_file_one_may_not_read_is_unreadable(
     """A missing permission (root has all, so it is played) is a reason like another."""
     source = save(tmp_path / "s", A_x=1, A_z=3, B_y=2)
 
-    read = sources.read_bytes
+    read = reading.read_bytes
 
     def refusing(root: Path, path: str) -> bytes:
         if path == "A/z.png":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return read(root, path)
 
-    monkeypatch.setattr(sources, "read_bytes", refusing)
+    monkeypatch.setattr(reading, "read_bytes", refusing)
     for _ in range(2):
         result = scan(source, cache)
         assert result.unreadable == [("A/z.png", "cannot be read: Permission denied")]

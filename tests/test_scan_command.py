@@ -18,7 +18,7 @@ def test_the_command_tells_what_it_found(image_folder: Path, run: Run) -> None:
     (covid / "z empty.png").touch()
     code, out, err = run("scan", image_folder, "--group-by", r"(p\d+)")
     assert code == 0
-    assert "chest: 36 images in 18 groups (by (p\\d+)); 1 duplicates excluded" in out
+    assert "chest: 36 images in 18 groups (by (p\\d+)); 1 duplicate excluded" in out
     assert "1 unreadable" in out
     assert "COVID = 0 (12 images), NORMAL = 1 (12 images), Viral Pneumonia = 2" in out
     assert "Manifest: cache/chest/manifest.csv" in out

@@ -72,7 +72,7 @@ def test_several_findings_are_told(table: Scan) -> None:
 def test_other_marks_join_findings_that_occur_elsewhere(table: Scan, mark: str) -> None:
     """A comma alone says nothing; that its parts are labels as well does."""
     [warning] = table(["A", "B", f"A{mark}B"] * 2).warnings
-    assert f"1 labels hold several findings, joined by {mark}" in warning
+    assert f"1 label holds several findings, joined by {mark}" in warning
 
 
 def test_a_comma_in_a_name_is_no_warning(table: Scan) -> None:

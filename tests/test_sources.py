@@ -101,7 +101,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     told = " | ".join(listing.warnings)
     assert "folder notes contains no images, so it is not a class" in told
     assert "1 (no suffix), 1 .md, 2 .txt, 1 beside images/" in told
-    assert "they are not inside a class folder: 1 images" in told
+    assert "they are not inside a class folder: 1 image" in told
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_per_class_takes_the_first_in_natural_order(tmp_path: Path) -> None:
     listing = list_source(tmp_path, per_class=2)
     assert paths(listing) == ["A/1.png", "A/2.png", "B/1.png"]
     assert listing.table.index.tolist() == [0, 1, 2]
-    assert listing.warnings == ["class B has 1 images, fewer than `per_class=2`"]
+    assert listing.warnings == ["class B has 1 image, fewer than `per_class=2`"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from featcache.core.text import (
     LONGEST_NAME,
     check_name,
+    counted,
     file_part,
     markdown_cell,
     no_formula,
@@ -110,3 +111,11 @@ def test_a_cell_that_a_spreadsheet_would_compute_has_an_apostrophe(text: str) ->
     assert no_formula(text) == f"'{text}"
     for plain in ("", "a=1", "-1.5", "+3", "-2e-05", "1", "'=1"):
         assert no_formula(plain) == plain
+
+
+def test_one_thing_is_not_several() -> None:
+    """A number agrees with its noun and verb."""
+    words = [counted(n, "image") for n in (0, 1, 2)]
+    assert words == ["0 images", "1 image", "2 images"]
+    assert counted(1, "class is", "classes are") == "1 class is"
+    assert counted(3, "class is", "classes are") == "3 classes are"

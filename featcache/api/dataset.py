@@ -12,6 +12,7 @@ from featcache.api.results import AuditResult, Explanation, Leaderboard, Runs
 from featcache.api.words import cache_folder, manifest_of, with_options_of
 from featcache.commands import scan as scanning
 from featcache.commands.extract import StoreResult
+from featcache.core.text import counted
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import UnknownNameError
@@ -150,7 +151,7 @@ class Dataset:
         )
 
     def __repr__(self) -> str:
-        return f"<Dataset {self.name}: {len(self.manifest.ok)} images>"
+        return f"<Dataset {self.name}: {counted(len(self.manifest.ok), 'image')}>"
 
     def _repr_html_(self) -> str:
         table, ok = self.manifest.table, self.manifest.ok

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -58,14 +58,14 @@ def card(title: str, *parts: str) -> str:
 def table(
     columns: Sequence[Column],
     *,
-    line_before: int | None = None,
+    lines_before: Collection[int] = (),
     bad: Iterable[int] = (),
 ) -> str:
     """A table.
 
     Args:
         columns: Heading, whether the column is numeric, and its cells.
-        line_before: Index of the row above which there is a line.
+        lines_before: Indices of the rows above which there is a line.
         bad: Indices of rows to mark.
     """
     marked = {*bad}
@@ -76,7 +76,7 @@ def table(
     )
     body = []
     for row, cells in enumerate(zip(*(cells for *_, cells in columns), strict=True)):
-        names = ["line"] * (row == line_before) + ["bad"] * (row in marked)
+        names = ["line"] * (row in lines_before) + ["bad"] * (row in marked)
         kind = f' class="{" ".join(names)}"' if names else ""
         inner = "".join(
             f"<td{side}>{escape(str(cell))}</td>"

@@ -81,7 +81,7 @@ def extract(
     Raises:
         FeatcacheError: As ``commands.extract.extract``.
     """
-    policy = Policy(flip, brightness, zoom, seed, Region(region, mask))
+    policy = Policy(flip, brightness, zoom, seed, Region.of_options(region, mask))
     with show(progress) as reporter:
         networks = resolve_all(
             texts(backbones),

@@ -14,6 +14,7 @@ from featcache.commands import compare as comparing
 from featcache.commands.audit.base import FINDING
 from featcache.commands.doctor import Check
 from featcache.commands.explain import ExplainResult
+from featcache.core.text import counted
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -128,7 +129,7 @@ class Runs(list[Run]):
         ]
         bad = [number for number, run in enumerate(self) if run.failed]
         new = f"{len(self.new_ids)} new, {len(self) - len(self.new_ids)} existing"
-        title = f"{len(self)} runs" if len(self) != 1 else "1 run"
+        title = counted(len(self), "run")
         return display.card(title, display.table(columns, bad=bad), display.note(new))
 
 
@@ -190,11 +191,10 @@ class Leaderboard(comparing.Leaderboard):
     def to_html(self) -> str:
         """The table as a piece of HTML that brings its own style."""
         columns, text = tables.columns(self), [f"{tables.caption(self)}."]
-        if line := tables.line_before(self):
-            text.append(f"{tables.CONTROLS_HEADING}.")
+        text += [f"{heading}." for heading in tables.parts(self).values()]
         return display.card(
-            f"{self.dataset}: {len(self.rows)} runs",
-            display.table(columns, line_before=line),
+            f"{self.dataset}: {counted(len(self.rows), 'run')}",
+            display.table(columns, lines_before=tables.parts(self)),
             *map(display.note, text),
             *(display.note(f"Warning: {one}", warning=True) for one in self.warnings),
             *(display.note(f"Not ranked: {one}") for one in self.excluded),
@@ -216,7 +216,7 @@ class Leaderboard(comparing.Leaderboard):
         )
 
     def __repr__(self) -> str:
-        return f"<Leaderboard of {self.dataset}: {len(self.rows)} runs>"
+        return f"<Leaderboard of {self.dataset}: {counted(len(self.rows), 'run')}>"
 
     _repr_html_ = to_html
 
@@ -284,7 +284,7 @@ class Explanation:
         return [Path(row["files"][0]) for row in self.rows]
 
     def __repr__(self) -> str:
-        return f"<Explanation: {len(self.rows)} maps in {self.folder}>"
+        return f"<Explanation: {counted(len(self.rows), 'map')} in {self.folder}>"
 
     def _repr_html_(self) -> str:
         pictures = [
@@ -295,4 +295,4 @@ class Explanation:
         more = len(self.rows) - len(pictures)
         if more:
             notes.append(display.note(f"{more} more maps in {self.folder}."))
-        return display.card(f"{len(self.rows)} heat maps", *pictures, *notes)
+        return display.card(counted(len(self.rows), "heat map"), *pictures, *notes)

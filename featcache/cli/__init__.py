@@ -14,10 +14,12 @@ from featcache.cli import (
     bundle,
     cache,
     compare,
+    dataset,
     demo,
     doctor,
     ensemble,
     explain,
+    export,
     extract,
     finetune,
     predict,
@@ -35,7 +37,7 @@ from featcache.errors import FeatcacheError
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
-    "Data": (scan.scan_command, audit.audit_command),
+    "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
     "Features": (extract.extract_command, cache.cache_group),
     "Heads": (
         train_head.train_head_command,
@@ -47,7 +49,11 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         explain.explain_command,
         validate.validate_command,
     ),
-    "Use": (bundle.bundle_group, predict.predict_command),
+    "Use": (
+        bundle.bundle_group,
+        predict.predict_command,
+        export.export_command,
+    ),
     "All": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from featcache.cli.options import (
     cache_option,
     dataset_name,
     dataset_option,
     force_option,
+    is_given,
+    refuse_ignored,
     reports_option,
 )
 from featcache.cli.output import print_json, print_table, say, show
@@ -94,11 +95,15 @@ def compare_command(
     from featcache.evaluation import runs
 
     folder = reports / dataset_name(dataset, cache, reports)
-    if as_json and _is_given(click.get_current_context(), "style"):
+    if as_json and is_given("style"):
         raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"
     if confusion_of:
-        _refuse_ignored()
+        refuse_ignored(
+            ("metric", "split", "against", "part", "style", "html"),
+            "--confusion without options of the leaderboard",
+            "Leave them out; with --json it is printed as JSON.",
+        )
         matrix = confusion(runs.find(folder, confusion_of))
         print_confusion(matrix, as_json=as_json)
         return
@@ -125,25 +130,6 @@ def compare_command(
         write_html(board, folder, cache, file, force=force)
 
 
-def _refuse_ignored() -> None:
-    """Refuses the options of a leaderboard beside --confusion, which has none."""
-    context = click.get_current_context()
-    names = ("metric", "split", "against", "part", "style", "html")
-    ignored = [n for n in names if _is_given(context, n)]
-    if ignored:
-        options = {p.name: p.opts[0] for p in context.command.params}
-        raise UsageError(
-            "--confusion without options of the leaderboard",
-            ", ".join(options[name] for name in ignored),
-            "Leave them out; with --json it is printed as JSON.",
-        )
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-
-
 def print_board(board: "Leaderboard", style: str) -> None:
     """Prints a leaderboard on stdout in one of the formats."""
     from featcache.report import tables
@@ -157,7 +143,7 @@ def print_board(board: "Leaderboard", style: str) -> None:
         [(heading, numeric) for heading, numeric, _ in columns],
         [list(line) for line in cells],
         drop_first=tables.drop_first(board),
-        line_before=tables.line_before(board),
+        lines_before=tables.parts(board),
     )
     show(tables.caption(board))
     if dropped:

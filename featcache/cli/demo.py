@@ -9,6 +9,7 @@ from featcache.cli.options import (
     cache_option,
     jobs_option,
     options,
+    refuse_ignored,
     reports_option,
     seed_option,
 )
@@ -51,6 +52,11 @@ def demo_command(
     if data_only:
         from featcache.dataset import phantom
 
+        refuse_ignored(
+            ("jobs", "cache", "reports"),
+            "--data-only without options of the study",
+            "Leave them out: only images are written.",
+        )
         with bars() as reporter:
             table = phantom.write(
                 data_only, images, seed=seed, shortcut=shortcut, reporter=reporter

@@ -16,6 +16,7 @@ from featcache.cli.options import (
     seed_option,
 )
 from featcache.cli.output import bars, print_json, print_table, say, show
+from featcache.core.text import counted
 
 if TYPE_CHECKING:
     from featcache.commands.explain import Figure
@@ -146,7 +147,7 @@ def explain_command(
         return
     print_maps(rows)
     print_figures(explained.figures)
-    show(f"{len(rows)} maps of run {run.short_id} in {folder}")
+    show(f"{counted(len(rows), 'map')} of run {run.short_id} in {folder}")
 
 
 def print_maps(rows: list[dict[str, Any]]) -> None:

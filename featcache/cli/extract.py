@@ -19,6 +19,7 @@ from featcache.cli.options import (
 )
 from featcache.cli.output import bars, print_json, show
 from featcache.cli.scan import scan_source
+from featcache.core.text import counted
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def extract_command(
         settings, "group_by", "per_class", "on_conflict", "split_by", "pool"
     )
     manifest = _manifest(source, cache, dataset, grouping)
-    region = Region(settings.pop("region"), settings.pop("mask"))
+    region = Region.of_options(settings.pop("region"), settings.pop("mask"))
     draws = take(settings, "flip", "brightness", "zoom", "seed")
     policy = Policy(**draws, region=region)
     with bars() as reporter:
@@ -178,13 +179,16 @@ def _summary(store: "StoreResult") -> str:
     size = f" {store.input_size} px" if store.input_size else ""
     what = f"{store.backbone}{size} ({store.weights}): {store.rows} x {store.dim}"
     if store.taps:
-        what += f" and {len(store.taps)} taps"
+        what += f" and {counted(len(store.taps), 'tap')}"
+    copied = f"{store.copied} copied" if store.copied else ""
     if not store.computed and not store.failures:
-        return f"{what}, all cached. {store.path}"
+        return f"{what}, {copied or 'all cached'}. {store.path}"
     if store.engine:
         what += f" by {store.engine}"
     rate = store.computed / store.seconds if store.seconds else 0.0
-    failed = f"; {len(store.failures)} images failed" if store.failures else ""
+    failed = f", {copied}" if copied else ""
+    if store.failures:
+        failed += f"; {counted(len(store.failures), 'image')} failed"
     return (
         f"{what}, {store.computed} computed in {store.seconds:.1f} s "
         f"({rate:.0f}/s){failed}. {store.path}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from featcache.cli.output import Said
 from featcache.errors import UsageError
@@ -134,6 +135,31 @@ region_options = options(
         help="Manifest column with the mask files, for inside and outside.",
     ),
 )
+
+
+def is_given(name: str) -> bool:
+    """Whether an option stands on the command line (and not in the environment)."""
+    context = click.get_current_context()
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def refuse_ignored(names: Sequence[str], expected: str, hint: str) -> None:
+    """Refuses options that would be ignored.
+
+    Args:
+        names: Of the parameters.
+        expected: Which option goes without which others.
+        hint: What to do.
+
+    Raises:
+        UsageError: One of them is on the command line.
+    """
+    params = click.get_current_context().command.params
+    spelled = [p.opts[0] for p in params if p.name in names and is_given(p.name)]
+    if spelled:
+        raise UsageError(expected, ", ".join(spelled), hint)
+
+
 source_options = options(
     click.option(
         "--group-by",

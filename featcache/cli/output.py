@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +10,7 @@ import click
 
 from featcache.cli.spelling import spelled
 from featcache.core.progress import Reporter
-from featcache.core.text import printable, warning_text
+from featcache.core.text import counted, printable, warning_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -118,7 +118,7 @@ def print_table(
     rows: list[list[str]],
     *,
     drop_first: Sequence[str] = (),
-    line_before: int | None = None,
+    lines_before: Collection[int] = (),
 ) -> list[str]:
     """Prints a table on stdout; each heading says whether its column is numeric.
 
@@ -127,7 +127,7 @@ def print_table(
         rows: Their cells.
         drop_first: Headings that a narrow terminal does without, the least important
             first; columns of long text are folded where they must.
-        line_before: Index of the row above which there is a line.
+        lines_before: Indices of the rows above which there is a line.
 
     Returns:
         The headings that were dropped.
@@ -150,7 +150,7 @@ def print_table(
         if _least_width(visible) <= console.width:
             dropped.remove(name)
     visible = [column for column in columns if column[0] not in dropped]
-    console.print(_table(visible, line_before, whole_cells=bool(drop_first)))
+    console.print(_table(visible, lines_before, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
 
 
@@ -172,7 +172,7 @@ def _least_width(columns: list[_Column]) -> int:
 
 
 def _table(
-    columns: list[_Column], line_before: int | None, *, whole_cells: bool
+    columns: list[_Column], lines_before: Collection[int], *, whole_cells: bool
 ) -> "Table":
     from rich.box import Box
     from rich.table import Table
@@ -185,7 +185,7 @@ def _table(
         whole = whole_cells and (numeric or max(map(len, cells), default=0) <= _SHORT)
         table.add_column(heading, justify=side, overflow="fold", no_wrap=whole)
     for number, row in enumerate(zip(*(cells for *_, cells in columns), strict=True)):
-        if number == line_before:
+        if number in lines_before:
             table.add_section()
         table.add_row(*row)
     return table
@@ -202,7 +202,8 @@ def print_runs_as_json(runs: "Sequence[Run]") -> None:
 def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
     """Prints a line for each run that a call made."""
     if not new:
-        show(f"All {len(runs)} runs exist already: nothing to do.")
+        exist = counted(len(runs), "run exists", "runs exist")
+        show(f"{exist} already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
             score = run.record.scores["train"]

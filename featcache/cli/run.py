@@ -14,6 +14,7 @@ from featcache.cli.options import (
     reports_option,
 )
 from featcache.cli.output import bars, print_json, say, show
+from featcache.core.text import counted
 from featcache.errors import RunError
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def write_page(board: "Leaderboard", home: Path, cache: Path, page: Path) -> Non
     from featcache.report.html import page as html_page
 
     table = sha256_file(cache / board.dataset / "manifest.csv")
-    content = vars(board) | {"rows": tables.to_json(board), "scored": None}
+    content = vars(board) | {"rows": tables.to_json(board)}
+    content |= {"scored": None, "test_only": None}  # the rows have them
     mark = f"<!-- made of {digest([content, table, version('featcache')])} -->\n"
     if not page.is_file() or not page.read_text(encoding="utf-8").endswith(mark):
         say(f"- report {page}")
@@ -133,7 +135,8 @@ def print_boards(result: "StudyResult") -> None:
     for board in result.boards:
         print_board(board, "table")
     done = (
-        f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
+        f"{counted(result.computed, 'embedding')} computed, "
+        f"{counted(len(result.new_run_ids), 'run')} trained"
     )
     show(f"{done}." if result.computed or result.new_run_ids else "Nothing to do.")
 

@@ -12,6 +12,7 @@ from featcache.cli.options import (
     source_options,
 )
 from featcache.cli.output import bars, print_json, say, show
+from featcache.core.text import counted
 
 if TYPE_CHECKING:
     from featcache.commands.scan import ScanResult
@@ -70,15 +71,17 @@ def _record(scanned: "ScanResult") -> dict[str, Any]:
 
 def _summary(scanned: "ScanResult") -> str:
     classes = ", ".join(
-        f"{label} = {i} ({count} images)"
+        f"{label} = {i} ({counted(count, 'image')})"
         for i, (label, count) in enumerate(scanned.counts.items())
     )
     parts = ", ".join(f"{part} {count}" for part, count in scanned.parts.items())
     split = f"Split (by {scanned.manifest.settings.split_by}): {parts} images.\n"
+    n_images, by = sum(scanned.counts.values()), scanned.manifest.settings.group_by
     return (
-        f"{scanned.manifest.dataset}: {sum(scanned.counts.values())} images in "
-        f"{scanned.n_groups} groups (by {scanned.manifest.settings.group_by}); "
-        f"{scanned.duplicates} duplicates excluded, {len(scanned.unreadable)} "
-        f"unreadable.\nClasses: {classes}.\n{split if parts else ''}"
+        f"{scanned.manifest.dataset}: {counted(n_images, 'image')} in "
+        f"{counted(scanned.n_groups, 'group')} (by {by}); "
+        f"{counted(scanned.duplicates, 'duplicate')} excluded, "
+        f"{len(scanned.unreadable)} unreadable.\n"
+        f"Classes: {classes}.\n{split if parts else ''}"
         f"Manifest: {scanned.manifest.folder / 'manifest.csv'}"
     )

@@ -42,7 +42,7 @@ def _print_scores(result: "Validation") -> None:
     print_table(
         [(name, False) for name in ("score", *COLUMNS)],
         [[row.title, *cells(row.figures)] for row in [*overall, *class_rows(result)]],
-        line_before=len(overall),
+        lines_before=[len(overall)],
     )
 
 
@@ -99,5 +99,5 @@ def _print_subgroups(table: "Subgroups") -> None:
         [(table.column, False), ("images", True), ("groups", True)]
         + [(title, False) for title in titles],
         [*rows, ["heterogeneity", "", "", *tests]],
-        line_before=len(rows),
+        lines_before=[len(rows)],
     )

@@ -92,7 +92,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_of_the_dead(path)
-    temp = path.with_name(f".{path.name}.{_owner_mark()}.tmp")
+    temp = path.with_name(f".{path.name}.{owner_mark()}.tmp")
     try:
         with _named_after(path.parent, temp):
             yield temp
@@ -111,7 +111,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     What a killed process has left is removed by the next call for the same path.
     """
     _remove_of_the_dead(path)
-    prefix = f".{path.name}.{_owner_mark()}_"
+    prefix = f".{path.name}.{owner_mark()}_"
     with tempfile.TemporaryDirectory(".tmp", prefix, path.parent) as folder:
         yield Path(folder)
 
@@ -128,7 +128,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_of_the_dead(folder)
-    prefix = f".{folder.name}.{_owner_mark()}_"
+    prefix = f".{folder.name}.{owner_mark()}_"
     with _named_after(folder.parent, folder.parent / prefix):
         temp = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
@@ -160,23 +160,33 @@ def _pid_space() -> str:
     return digest([space, socket.gethostname()])[:8]
 
 
-def _owner_mark() -> str:
-    """What names a temporary file's owner in the file's name."""
+def owner_mark() -> str:
+    """What names a temporary file's owner, in the file's name."""
     return f"{os.getpid()}_{_pid_space()}"
+
+
+def is_left_behind(name: str, prefix: str) -> bool:
+    """Whether a temporary file or folder is of a process that has died.
+
+    Args:
+        name: Of the file: the prefix, an `owner_mark`, and more.
+        prefix: How the names of such files begin.
+    """
+    mark = rf"([0-9]{{1,9}})_{_pid_space()}(_[a-z0-9_]+)?(\.tmp|\.old)?"
+    match = re.fullmatch(re.escape(prefix) + mark, name)
+    return match is not None and not _is_alive(int(match[1]))
 
 
 def _remove_of_the_dead(path: Path) -> None:
     """Removes temporary files and folders of a path whose process has died."""
-    mark = rf"([0-9]{{1,9}})_{_pid_space()}(_[a-z0-9_]+)?(\.tmp|\.old)?"
-    name = re.compile(rf"\.{re.escape(path.name)}\.{mark}")
     with suppress(OSError):
         for stray in path.parent.iterdir():
-            match = name.fullmatch(stray.name)
-            if match and not _is_alive(int(match[1])):
-                if stray.is_dir() and not stray.is_symlink():
-                    shutil.rmtree(stray, ignore_errors=True)
-                else:
-                    stray.unlink(missing_ok=True)
+            if not is_left_behind(stray.name, f".{path.name}."):
+                continue
+            if stray.is_dir() and not stray.is_symlink():
+                shutil.rmtree(stray, ignore_errors=True)
+            else:
+                stray.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

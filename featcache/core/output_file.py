@@ -18,7 +18,7 @@ _BESIDE = {
     "dataset.json": _OF_DATASET,
     "manifest.csv": _OF_DATASET,
     "run.json": r".+",
-    "runs": r"audit\.json",
+    "runs": r"(audit|labels)\.json",
 }
 _BEGINNING = 2048  # bytes in which a mark has to stand
 

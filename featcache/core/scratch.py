@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from featcache.core.io import lock
+from featcache.core.io import is_left_behind, lock, owner_mark
 from featcache.errors import LockedError
 
 PREFIX, LOCK = "featcache-", "owner.lock"
@@ -21,7 +21,7 @@ def scratch_folder() -> Iterator[Path]:
     inside, which is the kernel's and dies with the process.
     """
     sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner_mark()}_"))
     with lock(folder / LOCK, f"{folder}", timeout=10):
         try:
             yield folder
@@ -31,6 +31,10 @@ def scratch_folder() -> Iterator[Path]:
 
 def sweep() -> None:
     """Removes the user's scratch folders whose owner has died."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if is_left_behind(folder.name, PREFIX):
+            with suppress(OSError):
+                folder.rmdir()  # of one that died before it had a lock: it is empty
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(OSError, LockedError):
             owner = path.parent.lstat()  # of a link, never of where it leads

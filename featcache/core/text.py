@@ -25,6 +25,17 @@ def some(items: Sequence[str], limit: int = 5) -> str:
     return ", ".join(parts) + more
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number of things in words: ``1 group``, ``2 groups``.
+
+    Args:
+        count: How many.
+        one: What a single one is called, perhaps with its verb.
+        many: The same of several; by default with an "s" behind.
+    """
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
     parts = re.split(r"(\d+)", text)

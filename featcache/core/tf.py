@@ -24,7 +24,7 @@ def tensorflow() -> Any:
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _stderr_held_back():
+    with stderr_held_back():
         import tensorflow as tf
 
         threads = int(os.environ.get(THREADS, "0"))
@@ -35,6 +35,21 @@ def tensorflow() -> Any:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()
     return tf
+
+
+def n_threads() -> int:
+    """Threads that TensorFlow shares a sum among, which the last digits depend on."""
+    threads = tensorflow().config.threading.get_intra_op_parallelism_threads()
+    return int(threads) or os.cpu_count() or 1
+
+
+def frozen(concrete: Any) -> Any:
+    """A concrete function whose variables and other numbers are constants in it."""
+    from tensorflow.python.framework import convert_to_constants
+
+    return convert_to_constants.convert_variables_to_constants_v2(
+        concrete, lower_control_flow=False
+    )
 
 
 def as_written(function: Callable[..., Any]) -> Any:
@@ -84,7 +99,20 @@ def no_retracing_advice() -> Iterator[None]:
 
 
 @contextmanager
-def _stderr_held_back() -> Iterator[None]:
+def root_logger_kept() -> Iterator[None]:
+    """Takes back what libraries do to the root logger, of which each thinks its own."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
+
+
+@contextmanager
+def stderr_held_back() -> Iterator[None]:
+    """Keeps what libraries write to stderr from the terminal, unless they fail."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as buffer:

@@ -3,6 +3,7 @@
 import re
 
 DICOM = "dicom:"
+NEAR_DUPLICATE = "near-duplicate"  # images that look the same, which scan finds
 # What programs write for a value that is missing.
 MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"})
 

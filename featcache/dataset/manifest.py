@@ -325,6 +325,17 @@ def find(cache: Path, dataset: str | None) -> Path:
     )
 
 
+def refuse_removed(folder: Path) -> None:
+    """Raises DatasetError where a dataset's folder is gone while it is written."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"dataset {folder.name} in {folder.parent}",
+            "none any more: it was removed or renamed while this call ran",
+            "Run the command again with its new name (featcache dataset ls), or scan "
+            "the source again.",
+        )
+
+
 def default_name(source: Path) -> str:
     """A dataset's name: that of the source's folder, or of the zip."""
     zipped = source.suffix.lower() == ".zip" and not source.is_dir()

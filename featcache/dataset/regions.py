@@ -39,6 +39,22 @@ class Region:
             object.__setattr__(self, "mask", "")
 
     @classmethod
+    def of_options(cls, kind: str, mask: str) -> Self:
+        """The region that a user asks for.
+
+        Raises:
+            UsageError: No such kind, or one for which a mask would be ignored.
+        """
+        region = cls(kind, mask)
+        if not region.needs_mask and mask not in ("", MASK):
+            raise UsageError(
+                f"`region` of inside or outside with `mask={mask!r}`",
+                kind,
+                "Leave the mask out, or name the region that it is for.",
+            )
+        return region
+
+    @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
         """The region of a policy, or of a block of features, as records keep it."""
         return cls(record.get("region", WHOLE), record.get("mask", MASK))

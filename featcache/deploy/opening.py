@@ -9,6 +9,7 @@ import numpy as np
 
 from featcache.core.io import sha256_file
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.thumbs import read_thumbs
@@ -94,6 +95,7 @@ def open_model(
     run = runs.find(place.reports / dataset.dataset, reference)
     source = ModelSource(dataset.folder, place.files, reporter)
     with stored(of_run(run, source), place.cache, reporter) as plain:
+        _report_other_versions(plain, reporter)
         rule = None
         try:
             rule = rule_of(run, plain, dataset, refuse or SHARE, reporter)
@@ -130,6 +132,23 @@ def training_dataset(place: Place) -> str:
         ]
         name = trained[0] if len(trained) == 1 else None
     return manifests.find(place.cache, name).name
+
+
+def _report_other_versions(model: Model, reporter: Reporter) -> None:
+    """Features of new images are computed by what is installed now."""
+    for network in model.networks:
+        versions = network.store.header.versions if network.store else {}
+        now = installed_versions([*versions])
+        changed = [
+            f"{name} {then} then, {now.get(name, 'none')} now"
+            for name, then in versions.items()
+            if now.get(name) != then
+        ]
+        if changed:
+            reporter.message(
+                f"the features of {network.name} were made with other libraries "
+                f"({', '.join(changed)}): featcache extract checks whether they agree"
+            )
 
 
 def _share(model: TrainedModel) -> float | None:

@@ -13,10 +13,15 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.deploy.model import Model, Outputs, Rendering
 from featcache.errors import FeatcacheError
 from featcache.features import store
+from featcache.features.copies import (
+    EMBEDDER,
+    OpenedStore,
+    complete_rows,
+    paths_of_contract,
+)
 from featcache.features.keys import Recipe, policy_number
 from featcache.features.store import NO_POLICY, Header, Store
 
-FOLDER = ".embedder"  # beside the datasets of a cache; no dataset has such a name
 _ROWS_AT_ONCE = 4096  # new rows in memory before they are sealed
 
 
@@ -40,23 +45,23 @@ class _NetworkStorage:
     waiting: list[tuple[pd.DataFrame, Outputs]] = field(default_factory=list)
 
     @cached_property
-    def stores(self) -> list[tuple[Store, dict[str, np.ndarray]]]:
+    def stores(self) -> list[tuple[OpenedStore, dict[str, np.ndarray]]]:
         """The stores, verified, and the rows of each image that they have whole."""
         opened = []
         for path in self.paths:
             with suppress(FeatcacheError, OSError):  # damaged: computed again
-                one = store.open_store(path)
-                same = one.header.contract_id == self.header.contract_id
-                if same and (rows := self._rows(one)):
-                    one.verify()
+                one = OpenedStore.open(path)
+                same = one.store.header.contract_id == self.header.contract_id
+                if same and (rows := self._rows(one.store)):
+                    one.store.verify()
                     opened.append((one, rows))
         return opened
 
     def _rows(self, opened: Store) -> dict[str, np.ndarray]:
         if not set(self.outputs) <= set(opened.dims):
             return {}
-        whole = np.logical_and.reduce([opened.has(name) for name in self.outputs])
-        keys = opened.keys.assign(row=np.arange(len(opened.keys)))[whole]
+        keys = opened.keys.assign(row=np.arange(len(opened.keys)))
+        keys = keys[complete_rows(opened, self.outputs)]
         by_rendering = []
         for one in self.renderings:
             recipe = _recipe(one)
@@ -75,11 +80,12 @@ class _NetworkStorage:
             ids = [one for one in ids if one not in results]
             if ids:
                 numbers = np.concatenate([rows[one] for one in ids])
-                for name in self.outputs:
-                    values = opened.rows(name, numbers)
-                    values = values.reshape(len(ids), len(self.renderings), -1)
-                    for image_id, of_image in zip(ids, values, strict=True):
-                        results.setdefault(image_id, {})[name] = of_image
+                with suppress(FeatcacheError):  # replaced meanwhile: computed again
+                    by_name = {n: opened.rows(n, numbers) for n in self.outputs}
+                    for name, values in by_name.items():
+                        values = values.reshape(len(ids), len(self.renderings), -1)
+                        for image_id, of_image in zip(ids, values, strict=True):
+                            results.setdefault(image_id, {})[name] = of_image
         return results
 
     def add(self, image_ids: Sequence[str], outputs: Outputs) -> None:
@@ -185,9 +191,8 @@ def stored(model: Model, cache: Path, reporter: Reporter = SILENT) -> Iterator[M
     for number, network in enumerate(model.networks):
         storage = None
         if network.store:
-            own = store.store_path(cache / FOLDER / "features", network.store.header)
-            pattern = f"*/features/*-{str(network.contract_id)[:8]}.h5"
-            others = [path for path in sorted(cache.glob(pattern)) if path != own]
+            own = store.store_path(cache / EMBEDDER / "features", network.store.header)
+            others = paths_of_contract(cache, str(network.contract_id), own=own)
             paths = list(dict.fromkeys([network.store.path, *others, own]))
             renderings = model.renderings[number]
             header = replace(network.store.header, policies=[])

@@ -25,7 +25,7 @@ from featcache.evaluation.record import CalibrationInfo
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-_FLOOR = 1e-15  # of a probability, as in the log-loss
+FLOOR = 1e-15  # of a probability, as in the log-loss
 _TEMPERATURES = (0.05, 20.0)
 _SLOPES = (0.0, 20.0)  # never below 0: that would turn a class round
 _LEAST = 5e-4  # the least change that three decimals show
@@ -276,12 +276,12 @@ def _apply_sigmoid(P: Array, parameters: dict[str, Any]) -> Array:
 
 
 def _logarithms(P: Array) -> Array:
-    return np.log(np.clip(P, _FLOOR, 1.0))
+    return np.log(np.clip(P, FLOOR, 1.0))
 
 
 def log_odds(P: Array) -> Array:
     """ln(p / (1 - p)) of each probability, which is clipped at 1e-15 and 1 - 1e-15."""
-    inner = np.clip(P, _FLOOR, 1 - _FLOOR)
+    inner = np.clip(P, FLOOR, 1 - FLOOR)
     return np.log(inner) - np.log1p(-inner)
 
 

@@ -270,6 +270,8 @@ def saving(folder: Path, record: RunRecord) -> Iterator[Path]:
 def load(folder: Path) -> Run:
     """Opens a run.
 
+    Its dataset is the one that it lies with: a dataset that was renamed keeps its runs.
+
     Raises:
         RunError: It is broken, or of another schema.
     """
@@ -281,7 +283,7 @@ def load(folder: Path) -> Run:
             f"the run in {folder} has an unusable run.json ({error})",
             "Retrain it with `force=True`, or delete the folder.",
         ) from error
-    return Run(folder, record)
+    return Run(folder, replace(record, dataset=folder.parent.parent.name))
 
 
 def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:

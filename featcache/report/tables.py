@@ -14,7 +14,8 @@ from featcache.commands.compare import (
     Leaderboard,
     LeaderboardRow,
 )
-from featcache.core.text import markdown_cell, no_formula
+from featcache.core.text import counted, markdown_cell, no_formula
+from featcache.evaluation.record import SEVERAL
 from featcache.evaluation.runs import TEST, TRAIN
 
 Column = tuple[str, bool, Callable[[LeaderboardRow], str]]
@@ -30,10 +31,13 @@ METRIC_NAMES = {
 }
 CONTROLS = "no network, no learning, or only part of the image"
 CONTROLS_HEADING = f"Baselines and controls: {CONTROLS}"
+TEST_ONLY = "test set only"
+TEST_ONLY_HEADING = "Test set only: no out-of-fold predictions, so not ranked above"
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
-    *("balanced", "AUC", "accuracy", "views", "test 95 %", "repeats", "options"),
+    *("balanced", "AUC", "accuracy", "preprocess", "views", "test 95 %", "repeats"),
+    "options",
     *("test", "p", "diff"),
 )
 _USUAL = ("imagenet", "none", "")  # weights that go without saying
@@ -50,7 +54,9 @@ def _columns(board: Leaderboard) -> list[Column]:
     return [
         ("#", True, lambda row: str(row.rank)),
         ("run", False, lambda row: row.run),
+        ("label", False, lambda row: row.label or ""),
         ("backbone", False, _backbone),
+        ("preprocess", False, _preprocess),
         ("head", False, lambda row: row.head),
         ("options", False, lambda row: _differing(row, shared)),
         ("views", True, lambda row: str(row.views or "")),
@@ -79,7 +85,7 @@ def _facts(row: LeaderboardRow) -> list[tuple[Any, list[str]]]:
     The recipe of views is compared by itself: runs without views have none to share.
     """
     size = f"{row.input_size} px" if row.input_size else ""
-    words = [size, row.preprocess, *row.options.split(", ")]
+    words = [size, *row.options.split(", ")]
     facts = [(_what(row), list(filter(None, words)))]
     if row.policy:
         facts.append(((*_what(row), "views"), re.split(r" (?=--)", row.policy)))
@@ -89,18 +95,24 @@ def _facts(row: LeaderboardRow) -> list[tuple[Any, list[str]]]:
 def _shared(board: Leaderboard) -> dict[Any, set[str]]:
     """The facts that all rows of one head on one backbone have in common."""
     shared: dict[Any, set[str]] = {}
-    for what, facts in (pair for row in board.rows for pair in _facts(row)):
+    for what, facts in (pair for row in board.all_rows for pair in _facts(row)):
         shared[what] = shared.get(what, set(facts)) & set(facts)
     return shared
 
 
 def _differing(row: LeaderboardRow, shared: dict[Any, set[str]]) -> str:
-    return ", ".join(
+    differing = [
         fact
         for what, facts in _facts(row)
         for fact in facts
         if fact not in shared[what]
-    )
+    ]
+    return ", ".join([*([TEST_ONLY] if row.is_test_only else []), *differing])
+
+
+def _preprocess(row: LeaderboardRow) -> str:
+    """The input scaling of a network; a baseline has none."""
+    return "" if row.weights == "none" else row.preprocess or SEVERAL
 
 
 def _backbone(row: LeaderboardRow) -> str:
@@ -130,6 +142,8 @@ def _interval(row: LeaderboardRow, name: str) -> str:
 
 
 def _tied(row: LeaderboardRow) -> str:
+    if row.is_test_only:
+        return ""
     if row.tied is None:
         return "best" if row.rank == 1 else "this"
     return "tied" if row.tied else ""
@@ -147,16 +161,24 @@ def columns(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
     A column without a single entry (no test set, say) is left out.
     """
     filled = [
-        (heading, numeric, [cell(row) for row in board.rows])
+        (heading, numeric, [cell(row) for row in board.all_rows])
         for heading, numeric, cell in _columns(board)
     ]
     return [column for column in filled if any(column[2])]
 
 
-def line_before(board: Leaderboard) -> int | None:
-    """Index of the first baseline or control; None if it is the first row, or none."""
+def parts(board: Leaderboard) -> dict[int, str]:
+    """Headings of the parts below the results, by the index of their first row.
+
+    Baselines and controls have none if no result is above them.
+    """
+    headings = {}
     controls = [i for i, row in enumerate(board.rows) if row.is_baseline]
-    return controls[0] if controls and controls[0] else None
+    if controls and controls[0]:
+        headings[controls[0]] = CONTROLS_HEADING
+    if board.test_only:
+        headings[len(board.rows)] = TEST_ONLY_HEADING
+    return headings
 
 
 _PARTS = {TRAIN: "out-of-fold on", TEST: "on the test set of"}
@@ -166,10 +188,13 @@ def caption(board: Leaderboard) -> str:
     """What was ranked, by what, on how many images, and against which run."""
     top = board.rows[0]
     text = (
-        f"{board.dataset}: {top.n} images of {top.n_groups} groups, "
+        f"{board.dataset}: {counted(top.n, 'image')} of "
+        f"{counted(top.n_groups, 'group')}, "
         f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}; "
         "95 % intervals by bootstrap over groups"
     )
+    if board.test_only:
+        text += f"; {TEST_ONLY}: {len(board.test_only)} further, by test accuracy"
     if len(board.rows) < 2:
         return text
     against = [f"run {r.run}" for r in board.rows if r.run_id == board.against]
@@ -182,7 +207,7 @@ def caption(board: Leaderboard) -> str:
 
 def to_json(board: Leaderboard) -> str:
     """A list of rows; what has no value is null."""
-    rows = [row.to_json() for row in board.rows]
+    rows = [row.to_json() for row in board.all_rows]
     return json.dumps(rows, indent=2, allow_nan=False)
 
 
@@ -194,29 +219,34 @@ def to_csv(board: Leaderboard) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(vars(board.rows[0])), lineterminator="\n")
     writer.writeheader()
-    for row in board.rows:
+    for row in board.all_rows:
         cells = {
             name: no_formula(value) if isinstance(value, str) else value
-            for name, value in vars(row).items()
+            for name, value in row.to_json().items()
         }
         writer.writerow(cells)
     return text.getvalue().rstrip("\n")
 
 
 def to_markdown(board: Leaderboard) -> str:
-    """A table in GitHub's markdown."""
+    """A table in GitHub's markdown, with what a reader of it has to know below."""
     table = columns(board)
     lines = [
         [heading for heading, _, _ in table],
         ["---:" if numeric else "---" for _, numeric, _ in table],
         *([markdown_cell(cell) for cell in row] for row in _cells(table)),
     ]
-    if line := line_before(board):
-        lines.insert(
-            line + 2, ["", "", f"*{CONTROLS_HEADING}*", *[""] * (len(table) - 3)]
-        )
+    for line, heading in reversed(parts(board).items()):
+        lines.insert(line + 2, ["", "", f"*{heading}*", *[""] * (len(table) - 3)])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{text}\n\n{markdown_cell(caption(board))}."
+    return "\n\n".join([text, f"{markdown_cell(caption(board))}.", *_notes(board)])
+
+
+def _notes(board: Leaderboard) -> list[str]:
+    """The warnings and what was not ranked, as a list in markdown."""
+    lines = [f"- **Warning:** {markdown_cell(one)}" for one in board.warnings]
+    lines += [f"- Not ranked: {markdown_cell(one)}" for one in board.excluded]
+    return ["\n".join(lines)] if lines else []
 
 
 def to_latex(board: Leaderboard) -> str:
@@ -225,7 +255,7 @@ def to_latex(board: Leaderboard) -> str:
     layout = "".join("r" if numeric else "l" for _, numeric, _ in table)
     head = " & ".join(_escape(heading) for heading, _, _ in table)
     body = [" & ".join(map(_escape, line)) + r" \\" for line in _cells(table)]
-    if line := line_before(board):
+    for line in reversed(parts(board)):
         body.insert(line, r"\midrule")
     return "\n".join(
         [

@@ -117,6 +117,8 @@ class Study:
         trains: What is trained, in order.
         finetunes: What is fine-tuned, in order.
         ensembles: What is put together, in order.
+        labels: What the leaderboard calls the runs of a block, by its name; None where
+            the file says nothing.
         report: The arguments of ``compare``.
         against: The run that the others are tested against, as a member is named.
         html: Whether a page is asked for, or where.
@@ -130,6 +132,7 @@ class Study:
     trains: tuple[Train, ...]
     finetunes: tuple[Finetune, ...]
     ensembles: tuple[Ensemble, ...]
+    labels: dict[str, str | None]
     report: dict[str, Any]
     against: Member | None
     html: bool | Path

@@ -84,6 +84,7 @@ class Section:
 _SHOWN = frozenset({"region", "mask"})  # as the [[extract]] says
 _TRAINED = _SHOWN | {"manifest", "reports", "policy", "jobs", "force", "reporter"}
 _EXTRACTED = frozenset({"names", "manifest", "networks", "policy", "reporter"})
+_NAMED = {"name": Key(str), "label": Key(str)}
 _TAPS = {"taps": Key(str | Names, "none")}
 TOP = "the top of the file"
 SECTIONS = {
@@ -107,14 +108,14 @@ SECTIONS = {
     "evaluation": Section((train_head,), fixed=_TRAINED | {"backbones", "heads"}),
     "train": Section(
         (train_head,),
-        own={"name": Key(str), "from": Key(str | Names)},
+        own={**_NAMED, "from": Key(str | Names)},
         fixed=_TRAINED,
         many=True,
     ),
     "finetune": Section(
         (resolve_all, finetune, Policy),
         own={
-            "name": Key(str),
+            **_NAMED,
             "backbones": Key(Names, REQUIRED),
             "init_head": Key(str),
         },
@@ -123,7 +124,7 @@ SECTIONS = {
     ),
     "ensemble": Section(
         (ensemble,),
-        own={"name": Key(str), "members": Key(Names, REQUIRED)},
+        own={**_NAMED, "members": Key(Names, REQUIRED)},
         fixed=frozenset({"reports", "split", "force"}),
         many=True,
     ),

@@ -23,12 +23,11 @@ from featcache.commands.compare import compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.extract import extract
 from featcache.commands.scan import NO_SPLIT, scan
-from featcache.commands.scan.groups import NEAR_DUPLICATE
 from featcache.commands.train_head import train_head
 from featcache.core.registry import Registry
 from featcache.core.text import check_name
 from featcache.dataset import manifest, sources
-from featcache.dataset.grouping import DICOM
+from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
@@ -92,6 +91,7 @@ def read(
         trains=tuple(trained.values()),
         finetunes=tuple(finetunes.values()),
         ensembles=tuple(ensembles.values()),
+        labels={b.name: b.own.get("label") for b in (*trains, *tunes, *blocks)},
         **_report([*sections["report"], blank][0], voters | dict.fromkeys(ensembles)),
     )
 
@@ -181,11 +181,9 @@ def _extract(block: Block) -> Extract:
     if isinstance(settings.get("taps"), list):
         settings["taps"] = ",".join(settings["taps"])
     recipe = SECTIONS["extract"].arguments(Policy, block.settings)
-    region = {
-        "kind": recipe.get("region", WHOLE),
-        "mask": block.settings.get("mask", MASK),
-    }
-    recipe["region"] = Region(**region)
+    kind, mask = recipe.get("region", WHOLE), block.settings.get("mask", MASK)
+    with block.blaming("mask" if "mask" in block.settings else "region"):
+        recipe["region"] = Region.of_options(kind, mask)
     for key, value in recipe.items():
         with block.blaming(key):
             Policy(**{key: value})

@@ -15,12 +15,13 @@ from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
+from featcache.evaluation.run_labels import write_labels
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.sets import sort_key
@@ -166,7 +167,8 @@ class StudyRunner:
         for path, reason in result.unreadable:
             self.reporter.message(f"  Unreadable: {path}: {reason}")
         self.reporter.message(
-            f"  {sum(result.counts.values())} images in {result.n_groups} groups"
+            f"  {counted(sum(result.counts.values()), 'image')} in "
+            f"{counted(result.n_groups, 'group')}"
         )
         for train in self.study.trains:
             settings = train.settings
@@ -310,7 +312,9 @@ class StudyRunner:
     def tell_runs(self, name: str) -> None:
         """Tells the accuracy of new runs, and why others failed."""
         new = {each.run_id for each in self.runs[name]} & {*self.new_run_ids}
-        self.reporter.message(f"  {len(self.runs[name])} runs, {len(new)} new")
+        self.reporter.message(
+            f"  {counted(len(self.runs[name]), 'run')}, {len(new)} new"
+        )
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
@@ -329,6 +333,7 @@ class StudyRunner:
         whole = [each for block_runs in self.runs.values() for each in block_runs]
         splits = [each.record.split.base for each in whole if not each.failed]
         folder, settings = self.reports / data.dataset, dict(self.study.report)
+        self.label(folder)
         boards = []
         for split in dict.fromkeys(splits):
             named = self.members([self.study.against] if self.study.against else [])
@@ -341,9 +346,20 @@ class StudyRunner:
             settings["against"] = references[0] if len(references) == 1 else None
             board = compare(folder, split=split, manifest=data, **settings)
             boards.append(board)
+            for line in board.excluded:
+                self.reporter.message(f"Not ranked on split {split}: {line}")
             for line in board.warnings:
                 self.reporter.message(f"Warning: {line}")
         return boards
+
+    def label(self, folder: Path) -> None:
+        """Keeps what the study calls its runs, for every later leaderboard."""
+        labels = {
+            each.run_id: self.study.labels[name]
+            for name, block_runs in self.runs.items()
+            for each in block_runs
+        }
+        write_labels(folder, labels)
 
 
 def _source(run: Run) -> tuple[str, int | None]:
@@ -354,7 +370,9 @@ def _describe_store(result: StoreResult) -> str:
     what = f"{result.backbone} ({result.weights}): {result.rows} x {result.dim}"
     if not result.computed:
         return f"{what}, all cached"
-    failed = f"; {len(result.failures)} images failed" if result.failures else ""
+    failed = (
+        f"; {counted(len(result.failures), 'image')} failed" if result.failures else ""
+    )
     return (
         f"{what}, {result.computed} computed in {result.seconds:.1f} s by "
         f"{result.engine}{failed}"

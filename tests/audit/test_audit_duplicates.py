@@ -68,6 +68,25 @@ def test_near_duplicates_within_a_group_are_no_finding(
     assert [row["within_group"] for row in answer.evidence] == [True] * 10
 
 
+def test_groups_that_scan_made_are_not_held_against_it(
+    tmp_path: Path, reports: Path
+) -> None:
+    """A pair at the threshold, which scan took for two, is no leak; a split group is."""
+    dataset = scan(planted(tmp_path / "x"), tmp_path / "cache").manifest
+    table = dataset.table.copy()
+    table.loc[table["path"] == "a/dark.png", "group"] = "other"
+    changed = with_table(dataset, table)
+    ids = dataset.ok.set_index("path")["image_id"]
+    write_split(changed, dict.fromkeys(ids, 0) | {ids["a/dark.png"]: 1})
+    result = audit(changed, reports)
+    assert of(result, "FC003").status == PASSED
+    assert "4 in two different groups" in of(result, "FC003").message
+    assert "no leak" in of(result, "FC003").message
+    assert of(result, "FC005").status == PASSED
+    write_split(changed, dict.fromkeys(ids, 0) | {ids["a/jpeg.jpg"]: 1})
+    assert of(audit(changed, reports), "FC005").is_issue
+
+
 def test_near_duplicates_on_both_sides_of_a_split(
     tmp_path: Path, reports: Path
 ) -> None:
@@ -94,7 +113,7 @@ def test_a_group_on_both_sides_of_a_hand_made_split(
     (toy.folder / "splits-broken.json").write_text("[]")
     answer = of(audit(toy, reports), "FC010")
     assert answer.is_issue
-    assert answer.message.startswith("1 groups")
+    assert answer.message.startswith("1 group is")
     (torn,) = [row for row in answer.evidence if row.get("group")]
     assert (torn["group"], torn["parts"]) == ("p0", ["test", "fold 0"])
     assert {r["split"] for r in answer.evidence} == {
@@ -152,7 +171,7 @@ def test_pictures_that_are_lost_are_no_pass(tmp_path: Path, reports: Path) -> No
     dataset = scan(root, tmp_path / "cache", group_by="image").manifest
     (root / "b/pb3.png").unlink()
     assert of(audit(dataset, reports), "FC003").message.endswith(
-        "1 images cannot be read."
+        "1 image cannot be read."
     )
     root.rename(tmp_path / "y")
     result = audit(dataset, reports)

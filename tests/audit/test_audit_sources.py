@@ -1,6 +1,7 @@
 """The audit of sources: columns, file names and sizes that give the class away."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from featcache.commands.audit import (
     source_probe,
 )
 from featcache.commands.audit.context import AuditContext
+from featcache.commands.audit.probe import LinearProbe
 from featcache.dataset.manifest import Manifest
 
 
@@ -116,6 +118,64 @@ def test_features_that_hold_the_source(
     status = FINDING if biased else PASSED
     assert [of(result, code).status for code in ("FC033", "FC034")] == [status] * 2
     assert {row["column"] for row in of(result, "FC034").evidence} == {"site"}
+
+
+def test_sources_of_one_class_each_are_an_issue(toy: Manifest, reports: Path) -> None:
+    """Where no source has two classes, the checks of sources say so, without a run."""
+    names = np.array(["north", "south", "east"])
+    table = toy.table.assign(hospital=names[Y])
+    result = audit(with_table(toy, table), reports)
+    for code in ("FC033", "FC034"):
+        assert of(result, code).is_issue
+        text = of(result, code).message
+        assert "no column could tell a hospital from a disease here" in text
+        assert "north: COVID" in text
+
+
+def test_a_hospital_for_each_class_is_a_source(toy: Manifest, reports: Path) -> None:
+    """A column named as a source is one, also where it restates the class."""
+    table = toy.table.assign(hospital=np.array([*"NSE"])[Y], finding=Y.astype(str))
+    here = context(with_table(toy, table), reports)
+    assert "hospital" in confounding.columns(here)
+    assert "finding" not in confounding.columns(here)
+    assert of(audit(here.manifest, reports), "FC034").is_issue
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [("train/COVID/a.png", "train"), ("covid/images/a.png", "images"), ("a.png", ".")],
+)
+def test_a_folder_that_is_a_class_is_no_source(path: str, folder: str) -> None:
+    """What is left of the path may be a source."""
+    assert confounding.folder(PurePosixPath(path), CLASSES) == folder
+
+
+def test_each_source_is_left_out_by_itself(
+    toy: Manifest, reports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row a source; both heads are fitted on as many images, none of its groups."""
+    monkeypatch.setattr(source_probe, "MANY", 10)
+    fits: list[int] = []
+    predict = LinearProbe.predict
+
+    def counting(self: LinearProbe, y: Any, train: Any, held_out: Any) -> Any:
+        patients = self.table["group"].to_numpy(str)
+        assert not {*patients[train]} & {*patients[held_out]}
+        fits.append(len(train))
+        return predict(self, y, train, held_out)
+
+    monkeypatch.setattr(LinearProbe, "predict", counting)
+    site = np.where(PATIENT < 9, 0, 1 + PATIENT // 9 % 2)
+    rows = np.random.default_rng(0).normal(size=(N, 8)) + 5 * np.eye(8)[Y]
+    make_run(toy, reports, "net", 0.9, store=put_store(toy, rows))
+    table = toy.table.drop(columns=["ward", "disputed"])
+    table["site"] = np.array([*"abc"])[site]
+    here = context(with_table(toy, table), reports)
+    answer = source_probe._held_out_source(here)
+    assert answer.status == PASSED
+    assert sorted(row["value"] for row in answer.evidence) == [*"abc"]
+    sizes = {row["value"]: row["trained_on"] for row in answer.evidence}
+    assert {*fits} == {*sizes.values()}
 
 
 def test_drift_by_hand() -> None:

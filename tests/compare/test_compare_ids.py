@@ -22,6 +22,7 @@ CALLS = {
     ("compare", "confusion_of"): "compare --confusion {}",
     ("ensemble", "members"): "ensemble {}",
     ("explain", "reference"): "explain {}",
+    ("export", "reference"): "export {} --to onnx -o model.onnx",
     ("finetune", "init_head"): "finetune -b vgg19 --weights random --init-head {}",
 }
 IDS = ["logreg-toy-3f2a1b9c0d", "svm-toy-3f2a77aaaa", "mlp-toy-90c4de1111"]

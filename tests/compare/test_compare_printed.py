@@ -1,5 +1,6 @@
 """How the leaderboard is printed: options, the line, repeats, widths, warnings."""
 
+import csv
 import io
 import json
 import re
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from toy_board import Add
+from records import make_run
+from toy_board import CLASSES, Add
 
 from featcache.commands.compare import compare, confusion
 from featcache.evaluation import runs
+from featcache.evaluation.run_labels import write_labels
 from featcache.report import tables
 
 
@@ -42,7 +45,7 @@ def test_options_tell_runs_apart(add: Add, reports: Path) -> None:
 
 
 def test_features_tell_runs_apart(add: Add, reports: Path) -> None:
-    """Size, scaling, precision and views: only what rows do not have in common."""
+    """Size, precision and views: only what rows do not share; scaling always."""
     block = {"preprocess": "caffe", "precision": "float32", "dtype": "float32"}
     policy = {"flip": True, "brightness": [0.8, 1.25], "seed": 0}
     others = [
@@ -63,14 +66,59 @@ def test_features_tell_runs_apart(add: Add, reports: Path) -> None:
         run.rename(run.with_name(f"{made}-{i}"))
     shown = {name: cells for name, _, cells in tables.columns(compare(reports))}
     assert shown["options"] == [
-        "224 px, caffe, --brightness 0.8,1.25",
-        "224 px, caffe, int8, --brightness 0.8,1.25",
-        "224 px, caffe, float16, --brightness 0.8,1.25",
-        "224 px, tf, --brightness 0.8,1.25",
-        "320 px, caffe, --brightness 0.8,1.25",
-        "224 px, caffe, --no-flip, --brightness 1,1",
-        "224 px, caffe",
+        "224 px, --brightness 0.8,1.25",
+        "224 px, int8, --brightness 0.8,1.25",
+        "224 px, float16, --brightness 0.8,1.25",
+        "224 px, --brightness 0.8,1.25",
+        "320 px, --brightness 0.8,1.25",
+        "224 px, --no-flip, --brightness 1,1",
+        "224 px",
     ]
+    assert shown["preprocess"] == [*["caffe"] * 3, "tf", *["caffe"] * 3]
+
+
+def test_runs_of_the_test_set_alone_stand_apart(
+    add: Add, reports: Path, run: Callable[..., Any]
+) -> None:
+    """Every form has them behind the others, with their test accuracy and no rank."""
+    add("good", range(20), test=10)
+    add("majority", range(60), test=10)
+    one = runs.find(reports, "good")
+    table = one.table[one.table["split"] == "test"]
+    about = {"classes": CLASSES, "evaluation_id": one.record.evaluation_id}
+    make_run(reports, "finetune-net", table, head="finetune", **about)
+    board = compare(reports)
+    assert (len(board.rows), board.excluded) == (2, [])
+    assert tables.parts(board) == {
+        1: tables.CONTROLS_HEADING, 2: tables.TEST_ONLY_HEADING
+    }  # fmt: skip
+    cells = {name: cells[-1] for name, _, cells in tables.columns(board)}
+    assert cells["accuracy"] == cells["tied"] == cells["diff"] == ""
+    assert cells["options"] == "test set only"
+    assert cells["test"] == "0.000"
+    assert "*Test set only: no" in tables.to_markdown(board)
+    assert tables.to_latex(board).count("midrule") == 3
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(board))))
+    assert [line["is_test_only"] for line in lines] == ["False", "False", "True"]
+    assert lines[-1]["accuracy"] == ""
+    assert json.loads(tables.to_json(board))[-1]["accuracy"] is None
+    _, out, _ = run("compare")
+    assert "test set only: 1 further" in out
+    assert not any(row.is_test_only for row in compare(reports, part="test").rows)
+
+
+def test_labels_are_on_the_board(add: Add, reports: Path) -> None:
+    """What a study calls a run is a column; a run without a label has none."""
+    name = add("good")
+    add("poor", range(60))
+    write_labels(reports, {name: "2b"})
+    shown = {name: cells for name, _, cells in tables.columns(compare(reports))}
+    assert shown["label"] == ["2b", ""]
+    write_labels(reports, {name: None})
+    headings = [heading for heading, *_ in tables.columns(compare(reports))]
+    assert "label" not in headings
+    (reports / "labels.json").write_text("[broken")
+    assert compare(reports).rows[0].label is None
 
 
 def test_the_line_is_drawn_in_every_format(add: Add, reports: Path) -> None:
@@ -139,6 +187,21 @@ def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
     assert "Warning: the best run, poor-toy-0" in err
     assert "Warning" not in out
     assert len(json.loads(run("compare", "--json")[1])) == 2
+
+
+def test_markdown_has_the_warning_and_what_was_not_ranked(
+    add: Add, run: Callable[..., Any]
+) -> None:
+    """They stand below the table, so that who copies it copies them."""
+    add("good")
+    add("logreg", range(0, 40, 2), backbone="border", weights="none")
+    add("lost", repeat=1)
+    _, out, err = run("compare", "--format", "markdown")
+    below = out[out.index("chest:") :]
+    words = "80 % of what the network gains over guessing is had from the border alone"
+    assert f"- **Warning:** {words}" in below
+    assert f"Warning: {words}" in err
+    assert "- Not ranked: 1 repeat of runs that are not in the table" in below
 
 
 def test_confusion_has_the_scores_of_each_class(add: Add, reports: Path) -> None:

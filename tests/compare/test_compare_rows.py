@@ -137,7 +137,8 @@ def test_other_evaluations_are_told_apart(add: Add, reports: Path) -> None:
     other_labels(add)
     add("good")
     (told,) = compare(reports).excluded
-    assert "1 runs cannot be compared" in told
+    assert "1 run cannot be compared" in told
+    assert "(it differs in" in told
     assert "the label of images (1)" in told
 
 
@@ -248,6 +249,41 @@ def test_the_warning_needs_a_tie(add: Add, reports: Path) -> None:
     add("logreg", range(14), backbone="border", weights="none")
     assert "border" in compare(reports).warnings[0]
     assert "majority" not in compare(reports).warnings[0]
+
+
+def test_a_large_share_is_told_without_a_tie(add: Add, reports: Path) -> None:
+    """A border clearly behind the network still has 80 % of its gain over guessing."""
+    add("good")
+    add("logreg", range(0, 40, 2), backbone="border", weights="none")
+    add("logreg", range(0, 180, 2), backbone="metadata", weights="none")
+    board = compare(reports)
+    border = next(row for row in board.rows if row.backbone == "border")
+    assert border.tied is False
+    (told,) = board.warnings
+    assert told.startswith(
+        "80 % of what the network gains over guessing is had from the border alone "
+        "(95 %: 7"
+    )
+    assert "network 1.000, the border 0.900, guessing 0.500" in told
+
+
+def test_the_share_of_a_loss_is_that_of_its_gain(add: Add, reports: Path) -> None:
+    """Where lower is better the share is of what guessing loses more."""
+    add("good", sure=0.9)
+    add("logreg", backbone="pixels48", weights="none", sure=0.8)
+    (told,) = compare(reports, metric="log_loss").warnings
+    share = (np.log(0.5) - np.log(0.8)) / (np.log(0.5) - np.log(0.9))
+    assert told.startswith(f"{100 * share:.0f} % of what the network gains")
+    assert "48x48 pixels" in told
+
+
+def test_a_best_run_at_chance_has_no_share(add: Add, reports: Path) -> None:
+    """Nothing is said of shares of a gain that may be none."""
+    add("poor", range(0, 196, 2))
+    add("logreg", range(0, 198, 2), backbone="border", weights="none")
+    (told,) = compare(reports).warnings
+    assert "gains over guessing" not in told
+    assert "tied with or no better" in told
 
 
 @pytest.mark.parametrize(("region", "told"), [("outside", 1), ("inside", 0)])

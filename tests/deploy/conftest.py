@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import train_flat, write_images
+from toys import finetune_flat, train_flat, write_images
 
 from featcache import backbones
 from featcache.commands.ensemble import ensemble
@@ -86,3 +86,14 @@ def candidates(extracted: Manifest) -> dict[str, Candidate]:
         image_id: Candidate(image_id, images.read((extracted.root / path).read_bytes()))
         for image_id, path in zip(ok["image_id"], ok["path"], strict=True)
     }
+
+
+@pytest.fixture(scope="session")
+def finetuned(extracted: Manifest, reports: Path, toy_network: Path) -> Run:
+    """A fine-tuned network, with a test set and views at prediction."""
+    network = backbones.resolve(str(toy_network), input_size=32)
+    options = {"epochs": 2, "batch_size": 8, "learning_rate": 0.01, "tta": 1}
+    return finetune_flat(
+        extracted, [network], reports=reports, **options, folds=2, test_size=0.3,
+        fold="all",
+    ).runs[0]  # fmt: skip

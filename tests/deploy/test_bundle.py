@@ -34,7 +34,7 @@ def bundled(extracted, toy_network, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_of(trained, team):
+def run_of(trained, team, finetuned):
     """Runs by a word."""
     return {
         "views": lambda: trained("logreg"),
@@ -45,10 +45,11 @@ def run_of(trained, team):
         "trees": lambda: trained("xgboost", views=0),
         "baseline": lambda: trained("logreg", ["metadata"], views=0),
         "ensemble": lambda: team,
+        "fine-tuned": lambda: finetuned,
     }
 
 
-WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble"]
+WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble", "fine-tuned"]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -210,3 +211,40 @@ def test_a_bundle_of_arrays_with_objects_is_refused(trained, bundled, tmp_path):
     stages = verify(open_bundle(tmp_path / "o.fcb"))
     assert stages[-1].name == "head"
     assert "pickle" in stages[-1].problem
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def test_an_edited_member_is_noticed_by_its_digest(trained, bundled, tmp_path):
+    """The zip's own checksums fit; the manifest's do not."""
+    members = members_of(bundled(trained("logreg")))
+    for name in members:
+        if name != archive.MANIFEST:
+            edited = members | {name: members[name] + b" "}
+            problem = problem_of(zipped(tmp_path, edited.items()))
+            assert "was changed after it was written" in problem, name
+
+
+@pytest.mark.parametrize(
+    ("prefix", "stage"),
+    [("golden/case-0", "decoding"), ("networks/", "features"), ("heads/", "head")],
+)
+def test_parts_of_another_bundle_are_named_by_their_stage(
+    prefix, stage, trained, bundled, toy_network, tmp_path
+):
+    """All digests fit; what is computed does not."""
+    own = members_of(bundled(trained("logreg", views=0)))
+    other = members_of(bundled(trained("logreg", ["toynet@40"], views=0)))
+    if prefix.startswith("golden"):
+        other = {"golden/case-0.png": own["golden/case-1.png"]}
+    record = json.loads(own.pop(archive.MANIFEST))
+    del record["sha256"], record["files"]
+    mixed = own | {k: v for k, v in other.items() if k.startswith(prefix)}
+    archive.write(tmp_path / "mixed.fcb", record, mixed)
+    failed = [
+        one for one in verify(open_bundle(tmp_path / "mixed.fcb")) if not one.passed
+    ]
+    assert failed[0].name == stage

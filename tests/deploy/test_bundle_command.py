@@ -59,13 +59,14 @@ def test_an_existing_file_is_kept(trained, words, run, tmp_path):
         (["show", "none.fcb"], "cannot be read: No such file"),
         (["verify", "text.fcb"], "no bundle, or cut short"),
         (["make", "nothing", "-o", "m.fcb"], "'nothing'"),
-        (["make", "logreg", "-o", "no/such/m.fcb"], "a folder that exists"),
-        (["make", "logreg", "-o", "m.fcb", "--sensitivity", "2"], "sensitivity"),
+        (["make", "RUN", "-o", "no/such/m.fcb"], "a folder that exists"),
+        (["make", "RUN", "-o", "m.fcb", "--sensitivity", "2"], "sensitivity"),
     ],
 )
 def test_a_wrong_call_is_one_line(arguments, message, trained, words, run, tmp_path):
     """What is wrong and what to do; exit code 1; nothing is written."""
-    trained("logreg")
+    run_id = trained("logreg").run_id
+    arguments = [run_id if word == "RUN" else word for word in arguments]
     (tmp_path / "text.fcb").write_text("hello")
     places = words if arguments[0] == "make" else []
     code, _, err = run("bundle", *arguments, *places)

@@ -15,6 +15,7 @@ from featcache.commands.audit import audit
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
+from featcache.commands.export import export
 from featcache.commands.extract import extract
 from featcache.commands.finetune import finetune
 from featcache.commands.predict import check_format, predict
@@ -40,10 +41,13 @@ LEAST = {
     "explain": ["run"],
     "run": ["study.toml"],
     "predict": ["run", "scans"],
+    "export": ["run", "--to", "onnx", "-o", "model.onnx"],
     "validate": ["run", "elsewhere"],
     "bundle make": ["run", "-o", "model.fcb"],
     "bundle show": ["model.fcb"],
     "bundle verify": ["model.fcb"],
+    "dataset rm": ["xrays"],
+    "dataset rename": ["xrays", "chest"],
     "cache info": ["store"],
     "cache export": ["store", "--to", "file.csv"],
 }
@@ -60,10 +64,14 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
+    "export": [export],
     "validate": [validate, scan, manifest.narrow],
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],
+    "dataset ls": [cache.ls_datasets],
+    "dataset rm": [cache.remove_dataset],
+    "dataset rename": [cache.rename_dataset],
     "cache ls": [cache.ls],
     "cache info": [cache.info],
     "cache verify": [cache.verify],

@@ -166,7 +166,7 @@ def test_outcomes_of_a_test_part_alone() -> None:
 def test_a_test_part_alone_is_ranked_by_it(
     tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
 ) -> None:
-    """Such a run is in the table on the test part, and told of in the other."""
+    """Such a run is in the table on the test part, and behind the other one."""
     base, (run,) = cached("logreg"), tune(fold="test").runs
     folder = run.folder.parents[1]
     board = compare(folder, part="test")
@@ -175,7 +175,11 @@ def test_a_test_part_alone_is_ranked_by_it(
         assert row.accuracy == row.test_accuracy
     board = compare(folder)
     assert [row.run_id for row in board.rows] == [base.run_id]
-    assert "`part='test'`" in board.excluded[0]
+    assert board.excluded == []
+    (row,) = board.test_only
+    assert (row.run_id, row.is_test_only, row.rank) == (run.run_id, True, 2)
+    assert row.test_accuracy == run.record.scores["test"]["accuracy"]
+    assert np.isnan(row.accuracy)
     assert confusion(run).train is None
 
 

@@ -87,6 +87,26 @@ def test_a_fold_starts_from_a_head_that_never_saw_it(
     assert not np.allclose(found.weights[0], saved.weights[0], rtol=1e-2)
 
 
+def test_the_initial_head_is_fitted_by_one_thread(
+    cached: Callable[..., runs.Run],
+    dataset: Manifest,
+    toy_network: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a process of its own where this one has more; the numbers are the same."""
+    run, network = cached("logreg"), backbones.resolve(str(toy_network))
+    of = run.record.evaluation_id
+    source = open_source_run(run, dataset, network, evaluation_id=of)
+    codes = dataset.ok["label"].astype("category").cat.codes.to_numpy()
+    groups, rows = dataset.ok["group"].to_numpy(str), np.arange(24)
+    here = source.initial_head(rows, codes, groups)
+    monkeypatch.delenv("FEATCACHE_THREADS")
+    there = source.initial_head(rows, codes, groups)
+    assert len(here.weights) == len(there.weights) == 2
+    for one, two in zip(here.weights, there.weights, strict=True):
+        assert np.array_equal(one, two)
+
+
 def test_two_classes_are_folded() -> None:
     """Logistic regression of two classes becomes two logits, the first of them 0."""
     rng = np.random.default_rng(0)

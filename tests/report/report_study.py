@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from records import make_contract, make_run, rewrite
 from toys import picture
 
@@ -39,12 +40,14 @@ class Study:
         return compare(self.reports)
 
 
-def make(folder: Path) -> Study:
+def make(folder: Path, images: int = IMAGES, grain: float = 0) -> Study:
     """60 images of 30 patients in three classes; a store; three runs.
 
-    Every fifth image of `logreg` is wrong, every third of `softmax`.
+    Every fifth image of `logreg` is wrong, every third of `softmax`. With a grain the
+    pictures are larger, and take more bytes.
     """
-    scanned = scan(write_source(folder / "chest"), folder / "cache", group_by="patient")
+    source = write_source(folder / "chest", images, grain)
+    scanned = scan(source, folder / "cache", group_by="patient")
     study = Study(scanned.manifest.folder, folder / "reports" / "chest")
     header = write_store(study)
     for head, wrong in (("logreg", 5), ("softmax", 3), ("majority", 0)):
@@ -52,13 +55,18 @@ def make(folder: Path) -> Study:
     return study
 
 
-def write_source(folder: Path) -> Path:
+def write_source(folder: Path, images: int = IMAGES, grain: float = 0) -> Path:
     """Pictures, and a table that says whose they are."""
     folder.mkdir(parents=True)
     lines = ["path,label,patient,view,age,site"]
-    for i in range(IMAGES):
+    for i in range(images):
         name = f'odd "{i}" <b>.png' if i == 0 else f"image {i}.png"
-        picture(i, 40 + 60 * (i % 3), (60, 48)).save(folder / name)
+        shown = picture(i, 40 + 60 * (i % 3), (96, 96) if grain else (60, 48))
+        if grain:
+            noise = np.random.default_rng(i).normal(0, grain, (96, 96))
+            pixels = (np.asarray(shown) + noise).clip(0, 255)
+            shown = Image.fromarray(pixels.astype(np.uint8))
+        shown.save(folder / name)
         quoted = name.replace('"', '""')
         # A third of the patients are one class, the site is a class by another name.
         patient, view = f"P{i // 6 * 3 + i % 3:02d}", ("PA", "AP")[i % 2]

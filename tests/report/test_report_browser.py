@@ -1,5 +1,6 @@
 """The report in headless Chromium: what only a browser can tell."""
 
+import io
 import os
 import re
 import shutil
@@ -7,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import report_records
 import report_study
+from PIL import Image
 
 from featcache.evaluation import runs
 from featcache.report.html import page as html_page
@@ -30,6 +33,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     report_records.write_audit(study, "another-run")
     report_records.write_maps(study, runs.find(study.reports, "logreg"))
     return html_page.write(study.reports, study.board, manifest=study.manifest).as_uri()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[report_study.Study, str]:
+    """A study of 3,000 images whose thumbnails take more than 2 MB, and its report."""
+    study = report_study.make(tmp_path_factory.mktemp("large"), 3000, grain=25)
+    path = html_page.write(study.reports, study.board, manifest=study.manifest)
+    return study, path.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +352,37 @@ def test_the_file_is_a_plain_file(address: str) -> None:
     """What is tested above is one file, opened without a server."""
     assert address.startswith("file://")
     assert Path(address.removeprefix("file://")).is_file()
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """A picture in 4x4 greys, which survive JPEG and scaling."""
+    return np.asarray(picture.convert("L").resize((4, 4), Image.Resampling.BOX), float)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_thousands_of_thumbnails_are_seen(
+    browser: Any, large: tuple[report_study.Study, str], width: int
+) -> None:
+    """Of 3,000 images in more than 2 MB of JPEG each thumbnail shows its file."""
+    study, address = large
+    view = {"width": width, "height": 900}
+    with Visit(browser, address, viewport=view) as page:
+        sheets = page.evaluate("document.querySelector('style').textContent.length")
+        assert sheets > 2.2 * 2**20
+        page.locator("#list summary").click()
+        errors = page.locator("#run-1 .errors li").all()[:3]
+        lines = page.locator("#list-table tbody tr")
+        assert lines.count() == 1500
+        for line in errors + [lines.nth(i) for i in range(0, 1500, 75)]:
+            thumb = line.locator(".thumb")
+            thumb.scroll_into_view_if_needed()
+            name = line.locator(".path").first.inner_text()
+            with (
+                Image.open(io.BytesIO(thumb.screenshot())) as seen,
+                Image.open(study.manifest.root / name) as file,
+            ):
+                middle = seen.crop((8, 8, seen.width - 8, seen.height - 8))
+                edge = 96 * 8 // seen.width
+                whole = file.crop((edge, edge, 96 - edge, 96 - edge))
+                assert np.abs(_grey(middle) - _grey(whole)).mean() < 6, name

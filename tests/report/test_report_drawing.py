@@ -24,33 +24,42 @@ def test_a_tile_shows_its_image(tmp_path: Path) -> None:
     for shade in shades:
         Image.new("L", (50, 80), shade).save(tmp_path / f"{shade}.png")
     paths = pd.Series({str(s): f"{s}.png" for s in shades} | {"lost": "lost.png"})
-    tiles = thumbs.sheet(tmp_path, paths)
-    with Image.open(io.BytesIO(base64.b64decode(tiles.uri.split(",")[1]))) as file:
+    tiles = thumbs.sheets(tmp_path, paths)
+    with Image.open(io.BytesIO(base64.b64decode(tiles.uris[0].split(",")[1]))) as file:
         sheet = np.asarray(file)
     assert tiles.tiles == {"0": 0, "100": 1, "200": 2}
     assert tiles.reason == "1 of 4 images could not be read"
-    assert sheet.shape == (tiles.rows * thumbs.TILE, tiles.columns * thumbs.TILE)
+    assert sheet.shape == (thumbs.TILE, thumbs.COLUMNS * thumbs.TILE)
     for shade, tile in zip(shades, tiles.tiles.values(), strict=True):
-        row, column = divmod(tile, tiles.columns)
+        _, column, row = tiles.position(tile)
         middle = [int(thumbs.TILE * (k + 0.5)) for k in (row, column)]
         assert abs(int(sheet[middle[0], middle[1]]) - shade) <= 3
 
 
-def test_the_sheet_keeps_to_its_limit() -> None:
+def test_tiles_go_on_on_further_sheets() -> None:
+    """Tile 256 is the first of the second sheet, which is as high as it must be."""
+    assert thumbs.Sheets().position(255) == (0, 15, 15)
+    assert thumbs.Sheets().position(256 + 17) == (1, 1, 1)
+    plain = [Image.new("L", (thumbs.TILE, thumbs.TILE), 99) for _ in range(257)]
+    sizes = [sheet.size for sheet in thumbs._pasted(plain)]
+    assert sizes == [(1536, 1536), (1536, 96)]
+
+
+def test_the_sheets_keep_to_their_limit() -> None:
     """1200 pictures of coloured noise, the worst for JPEG, still fit."""
     rng = np.random.default_rng(0)
     shape = (thumbs.TILE, thumbs.TILE, 3)
     noise = [
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)) for _ in range(1200)
     ]
-    assert len(thumbs._uri(thumbs._paste(noise, 35))) < 10e6
+    assert sum(map(len, thumbs._uris(noise))) < 10e6
 
 
 def test_look_alikes_count_across_groups_only(tmp_path: Path) -> None:
     """The same picture under two names is told where the groups differ."""
     for name, seed in (("a", 1), ("b", 1), ("c", 1), ("d", 2)):
         picture(seed, 100).save(tmp_path / f"{name}.png")
-    small = thumbs.sheet(tmp_path, pd.Series({c: f"{c}.png" for c in "abcd"})).small
+    small = thumbs.sheets(tmp_path, pd.Series({c: f"{c}.png" for c in "abcd"})).small
     groups = pd.Series({"a": "P1", "b": "P1", "c": "P2", "d": "P3"})
     pairs = thumbs.look_alikes(small, groups, above=0.99)
     assert pairs == [("a", "c"), ("b", "c")]

@@ -121,7 +121,7 @@ def test_without_the_images_the_page_says_so(study: Study) -> None:
     text = Reader(path.read_text()).text
     assert f"{IMAGES} of {IMAGES} images could not be read" in text
     assert "Each mark is an image" in text
-    assert "--sheet: url" not in path.read_text()
+    assert ".sheet-0 {" not in path.read_text()
 
 
 def test_a_lost_store_costs_only_the_map(study: Study) -> None:
@@ -130,7 +130,7 @@ def test_a_lost_store_costs_only_the_map(study: Study) -> None:
     path = html_page.write(study.reports, study.board, manifest=study.manifest)
     assert "No map: the features" in path.read_text()
     assert f"the features {report_study.STORE}" in path.read_text()
-    assert "--sheet: url" in path.read_text()
+    assert ".sheet-0 {" in path.read_text()
 
 
 def test_the_points_of_the_map_are_the_images(page: str) -> None:

@@ -180,7 +180,7 @@ def test_incomplete_rows() -> None:
     ids, labels, groups = columns(TEN)
     with pytest.raises(SplitError, match=r"20 images.*19 labels"):
         splits.assign_folds(ids, labels[1:], groups)
-    with pytest.raises(SplitError, match="1 images without"):
+    with pytest.raises(SplitError, match="1 image without"):
         splits.assign_folds(ids, labels, [None, *groups[1:]])
 
 

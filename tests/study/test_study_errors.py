@@ -84,6 +84,7 @@ WRONG = [
     ('engine = "tensorflow"', 'preprocess = "coffee"', "Did you mean caffe?"),
     ('engine = "tensorflow"', 'weights = "no.h5"', "no such file"),
     ('engine = "tensorflow"', 'region = "insade"', "Did you mean inside?"),
+    ('engine = "tensorflow"', 'mask = "lesion"', "region of inside or outside"),
     ('engine = "tensorflow"', "brightness = [1.2, 0.8]", "LO <= HI"),
     ('engine = "tensorflow"', 'taps = "default"', "default for toynet"),
     ("input_size = [32, 48]", "input_size = [32, 8]", "input_size to be 32 or more"),

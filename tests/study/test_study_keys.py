@@ -53,7 +53,8 @@ VALUES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Keys that are no argument, or name what only a run can tell.
 ELSEWHERE = {
-    "name", "backbones", "from", "members", "html", "formats", "against", "source",
+    "name", "label", "backbones", "from", "members", "html", "formats", "against",
+    "source",
 }  # fmt: skip
 
 

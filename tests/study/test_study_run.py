@@ -44,6 +44,22 @@ def test_a_wrong_file_costs_nothing(
     assert sorted(file.parent.rglob("*")) == before
 
 
+def test_labels_and_what_is_not_ranked_are_told(
+    file: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A label stands on every leaderboard; a study tells of what it does not rank."""
+    labelled = TEXT.replace('name = "both sizes"', 'name = "both sizes"\nlabel = "2b"')
+    file.write_text(labelled)
+    assert run("run", file, "--jobs", "1")[0] == 0
+    markdown = (file.parent / "reports/chest/toy.md").read_text()
+    assert "| 2b |" in markdown
+    rows = json.loads(run("compare", "--json")[1])
+    assert {row["label"] for row in rows} == {"2b", None}
+    file.write_text(labelled.replace("folds = 3", "folds = 4"))
+    code, _, err = run("run", file, "--jobs", "1")
+    assert (code, "7 runs cannot be compared with these" in err) == (0, True)
+
+
 def stamps(folder: Path, *names: str) -> dict[str, int]:
     """When each file of these names was written; by default each store and run."""
     kept = [p for name in names or ("*.h5", "run.json") for p in folder.rglob(name)]

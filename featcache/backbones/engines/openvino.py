@@ -1,6 +1,5 @@
 """The OpenVINO engine: on a CPU about twice as fast as TensorFlow, or in int8."""
 
-import logging
 import os
 import sys
 import threading
@@ -16,7 +15,7 @@ import numpy as np
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.core import checked
 from featcache.core.io import atomic_path, sha256_file, temporary_folder
-from featcache.core.tf import as_written, tensorflow
+from featcache.core.tf import as_written, root_logger_kept, tensorflow
 from featcache.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -148,10 +147,7 @@ def convert(graph: "keras.Model", path: Path) -> None:
     Raises:
         ConversionError: OpenVINO cannot run this network, or it cannot be written.
     """
-    tf, ov = tensorflow(), openvino()
-    _mend_frontend(tf.__version__)
-    root = logging.getLogger()
-    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    tf = tensorflow()
 
     def forward(pixels: Any) -> Any:
         return graph(pixels, training=False)
@@ -161,12 +157,16 @@ def convert(graph: "keras.Model", path: Path) -> None:
         traced = tf.function(
             as_written(forward), input_signature=spec
         ).get_concrete_function()
-        write(ov.convert_model(traced), path)
+        write(converted(traced), path)
     except Exception as error:  # OpenVINO's own have no common base
         raise failed("a network that OpenVINO can convert", error) from error
-    finally:  # a failed conversion leaves the root logger changed
-        root.setLevel(level)
-        root.filters, root.handlers = filters, handlers
+
+
+def converted(traced: Any) -> Any:
+    """A concrete function of TensorFlow as a model of OpenVINO."""
+    _mend_frontend(tensorflow().__version__)
+    with root_logger_kept():  # a failed conversion leaves it changed
+        return openvino().convert_model(traced)
 
 
 def _mend_frontend(version: str) -> None:
@@ -223,6 +223,27 @@ def from_bytes(graph: bytes, weights: bytes) -> Any:
     except (RuntimeError, ValueError, TypeError) as error:
         got = " ".join(str(error).split())[:300]
         raise ConversionError("an OpenVINO network", got, "Make it again.") from error
+
+
+def refuse_misfit(network: Any, size: int, outputs: Iterable[str]) -> None:
+    """Refuses a network that does not take such pixels, or give such outputs.
+
+    Args:
+        network: As `from_bytes` reads it.
+        size: Side of its input in pixels.
+        outputs: Names of the outputs that are needed.
+
+    Raises:
+        ConversionError: It is another network.
+    """
+    shapes = [list(one.partial_shape)[1:] for one in network.inputs]
+    names = {one.node.friendly_name for one in network.outputs}
+    if shapes != [[size, size, 3]] or not set(outputs) <= names:
+        raise ConversionError(
+            f"a network of {size} px that gives {', '.join(outputs)}",
+            f"inputs {shapes} and outputs {', '.join(sorted(names))}",
+            "Make it again.",
+        )
 
 
 def read_record(path: Path) -> dict[str, Any]:

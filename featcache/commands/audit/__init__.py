@@ -174,7 +174,7 @@ def run_check(check: Check, context: AuditContext) -> Finding:
         answer = check.run(context)
     except (NotApplicable, FeatcacheError) as reason:
         answer = Answer(NOT_APPLICABLE, str(reason))
-    about = check.code, check.title, check.severity
+    about = check.code, check.title, answer.severity or check.severity
     return Finding(*about, answer.status, answer.message, answer.evidence)
 
 

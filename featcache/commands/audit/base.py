@@ -41,11 +41,13 @@ class Answer:
         status: "finding", "passed" or "not-applicable".
         message: In one or two sentences, with the numbers.
         evidence: Rows behind it, the gravest first; at most `MOST`.
+        severity: That of this answer, where it is another than the check's.
     """
 
     status: str
     message: str
     evidence: list[Row] = field(default_factory=list)
+    severity: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,12 @@ LEVEL, DRAWS = 0.05, 999
 BY_CHANCE = 0.001
 LOWER = 0.1  # accuracy below that of all images
 _KEPT_OUT = ("mask", "lesion")
+# A column so named is a source, also where each of its values has one class.
+SOURCE_NAME = re.compile(
+    r"hospital|clinic|institut|cent(er|re)|site|source|origin|database|data_?set"
+    r"|scanner|device|manufacturer|vendor|country|city|ward",
+    re.IGNORECASE,
+)
 
 
 def columns(context: AuditContext) -> dict[str, pd.Series]:
@@ -34,7 +40,8 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
 
     The source's own columns, the file's mode, and made of the rest: type, folder and
     pattern of the file name, and quarters of its area. What is the label in other
-    words, or the group, is none.
+    words, or the group, is none, unless its name says that it is a source; a folder
+    that is a class is left out of its path.
     """
     table = context.images
     own = [c for c in table if c == "mode" or c not in (*COLUMNS, *_KEPT_OUT)]
@@ -46,7 +53,7 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
     area = (table["width"].astype(float) * table["height"]).astype(str)
     made = {
         "file type": pd.Series([path.suffix.lower() for path in paths]),
-        "folder": pd.Series([path.parent.as_posix() for path in paths]),
+        "folder": pd.Series([folder(path, classes) for path in paths]),
         "file name": pd.Series([pattern(path.stem, classes) for path in paths]),
         "image area": area,
     }
@@ -54,8 +61,16 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
     return {
         name: values
         for name, values in by_name.items()
-        if 2 <= values.nunique() <= MOST_VALUES and not _same(values, table["label"])
+        if 2 <= values.nunique() <= MOST_VALUES
+        and (SOURCE_NAME.search(name) or not _same(values, table["label"]))
     }
+
+
+def folder(path: PurePosixPath, classes: Sequence[str] = ()) -> str:
+    """The folder of a file without those in it that are named as a class."""
+    names = {name.casefold() for name in classes}
+    parts = [part for part in path.parent.parts if part.casefold() not in names]
+    return PurePosixPath(*parts).as_posix()
 
 
 def few(values: pd.Series) -> pd.Series:

@@ -13,6 +13,8 @@ from featcache.commands.audit.base import (
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.similarity import alike, cut_alike
+from featcache.core.text import counted
+from featcache.dataset.grouping import NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 from featcache.dataset.near_duplicates import CORRELATION
 
@@ -69,22 +71,39 @@ def _labels(context: AuditContext) -> Answer:
     near = near[near["label_a"] != near["label_b"]]
     return conclude(
         bool(len(exact) + len(near)),
-        f"{len(exact)} byte-identical files and {len(near)} pairs of near-duplicates "
-        "have different labels.",
+        f"{counted(len(exact), 'byte-identical file')} and "
+        f"{counted(len(near), 'pair')} of near-duplicates with different labels.",
         [*records(near), *rows],
     )
 
 
+def made_by_scan(context: AuditContext) -> bool:
+    """Whether the groups are scan's own near-duplicates, by the same threshold.
+
+    Scan compared the files; the pictures of a store differ a little from these, so
+    that a pair at the threshold may fall on either side of it.
+    """
+    return context.manifest.settings.group_by == NEAR_DUPLICATE
+
+
 def _across_groups(
-    context: AuditContext, pairs: pd.DataFrame, how: str, *, unreadable: int = 0
+    context: AuditContext,
+    pairs: pd.DataFrame,
+    how: str,
+    *,
+    unreadable: int = 0,
+    settled: bool = False,
 ) -> Answer:
     table = with_images(context, pairs)
     apart = table["group_a"] != table["group_b"]
     across, within = table[apart], table[~apart]
-    unseen = f" {unreadable} images cannot be read." if unreadable else ""
+    unseen = f" {counted(unreadable, 'image')} cannot be read." if unreadable else ""
+    if settled and len(across):
+        unseen += " The groups are scan's own near-duplicates, so these are no leak."
     return conclude(
-        bool(len(across)),
-        f"{len(table)} pairs look the same ({how}): {len(within)} within a group, "
+        bool(len(across)) and not settled,
+        f"{counted(len(table), 'pair looks', 'pairs look')} the same ({how}): "
+        f"{len(within)} within a group, "
         f"which a split keeps together, and {len(across)} in two different groups."
         f"{unseen}",
         [{**row, "within_group": False} for row in records(across)]
@@ -94,7 +113,13 @@ def _across_groups(
 
 def _near(context: AuditContext) -> Answer:
     how = f"correlation above {CORRELATION}"
-    return _across_groups(context, context.near, how, unreadable=context.unreadable)
+    return _across_groups(
+        context,
+        context.near,
+        how,
+        unreadable=context.unreadable,
+        settled=made_by_scan(context),
+    )
 
 
 def _perceptual(context: AuditContext) -> Answer:
@@ -123,6 +148,8 @@ def _across_parts(context: AuditContext) -> Answer:
     for name, fold_of in context.splits.items():
         a, b = table["image_id_a"].map(fold_of), table["image_id_b"].map(fold_of)
         apart = a.notna() & b.notna() & (a != b)
+        if made_by_scan(context):  # of its groups none may be parted
+            apart &= table["group_a"] == table["group_b"]
         parted = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
         parted["part"] = np.where(parted[["place_a", "place_b"]].min(axis=1) < 0,
                                  "test", "fold")  # fmt: skip
@@ -130,7 +157,7 @@ def _across_parts(context: AuditContext) -> Answer:
     tested = sum(row["part"] == "test" for row in rows)
     return conclude(
         bool(rows),
-        f"{len(rows)} pairs of near-duplicates are on both sides "
+        f"{counted(len(rows), 'pair')} of near-duplicates on both sides "
         f"{in_splits(context, rows)}: {tested} of train and test, "
         f"{len(rows) - tested} of two folds.",
         rows,

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from featcache.commands.audit.context import AuditContext, NotApplicable
 from featcache.core.io import atomic_path
 from featcache.core.output_file import check_output
+from featcache.core.text import counted
 from featcache.dataset.manifest import COLUMNS
 from featcache.errors import DatasetError, UsageError
 
@@ -40,8 +41,10 @@ class FixedTable:
     def summary(self) -> str:
         """The same in a sentence."""
         return (
-            f"{self.path}: {self.images} images; {self.dropped} files dropped, "
-            f"{self.joined} images moved to another group, {self.two_labels} pairs of "
+            f"{self.path}: {counted(self.images, 'image')}; "
+            f"{counted(self.dropped, 'file')} dropped, "
+            f"{counted(self.joined, 'image')} moved to another group, "
+            f"{counted(self.two_labels, 'pair')} of "
             "near-duplicates with different labels kept."
         )
 

@@ -9,6 +9,7 @@ from featcache.commands.audit.base import (
     in_splits,
 )
 from featcache.commands.audit.context import AuditContext
+from featcache.core.text import counted
 from featcache.dataset.splits import TEST
 
 
@@ -32,10 +33,10 @@ def _groups(context: AuditContext) -> Answer:
                 parts = ["test" if p == TEST else f"fold {p}" for p in where]
                 rows.append({"split": name, "group": str(group), "parts": parts,
                              "images": len(of), "paths": paths})  # fmt: skip
-    unread = f"; {broken} split files cannot be read" if broken else ""
+    unread = f"; {counted(broken, 'split file')} cannot be read" if broken else ""
     return conclude(
         bool(rows),
-        f"{divided} groups are in more than one part, "
+        f"{counted(divided, 'group is', 'groups are')} in more than one part, "
         f"{in_splits(context, rows)}{unread}.",
         rows,
     )
@@ -62,7 +63,7 @@ def _classes(context: AuditContext) -> Answer:
     return conclude(
         bool(rows),
         f"{len(rows)} of {table['group'].nunique()} groups have images of several "
-        f"classes, {len(mixed)} images in all.",
+        f"classes, {counted(len(mixed), 'image')} in all.",
         rows,
     )
 

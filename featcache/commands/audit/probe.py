@@ -67,19 +67,31 @@ class LinearProbe:
         for part in np.unique(parts[y >= 0]):
             held_out = np.flatnonzero((parts == part) & (y >= 0))
             free = (parts != part) & (y >= 0) & ~np.isin(groups, groups[held_out])
-            train = np.flatnonzero(free)
-            if len(np.unique(y[train])) > 1:
-                fit = fitting.fit_predict(
-                    heads.make("logreg", tune=False),
-                    self.X[:, None],
-                    y=y,
-                    groups=groups,
-                    train=train,
-                    held_out=held_out,
-                    n_classes=int(y.max()) + 1,
-                )
-                predicted[held_out] = fit.p.argmax(axis=1)
+            predicted[held_out] = self.predict(y, np.flatnonzero(free), held_out)
         return predicted
+
+    def predict(
+        self, y: np.ndarray, train: np.ndarray, held_out: np.ndarray
+    ) -> np.ndarray:
+        """The classes (M,) that a head fitted on some rows gives others.
+
+        Args:
+            y: (N,) class indices from 0.
+            train: Rows to fit; where they are of one class, all get -1.
+            held_out: (M,) rows to predict.
+        """
+        if len(np.unique(y[train])) < 2:
+            return np.full(len(held_out), -1)
+        fit = fitting.fit_predict(
+            heads.make("logreg", tune=False),
+            self.X[:, None],
+            y=y,
+            groups=self.table["group"].to_numpy(str),
+            train=train,
+            held_out=held_out,
+            n_classes=int(y.max()) + 1,
+        )
+        return np.asarray(fit.p.argmax(axis=1))
 
 
 def _stores(context: AuditContext, run: Run) -> list[Path]:

@@ -18,7 +18,6 @@ from featcache.evaluation import metrics
 from featcache.evaluation.record import UNTRAINED, FeatureBlock
 from featcache.evaluation.runs import Run
 
-LARGE = 0.25  # of the best run's advantage: a quarter is not for free
 _NAMES = {
     INSIDE: "The masked region alone",
     OUTSIDE: "The image without the masked region",
@@ -42,23 +41,23 @@ def share(
         groups: (N,).
     """
     table = np.stack([plain, best, usual], axis=1).astype(float)
-    whole = table.sum(axis=0)
-    draws = metrics.bootstrap_sums(table, groups)
-    gain = np.maximum(draws[:, 1] - draws[:, 2], 1e-9)
-    low, high = np.quantile((draws[:, 0] - draws[:, 2]) / gain, [0.025, 0.975])
-    return float((whole[0] - whole[2]) / (whole[1] - whole[2])), (low, high)
+    reached, most, guess = map(float, table.sum(axis=0))
+    draws = list(metrics.bootstrap_sums(table, groups).T)
+    return metrics.share_of_gain(reached, most, guess, draws)
 
 
 def _shortcut(name: str, context: AuditContext) -> Answer:
     """A finding where a baseline, or a part without the region, reaches much."""
     row = _advantage(name, context)
-    return conclude(row["share_low"] > LARGE, _message(name, row), [row])
+    return conclude(row["share_low"] > metrics.LARGE_SHARE, _message(name, row), [row])
 
 
 def _insufficient(name: str, context: AuditContext) -> Answer:
     """A finding where the masked region alone does not reach much."""
     row = _advantage(name, context)
-    return conclude(row["share_high"] < 1 - LARGE, _message(name, row), [row])
+    return conclude(
+        row["share_high"] < 1 - metrics.LARGE_SHARE, _message(name, row), [row]
+    )
 
 
 def _message(name: str, row: Row) -> str:

@@ -1,6 +1,14 @@
 """``featcache cache``: list, check, thin out and export feature stores."""
 
 from featcache.commands.cache.checking import Checked, verify
+from featcache.commands.cache.datasets import (
+    DatasetEntry,
+    RemovedDataset,
+    RenamedDataset,
+    ls_datasets,
+    remove_dataset,
+    rename_dataset,
+)
 from featcache.commands.cache.exporting import WRITERS, Exported, export
 from featcache.commands.cache.listing import (
     DAMAGED,
@@ -25,16 +33,22 @@ __all__ = [
     "WRITERS",
     "Checked",
     "Coverage",
+    "DatasetEntry",
     "Entry",
     "Exported",
     "Info",
     "Pruned",
     "Removal",
+    "RemovedDataset",
+    "RenamedDataset",
     "export",
     "find",
     "info",
     "ls",
+    "ls_datasets",
     "prune",
+    "remove_dataset",
+    "rename_dataset",
     "store_paths",
     "verify",
 ]

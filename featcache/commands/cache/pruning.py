@@ -16,6 +16,7 @@ import pandas as pd
 from featcache.backbones.engines.base import network_name
 from featcache.commands.cache.listing import gone, owner, size, store_paths
 from featcache.core.io import fsync_dir, lock
+from featcache.core.text import counted
 from featcache.dataset import manifest, sources
 from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError, LockedError, StoreError
@@ -115,7 +116,7 @@ def prune(
         except (StoreError, DatasetError) as error:
             excluded.append(f"{path}: {error.got}")
     folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
-    for folder in filter(_is_dataset, folders):
+    for folder in filter(is_dataset, folders):
         steps += _left_behind(folder, _OF_DATASET)
         if not (folder / "features").is_symlink():
             steps += _left_behind(folder / "features", _OF_FEATURES)
@@ -174,12 +175,16 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     idle = _idle(stored, used)
     reasons = []
     if lost.any():
-        n = stored.keys.loc[lost, "image_id"].nunique()
-        reasons.append(f"{lost.sum()} rows of {n} images no longer in the manifest")
+        n = counted(stored.keys.loc[lost, "image_id"].nunique(), "image")
+        reasons.append(f"{counted(lost.sum(), 'row')} of {n} no longer in the manifest")
     if old.any():
-        reasons.append(f"{old.sum()} rows made with masks that have since changed")
+        reasons.append(
+            f"{counted(old.sum(), 'row')} made with masks that have since changed"
+        )
     if (idle & ~lost).any():
-        reasons.append(f"{(idle & ~lost).sum()} rows of policies that no run uses")
+        reasons.append(
+            f"{counted((idle & ~lost).sum(), 'row')} of policies that no run uses"
+        )
     if not reasons:
         return
     before, stays = size(path), 1 - (lost | idle | old).mean()
@@ -277,7 +282,7 @@ def _unlink(path: Path, stray: Path) -> None:
         stray.unlink(missing_ok=True)
 
 
-def _is_dataset(folder: Path) -> bool:
+def is_dataset(folder: Path) -> bool:
     """Whether a folder of the cache is a dataset, and lies there itself."""
     marks = ("manifest.csv", "dataset.json")
     is_marked = any((folder / mark).is_file() for mark in marks)

@@ -1,21 +1,31 @@
 """``featcache compare``: rank runs, and refuse to rank what cannot be compared."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from featcache.commands.compare import advantage
 from featcache.commands.compare import paired_tests as paired
 from featcache.commands.compare.leaderboard import (
+    Comparison,
     Confusion,
     Leaderboard,
     LeaderboardRow,
 )
-from featcache.commands.compare.scored_run import ScoredRun, described, scored, tested
+from featcache.commands.compare.scored_run import (
+    ScoredRun,
+    described,
+    scored,
+    tested,
+    unscored,
+)
 from featcache.commands.compare.selection import changed_labels, choose, reference
 from featcache.dataset.manifest import Manifest
 from featcache.errors import UsageError
 from featcache.evaluation import metrics
 from featcache.evaluation.metrics import METRICS
+from featcache.evaluation.run_labels import read_labels
 from featcache.evaluation.runs import TEST, TRAIN, Run
 
 __all__ = [
@@ -41,7 +51,8 @@ def compare(
 
     Only runs judged on the same images, labels, groups and folds are ranked
     together: those of the named split, else those of the newest run. The others
-    are named in ``excluded``. Repeats of a run stand in its row. What each figure is:
+    are named in ``excluded``; those judged on the test set alone are in ``test_only``.
+    Repeats of a run stand in its row. What each figure is:
     docs/compare.md.
 
     Args:
@@ -73,14 +84,17 @@ def compare(
         repeats[first] = paired.by_repeat(first, others)
     ranked = sorted(repeats, key=lambda run: run.rank_key(metric))
     reference_run = next((one for one in ranked if one.run.run_id == named), ranked[0])
+    labels = read_labels(reports)
     rows = [
         LeaderboardRow(
             rank=rank,
+            label=labels.get(one.run.run_id),
             **described(one),
             **scored(one),
             **vars(comparison),
             **paired.repeated(repeats[one], repeats[reference_run]),
             **tested(one),
+            is_test_only=False,
         )
         for rank, (one, comparison) in enumerate(
             zip(ranked, paired.tests(ranked, reference_run, metric), strict=True), 1
@@ -95,11 +109,35 @@ def compare(
         against=reference_run.run.run_id,
         warnings=[
             *changed_labels(reference_run.run, manifest),
+            *advantage.warnings(ranked, metric),
             *paired.warnings(ranked, metric),
         ],
         part=part,
+        test_only=_test_only(selection.test_only, len(rows), labels),
         scored=ranked,
     )
+
+
+def _test_only(
+    several: Sequence[Run], ranked: int, labels: Mapping[str, str]
+) -> list[LeaderboardRow]:
+    """Rows of runs with predictions on the test set alone, numbered behind others."""
+    scored_runs = sorted(
+        (ScoredRun.of(run, TEST) for run in several),
+        key=lambda one: one.rank_key("accuracy"),
+    )
+    return [
+        LeaderboardRow(
+            rank=rank,
+            label=labels.get(one.run.run_id),
+            **described(one),
+            **unscored(),
+            **vars(Comparison()),
+            **tested(one),
+            is_test_only=True,
+        )
+        for rank, one in enumerate(scored_runs, ranked + 1)
+    ]
 
 
 def confusion(run: Run) -> Confusion:

@@ -38,12 +38,14 @@ class LeaderboardRow:
     """A run of the leaderboard; docs/commands.md says what each field is.
 
     Scores are out-of-fold, or on the test set where the leaderboard is of that;
-    ``test_...`` is None for a run without a test set. A score without a value is NaN.
+    ``test_...`` is None for a run without a test set. A score without a value is NaN,
+    as are all but the test accuracy of a run that ``is_test_only``.
     """
 
     rank: int
     run: str
     run_id: str
+    label: str | None
     backbone: str
     weights: str
     input_size: int | None
@@ -96,6 +98,7 @@ class LeaderboardRow:
     fit_seconds: float
     predict_seconds: float
     is_baseline: bool
+    is_test_only: bool
     trainable_parameters: int | None
 
     def score(self, name: str) -> float:
@@ -128,6 +131,8 @@ class Leaderboard:
             was asked for.
         warnings: What makes the best figure doubtful, one line each.
         part: What the figures are of: "train" (out-of-fold) or "test".
+        test_only: Runs on the same images that were judged on the test set alone,
+            best there first; they are not ranked with the others.
         scored: The runs of the rows with their predictions and bootstrap draws, in the
             same order.
     """
@@ -140,7 +145,13 @@ class Leaderboard:
     against: str = ""
     warnings: list[str] = field(default_factory=list)
     part: str = "train"
+    test_only: list[LeaderboardRow] = field(default_factory=list)
     scored: list[ScoredRun] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def all_rows(self) -> list[LeaderboardRow]:
+        """The ranked rows, and behind them those of the test set alone."""
+        return [*self.rows, *self.test_only]
 
 
 @dataclass(frozen=True)

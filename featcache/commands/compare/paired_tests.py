@@ -105,6 +105,6 @@ def warnings(ranked: Sequence[ScoredRun], metric: str) -> list[str]:
     return [
         f"the best run, {best.run.run_id} ({metric} {best.scores[metric]:.3f}), is "
         f"tied with or no better than baselines or controls: {some(level, 3)}. These "
-        "see only part of the image or learn nothing, so the best score proves no more "
-        "than theirs"
+        "use no network, learn nothing or see only part of the image, so the best "
+        "score proves no more than theirs"
     ]

@@ -155,6 +155,14 @@ def scored(scored_run: ScoredRun) -> dict[str, Any]:
     return row
 
 
+def unscored() -> dict[str, Any]:
+    """The same fields for a run without out-of-fold predictions, and of no repeats."""
+    row: dict[str, Any] = {"repeats": 1, "accuracy_mean": np.nan}
+    for name in metrics.METRICS:
+        row |= _with_ends(name, np.nan, (None, None))
+    return row | {"accuracy_sd": None, "p_repeats": None}
+
+
 def tested(scored_run: ScoredRun) -> dict[str, Any]:
     """The accuracy on the test set, and the run's times."""
     record, test = scored_run.run.record, scored_run.run.predictions(TEST)

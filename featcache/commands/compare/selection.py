@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -33,17 +33,20 @@ class Selection:
     Attributes:
         entries: Runs with equal evaluation and whole predictions, the newest first.
         excluded: Why the others are not among them, one line each.
+        test_only: Runs with equal evaluation and predictions on the test set alone.
     """
 
     entries: list[Entry]
     excluded: list[str]
+    test_only: list[Run] = field(default_factory=list)
 
 
 def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
     """Takes the runs of one evaluation: the newest, or the newest of a split.
 
-    Runs without predictions on the part are left out; of the test set, so are
-    repeats, which all have the same.
+    Runs without predictions on the part are left out, but those on the test set
+    alone stand in a list of their own; of the test set, repeats are left out, which
+    all have the same.
 
     Raises:
         RunError: There is none.
@@ -67,7 +70,10 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
             + ("" if not split else ", or choose another `split`"),
         )
     ranked, damaged = _whole(named[0], part)
-    excluded += damaged
+    tested = _whole(named[0], TEST)[0] if part == TRAIN else []
+    test_only = [run for run in tested if not (run.table["split"] == TRAIN).any()]
+    names = {run.run_id for run in test_only} if ranked else set()
+    excluded += [str(error) for run_id, error in damaged.items() if run_id not in names]
     if not ranked:
         raise RunError(
             f"a run in {reports} with predictions "
@@ -80,7 +86,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
     others = [
         _describe_excluded(group, ranked[0]) for group in alike if group is not named[0]
     ]
-    return Selection(entries, excluded + alone + others)
+    return Selection(entries, excluded + alone + others, test_only)
 
 
 def _alike(all_runs: Sequence[Run]) -> list[list[Run]]:
@@ -91,15 +97,15 @@ def _alike(all_runs: Sequence[Run]) -> list[list[Run]]:
     return list(alike.values())
 
 
-def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], list[str]]:
-    """Separates runs with intact predictions of a part from the others."""
-    whole, excluded = [], []
+def _whole(group: Sequence[Run], part: str) -> tuple[list[Run], dict[str, RunError]]:
+    """Runs with intact predictions of a part, and why others have none, by run_id."""
+    whole, excluded = [], {}
     for run in group:
         try:
             _refuse_empty(run, part)
             whole.append(run)
         except RunError as error:
-            excluded.append(str(error))
+            excluded[run.run_id] = error
     return whole, excluded
 
 
@@ -146,7 +152,7 @@ def _with_repeats(
             entries[key[0]].repeats.append(run)
     if alone:
         excluded.append(
-            f"{len(alone)} runs are repeats of runs that are not in the table: "
+            f"{counted(len(alone), 'repeat')} of runs that are not in the table: "
             + some(alone, 3)
         )
     return list(entries.values())[::-1], excluded
@@ -156,12 +162,12 @@ def _describe_excluded(group: Sequence[Run], first: Run | None) -> str:
     """Says of runs that are judged on something else what that is."""
     record, names = group[0].record, some([run.run_id for run in group], 3)
     split = record.split.name
-    text = f"{len(group)} runs cannot be compared with these ({{}}): {names}"
+    text = f"{counted(len(group), 'run')} cannot be compared with these ({{}}): {names}"
     if first is None or split != first.record.split.name:
         return text.format(f"split {split}; show them with `split={split!r}`")
+    subject = "they differ" if len(group) > 1 else "it differs"
     return text.format(
-        f"they differ in {_difference(group[0], first)}, which changed since: "
-        "retrain them"
+        f"{subject} in {_difference(group[0], first)}, which changed since: train again"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from featcache.backbones import Network
 from featcache.backbones.engines import choose
 from featcache.commands.extract import pipeline
+from featcache.commands.extract.copying import copy_missing
 from featcache.commands.extract.drift import check_drift
 from featcache.commands.extract.measure import fill_measured_fields, prepared
 from featcache.commands.extract.plan import (
@@ -50,6 +51,7 @@ class StoreResult:
         taps: Names of the inner layers in the store.
         rows: Embeddings in the store now.
         computed: Embeddings computed by this call; 0: all was cached.
+        copied: Embeddings that this call copied from other datasets of the cache.
         seconds: Spent in computing them.
         failures: (path, reason) of each image that could not be read.
     """
@@ -63,6 +65,7 @@ class StoreResult:
     taps: list[str]
     rows: int
     computed: int
+    copied: int
     seconds: float
     failures: list[tuple[str, str]]
 
@@ -86,8 +89,8 @@ def extract(
 
     Only what is missing is computed: more images, more views, another policy or
     further taps cost just their own rows, and a call for what is there builds no
-    network and needs no permission to write. Each image is decoded once for all
-    networks.
+    network and needs no permission to write. Rows that other datasets of the cache
+    have of the same images are copied. Each image is decoded once for all networks.
 
     Args:
         manifest: The dataset.
@@ -286,6 +289,7 @@ def _run(
                     store.writing(job.path, on_takeover=request.reporter.message)
                 )
                 missing_rows(request, job)
+                copy_missing(request, job)
                 _report_cost_of_taps(request, job)
         todo = [job for job in jobs.values() if len(job.missing)]
         engines = choose.make(
@@ -367,6 +371,7 @@ def _result(job: Job) -> StoreResult:
         taps=stored.taps if stored else [],
         rows=len(stored.keys) if stored else 0,
         computed=len(job.missing) - lost,
+        copied=job.copied,
         seconds=job.seconds,
         failures=sorted(job.failures.items()),
     )

@@ -21,7 +21,7 @@ def check_drift(request: ExtractRequest, job: Job, engine: Engine) -> None:
     Raises:
         StoreError: They drift beyond the tolerance; names both numbers.
     """
-    if job.store is None or _made_by(job.store.header) == _made_by(job.header):
+    if job.store is None or made_by(job.store.header) == made_by(job.header):
         return
     keys = job.store.keys[is_plain(job.store.keys)]
     keys = keys[keys["image_id"].isin(request.manifest.ok["image_id"])].head(ROWS)
@@ -44,13 +44,14 @@ def check_drift(request: ExtractRequest, job: Job, engine: Engine) -> None:
         )
 
 
-def _made_by(header: Header) -> dict[str, str]:
+def made_by(header: Header) -> dict[str, str]:
+    """Engine and libraries that a store's rows come from."""
     return header.versions | {"engine": header.engine}
 
 
 def _changed(job: Job) -> str:
     assert job.store is not None
-    before, now = _made_by(job.store.header), _made_by(job.header)
+    before, now = made_by(job.store.header), made_by(job.header)
     return ", ".join(
         f"{name} {before.get(name, 'none')} before, {now.get(name, 'none')} now"
         for name in sorted({*before, *now})

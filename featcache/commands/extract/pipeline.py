@@ -23,7 +23,7 @@ from PIL import Image
 from featcache.backbones import Baseline, Network
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.commands.extract.plan import ExtractRequest, Job
-from featcache.dataset import images, rendering
+from featcache.dataset import images, manifest, rendering
 from featcache.errors import UnreadableImageError
 from featcache.features import store
 
@@ -127,6 +127,7 @@ def _run_engine(
 
 def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
     if pending:
+        manifest.refuse_removed(job.path.parent.parent)
         rows = [row for numbers, _ in pending for row in numbers]
         names = pending[0][1]
         outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from featcache import backbones
@@ -20,6 +19,7 @@ from featcache.dataset.views import Policy
 from featcache.errors import StoreError
 from featcache.features import store
 from featcache.features.contract import Contract
+from featcache.features.copies import complete_rows
 from featcache.features.keys import RenderingQuery
 from featcache.features.store import FEATURES, Header, Store
 
@@ -86,6 +86,7 @@ class Job:
         store: The store as it is.
         missing: Rows to compute, in the manifest's order; ``draw`` is 0 for the plain
             rendering, or the number of the draw.
+        copied: Rows that were copied from other stores of the cache.
         failures: Path and reason of images that could not be read.
         seconds: Spent in computing.
     """
@@ -97,6 +98,7 @@ class Job:
     model: "keras.Model | None" = None
     store: Store | None = None
     missing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    copied: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -191,6 +193,6 @@ def find_missing(request: ExtractRequest, job: Job) -> None:
 def _missing(rows: pd.DataFrame, stored: Store | None, taps: list[str]) -> pd.DataFrame:
     if stored is None:
         return rows
-    complete = np.logical_and.reduce([stored.has(name) for name in (FEATURES, *taps)])
+    complete = complete_rows(stored, [FEATURES, *taps])
     existing = pd.MultiIndex.from_frame(stored.keys.loc[complete, store.KEY])
     return rows[~pd.MultiIndex.from_frame(rows[store.KEY]).isin(existing)]

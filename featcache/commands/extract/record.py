@@ -53,7 +53,8 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         raise
     finally:
         record["seconds"] = round(time.monotonic() - started, 3)
-        write_json(path, record)
+        if folder.is_dir():  # and was not removed meanwhile
+            write_json(path, record)
 
 
 def _user() -> str:

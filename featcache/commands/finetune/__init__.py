@@ -13,6 +13,7 @@ from featcache.commands.finetune.plan import RunPlan, plan_run, try_writing
 from featcache.commands.finetune.settings import FOLDS, FinetuneSettings
 from featcache.commands.finetune.timing import Budget
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import counted
 from featcache.dataset.manifest import CROSSING, Manifest, narrow
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import UsageError
@@ -87,7 +88,8 @@ def finetune(
     _check(fold, max_minutes, split)
     dataset = narrow(manifest, exclude=split.exclude, group_by=split.group_by)
     if crossing := int((dataset.table["reason"] == CROSSING).sum()):
-        reporter.message(f"{crossing} images are left out of training: {CROSSING}")
+        images = counted(crossing, "image is", "images are")
+        reporter.message(f"{images} left out of training: {CROSSING}")
     try_writing(reports / dataset.dataset / "runs")
     draw = features.draw_split(dataset, split)
     planned = [

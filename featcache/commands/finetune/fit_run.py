@@ -25,8 +25,10 @@ from featcache.commands.finetune.start import InitialHead, refuse_weights
 from featcache.commands.finetune.timing import Budget
 from featcache.commands.finetune.training import Watch
 from featcache.core.io import lock, write_json
+from featcache.core.parallel import one_thread
 from featcache.core.progress import Reporter
-from featcache.core.tf import no_retracing_advice
+from featcache.core.text import counted
+from featcache.core.tf import n_threads, no_retracing_advice
 from featcache.dataset import splits
 from featcache.dataset.splits import assert_disjoint
 from featcache.evaluation import calibration, runs
@@ -277,9 +279,10 @@ class Work:
             p[plan.fold_of == part] = outcome.p
         calibrated = None
         if plan.calibrate:
-            p, calibrated = calibration.calibrate_predictions(
-                p, plan.codes, plan.groups, plan.fold_of
-            )
+            with one_thread():
+                p, calibrated = calibration.calibrate_predictions(
+                    p, plan.codes, plan.groups, plan.fold_of
+                )
         predicted = np.isin(plan.fold_of, plan.parts)
         seconds = {k: round(t.state.seconds, 3) for k, t in done.items()}
         return p, replace(
@@ -309,7 +312,8 @@ def _machine(settings: FinetuneSettings) -> str:
     """What it ran on, and how."""
     gpus = "" if timing.on_cpu() else ", on GPU"
     half = ", in float16" if networks.is_mixed(settings) else ""
-    return f"{platform.machine()}, {os.cpu_count()} CPUs{gpus}{half}"
+    cores = f"{counted(os.cpu_count() or 1, 'CPU')}, {counted(n_threads(), 'thread')}"
+    return f"{platform.machine()}, {cores}{gpus}{half}"
 
 
 def _training_info(part: int, state: State) -> TrainingInfo:

@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
-from featcache.core.parallel import one_thread
+from featcache.core.parallel import side_by_side
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
@@ -141,19 +141,38 @@ class SourceRun:
                 the saved head.
             y: (N,) class indices of all images.
             groups: (N,) groups of all images.
+
+        Raises:
+            HeadError: It cannot be fitted.
         """
         fold_of = self.run.table.set_index("image_id")["fold"]
         own = fold_of.loc[self.dataset.ok["image_id"]].to_numpy() != splits.TEST
         if np.array_equal(np.flatnonzero(own), np.sort(rows)):
             return to_dense(self.head, self.taps)
         V = self.features.shape[1]
-        with one_thread():
-            head = clone(self.head).fit(
-                self.features[rows].reshape(-1, self.features.shape[2]),
-                np.repeat(y[rows], V),
-                groups=np.repeat(groups[rows], V),
+        arguments = {
+            "head": clone(self.head),
+            "X": self.features[rows].reshape(-1, self.features.shape[2]),
+            "y": np.repeat(y[rows], V),
+            "groups": np.repeat(groups[rows], V),
+            "taps": self.taps,
+        }
+        # In a process of one thread, as heads are trained: TensorFlow's number of
+        # threads would reach the sums.
+        ((_, result),) = side_by_side(_fit_to_dense, [arguments], 1)
+        if isinstance(result, str):
+            raise HeadError(
+                f"the head of {self.run.run_id} to be fitted again",
+                result,
+                "Start from another run.",
             )
-        return to_dense(head, self.taps)
+        return result
+
+
+def _fit_to_dense(
+    head: Head, X: np.ndarray, y: np.ndarray, groups: np.ndarray, taps: tuple[str, ...]
+) -> InitialHead:
+    return to_dense(head.fit(X, y, groups=groups), taps)
 
 
 def open_source_run(

@@ -20,7 +20,6 @@ from featcache.commands.scan.decoding import (
 )
 from featcache.commands.scan.duplicates import mark_duplicates
 from featcache.commands.scan.groups import (
-    NEAR_DUPLICATE,
     given_groups,
     previous_clusters,
 )
@@ -29,7 +28,7 @@ from featcache.core.io import lock
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import check_name
 from featcache.dataset import manifest, near_duplicates, sources
-from featcache.dataset.grouping import DICOM
+from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.manifest import (
     DUPLICATE,
     OK,

@@ -35,11 +35,11 @@ def identify(listing: sources.Listing, group_by: str) -> list[File]:
         try:
             if path in listing.refused:
                 return File("", 0, listing.refused[path], "")
-            data = sources.read_bytes(listing.root, path)
+            with sources.loaded(listing.root, path) as data:
+                named = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
+                return File(images.content_id(data), len(data), "", named)
         except (OSError, MemoryError) as error:
             return File("", 0, _reason(error), "")
-        patient = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
-        return File(images.content_id(data), len(data), "", patient)
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(identify_one, listing.table["path"]))
@@ -99,8 +99,8 @@ def measure(
 
     def inspect(item: tuple[str, str]) -> tuple[str, images.Inspection | str]:
         try:
-            data = sources.read_bytes(listing.root, item[1])
-            return item[0], images.inspect(data)
+            with sources.loaded(listing.root, item[1]) as data:
+                return item[0], images.inspect(data)
         except UnreadableImageError as error:
             return item[0], error.got
         except (OSError, MemoryError) as error:

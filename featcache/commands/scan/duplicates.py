@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset.manifest import DUPLICATE, OK, PART, PARTS
 from featcache.errors import DatasetError
 
@@ -29,7 +29,7 @@ def mark_duplicates(
         pairs = conflicts.sort_values("image_id", kind="stable")
         raise DatasetError(
             "one label for the same bytes",
-            f"{conflicts['image_id'].nunique()} images with two labels: "
+            f"{counted(conflicts['image_id'].nunique(), 'image')} with two labels: "
             + some([f"{r.path} ({r.label})" for r in pairs.itertuples()], 8),
             "Remove the wrong copies, or exclude all of them with "
             "`on_conflict='drop'`.",
@@ -39,7 +39,8 @@ def mark_duplicates(
         several = ok.groupby("image_id")[PART].nunique() > 1
         if several.any():
             warnings.append(
-                f"{several.sum()} images have the same bytes in two parts of the "
+                f"{counted(several.sum(), 'image has', 'images have')} the same bytes "
+                "in two parts of the "
                 "source's split; only the copies in test (or else val) are used"
             )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.core.text import some
-from featcache.dataset.grouping import MISSING, group_pattern
+from featcache.core.text import counted, some
+from featcache.dataset.grouping import MISSING, NEAR_DUPLICATE, group_pattern
 from featcache.dataset.manifest import IMAGE, UNREADABLE, Manifest, Settings
 from featcache.errors import DatasetError
-
-NEAR_DUPLICATE = "near-duplicate"
 
 
 def given_groups(
@@ -39,7 +37,8 @@ def given_groups(
         words = sorted({*listed.loc[named_missing, by]} if by in listed else ())
         said = f" ({some(words)} counts as none)" if words else ""
         warnings.append(
-            f"{without} files have no group{said}; each becomes a group of its own"
+            f"{counted(without, 'file has', 'files have')} no group{said}; "
+            "each becomes a group of its own"
         )
     copies = groups[table["status"] != UNREADABLE].groupby(table["image_id"])
     several = copies.transform("nunique") > 1

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from featcache.commands.scan.groups import NEAR_DUPLICATE
-from featcache.core.text import some, spelling_key
-from featcache.dataset.grouping import DICOM, MISSING
+from featcache.core.text import counted, some, spelling_key
+from featcache.dataset.grouping import DICOM, MISSING, NEAR_DUPLICATE
 from featcache.dataset.manifest import IMAGE, Manifest
 from featcache.dataset.sources.parts import part_of
 
@@ -76,7 +75,8 @@ def _several_findings(counts: "pd.Series[int]") -> Iterator[str]:
         twice = [" and ".join(names) for names in same.values() if len(names) > 1]
         more = f", even {some(twice, 2)}" if twice else ""
         yield (
-            f"{len(several)} labels hold several findings, joined by {mark} (such as "
+            f"{counted(len(several), 'label holds', 'labels hold')} several findings, "
+            f"joined by {mark} (such as "
             f"{next(iter(several))}): each combination is a class of its own{more}; "
             "write one finding per image into column label"
         )
@@ -105,8 +105,9 @@ def _groups(groups: "pd.Series[str]", by: str) -> Iterator[str]:
         return
     if alike := _alike(sorted(counts.index)):
         yield (
-            f"{len(alike)} groups are spelled in several ways, each of which is a "
-            f"group of its own: {some(alike, 3)}; write them alike in the source"
+            f"{counted(len(alike), 'group is', 'groups are')} spelled in several ways, "
+            f"each of which is a group of its own: {some(alike, 3)}; write them "
+            "alike in the source"
         )
 
 
@@ -118,7 +119,8 @@ def _crossing(result: Manifest) -> Iterator[str]:
             for name in crossing["group"].unique()
         ]
         yield (
-            f"{len(names)} groups are in the source's test set and in its other parts: "
-            f"{some(names)}; their {len(crossing)} images outside the test set are "
-            "left out of training"
+            f"{counted(len(names), 'group is', 'groups are')} in the source's test set "
+            f"and in its other parts: {some(names)}; their "
+            f"{counted(len(crossing), 'image')} outside the test set "
+            f"{'is' if len(crossing) == 1 else 'are'} left out of training"
         )

@@ -9,6 +9,7 @@ from featcache import features
 from featcache.commands.train_head.fit_runs import train
 from featcache.commands.train_head.plan import ALL, HeadOptions, head_names, plan_runs
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import counted
 from featcache.dataset.manifest import CROSSING, Manifest, narrow
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import DatasetError, UsageError
@@ -75,7 +76,8 @@ def train_head(
     names = head_names(heads, options)
     dataset = narrow(manifest, exclude=split.exclude, group_by=split.group_by)
     if crossing := int((dataset.table["reason"] == CROSSING).sum()):
-        reporter.message(f"{crossing} images are left out of training: {CROSSING}")
+        images = counted(crossing, "image is", "images are")
+        reporter.message(f"{images} left out of training: {CROSSING}")
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",

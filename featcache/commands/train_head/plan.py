@@ -80,7 +80,7 @@ class HeadOptions:
             raise UsageError(
                 "`views` of 0 or more, or all", str(self.views), "Try all."
             )
-        Region(self.region, self.mask)
+        Region.of_options(self.region, self.mask)
 
     @property
     def image_region(self) -> Region:

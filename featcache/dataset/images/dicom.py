@@ -9,6 +9,7 @@ import hashlib
 import io
 import zlib
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,8 @@ _NEEDS = "needs pydicom: pip install 'featcache[dicom]'"
 _PIXELS = (0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _STEP = 2**20  # bytes inflated at a time
+_LONGEST_ELEMENT = 2**20  # bytes; a table has at most 65536 entries of 16 bits
+_SEGMENTED = (0x00281221, 0x00281222, 0x00281223, 0x00281224)  # palettes
 _IN_FLOATS = 60  # bytes of a pixel for YBR and palettes
 _COLOURS = (
     *("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420"),
@@ -201,9 +204,13 @@ def _read(data: bytes, *keywords: str) -> "Dataset":
     pixels = [tag for tag in DicomDictionary if tag >> 16 == 0x0028] + [*_PIXELS]
     tags = [*keywords] or pixels
     try:
-        return dcmread(
+        dataset = dcmread(
             io.BytesIO(data), specific_tags=tags, stop_before_pixels=bool(keywords)
         )
+        _check_elements(dataset)
+        return dataset
+    except UnreadableImageError:
+        raise
     except Exception as error:
         # Not the error's text: it may quote bytes that are the patient's name.
         raise unreadable(f"a broken DICOM file ({type(error).__name__})") from error
@@ -224,15 +231,40 @@ def _check_deflated(data: bytes) -> None:
             raise unreadable("a deflated DICOM file that unpacks to over 256 MiB")
 
 
+def _check_elements(dataset: "Dataset") -> None:
+    """Refuses elements that would be unpacked to much more than they are.
+
+    pydicom makes a list of each table, and a table in segments may repeat itself.
+    """
+    for tag in dataset.keys():  # noqa: SIM118  (no mapping: it iterates elements)
+        if tag in _PIXELS[2:]:
+            continue
+        if tag in _SEGMENTED:
+            raise unreadable("a palette in segments, which cannot be used")
+        element = dataset.get_item(tag)  # not yet unpacked
+        value = element.value
+        if isinstance(value, bytes) and len(value) > _LONGEST_ELEMENT:
+            raise unreadable(
+                f"element {tag} of {len(value)} bytes: {_LONGEST_ELEMENT} are the most"
+            )
+        if element.VR == "SQ" and not isinstance(value, bytes | None):
+            for item in value:
+                _check_elements(item)
+
+
 def _check_stream(dataset: "Dataset", rows: int, columns: int) -> int:
-    """Bytes that the picture inside takes, where it is a JPEG or JPEG 2000."""
+    """Bytes that unpacking a compressed picture takes beside the picture."""
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
+    if not syntax.is_encapsulated:
         return 0
+    if int.from_bytes(dataset.PixelData[4:8], "little") > _LONGEST_ELEMENT:
+        raise unreadable("a table of offsets that is longer than of one frame")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if syntax == RLELossless:
+        return _check_rle(frame, rows, columns)
     try:
         with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as inside:
             if inside.size != (columns, rows):
@@ -244,6 +276,28 @@ def _check_stream(dataset: "Dataset", rows: int, columns: int) -> int:
             return pillow.check(inside, frame)
     except UnidentifiedImageError:
         return 0  # of a compression for which pydicom needs a plug-in
+
+
+def _check_rle(frame: bytes, rows: int, columns: int) -> int:
+    """Bytes that the longest segment of a frame in RLE unpacks to.
+
+    Each unpacks to a byte a pixel, or a few more: (DICOM PS3.5, annex G).
+    """
+    starts = [int.from_bytes(frame[at : at + 4], "little") for at in range(4, 64, 4)]
+    starts = [*starts[: int.from_bytes(frame[:4], "little")], len(frame)]
+    most, longest = 2 * rows * columns + _STEP, 0
+    for start, end in pairwise(starts):
+        at, size = start, 0
+        while at < end:
+            code = frame[at]
+            at += code + 2 if code < 128 else 2 if code > 128 else 1
+            size += code + 1 if code < 128 else 257 - code if code > 128 else 0
+            if size > most:
+                raise unreadable(
+                    f"RLE that unpacks to over {most} bytes, of {columns}x{rows} pixels"
+                )
+        longest = max(longest, size)
+    return longest
 
 
 def _grey(dataset: "Dataset") -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset.manifest import FOLDER, PART
 from featcache.dataset.sources.base import SUFFIXES, Listing, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders, list_classes
@@ -18,7 +18,7 @@ from featcache.dataset.sources.parts import (
     refuse_parts,
     same_subfolders,
 )
-from featcache.dataset.sources.reading import is_zip, read_bytes, read_scanned
+from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
 from featcache.dataset.sources.tables import list_table
 from featcache.dataset.sources.trees import Archive, Folder
 from featcache.errors import DatasetError
@@ -30,6 +30,7 @@ __all__ = [
     "find_masks",
     "is_zip",
     "list_source",
+    "loaded",
     "read_bytes",
     "read_scanned",
 ]
@@ -141,7 +142,8 @@ def _top(tree: Tree) -> str:
 def _first_of_each(listing: Listing, per_class: int, *, parted: bool) -> Listing:
     counts = Counter(listing.table["label"])
     fewer = [
-        f"class {label} has {counts[label]} images, fewer than `per_class={per_class}`"
+        f"class {label} has {counted(counts[label], 'image')}, "
+        f"fewer than `per_class={per_class}`"
         for label in sorted(counts)
         if counts[label] < per_class
     ]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from featcache.core.text import counted
 from featcache.dataset.manifest import ODD
 from featcache.dataset.sources.base import (
     SUFFIXES,
@@ -55,7 +56,8 @@ def list_classes(tree: Tree, at: str = "") -> Listing:
         )
     if loose:
         notes.append(
-            f"left out because they are not inside a class folder: {loose} images"
+            f"left out because they are not inside a class folder: "
+            f"{counted(loose, 'image')}"
         )
     if skipped:
         notes.append(f"left out because they are not images: {kinds(skipped)}")

@@ -6,15 +6,19 @@ import os
 import stat
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
+from featcache.dataset.images.memory import Budget
 from featcache.errors import UnreadableImageError
 
 LIMIT = 2**30  # bytes of one file
 _MOST_RATIO = 1000
 _GUARD = threading.Lock()
+_LOADED = Budget(5 * 2**28)  # bytes of all files that threads work on
 
 
 def is_zip(root: Path) -> bool:
@@ -34,6 +38,28 @@ def read_bytes(root: Path, path: str) -> bytes:
             ever), larger than 1 GiB, or, in a zip, encrypted, damaged or a bomb.
     """
     return _read_member(root, path) if is_zip(root) else read_file(root / path)
+
+
+@contextmanager
+def loaded(root: Path, path: str) -> Iterator[bytes]:
+    """The bytes of a file for the block, in the memory that threads share for files.
+
+    Args:
+        root: As for `read_bytes`.
+        path: As for `read_bytes`.
+
+    Raises:
+        OSError: As `read_bytes`.
+    """
+    with _LOADED.reserve(min(_size(root, path), LIMIT)):
+        yield read_bytes(root, path)
+
+
+def _size(root: Path, path: str) -> int:
+    if not is_zip(root):
+        return os.stat(root / path).st_size
+    member = _opened(root)[1].get(path)
+    return member.file_size if member else 0
 
 
 def read_scanned(root: Path, path: str, image_id: str) -> bytes:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import pandas as pd
 
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset.manifest import COLUMNS
 from featcache.dataset.sources.base import SUFFIXES, Tree, clean, name_of, suffix
 from featcache.dataset.sources.reading import read_bytes
@@ -53,7 +53,9 @@ def add_columns(
             continue
         missing = sum(k == label and n not in sheets[label].index for k, n in keys)
         if missing:
-            notes.append(f"{missing} images are not in {name_of(path)}")
+            notes.append(
+                f"{counted(missing, 'image is', 'images are')} not in {name_of(path)}"
+            )
     if not sheets:
         return table
     facts = pd.concat(sheets).reindex(keys).fillna("")

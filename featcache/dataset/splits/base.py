@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from featcache.core.text import counted
 from featcache.errors import SplitError
 
 MOST_FOLDS = 10_000
@@ -95,7 +96,7 @@ def images_table(
     if missing.any():
         raise SplitError(
             "a label and a group for every image",
-            f"{missing.sum()} images without",
+            f"{counted(missing.sum(), 'image')} without",
             "Add them to the manifest; an image without a group is its own group.",
         )
     columns = {"image_id": ids, "label": as_texts(labels), "group": as_texts(groups)}

@@ -33,7 +33,7 @@ from featcache.deploy.model import (
     PassOn,
     Rendering,
 )
-from featcache.errors import BundleError, FeatcacheError, StoreError
+from featcache.errors import BundleError, ConversionError, FeatcacheError, StoreError
 from featcache.evaluation import calibration
 from featcache.evaluation.calibration import Calibrator
 from featcache.features.contract import Contract
@@ -142,7 +142,7 @@ def _network(
     network: Network | None = None
     make: Callable[[], Engine]
     if record.is_member:
-        make = partial(_engine, archive, number)
+        make = partial(_engine, archive, number, record)
     elif contract is None:
         raise ValueError(f"no network {record.name}")
     else:
@@ -169,11 +169,16 @@ def _network(
     )
 
 
-def _engine(archive: Archive, number: int) -> Engine:
+def _engine(archive: Archive, number: int, record: NetworkRecord) -> Engine:
     xml, weights = (
         archive.read(f"networks/{number}.{kind}") for kind in ("xml", "bin")
     )
-    return openvino.OpenVINOEngine(openvino.from_bytes(xml, weights))
+    try:
+        network = openvino.from_bytes(xml, weights)
+        openvino.refuse_misfit(network, record.size, record.outputs)
+    except ConversionError as error:
+        raise archive.unusable(f"network {number}: {error.problem}") from error
+    return openvino.OpenVINOEngine(network)
 
 
 def _resolved(

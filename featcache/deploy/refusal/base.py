@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featcache.deploy.refusal import statistics as plain_statistics
 from featcache.deploy.refusal.distances import MOST_REFERENCES
 from featcache.deploy.refusal.model import (
     LARGEST_SHARE,
@@ -19,6 +18,8 @@ from featcache.deploy.refusal.model import (
 )
 from featcache.deploy.refusal.record import only, texts
 from featcache.deploy.refusal.rules import facts_of, header_reason, single_facts
+from featcache.deploy.refusal.statistics import COLUMNS
+from featcache.deploy.refusal.statistics import VERSION as STATISTICS
 from featcache.errors import RunError, SplitError, UsageError
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ Header = Mapping[str, str]
 
 VERSION = 1  # of what `Refusal.to_arrays` gives
 SHARE = 0.01
-_WIDTH = len(plain_statistics.COLUMNS)
+_WIDTH = len(COLUMNS)
 _FIELDS = {
     *("version", "statistics_version", "facts", "calibration", "ids", "labels"),
 }
@@ -90,8 +91,9 @@ class Refusal:
     ) -> Self:
         """Learns what training images look like, and calibrates thresholds.
 
-        Each fold is scored by what is fitted on the other folds; a group counts by the
-        largest of its scores. The threshold of each part is its k-th largest of these,
+        Each fold is scored by what is fitted on the other folds (of up to 5,000 images
+        each part of a fold by all other images); a group counts by the largest of its
+        scores. The threshold of each part is its k-th largest of these,
         with one k for all parts: the largest for which the groups beyond any of the
         thresholds are the wanted share of all.
 
@@ -105,16 +107,17 @@ class Refusal:
             folds: Its fold, (N,), 0 or above; at least two.
             share: Of in-distribution groups that may be refused, above 0 to 0.5. The
                 header's facts, which no training image contradicts, are not in it.
-            seed: Decides which training images are kept where there are over 5,000.
+            seed: Decides which training images are kept where there are over 5,000,
+                and in which parts folds are divided.
 
         Raises:
             UsageError: Arguments of other shapes, not finite, or out of range.
             SplitError: A group is in two folds, or there is one fold.
         """
-        if not 0 < share <= LARGEST_SHARE:
+        if not 0 < share <= LARGEST_SHARE or seed < 0:
             raise UsageError(
-                "a share of refused groups above 0 and up to 0.5",
-                f"`share={share}`",
+                "a share of refused groups above 0 and up to 0.5, and a seed from 0",
+                f"`share={share}`, `seed={seed}`",
                 "Use `share=0.01`.",
             )
         data = _checked(X, statistics, groups, labels, folds, seed)
@@ -150,8 +153,7 @@ class Refusal:
             raise _mismatch(
                 f"{len(headers)} headers for embeddings of {width} columns", embeddings
             )
-        _, nearest, distance = self.model.neighbours.distance(embeddings)
-        scores = self.model.scores(embeddings, plain)
+        scores, nearest, apart = self.model.scores(embeddings, plain)
         answers = [
             self._answer(*row) for row in zip(plain, scores, headers, strict=True)
         ]
@@ -162,14 +164,14 @@ class Refusal:
             dict(zip(PARTS, scores.T, strict=True)),
             [self.ids[row] for row in nearest],
             [self.labels[row] for row in nearest],
-            distance,
+            apart,
         )
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """A record for JSON, and the arrays that belong to it."""
         record = {
             "version": VERSION,
-            "statistics_version": plain_statistics.VERSION,
+            "statistics_version": STATISTICS,
             "facts": self.facts,
             "calibration": self.calibration.to_record(),
             "ids": list(self.ids),
@@ -187,7 +189,7 @@ class Refusal:
         try:
             only(record, _FIELDS, "a record")
             versions = record["version"], record["statistics_version"]
-            if versions != (VERSION, plain_statistics.VERSION):
+            if versions != (VERSION, STATISTICS):
                 raise ValueError(f"a record of the versions {str(versions)[:100]}")
             model = Model.from_arrays(arrays)
             names = [texts(record[name], name) for name in ("ids", "labels")]
@@ -220,7 +222,7 @@ class Refusal:
             k = self.model.neighbours.k
             return "distance", (
                 f"unlike every training image: cosine distance {scores[2]:.3f} > "
-                f"{neighbours:.3f} (to the nearest but {k - 1})"
+                f"{neighbours:.3f} to neighbour {k}"
             )
         return "", ""
 
@@ -259,10 +261,7 @@ def _checked(
 def _matrices(X: ArrayLike, statistics: ArrayLike) -> tuple[NDArray[np.float32], Array]:
     embeddings = np.asarray(X, np.float32)
     plain = np.asarray(statistics, np.float64)
-    if embeddings.ndim != 2 or plain.shape != (
-        len(embeddings),
-        _WIDTH,
-    ):
+    if embeddings.ndim != 2 or plain.shape != (len(embeddings), _WIDTH):
         raise _mismatch(f"statistics {plain.shape}", embeddings)
     if not (np.isfinite(embeddings).all() and np.isfinite(plain).all()):
         raise UsageError("finite embeddings and statistics", "NaN or infinity", _AGAIN)

@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 
 PARTS = ("statistics", "mahalanobis", "neighbours")  # that have a threshold
 LARGEST_SHARE = 0.5
+# Of their thresholds: within the range of nearly all training images, one standard
+# deviation, and what storing the references rounds.
+_LEAST = (1.0, 1.0, 1e-3)
 # Images up to which a fold more or less moves the distances, and how fine it is then.
 _MANY, _FINE = 5000, 20
 
@@ -59,7 +62,8 @@ class TrainingRows:
         for part in np.unique(parts):
             held_out = parts == part
             model = Model.fit(self, self.order(~held_out))
-            scores[held_out] = model.scores(self.X[held_out], self.statistics[held_out])
+            rows = self.X[held_out], self.statistics[held_out]
+            scores[held_out] = model.scores(*rows)[0]
         return scores
 
     def _parts(self) -> NDArray[np.int64]:
@@ -94,11 +98,19 @@ class Model:
             Neighbours.fit(data.X[rows[:MOST_REFERENCES]]),
         )
 
-    def scores(self, X: NDArray[np.float32], statistics: Array) -> Array:
-        """(N, 3) in the order of ``PARTS``."""
+    def scores(
+        self, X: NDArray[np.float32], statistics: Array
+    ) -> tuple[Array, NDArray[np.int64], Array]:
+        """Scores embeddings (N, D) with their statistics (N, 264).
+
+        Returns:
+            (N, 3) scores in the order of ``PARTS``, (N,) rows of the nearest reference
+            and (N,) cosine distances to it.
+        """
         plain = self.rules.scores(statistics).max(axis=1)
-        near = self.neighbours.distance(X)[0]
-        return np.stack([plain, self.mahalanobis.distance(X), near], axis=1)
+        kth, nearest, apart = self.neighbours.distance(X)
+        scores = np.stack([plain, self.mahalanobis.distance(X), kth], axis=1)
+        return scores, nearest, apart
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """As arrays that a file can hold."""
@@ -184,7 +196,8 @@ def calibrate(scores: Array, groups: ArrayLike, share: float) -> Calibration:
     With G groups, a new group is above the k-th largest score with a probability of at
     most k / (G + 1). One k serves all parts: the largest for which the groups at or
     above any threshold are at most ``share`` of G + 1; at least 1, where ``expected``
-    says what comes of it.
+    says what comes of it. No threshold is so low that an image would be refused for
+    next to nothing, where training images are all alike.
 
     Args:
         scores: (N, 3) in the order of ``PARTS``.
@@ -200,5 +213,6 @@ def calibrate(scores: Array, groups: ArrayLike, share: float) -> Calibration:
     beyond = np.cumsum(np.bincount(ranks.min(axis=1), minlength=len(names)))
     k = max(int((beyond <= share * (len(names) + 1)).sum()), 1)
     thresholds = np.take_along_axis(largest, order[[k - 1]], axis=0)[0]
+    thresholds = np.maximum(thresholds, _LEAST)
     expected = float(beyond[k - 1] / (len(names) + 1))
     return Calibration(tuple(thresholds.tolist()), share, expected, len(names))

@@ -13,9 +13,9 @@ from featcache.deploy.refusal.statistics import NUMBERS, THUMB
 
 Array = NDArray[np.float64]
 
-# What is measured of each row, in the order in which it is given as the reason, and
-# the least distance between the middle of the training images and their 1 % or 99 %
-# quantile, in the units of the column: images of one kind are not refused for less.
+# What is measured of each picture, and the least distance between the middle of the
+# training images and their 1 % or 99 % quantile, in the units of the column: pictures
+# of one kind are not refused for less.
 SCALES = {
     "saturation": 0.02,
     "flat_share": 0.05,
@@ -44,8 +44,8 @@ _TEXTS = {
     ),
     "flat_share": (
         "",
-        "blank or nearly so: {value:.0%} of the picture is of one shade of grey, of "
-        "the training images at most {high:.0%}",
+        "much of one shade of grey: {value:.0%} of the picture, of the training images "
+        "at most {high:.0%}",
     ),
     "grey_spread": (
         "almost no contrast: the greys spread by {value:.0f} of 255, those of the "
@@ -88,6 +88,7 @@ _TEXTS = {
     ),
 }
 _LOGARITHMS = ("aspect", "short_side", "bytes_per_pixel", "sharpness")
+_BLANK = 0.9  # share of one shade of grey
 _GREY = 0.03  # saturation up to which an image is called grey
 
 
@@ -198,14 +199,15 @@ class PlainRules:
         return np.maximum(np.maximum(below, above), 0.0)
 
     def reason(self, statistics: Array, threshold: float) -> str:
-        """The first rule that one image breaks, in words.
+        """The rule that one image breaks, in words: colour, or the one broken most.
 
         Args:
             statistics: (264,) of the image.
             threshold: Of the scores.
         """
         (scores,) = self.scores(statistics[None])
-        column = int(np.argmax(scores > threshold))
+        colour = scores[0] > threshold
+        column = 0 if colour else int(np.argmax(scores))
         value = float(_values(statistics[None], self.thumb)[0, column])
         rule, above = RULES[column], value > self.middle[column]
         if rule == "orientation" or (rule == "resemblance" and value < 0):
@@ -215,6 +217,8 @@ class PlainRules:
             return "colour picture; the training images are grey"
         if rule == "saturation" and value < _GREY:
             return "grey picture; the training images are in colour"
+        if rule == "flat_share" and value > _BLANK:
+            return f"blank: {value:.0%} of the picture is of one shade of grey"
         if rule in _LOGARITHMS:
             numbers = {name: 2.0**number for name, number in numbers.items()}
         return _TEXTS[rule][int(above)].format(**numbers)

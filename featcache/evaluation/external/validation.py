@@ -137,7 +137,7 @@ class Validation:
     without_refused: Scores | None = field(default=None, metadata=OPTIONAL)
 
     def to_json(self) -> dict[str, Any]:
-        """As ``featcache validate --json`` prints it."""
+        """As the command prints it."""
         return records.to_json(self)
 
 

@@ -30,10 +30,12 @@ from featcache.evaluation.metrics.interval import (
     wilson,
 )
 from featcache.evaluation.metrics.paired import (
+    LARGE_SHARE,
     corrected_t,
     difference,
     holm,
     mcnemar,
+    share_of_gain,
     sign_flip,
 )
 from featcache.evaluation.metrics.resampling import (
@@ -47,6 +49,7 @@ from featcache.evaluation.metrics.resampling import (
 
 __all__ = [
     "ECE_BINS",
+    "LARGE_SHARE",
     "METRICS",
     "RESAMPLES",
     "Draws",
@@ -75,6 +78,7 @@ __all__ = [
     "per_class",
     "scores",
     "sensitivity",
+    "share_of_gain",
     "sign_flip",
     "specificity",
     "wilson",

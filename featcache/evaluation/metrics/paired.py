@@ -10,6 +10,38 @@ from featcache.evaluation.metrics.base import Array
 from featcache.evaluation.metrics.interval import Interval
 from featcache.evaluation.metrics.resampling import standard_error, sums_by_group
 
+LARGE_SHARE = 0.25  # of a gain: what reaches more without the subject is a shortcut
+
+
+def share_of_gain(
+    plain: float, best: float, guess: float, draws: Sequence[ArrayLike]
+) -> tuple[float, Interval]:
+    """The share of a gain over guessing that something plainer has too.
+
+    (plain - guess) / (best - guess), whichever direction of the score is better; the
+    interval is of 2.5 to 97.5 % of the same quotient over resamples.
+
+    Args:
+        plain: The score of the plainer run.
+        best: The score of the run whose gain is divided.
+        guess: The score of guessing.
+        draws: The same three on resamples, (B,) each, drawn together.
+
+    Returns:
+        The share, NaN where guessing scores like the best; and its ends, NaN where it
+        does so, or is better, in more than one resample of forty.
+    """
+    gain = best - guess
+    if not np.isfinite(gain) or gain == 0:
+        return np.nan, (np.nan, np.nan)
+    shares = [np.asarray(draw, float) for draw in draws]
+    gains = (shares[1] - shares[2]) * np.sign(gain)
+    if not (gains > 0).mean() >= 0.975:
+        return (plain - guess) / gain, (np.nan, np.nan)
+    parts = (shares[0] - shares[2]) * np.sign(gain) / np.maximum(gains, 1e-9)
+    low, high = np.quantile(parts, [0.025, 0.975])
+    return (plain - guess) / gain, (float(low), float(high))
+
 
 def sign_flip(right: ArrayLike, other: ArrayLike, groups: ArrayLike) -> float:
     """Exact two-sided p-value of the paired permutation test over groups.

@@ -28,10 +28,17 @@ from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
 from featcache.report.html.svg import STYLES, Svg, interval, key, mark
-from featcache.report.html.thumbs import TILE, Sheet, look_alikes, sheet
+from featcache.report.html.thumbs import (
+    COLUMNS,
+    TILE,
+    TILES,
+    Sheets,
+    look_alikes,
+    sheets,
+)
 from featcache.report.html.validation_section import read_sections
-from featcache.report.tables import CONTROLS, caption
-from featcache.report.validation_rows import COLUMNS
+from featcache.report.tables import CONTROLS, TEST_ONLY_HEADING, caption
+from featcache.report.validation_rows import COLUMNS as VALIDATION_COLUMNS
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
@@ -106,6 +113,7 @@ def render(context: ReportContext) -> str:
             warnings=_warnings(context.board, audit),
             head=head,
             controls=CONTROLS,
+            test_only=TEST_ONLY_HEADING,
             part=PARTS[context.board.part],
             on_test=context.board.part == TEST,
             table=_leaderboard(context.board, len(sections)),
@@ -114,12 +122,12 @@ def render(context: ReportContext) -> str:
             sections=sections,
             map_sections=maps,
             validations=validations,
-            validation_columns=COLUMNS,
+            validation_columns=VALIDATION_COLUMNS,
             ramp=Svg(drawing.ramp()),
             opened=OPEN_SECTIONS,
             map=map_points,
             map_json=_map_json(map_points, tiles) if map_points else None,
-            sheet=tiles,
+            sheets=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
             provenance=provenance_section.tables(context),
@@ -238,15 +246,19 @@ def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
     return {
         "results": [line for line in lines if not line["row"].is_baseline],
         "controls": [line for line in lines if line["row"].is_baseline],
+        "test_only": [
+            {"row": row, "anchor": None, "ends": None, "strip": ""}
+            for row in board.test_only
+        ],
         "axis": axis,
         "more": [name for name in METRICS if name != metric],
         "has_test": board.part != TEST
-        and any(row.test_accuracy is not None for row in board.rows),
+        and any(row.test_accuracy is not None for row in board.all_rows),
         "reference_rank": reference.rank,
         "reference_run": reference.run,
         "has_difference": any(row.p_holm is not None for row in board.rows),
         "choices": {
-            name: sorted({str(getattr(row, name)) for row in board.rows})
+            name: sorted({str(getattr(row, name)) for row in board.all_rows})
             for name in ("backbone", "head")
         },
     }
@@ -271,22 +283,22 @@ def _thumbnails(
     map_points: Points | None,
     sections: list[Section],
     audit: AuditSection | None,
-) -> tuple[Sheet, list[tuple[str, str]] | None]:
+) -> tuple[Sheets, list[tuple[str, str]] | None]:
     """Tiles of all images on the page, and look-alikes among those of the runs."""
     if context.manifest is None:
-        return Sheet(reason="the cache of the dataset is not available"), None
+        return Sheets(reason="the cache of the dataset is not available"), None
     paths = context.manifest.ok.set_index("image_id")["path"]
     shown_ids = [error.image_id for one in sections for error in one.errors]
     shown_ids += audit.image_ids if audit else []
     shown_ids += list(map_points.ids) if map_points else []
     known = [i for i in dict.fromkeys(shown_ids) if i in paths.index]
-    tiles = sheet(context.manifest.root, paths.loc[known])
+    tiles = sheets(context.manifest.root, paths.loc[known])
     groups = pd.Series(context.images["group"])
     pairs = look_alikes(tiles.small, groups, above=near_duplicates.CORRELATION)
     return tiles, pairs
 
 
-def _map_json(map_points: Points, tiles: Sheet) -> dict[str, Any]:
+def _map_json(map_points: Points, tiles: Sheets) -> dict[str, Any]:
     """What the script needs to draw the map."""
     return {
         "layouts": map_points.layouts,
@@ -294,7 +306,8 @@ def _map_json(map_points: Points, tiles: Sheet) -> dict[str, Any]:
         "paths": map_points.paths,
         "chances": map_points.chances,
         "tiles": [tiles.tiles.get(image_id, -1) for image_id in map_points.ids],
-        "columns": tiles.columns,
+        "columns": COLUMNS,
+        "on_sheet": TILES,
         "marks": [mark(style, 4.2) for style in range(STYLES)],
     }
 

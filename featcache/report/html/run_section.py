@@ -112,6 +112,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
     record = run.record
     views, split = record.views, record.split
     facts = {
+        "label": row.label,
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
         "views": f"plain and {views} augmented" if views else "plain only",

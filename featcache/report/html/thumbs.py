@@ -1,8 +1,8 @@
-"""Thumbnails: one JPEG sheet of equal tiles, as a data URI."""
+"""Thumbnails: JPEG sheets of equal tiles, as data URIs."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,32 +19,36 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 TILE = 96  # pixels; a multiple of 16, so that JPEG's blocks end where tiles do
+COLUMNS = 16  # tiles in a row of a sheet, and rows of a sheet
+TILES = COLUMNS**2  # of a sheet; one of all images is more than browsers show
 _MOST_BYTES = 5 * 2**20
 _QUALITIES = (78, 65, 50, 35, 20)
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Tiles in rows of ``columns``.
+class Sheets:
+    """Tiles in sheets of ``TILES``, in rows of ``COLUMNS``.
 
     Attributes:
-        uri: The JPEG as a data URI; empty without a single tile.
-        columns: Tiles in a row.
-        rows: Rows of tiles.
-        tiles: Number of the tile of each image_id that could be read.
+        uris: The JPEGs as data URIs; none without a single tile.
+        tiles: Number of the tile of each image_id that could be read; tile i is on
+            sheet ``i // TILES``.
         small: Grey 32x32 forms, zero mean and unit norm, by image_id.
         reason: Why images have no tile; empty where all have one.
     """
 
-    uri: str = ""
-    columns: int = 1
-    rows: int = 1
+    uris: list[str] = field(default_factory=list)
     tiles: dict[str, int] = field(default_factory=dict)
     small: dict[str, np.ndarray] = field(default_factory=dict)
     reason: str = ""
 
+    def position(self, tile: int) -> tuple[int, int, int]:
+        """Sheet, column and row of a tile."""
+        number, rest = divmod(tile, TILES)
+        return number, rest % COLUMNS, rest // COLUMNS
 
-def sheet(root: Path, paths: pd.Series) -> Sheet:
+
+def sheets(root: Path, paths: pd.Series) -> Sheets:
     """Reads images and lays out their thumbnails.
 
     Args:
@@ -64,13 +68,10 @@ def sheet(root: Path, paths: pd.Series) -> Sheet:
     )
     if not tiles:
         first = f" (the first: {failures[0]})" if failures else ""
-        return Sheet(reason=(reason or "there are no images to show") + first)
-    columns = int(np.ceil(np.sqrt(len(tiles))))
+        return Sheets(reason=(reason or "there are no images to show") + first)
     pictures = [picture for picture, _ in tiles.values()]
-    return Sheet(
-        _uri(_paste(pictures, columns)),
-        columns,
-        -(-len(tiles) // columns),
+    return Sheets(
+        _uris(pictures),
         {image_id: i for i, image_id in enumerate(tiles)},
         {image_id: small for image_id, (_, small) in tiles.items()},
         reason,
@@ -92,27 +93,36 @@ def _tile(root: Path, path: str) -> "tuple[Image, np.ndarray] | str":
     return picture, small / (np.linalg.norm(small) or 1.0)
 
 
-def _paste(pictures: "Sequence[Image]", columns: int) -> "Image":
+def _uris(pictures: "Sequence[Image]") -> list[str]:
+    """JPEGs of the best quality that keep to the limit together, as data URIs."""
+    whole = list(_pasted(pictures))
+    for quality in _QUALITIES:
+        files = [_jpeg(picture, quality) for picture in whole]
+        if sum(map(len, files)) * 4 / 3 <= _MOST_BYTES:
+            break
+    return [f"data:image/jpeg;base64,{base64.b64encode(one).decode()}" for one in files]
+
+
+def _pasted(pictures: "Sequence[Image]") -> "Iterator[Image]":
+    """The sheets."""
     from PIL import Image
 
     mode = "RGB" if any(picture.mode == "RGB" for picture in pictures) else "L"
-    rows = -(-len(pictures) // columns)
-    whole = Image.new(mode, (columns * TILE, rows * TILE))
-    for i, picture in enumerate(pictures):
-        left = i % columns * TILE + (TILE - picture.width) // 2
-        top = i // columns * TILE + (TILE - picture.height) // 2
-        whole.paste(picture, (left, top))
-    return whole
+    for start in range(0, len(pictures), TILES):
+        of_sheet = pictures[start : start + TILES]
+        rows = -(-len(of_sheet) // COLUMNS)
+        whole = Image.new(mode, (COLUMNS * TILE, rows * TILE))
+        for i, picture in enumerate(of_sheet):
+            left = i % COLUMNS * TILE + (TILE - picture.width) // 2
+            top = i // COLUMNS * TILE + (TILE - picture.height) // 2
+            whole.paste(picture, (left, top))
+        yield whole
 
 
-def _uri(picture: "Image") -> str:
-    """A JPEG of the best quality that keeps to the limit, as a data URI."""
-    for quality in _QUALITIES:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=quality, optimize=True)
-        if file.tell() * 4 / 3 <= _MOST_BYTES:
-            break
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+def _jpeg(picture: "Image", quality: int) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality, optimize=True)
+    return file.getvalue()
 
 
 def look_alikes(

@@ -133,11 +133,12 @@
 
   const thumb = (i, name) => {
     const tile = data.tiles[i];
-    const node = make("span", tile < 0 ? "no image" : "", tile < 0 ? "thumb none" : "thumb");
+    const sheet = Math.floor(tile / data.on_sheet), at = tile % data.on_sheet;
+    const node = make("span", tile < 0 ? "no image" : "", tile < 0 ? "thumb none" : `thumb sheet-${sheet}`);
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", name);
-    node.style.setProperty("--i", tile % data.columns);
-    node.style.setProperty("--j", Math.floor(tile / data.columns));
+    node.style.setProperty("--i", at % data.columns);
+    node.style.setProperty("--j", Math.floor(at / data.columns));
     return node;
   };
   const told = (i) => data.colours.map((one) => [one.name, one.values[one.codes[i]]]);

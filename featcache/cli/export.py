@@ -1,0 +1,78 @@
+"""``featcache export``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featcache.cli.options import (
+    cache_option,
+    dataset_option,
+    files_option,
+    force_option,
+    json_option,
+    open_dataset,
+    reports_option,
+)
+from featcache.cli.output import Said, print_json, show
+
+
+@click.command("export", short_help="Write a trained run as one ONNX or other file.")
+@click.argument("reference", metavar="RUN")
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["onnx", "openvino", "keras", "tflite"]),
+    help="Format of the file.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write: .onnx, .xml for openvino (its weights go into a .bin "
+    "file beside it), .keras or .tflite.",
+)
+@files_option
+@force_option
+@dataset_option
+@cache_option
+@reports_option
+@json_option
+def export_command(
+    reference: str,
+    output: Path,
+    dataset: str | None,
+    cache: Path,
+    reports: Path,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Write RUN as one graph that other programs run without featcache.
+
+    It takes uint8 RGB pixels at the input size, and gives calibrated probabilities.
+    The file appears only if it gives the probabilities of the run on 64 phantoms.
+    """
+    from featcache.commands.export import export, refuse_bundle
+    from featcache.core.records import plain
+    from featcache.evaluation import runs
+
+    refuse_bundle(reference)
+    manifest = open_dataset(cache, dataset)
+    run = runs.find(reports / manifest.dataset, reference)
+    exported = export(manifest, run, output, reporter=Said(), **settings)
+    if as_json:
+        print_json(plain(exported) | {"path": str(exported.path)})
+        return
+    inputs = ", ".join(f"{name} {side}" for name, side in exported.inputs.items())
+    show(
+        f"{exported.path}: {run.run_id}, {exported.size / 2**20:.1f} MiB, {inputs} px; "
+        f"differs from the run by at most {exported.parity.difference:.1g} on "
+        f"{exported.parity.images} phantoms."
+    )
+    if exported.parity.on_edge:
+        show(
+            f"Of these, {exported.parity.on_edge} are on a step of the head, where "
+            "rounding decides; they are not counted."
+        )

@@ -1,0 +1,260 @@
+"""``featcache export``: one file from pixels to probabilities, checked before it is."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featcache.backbones.engines.convert import AGREEMENT
+from featcache.core.io import atomic_path, temporary_folder
+from featcache.core.output_file import check_output
+from featcache.core.text import some
+from featcache.dataset import phantom, views
+from featcache.deploy.formats import FORMATS, Predict
+from featcache.deploy.graph import (
+    PIXELS,
+    PROBABILITIES,
+    ModelParts,
+    Outputs,
+    Pixels,
+    model_graph,
+    probe_graph,
+    split_probe,
+)
+from featcache.errors import ExportError, UsageError
+
+IMAGES = 64  # that a file is checked on
+TOLERANCE = 1e-4  # of a probability
+USE = "For research use only; not a medical device."
+_BATCH = 8
+_SMALLEST_PHANTOM = 64
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How well a file agrees with the model that it was made of.
+
+    Attributes:
+        images: On which both were run.
+        difference: Largest one of a probability, over the images not on an edge.
+        on_edge: Images where the head itself jumps: boosted trees, and the votes of
+            support vector machines, are steps, and where an embedding stands on one,
+            the last bit of a sum decides.
+    """
+
+    images: int
+    difference: float
+    on_edge: int = 0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file.
+
+    Attributes:
+        path: The file.
+        to: Its format.
+        size: In bytes, with the files beside it.
+        inputs: Names of its inputs, and their sides in pixels.
+        classes: Labels, in the order of the probabilities.
+        parity: What it was checked by.
+    """
+
+    path: Path
+    to: str
+    size: int
+    inputs: dict[str, int]
+    classes: list[str]
+    parity: Parity
+
+
+def export(
+    parts: ModelParts,
+    path: Path,
+    *,
+    to: str,
+    pixels: Pixels | None = None,
+    about: dict[str, Any] | None = None,
+    force: bool = False,
+) -> Exported:
+    """Writes a model as one graph, from uint8 pixels to calibrated probabilities.
+
+    The file is first written under a temporary name and run in its own runtime. Only
+    if its probabilities are those of the model does it get its name.
+
+    Args:
+        parts: The model.
+        path: The file; for OpenVINO the ``.xml``, whose weights go into a ``.bin``.
+        to: "onnx", "openvino", "keras" or "tflite".
+        pixels: Images to check it on, (N, S, S, 3) uint8 RGB for each input size; by
+            default 64 phantoms.
+        about: Further facts for the description in the file.
+        force: Replace a file that is there.
+
+    Raises:
+        ExportError: The model is no single graph, the format cannot hold it, or the
+            file gives other probabilities; nothing was written.
+        UsageError: A wrong suffix, a file that is there, or a package that is not.
+        UnknownNameError: No such format.
+    """
+    files = check_request(path, to, force=force)
+    form = FORMATS[to]
+    pixels = phantoms(parts.sizes) if pixels is None else pixels
+    graph = model_graph(parts)
+    inputs = {x.name: int(x.shape[1]) for x in graph.inputs}
+    description = _described(parts.classes, inputs) | (about or {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(path) as folder:
+        temp = folder / path.name
+        try:
+            form.write(graph, temp, description)
+            p = _run(form.load(temp), inputs, pixels)
+        except OSError:
+            raise
+        except Exception as error:  # converters raise anything
+            raise _cannot(to, error) from error
+
+        def probe() -> np.ndarray:
+            other = temp.with_stem("probe")
+            form.write(probe_graph(parts), other, description)
+            return _run(form.load(other), inputs, pixels)
+
+        parity = check_parity(parts, p, pixels, probe)
+        for file in reversed(files):  # the named one last: it says that all is there
+            with atomic_path(file) as target:
+                os.replace(folder / file.name, target)
+    size = sum(file.stat().st_size for file in files)
+    return Exported(path, to, size, inputs, list(parts.classes), parity)
+
+
+def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
+    """The files that an export would write.
+
+    Args:
+        path: See `export`, as the others.
+        to: See `export`.
+        force: See `export`.
+
+    Raises:
+        UsageError: A wrong suffix, a file that is there, or a package that is not.
+        UnknownNameError: No such format.
+    """
+    form = FORMATS[to]
+    if path.suffix != form.suffix:
+        raise UsageError(
+            f"`output` a {form.suffix} file for {to}", str(path), "Change its suffix."
+        )
+    form.refuse_missing_packages()
+    files = [path, *(path.with_suffix(suffix) for suffix in form.also)]
+    for file in files:
+        check_output(file, "output", force=force)
+    return files
+
+
+def phantoms(sizes: Sequence[int], count: int = IMAGES) -> dict[int, np.ndarray]:
+    """Generated X-rays, cut as images are: (count, S, S, 3) uint8 for each size."""
+    side = max(*sizes, _SMALLEST_PHANTOM)
+    labels = phantom.CLASSES
+    images = [
+        Image.fromarray(phantom.draw(labels[n % len(labels)], n, size=side).image)
+        for n in range(count)
+    ]
+    return {
+        size: np.stack([views.render(image, size) for image in images])
+        for size in sizes
+    }
+
+
+def check_parity(
+    parts: ModelParts,
+    p: np.ndarray,
+    pixels: Pixels,
+    probe: Callable[[], np.ndarray] | None = None,
+) -> Parity:
+    """Holds a file's probabilities against those of the model's own heads.
+
+    Args:
+        parts: The model.
+        p: (N, C) what the file gave.
+        pixels: What it was given.
+        probe: Gives what a file with embeddings gives for the same pixels; see
+            ``graph.probe_graph``. Called where probabilities differ.
+
+    Raises:
+        ExportError: They differ by more than `TOLERANCE`, and not because the head
+            has a step there.
+    """
+    embedded = parts.embed(pixels)
+    expected = parts.proba(embedded)
+    if p.shape != expected.shape:
+        raise _differs(f"an output of shape {p.shape}, not {expected.shape}")
+    difference = np.abs(p - expected).max(axis=1)
+    off = ~(difference <= TOLERANCE)  # NaN is off, too
+    if off.any():
+        on_edge = _on_edge(parts, p, embedded, probe()) if probe else ~off
+        if not on_edge[off].all():
+            worst = float(difference[off].max())
+            raise _differs(f"a largest difference of {worst:.3g}")
+    return Parity(len(p), float(difference[~off].max(initial=0.0)), int(off.sum()))
+
+
+def _on_edge(
+    parts: ModelParts, p: np.ndarray, embedded: Sequence[Outputs], probed: np.ndarray
+) -> np.ndarray:
+    """Whether nothing but the last bits of embeddings explain other probabilities.
+
+    The file's embeddings are those of the model, as exactly as engines agree; of them
+    the model's own head makes the file's probabilities; and the file that shows them
+    gives the same as the one that does not.
+    """
+    own, near = split_probe(probed, len(parts.classes), embedded)
+    right = np.abs(own - p).max(axis=1) <= TOLERANCE
+    right &= np.abs(own - parts.proba(near)).max(axis=1) <= TOLERANCE
+    for outputs, reference in zip(near, embedded, strict=True):
+        for name, values in reference.items():
+            distance = np.abs(outputs[name] - values).max(axis=1)
+            right &= distance <= AGREEMENT * np.abs(values).max()
+    return np.asarray(right)
+
+
+def _run(predict: Predict, inputs: dict[str, int], pixels: Pixels) -> np.ndarray:
+    count = len(next(iter(pixels.values())))
+    batches = [
+        predict({name: pixels[size][at : at + _BATCH] for name, size in inputs.items()})
+        for at in range(0, count, _BATCH)
+    ]
+    return np.concatenate(batches)
+
+
+def _described(classes: Sequence[str], inputs: dict[str, int]) -> dict[str, Any]:
+    """What the file says of itself."""
+    return {
+        "classes": list(classes),
+        "inputs": inputs,
+        PIXELS: "(N, S, S, 3) uint8, RGB, 0-255; a whole image resized to a square, "
+        f"{views.RESIZE}. Scaling is part of the graph.",
+        PROBABILITIES: "(N, C) float32, calibrated, in the order of the classes",
+        "use": USE,
+    }
+
+
+def _cannot(to: str, error: Exception) -> ExportError:
+    got = " ".join(str(error).split())[:300] or type(error).__name__
+    others = some([name for name in FORMATS if name != to])
+    return ExportError(
+        f"a model that can be converted to {to}",
+        f"{got}. Nothing was written",
+        f"Try another format: {others}.",
+    )
+
+
+def _differs(got: str) -> ExportError:
+    return ExportError(
+        f"a file that gives the model's probabilities within {TOLERANCE:g}",
+        f"{got}. Nothing was written",
+        "Try another format; if none agrees, this is an error of featcache.",
+    )

@@ -1,0 +1,112 @@
+"""Opening runs and bundles, and what they answer with the cache behind them."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import featcache
+from featcache.deploy import opening
+from featcache.deploy.opening import Place, open_model
+from featcache.errors import FeatcacheError
+from featcache.features import store
+
+
+@pytest.fixture
+def place(extracted, reports, toy_network):
+    return Place(extracted.folder.parent, reports, files=[toy_network])
+
+
+@pytest.fixture
+def new_image(tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 255, (40, 32), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "new.png")
+    return tmp_path / "new.png"
+
+
+def test_a_second_call_runs_no_network(trained, place, new_image, monkeypatch):
+    """Features of new images are kept in the cache, and read there."""
+    run = trained("logreg")
+    options = {"cache": place.cache, "reports": place.reports, "files": place.files}
+    first = featcache.predict(run.run_id, new_image, **options)
+    monkeypatch.setattr(
+        "featcache.deploy.of_run.make_engine", lambda *_: pytest.fail("a network ran")
+    )
+    second = featcache.predict(run.run_id, new_image, **options)
+    assert first.equals(second)
+    assert first["status"].tolist() == ["refused"]
+    kept = sorted((place.cache / ".embedder" / "features").glob("toynet*.h5"))
+    assert sum(len(store.open_store(path).keys) for path in kept) >= 3
+
+
+def test_images_of_the_dataset_need_no_network(trained, place, extracted, monkeypatch):
+    """Their features are those that the run was trained on."""
+    monkeypatch.setattr(
+        "featcache.deploy.of_run.make_engine", lambda *_: pytest.fail("a network ran")
+    )
+    path = extracted.root / extracted.ok["path"].iloc[0]
+    with open_model(trained("logreg").run_id, place) as model:
+        predictor = featcache.Predictor(model)
+        assert predictor.predict(path)["status"].tolist() == ["ok"]
+
+
+def test_a_damaged_store_of_new_images_is_computed_again(trained, place, new_image):
+    """What is kept for later is not needed for an answer."""
+    run = trained("logreg")
+    options = {"cache": place.cache, "reports": place.reports, "files": place.files}
+    first = featcache.predict(run.run_id, new_image, refuse=False, **options)
+    for path in (place.cache / ".embedder" / "features").glob("toynet*.h5"):
+        path.write_bytes(path.read_bytes()[:-100])
+    second = featcache.predict(run.run_id, new_image, refuse=False, **options)
+    columns = [name for name in first if name.startswith("p_")]
+    np.testing.assert_allclose(first[columns], second[columns], atol=1e-9)
+
+
+def test_training_images_that_are_gone_are_told(trained, place, monkeypatch):
+    """Without them nothing can be refused; without refusal they are not needed."""
+    run = trained("logreg")
+    gone = opening.training_images
+
+    def measure(*_):
+        raise featcache.FeatcacheError("the training images", "none", "Scan again.")
+
+    monkeypatch.setattr(gone, "measure", measure)
+    with pytest.raises(FeatcacheError), open_model(run.run_id, place):
+        pass
+
+
+def test_other_libraries_are_told(trained, place, monkeypatch, opened):
+    """Stored and new features would come of different ones."""
+    run = trained("logreg")
+    messages = []
+
+    class Heard(featcache.core.progress.Reporter):
+        def message(self, text):
+            messages.append(text)
+
+    @contextmanager
+    def older(model, *_):
+        network = model.networks[0]
+        header = replace(network.store.header, versions={"numpy": "1.0"})
+        network = replace(network, store=replace(network.store, header=header))
+        yield replace(model, networks=(network,))
+
+    monkeypatch.setattr(opening, "stored", older)
+    with open_model(run.run_id, place, reporter=Heard()):
+        pass
+    assert any("numpy 1.0 then" in text for text in messages)
+
+
+def test_a_share_that_is_not_the_bundles_own(trained, place, extracted, tmp_path):
+    """A bundle's thresholds are fixed when it is made."""
+    path = tmp_path / "m.fcb"
+    featcache.bundle(
+        trained("logreg").run_id, path, cache=place.cache, reports=place.reports,
+        files=place.files,
+    )  # fmt: skip
+    with pytest.raises(FeatcacheError, match="the bundle's own"):
+        featcache.Predictor(path, share=0.2)
+    with featcache.Predictor(path, share=0.01) as predictor:
+        assert predictor.classes == extracted.classes
