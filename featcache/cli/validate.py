@@ -18,7 +18,7 @@ from featcache.cli.options import (
 from featcache.cli.output import bars, print_json, say
 from featcache.cli.scan import scan_source
 from featcache.cli.validation_tables import print_validation
-from featcache.errors import UsageError
+from featcache.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from featcache.dataset.manifest import Manifest
@@ -167,8 +167,8 @@ def external_dataset(
                 "Leave them out, or give the path.",
             )
         return narrow(manifests.load(cache / source), exclude=exclude)
-    name = settings.pop("name")
-    if (name or manifests.default_name(path)) == own:
+    name = settings.pop("name") or unused_name(path, cache)
+    if name == own:
         raise UsageError(
             "a name for the external dataset",
             f"{own!r}, which is that of the run's own dataset",
@@ -176,3 +176,25 @@ def external_dataset(
         )
     scanned = scan_source(path, cache, name, fewest_classes=1, **settings)
     return narrow(scanned.manifest, exclude=exclude)
+
+
+def unused_name(path: Path, cache: Path) -> str:
+    """The usual name of a source, if no other source has it in the cache.
+
+    Raises:
+        DatasetError: Another has.
+    """
+    from featcache.dataset import manifest as manifests
+
+    name = manifests.default_name(path)
+    try:
+        source = manifests.read_settings(cache / name).source
+    except (OSError, ValueError, RecursionError):
+        return name
+    if source != str(path.absolute()):
+        raise DatasetError(
+            f"dataset {name} to be made from {source}",
+            str(path),
+            "Give this one a name of its own with --name, or validate on that source.",
+        )
+    return name

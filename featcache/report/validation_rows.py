@@ -157,7 +157,8 @@ def overlap_lines(result: Validation, most: int) -> list[str]:
     for one in images[:most]:
         text = f"{one.path}: {one.how}"
         if one.training_id:
-            text += f" to training image {one.training_id[:12]}"
+            link = "to" if one.correlation is None else "of"
+            text += f" {link} training image {one.training_id[:12]}"
         if one.correlation is not None:
             text += f" (correlation {one.correlation:.4f})"
         lines.append(text)

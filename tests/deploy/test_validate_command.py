@@ -169,6 +169,22 @@ def test_a_dataset_that_is_scanned_already_takes_no_options(run, short_id, backb
     assert not Path("cache/nowhere").exists()
 
 
+def test_a_name_is_not_taken_from_another_source(run, short_id, backbone, tmp_path):
+    """A folder of that name elsewhere needs one of its own; so does the training's."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    write_external(tmp_path / "a" / "other")
+    write_external(tmp_path / "b" / "other")
+    assert run("scan", "a/other")[0] == 0
+    before = Path("cache/other/manifest.csv").read_bytes()
+    code, _, err = run("validate", short_id, "b/other", *backbone)
+    assert (code, "with --name" in err) == (1, True), err
+    write_external(tmp_path / "chest")
+    code, _, err = run("validate", short_id, "chest", *backbone)
+    assert (code, "with --name" in err) == (1, True), err
+    assert Path("cache/other/manifest.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("case", ["one class", "no groups", "three images"])
 def test_poor_sets_are_answered(case, run, short_id, backbone):
     """With reasons where a figure cannot be."""
