@@ -205,13 +205,20 @@ def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
         show(f"All {len(runs)} runs exist already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
-            score = run.record.scores["train"]
-            show(
-                f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
-                f"accuracy {score['accuracy']:.3f} "
-                f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
-                f"fit {run.record.fit_seconds:.1f} s"
-            )
+            show(run_line(run))
+
+
+def run_line(run: "Run") -> str:
+    """What a run is, its accuracy, and how long its fits took."""
+    scores = run.record.scores
+    part = "train" if "train" in scores else "test"
+    score, where = scores[part], "" if part == "train" else "on the test set only "
+    return (
+        f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
+        f"accuracy {where}{score['accuracy']:.3f} "
+        f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
+        f"fit {run.record.fit_seconds:.1f} s"
+    )
 
 
 def features_text(record: "RunRecord") -> str:

@@ -293,6 +293,21 @@ class RunRecord:
         """The contract of all features; None where they differ, or have none."""
         return common_value([block.contract_id for block in self.features])
 
+    def split_options(self, grouped_by: str | None) -> list[str]:
+        """The words of a command that evaluates on the same images and split.
+
+        Args:
+            grouped_by: How the dataset groups its images; None where it is not known.
+        """
+        split = self.split
+        words = [word for text in self.exclude for word in ("--exclude", text)]
+        if grouped_by not in (None, split.group_by):
+            words += ["--group-by", split.group_by]
+        words += ["--folds", str(split.folds)]
+        if not split.split_by:
+            words += ["--test-size", f"{split.test_size:g}"]
+        return [*words, "--seed", str(self.seed), "--split", split.base]
+
     def to_json(self) -> dict[str, Any]:
         """The content of run.json."""
         common = ("weights", "input_size", "store", "contract_id")
