@@ -61,6 +61,10 @@ class Said(Reporter):
         """Says it."""
         say(text)
 
+    def ended(self, text: str) -> None:
+        """Says it, so that a log shows how far a long call is."""
+        say(text)
+
 
 class Bars(Said):
     """Draws a bar for each name as well.
@@ -72,6 +76,7 @@ class Bars(Said):
     def __init__(self, drawing: "Progress") -> None:
         self._drawing = drawing
         self._tasks: dict[str, TaskID] = {}
+        self._doing = ""
 
     def progress(self, name: str, done: int, total: int) -> None:
         """Moves the bar of a name."""
@@ -81,7 +86,13 @@ class Bars(Said):
         number = self._tasks[name]
         elapsed = drawing.tasks[drawing.task_ids.index(number)].elapsed
         rate = f"{done / elapsed:.0f}/s" if elapsed else ""
-        drawing.update(number, completed=done, total=total, rate=rate)
+        drawing.update(number, completed=done, total=total, rate=self._doing or rate)
+        if done >= total:
+            self._doing = ""
+
+    def doing(self, text: str) -> None:
+        """Shows it beside the bar, instead of the rate."""
+        self._doing = printable(text)
 
 
 @contextmanager

@@ -34,6 +34,23 @@ class ExtractArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtractedStore:
+    """What a call did for one network.
+
+    Attributes:
+        backbone: Its name.
+        input_size: Pixels; 0 for a baseline that looks at none.
+        computed: Rows that were computed.
+        seconds: They took.
+    """
+
+    backbone: str = ""
+    input_size: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Extraction:
     """What is read of ``extract-<time>-<pid>.json``.
 
@@ -45,6 +62,7 @@ class Extraction:
         seconds: It took.
         command: The words of the call.
         arguments: What was asked for.
+        stores: What was done, a network each.
     """
 
     status: str
@@ -53,6 +71,7 @@ class Extraction:
     seconds: float = 0.0
     command: list[str] = field(default_factory=list)
     arguments: ExtractArguments = ExtractArguments()
+    stores: list[ExtractedStore] = field(default_factory=list)
 
     @property
     def files(self) -> list[Path]:

@@ -34,6 +34,7 @@ from featcache.study.base import (
     Study,
     Train,
 )
+from featcache.study.forecast import forecast
 from featcache.study.members import spelled
 
 
@@ -85,6 +86,7 @@ def run(
     work = StudyRunner(study, reports, jobs, reporter)
     work.fetch()
     data = work.scan(cache)
+    reporter.message(f"  {forecast(study, data)}")
     steps: dict[str, tuple[Sequence[Any], Callable[..., None]]] = {
         "extract": (study.extracts, work.extract),
         "train": (study.trains, work.train),
