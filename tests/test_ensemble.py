@@ -250,6 +250,16 @@ def test_the_test_part_alone(three, write, vote, reports) -> None:
     assert vote(other, "good", name, weights="equal").new_run_ids == []
 
 
+def test_what_the_error_recommends_works(three, write, reports, run) -> None:
+    """The options that the refusal names make an ensemble, told as test set only."""
+    words = ["ensemble", tuned(write, "vgg19", 8).run_id, "good", "--reports"]
+    words += [reports.parent, "--dataset", reports.name]
+    code, _, err = run(*words)
+    assert (code, "--weights equal and --no-calibrate" in err) == (1, True)
+    code, out, _ = run(*words, "--weights", "equal", "--no-calibrate")
+    assert (code, "accuracy on the test set only 0." in out) == (0, True)
+
+
 def test_all_leaves_out_what_has_no_folds(three, write, vote) -> None:
     """It is told, and the others vote as if it were not there."""
     name = tuned(write, "vgg19", 8).run_id

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -207,7 +208,8 @@ def finetune_command(
         return
     for run in result.runs:
         show(_line(run, new=run.run_id in result.new_run_ids))
-    show(f"Split: {result.split.name}. Next: featcache compare")
+    after = f"featcache compare --dataset {quote(manifest.dataset)}"
+    show(f"Split: {result.split.name}. Next: {after}")
 
 
 def _line(run: "Run", *, new: bool) -> str:

@@ -61,6 +61,10 @@ class Said(Reporter):
         """Says it."""
         say(text)
 
+    def ended(self, text: str) -> None:
+        """Says it, so that a log shows how far a long call is."""
+        say(text)
+
 
 class Bars(Said):
     """Draws a bar for each name as well.
@@ -72,6 +76,7 @@ class Bars(Said):
     def __init__(self, drawing: "Progress") -> None:
         self._drawing = drawing
         self._tasks: dict[str, TaskID] = {}
+        self._doing = ""
 
     def progress(self, name: str, done: int, total: int) -> None:
         """Moves the bar of a name."""
@@ -81,7 +86,13 @@ class Bars(Said):
         number = self._tasks[name]
         elapsed = drawing.tasks[drawing.task_ids.index(number)].elapsed
         rate = f"{done / elapsed:.0f}/s" if elapsed else ""
-        drawing.update(number, completed=done, total=total, rate=rate)
+        drawing.update(number, completed=done, total=total, rate=self._doing or rate)
+        if done >= total:
+            self._doing = ""
+
+    def doing(self, text: str) -> None:
+        """Shows it beside the bar, instead of the rate."""
+        self._doing = printable(text)
 
 
 @contextmanager
@@ -206,13 +217,20 @@ def print_runs(runs: "Sequence[Run]", new: list[str]) -> None:
         show(f"{exist} already: nothing to do.")
     for run in runs:
         if not run.failed and run.run_id in new:
-            score = run.record.scores["train"]
-            show(
-                f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
-                f"accuracy {score['accuracy']:.3f} "
-                f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
-                f"fit {run.record.fit_seconds:.1f} s"
-            )
+            show(run_line(run))
+
+
+def run_line(run: "Run") -> str:
+    """What a run is, its accuracy, and how long its fits took."""
+    scores = run.record.scores
+    part = "train" if "train" in scores else "test"
+    score, where = scores[part], "" if part == "train" else "on the test set only "
+    return (
+        f"{run.short_id} {run.run_id} ({features_text(run.record)}): "
+        f"accuracy {where}{score['accuracy']:.3f} "
+        f"({score['accuracy_low']:.3f}-{score['accuracy_high']:.3f}), "
+        f"fit {run.record.fit_seconds:.1f} s"
+    )
 
 
 def features_text(record: "RunRecord") -> str:

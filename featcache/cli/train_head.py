@@ -1,6 +1,7 @@
 """``featcache train-head``."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -131,6 +132,7 @@ def train_head_command(
         print_runs_as_json(result.runs)
     else:
         print_runs(result.runs, result.new_run_ids)
-        show(f"Split: {result.split.name}. Next: featcache compare")
+        after = f"featcache compare --dataset {quote(manifest.dataset)}"
+        show(f"Split: {result.split.name}. Next: {after}")
     if any(run.failed for run in result.runs):
         raise click.exceptions.Exit(1)

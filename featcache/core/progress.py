@@ -25,6 +25,14 @@ class Reporter(Protocol):
         """Hears what the user should know meanwhile."""
         return
 
+    def doing(self, text: str) -> None:
+        """Hears what the next steps of the work are, and how long they may take."""
+        return
+
+    def ended(self, text: str) -> None:
+        """Hears that a part of a long call has ended, and what came of it."""
+        return
+
 
 class Silent(Reporter):
     """Shows nothing."""
@@ -50,3 +58,11 @@ class Indented(Reporter):
     def message(self, text: str) -> None:
         """Passes it on, indented."""
         self.reporter.message(f"  {text}")
+
+    def doing(self, text: str) -> None:
+        """Passes it on."""
+        self.reporter.doing(text)
+
+    def ended(self, text: str) -> None:
+        """Passes it on, indented."""
+        self.reporter.ended(f"  {text}")

@@ -153,3 +153,10 @@ def _ends_in_digits(text: str) -> bool:
 def cut_bytes(text: str, most: int) -> str:
     """The beginning of a text that has no more bytes than this in UTF-8."""
     return text.encode("utf-8", "ignore")[:most].decode("utf-8", "ignore")
+
+
+def duration(seconds: float) -> str:
+    """A time in words, rounded: ``40 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

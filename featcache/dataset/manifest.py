@@ -127,6 +127,12 @@ class Manifest:
         words = [source, "--dataset", self.dataset, *self.settings.options]
         return f"featcache scan {shlex.join(words)}"
 
+    def scan_by_group(self) -> str:
+        """The command that scans the source with a column of patients, to be named."""
+        settings = replace(self.settings, group_by="COLUMN")
+        words = [settings.source, "--dataset", self.dataset, *settings.options]
+        return f"featcache scan {shlex.join(words)}"
+
     @property
     def classes(self) -> list[str]:
         """The labels of usable images, sorted: the order of classes everywhere."""
@@ -150,7 +156,7 @@ def load(folder: Path) -> Manifest:
         raise DatasetError(
             f"a scanned dataset in {folder}",
             "none",
-            f"Run: featcache scan SOURCE --dataset {folder.name}",
+            f"Run: featcache scan SOURCE --dataset {shlex.quote(folder.name)}",
         ) from None
     except (ValueError, RecursionError) as error:
         again = ["SOURCE", "--dataset", folder.name]

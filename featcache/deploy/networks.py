@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import Contract
-from featcache.features.extractions import read_extractions
+from featcache.features.extractions import network_words, read_extractions
 from featcache.features.store import Header, Store
 
 _SUFFIXES = (".keras", ".h5")
@@ -42,13 +43,14 @@ def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
             continue  # a damaged store cannot be the one
         if opened.header.contract_id == contract_id:
             return opened
-    size = f" --input-size {block.input_size}" if block.input_size else ""
+    words = ["featcache", "extract", "--dataset", folder.name]
+    words += network_words(block.backbone, block.weights, read_extractions(folder))
+    words += store.network_options(block, block.weights)
     raise StoreError(
         f"the store {block.store} (contract {contract_id[:8]}) of run {run.run_id} in "
         f"{folder / 'features'}",
         "none with that contract",
-        f"Extract it again with the same options: featcache extract --dataset "
-        f"{folder.name} -b {block.backbone}{size} ...",
+        f"Extract it again, with the same options: {shlex.join(words)}",
     )
 
 

@@ -11,6 +11,7 @@ from featcache.core.text import is_file_name
 from featcache.dataset.regions import KINDS, MASK, WHOLE, Region
 
 if TYPE_CHECKING:
+    from featcache.dataset.manifest import Settings
     from featcache.dataset.splits import Split
 
 Value = TypeVar("Value")
@@ -295,6 +296,26 @@ class RunRecord:
     def contract_id(self) -> str | None:
         """The contract of all features; None where they differ, or have none."""
         return common_value([block.contract_id for block in self.features])
+
+    def split_options(self, settings: "Settings | None") -> list[str]:
+        """The words of a command that evaluates on the same images and split.
+
+        Args:
+            settings: How the dataset was scanned; None where it is not known.
+        """
+        split = self.split
+        words = [word for text in self.exclude for word in ("--exclude", text)]
+        if settings and settings.group_by != split.group_by:
+            words += ["--group-by", split.group_by]
+        words += ["--folds", str(split.folds)]
+        if split.split_by:
+            option = "--test-where" if "=" in split.split_by else "--split-by"
+            words += [option, split.split_by]
+            words += ["--val-part", "fold"] if split.own_val else []
+        else:
+            words += ["--test-size", f"{split.test_size:g}"]
+            words += ["--split-by", "none"] if settings and settings.split_by else []
+        return [*words, "--seed", str(self.seed), "--split", split.base]
 
     def to_json(self) -> dict[str, Any]:
         """The content of run.json."""

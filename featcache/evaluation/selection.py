@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
         raise RunError(
             f"runs to compare in {reports}" + (f" on split {split}" if split else ""),
             "; ".join(excluded) or "none",
-            "Run: featcache train-head -H all"
+            f"Run: featcache train-head --dataset {quote(reports.name)} -H all"
             + ("" if not split else ", or choose another `split`"),
         )
     ranked, damaged = _whole(named[0], part)

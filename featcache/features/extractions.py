@@ -1,5 +1,6 @@
 """The records that calls of ``featcache extract`` leave beside a manifest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ class ExtractedNetwork:
     """A network of a call.
 
     Attributes:
+        name: Its name.
         file: Of it or its weights; None for published or random ones.
     """
 
+    name: str = ""
     file: str | None = None
 
 
@@ -31,6 +34,23 @@ class ExtractArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtractedStore:
+    """What a call did for one network.
+
+    Attributes:
+        backbone: Its name.
+        input_size: Pixels; 0 for a baseline that looks at none.
+        computed: Rows that were computed.
+        seconds: They took.
+    """
+
+    backbone: str = ""
+    input_size: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Extraction:
     """What is read of ``extract-<time>-<pid>.json``.
 
@@ -42,6 +62,7 @@ class Extraction:
         seconds: It took.
         command: The words of the call.
         arguments: What was asked for.
+        stores: What was done, a network each.
     """
 
     status: str
@@ -50,12 +71,39 @@ class Extraction:
     seconds: float = 0.0
     command: list[str] = field(default_factory=list)
     arguments: ExtractArguments = ExtractArguments()
+    stores: list[ExtractedStore] = field(default_factory=list)
 
     @property
     def files(self) -> list[Path]:
         """Files that it names, those of its networks first."""
         networks = [one.file for one in self.arguments.networks if one.file]
         return [Path(name) for name in (*networks, *self.command)]
+
+
+def network_words(
+    backbone: str, weights: str, extractions: Sequence[Extraction]
+) -> list[str]:
+    """The words of a command that name a network and, where it needs one, its file.
+
+    Args:
+        backbone: Its name.
+        weights: Their tag; only "file" needs a file.
+        extractions: Records of the calls of extract; the newest that used it counts.
+
+    Returns:
+        ``-b NAME``, ``-b FILE`` or ``-b NAME --weights FILE``; with FOLDER in capitals
+        where no record says where the file is.
+    """
+    if weights != "file":
+        return ["-b", backbone]
+    for extraction in reversed(extractions):
+        for network in extraction.arguments.networks:
+            if network.name == backbone and network.file:
+                path = Path(network.file)
+                if path.suffix == ".keras" and path.stem == backbone:
+                    return ["-b", network.file]
+                return ["-b", backbone, "--weights", network.file]
+    return ["-b", f"FOLDER/{backbone}.keras"]
 
 
 def read_extractions(folder: Path) -> list[Extraction]:

@@ -1,5 +1,6 @@
 """Rows of stores side by side: which they are, and reading them."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.errors import StoreError
 from featcache.features import store
+from featcache.features.extractions import network_words, read_extractions
 from featcache.features.keys import Recipe, RenderingQuery, policy_number
 from featcache.features.store import Store
 
@@ -176,18 +178,26 @@ def _refuse_gaps(block: Block, dataset: Manifest, query: RenderingQuery) -> None
         raise StoreError(
             f"tap {block.matrix} of every row in {block.store.path.name}",
             f"none for {n_missing} of {len(block.rows)}",
-            f"Run: {_command(block.store, dataset, query)} --taps {block.matrix}",
+            f"Run: {_command(block.store, dataset, query, block.matrix)}",
         )
 
 
-def _command(stored: Store, dataset: Manifest, query: RenderingQuery) -> str:
+def _command(
+    stored: Store, dataset: Manifest, query: RenderingQuery, *taps: str
+) -> str:
     """The command that extracts what is missing."""
-    contract, weights = stored.header.contract, stored.header.weights
-    name = contract.backbone + (".keras" if weights == "file" else "")
-    words = ["featcache extract", "--dataset", dataset.dataset, "-b", name]
+    header = stored.header
+    contract, weights = header.contract, header.weights
+    words = ["featcache", "extract", "--dataset", dataset.dataset]
+    calls = read_extractions(dataset.folder)
+    words += network_words(contract.backbone, weights, calls)
     words += [*store.network_options(contract, weights), "--views", str(query.views)]
-    words += store.recipe_options(query.recipe or {}) if query.views else []
-    return " ".join([*words, *query.region.options])
+    if query.views:
+        words += store.recipe_options(query.recipe or {})
+    else:
+        words += store.seed_options(header.weights_key)
+    words += store.tap_options(taps)
+    return shlex.join([*words, *query.region.options])
 
 
 def _meta(dataset: Manifest, keys: pd.DataFrame) -> pd.DataFrame:

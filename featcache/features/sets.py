@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from featcache.core.registry import Registry
@@ -135,7 +136,7 @@ def find_sets(dataset: Manifest, names: Sequence[str]) -> list[FeatureSet]:
         raise StoreError(
             f"features of {dataset.dataset}",
             "none",
-            f"Run: featcache extract --dataset {dataset.dataset} -b BACKBONE",
+            f"Run: featcache extract --dataset {quote(dataset.dataset)} -b BACKBONE",
         )
     sets: dict[tuple[Path, ...], FeatureSet] = {}
     for name in names:
@@ -173,7 +174,7 @@ def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
     raise UnknownNameError(
         f"a backbone with features: {', '.join(path.stem for path in paths)}",
         repr(name),
-        f"Run: featcache extract --dataset {dataset.dataset} -b {plain}"
+        f"Run: featcache extract --dataset {quote(dataset.dataset)} -b {quote(plain)}"
         + (f" --input-size {size}" if size else ""),
     )
 

@@ -36,6 +36,7 @@ from featcache.study.base import (
     Study,
     Train,
 )
+from featcache.study.forecast import forecast
 from featcache.study.looks import Draw
 from featcache.study.members import spelled
 
@@ -91,6 +92,7 @@ def run(
     work = StudyRunner(study, reports, jobs, reporter)
     work.fetch()
     data = work.scan(cache)
+    reporter.message(f"  {forecast(study, data)}")
     steps: dict[str, tuple[Sequence[Any], Callable[..., None]]] = {
         "extract": (study.extracts, work.extract),
         "train": (study.trains, work.train),

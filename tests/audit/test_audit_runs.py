@@ -73,7 +73,7 @@ def test_checks_of_regions_say_what_is_lacking(toy: Manifest, reports: Path) -> 
     """Masks where there are none, else the commands; a ring needs no masks."""
     make_run(toy, reports, "net", 0.9)
     assert "No masks" in of(audit(toy, reports), "FC023").message
-    command = "featcache train-head --dataset chest -b net --region "
+    command = "featcache train-head --dataset chest -b none --region "
     assert f"{command}ring" in of(audit(toy, reports), "FC025").message
     masked = with_table(toy, toy.table.assign(mask="masks/1.png"))
     assert f"{command}inside" in of(audit(masked, reports), "FC024").message

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from html import unescape
 from inspect import signature
@@ -16,7 +15,11 @@ from report_pages import parsed
 from featcache.commands.finetune import finetune
 from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.dataset.views import Policy
-from featcache.features.extractions import Extraction
+from featcache.features.extractions import (
+    ExtractArguments,
+    ExtractedNetwork,
+    Extraction,
+)
 from featcache.report.html.reproduce import Known, commands
 
 DEFAULTS = {name: one.default for name, one in signature(finetune).parameters.items()}
@@ -111,7 +114,12 @@ def test_the_file_of_a_network_is_looked_up() -> None:
     """The newest call of extract that used it knows its path."""
     calls = [
         Extraction(
-            status="done", command=["featcache", "-b", f"/{where}/own net.keras"]
+            status="done",
+            arguments=ExtractArguments(
+                networks=[
+                    ExtractedNetwork(name="own net", file=f"/{where}/own net.keras")
+                ]
+            ),
         )
         for where in ("old", "new")
     ]
@@ -124,12 +132,10 @@ def test_the_commands_find_their_own_run(
     image_folder: Path,
     toy_network: Path,
     run: Callable[..., tuple[int, str, str]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Given again, the lines of the page find everything done."""
     words = ["extract", image_folder, "--group-by", r"(p\d{3})_", "--views", 1]
     words += ["-b", toy_network]
-    monkeypatch.setattr(sys, "argv", ["featcache", *map(str, words)])  # is recorded
     assert run(*words)[0] == 0
     small = ["--preprocess", "tf", "--input-size", 48]
     assert run("extract", "--dataset", "chest", "-b", toy_network, *small)[0] == 0

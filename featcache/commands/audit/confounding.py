@@ -190,7 +190,7 @@ def _alone(context: AuditContext) -> Answer:
 
 def _accuracy(context: AuditContext) -> Answer:
     if context.best is None:
-        raise NotApplicable("No run of a network. Run: featcache train-head")
+        raise NotApplicable(f"No run of a network. Run: {context.train_command}")
     hits, table = right(context.best), context.predictions
     rows: list[Row] = []
     for name, values in columns(context).items():

@@ -1,5 +1,6 @@
 """A dataset with its splits and runs, opened once for all checks."""
 
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +54,11 @@ class AuditContext:
     def images(self) -> pd.DataFrame:
         """The usable images, one row each."""
         return self.manifest.ok.reset_index(drop=True)
+
+    @property
+    def train_command(self) -> str:
+        """The command that trains heads on the dataset's features."""
+        return f"featcache train-head --dataset {shlex.quote(self.manifest.dataset)}"
 
     @cached_property
     def splits(self) -> dict[str, dict[str, int]]:

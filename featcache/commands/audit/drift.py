@@ -79,7 +79,7 @@ def _classes(context: AuditContext) -> Answer:
 
 def _parts(context: AuditContext) -> Answer:
     if context.best is None:
-        raise NotApplicable("No run of a network. Run: featcache train-head")
+        raise NotApplicable(f"No run of a network. Run: {context.train_command}")
     folds = context.best.table.set_index("image_id")["fold"].astype(int)
     at = context.images["image_id"].map(folds)
     known = at.notna().to_numpy()

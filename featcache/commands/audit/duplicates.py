@@ -162,7 +162,7 @@ def _cut(context: AuditContext) -> Answer:
 
 def _across_parts(context: AuditContext) -> Answer:
     if not context.splits:
-        raise NotApplicable("There is no split yet. Run: featcache train-head")
+        raise NotApplicable(f"There is no split yet. Run: {context.train_command}")
     table, rows = with_images(context, context.near), []
     for name, fold_of in context.splits.items():
         a, b = table["image_id_a"].map(fold_of), table["image_id_b"].map(fold_of)

@@ -15,7 +15,7 @@ from featcache.dataset.splits import TEST
 
 def _groups(context: AuditContext) -> Answer:
     if not context.splits:
-        raise NotApplicable("There is no split yet. Run: featcache train-head")
+        raise NotApplicable(f"There is no split yet. Run: {context.train_command}")
     rows: list[Row] = []
     divided = broken = 0
     for name, fold_of in context.splits.items():
@@ -47,7 +47,7 @@ def _classes(context: AuditContext) -> Answer:
     if table["group"].is_unique:
         raise NotApplicable(
             "Every image is a group of its own, so patients are unknown. Run: "
-            "featcache scan SOURCE --group-by COLUMN|REGEX"
+            f"{context.manifest.scan_by_group()}"
         )
     mixed = table[table.groupby("group")["label"].transform("nunique") > 1]
     rows: list[Row] = [

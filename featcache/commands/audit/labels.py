@@ -73,7 +73,7 @@ def ranked(context: AuditContext, run: Run) -> pd.DataFrame:
 
 def _candidates(context: AuditContext) -> Answer:
     if context.best is None:
-        raise NotApplicable("No run of a network. Run: featcache train-head")
+        raise NotApplicable(f"No run of a network. Run: {context.train_command}")
     table = ranked(context, context.best)
     candidates = table[table["candidate"]]
     counts = candidates.groupby("label").size().sort_values(ascending=False)
@@ -124,7 +124,7 @@ def _permutation(context: AuditContext) -> Answer:
 
 def _changed(context: AuditContext) -> Answer:
     if not context.runs:
-        raise NotApplicable("No run. Run: featcache train-head")
+        raise NotApplicable(f"No run. Run: {context.train_command}")
     run = context.runs[0]  # all of them were made on the same labels
     table = relabelled(run, context.images)
     table = table.merge(context.images[["image_id", "path"]], on="image_id")

@@ -1,6 +1,8 @@
 """FC020 to FC025: the accuracy reached without the region of interest."""
 
+import shlex
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,8 @@ from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.evaluation import metrics
 from featcache.evaluation.record import UNTRAINED, FeatureBlock
 from featcache.evaluation.runs import Run
+from featcache.features.extractions import network_words, read_extractions
+from featcache.features.store import network_options
 
 _NAMES = {
     INSIDE: "The masked region alone",
@@ -72,7 +76,7 @@ def _message(name: str, row: Row) -> str:
 def _advantage(name: str, context: AuditContext) -> Row:
     best = context.best
     if best is None:
-        raise NotApplicable("No run of a network. Run: featcache train-head")
+        raise NotApplicable(f"No run of a network. Run: {context.train_command}")
     plain = _best_of(context, best, name)
     groups = context.predictions["group"].to_numpy()
     labels = context.predictions["label"]
@@ -99,16 +103,14 @@ def _best_of(context: AuditContext, best: Run, name: str) -> Run:
         if suits and learns and out_of_fold(run)["image_id"].tolist() == ids:
             return run
     if name in _NAMES and Region(name).needs_mask and not has_masks:
+        commands = _missing_commands(context, best, name, "--mask", "COLUMN")
         raise NotApplicable(
             f"No masks: the manifest has no column {MASK}, which scan fills from a "
-            "folder masks/ beside images/. Or: featcache extract --mask COLUMN."
+            f"folder masks/ beside images/. Or name their column: {commands}"
         )
-    words = f"-b {name}" if name not in _NAMES else _on_region(best, name)
-    dataset = context.manifest.dataset
+    commands = _missing_commands(context, best, name)
     raise NotApplicable(
-        f"No run on {name} with the same evaluation as the best. Run: featcache "
-        f"extract --dataset {dataset} {words} && featcache train-head "
-        f"--dataset {dataset} {words} with the split and options of the best run"
+        f"No run on {name} with the same evaluation as the best. Run: {commands}"
     )
 
 
@@ -124,14 +126,30 @@ def _is_on(name: str, block: FeatureBlock, has_masks: bool) -> bool:
     return region.kind == name and block.weights != "none" and usual
 
 
-def _on_region(best: Run, name: str) -> str:
-    """Options that select the best run's networks on a region."""
-    names = [
-        f"-b {block.backbone}" + ".keras" * (block.weights == "file")
-        for block in best.record.features
-        if block.weights != "none"
-    ]
-    return " ".join([*dict.fromkeys(names), f"--region {name}"])
+def _missing_commands(context: AuditContext, best: Run, name: str, *mask: str) -> str:
+    """The commands that make a run on a baseline, or by the best networks on a region.
+
+    They are evaluated as the best run is.
+    """
+    dataset = ["--dataset", context.manifest.dataset]
+    region = ["--region", name, *mask] if name in _NAMES else []
+    lines, trained = [], ["-b", name]
+    if not region:
+        lines.append(["extract", *dataset, *trained])
+    else:
+        trained = []
+        calls = read_extractions(context.manifest.folder)
+        for block in best.record.features:
+            stem = Path(block.store).stem if block.store else block.backbone
+            if block.weights != "none" and stem not in trained:
+                trained += ["-b", stem]
+                words = network_words(block.backbone, block.weights, calls)
+                words += network_options(block, block.weights)
+                lines.append(["extract", *dataset, *words, *region])
+    split = best.record.split_options(context.manifest.settings)
+    words = [*trained, *region, *split]
+    lines.append(["train-head", *dataset, *words])
+    return " && ".join(shlex.join(["featcache", *line]) for line in lines)
 
 
 CHECKS = (

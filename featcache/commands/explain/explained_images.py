@@ -218,7 +218,8 @@ def select(
     else:
         ids = first_of_each(table, per_class or 3)
     if not ids:
-        raise UsageError("images to explain", "none", "Name images.")
+        hint = "Leave `errors` out, or name images."
+        raise UsageError("images to explain", "none", hint)
     return readable(loader, ids, reporter)
 
 

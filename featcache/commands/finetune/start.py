@@ -1,5 +1,6 @@
 """The head at the start: random, or that of a trained run folded into dense layers."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from featcache import heads
-from featcache.backbones import FEATUREWISE, FILE, Network, Preprocess
+from featcache.backbones import FEATUREWISE, Network, Preprocess
 from featcache.core.parallel import side_by_side
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -294,11 +295,13 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
         is_same = (contract.backbone, contract.input_size) == key
         if statistics and statistics.split == split and is_same:
             return Preprocess.from_statistics(statistics)
-    file = ".keras" if network.weights == FILE else ""
+    words = ["featcache", "extract", "--dataset", dataset.dataset, "-b"]
+    words += [network.name if network.row else str(network.file)]
+    words += ["--weights", str(network.file)] if network.row and network.file else []
+    words += ["--preprocess", FEATUREWISE, "--input-size", str(network.input_size)]
     raise StoreError(
         f"statistics of the training images of split {split}, which "
         "`preprocess='featurewise'` needs",
         f"no such features of {network.name} at {network.input_size} px",
-        f"Run: featcache extract --dataset {dataset.dataset} -b {network.name}{file} "
-        f"--preprocess featurewise --input-size {network.input_size}",
+        f"Run: {shlex.join(words)}",
     )

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from featcache import features
 from featcache.commands.train_head.fit_runs import train
-from featcache.commands.train_head.plan import ALL, HeadOptions, head_names, plan_runs
+from featcache.commands.train_head.plan import (
+    ALL,
+    HeadOptions,
+    baseline_heads,
+    head_names,
+    plan_runs,
+)
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import straddling
@@ -57,7 +63,8 @@ def train_head(
         backbones: Feature sets: names of stores (backbone, backbone-weights or file
             name, with or without ``@PX``), several of them joined by ``+``, "all"
             that are stored, "classic5", or "baselines".
-        heads: Names of ``featcache.heads.HEADS``, ``module:Class``, or "all".
+        heads: Names of ``featcache.heads.HEADS``, ``module:Class``, or "all"; of all,
+            features without a network get logreg and xgboost.
         options: How they are trained.
         split: On which images and folds.
         jobs: Parallel processes; by default one a core.
@@ -88,7 +95,10 @@ def train_head(
         for repeat in range(split.repeats)
     ]
     folder = reports / dataset.dataset / "runs"
-    planned = list(plan_runs(dataset, folder, backbones, names, options, draws))
+    on_baselines = baseline_heads(heads, names)
+    planned = list(
+        plan_runs(dataset, folder, backbones, names, options, draws, on_baselines)
+    )
     todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
     train(todo, n_jobs=jobs or os.cpu_count() or 1, force=force, reporter=reporter)
     return TrainResult(

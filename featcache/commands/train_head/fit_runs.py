@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from featcache.commands.train_head.forecast import Forecast
 from featcache.commands.train_head.plan import RunPlan, TrainingData
 from featcache.core.parallel import one_thread, side_by_side
 from featcache.core.progress import SILENT, Reporter
@@ -21,7 +22,7 @@ from featcache.evaluation.fitting import Fit
 from featcache.evaluation.record import FAILED, OK, RunRecord, TuningInfo
 
 # What a fit takes a column, beside that of a quick head: rough, measured on 2304
-# columns of 1123 images. The longest goes first, and is not left alone at the end.
+# columns of 1123 images. The shortest go first, so that there is soon something to see.
 _COST = {
     "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
 }  # fmt: skip
@@ -51,8 +52,12 @@ def train(
         reporter: Hears of the fits done, as "fits".
     """
     tasks = [(plan, part) for plan in todo for part in plan.parts]
-    tasks.sort(key=lambda task: _cost(task[0]), reverse=True)
+    tasks.sort(key=lambda task: _cost(task[0]))
     outcomes: dict[Path, Outcomes] = {plan.folder: {} for plan in todo}
+    forecast = Forecast(
+        [plan.name for plan, _ in tasks], [_cost(plan) for plan, _ in tasks], n_jobs
+    )
+    n_ended = 0
     with scratch_folder() as temp:
         matrices = _matrices(todo, temp)
         calls = [_call(*task, matrices, temp) for task in tasks]
@@ -60,10 +65,41 @@ def train(
             for done, (number, result) in enumerate(results, 1):
                 plan, part = tasks[number]
                 outcomes[plan.folder][part] = result
+                took = result.fit_seconds if isinstance(result, Fit) else 0.0
+                forecast.seconds[number] = took
                 if len(outcomes[plan.folder]) == len(plan.parts):
                     _record(plan, outcomes[plan.folder], temp, force)
                     _report_warnings(plan, outcomes[plan.folder], reporter)
+                    n_ended += 1
+                    if len(todo) > 1:
+                        ended = f"{n_ended} of {len(todo)} runs: {_ended(plan)}"
+                        reporter.ended(_joined(ended, forecast, done < len(tasks)))
+                if done < len(tasks):
+                    following = min({*range(len(tasks))} - {*forecast.seconds})
+                    text = _described(*tasks[following])
+                    reporter.doing(_joined(text, forecast, True))
                 reporter.progress("fits", done, len(tasks))
+
+
+def _joined(text: str, forecast: Forecast, is_more: bool) -> str:
+    return f"{text}; {forecast.text}" if is_more else text
+
+
+def _described(plan: RunPlan, part: int) -> str:
+    """A fit in words."""
+    where = "all training images" if part == splits.TEST else f"fold {part}"
+    return f"{plan.name} on {plan.data.backbone}, {where}"
+
+
+def _ended(plan: RunPlan) -> str:
+    """What came of a run, in words."""
+    record, repeat = runs.load(plan.folder).record, plan.record.split.repeat
+    name = f"{plan.name} on {plan.data.backbone}"
+    name += f", repeat {repeat}" if repeat else ""
+    if record.status == FAILED:
+        return f"{name} failed ({record.reason})"
+    score = record.scores[runs.TRAIN]
+    return f"{name}, accuracy {score['accuracy']:.3f}"
 
 
 def _cost(plan: RunPlan) -> float:

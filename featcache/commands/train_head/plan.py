@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featcache import features, heads
-from featcache.backbones import expand
+from featcache.backbones import NONE, expand
 from featcache.core.io import digest
 from featcache.core.text import some
 from featcache.dataset import sources, splits
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from featcache.heads.base import Head
 
 ALL = "all"
+_ON_BASELINES = ("logreg", "xgboost")  # of all heads, those that baselines get
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,18 @@ def head_names(names: Iterable[str], options: HeadOptions) -> list[str]:
     return list(dict.fromkeys(every))
 
 
+def baseline_heads(names: Sequence[str], heads: Sequence[str]) -> list[str]:
+    """The heads for features without a network: of "all", only two that learn much.
+
+    Args:
+        names: As a user gave them.
+        heads: The heads that they name.
+    """
+    if ALL not in names:
+        return list(heads)
+    return [name for name in heads if name in (*_ON_BASELINES, *names)]
+
+
 def plan_runs(
     dataset: Manifest,
     folder: Path,
@@ -186,6 +199,7 @@ def plan_runs(
     heads: Sequence[str],
     options: HeadOptions,
     repeats: Sequence[Split],
+    on_baselines: Sequence[str] | None = None,
 ) -> Iterator[RunPlan]:
     """Yields the runs that are asked for.
 
@@ -196,6 +210,7 @@ def plan_runs(
         heads: Their names, see ``head_names``.
         options: How they are trained.
         repeats: Of one split, the first of which is repeat 0.
+        on_baselines: The heads for features without a network; by default the same.
 
     Raises:
         FeatcacheError: Features, taps, views or folds are not there.
@@ -213,8 +228,10 @@ def plan_runs(
     for one in feature_sets:
         _refuse_statistics(one, repeats[0])
         data = _training_data(dataset, one, options, taps, masks)
+        is_baseline = all(block.weights == NONE for block in data.features)
+        of_set = heads if on_baselines is None or not is_baseline else on_baselines
         for split in repeats:
-            yield from _plans(dataset, folder, data, heads, options, split)
+            yield from _plans(dataset, folder, data, of_set, options, split)
 
 
 def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:

@@ -15,7 +15,12 @@ from featcache.features.store.base import (
     check_contract,
     store_path,
 )
-from featcache.features.store.cli_words import network_options, recipe_options
+from featcache.features.store.cli_words import (
+    network_options,
+    recipe_options,
+    seed_options,
+    tap_options,
+)
 from featcache.features.store.reader import open_store
 from featcache.features.store.write import (
     merge,
@@ -42,6 +47,8 @@ __all__ = [
     "publish",
     "recipe_options",
     "seal",
+    "seed_options",
     "store_path",
+    "tap_options",
     "writing",
 ]

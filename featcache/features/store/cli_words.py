@@ -1,6 +1,7 @@
 """From what a store says of itself to the options of a command that ask for it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,21 @@ def network_options(contract: "Contract | FeatureBlock", weights: str) -> list[s
         value = getattr(contract, name)
         if value not in (None, "float32"):
             words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def seed_options(weights_key: str) -> list[str]:
+    """The words that ask for the seed of random weights, by a header's key."""
+    seed = re.match(r"random seed (\d+)", weights_key)
+    return ["--seed", seed[1]] if seed else []
+
+
+def tap_options(names: Sequence[str]) -> list[str]:
+    """The words that ask for inner layers, by the names of their matrices."""
+    layers = dict.fromkeys(name.removesuffix(":max") for name in names)
+    words = ["--taps", ",".join(layers)] if layers else []
+    if any(name.endswith(":max") for name in names):
+        words += ["--tap-pooling", "avg+max"]
     return words
 
 

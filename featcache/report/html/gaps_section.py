@@ -1,16 +1,24 @@
 """What was not checked: computed from the records, so that no reader has to guess."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
 from featcache.backbones import BASELINES
 from featcache.commands.audit import FILE as AUDIT
+from featcache.commands.explain.explained_images import (
+    evaluated_rows,
+    surest_errors,
+)
 from featcache.dataset.regions import MASK, OUTSIDE
 from featcache.evaluation.external import read_validations
 from featcache.evaluation.runs import TEST
+from featcache.features.extractions import network_words
+from featcache.features.store import network_options
 from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.dataset_section import has_test
 from featcache.report.html.explain_section import FOLDER
@@ -40,6 +48,23 @@ def gaps(context: ReportContext) -> list[Gap]:
     return [gap for check in _CHECKS for gap in check(context)]
 
 
+def _command(context: ReportContext, name: str, *words: str) -> str:
+    return shlex.join(["featcache", name, "--dataset", context.board.dataset, *words])
+
+
+def _train(context: ReportContext, *words: str) -> str:
+    """The command that trains heads that are evaluated as the best run is."""
+    settings = context.manifest.settings if context.manifest else None
+    split = context.best.record.split_options(settings)
+    return _command(context, "train-head", *words, *split)
+
+
+def _scan(context: ReportContext) -> str:
+    if context.manifest:
+        return context.manifest.scan_by_group()
+    return _command(context, "scan", "SOURCE", "--group-by", "COLUMN")
+
+
 def _region(context: ReportContext) -> str:
     """What images are of, in words: a column of masks may be named for it."""
     columns = [str(name).lower() for name in context.images]
@@ -54,14 +79,14 @@ def _groups(context: ReportContext) -> Iterator[Gap]:
             "Patients were not kept together",
             "Each image is a group of its own, so images of one patient may be in both "
             "training and evaluation, which inflates the scores.",
-            "featcache scan SOURCE --group-by COLUMN",
+            _scan(context),
         )
     elif by == "near-duplicate":
         yield Gap(
             "Patients are unknown",
             "Only near-identical images were kept together; two different images of "
             "one patient may be in both training and evaluation.",
-            "featcache scan SOURCE --group-by COLUMN",
+            _scan(context),
         )
 
 
@@ -103,24 +128,33 @@ def _baselines(context: ReportContext) -> Iterator[Gap]:
             "What baselines without a network reach",
             f"No run on {', '.join(missing)}: size, brightness and borders alone may "
             "explain much of the best score.",
-            "featcache extract -b baselines && featcache train-head -b baselines",
+            " && ".join(
+                [
+                    _command(context, "extract", "-b", "baselines"),
+                    _train(context, "-b", "metadata", "-b", "pixels48", "-b", "border"),
+                ]
+            ),
         )
     if not any(run.record.head == "majority" for run in context.runs):
         yield Gap(
             "The majority baseline",
             "The head majority was not run, so the leaderboard lacks the score of "
             "always predicting the largest class.",
-            "featcache train-head -H majority",
+            _train(context, "-H", "majority"),
         )
     regions = {block.region for block in blocks}
     if OUTSIDE not in regions and context.images.get(MASK, pd.Series("")).any():
-        best = context.best.record.features[0].backbone
+        block = context.best.record.features[0]
+        store = Path(block.store).stem if block.store else block.backbone
+        network = network_words(block.backbone, block.weights, context.extracts)
+        network += network_options(block, block.weights)
+        region = ["--region", OUTSIDE]
         yield Gap(
             f"Whether the best run needs {_region(context)}",
             "There are masks, but no run on images in which the masked region is "
             "blacked out.",
-            f"featcache extract --region outside -b {best} && "
-            f"featcache train-head --region outside -b {best}",
+            f"{_command(context, 'extract', *network, *region)} && "
+            f"{_train(context, '-b', store, *region)}",
         )
 
 
@@ -131,7 +165,7 @@ def _test(context: ReportContext) -> Iterator[Gap]:
             "An untouched test set",
             f"The winner of {len(rows)} runs was selected on its test scores, so its "
             "score is optimistic.",
-            "featcache compare --on train --html",
+            _command(context, "compare", "--on", "train", "--html"),
         )
     if not has_test(context.evaluated):
         winner = f"The winner of {len(rows)} runs" if len(rows) > 1 else "The run"
@@ -139,7 +173,7 @@ def _test(context: ReportContext) -> Iterator[Gap]:
             "A test set",
             f"There is none. {winner} was selected on these same scores, so its score "
             "is optimistic.",
-            "featcache train-head --test-size 0.2",
+            _command(context, "train-head", "--test-size", "0.2"),
         )
         return
     low, high = rows[0].test_accuracy_low, rows[0].test_accuracy_high
@@ -169,8 +203,9 @@ def _repeats(context: ReportContext) -> Iterator[Gap]:
             + ("test set" if context.board.part == TEST else "folds"),
             f"All scores come from one split ({context.board.split}); another draw "
             "changes them, and may reorder runs that are close.",
-            "featcache train-head "
-            + ("--seed 1" if context.board.part == TEST else "--repeats 3"),
+            _command(context, "train-head", "--seed", "1")
+            if context.board.part == TEST
+            else _train(context, "--repeats", "3"),
         )
 
 
@@ -206,16 +241,20 @@ def _content(context: ReportContext) -> Iterator[Gap]:
             "Shortcuts in the images",
             "The images were not audited for text markers, borders and devices; a run "
             f"may use these instead of {_region(context)}.",
-            f"featcache audit --dataset {context.board.dataset}",
+            _command(context, "audit"),
         )
     # An ensemble has no maps of its own.
     names = context.best.record.members or [context.best.run_id]
-    if not any((context.reports / FOLDER / name).is_dir() for name in names):
+    table = evaluated_rows(context.best)
+    is_alone = not context.best.record.members
+    has_errors = is_alone and bool(surest_errors(table, context.best.classes, 12))
+    is_drawn = any((context.reports / FOLDER / name).is_dir() for name in names)
+    if not is_drawn and not context.best.record.is_baseline:
         yield Gap(
             "Where the best run looks",
             "No heat maps of it were drawn, so it is unknown whether it looks at "
             f"{_region(context)}.",
-            f"featcache explain {names[0]} --errors 12",
+            _command(context, "explain", names[0], *("--errors", "12") * has_errors),
         )
 
 
@@ -231,7 +270,9 @@ def _weights(context: ReportContext) -> Iterator[Gap]:
             "Pretrained weights",
             f"These networks have random weights: {', '.join(sorted(names))}. This "
             "page does not show what they reach with pretrained weights.",
-            "featcache extract -b NAME --weights imagenet",
+            _command(
+                context, "extract", *(w for n in sorted(names) for w in ("-b", n))
+            ),
         )
 
 
@@ -241,11 +282,18 @@ def _int8(context: ReportContext) -> Iterator[Gap]:
             continue
         drift = one.header.notes.get("drift", {})
         drift_text = ", ".join(f"{k} {v:.4g}" for k, v in drift.items())
+        header = one.header
+        words = network_words(
+            header.contract.backbone, header.weights, context.extracts
+        )
+        words += network_options(
+            replace(header.contract, precision=None), header.weights
+        )
         yield Gap(
             "int8 against float32",
             f"{name} was computed with int8. Its features were compared with float32 "
             f"on a few images ({drift_text or 'no figures'}), its accuracy was not.",
-            "featcache extract -b NAME --precision float32",
+            _command(context, "extract", *words),
         )
 
 
@@ -260,7 +308,7 @@ def _versions(context: ReportContext) -> Iterator[Gap]:
         yield Gap(
             "Whether library versions change the scores",
             f"The runs were made with different library versions: {versions}.",
-            "featcache train-head --force",
+            _train(context, "--force"),
         )
 
 

@@ -1,19 +1,23 @@
 """From a run's record back to the command lines that make the run."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from featcache.commands.finetune import finetune
 from featcache.core.options import parameters
-from featcache.dataset.manifest import Manifest
+from featcache.dataset.manifest import Manifest, Settings
 from featcache.evaluation.record import FeatureBlock, RunRecord
-from featcache.features.extractions import Extraction
-from featcache.features.store import Store, network_options, recipe_options
+from featcache.features.extractions import Extraction, network_words
+from featcache.features.store import (
+    Store,
+    network_options,
+    recipe_options,
+    seed_options,
+    tap_options,
+)
 from featcache.report.html.context import store_names
 
 _ELSEWHERE = {"policy", "seed", "init_head"}  # words of their own say these
@@ -35,6 +39,11 @@ class Known:
     stores: Mapping[str, Store] = field(default_factory=dict)
     extracts: Sequence[Extraction] = ()
     records: Mapping[str, RunRecord] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings | None:
+        """How the dataset was scanned, where that is known."""
+        return self.manifest.settings if self.manifest else None
 
 
 def commands(record: RunRecord, known: Known, *, repeats: int = 1) -> list[str]:
@@ -72,7 +81,7 @@ def _extracts(record: RunRecord, known: Known) -> list[list[str]]:
             *_network(mine[0], known.stores.get(name), known.extracts),
             *_views(record, known.stores.get(name)),
             *mine[0].image_region.options,
-            *_taps([block.tap for block in mine if block.tap]),
+            *tap_options([block.tap for block in mine if block.tap]),
         ]
         for name, mine in by_store.items()
     ]
@@ -90,25 +99,9 @@ def _network(
     block: FeatureBlock, features: Store | None, extracts: Sequence[Extraction]
 ) -> list[str]:
     """Backbone, weights, and what of the contract is not as usual."""
-    name, weights = block.backbone, block.weights
-    file = _file(name, extracts) if weights == "file" else ""
-    words = ["-b", file if file.endswith(".keras") else name]
-    if file and not file.endswith(".keras"):
-        words += ["--weights", file]
+    words = network_words(block.backbone, block.weights, extracts)
     contract = features.header.contract if features else block
-    return words + network_options(contract, weights)
-
-
-def _file(name: str, extracts: Sequence[Extraction]) -> str:
-    """The file of a network, as the newest call that used it was given it."""
-    for record in reversed(extracts):
-        for option, word in pairwise(record.command):
-            is_network = option in ("-b", "--backbone") and Path(word).stem == name
-            if is_network and word.endswith(".keras"):
-                return word
-            if option == "--weights" and name in record.command:
-                return word
-    return f"{name}.keras"
+    return words + network_options(contract, block.weights)
 
 
 def _views(record: RunRecord, features: Store | None) -> list[str]:
@@ -116,18 +109,7 @@ def _views(record: RunRecord, features: Store | None) -> list[str]:
     policy = record.policy
     if record.views and policy:
         return ["--views", str(record.views), *recipe_options(policy)]
-    seed = re.match(
-        r"random seed (\d+)", features.header.weights_key if features else ""
-    )
-    return ["--seed", seed[1]] if seed else []
-
-
-def _taps(names: Sequence[str]) -> list[str]:
-    layers = dict.fromkeys(name.removesuffix(":max") for name in names)
-    words = ["--taps", ",".join(layers)] if layers else []
-    if any(name.endswith(":max") for name in names):
-        words += ["--tap-pooling", "avg+max"]
-    return words
+    return seed_options(features.header.weights_key) if features else []
 
 
 def _train(record: RunRecord, known: Known, repeats: int) -> list[str]:
@@ -146,28 +128,7 @@ def _train(record: RunRecord, known: Known, repeats: int) -> list[str]:
         words.append("--tta" if record.tta else "--no-tta")
     words += [] if record.calibration else ["--no-calibrate"]
     words += ["--repeats", str(repeats)] if repeats > 1 else []
-    return [*words, *_split(record, known)]
-
-
-def _split(record: RunRecord, known: Known) -> list[str]:
-    """Which images, and how they are split."""
-    split, words = record.split, []
-    for text in record.exclude:
-        words += ["--exclude", text]
-    group_by = split.group_by
-    if known.manifest and group_by != known.manifest.settings.group_by:
-        words += ["--group-by", group_by]
-    words += ["--folds", str(split.folds)]
-    if split.split_by:
-        option = "--test-where" if "=" in split.split_by else "--split-by"
-        words += [option, split.split_by]
-        words += ["--val-part", "fold"] if split.own_val else []
-    else:
-        words += ["--test-size", f"{split.test_size:g}"]
-        if known.manifest and known.manifest.settings.split_by:
-            words += ["--split-by", "none"]
-    words += ["--seed", str(record.seed)]
-    return [*words, "--split", split.base]
+    return [*words, *record.split_options(known.settings)]
 
 
 def _finetune(record: RunRecord, known: Known) -> list[str]:
@@ -189,7 +150,7 @@ def _finetune(record: RunRecord, known: Known) -> list[str]:
         words += ["--fold", "test"]
     elif not record.calibration:
         words.append("--no-calibrate")
-    return [*words, *_split(record, known)]
+    return [*words, *record.split_options(known.settings)]
 
 
 def _spelled(value: Any) -> str:
