@@ -248,7 +248,7 @@ def test_the_callers_pixels_are_not_overwritten(toy_network: Path) -> None:
     """Keras' preprocess_input works in place; ours gets a copy."""
     pixels = noise(4, 32)
     before = pixels.copy()
-    embed(resolve(str(toy_network), preprocess="caffe"), pixels, 4)
+    embed(replace(resolve(str(toy_network)), preprocess="caffe"), pixels, 4)
     assert np.array_equal(pixels, before)
 
 

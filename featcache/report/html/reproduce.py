@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from featcache.backbones.words import own_options
 from featcache.commands.finetune import finetune
 from featcache.core.options import parameters
 from featcache.dataset.manifest import Manifest
@@ -103,9 +104,10 @@ def _file(name: str, extracts: Sequence[Extraction]) -> str:
     """The file of a network, as the newest call that used it was given it."""
     for record in reversed(extracts):
         for option, word in pairwise(record.command):
-            is_network = option in ("-b", "--backbone") and Path(word).stem == name
-            if is_network and word.endswith(".keras"):
-                return word
+            path, _ = own_options(word)
+            is_network = option in ("-b", "--backbone") and Path(path).stem == name
+            if is_network and path.endswith(".keras"):
+                return path
             if option == "--weights" and name in record.command:
                 return word
     return f"{name}.keras"
