@@ -148,6 +148,8 @@ def test_an_option_against_the_json_is_refused(toy_network: Path) -> None:
             resolve_all([name], preprocess="caffe")
         assert "`preprocess='tf'` for toynet.keras, as toynet.json" in str(caught.value)
         assert "OTHER.keras:preprocess=caffe" in str(caught.value)
+    [network] = resolve_all([str(toy_network)], preprocess="featurewise")
+    assert network.preprocess == "featurewise"
 
 
 def test_a_network_has_options_of_its_own(toy_network: Path, tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
     beside = path.with_suffix(".json")
     sidecar = _read_sidecar(beside)
     mode, side = preprocess or sidecar.preprocess, input_size or sidecar.input_size
-    if preprocess and sidecar.preprocess not in (None, preprocess):
+    # To standardise by the images replaces the own scaling of any network.
+    modes = {preprocess, sidecar.preprocess} - {None}
+    if preprocess != FEATUREWISE and len(modes) > 1:
         raise UsageError(
             f"`preprocess={sidecar.preprocess!r}` for {path.name}, as {beside.name} "
             "beside it says",
@@ -116,8 +118,8 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
         raise UsageError(
             f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
             f"preprocess {mode!r}, input size {side!r}",
-            f"Give both, for it alone as {path.name}:preprocess=caffe,size=224, or write "
-            f'{{"preprocess": "caffe", "input_size": 224}} to {beside.name}.',
+            f"Give both, for it alone as {path.name}:preprocess=caffe,size=224, or in "
+            f'{beside.name}: {{"preprocess": "caffe", "input_size": 224}}.',
         )
     network = Network(
         path.stem,

@@ -16,7 +16,9 @@ def reference(
     Raises:
         RunError: It is not among the chosen; the error says what differs.
     """
-    run = references.find(reports, name, split)
+    # A run of another split is found too, so that the error says what differs.
+    narrow = split if references.matching(reports, name, split) else None
+    run = references.find(reports, name, narrow)
     ranked = [entry.run for entry in selection.entries]
     if run.run_id in {one.run_id for one in ranked}:
         return run
