@@ -78,7 +78,7 @@ def test_a_keras_file_needs_its_preprocessing_told(
     """Without options and without a JSON beside it, the error shows both ways out."""
     alone = tmp_path / "net.keras"
     alone.write_bytes(toy_network.read_bytes())
-    with pytest.raises(UsageError, match=r"`preprocess` .* or write them to net\.json"):
+    with pytest.raises(UsageError, match=r"`preprocess` .* or in net\.json"):
         resolve(str(alone))
     told = resolve(str(alone), preprocess="caffe", input_size=64)
     assert (told.name, told.weights, told.preprocess, told.input_size) == (

@@ -45,7 +45,6 @@ def own_options(text: str) -> tuple[str, dict[str, Any]]:
                 "Such as preprocess=caffe,size=224.",
             )
         if name == "input_size" and not (value.isascii() and value.isdigit()):
-            hint = "Such as size=224."
-            raise UsageError(f"a size in pixels for {match['name']}", repr(value), hint)
+            raise UsageError("a size in pixels", repr(value), "Such as size=224.")
         options[name] = int(value) if name == "input_size" else value
     return match["name"], options
