@@ -78,7 +78,7 @@ def test_a_keras_file_needs_its_preprocessing_told(
     """Without options and without a JSON beside it, the error shows both ways out."""
     alone = tmp_path / "net.keras"
     alone.write_bytes(toy_network.read_bytes())
-    with pytest.raises(UsageError, match=r"`preprocess` .* or write them to net\.json"):
+    with pytest.raises(UsageError, match=r"`preprocess` .* or in net\.json"):
         resolve(str(alone))
     told = resolve(str(alone), preprocess="caffe", input_size=64)
     assert (told.name, told.weights, told.preprocess, told.input_size) == (
@@ -248,7 +248,7 @@ def test_the_callers_pixels_are_not_overwritten(toy_network: Path) -> None:
     """Keras' preprocess_input works in place; ours gets a copy."""
     pixels = noise(4, 32)
     before = pixels.copy()
-    embed(resolve(str(toy_network), preprocess="caffe"), pixels, 4)
+    embed(replace(resolve(str(toy_network)), preprocess="caffe"), pixels, 4)
     assert np.array_equal(pixels, before)
 
 

@@ -183,7 +183,7 @@ def test_float16_halves_the_bytes(dataset, toy) -> None:
 
 def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> None:
     """Statistics are those of the split's training images, and in the contract."""
-    network = backbones.resolve(str(toy_network), preprocess="featurewise")
+    network = replace(backbones.resolve(str(toy_network)), preprocess="featurewise")
     (result,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
     statistics = store.open_store(result.path).header.contract.statistics
     (path,) = dataset.folder.glob("splits-*.json")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import Heard
 
 from featcache import backbones
 from featcache.backbones import build, flat, resolve, resolve_all, with_pixels
@@ -139,14 +138,63 @@ def test_an_odd_json_is_refused_by_its_field(
         resolve(str(path), **OPTIONS)
 
 
-def test_an_option_against_the_json_is_reported(toy_network: Path) -> None:
-    """The option wins, and one line says over what; the same value says nothing."""
-    heard = Heard()
-    for mode in ("imagenet", "tf", "caffe"):
-        resolve_all([str(toy_network)], preprocess=mode, reporter=heard)
-    (message,) = heard.messages
-    assert "toynet.json says preprocess tf" in message
-    assert "`preprocess='caffe'` is used instead" in message
+def test_an_option_against_the_json_is_refused(toy_network: Path) -> None:
+    """Features of the wrong scaling are never made silently; the same value is fine."""
+    for mode in ("imagenet", "tf"):
+        [network] = resolve_all([str(toy_network)], preprocess=mode)
+        assert network.preprocess == "tf"
+    for name in (str(toy_network), f"{toy_network}:preprocess=caffe"):
+        with pytest.raises(UsageError) as caught:
+            resolve_all([name], preprocess="caffe")
+        assert "`preprocess='tf'` for toynet.keras, as toynet.json" in str(caught.value)
+        assert "OTHER.keras:preprocess=caffe" in str(caught.value)
+    [network] = resolve_all([str(toy_network)], preprocess="featurewise")
+    assert network.preprocess == "featurewise"
+
+
+def test_a_network_has_options_of_its_own(toy_network: Path, tmp_path: Path) -> None:
+    """Behind its name; they win over those of the call, which are for the others."""
+    bare = tmp_path / "bare.keras"
+    bare.write_bytes(toy_network.read_bytes())
+    networks = resolve_all(
+        [
+            f"{bare}:preprocess=caffe,size=64",
+            str(toy_network),
+            "DenseNet121:input-size=320,weights=random",
+            "baselines",
+        ]
+    )
+    assert [(n.name, n.preprocess, n.input_size) for n in networks[:3]] == [
+        ("bare", "caffe", 64),
+        ("toynet", "tf", networks[1].input_size),
+        ("densenet121", "torch", 320),
+    ]
+    assert networks[2].weights == "random"
+    both = resolve_all([f"{bare}:size=48", f"{bare}:size=64"], preprocess="tf")
+    assert [n.input_size for n in both] == [48, 64]
+    assert len(resolve_all(["classic5:size=224"])) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("colour=red", "option of a network"),
+        ("size=big", "a size in pixels"),
+        ("size=64,input_size=64", "each option of vgg19 once"),
+        ("size=", "each option of vgg19 once"),
+        ("size=8", "`input_size` from 32"),
+    ],
+)
+def test_an_odd_option_of_a_network_is_named(options: str, message: str) -> None:
+    """A typing error in it never becomes another network."""
+    with pytest.raises((UsageError, UnknownNameError), match=message):
+        resolve_all([f"vgg19:{options}"])
+
+
+def test_names_of_backbones_are_read_in_any_capitals() -> None:
+    """The name that is stored is that of the table."""
+    assert [n.name for n in resolve_all(["VGG19", "Border"])] == ["vgg19", "border"]
+    assert len(resolve_all(["Classic5"])) == 5
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from featcache.backbones.build import build, weights_digest, with_pixels
 from featcache.backbones.files import check_size, existing, from_file, is_file
 from featcache.backbones.table import BACKBONES, CLASSIC5, NETWORKS
 from featcache.backbones.weights import fetch_weights, find_weights, weights_key
+from featcache.backbones.words import own_options
 from featcache.core.progress import SILENT, Reporter
 from featcache.errors import UsageError
 
@@ -65,7 +66,6 @@ def resolve(
     preprocess: str = "imagenet",
     input_size: int | None = None,
     seed: int = 0,
-    reporter: Reporter = SILENT,
 ) -> Network:
     """Turns a user's words into a network, without building anything.
 
@@ -76,14 +76,13 @@ def resolve(
             "featurewise".
         input_size: Side in pixels; by default the row's own.
         seed: Of random weights.
-        reporter: Hears where the options differ from the JSON beside a file.
 
     Raises:
         UnknownNameError: No such backbone; the nearest names are offered.
         WeightsError: No such file, or it is damaged.
-        UsageError: A ``.keras`` file without preprocessing or input size, or with
-            other weights; a file of another format; a baseline with what only
-            networks have.
+        UsageError: A ``.keras`` file without preprocessing or input size, with
+            another preprocessing than its JSON says, or with other weights; a file of
+            another format; a baseline with what only networks have.
     """
     if input_size is not None:
         check_size(input_size)
@@ -101,10 +100,7 @@ def resolve(
                 "Its weights are in the file: leave the option out.",
             )
         mode = preprocess if preprocess != IMAGENET else None
-        network, notes = from_file(Path(name), mode, input_size)
-        for note in notes:
-            reporter.message(note)
-        return network
+        return from_file(Path(name), mode, input_size)
     name = BACKBONES.canonical(name)
     row = BACKBONES[name]
     if isinstance(row, Baseline):
@@ -138,12 +134,13 @@ def resolve_all(
     Beside networks, baselines go without the options that only networks have.
 
     Args:
-        names: As for ``resolve``, or one of ``COLLECTIONS``.
+        names: As for ``resolve``, or one of ``COLLECTIONS``; each perhaps with options
+            of its own, such as ``A.keras:preprocess=caffe,size=224``.
         weights: As for ``resolve``.
         preprocess: As for ``resolve``.
         input_size: As for ``resolve``.
         seed: As for ``resolve``.
-        reporter: Hears which options some of them go without, and as ``resolve``.
+        reporter: Hears which options some of them go without.
 
     Raises:
         UsageError: "all", which is too many to be meant; and as ``resolve``.
@@ -156,27 +153,21 @@ def resolve_all(
             f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
             "are listed in docs/commands.md under featcache extract.",
         )
-    expanded = dict.fromkeys(expand(names))
-    plain = [name for name in expanded if name in BASELINES]
-    if len(plain) == len(expanded):
+    written = [(name, own) for text in names for name, own in [own_options(text)]]
+    several = [(name, own) for text, own in written for name in expand([text])]
+    plain = [name for name, own in several if name in BASELINES and not own]
+    if len(plain) == len(several):
         plain = []  # nothing here that the options could be meant for
     options = _of_networks(weights, preprocess, input_size)
     if plain and options:
         words = ", ".join(options.values())
         reporter.message(f"{words}: ignored for {', '.join(plain)} (no network)")
-    return [
-        resolve(name)
-        if name in plain
-        else resolve(
-            name,
-            weights,
-            preprocess=preprocess,
-            input_size=input_size,
-            seed=seed,
-            reporter=reporter,
-        )
-        for name in expanded
+    shared = {"weights": weights, "preprocess": preprocess, "input_size": input_size}
+    networks = [
+        resolve(name) if name in plain else resolve(name, **(shared | own), seed=seed)
+        for name, own in several
     ]
+    return list(dict.fromkeys(networks))
 
 
 def expand(names: Iterable[str]) -> list[str]:

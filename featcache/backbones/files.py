@@ -86,9 +86,7 @@ def existing(path: Path) -> Path:
     return path
 
 
-def from_file(
-    path: Path, preprocess: str | None, input_size: int | None
-) -> tuple[Network, list[str]]:
+def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Network:
     """A network of a ``.keras`` file.
 
     Args:
@@ -96,11 +94,9 @@ def from_file(
         preprocess: As requested; by default what its JSON says.
         input_size: Likewise.
 
-    Returns:
-        The network, and what the user should know of it.
-
     Raises:
-        UsageError: No preprocessing or input size, or an impossible name.
+        UsageError: No preprocessing or input size, another preprocessing than in the
+            JSON, or an impossible name.
         WeightsError: The file, or the JSON beside it, cannot be used.
     """
     _check_name(path)
@@ -108,12 +104,22 @@ def from_file(
     beside = path.with_suffix(".json")
     sidecar = _read_sidecar(beside)
     mode, side = preprocess or sidecar.preprocess, input_size or sidecar.input_size
+    # To standardise by the images replaces the own scaling of any network.
+    modes = {preprocess, sidecar.preprocess} - {None}
+    if preprocess != FEATUREWISE and len(modes) > 1:
+        raise UsageError(
+            f"`preprocess={sidecar.preprocess!r}` for {path.name}, as {beside.name} "
+            "beside it says",
+            f"`preprocess={preprocess!r}`",
+            "Omit the option, correct the JSON, or give the option to the other "
+            f"networks alone, such as OTHER.keras:preprocess={preprocess}.",
+        )
     if mode is None or side is None:
         raise UsageError(
             f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
             f"preprocess {mode!r}, input size {side!r}",
-            f'Give both, or write them to {beside.name}: {{"preprocess": "caffe", '
-            '"input_size": 224}.',
+            f"Give both, for it alone as {path.name}:preprocess=caffe,size=224, or in "
+            f'{beside.name}: {{"preprocess": "caffe", "input_size": 224}}.',
         )
     network = Network(
         path.stem,
@@ -126,13 +132,7 @@ def from_file(
         channels=_channels(config),
     )
     _check_grey(network)
-    notes = []
-    if sidecar.preprocess not in (None, mode):
-        notes.append(
-            f"{beside.name} says preprocess {sidecar.preprocess}: "
-            f"`preprocess={mode!r}` is used instead"
-        )
-    return network, notes
+    return network
 
 
 def _check_name(path: Path) -> None:

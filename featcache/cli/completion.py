@@ -77,16 +77,16 @@ def _runs(context: Context) -> Iterable[tuple[str, str]]:
     ]
     digits = [run_id.rpartition("-")[2] for run_id in ids]
     for run_id, own in zip(ids, digits, strict=True):
-        short = next(
-            (
-                own[:n]
-                for n in range(_DIGITS, len(own) + 1)
-                if sum(other.startswith(own[:n]) for other in digits) == 1
-            ),
-            run_id,
-        )
-        yield short, run_id
+        yield _shortest(own, digits), run_id
     yield from ((run_id, "") for run_id in ids)
+
+
+def _shortest(own: str, digits: list[str]) -> str:
+    """The first digits that no other has, six or more; all where others have them."""
+    starts = (own[:n] for n in range(_DIGITS, len(own)))
+    return next(
+        (s for s in starts if sum(other.startswith(s) for other in digits) == 1), own
+    )
 
 
 def _backbones(context: Context) -> Iterable[tuple[str, str]]:

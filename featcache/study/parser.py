@@ -19,6 +19,7 @@ from featcache.backbones import (
     expand,
     resolve_all,
 )
+from featcache.backbones.words import own_options
 from featcache.commands.audit import audit
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import ensemble
@@ -248,8 +249,10 @@ def _networks(block: Block) -> list[Network]:
     networks: list[Network] = []
     for i, name in enumerate(block.settings["backbones"]):
         name = block.filled(name, "backbones", i)
-        if name.endswith(".keras"):
-            name = str(block.path(name, "backbones", i))
+        with block.blaming("backbones", i):
+            file, _ = own_options(name)
+        if file.endswith(".keras"):
+            name = str(block.path(file, "backbones", i)) + name[len(file) :]
         for size in sizes if isinstance(sizes, list) else [sizes]:
             # What only networks have means nothing to a baseline.
             plain = name in (*BASELINES, "baselines")

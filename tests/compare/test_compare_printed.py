@@ -234,6 +234,18 @@ def test_confusion_ignores_no_option(
     assert f"got {ignored[0]}." in err
 
 
+def test_confusion_obeys_the_split(add: Add, run: Callable[..., Any]) -> None:
+    """A rank or a part of an id is that of a run of this split."""
+    add("good", range(4))
+    other = {"name": "other", "base": "other"}
+    later = add("good", range(9), backbone="later", split=other, test=8)
+    for name in ("1", "good"):
+        code, out, _ = run("compare", "--confusion", name, "--split", "other")
+        assert (code, later in out) == (0, True)
+        code, out, _ = run("compare", "--confusion", name, "--split", "first")
+        assert (code, later in out) == (0, False)
+
+
 def test_one_format_at_a_time(add: Add, run: Callable[..., Any]) -> None:
     """--json is a format."""
     add("good", range(4))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ def tune(
     """Fine-tunes the toy network for two epochs on two folds and the test part."""
 
     def call(given: Manifest = dataset, **options: Any) -> FinetuneResult:
-        network = backbones.resolve(
-            str(toy_network), preprocess=options.pop("preprocess", "imagenet")
-        )
+        network = backbones.resolve(str(toy_network))
+        mode = options.pop("preprocess", network.preprocess)
+        network = replace(network, preprocess=mode)
         options = QUICK | {"reports": tmp_path / "reports"} | options
         return finetune_flat(given, [network], **options)
 

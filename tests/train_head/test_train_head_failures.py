@@ -137,7 +137,7 @@ def test_no_fit_without_the_leak_guard() -> None:
         (
             {"exclude": ["ward=w77"]},
             DatasetError,
-            "matches no image.*whose values are , w0",
+            "matches no image.*whose values are empty, w0",
         ),
         ({"exclude": ["phash"]}, DatasetError, "1 or true or yes"),
         ({"exclude": ["label=COVID", "label=NORMAL"]}, DatasetError, "two classes"),

@@ -16,13 +16,9 @@ def reference(
     Raises:
         RunError: It is not among the chosen; the error says what differs.
     """
-    try:
-        run = references.find(reports, name, split)
-    except RunError:
-        # A run of another split is refused for that, and not as unknown.
-        if split is None or name.isdigit():
-            raise
-        run = references.find(reports, name)
+    # A run of another split is found too, so that the error says what differs.
+    narrow = split if references.matching(reports, name, split) else None
+    run = references.find(reports, name, narrow)
     ranked = [entry.run for entry in selection.entries]
     if run.run_id in {one.run_id for one in ranked}:
         return run

@@ -45,8 +45,8 @@ def mark_duplicates(table: pd.DataFrame, on_conflict: str, warnings: list[str]) 
             warnings.append(
                 f"{counted(n, 'image')} with the same bytes in several parts of the "
                 "source's split, such as "
-                f"{' and '.join(copies[:2])}; of such copies that in test (or else "
-                "val) is used"
+                f"{' and '.join(copies[:2])}; only the copy in test (or else val) is "
+                "used"
             )
     later = ok[ok["image_id"].duplicated() & ~ok.index.isin(conflicts.index)]
     kept = ok.drop_duplicates("image_id").set_index("image_id")["path"]

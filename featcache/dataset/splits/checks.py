@@ -123,14 +123,14 @@ def check_own_test(
     for label, is_tested in itertools.product(sorted({*labels}), (True, False)):
         if (label, is_tested) in sides or (is_tested and not whole):
             continue
-        ways = "`test_where='split=test'` allows that, " if is_tested else ""
+        ways = "`test_where='split=test'` allows that; " if is_tested else ""
         raise SplitError(
             "every class in the test set of the source and in its other parts"
             if whole
             else "every class outside the test set, to be trained on",
             f"class {label!r} not in {'the test set' if is_tested else 'the rest'}",
-            f"{ways or 'Omit the class: '}`exclude='label={label}'` leaves the class "
-            "out, and `split_by='none'` draws a test set.",
+            f"{ways}`exclude='label={label}'` leaves the class out; "
+            "`split_by='none'` draws a test set.",
         )
 
 
