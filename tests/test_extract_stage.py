@@ -16,6 +16,8 @@ import featcache
 from featcache import backbones
 from featcache.backbones.engines import choose, convert, openvino
 from featcache.commands.extract import extract, pipeline
+from featcache.commands.extract.record import recording
+from featcache.core.io import read_json
 from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
 from featcache.errors import ConversionError, StoreError, UnknownNameError, UsageError
@@ -349,3 +351,12 @@ def test_engines_may_be_used_in_threads_from_the_first_image_on(
     (path,) = (dataset.folder.parent / "openvino").glob("toynet-*.xml")
     for _ in range(processes):
         subprocess.run([sys.executable, "-c", FIRST_USE, path], check=True, timeout=60)
+
+
+def test_two_calls_in_a_second_keep_two_records(tmp_path: Path) -> None:
+    """The record of one says where a network's file is; the other must not replace it."""
+    for number in range(3):
+        with recording(tmp_path, {"networks": [], "call": number}):
+            pass
+    calls = [read_json(p)["arguments"]["call"] for p in tmp_path.glob("extract-*.json")]
+    assert sorted(calls) == [0, 1, 2]

@@ -91,8 +91,8 @@ def network_words(
         extractions: Records of the calls of extract; the newest that used it counts.
 
     Returns:
-        ``-b NAME``, ``-b FILE`` or ``-b NAME --weights FILE``; with FOLDER in capitals
-        where no record says where the file is.
+        The backbone, or its file, as ``-b`` takes it, perhaps with its weights' file;
+        with FOLDER in capitals where no record says where the file is.
     """
     if weights != "file":
         return ["-b", backbone]

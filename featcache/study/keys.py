@@ -93,7 +93,9 @@ TOP = "the top of the file"
 SECTIONS = {
     TOP: Section(own={"name": Key(str), "seed": Key(int, 0)}),
     "dataset": Section(
-        (scan,), fixed=frozenset({"cache", "reporter"}), renamed={"dataset": "name"}
+        (scan,),
+        fixed=frozenset({"cache", "fewest_classes", "reporter"}),
+        renamed={"dataset": "name"},
     ),
     "extract": Section(
         (resolve_all, extract, Policy),

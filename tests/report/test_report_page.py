@@ -16,7 +16,7 @@ import report_study
 from report_pages import Reader, best, context
 from report_study import CLASSES, IMAGES, Study
 
-from featcache.evaluation import metrics, runs
+from featcache.evaluation import metrics, references
 from featcache.report.html import page as html_page
 
 
@@ -186,7 +186,7 @@ def test_compare_names_a_page_that_is_stale(
     assert stale in run(*words)[2]
     run(*words, "--html")
     assert stale not in run(*words)[2]
-    gone = runs.find(study.reports, "softmax")
+    gone = references.find(study.reports, "softmax")
     shutil.rmtree(gone.folder)
     assert stale in run(*words)[2]
     run(*words, "--html")

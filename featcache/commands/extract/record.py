@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         ends well, in an error, or by Ctrl-C. A record that still says "running" is
         that of a process that was killed.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    path = folder / f"extract-{stamp}-{os.getpid()}.json"
+    path = _unused_path(folder)
     started = time.monotonic()
     record: dict[str, Any] = {
         "status": "running",
@@ -55,6 +55,14 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         record["seconds"] = round(time.monotonic() - started, 3)
         if folder.is_dir():  # and was not removed meanwhile
             write_json(path, record)
+
+
+def _unused_path(folder: Path) -> Path:
+    """A name of its own, though a process may make several calls in a second."""
+    name = f"extract-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    endings = chain([""], (f"-{number}" for number in count(2)))
+    paths = (folder / f"{name}{ending}.json" for ending in endings)
+    return next(path for path in paths if not path.exists())
 
 
 def _user() -> str:
