@@ -14,6 +14,7 @@ from featcache.commands import compare as comparing
 from featcache.commands.audit.base import FINDING
 from featcache.commands.doctor import Check
 from featcache.commands.explain import ExplainResult
+from featcache.core.text import count
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -128,7 +129,7 @@ class Runs(list[Run]):
         ]
         bad = [number for number, run in enumerate(self) if run.failed]
         new = f"{len(self.new_ids)} new, {len(self) - len(self.new_ids)} existing"
-        title = f"{len(self)} runs" if len(self) != 1 else "1 run"
+        title = count(len(self), "run")
         return display.card(title, display.table(columns, bad=bad), display.note(new))
 
 
@@ -192,7 +193,7 @@ class Leaderboard(comparing.Leaderboard):
         columns, text = tables.columns(self), [f"{tables.caption(self)}."]
         text += [f"{heading}." for heading in tables.parts(self).values()]
         return display.card(
-            f"{self.dataset}: {len(self.rows)} runs",
+            f"{self.dataset}: {count(len(self.rows), 'run')}",
             display.table(columns, lines_before=tables.parts(self)),
             *map(display.note, text),
             *(display.note(f"Warning: {one}", warning=True) for one in self.warnings),
@@ -215,7 +216,7 @@ class Leaderboard(comparing.Leaderboard):
         )
 
     def __repr__(self) -> str:
-        return f"<Leaderboard of {self.dataset}: {len(self.rows)} runs>"
+        return f"<Leaderboard of {self.dataset}: {count(len(self.rows), 'run')}>"
 
     _repr_html_ = to_html
 

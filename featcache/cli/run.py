@@ -130,9 +130,10 @@ def print_boards(result: "StudyResult") -> None:
     """Prints the leaderboards on stdout."""
     for board in result.boards:
         print_board(board, "table")
-    done = (
-        f"{result.computed} embeddings computed, {len(result.new_run_ids)} runs trained"
-    )
+    from featcache.core.text import count
+
+    runs_text = count(len(result.new_run_ids), "run")
+    done = f"{count(result.computed, 'embedding')} computed, {runs_text} trained"
     show(f"{done}." if result.computed or result.new_run_ids else "Nothing to do.")
 
 

@@ -14,7 +14,7 @@ from featcache.commands.compare import (
     Leaderboard,
     LeaderboardRow,
 )
-from featcache.core.text import markdown_cell, no_formula
+from featcache.core.text import count, markdown_cell, no_formula
 from featcache.evaluation.record import SEVERAL
 from featcache.evaluation.runs import TEST, TRAIN
 
@@ -36,7 +36,15 @@ TEST_ONLY_HEADING = "Test set only: no out-of-fold predictions, so not ranked ab
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
-    *("balanced", "AUC", "accuracy", "preprocess", "views", "test 95 %", "repeats"),
+    *(
+        "balanced",
+        "AUC",
+        "accuracy",
+        "preprocess",
+        "aug. views",
+        "test 95 %",
+        "repeats",
+    ),
     "options",
     *("test", "p", "diff"),
 )
@@ -59,7 +67,7 @@ def _columns(board: Leaderboard) -> list[Column]:
         ("preprocess", False, _preprocess),
         ("head", False, lambda row: row.head),
         ("options", False, lambda row: _differing(row, shared)),
-        ("views", True, lambda row: str(row.views or "")),
+        ("aug. views", True, lambda row: str(row.views or "")),
         (METRIC_NAMES[metric], True, lambda row: _share(row.score(metric))),
         ("95 %", True, lambda row: _interval(row, metric)),
         ("diff", True, lambda row: _signed(row.difference)),
@@ -188,7 +196,7 @@ def caption(board: Leaderboard) -> str:
     """What was ranked, by what, on how many images, and against which run."""
     top = board.rows[0]
     text = (
-        f"{board.dataset}: {top.n} images of {top.n_groups} groups, "
+        f"{board.dataset}: {count(top.n, 'image')} of {count(top.n_groups, 'group')}, "
         f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}; "
         "95 % intervals by bootstrap over groups"
     )

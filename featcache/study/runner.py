@@ -15,7 +15,7 @@ from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
-from featcache.core.text import some
+from featcache.core.text import count, some
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
@@ -173,7 +173,8 @@ class StudyRunner:
         for path, reason in result.unreadable:
             self.reporter.message(f"  Unreadable: {path}: {reason}")
         self.reporter.message(
-            f"  {sum(result.counts.values())} images in {result.n_groups} groups"
+            f"  {count(sum(result.counts.values()), 'image')} in "
+            f"{count(result.n_groups, 'group')}"
         )
         for train in self.study.trains:
             settings = train.settings
@@ -317,7 +318,7 @@ class StudyRunner:
     def tell_runs(self, name: str) -> None:
         """Tells the accuracy of new runs, and why others failed."""
         new = {each.run_id for each in self.runs[name]} & {*self.new_run_ids}
-        self.reporter.message(f"  {len(self.runs[name])} runs, {len(new)} new")
+        self.reporter.message(f"  {count(len(self.runs[name]), 'run')}, {len(new)} new")
         for each in self.runs[name]:
             if each.failed:
                 self.fail(
