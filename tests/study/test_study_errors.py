@@ -63,7 +63,7 @@ def test_types(hint: Any, good: list[Any], bad: list[Any]) -> None:
 WRONG = [
     ("seed = 1", "sead = 1", "Did you mean seed?"),
     ('name = "toy"', 'name = "a/b"', "a plain name"),
-    ("[evaluation]", "[evaluaton]", "Did you mean evaluation?"),
+    ("[evaluation]", "[evaluaton]", "Did you mean evaluation or explain?"),
     ('name = "sizes"', 'nane = "sizes"', "Did you mean name"),
     ("folds = 3", "fold = 3", "Did you mean folds?"),
     ("folds = 3", 'folds = "three"', "a whole number for folds"),
