@@ -57,7 +57,7 @@ def test_every_worry_has_a_fix(run: Run) -> None:
 
 def test_the_summary_counts(run: Run) -> None:
     """The last line counts; the fix and what it needs stand once above it."""
-    code, out, _ = run("doctor", "--offline")
+    code, out, _ = run("doctor", "--offline", "--all")
     assert code == 0
     assert out.splitlines()[-1].endswith(" WARN, 0 FAIL")
     assert out.count(doctor.TWO_WAYS) == 1
@@ -167,6 +167,17 @@ def test_what_is_only_worse_is_a_warning(
     spoil(monkeypatch)
     check = checks(run, "--offline")[name]
     assert (check["status"], fix in check["fix"]) == ("WARN", True)
+
+
+def test_the_weights_of_five_networks_are_shown(run: Run) -> None:
+    """The others are counted, and shown on request."""
+    _, out, _ = run("doctor", "--offline")
+    assert len(re.findall(r"^ *\w+ +weights \w+ +no local", out, re.M)) == 5
+    assert f"Weights of {len(NETWORKS) - 5} more networks: featcache doctor" in out
+    _, out, _ = run("doctor", "--offline", "--all")
+    lines = re.findall(r"^ *\w+ +weights \w+ +no local", out, re.M)
+    assert len(lines) == len(NETWORKS)
+    assert "more networks" not in out
 
 
 def test_weights_that_cannot_be_had(run: Run) -> None:

@@ -354,7 +354,7 @@ def test_engines_may_be_used_in_threads_from_the_first_image_on(
 
 
 def test_two_calls_in_a_second_keep_two_records(tmp_path: Path) -> None:
-    """The record of one says where a network's file is; the other must not replace it."""
+    """One says where a network's file is; the other must not replace it."""
     for number in range(3):
         with recording(tmp_path, {"networks": [], "call": number}):
             pass

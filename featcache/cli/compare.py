@@ -1,7 +1,7 @@
 """``featcache compare``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from featcache.cli.options import (
     reports_option,
 )
 from featcache.cli.output import print_json, print_table, say, show
-from featcache.errors import UsageError
+from featcache.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard
@@ -118,14 +118,12 @@ def compare_command(
 
         page.check_path(file, force=force)
     manifest = _manifest(folder, cache)
-    board = compare(
-        folder,
-        metric=metric,
-        split=split,
-        against=against,
-        part=part,
-        manifest=manifest,
-    )
+    settings: dict[str, Any] = {"metric": metric, "split": split, "against": against}
+    try:
+        board = compare(folder, part=part, manifest=manifest, **settings)
+    except RunError:
+        tell_orphaned_pages(folder)
+        raise
     for line in board.excluded:
         say(f"Not ranked: {line}")
     for line in board.warnings:
@@ -135,6 +133,14 @@ def compare_command(
         write_html(board, folder, cache, file, force=force)
     else:
         tell_stale_pages(folder, manifest)
+
+
+def tell_orphaned_pages(folder: Path) -> None:
+    """Names the pages of a dataset that has no run any more."""
+    if any(folder.glob("runs/*/run.json")):
+        return
+    for path in sorted(folder.glob("*.html")):
+        say(f"{path} shows runs that are gone. Delete it, or train them again.")
 
 
 def tell_stale_pages(folder: Path, manifest: "Manifest | None") -> None:

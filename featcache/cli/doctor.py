@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 @click.option(
     "--offline", is_flag=True, help="Do not check whether weights can be downloaded."
 )
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Show the weights of all networks, not only of classic5.",
+)
 @click.option("--deep", is_flag=True, help="Also start TensorFlow.")
 @cache_option
 @reports_option
 @json_option
 def doctor_command(
-    cache: Path, reports: Path, offline: bool, deep: bool, as_json: bool
+    cache: Path, reports: Path, offline: bool, every: bool, deep: bool, as_json: bool
 ) -> None:
     """Check versions, devices, weights and disk: PASS, WARN or FAIL, with a fix."""
     from featcache.commands.doctor import FAIL, doctor
@@ -34,18 +40,29 @@ def doctor_command(
     if as_json:
         print_json([vars(check) for check in checks])
     else:
-        _print(checks)
+        hidden = [] if every else [check for check in checks if _is_further(check)]
+        _print(checks, hidden)
     if any(check.status == FAIL for check in checks):
         sys.exit(1)
 
 
-def _print(checks: "list[Check]") -> None:
+def _is_further(check: "Check") -> bool:
+    """Whether it is of weights that few need, and that are not damaged."""
+    from featcache.backbones import CLASSIC5
+
+    kind, _, name = check.name.partition(" ")
+    is_damaged = check.result.startswith("damaged")
+    return kind == "weights" and name not in CLASSIC5 and not is_damaged
+
+
+def _print(checks: "list[Check]", hidden: "list[Check]") -> None:
     from featcache.core.text import some
 
+    visible = [check for check in checks if check not in hidden]
     headings = [("", False), ("check", False), ("result", False)]
-    print_table(headings, [[c.status, c.name, c.result] for c in checks])
+    print_table(headings, [[c.status, c.name, c.result] for c in visible])
     fixes: dict[tuple[str, str], list[Check]] = defaultdict(list)
-    for check in checks:
+    for check in visible:
         if check.fix:
             fixes[check.status, check.fix].append(check)
     for (status, fix), group in fixes.items():
@@ -53,5 +70,7 @@ def _print(checks: "list[Check]") -> None:
         for check in group:
             if check.details:
                 show(f"  {check.details}")
+    if hidden:
+        show(f"Weights of {len(hidden)} more networks: featcache doctor --all")
     counts = Counter(check.status for check in checks)
     show(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))

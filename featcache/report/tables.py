@@ -36,7 +36,15 @@ TEST_ONLY_HEADING = "Test set only: no out-of-fold predictions, so not ranked ab
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
-    *("balanced", "AUC", "accuracy", "preprocess", "views", "test 95 %", "repeats"),
+    *(
+        "balanced",
+        "AUC",
+        "accuracy",
+        "preprocess",
+        "aug. views",
+        "test 95 %",
+        "repeats",
+    ),
     "options",
     *("test", "p", "diff"),
 )
@@ -59,7 +67,7 @@ def _columns(board: Leaderboard) -> list[Column]:
         ("preprocess", False, _preprocess),
         ("head", False, lambda row: row.head),
         ("options", False, lambda row: _differing(row, shared)),
-        ("views", True, lambda row: str(row.views or "")),
+        ("aug. views", True, lambda row: str(row.views or "")),
         (METRIC_NAMES[metric], True, lambda row: _share(row.score(metric))),
         ("95 %", True, lambda row: _interval(row, metric)),
         ("diff", True, lambda row: _signed(row.difference)),

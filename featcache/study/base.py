@@ -156,3 +156,10 @@ class Study:
     explain: "Explain | None"
     html: bool | Path
     formats: tuple[str, ...]
+
+    @property
+    def network_files(self) -> list[Path]:
+        """The files of its networks that are not in the cache of weights."""
+        networks = [each for block in self.extracts for each in block.networks]
+        networks += [each for block in self.finetunes for each in block.networks]
+        return list(dict.fromkeys(each.file for each in networks if each.file))

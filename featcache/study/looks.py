@@ -46,6 +46,7 @@ def explain_again(
     data: Manifest,
     run: Run,
     request: Explain,
+    files: Sequence[Path],
     draw: Draw,
     reporter: Reporter,
 ) -> bool:
@@ -55,6 +56,7 @@ def explain_again(
         data: The dataset.
         run: Of the study.
         request: The settings.
+        files: Of the networks of the study.
         draw: Draws what ``explain`` returns.
         reporter: Hears of the maps.
 
@@ -68,7 +70,9 @@ def explain_again(
         reporter.message(f"  the maps of {run.short_id} {run.run_id} are there")
         return False
     (folder / MARK).unlink(missing_ok=True)
-    result = explain(data, run, reporter=Indented(reporter), **request.settings)
+    result = explain(
+        data, run, files=files, reporter=Indented(reporter), **request.settings
+    )
     draw(result, folder, cells=request.cells)
     write_json(folder / MARK, {"made_of": mark})
     count_text = counted(len(result.maps), "map")

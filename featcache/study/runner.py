@@ -370,7 +370,8 @@ class StudyRunner:
             with self.step("explain", spelled(named) if named else "the best run"):
                 members = self.members([named]) if named else None
                 run = looks.best_of(boards, members)
-                looks.explain_again(data, run, study.explain, draw, self.reporter)
+                files, asks = study.network_files, study.explain
+                looks.explain_again(data, run, asks, files, draw, self.reporter)
 
     def label(self, folder: Path) -> None:
         """Keeps what the study calls its runs, for every later leaderboard."""

@@ -82,7 +82,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
+    "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run", "every",
     "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",

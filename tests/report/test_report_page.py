@@ -191,6 +191,10 @@ def test_compare_names_a_page_that_is_stale(
     assert stale in run(*words)[2]
     run(*words, "--html")
     assert gone.run_id not in (study.reports / "report.html").read_text()
+    shutil.rmtree(study.reports / "runs")
+    code, _, err = run(*words)
+    assert code == 1
+    assert f"{study.reports / 'report.html'} shows runs that are gone." in err
 
 
 def test_the_page_says_when_its_parts_were_made(study: Study) -> None:

@@ -88,9 +88,20 @@ class Finding:
     evidence: list[Row]
 
     @property
+    def in_words(self) -> str:
+        """A finding in a list: "FC001 byte-identical files"; a question has its yes."""
+        return named(self.code, self.title)
+
+    @property
     def is_issue(self) -> bool:
         """Whether it is a finding of an issue."""
         return self.status == FINDING and self.severity == ISSUE
+
+
+def named(code: str, title: str) -> str:
+    """A finding in a list; a question is answered."""
+    text = f"{code} {title[0].lower()}{title[1:]}"
+    return f"{text} yes" if title.endswith("?") else text
 
 
 def conclude(is_finding: bool, message: str, evidence: Sequence[Row] = ()) -> Answer:

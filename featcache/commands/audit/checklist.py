@@ -218,7 +218,7 @@ def _fairness(result: Validation) -> str:
 
 
 def _finding_titles(findings: Sequence[Finding]) -> str:
-    fired = [f"{f.code} {f.title.lower()}" for f in findings if f.status == FINDING]
+    fired = [f.in_words for f in findings if f.status == FINDING]
     return _cell(f"featcache audit: {'; '.join(fired) or 'nothing'}.")
 
 

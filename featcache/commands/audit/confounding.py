@@ -224,7 +224,7 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 
 CHECKS = (
-    Check("FC030", "A column predicts the class", "issue", _tells),
+    Check("FC030", "Does a column predict the class?", "issue", _tells),
     Check("FC031", "A source with a single class", "issue", _alone),
-    Check("FC032", "A source on which the best run is less accurate", "tip", _accuracy),
+    Check("FC032", "Is the best run less accurate on a source?", "tip", _accuracy),
 )

@@ -91,6 +91,8 @@ def _parts(context: AuditContext) -> Answer:
 
 
 CHECKS = (
-    Check("FC050", "Image statistics differ between classes", "tip", _classes),
-    Check("FC051", "Image statistics differ between parts of the split", "tip", _parts),
+    Check("FC050", "Do image statistics differ between classes?", "tip", _classes),
+    Check(
+        "FC051", "Do image statistics differ between parts of the split?", "tip", _parts
+    ),
 )

@@ -145,6 +145,6 @@ def _changed(context: AuditContext) -> Answer:
 
 CHECKS = (
     Check("FC040", "Labels that the best run contradicts", "tip", _candidates),
-    Check("FC041", "Shuffled labels can be learned", "issue", _permutation),
-    Check("FC042", "Labels changed since the runs were made", "issue", _changed),
+    Check("FC041", "Can shuffled labels be learned?", "issue", _permutation),
+    Check("FC042", "Have labels changed since the runs were made?", "issue", _changed),
 )

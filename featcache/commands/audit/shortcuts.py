@@ -153,16 +153,16 @@ def _missing_commands(context: AuditContext, best: Run, name: str, *mask: str) -
 
 
 CHECKS = (
-    Check("FC020", "File properties alone predict the class", "issue",
+    Check("FC020", "Do file properties alone predict the class?", "issue",
           partial(_shortcut, "metadata")),
-    Check("FC021", "The border alone predicts the class", "issue",
+    Check("FC021", "Does the border alone predict the class?", "issue",
           partial(_shortcut, "border")),
-    Check("FC022", "48x48 pixels predict the class", "tip",
+    Check("FC022", "Do 48x48 pixels predict the class?", "tip",
           partial(_shortcut, "pixels48")),
-    Check("FC023", "The image without the masked region predicts the class", "issue",
-          partial(_shortcut, OUTSIDE)),
-    Check("FC024", "The masked region alone does not predict the class", "tip",
-          partial(_insufficient, INSIDE)),
-    Check("FC025", "The outer ring predicts the class", "issue",
+    Check("FC023", "Does the image without the masked region predict the class?",
+          "issue", partial(_shortcut, OUTSIDE)),
+    Check("FC024", "Is the masked region alone too little to predict the class?",
+          "tip", partial(_insufficient, INSIDE)),
+    Check("FC025", "Does the outer ring predict the class?", "issue",
           partial(_shortcut, RING)),
 )  # fmt: skip

@@ -198,6 +198,8 @@ def _sampled(rows: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
 
 
 CHECKS = (
-    Check("FC033", "Features predict the source within one class", "tip", _inside),
-    Check("FC034", "Lower accuracy on a held-out source", "tip", _held_out_source),
+    Check("FC033", "Do features predict the source within one class?", "tip", _inside),
+    Check(
+        "FC034", "Is the accuracy lower on a held-out source?", "tip", _held_out_source
+    ),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from featcache.commands.audit.base import named
 from featcache.commands.compare import Leaderboard
 from featcache.core.io import write_text
 from featcache.core.output_file import check_output
@@ -220,7 +221,7 @@ _NAMES = {
 def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
     warnings = [f"Not ranked: {line}" for line in board.excluded]
     if audit and audit.issues:
-        issues = "; ".join(f"{a.code} {a.title.lower()}" for a in audit.issues)
+        issues = "; ".join(named(one.code, one.title) for one in audit.issues)
         warnings.insert(0, f"The audit found issues: {issues}")
     return board.warnings + warnings
 

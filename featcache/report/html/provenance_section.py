@@ -26,7 +26,7 @@ def tables(context: ReportContext, audit: AuditSection | None) -> list[Table]:
 
 def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
     """When what each part shows was made, and of which runs."""
-    dates = [run.record.created for run in context.runs]
+    dates = [_minute(run.record.created) for run in context.runs]
     runs_text = counted(len(dates), "run")
     between = " to ".join(dict.fromkeys([min(dates), max(dates)]))
     best = f"{context.best.short_id} {context.best.run_id}"
@@ -35,15 +35,22 @@ def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
         newer = audit.newer_runs
         seen = f"{counted(newer, 'run')} of this page made since" if newer else ""
         about = audit.run_id or "no run"
-        rows.append(["audit", audit.created, "; ".join(filter(None, [about, seen]))])
+        rows.append(
+            ["audit", _minute(audit.created), "; ".join(filter(None, [about, seen]))]
+        )
     for run in context.runs:
         file = context.reports / EXPLAIN / run.run_id / ROWS
         if file.is_file():
             made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-            stamp = made.isoformat(timespec="seconds")
-            rows.append(["heat maps", stamp, f"{run.short_id} {run.run_id}"])
+            stamp = made.isoformat()
+            rows.append(["heat maps", _minute(stamp), f"{run.short_id} {run.run_id}"])
     head = ["part", "made", "of"]
     return Table("When each part was made, and of which runs", head, rows)
+
+
+def _minute(stamp: str) -> str:
+    """A time of a record (ISO 8601, UTC) to the minute."""
+    return f"{stamp[:10]} {stamp[11:16]} UTC"
 
 
 def _stores(context: ReportContext) -> Table:

@@ -115,7 +115,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
         "label": row.label,
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
-        "views": f"plain and {views} augmented" if views else "plain only",
+        "augmented views": f"{views}, and the plain image" if views else "none",
         "prediction": "mean over views" if record.tta else "plain view",
         "options": row.options,
         "split": f"{split.name}, grouped by {split.group_by}",
