@@ -48,6 +48,10 @@ class _Logged(Reporter):
         """Logs the text."""
         logger.info(text)
 
+    def ended(self, text: str) -> None:
+        """Logs the text."""
+        logger.info(text)
+
 
 class _NotebookBars(Reporter):
     """One output area with a bar for each name; it is empty at the end."""

@@ -98,7 +98,9 @@ def test_a_failed_head_is_told_by_the_exit_code(
     words = ["train-head", "-H", "majority", "-H", "logreg", "--no-tune", "--jobs", "1"]
     code, out, err = run(*words)
     assert code == 1
-    assert re.fullmatch(r"Failed: (\w{6}) majority-toy-\1\w+: ValueError: boom\n", err)
+    *ended, last = err.splitlines()
+    assert re.fullmatch(r"Failed: (\w{6}) majority-toy-\1\w+: ValueError: boom", last)
+    assert "majority on toy failed (ValueError: boom)" in ended[0]
     assert "logreg-toy-" in out
     records = json.loads(run(*words, "--json")[1])
     assert [record["status"] for record in records] == ["failed", "ok"]
