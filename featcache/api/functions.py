@@ -304,6 +304,7 @@ def explain(
     *,
     methods: str | Sequence[str] = "auto",
     cells: bool = False,
+    split: str | None = None,
     files: Paths = (),
     source: str | Path | None = None,
     cache: str | Path | None = None,
@@ -315,11 +316,12 @@ def explain(
 
     Args:
         dataset: Which; see ``featcache.open``.
-        run: A run, its short id, or a part of its id; by default the best.
+        run: A run, its rank or short id, or a part of its id; by default the best.
         images: Files, paths of the manifest, or beginnings of image ids; none for a
             choice by ``errors`` or ``per_class``.
         methods: One or several, such as "auto", "grad-cam" or "occlusion".
         cells: Draw the cells behind each map.
+        split: Name of the split whose runs ``run`` may name.
         files: Files of backbones that have moved.
         source: A folder to look for images in that have moved.
         cache: The cache folder.
@@ -334,8 +336,10 @@ def explain(
     manifest = manifest_of(dataset, cache)
     home = reports_folder(reports, dataset) / manifest.dataset
     if run is None:
-        run = compare(manifest, reports=home.parent).best
-    resolved = run if isinstance(run, runs.Run) else references.find(home, str(run))
+        run = compare(manifest, split=split, reports=home.parent).best
+    resolved = (
+        run if isinstance(run, runs.Run) else references.find(home, str(run), split)
+    )
     with show(progress) as reporter:
         result = explaining.explain(
             manifest,

@@ -96,6 +96,22 @@ def test_commands_say_what_the_record_says(kind: str) -> None:
         assert second["taps"] == "block1_pool"
 
 
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ({"split_by": "folder"}, "--split-by folder --seed"),
+        ({"split_by": "part", "own_val": True}, "--split-by part --val-part fold"),
+        ({"split_by": "site=B"}, "--test-where site=B --seed"),
+    ],
+)
+def test_the_split_of_the_source_is_said(split: dict[str, Any], words: str) -> None:
+    """The line has the option by which the test set was kept, and no size of one."""
+    record = make_record(**(PLAIN | {"head": "svm", "split": split}))
+    line = commands(record, Known())[-1]
+    assert words in line
+    assert "--test-size" not in line
+
+
 def test_an_ensemble_comes_after_its_members() -> None:
     """The members' lines, each once, and then the vote."""
     members = {name: make_record(**PLAIN, head=name) for name in ("svm", "logreg")}
