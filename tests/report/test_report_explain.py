@@ -178,7 +178,7 @@ def test_members_of_the_best_ensemble_may_be_explained(study: Study) -> None:
     report_study.rewrite(best(study).folder, members=[member])
     gap = "Where the best run looks"
     [matching] = [g for g in gaps_section.gaps(context(study)) if g.title == gap]
-    assert matching.hint == f"featcache explain {member} --errors 12"
+    assert matching.hint == f"featcache explain --dataset chest {member}"
     (study.reports / "explain" / member).mkdir(parents=True)
     assert gap not in {g.title for g in gaps_section.gaps(context(study))}
 
