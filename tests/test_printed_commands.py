@@ -151,6 +151,7 @@ def test_printed_commands_parse(study: Path, run: Run) -> None:
         "featcache cache ls",
         "featcache scan SOURCE",
         "featcache extract SOURCE -b BACKBONE",
+        "featcache validate RUN SOURCE",
     }
 
 

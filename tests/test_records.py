@@ -35,7 +35,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 def test_a_record_comes_back_as_it_was_written(kind: str, tmp_path: Path) -> None:
     """run.json holds all of it, and only what a run of its kind has."""
     record = make_record(**RECORDS[kind])
-    run = make_run(tmp_path, "logreg-toy-1", **RECORDS[kind])
+    run = make_run(tmp_path / record.dataset, "logreg-toy-1", **RECORDS[kind])
     assert run.record == record
     written = json.loads((run.folder / "run.json").read_text())
     assert RunRecord.from_json(written) == record

@@ -17,7 +17,8 @@ from toys import picture
 
 from featcache import backbones
 from featcache.commands.scan import scan
-from featcache.dataset import images, sources
+from featcache.dataset import images
+from featcache.dataset.sources import reading
 
 Animal = bytes | Callable[[Path], None]
 # Smooth, of 16 x 24 pixels, with 0 and 255 in it, and unlike its mirrored forms.
@@ -260,7 +261,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path.write_bytes(content)
         else:
             content(path)
-    monkeypatch.setattr(sources, "read_bytes", _refusing(sources.read_bytes))
+    monkeypatch.setattr(reading, "read_bytes", _refusing(reading.read_bytes))
     return root
 
 

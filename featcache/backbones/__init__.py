@@ -155,8 +155,9 @@ def resolve_all(
         )
     written = [(name, own) for text in names for name, own in [own_options(text)]]
     several = [(name, own) for text, own in written for name in expand([text])]
-    plain = [name for name, own in several if name in BASELINES and not own]
-    if len(plain) == len(several):
+    baselines = [name for name, own in several if name in BASELINES and not own]
+    plain = list(dict.fromkeys(baselines))
+    if len(baselines) == len(several):
         plain = []  # nothing here that the options could be meant for
     options = _of_networks(weights, preprocess, input_size)
     if plain and options:

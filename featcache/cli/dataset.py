@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featcache.cli.completion import complete_datasets
 from featcache.cli.options import cache_option, json_option, reports_option
 from featcache.cli.output import print_json, print_table, say, show
 from featcache.core.text import some
@@ -59,7 +60,7 @@ def _mib(size: int) -> str:
 
 
 @dataset_group.command(short_help="Delete a dataset from the cache.")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=complete_datasets)
 @click.option(
     "--runs", is_flag=True, help="Also delete its folder in the reports, with all runs."
 )
@@ -104,7 +105,7 @@ def _summary(removed: "RemovedDataset", *, runs: bool) -> str:
 
 
 @dataset_group.command(short_help="Rename a dataset.")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=complete_datasets)
 @click.argument("name")
 @cache_option
 @reports_option

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
     dataset_option,
@@ -18,7 +19,7 @@ from featcache.cli.output import Said, print_json, show
 
 
 @click.command("export", short_help="Write a trained run as one ONNX or other file.")
-@click.argument("reference", metavar="RUN")
+@click.argument("reference", metavar="RUN", shell_complete=complete_runs)
 @click.option(
     "--to",
     required=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featcache.cli.completion import complete_runs_or_files
 from featcache.cli.options import (
     cache_option,
     dataset_option,
@@ -81,7 +82,9 @@ external_options = options(
 
 
 @click.command("validate", short_help="Score a trained run on images from elsewhere.")
-@click.argument("reference", metavar="RUN|BUNDLE")
+@click.argument(
+    "reference", metavar="RUN|BUNDLE", shell_complete=complete_runs_or_files
+)
 @click.argument("source", metavar="SOURCE")
 @external_options
 @source_options

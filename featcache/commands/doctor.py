@@ -30,6 +30,9 @@ PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 # Not needed by everybody: the extra that installs it, and what it is for.
 OPTIONAL = {
     "nncf": ("int8", "--precision int8"),
+    "onnx": ("export", "export --to onnx"),
+    "onnxruntime": ("export", "export --to onnx"),
+    "tf2onnx": ("export", "export --to onnx"),
     "pydicom": ("dicom", "DICOM images"),
     "pyarrow": ("parquet", "cache export to .parquet"),
     "openpyxl": ("xlsx", "reading .xlsx tables"),

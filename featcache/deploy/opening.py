@@ -149,7 +149,8 @@ def _report_other_versions(model: Model, reporter: Reporter) -> None:
         if changed:
             reporter.message(
                 f"the features of {network.name} were made with other libraries "
-                f"({', '.join(changed)}): featcache extract checks whether they agree"
+                f"({', '.join(changed)}); run featcache extract, which checks whether "
+                "they agree"
             )
 
 

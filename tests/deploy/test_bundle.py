@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from toys import slow_but
 
 from featcache.commands.bundle import make_bundle
 from featcache.core import checked
@@ -52,7 +53,7 @@ def run_of(trained, team, finetuned):
 WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble", "fine-tuned"]
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", slow_but(WORDS, "taps", "ensemble"))
 def test_a_bundle_says_what_its_run_says(word, run_of, bundled, opened, candidates):
     """Without the cache, the answers are those of the run; all stages pass."""
     run = run_of[word]()

@@ -57,11 +57,13 @@ def test_explain_shows_the_answer_of_the_model(
     np.testing.assert_allclose([shown[c] for c in run.classes], expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_is_predicted_as_it_was(finetuned, opened, candidates):
     """The whole network, its views and its calibration."""
     assert largest_difference(finetuned, opened(finetuned), candidates) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_is_refused_by_frozen_features(finetuned, opened):
     """It was trained on the training images; the frozen network was not."""
     names = [(one.name, one.store is not None) for one in opened(finetuned).networks]

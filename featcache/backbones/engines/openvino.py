@@ -164,9 +164,10 @@ def convert(graph: "keras.Model", path: Path) -> None:
 
 def converted(traced: Any) -> Any:
     """A concrete function of TensorFlow as a model of OpenVINO."""
+    ov = openvino()  # before its frontend, which would bring the telemetry
     _mend_frontend(tensorflow().__version__)
     with root_logger_kept():  # a failed conversion leaves it changed
-        return openvino().convert_model(traced)
+        return ov.convert_model(traced)
 
 
 def _mend_frontend(version: str) -> None:

@@ -192,7 +192,7 @@ def _elsewhere(context: ReportContext) -> Iterator[Gap]:
             "Images from elsewhere",
             "The best run was not validated on an external dataset. Most models lose "
             "accuracy at another hospital.",
-            f"featcache validate {context.best.short_id} SOURCE",
+            _command(context, "validate", context.best.short_id, "SOURCE"),
         )
 
 
