@@ -51,6 +51,7 @@ def test_the_main_job(run, extracted) -> None:
     assert "out-of-fold on split regex-" in out
 
 
+@pytest.mark.slow
 def test_a_network_of_the_table_goes_the_same_way(run, image_folder: Path) -> None:
     """Built by Keras, converted and run by the default engine, ranked by name."""
     code, out, err = run(

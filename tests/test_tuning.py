@@ -248,6 +248,7 @@ def test_a_temperature_takes_away_what_is_too_sure(proba, log_loss, temperature)
     assert found == pytest.approx((log_loss, temperature), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_networks_are_compared_without_training_anew(monkeypatch):
     """One training a candidate and fold; only the chosen one trains on all its rows."""
     trained = []

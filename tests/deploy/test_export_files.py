@@ -94,7 +94,7 @@ def ensemble(networks, pixels) -> ModelParts:
     return ModelParts(CLASSES, networks, members, [0.7, 0.3], SIGMOID)
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", slow_but(FORMATS, "onnx"))
 def test_formats_hold_an_ensemble(to, networks, pixels, tmp_path):
     """A file of any format gives an ensemble's probabilities, and says what it is."""
     path = tmp_path / f"model{FORMATS[to].suffix}"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from toys import slow_but
 
 from featcache.commands.explain import explain
 from featcache.evaluation.runs import PROBABILITY, TEST
@@ -28,7 +29,10 @@ def largest_difference(run, model, candidates):
     return np.abs(p - expected).max()
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = [name for name in CASES if name not in ("components", "softmax", "mlp-dropout")]
+
+
+@pytest.mark.parametrize("case", slow_but(CASES, *FAST))
 def test_the_test_set_is_predicted_as_in_training(case, trained, opened, candidates):
     """Every head, view, tap, transform and baseline gives predictions.csv again."""
     head, features, options = CASES[case]

@@ -60,6 +60,7 @@ def test_labels_and_what_is_not_ranked_are_told(
     assert (code, "7 runs cannot be compared with these" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_audit_and_maps_of_a_study(
     file: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
