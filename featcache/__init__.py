@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from featcache.api.tools import doctor as doctor
     from featcache.api.tools import phantoms as phantoms
     from featcache.api.tools import run_study as run_study
+    from featcache.api.validation import validate as validate
     from featcache.dataset.views import Policy as Policy
     from featcache.errors import FeatcacheError as FeatcacheError
     from featcache.features import Features as Features
@@ -45,6 +46,7 @@ _MODULES = {
     "api.predictor": ("Predictor", "predict"),
     "api.results": ("AuditResult", "Explanation", "Leaderboard", "Run", "Runs"),
     "api.tools": ("doctor", "phantoms", "run_study"),
+    "api.validation": ("validate",),
     "dataset.views": ("Policy",),
     "errors": ("FeatcacheError",),
     "features": ("Features", "load"),

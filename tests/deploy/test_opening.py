@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from toys import write_images
 
 import featcache
 from featcache.deploy import opening
@@ -110,3 +111,20 @@ def test_a_share_that_is_not_the_bundles_own(trained, place, extracted, tmp_path
         featcache.Predictor(path, share=0.2)
     with featcache.Predictor(path, share=0.01) as predictor:
         assert predictor.classes == extracted.classes
+
+
+def test_a_validation_from_python_is_kept(trained, place, extracted, tmp_path):
+    """The same figures as those of the command, on the same folders."""
+    root = write_images(tmp_path / "elsewhere")
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        Image.open(path).rotate(1 + number).save(path)
+    external = featcache.scan(root, cache=tmp_path / "cache", dataset="elsewhere")
+    options = {"cache": place.cache, "reports": place.reports, "files": place.files}
+    run = trained("logreg")
+    result = featcache.validate(
+        run.run_id, external, dataset=extracted.dataset, **options
+    )
+    assert result.n > 0
+    assert set(result.to_json()) >= {"as_found", "recalibrated", "refused_share"}
+    kept = run.folder.parents[1] / "validations"
+    assert [path.name for path in kept.glob("elsewhere-*.json")]
