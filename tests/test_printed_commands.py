@@ -151,7 +151,6 @@ def test_printed_commands_parse(study: Path, run: Run) -> None:
         "featcache cache ls",
         "featcache scan SOURCE",
         "featcache extract SOURCE -b BACKBONE",
-        "featcache validate RUN SOURCE",
     }
 
 

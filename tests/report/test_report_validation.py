@@ -14,7 +14,7 @@ def section(study: Study) -> str:
 
 def test_without_a_validation_the_page_says_how(study: Study) -> None:
     """It names the command, and the gap is among what was not checked."""
-    assert "featcache validate RUN SOURCE" in section(study)
+    assert "external validation measures it" in section(study)
     assert "Images from elsewhere" in of_section(page(study), "unchecked")
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 import re
+import shlex
 import textwrap
 from html import escape
 from pathlib import Path
@@ -174,7 +175,7 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
-        "breakable": _breakable, "decimals": "{:.3f}".format,
+        "breakable": _breakable, "decimals": "{:.3f}".format, "quoted": shlex.quote,
     }  # fmt: skip
     return environment
 
