@@ -20,8 +20,6 @@ from featcache.deploy.trained import TrainedModel
 from featcache.errors import UsageError
 from featcache.evaluation.runs import Run
 
-SUFFIX = ".fcb"
-
 
 @dataclass(frozen=True)
 class BundleResult:

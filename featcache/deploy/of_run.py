@@ -73,14 +73,13 @@ def of_run(run: Run, source: ModelSource) -> Model:
     if all(map(finetuned.is_finetuned, member_runs)):
         parts.add_frozen(member_runs[0])
     weights = run.record.member_weights.get(runs.TEST, [1.0])
-    is_ensemble = bool(run.record.members)
     return Model(
         name=run.run_id,
         classes=tuple(run.classes),
         networks=tuple(parts.networks()),
         members=members,
         weights=tuple(weights),
-        calibrator=_calibrator(run) if is_ensemble else Calibrator(),
+        calibrator=_calibrator(run) if run.record.members else Calibrator(),
     )
 
 
@@ -259,7 +258,7 @@ def _store_builder(
             size=header.contract.input_size,
             outputs=outputs,
             widths=tuple(opened.dims[name] for name in outputs),
-            make=lambda: make_engine(prepare(opened, network, outputs, source), opened),
+            make=lambda: make_engine(opened, network, outputs, source),
             dtype=header.dtype.name,
             network=network,
             contract_id=header.contract_id,
@@ -295,19 +294,24 @@ def prepare(
     )
 
 
-def make_engine(prepared: PreparedNetwork, opened: Store) -> Engine:
-    """Runs a network as its store was made.
+def make_engine(
+    opened: Store,
+    network: backbones.Network,
+    outputs: Sequence[str],
+    source: ModelSource,
+) -> Engine:
+    """Runs the network of a store as the store was made.
 
     Raises:
         StoreError: Its weights are not those of the store.
     """
     header = opened.header
     return choose.make(
-        [prepared],
+        [prepare(opened, network, outputs, source)],
         engine=header.engine or "auto",
         precision=header.contract.precision or FLOAT32,
         batch_size=_BATCH,
-        message=lambda text: None,
+        message=source.reporter.message,
     )[0]
 
 

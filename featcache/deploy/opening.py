@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from featcache.core.io import sha256_file
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
@@ -17,13 +16,13 @@ from featcache.deploy import training_images
 from featcache.deploy.bundle.memo import prove
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.trained import of_bundle
-from featcache.deploy.model import Model
+from featcache.deploy.model import FeatureNetwork, Model
 from featcache.deploy.of_run import ModelSource, of_run
 from featcache.deploy.points import points_of
 from featcache.deploy.refusal import SHARE, Refusal
 from featcache.deploy.storage import stored
 from featcache.deploy.trained import RefusalRule, TrainedModel, TrainingSet
-from featcache.errors import DatasetError, UsageError
+from featcache.errors import DatasetError, StoreError, UsageError
 from featcache.evaluation import references, runs
 from featcache.evaluation.runs import Run
 from featcache.features.keys import is_plain
@@ -80,18 +79,7 @@ def open_model(
         UsageError: A share that cannot be; or for a bundle, another than its own.
     """
     if is_bundle(reference):
-        path = Path(reference)
-        bundle = open_bundle(path, files=place.files)
-        if prove(bundle):
-            reporter.message(f"{path} proved itself on this machine (once a machine)")
-        model = replace(of_bundle(bundle), bundle_sha256=sha256_file(path))
-        if refuse is not None and not _is_share_of(model, refuse):
-            raise UsageError(
-                f"the bundle's own `refuse`, {_share(model)}",
-                f"{refuse:g}",
-                "Leave it out, or make the bundle again with that share.",
-            )
-        yield model
+        yield _opened_bundle(Path(reference), place.files, refuse, reporter)
         return
     dataset = manifests.load(place.cache / training_dataset(place))
     run = references.find(place.reports / dataset.dataset, reference, place.split)
@@ -100,7 +88,8 @@ def open_model(
         _report_other_versions(plain, reporter)
         rule = None
         try:
-            rule = rule_of(run, plain, dataset, refuse or SHARE, reporter)
+            share = SHARE if refuse is None else refuse
+            rule = rule_of(run, plain, dataset, share, reporter)
         except DatasetError as error:
             if needs_refusal:
                 raise
@@ -109,6 +98,24 @@ def open_model(
             run, dataset, with_thumbs=with_thumbs, reporter=reporter
         )
         yield TrainedModel(plain, points_of(run), rule, training, dataset.dataset)
+
+
+def _opened_bundle(
+    path: Path, files: Sequence[Path], refuse: float | None, reporter: Reporter
+) -> TrainedModel:
+    """The model of a bundle that has proved itself on this machine."""
+    bundle = open_bundle(path, files=files)
+    if prove(bundle):
+        reporter.message(f"{path} proved itself on this machine (once a machine)")
+    model = replace(of_bundle(bundle), bundle_sha256=bundle.archive.sha256)
+    own = model.rule.refusal.calibration.share if model.rule else None
+    if refuse not in (None, own):
+        raise UsageError(
+            f"the bundle's own `refuse`, {own}",
+            f"{refuse:g}",
+            "Leave it out, or make the bundle again with that share.",
+        )
+    return model
 
 
 def is_bundle(reference: str) -> bool:
@@ -154,15 +161,6 @@ def _report_other_versions(model: Model, reporter: Reporter) -> None:
             )
 
 
-def _share(model: TrainedModel) -> float | None:
-    return model.rule.refusal.calibration.share if model.rule else None
-
-
-def _is_share_of(model: TrainedModel, share: float) -> bool:
-    own = _share(model)
-    return own is not None and abs(own - share) < 1e-12
-
-
 def rule_of(
     run: Run,
     model: Model,
@@ -176,6 +174,7 @@ def rule_of(
 
     Raises:
         DatasetError: The training images are not where they were.
+        StoreError: Their features are gone.
         UsageError: A share that cannot be.
     """
     table = run.table[run.table["split"] == runs.TRAIN]
@@ -189,14 +188,10 @@ def rule_of(
     network = model.networks[number]
     output = network.outputs[0]
     ids = table["image_id"].tolist()
+    X = _plain_features(network, output, ids)
     known = training_images.measure(dataset, ids, reporter)
-    assert network.store is not None
-    keys = network.store.keys
-    rows = np.flatnonzero(is_plain(keys) & network.store.has(output))
-    row_of = dict(zip(keys["image_id"].to_numpy()[rows], rows, strict=True))
-    network.store.verify()
     refusal = Refusal.fit(
-        network.store.rows(output, np.array([row_of[one] for one in ids])),
+        X,
         known.statistics,
         known.headers,
         table["group"].to_numpy(),
@@ -208,6 +203,24 @@ def rule_of(
     if note := refusal.calibration.note:
         reporter.message(note)
     return RefusalRule(refusal, number, output)
+
+
+def _plain_features(
+    network: FeatureNetwork, output: str, ids: Sequence[str]
+) -> np.ndarray:
+    """The stored output (N, width) of the plain views of images."""
+    assert network.store is not None
+    keys = network.store.keys
+    rows = np.flatnonzero(is_plain(keys) & network.store.has(output))
+    row_of = dict(zip(keys["image_id"].to_numpy()[rows], rows, strict=True))
+    if missing := sum(one not in row_of for one in ids):
+        raise StoreError(
+            f"features of the {len(ids)} training images in {network.store.path.name}",
+            f"none of {missing} of them",
+            "Extract the dataset again with the same options.",
+        )
+    network.store.verify()
+    return network.store.rows(output, np.array([row_of[one] for one in ids]))
 
 
 def training_set(

@@ -32,7 +32,7 @@ class _NetworkStorage:
     Attributes:
         header: Of the store that the model was trained on.
         outputs: Names of the outputs.
-        renderings: What the network is renderings of an image.
+        renderings: How the network sees an image.
         paths: Stores with its features; new ones go to the last.
         can_write: Whether they do.
     """

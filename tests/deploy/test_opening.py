@@ -133,3 +133,26 @@ def test_a_validation_from_python_is_kept(trained, place, extracted, tmp_path):
     assert result.n > 0
     assert set(result.to_json()) >= {"as_found", "recalibrated", "refused_share"}
     assert list(home.glob("validations/elsewhere-*.json"))
+
+
+def test_a_share_of_nothing_is_refused(trained, place):
+    """0 is no share, and not the default."""
+    with (
+        pytest.raises(FeatcacheError, match="share of refused groups above 0"),
+        open_model(trained("logreg").run_id, place, refuse=0.0),
+    ):
+        pass
+
+
+def test_training_images_without_features_are_told(trained, place, extracted, opened):
+    """A store that was thinned meanwhile is named, in one line."""
+    run = trained("logreg")
+    network = opened(run).networks[0]
+    keys = network.store.keys
+    trained_on = run.table.loc[run.table["split"] == "train", "image_id"]
+    gone = keys[keys["image_id"] == trained_on.iloc[0]].index
+    thinned = replace(network.store, keys=keys.assign(view=keys["view"].mask(
+        keys.index.isin(gone), 9)))  # fmt: skip
+    model = replace(opened(run), networks=(replace(network, store=thinned),))
+    with pytest.raises(FeatcacheError, match="none of 1 of them"):
+        opening.rule_of(run, model, extracted)

@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,11 @@ class Archive:
         if hashlib.sha256(content).hexdigest() != self.record["files"].get(name):
             raise self.unusable(f"{name} was changed after it was written")
         return content
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest (64 hex digits) of the whole file."""
+        return sha256_file(self.path)
 
     def verify(self) -> None:
         """Reads every member once.

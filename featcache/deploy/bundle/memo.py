@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from featcache.core import checked
-from featcache.core.io import digest, sha256_file
+from featcache.core.io import digest
 from featcache.core.versions import installed_versions
 from featcache.deploy.bundle.open import Bundle
 from featcache.deploy.bundle.verify import verify
@@ -29,7 +29,7 @@ def prove(bundle: Bundle) -> bool:
         BundleError: The bundle does not give here what it gave where it was made.
     """
     identity = {
-        "bundle": sha256_file(bundle.archive.path),
+        "bundle": bundle.archive.sha256,
         "host": platform.node(),
         "machine": platform.machine(),
         "versions": installed_versions(_LIBRARIES),

@@ -9,8 +9,6 @@ from featcache.deploy.bundle.open import Bundle
 from featcache.deploy.model import Candidate
 from featcache.errors import FeatcacheError
 
-STAGES = ("digests", "decoding", "features", "head", "calibration", "answer")
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -142,3 +140,4 @@ _STAGES = {
     "calibration": _calibration,
     "answer": _answer,
 }
+STAGES = tuple(_STAGES)
