@@ -7,6 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from featcache.cli import cli
+from featcache.core.command_lines import OPTIONS, Folders, from_here
 
 Run = Callable[..., tuple[int, str, str]]
 PACKAGE = Path(__file__).parent.parent / "featcache"
@@ -70,8 +72,88 @@ def test_commands_in_texts_parse(file: str, line: str) -> None:
     parse(line)
 
 
+NAMED = {"cache": "my cache", "reports": "all reports"}
+
+
+def commands(
+    group: click.Group, before: tuple[str, ...] = ()
+) -> Iterator[tuple[str, click.Command]]:
+    """Each command with its whole name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*before, name))
+        else:
+            yield " ".join((*before, name)), command
+
+
+def test_which_commands_take_folders() -> None:
+    """The table of the options --cache and --reports is that of the command line."""
+    names = {
+        name: tuple(p.name for p in command.params if p.name in ("cache", "reports"))
+        for name, command in commands(cli)
+    }
+    assert {name: options for name, options in names.items() if options} == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Run: featcache scan X.", "Run: featcache scan --cache 'a b' X."),
+        ("(featcache cache ls)", "(featcache cache ls --cache 'a b' --reports r)"),
+        ("featcache scan --cache c X", "featcache scan --cache c X"),
+        ("featcache bundle show F", "featcache bundle show F"),
+        ("A=1 featcache audit", "A=1 featcache audit --cache 'a b' --reports r"),
+        ("featcache-demo, ./featcache run", "featcache-demo, ./featcache run"),
+    ],
+)
+def test_completed_commands(text: str, expected: str) -> None:
+    """A command has the folders that it can take, each once."""
+    assert Folders(Path("a b"), Path("r")).complete(text) == expected
+
+
+def test_usual_folders_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """./cache is told only where the environment names another."""
+    folders, line = Folders(Path("cache"), Path.cwd() / "reports"), "featcache audit"
+    assert folders.complete(line) == line
+    monkeypatch.setenv("FEATCACHE_CACHE", "elsewhere")
+    assert folders.complete(line) == f"{line} --cache cache"
+    assert Folders(Path("elsewhere")).complete(line) == f"{line} --cache elsewhere"
+
+
+def test_files_as_commands_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative below the current folder, else absolute."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert from_here(tmp_path / "here/nets/a.keras") == "nets/a.keras"
+    assert from_here("nets/a.keras") == "nets/a.keras"
+    assert from_here("../a.keras") == str(tmp_path / "a.keras")
+
+
+@pytest.fixture(params=[pytest.param({}, marks=pytest.mark.slow, id="usual"), NAMED])
+def folders(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Folders of cache and reports, as far as they are not the usual ones."""
+    return dict(request.param)
+
+
 @pytest.fixture
-def study(image_folder: Path, toy_network: Path, tmp_path: Path, run: Run) -> Path:
+def call(run: Run, folders: dict[str, str]) -> Run:
+    """Runs the command line with these folders."""
+
+    def with_folders(*words: object) -> tuple[int, str, str]:
+        text = [str(word) for word in words]
+        name = next(n for n in OPTIONS if text[: len(n.split())] == n.split())
+        for option in OPTIONS[name]:
+            if option in folders and f"--{option}" not in text:
+                text += [f"--{option}", folders[option]]
+        return run(*text)
+
+    return with_folders
+
+
+@pytest.fixture
+def study(image_folder: Path, toy_network: Path, tmp_path: Path, call: Run) -> Path:
     """Two datasets, one of them with features of a network in a folder with a space."""
     network = tmp_path / "my nets" / "own net.keras"
     network.parent.mkdir()
@@ -88,10 +170,10 @@ def study(image_folder: Path, toy_network: Path, tmp_path: Path, run: Run) -> Pa
     (tmp_path / "chest.csv").write_text("\n".join(rows))
     for name in ("other", "my xrays"):
         words = ["scan", "chest.csv", "--dataset", name, "--group-by", "image"]
-        assert run(*words)[0] == 0
+        assert call(*words)[0] == 0
     words = ["--dataset", "my xrays", "-b", network.relative_to(tmp_path)]
-    assert run("extract", *words)[0] == 0
-    return network
+    assert call("extract", *words)[0] == 0
+    return network.relative_to(tmp_path)
 
 
 TRAIN = ("train-head", "--dataset", "my xrays", "-b", "own net")
@@ -110,7 +192,7 @@ def of_page(path: Path) -> list[str]:
     return [part.strip() for part in parts if part.strip().startswith("featcache ")]
 
 
-def printed(run: Run) -> list[str]:
+def printed(run: Run, reports: str) -> list[str]:
     """The commands that a study prints: its calls, their errors, audit and page."""
     trained = run(*TRAIN, *QUICK)
     assert trained[0] == 0, trained
@@ -130,7 +212,7 @@ def printed(run: Run) -> list[str]:
     messages = [row["message"] for row in json.loads(audited[1])]
     lines += [line for message in messages for line in of(message)]
     assert run("compare", "--dataset", "my xrays", "--html")[0] == 0
-    return [*dict.fromkeys(lines + of_page(Path("reports/my xrays/report.html")))]
+    return [*dict.fromkeys(lines + of_page(Path(reports, "my xrays/report.html")))]
 
 
 def of(text: str) -> list[str]:
@@ -138,15 +220,24 @@ def of(text: str) -> list[str]:
     return [line for row in text.splitlines() for line in commands_in(row.strip())]
 
 
-def test_printed_commands_parse(study: Path, run: Run) -> None:
-    """Names with spaces are quoted, and a network's file is told with its folder."""
-    lines = printed(run)
+def test_printed_commands_parse(
+    study: Path, call: Run, folders: dict[str, str]
+) -> None:
+    """Names with spaces are quoted, a network's file and the folders are told."""
+    lines = printed(call, folders.get("reports", "reports"))
     for line in lines:
         parse(line)
+        words = shlex.split(line)
+        name = next(n for n in OPTIONS if f"{line} ".startswith(f"featcache {n} "))
+        for option in OPTIONS[name]:
+            expected = [folders[option]] if option in folders else []
+            if "--cache empty" not in line:
+                assert folder_in(words, f"--{option}") == expected
     extracts = [line for line in lines if "own net.keras" in line]
-    assert all(f"'{study}'" in line for line in extracts)
+    assert all(f" '{study}'" in line for line in extracts)
     assert len(extracts) >= 2
     others = [line for line in lines if "--dataset" not in line]
+    others = [re.sub(r" --(cache|reports) ('.*?'|\S+)", "", line) for line in others]
     assert set(others) <= {
         "featcache cache ls",
         "featcache scan SOURCE",
@@ -154,10 +245,17 @@ def test_printed_commands_parse(study: Path, run: Run) -> None:
     }
 
 
+def folder_in(words: list[str], option: str) -> list[str]:
+    """What a command says behind an option."""
+    return [after for word, after in pairwise(words) if word == option]
+
+
 @pytest.mark.slow
-def test_printed_commands_work(study: Path, run: Run) -> None:
+def test_printed_commands_work(
+    study: Path, call: Run, run: Run, folders: dict[str, str]
+) -> None:
     """Each ends well when it is pasted, the words in capitals replaced."""
-    lines = printed(run)
+    lines = printed(call, folders.get("reports", "reports"))
     failures: list[Any] = []
     # A scan comes last, for it changes what all others were printed for.
     for line in sorted(lines, key=lambda line: line.startswith("featcache scan")):
@@ -168,3 +266,5 @@ def test_printed_commands_work(study: Path, run: Run) -> None:
         failures += [(line, err)] if code else []
     assert len(lines) > 20
     assert not failures
+    for option, usual in (("cache", "cache"), ("reports", "reports")):
+        assert Path(usual).exists() == (option not in folders)

@@ -5,7 +5,7 @@ Command modules import nothing heavy at the top, so that ``--help`` is instant.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -28,7 +28,7 @@ from featcache.cli import (
     train_head,
     validate,
 )
-from featcache.cli.output import one_line_warnings
+from featcache.cli.output import folders, one_line_warnings
 from featcache.cli.spelling import spelled
 from featcache.cli.stopping import Interrupted, stop_on_signals
 from featcache.core.text import printable
@@ -67,6 +67,8 @@ class Staged(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt as cause:
             raise Interrupted(cause) from cause
+        except FeatcacheError as error:  # here, where the call's folders are known
+            _fail(f"Error: {error}", error.exit_code)
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -114,8 +116,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(_INTERRUPTED, stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail(_INTERRUPTED, 130)
-    except FeatcacheError as error:
-        _fail(f"Error: {error}", error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left; nothing to say
         sys.exit(1)
@@ -132,6 +132,7 @@ def _explain(error: OSError) -> str:
     )
 
 
-def _fail(text: str, code: int) -> None:
-    click.echo(printable(" ".join(spelled(text, cli).split())), err=True)
+def _fail(text: str, code: int) -> NoReturn:
+    line = " ".join(spelled(text, cli).split())
+    click.echo(printable(folders().complete(line)), err=True)
     sys.exit(code)

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from featcache.cli.completion import complete_datasets
 from featcache.cli.output import Said
+from featcache.core.command_lines import CACHE, CACHE_VARIABLE, REPORTS
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from featcache.features import FeatureSet
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _remember(context: click.Context, param: click.Parameter, folder: Path) -> Path:
+    """Keeps a folder of the call, for the commands that its texts recommend."""
+    context.meta[f"featcache.{param.name}"] = folder
+    return folder
 
 
 class Range(click.ParamType[tuple[float, float]]):
@@ -72,8 +79,9 @@ dataset_option = click.option(
 cache_option = click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    default="cache",
-    envvar="FEATCACHE_CACHE",
+    default=CACHE,
+    envvar=CACHE_VARIABLE,
+    callback=_remember,
     show_default=True,
     show_envvar=True,
     help="Folder for manifests, splits and feature stores.",
@@ -81,7 +89,8 @@ cache_option = click.option(
 reports_option = click.option(
     "--reports",
     type=click.Path(file_okay=False, path_type=Path),
-    default="reports",
+    default=REPORTS,
+    callback=_remember,
     show_default=True,
     help="Folder for runs and leaderboards.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from featcache.cli.spelling import spelled
+from featcache.core.command_lines import Folders
 from featcache.core.progress import Reporter
 from featcache.core.text import counted, printable, warning_text
 
@@ -25,12 +26,19 @@ def say(text: str) -> None:
     context = click.get_current_context(silent=True)
     group = context.find_root().command if context else None
     text = spelled(text, group) if isinstance(group, click.Group) else text
-    click.echo(printable(text), err=True)
+    click.echo(printable(folders().complete(text)), err=True)
+
+
+def folders() -> Folders:
+    """The folders of the current call."""
+    context = click.get_current_context(silent=True)
+    meta = context.meta if context else {}
+    return Folders(meta.get("featcache.cache"), meta.get("featcache.reports"))
 
 
 def show(text: str) -> None:
     """Shows a result on stdout; what a terminal would obey is escaped."""
-    click.echo(printable(text))
+    click.echo(printable(folders().complete(text)))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.core import records
+from featcache.core.command_lines import from_here
 from featcache.core.io import read_json
 
 
@@ -101,8 +102,8 @@ def network_words(
             if network.name == backbone and network.file:
                 path = Path(network.file)
                 if path.suffix == ".keras" and path.stem == backbone:
-                    return ["-b", network.file]
-                return ["-b", backbone, "--weights", network.file]
+                    return ["-b", from_here(path)]
+                return ["-b", backbone, "--weights", from_here(path)]
     return ["-b", f"FOLDER/{backbone}.keras"]
 
 

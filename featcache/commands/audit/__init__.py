@@ -161,7 +161,8 @@ def audit(
     }
     io.write_json(result.path, head | {"checks": result.rows})
     if checklist is not None:
-        io.write_text(checklist, reporting.markdown(context, findings))
+        text = reporting.markdown(context, findings)
+        io.write_text(checklist, context.folders.complete(text))
     return result
 
 
@@ -204,7 +205,8 @@ def run_check(check: Check, context: AuditContext) -> Finding:
     except (NotApplicable, FeatcacheError) as reason:
         answer = Answer(NOT_APPLICABLE, str(reason))
     about = check.code, check.title, answer.severity or check.severity
-    return Finding(*about, answer.status, answer.message, answer.evidence)
+    message = context.folders.complete(answer.message)
+    return Finding(*about, answer.status, message, answer.evidence)
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from featcache import features
 from featcache.commands.audit.similarity import alike
+from featcache.core.command_lines import Folders
 from featcache.core.progress import Reporter
 from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
@@ -54,6 +55,11 @@ class AuditContext:
     def images(self) -> pd.DataFrame:
         """The usable images, one row each."""
         return self.manifest.ok.reset_index(drop=True)
+
+    @property
+    def folders(self) -> Folders:
+        """Where cache and reports are, for commands in messages."""
+        return Folders(self.manifest.folder.parent, self.reports.parent)
 
     @property
     def train_command(self) -> str:

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from featcache import heads
 from featcache.backbones import FEATUREWISE, Network, Preprocess
+from featcache.core.command_lines import from_here
 from featcache.core.parallel import side_by_side
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -296,8 +297,9 @@ def standardising(dataset: Manifest, network: Network, split: str) -> Preprocess
         if statistics and statistics.split == split and is_same:
             return Preprocess.from_statistics(statistics)
     words = ["featcache", "extract", "--dataset", dataset.dataset, "-b"]
-    words += [network.name if network.row else str(network.file)]
-    words += ["--weights", str(network.file)] if network.row and network.file else []
+    file = from_here(network.file) if network.file else ""
+    words += [network.name if network.row else file]
+    words += ["--weights", file] if network.row and file else []
     words += ["--preprocess", FEATUREWISE, "--input-size", str(network.input_size)]
     raise StoreError(
         f"statistics of the training images of split {split}, which "

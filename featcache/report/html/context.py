@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.commands.compare import Leaderboard
+from featcache.core.command_lines import Folders
 from featcache.dataset.manifest import COLUMNS, Manifest
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
@@ -43,6 +44,12 @@ class ReportContext:
     extracts: list[Extraction]
     members: dict[str, RunRecord]
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def folders(self) -> Folders:
+        """Where cache and reports are, for the page's commands."""
+        cache = self.manifest.folder.parent if self.manifest else None
+        return Folders(cache, self.reports.parent)
 
     @cached_property
     def runs(self) -> list[Run]:

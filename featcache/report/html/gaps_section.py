@@ -45,7 +45,9 @@ class Gap:
 
 def gaps(context: ReportContext) -> list[Gap]:
     """All gaps that the records show, the gravest first."""
-    return [gap for check in _CHECKS for gap in check(context)]
+    complete = context.folders.complete
+    every = [gap for check in _CHECKS for gap in check(context)]
+    return [replace(gap, hint=complete(gap.hint)) for gap in every]
 
 
 def _command(context: ReportContext, name: str, *words: str) -> str:

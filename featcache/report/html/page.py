@@ -132,7 +132,10 @@ def render(context: ReportContext) -> str:
             classes=context.best.classes,
             caption=caption(context.board),
             reference=context.board.against,
-            warnings=_warnings(context.board, audit),
+            warnings=[
+                context.folders.complete(line)
+                for line in _warnings(context.board, audit)
+            ],
             head=head,
             controls=CONTROLS,
             test_only=TEST_ONLY_HEADING,
@@ -152,6 +155,9 @@ def render(context: ReportContext) -> str:
             sheets=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
+            audit_again=context.folders.complete(
+                f"featcache audit --dataset {shlex.quote(context.board.dataset)}"
+            ),
             provenance=provenance_section.tables(context, audit),
             commands=_commands(context, len(sections)),
             machine=provenance_section.machine(),
@@ -175,7 +181,7 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
-        "breakable": _breakable, "decimals": "{:.3f}".format, "quoted": shlex.quote,
+        "breakable": _breakable, "decimals": "{:.3f}".format,
     }  # fmt: skip
     return environment
 
@@ -343,7 +349,7 @@ def _commands(context: ReportContext, sections: int) -> list[tuple[str, str, str
             run.short_id,
             run.run_id,
             "\n".join(
-                _folded(line)
+                _folded(context.folders.complete(line))
                 for line in commands(run.record, known, repeats=row.repeats)
             ),
         )
