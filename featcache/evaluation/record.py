@@ -267,6 +267,7 @@ class RunRecord:
     files: dict[str, str] = field(default_factory=dict, metadata=OPTIONAL)
     preprocess: str | None = None
     weights_digest: str | None = None
+    network_file: str | None = None
 
     @property
     def is_baseline(self) -> bool:

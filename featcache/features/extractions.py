@@ -82,7 +82,11 @@ class Extraction:
 
 
 def network_words(
-    backbone: str, weights: str, extractions: Sequence[Extraction]
+    backbone: str,
+    weights: str,
+    extractions: Sequence[Extraction],
+    *,
+    file: str | None = None,
 ) -> list[str]:
     """The words of a command that name a network and, where it needs one, its file.
 
@@ -90,6 +94,7 @@ def network_words(
         backbone: Its name.
         weights: Their tag; only "file" needs a file.
         extractions: Records of the calls of extract; the newest that used it counts.
+        file: Of the network or its weights, where its run knows it.
 
     Returns:
         The backbone, or its file, as ``-b`` takes it, perhaps with its weights' file;
@@ -97,14 +102,18 @@ def network_words(
     """
     if weights != "file":
         return ["-b", backbone]
-    for extraction in reversed(extractions):
-        for network in extraction.arguments.networks:
-            if network.name == backbone and network.file:
-                path = Path(network.file)
-                if path.suffix == ".keras" and path.stem == backbone:
-                    return ["-b", from_here(path)]
-                return ["-b", backbone, "--weights", from_here(path)]
-    return ["-b", f"FOLDER/{backbone}.keras"]
+    files = [file] + [
+        network.file
+        for extraction in reversed(extractions)
+        for network in extraction.arguments.networks
+        if network.name == backbone
+    ]
+    path = next((Path(name) for name in files if name), None)
+    if path is None:
+        return ["-b", f"FOLDER/{backbone}.keras"]
+    if path.suffix == ".keras" and path.stem == backbone:
+        return ["-b", from_here(path)]
+    return ["-b", backbone, "--weights", from_here(path)]
 
 
 def read_extractions(folder: Path) -> list[Extraction]:

@@ -36,6 +36,7 @@ def test_a_run_as_any_other(
     assert run.record.head_is.head == FINETUNED
     assert run.record.evaluation_id == base.record.evaluation_id
     assert run.record.status == "ok"
+    assert Path(str(run.record.network_file)).is_file()
     assert [one.fold for one in run.record.trainings] == [0, 1, -1]
     head = 12 * 500 + 500 + 500 * 200 + 200 + 200 * 3 + 3
     assert run.record.trainable_parameters == 608 + 876 + head

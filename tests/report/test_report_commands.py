@@ -179,6 +179,26 @@ def test_the_commands_find_their_own_run(
         assert "nothing to do" in trained_again[1], trained_again
 
 
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("my nets/own.keras", "-b 'my nets/own.keras'"),
+        ("/w/own.weights.h5", "-b own --weights /w/own.weights.h5"),
+        (None, "-b FOLDER/own.keras"),
+    ],
+)
+def test_the_file_of_a_finetuned_network(file: str | None, words: str) -> None:
+    """A network that was never extracted is named by the file in its run's record."""
+    record = make_record(
+        **PLAIN | {"backbone": "own", "weights": "file", "input_size": 64},
+        network_file=str(Path(file).absolute()) if file else None,
+        head="finetune",
+        head_is={"params": FinetuneSettings().params()},
+        trainings=[{"fold": -1}],
+    )
+    assert f" {words} " in commands(record, Known())[0]
+
+
 @pytest.mark.parametrize("only_test", [True, False])
 def test_the_command_of_a_finetuned_run_is_finetune(only_test: bool) -> None:
     """What differs from the defaults is said, and the command line takes it."""

@@ -143,7 +143,8 @@ def _missing_commands(context: AuditContext, best: Run, name: str, *mask: str) -
             stem = Path(block.store).stem if block.store else block.backbone
             if block.weights != "none" and stem not in trained:
                 trained += ["-b", stem]
-                words = network_words(block.backbone, block.weights, calls)
+                file = best.record.network_file
+                words = network_words(block.backbone, block.weights, calls, file=file)
                 words += network_options(block, block.weights)
                 lines.append(["extract", *dataset, *words, *region])
     split = best.record.split_options(context.manifest.settings)

@@ -175,7 +175,7 @@ class RunPlan:
 
     def record(self) -> RunRecord:
         """What is known of the run before its network is built."""
-        policy = self.settings.policy
+        policy, file = self.settings.policy, self.network.file
         params = {**self.recipe["params"], "unfreeze": self.settings.unfreeze}
         return RunRecord(
             dataset=self.dataset.dataset,
@@ -197,6 +197,7 @@ class RunPlan:
             recipe_id=digest(self.recipe),
             init_head=self.source_run.run.run_id if self.source_run else None,
             preprocess=self.network.preprocess,
+            network_file=str(file.absolute()) if file else None,
             max_minutes=self.minutes,
             options=[
                 *([f"from {self.source_run.run.run_id}"] if self.source_run else []),

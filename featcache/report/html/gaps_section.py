@@ -148,7 +148,10 @@ def _baselines(context: ReportContext) -> Iterator[Gap]:
     if OUTSIDE not in regions and context.images.get(MASK, pd.Series("")).any():
         block = context.best.record.features[0]
         store = Path(block.store).stem if block.store else block.backbone
-        network = network_words(block.backbone, block.weights, context.extracts)
+        file = context.best.record.network_file
+        network = network_words(
+            block.backbone, block.weights, context.extracts, file=file
+        )
         network += network_options(block, block.weights)
         region = ["--region", OUTSIDE]
         yield Gap(

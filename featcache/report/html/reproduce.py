@@ -135,7 +135,11 @@ def _finetune(record: RunRecord, known: Known) -> list[str]:
     """A fine-tuned network: what differs from the defaults of `FinetuneSettings`."""
     params = record.head_is.params
     words = ["featcache", "finetune", "--dataset", record.dataset]
-    words += _network(record.features[0], None, known.extracts)
+    block = record.features[0]
+    words += network_words(
+        block.backbone, block.weights, known.extracts, file=record.network_file
+    )
+    words += network_options(block, block.weights)
     if record.init_head:
         words += ["--init-head", record.init_head]
     usual = parameters(finetune)
