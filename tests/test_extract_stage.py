@@ -13,14 +13,21 @@ import pytest
 from toys import Heard, slow_but
 
 import featcache
-from featcache import backbones
+from featcache import backbones, features
 from featcache.backbones.engines import choose, convert, openvino
 from featcache.commands.extract import extract, pipeline
 from featcache.commands.extract.record import recording
 from featcache.core.io import read_json
 from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
-from featcache.errors import ConversionError, StoreError, UnknownNameError, UsageError
+from featcache.dataset.narrowing import narrow
+from featcache.errors import (
+    ConversionError,
+    DatasetError,
+    StoreError,
+    UnknownNameError,
+    UsageError,
+)
 from featcache.features import store
 
 OV = {"engine": "openvino"}
@@ -204,6 +211,30 @@ def test_featurewise_standardises_by_the_training_part(dataset, toy_network) -> 
     np.testing.assert_allclose(statistics.std, pixels.std((0, 1, 2)), atol=1e-4)
     (again,) = extract(dataset, [network], engine="tensorflow", batch_size=8)
     assert again.computed == 0
+
+
+def test_statistics_of_the_named_split(dataset, toy_network) -> None:
+    """Without a scan, too: a store of another split's training images is not taken."""
+    number = dataset.table.groupby("label")["group"].rank("dense").astype(int)
+    part = np.where(number > 1, "train", "test")
+    table = dataset.table.assign(part=part)
+    dataset, told = replace(dataset, table=table), []
+    network = replace(backbones.resolve(str(toy_network)), preprocess="featurewise")
+    words = {"engine": "tensorflow", "reporter": Heard(told)}
+    (drawn,) = extract(dataset, [network], **words)
+    (own,) = extract(dataset, [network], split_by="part", **words)
+    (again,) = extract(dataset, [network], split_by="part", **words)
+    assert (own.path, own.rows, again.computed) == (again.path, own.computed, 0)
+    assert drawn.path != own.path
+    statistics = store.open_store(own.path).header.contract.statistics
+    split = features.draw_split(narrow(dataset, split_by="part"))
+    assert statistics.split == split.name
+    assert not any("same for every split" in line for line in told)
+    plain = replace(network, preprocess="none")
+    extract(dataset, [plain], split_by="part", **words)
+    assert any("`split_by='part'` in training" in line for line in told)
+    with pytest.raises(DatasetError, match="column"):
+        extract(dataset, [plain], split_by="ward", **words)
 
 
 def test_int8_is_another_contract_with_its_drift_measured(dataset, toy) -> None:

@@ -99,7 +99,7 @@ def test_bad_input_ends_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "option", [["--per-class", 0], ["--pool"], ["--split-by", "x"]]
+    "option", [["--per-class", 0], ["--pool"], ["--group-by", "image"]]
 )
 def test_options_of_a_scan_need_a_source(
     image_folder: Path, run: Run, option: list[object]
@@ -109,6 +109,24 @@ def test_options_of_a_scan_need_a_source(
     code, _, err = run("extract", "--dataset", "chest", "-b", "metadata", *option)
     assert code == 1
     assert "need a SOURCE" in err
+
+
+def test_extract_takes_the_split_of_a_scanned_dataset(
+    image_folder: Path, run: Run
+) -> None:
+    """`--split-by` without SOURCE names a column of the manifest, for this call."""
+    rows = [
+        f"{path},{path.parent.name},{'test' if number % 3 else 'train'}"
+        for number, path in enumerate(sorted(image_folder.rglob("*.*")))
+    ]
+    Path("t.csv").write_text("\n".join(["path,label,part", *rows]))
+    assert run("scan", "t.csv", "--dataset", "x", "--group-by", "image")[0] == 0
+    words = ["extract", "--dataset", "x", "-b", "metadata", "--split-by"]
+    code, _, err = run(*words, "part")
+    assert (code, "give --split-by part in training" in err) == (0, True)
+    assert "as scanned" not in err
+    code, _, err = run(*words, "ward")
+    assert (code, "split-by" in err) == (1, True)
 
 
 def test_hidden_characters_are_spelled_out(tmp_path: Path, run: Run) -> None:

@@ -142,6 +142,7 @@ def extract_command(
     grouping = take(
         settings, "group_by", "per_class", "on_conflict", "split_by", "pool"
     )
+    settings["split_by"] = None if source else grouping.pop("split_by")
     manifest = _manifest(source, cache, dataset, grouping)
     region = Region.of_options(settings.pop("region"), settings.pop("mask"))
     draws = take(settings, "flip", "brightness", "zoom", "seed")
@@ -165,9 +166,9 @@ def _manifest(
         return scan_source(source, cache, dataset, **grouping).manifest
     if any(value is not None for value in grouping.values()):
         raise UsageError(
-            "--group-by, --per-class, --on-conflict, --split-by and --pool need a "
-            "SOURCE",
-            "Give SOURCE, or omit these options.",
+            "--group-by, --per-class, --on-conflict and --pool need a SOURCE",
+            "Give SOURCE, or omit these options; train-head has a --group-by of its "
+            "own.",
         )
     return open_dataset(cache, dataset)
 

@@ -36,7 +36,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "taps": ["a", "b"], "tap_pooling": "avg+max", "engine": "openvino",
         "precision": "int8", "dtype": "float16", "batch_size": 4, "max_bad": 0.5,
         "flip": False, "brightness": [1, 2], "zoom": [1, 3], "input_size": 40,
-        "region": "outside", "mask": "lungs",
+        "region": "outside", "mask": "lungs", "split_by": "none",
     },
     "train": {
         "heads": ["svm"], "views": 1, "tta": False, "tune": True, "transform": "sqrt",
@@ -92,6 +92,7 @@ def test_every_key_arrives(file: Path) -> None:
         "dtype",
         "batch_size",
         "max_bad",
+        "split_by",
     }
     assert extract.settings == {k: given[k] for k in named} | {"taps": "a,b"}
     assert asked.trains[0].settings == VALUES["train"]

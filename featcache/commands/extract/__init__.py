@@ -17,6 +17,7 @@ from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
     cached_job,
+    check_split,
     known_header,
     missing_rows,
     new_header,
@@ -83,6 +84,7 @@ def extract(
     dtype: str = "float32",
     batch_size: int = 32,
     max_bad: float = 0.05,
+    split_by: str | None = None,
     reporter: Reporter = SILENT,
 ) -> list[StoreResult]:
     """Fills each network's store with the embeddings it lacks.
@@ -108,6 +110,8 @@ def extract(
         batch_size: Images in one pass.
         max_bad: Share of unreadable images above which the call ends in an error,
             after the good ones are stored.
+        split_by: The split of the source whose training images "featurewise" and int8
+            are measured on, as in `SplitOptions`; by default as its scan says.
         reporter: Hears of the rows done for each backbone, and what the user should
             know meanwhile.
 
@@ -129,8 +133,10 @@ def extract(
         dtype=dtype,
         batch_size=batch_size,
         reporter=_OneAtATime(reporter),
+        split_by=split_by,
     )
     _check(request, max_bad)
+    check_split(request, networks)
     _check_baselines(request, networks)
     _report_missing_masks(request)
     if read_only_folder(manifest):

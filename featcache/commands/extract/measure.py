@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache import backbones, features
+from featcache import backbones
 from featcache.backbones import FEATUREWISE, Network
 from featcache.backbones.engines import convert, int8, openvino
 from featcache.backbones.engines.convert import PreparedNetwork
@@ -17,9 +17,7 @@ from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core import checked
 from featcache.core.io import digest
-from featcache.dataset import rendering, splits
-from featcache.dataset.narrowing import narrow
-from featcache.dataset.splits import SplitOptions
+from featcache.dataset import rendering
 from featcache.errors import UnreadableImageError
 from featcache.features.contract import Statistics
 from featcache.features.store import FEATURES
@@ -92,7 +90,7 @@ def _remembered(memo: Path, identity: dict[str, Any]) -> str | None:
 
 def statistics(request: ExtractRequest, network: Network) -> Statistics:
     """Mean and standard deviation a channel over the training images' pixels."""
-    split, ids = training_images(request)
+    split, ids = request.training_images
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for pixels in plain_views(request, network, ids):
         values = pixels.reshape(-1, 3).astype(np.float64)
@@ -110,15 +108,7 @@ def statistics(request: ExtractRequest, network: Network) -> Statistics:
 
 def calibration_ids(request: ExtractRequest) -> list[str]:
     """The training images that int8 is calibrated on: those of the lowest ids."""
-    return sorted(training_images(request)[1])[:CALIBRATION_IMAGES]
-
-
-def training_images(request: ExtractRequest) -> tuple[str, list[str]]:
-    """The default split's name, and the ids of its images outside the test set."""
-    dataset = narrow(request.manifest)
-    split = features.draw_split(dataset, SplitOptions(seed=request.policy.seed))
-    ids = dataset.ok["image_id"].tolist()
-    return split.name, [i for i in ids if split.fold_of[i] != splits.TEST]
+    return sorted(request.training_images[1])[:CALIBRATION_IMAGES]
 
 
 def int8_drift(request: ExtractRequest, job: Job) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from featcache import backbones
-from featcache.backbones import Network
+from featcache import backbones, features
+from featcache.backbones import FEATUREWISE, Network
 from featcache.core.progress import Reporter
 from featcache.core.versions import installed_versions
+from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import narrow, straddling
 from featcache.dataset.sources import Masks, find_masks
+from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import StoreError
 from featcache.features import store
@@ -45,6 +49,8 @@ class ExtractRequest:
         dtype: "float32" or "float16", as stored.
         batch_size: Images in one pass.
         reporter: Hears of the rows done for each backbone.
+        split_by: Which split of the source the training images are of; None for that
+            of the manifest.
     """
 
     manifest: Manifest
@@ -58,6 +64,7 @@ class ExtractRequest:
     dtype: str
     batch_size: int
     reporter: Reporter
+    split_by: str | None = None
 
     @cached_property
     def masks(self) -> Masks:
@@ -71,6 +78,15 @@ class ExtractRequest:
         return RenderingQuery(
             self.views, policy.to_dict(), policy.region, self.masks.ids
         )
+
+    @cached_property
+    def training_images(self) -> tuple[str, list[str]]:
+        """The default split's name, and the ids of its images outside the test set."""
+        dataset = narrow(self.manifest, split_by=self.split_by)
+        options = SplitOptions(seed=self.policy.seed, split_by=self.split_by)
+        split = features.draw_split(dataset, options)
+        ids = dataset.ok["image_id"].tolist()
+        return split.name, [i for i in ids if split.fold_of[i] != splits.TEST]
 
 
 @dataclass
@@ -116,9 +132,37 @@ def known_header(request: ExtractRequest, network: Network) -> Header | None:
     for path in sorted(folder.glob(names)):
         header = store.open_store(path).header
         is_same = header.contract.without_measured == unmeasured
-        if header.weights_key == key and is_same:
+        if header.weights_key == key and is_same and _is_of_split(request, header):
             return header
     return None
+
+
+def _is_of_split(request: ExtractRequest, header: Header) -> bool:
+    """Whether a store was measured on training images, where the call says of which."""
+    if request.split_by is None:
+        return True
+    statistics, calibrated = header.contract.statistics, header.notes.get("calibration")
+    if statistics and statistics.split != request.training_images[0]:
+        return False
+    return not calibrated or {*calibrated} <= {*request.training_images[1]}
+
+
+def check_split(request: ExtractRequest, networks: Sequence[Network]) -> None:
+    """Checks the split that a call names, and tells what it is good for.
+
+    Raises:
+        DatasetError: There is no such split.
+    """
+    if request.split_by is None:
+        return
+    for line in straddling(narrow(request.manifest, split_by=request.split_by)):
+        request.reporter.message(line)
+    measured = any(n.preprocess == FEATUREWISE for n in networks)
+    if not measured and request.precision == "float32":
+        request.reporter.message(
+            "These features are the same for every split: give "
+            f"`split_by={request.split_by!r}` in training as well."
+        )
 
 
 def new_header(request: ExtractRequest, network: Network) -> Header:
