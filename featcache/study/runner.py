@@ -92,7 +92,7 @@ def run(
     work = StudyRunner(study, reports, jobs, reporter)
     work.fetch()
     data = work.scan(cache)
-    reporter.message(f"  {forecast(study, data)}")
+    reporter.message(f"  {forecast(study, data, reports, jobs)}")
     steps: dict[str, tuple[Sequence[Any], Callable[..., None]]] = {
         "extract": (study.extracts, work.extract),
         "train": (study.trains, work.train),

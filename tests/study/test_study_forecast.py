@@ -1,5 +1,9 @@
 """A study says what it will compute before it starts."""
 
+from pathlib import Path
+
+from records import make_run
+
 from featcache import backbones
 from featcache import study as studies
 from featcache.commands.extract import extract
@@ -18,17 +22,53 @@ folds = 3
 """
 
 
-def test_rows_time_disk_and_fits_are_told(study_file, dataset: Manifest) -> None:
+def test_rows_time_disk_and_fits_are_told(
+    study_file, dataset: Manifest, tmp_path: Path
+) -> None:
     """At first there is a guess; what is stored is not counted; then it is measured."""
     study = studies.read(study_file(TEXT))
-    text = forecast(study, dataset)
+    text = forecast(study, dataset, tmp_path)
     assert "36 images; 36 embeddings to compute (a guess: 1 s, 0.1 MiB of" in text
-    assert text.endswith("at most 8 fits of heads")
+    assert text.endswith("at most 8 fits of heads (a guess: 1 s)")
     extract(dataset, [backbones.resolve("border")])
-    assert forecast(study, dataset) == "36 images; at most 8 fits of heads"
+    text = forecast(study, dataset, tmp_path)
+    assert text == "36 images; at most 8 fits of heads (a guess: 1 s)"
     (path,) = dataset.folder.glob("extract-*.json")
     record = read_json(path)
     record["stores"][0] |= {"seconds": 3600.0}
     write_json(path, record)
     more = studies.read(study_file(TEXT.replace('border"]', 'border"]\nviews = 1')))
-    assert "36 embeddings to compute (roughly 60 min, " in forecast(more, dataset)
+    assert "36 embeddings to compute (roughly 60 min, " in forecast(
+        more, dataset, tmp_path
+    )
+
+
+def test_fits_take_what_earlier_fits_took(
+    study_file, dataset: Manifest, tmp_path: Path
+) -> None:
+    """By head, columns and rows of the runs in the reports, whatever their dataset."""
+    width = backbones.resolve("border").row.dim
+    shared = {"n_images": 36, "features": [{"dim": width}], "views": 0}
+    for head, seconds in (("logreg", 60.0), ("majority", 0.0)):
+        took = {"fit_seconds": seconds, "fold_seconds": [seconds] * 2}
+        make_run(tmp_path / "other", head, head=head, **took, **shared)
+    study = studies.read(study_file(TEXT))
+    text = forecast(study, dataset, tmp_path, jobs=2)
+    assert text.endswith("at most 8 fits of heads (roughly 2 min)")
+
+
+def test_networks_take_what_earlier_networks_took(
+    study_file, dataset: Manifest, tmp_path: Path
+) -> None:
+    """By the minutes of an epoch; a network that was never trained is timed later."""
+    block = '[[finetune]]\nbackbones = ["vgg19"]\nweights = "random"\nepochs = 5\n'
+    study = studies.read(study_file(f"{TEXT}{block}folds = 2\n"))
+    told = forecast(study, dataset, tmp_path)
+    assert told.endswith("1 network to fine-tune (each is timed as it starts)")
+    trained = {"trainings": [{"fold": -1, "epochs": 4, "minutes": 2.0}]}
+    network = {"backbone": "vgg19", "features": [{"input_size": 224}]}
+    make_run(
+        tmp_path / "other", "a", head="finetune", n_images=18, **trained, **network
+    )
+    told = forecast(study, dataset, tmp_path)
+    assert told.endswith("1 network to fine-tune (at most 15 min)")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache.commands.train_head.forecast import Forecast
+from featcache.commands.train_head.forecast import Forecast, cost
 from featcache.commands.train_head.plan import RunPlan, TrainingData
 from featcache.core.parallel import one_thread, side_by_side
 from featcache.core.progress import SILENT, Reporter
@@ -20,12 +20,6 @@ from featcache.dataset import splits
 from featcache.evaluation import calibration, fitting, runs
 from featcache.evaluation.fitting import Fit
 from featcache.evaluation.record import FAILED, OK, RunRecord, TuningInfo
-
-# What a fit takes a column, beside that of a quick head: rough, measured on 2304
-# columns of 1123 images. The shortest go first, so that there is soon something to see.
-_COST = {
-    "logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2, "softmax": 1,
-}  # fmt: skip
 
 # What warnings of libraries mean for a run.
 _MEANING = {
@@ -52,6 +46,7 @@ def train(
         reporter: Hears of the fits done, as "fits".
     """
     tasks = [(plan, part) for plan in todo for part in plan.parts]
+    # The shortest go first, so that there is soon something to see.
     tasks.sort(key=lambda task: _cost(task[0]))
     outcomes: dict[Path, Outcomes] = {plan.folder: {} for plan in todo}
     forecast = Forecast(
@@ -103,7 +98,7 @@ def _ended(plan: RunPlan) -> str:
 
 
 def _cost(plan: RunPlan) -> float:
-    return _COST.get(plan.name, 0.5) * sum(plan.data.selection.dims)
+    return cost(plan.name, sum(plan.data.selection.dims))
 
 
 def _matrices(todo: Sequence[RunPlan], temp: Path) -> dict[TrainingData, np.ndarray]:
