@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from audit_toys import FOLDS, of, planted, with_table, write_split
 from PIL import Image
+from records import make_run as write_run
+from toys import N
 
 from featcache.commands.audit import (
     FINDING,
@@ -53,6 +55,56 @@ def test_copies_on_both_sides_of_a_split_are_named(
         "1 image stood on both sides of the source's split, such as 5.png (same "
         "bytes as 4.png)."
     )
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ("fold", {"fold": "the split by fold"}),
+        ("site=B", {"site=B": "the split by site=B"}),
+        ("folder", {}),
+        (None, {}),
+    ],
+)
+def test_every_split_of_the_source_is_looked_at(
+    toy: Manifest, reports: Path, kept: str | None, expected: dict[str, str]
+) -> None:
+    """Those that a run kept, and columns of train, val and test that none did."""
+    table = toy.table.assign(
+        part="train", again="TRAIN", site="A", fold="1", sex=["m", "f"] * (N // 2)
+    )
+    table.loc[[4], ["part", "again", "site", "fold"]] = ["test", "Test", "B", "test"]
+    table.loc[5, ["image_id", "status", "reason"]] = [
+        table["image_id"][4], "duplicate", "same bytes as 4.png",
+    ]  # fmt: skip
+    made = with_table(toy, table)
+    write_run(reports / toy.dataset, "a", split={"split_by": kept})
+    answer = of(audit(made, reports), "FC001")
+    names = {"part": "the split by part", **expected}
+    assert answer.evidence[0]["parts"] == "; ".join(
+        f"{name}: {'1 and test' if name == 'fold' else 'test and train'}"
+        for name in sorted(names, key=["fold", "site=B", "part"].index)
+        if not (name == "part" and kept == "site=B")
+    )
+    assert answer.message.count("stood on both sides of the split by") == len(
+        answer.evidence[0]["parts"].split("; ")
+    )
+
+
+def test_groups_on_both_sides_of_a_published_split(
+    toy: Manifest, reports: Path
+) -> None:
+    """A tip without a split of ours that tears them; the patients are named."""
+    part = np.where(np.arange(N) < 81, "train", "test")
+    answer = of(audit(with_table(toy, toy.table.assign(part=part)), reports), "FC010")
+    assert (answer.status, answer.is_issue) == (FINDING, False)
+    assert answer.message.startswith("There is no split yet. Run: featcache train-head")
+    assert "1 group has images on both sides of the split by part" in answer.message
+    (row,) = answer.evidence
+    assert (row["group"], row["parts"]) == ("p40", ["test", "train"])
+    whole = np.where(np.arange(N) < 80, "train", "test")
+    answer = of(audit(with_table(toy, toy.table.assign(part=whole)), reports), "FC010")
+    assert answer.status == NOT_APPLICABLE
 
 
 def test_planted_near_duplicates_are_found_and_no_others(

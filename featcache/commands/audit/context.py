@@ -73,14 +73,22 @@ class AuditContext:
         return {path.name: read_folds(path) for path in paths}
 
     @cached_property
+    def every_run(self) -> list[Run]:
+        """All runs that can be read, on any split."""
+        return runs.list_runs(self.reports)[0]
+
+    @cached_property
     def runs(self) -> list[Run]:
         """Runs of the newest evaluation that has more than controls, best first.
 
         By out-of-fold accuracy; failed and damaged runs, repeats, and runs on another
         split than the requested one are left out.
         """
-        good, _ = runs.list_runs(self.reports)
-        good = [run for run in good if not run.failed and not run.record.split.repeat]
+        good = [
+            run
+            for run in self.every_run
+            if not run.failed and not run.record.split.repeat
+        ]
         if self.split:
             good = [run for run in good if run.record.split.name == self.split]
         good.sort(key=lambda run: run.record.created, reverse=True)

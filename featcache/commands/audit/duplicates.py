@@ -12,12 +12,12 @@ from featcache.commands.audit.base import (
     records,
 )
 from featcache.commands.audit.context import AuditContext
+from featcache.commands.audit.own_splits import sorted_copies
 from featcache.commands.audit.similarity import alike, cut_alike
-from featcache.core.text import counted, some
+from featcache.core.text import counted
 from featcache.dataset.grouping import NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 from featcache.dataset.near_duplicates import CORRELATION
-from featcache.dataset.own_split import PART, part_of
 
 BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"
@@ -47,33 +47,13 @@ def with_images(context: AuditContext, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bytes(context: AuditContext) -> Answer:
-    table = context.manifest.table
-    readable = table[table["status"] != UNREADABLE]
-    again = readable[readable["status"] == DUPLICATE]
-    columns, across, sides = ["path", "label", "reason"], 0, ""
-    if PART in table:
-        spelled = readable[PART].map(lambda value: part_of(value) or value)
-        of_image = spelled.groupby(readable["image_id"])
-        parts = of_image.agg(lambda one: " and ".join(sorted({*one} - {""})))
-        again = again.assign(parts=again["image_id"].map(parts))
-        is_across = again["parts"].str.contains(" and ")
-        again = again.loc[is_across.sort_values(ascending=False, kind="stable").index]
-        across, columns = (
-            int(again["image_id"][is_across].nunique()),
-            [*columns, "parts"],
-        )
-    if across:
-        rows = again[again["parts"].str.contains(" and ")].itertuples()
-        pairs = [f"{row.path} ({row.reason})" for row in rows]
-        sides = (
-            f" {counted(across, 'image')} stood on both sides of the source's split, "
-            f"such as {some(pairs, 3)}."
-        )
+    readable = int((context.manifest.table["status"] != UNREADABLE).sum())
+    copies, of_copies = sorted_copies(context)
     return conclude(
-        bool(len(again)),
-        f"{len(again)} of {len(readable)} files are byte-identical copies of another "
-        f"and are excluded from all results.{sides}",
-        records(again[columns]),
+        bool(len(copies)),
+        f"{len(copies)} of {readable} files are byte-identical copies of another "
+        f"and are excluded from all results.{of_copies}",
+        records(copies),
     )
 
 

@@ -1,6 +1,9 @@
 """FC010 and FC011: groups in several parts of a split, or in several classes."""
 
+from dataclasses import replace
+
 from featcache.commands.audit.base import (
+    TIP,
     Answer,
     Check,
     NotApplicable,
@@ -9,13 +12,16 @@ from featcache.commands.audit.base import (
     in_splits,
 )
 from featcache.commands.audit.context import AuditContext
+from featcache.commands.audit.own_splits import crossing_groups
 from featcache.core.text import counted
 from featcache.dataset.splits import TEST
 
 
 def _groups(context: AuditContext) -> Answer:
-    if not context.splits:
-        raise NotApplicable(f"There is no split yet. Run: {context.train_command}")
+    of_source, crossing = crossing_groups(context)
+    none = f"There is no split yet. Run: {context.train_command}"
+    if not context.splits and not crossing:
+        raise NotApplicable(none)
     rows: list[Row] = []
     divided = broken = 0
     for name, fold_of in context.splits.items():
@@ -34,12 +40,13 @@ def _groups(context: AuditContext) -> Answer:
                 rows.append({"split": name, "group": str(group), "parts": parts,
                              "images": len(of), "paths": paths})  # fmt: skip
     unread = f"; {counted(broken, 'split file')} cannot be read" if broken else ""
-    return conclude(
-        bool(rows),
+    of_files = (
         f"{counted(divided, 'group is', 'groups are')} in more than one part, "
-        f"{in_splits(context, rows)}{unread}.",
-        rows,
+        f"{in_splits(context, rows)}{unread}."
     )
+    message = f"{of_files if context.splits else none}{of_source}"
+    answer = conclude(bool(rows or crossing), message, [*rows, *crossing])
+    return replace(answer, severity=TIP) if crossing and not rows else answer
 
 
 def _classes(context: AuditContext) -> Answer:
