@@ -1,6 +1,7 @@
 """How a command says what it is doing while it works."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -39,6 +40,29 @@ class Silent(Reporter):
 
 
 SILENT = Silent()
+
+
+@dataclass(frozen=True)
+class OneAtATime(Reporter):
+    """Lets the threads of a call report one after the other.
+
+    Attributes:
+        reporter: Who hears it.
+        guard: Held while it hears something.
+    """
+
+    reporter: Reporter
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Passes it on."""
+        with self.guard:
+            self.reporter.progress(name, done, total)
+
+    def message(self, text: str) -> None:
+        """Passes it on."""
+        with self.guard:
+            self.reporter.message(text)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -262,12 +264,38 @@ def find(cache: Path, dataset: str | None) -> Path:
 def refuse_removed(folder: Path) -> None:
     """Raises DatasetError where a dataset's folder is gone while it is written."""
     if not folder.is_dir():
-        raise DatasetError(
-            f"dataset {folder.name} in {folder.parent}",
-            "none any more: it was removed or renamed while this call ran",
-            "Run the command again with its new name (featcache dataset ls), or scan "
-            "the source again.",
-        )
+        raise _removed(folder)
+
+
+def _removed(folder: Path) -> DatasetError:
+    return DatasetError(
+        f"dataset {folder.name} in {folder.parent}",
+        "none any more: it was removed or renamed while this call ran",
+        "Run the command again with its new name (featcache dataset ls), or scan "
+        "the source again.",
+    )
+
+
+@contextmanager
+def in_use(dataset: Manifest) -> Iterator[Callable[[], None]]:
+    """Lets an error of the block say so if the dataset was removed meanwhile.
+
+    Yields:
+        Raises DatasetError if it was removed by now; for before something is written
+        that nobody would look for.
+    """
+    mark = dataset.folder / "manifest.csv"
+    was_there = mark.is_file()
+
+    def check() -> None:
+        if was_there and not mark.is_file():
+            raise _removed(dataset.folder)
+
+    try:
+        yield check
+    except Exception:
+        check()
+        raise
 
 
 def default_name(source: Path) -> str:

@@ -84,13 +84,17 @@ def open_model(
     dataset = manifests.load(place.cache / training_dataset(place))
     run = references.find(place.reports / dataset.dataset, reference, place.split)
     source = ModelSource(dataset.folder, place.files, reporter)
-    with stored(of_run(run, source), place.cache, reporter) as plain:
+    with (
+        manifests.in_use(dataset) as check,
+        stored(of_run(run, source), place.cache, reporter) as plain,
+    ):
         _report_other_versions(plain, reporter)
         rule = None
         try:
             share = SHARE if refuse is None else refuse
             rule = rule_of(run, plain, dataset, share, reporter)
         except DatasetError as error:
+            check()
             if needs_refusal:
                 raise
             reporter.message(f"no image is refused: {error.problem}")

@@ -1,9 +1,8 @@
 """``featcache extract``: run each frozen backbone once over a dataset's images."""
 
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from featcache.commands.extract.plan import (
     versions,
 )
 from featcache.commands.extract.record import recording
-from featcache.core.progress import SILENT, Reporter
+from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import some
-from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
+from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, in_use
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store
@@ -132,7 +131,7 @@ def extract(
         precision=precision,
         dtype=dtype,
         batch_size=batch_size,
-        reporter=_OneAtATime(reporter),
+        reporter=OneAtATime(reporter),
         split_by=split_by,
     )
     _check(request, max_bad)
@@ -142,8 +141,12 @@ def extract(
     if read_only_folder(manifest):
         jobs = [cached_job(request, n, _tap_names(request, n)) for n in networks]
         return [_result(job) for job in {job.path: job for job in jobs}.values()]
-    with recording(manifest.folder, _arguments(request, networks)) as record:
+    with (
+        in_use(manifest) as check,
+        recording(manifest.folder, _arguments(request, networks)) as record,
+    ):
         jobs = _run(request, networks, record)
+        check()
         results = [_result(job) for job in jobs]
         record["stores"] = [asdict(r) | {"path": str(r.path)} for r in results]
         _refuse_bad(manifest, results, max_bad)
@@ -188,22 +191,6 @@ def _report_missing_masks(request: ExtractRequest) -> None:
             f"column {region.mask}, so no row for region {region.kind}: "
             f"{some(missing, 3)}"
         )
-
-
-@dataclass(frozen=True)
-class _OneAtATime(Reporter):
-    """Lets the threads of a call report one after the other."""
-
-    reporter: Reporter
-    guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def progress(self, name: str, done: int, total: int) -> None:
-        with self.guard:
-            self.reporter.progress(name, done, total)
-
-    def message(self, text: str) -> None:
-        with self.guard:
-            self.reporter.message(text)
 
 
 def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from featcache.commands.finetune.plan import RunPlan, plan_run, try_writing
 from featcache.commands.finetune.settings import FOLDS, FinetuneSettings
 from featcache.commands.finetune.timing import Budget
 from featcache.core.progress import SILENT, Reporter
-from featcache.dataset.manifest import Manifest
+from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import UsageError
@@ -87,31 +87,33 @@ def finetune(
     """
     _check(fold, max_minutes, split)
     dataset = split.narrow(manifest)
-    for line in straddling(dataset):
-        reporter.message(line)
-    try_writing(reports / dataset.dataset / "runs")
-    draw = features.draw_split(dataset, split)
-    planned = [
-        plan_run(
-            dataset,
-            network,
-            reports=reports,
-            settings=settings,
-            split=draw,
-            init_head=init_head,
-            named_split=split.split,
-            fold=fold,
-            calibrate=calibrate,
-            minutes=max_minutes,
-        )
-        for network in networks
-    ]
-    there = {plan: plan.done for plan in planned}
-    todo = [plan for plan in planned if force or not there[plan]]
-    for plan in todo:
-        if there[plan]:
-            shutil.rmtree(plan.checkpoints, ignore_errors=True)
-    new_folders = _train(todo, max_minutes, reporter)
+    with in_use(manifest) as check:
+        for line in straddling(dataset):
+            reporter.message(line)
+        check()
+        try_writing(reports / dataset.dataset / "runs")
+        draw = features.draw_split(dataset, split)
+        planned = [
+            plan_run(
+                dataset,
+                network,
+                reports=reports,
+                settings=settings,
+                split=draw,
+                init_head=init_head,
+                named_split=split.split,
+                fold=fold,
+                calibrate=calibrate,
+                minutes=max_minutes,
+            )
+            for network in networks
+        ]
+        there = {plan: plan.done for plan in planned}
+        todo = [plan for plan in planned if force or not there[plan]]
+        for plan in todo:
+            if there[plan]:
+                shutil.rmtree(plan.checkpoints, ignore_errors=True)
+        new_folders = _train(todo, max_minutes, reporter, check)
     folders = [new_folders.get(plan) or there[plan] for plan in planned]
     return FinetuneResult(
         [runs.load(folder) for folder in folders if folder],
@@ -138,10 +140,13 @@ def _check(fold: str, max_minutes: float | None, split: SplitOptions) -> None:
 
 
 def _train(
-    todo: Sequence[RunPlan], max_minutes: float | None, reporter: Reporter
+    todo: Sequence[RunPlan],
+    max_minutes: float | None,
+    reporter: Reporter,
+    check: Callable[[], None],
 ) -> dict[RunPlan, Path]:
     """Makes each run; says where it is."""
     seconds = float("inf") if max_minutes is None else 60 * max_minutes
     parts = sum(len(plan.parts) for plan in todo)
     budget = Budget(time.monotonic() + seconds, parts)
-    return {plan: Work(plan, budget, reporter).run() for plan in todo}
+    return {plan: Work(plan, budget, reporter, check).run() for plan in todo}

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,12 +67,15 @@ class Work:
         plan: Which run.
         budget: Time that is left.
         reporter: Hears of the steps done, and what the user should know.
+        check: Called before each network and before the run is written; raises if
+            there is no use in it.
         time_estimated: Whether the time that all takes has been estimated.
     """
 
     plan: RunPlan
     budget: Budget
     reporter: Reporter
+    check: Callable[[], None]
     time_estimated: bool = False
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -109,9 +113,11 @@ class Work:
                 # Its network is large, and only the last is kept.
                 done = {k: replace(t, net=None) for k, t in done.items()}  # type: ignore[arg-type]
                 gc.collect()
+                self.check()
                 done[part] = self.part(part)
             whole = [t.state.stopped != training.TIME for t in done.values()]
             folder = plan.folder if all(whole) else plan.short
+            self.check()
             self.record(done, folder)
             if all(whole):
                 shutil.rmtree(plan.checkpoints, ignore_errors=True)

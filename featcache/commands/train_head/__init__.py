@@ -15,7 +15,7 @@ from featcache.commands.train_head.plan import (
     plan_runs,
 )
 from featcache.core.progress import SILENT, Reporter
-from featcache.dataset.manifest import Manifest
+from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
 from featcache.errors import DatasetError, UsageError
@@ -82,25 +82,33 @@ def train_head(
         raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
     names = head_names(heads, options)
     dataset = split.narrow(manifest)
-    for line in straddling(dataset):
-        reporter.message(line)
-    if len(dataset.classes) < 2:
-        raise DatasetError(
-            f"at least two classes in {dataset.dataset}",
-            f"{', '.join(dataset.classes) or 'none'}",
-            "Scan a source with more classes, or exclude fewer images.",
+    with in_use(manifest) as check:
+        for line in straddling(dataset):
+            reporter.message(line)
+        if len(dataset.classes) < 2:
+            raise DatasetError(
+                f"at least two classes in {dataset.dataset}",
+                f"{', '.join(dataset.classes) or 'none'}",
+                "Scan a source with more classes, or exclude fewer images.",
+            )
+        check()
+        draws = [
+            features.draw_split(dataset, split, repeat=repeat)
+            for repeat in range(split.repeats)
+        ]
+        folder = reports / dataset.dataset / "runs"
+        on_baselines = baseline_heads(heads, names)
+        planned = list(
+            plan_runs(dataset, folder, backbones, names, options, draws, on_baselines)
         )
-    draws = [
-        features.draw_split(dataset, split, repeat=repeat)
-        for repeat in range(split.repeats)
-    ]
-    folder = reports / dataset.dataset / "runs"
-    on_baselines = baseline_heads(heads, names)
-    planned = list(
-        plan_runs(dataset, folder, backbones, names, options, draws, on_baselines)
-    )
-    todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
-    train(todo, n_jobs=jobs or os.cpu_count() or 1, force=force, reporter=reporter)
+        todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
+        train(
+            todo,
+            n_jobs=jobs or os.cpu_count() or 1,
+            force=force,
+            reporter=reporter,
+            check=check,
+        )
     return TrainResult(
         [runs.load(plan.folder) for plan in planned],
         [plan.folder.name for plan in todo],

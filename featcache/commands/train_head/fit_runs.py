@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ def train(
     n_jobs: int,
     force: bool = False,
     reporter: Reporter = SILENT,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs all folds of all jobs side by side; records each run when it is whole.
 
@@ -44,6 +45,7 @@ def train(
         n_jobs: Parallel processes.
         force: Replace runs that have come to be there meanwhile.
         reporter: Hears of the fits done, as "fits".
+        check: Called before a run is written; raises if it must not be.
     """
     tasks = [(plan, part) for plan in todo for part in plan.parts]
     # The shortest go first, so that there is soon something to see.
@@ -63,6 +65,7 @@ def train(
                 took = result.fit_seconds if isinstance(result, Fit) else 0.0
                 forecast.seconds[number] = took
                 if len(outcomes[plan.folder]) == len(plan.parts):
+                    check()
                     _record(plan, outcomes[plan.folder], temp, force)
                     _report_warnings(plan, outcomes[plan.folder], reporter)
                     n_ended += 1
