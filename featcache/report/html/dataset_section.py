@@ -59,6 +59,8 @@ def _classes(context: ReportContext) -> Table:
     """Images and groups that were evaluated, and files that were not, by class."""
     evaluated = context.evaluated
     counts = evaluated.groupby("label").agg(n=("label", "size"), g=("group", "nunique"))
+    # A test set may lack a class.
+    counts = counts.reindex(context.best.classes, fill_value=0)
     mixed = int((evaluated.groupby("group")["label"].nunique() > 1).sum())
     others: dict[str, pd.Series] = {}
     if context.manifest is not None:
