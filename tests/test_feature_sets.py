@@ -10,6 +10,7 @@ from toys import POLICY, N, header, make_dataset, train_flat, write_store
 import featcache
 from featcache import features
 from featcache.commands.train_head import fit_runs
+from featcache.core.io import write_json
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
@@ -133,6 +134,30 @@ def test_names_that_mean_no_set_are_refused(dataset, text, error, said) -> None:
     write_store(dataset, header("a"))
     with pytest.raises(error, match=said):
         features.find_sets(dataset, [text])
+
+
+def test_a_network_that_another_dataset_knows_is_named_by_its_file(
+    dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the current folder: a file that is there, of the newest call that had it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my nets").mkdir()
+    (tmp_path / "my nets/own.keras").touch()
+    files = ("my nets/own.keras", "my nets/gone/own.keras")
+    for number, file in enumerate(files):
+        network = {"name": "own", "file": str(tmp_path / file)}
+        record = {"status": "done", "started": f"2026-01-0{number + 1}"}
+        record |= {"arguments": {"networks": [network]}}
+        write_json(dataset.folder.parent / f"other/extract-{number}.json", record)
+    write_store(dataset, header("a"))
+    with pytest.raises(
+        UnknownNameError, match=r"--dataset chest -b 'my nets/own\.keras'"
+    ):
+        features.find_sets(dataset, ["own"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UnknownNameError, match=rf"-b '{tmp_path}/my nets/own\.keras'"):
+        features.find_sets(dataset, ["own@64"])
 
 
 def test_all_is_a_set_for_each_store(dataset) -> None:

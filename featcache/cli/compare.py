@@ -1,6 +1,7 @@
 """``featcache compare``."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -148,9 +149,10 @@ def tell_stale_pages(folder: Path, manifest: "Manifest | None") -> None:
     from featcache.report.html import freshness
 
     for name, options in (("report.html", ""), ("report-test.html", " --on test")):
-        path, words = folder / name, f"compare --dataset {folder.name}{options} --html"
+        path = folder / name
+        again = f"featcache compare --dataset {quote(folder.name)}{options} --html"
         if freshness.is_stale(path, folder, manifest):
-            say(f"{path} is older than the runs, audit or maps. Run: featcache {words}")
+            say(f"{path} is older than the runs, audit or maps. Run: {again}")
 
 
 def print_board(board: "Leaderboard", style: str) -> None:

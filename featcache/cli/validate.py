@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -139,7 +140,9 @@ def validate_command(
         print_json(result.to_json())
     else:
         print_validation(result)
-    say(f"Kept: {path}. Next: featcache compare --html")
+    after = f"featcache compare --dataset {quote(model.dataset)} --html"
+    has_runs = (reports / model.dataset / "runs").is_dir()
+    say(f"Kept: {path}." + (f" Next: {after}" if has_runs else ""))
 
 
 def external_dataset(

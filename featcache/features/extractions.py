@@ -108,12 +108,26 @@ def network_words(
         for network in extraction.arguments.networks
         if network.name == backbone
     ]
-    path = next((Path(name) for name in files if name), None)
-    if path is None:
+    paths = [Path(name) for name in files if name]
+    if not paths:
         return ["-b", f"FOLDER/{backbone}.keras"]
+    path = next((path for path in paths if path.is_file()), paths[0])
     if path.suffix == ".keras" and path.stem == backbone:
         return ["-b", from_here(path)]
     return ["-b", backbone, "--weights", from_here(path)]
+
+
+def words_of_name(backbone: str, cache: Path) -> list[str]:
+    """The words that name a network which a dataset was not extracted with.
+
+    Args:
+        backbone: Its name, as a person gave it.
+        cache: The cache folder; other datasets may know its file.
+    """
+    calls = [call for path in cache.glob("[!.]*/") for call in read_extractions(path)]
+    calls.sort(key=lambda call: call.started)
+    names = {one.name for call in calls for one in call.arguments.networks if one.file}
+    return network_words(backbone, "file" if backbone in names else "", calls)
 
 
 def read_extractions(folder: Path) -> list[Extraction]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 from featcache.core.registry import Registry
@@ -13,6 +13,7 @@ from featcache.dataset.regions import WHOLE_PICTURE, Region
 from featcache.dataset.views import Policy
 from featcache.errors import StoreError, UnknownNameError, UsageError
 from featcache.features import store
+from featcache.features.extractions import words_of_name
 from featcache.features.keys import RenderingQuery, augmenting_recipes, has_region
 from featcache.features.selection import Selection, select, stored_views
 from featcache.features.store import Store
@@ -171,11 +172,13 @@ def _the_one(dataset: Manifest, paths: list[Path], name: str) -> Path:
             "Use one of these names.",
         )
     plain, size = _without_size(name)
+    words = ["featcache", "extract", "--dataset", dataset.dataset]
+    words += words_of_name(plain, dataset.folder.parent)
+    words += ["--input-size", str(size)] if size else []
     raise UnknownNameError(
         f"a backbone with features: {', '.join(path.stem for path in paths)}",
         repr(name),
-        f"Run: featcache extract --dataset {quote(dataset.dataset)} -b {quote(plain)}"
-        + (f" --input-size {size}" if size else ""),
+        f"Run: {join(words)}",
     )
 
 
