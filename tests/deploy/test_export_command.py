@@ -52,15 +52,15 @@ def test_an_ensemble_as_json(trained, reports, extracted, words, run):
 
 
 def test_what_cannot_be_exported(trained, words, run, tmp_path):
-    """Views, baselines and bundles are refused in one line, and nothing is written."""
+    """Views, baselines and damaged bundles are refused in one line; nothing appears."""
     views = trained("logreg", tta=True).short_id
     baseline = trained("logreg", ["metadata"], views=0).short_id
     bundle = tmp_path / "m.fcb"
-    bundle.write_text("a bundle")
+    bundle.write_text("text")
     for reference, message in (
         (views, "averages over augmented views (--tta)"),
         (baseline, "the baseline metadata"),
-        (bundle, "a bundle"),
+        (bundle, "no bundle, or cut short"),
     ):
         arguments = ("export", reference, "--to", "keras", "-o", "m.keras")
         code, _, err = run(*arguments, *words)
