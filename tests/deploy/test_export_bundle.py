@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toys import slow_but
 
+from featcache.commands.ensemble import ensemble
 from featcache.commands.export import export_bundle
 from featcache.dataset import views
 from featcache.deploy import exporting
@@ -102,6 +103,25 @@ def test_weights_folder_has_the_network(trained, bundled, toy_network, monkeypat
     monkeypatch.setenv("FEATCACHE_WEIGHTS", str(toy_network.parent))
     (network,) = parts_of(open_bundle(path).model).networks
     assert network.size == 32
+
+
+@pytest.mark.slow
+def test_carried_and_built_networks_are_joined(
+    trained, finetuned, reports, extracted, bundled, toy_network, candidates, tmp_path
+):
+    """A fine-tuned network is carried even where others are only named."""
+    ids = [finetuned.run_id, trained("logreg", views=0).run_id]
+    run = ensemble(reports / extracted.dataset, ids).runs[0]
+    path = bundled(run, reference=True)
+    model = without_views(open_bundle(path, files=[toy_network]).model)
+    parts = parts_of(model)
+    exported = export(parts, tmp_path / "m.xml", to="openvino")
+    assert exported.parity.difference < 1e-5
+    some = list(candidates.values())[:8]
+    p = answers(exported.path, parts, some)
+    np.testing.assert_allclose(p, model.predict_proba(some), atol=1e-5)
+    with pytest.raises(ExportError, match="which carries toynet"):
+        export(parts, tmp_path / "m.keras", to="keras")
 
 
 def test_planted_number_is_refused(trained, bundled, tmp_path, monkeypatch):

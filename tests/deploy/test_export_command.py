@@ -28,6 +28,7 @@ def test_a_run_becomes_a_file(trained, opened, candidates, words, run, tmp_path)
     )
     assert code == 0
     assert "pixels 32 px; differs from the run by at most" in out
+    assert "on 36 images of chest and 28 generated pictures." in out
     model, some = opened(made), list(candidates.values())[:4]
     pixels = np.stack([one.picture.image.resize((32, 32), 2) for one in some])
     pixels = np.repeat(pixels[..., None], 3, axis=-1)

@@ -309,13 +309,3 @@ def test_models_that_are_no_graph(parts, networks, toy_network, tmp_path):
     with pytest.raises(ExportError, match="got bfloat16"):
         model_graph(replace(parts, networks=[odd]))
     assert is_empty(tmp_path)
-
-
-def test_phantoms_are_cut_for_each_size():
-    """The images of the check are the same at every size, and seeded."""
-    first, again = (generated([40, 96], 3).pixels for _ in range(2))
-    assert {size: x.shape for size, x in first.items()} == {
-        40: (3, 40, 40, 3), 96: (3, 96, 96, 3)
-    }  # fmt: skip
-    assert all((first[size] == again[size]).all() for size in first)
-    assert first[40].dtype == np.uint8
