@@ -81,11 +81,18 @@ def measure(parts: Any, to: str, folder: Path, data: dict[str, Any]) -> dict[str
     """Exports a model, then runs the file."""
     from featcache.deploy.exporting import TOLERANCE, export
     from featcache.deploy.formats import FORMATS
+    from featcache.deploy.parity_images import ParityImages
 
     path = folder / f"model{FORMATS[to].suffix}"
     (size,) = parts.sizes
     started = time.perf_counter()
-    exported = export(parts, path, to=to, pixels={size: data["new"]}, force=True)
+    exported = export(
+        parts,
+        path,
+        to=to,
+        images=ParityImages({size: data["new"]}, "phantoms"),
+        force=True,
+    )
     seconds = time.perf_counter() - started
     (name,) = exported.inputs
     predict = FORMATS[to].load(path)
@@ -122,16 +129,16 @@ def main() -> None:
     options = parser.parse_args()
 
     from featcache import backbones, heads
-    from featcache.deploy.exporting import phantoms
     from featcache.deploy.formats import FORMATS
     from featcache.deploy.graph import ModelParts, PixelGraph
+    from featcache.deploy.parity_images import generated
     from featcache.evaluation.calibration import Calibrator
 
     load = os.getloadavg()[0]
     network = backbones.resolve(options.backbone, weights="random")
     graph = backbones.with_pixels(backbones.build(network), network)
     pixel_graph, size = remembering(PixelGraph(graph)), network.input_size
-    pixels = phantoms([size], options.train + options.images)[size]
+    pixels = generated([size], options.train + options.images).pixels[size]
     train, new = pixels[: options.train], pixels[options.train :]
     X = pixel_graph.embed(train)["features"]
     y = np.arange(len(X)) % 3

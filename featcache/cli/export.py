@@ -18,8 +18,8 @@ from featcache.cli.options import (
 from featcache.cli.output import Said, print_json, show
 
 
-@click.command("export", short_help="Write a trained run as one ONNX or other file.")
-@click.argument("reference", metavar="RUN", shell_complete=complete_runs)
+@click.command("export", short_help="Write a trained model as one ONNX or other file.")
+@click.argument("reference", metavar="RUN|BUNDLE", shell_complete=complete_runs)
 @click.option(
     "--to",
     required=True,
@@ -50,27 +50,35 @@ def export_command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Write RUN as one graph that other programs run without featcache.
+    """Write RUN, or the file of a bundle, as one graph that runs without featcache.
 
     It takes uint8 RGB pixels at the input size, and gives calibrated probabilities.
-    The file appears only if it gives the probabilities of the run on 64 phantoms.
+    The file appears only if it gives the probabilities of the model on 64 images: of
+    the run's dataset, or generated ones. A bundle that carries its backbones can be
+    written for OpenVINO only.
     """
-    from featcache.commands.export import export, refuse_bundle
+    from featcache.commands.export import export, export_bundle
     from featcache.core.records import plain
+    from featcache.deploy.opening import is_bundle
     from featcache.evaluation import references
 
-    refuse_bundle(reference)
-    manifest = open_dataset(cache, dataset)
-    run = references.find(reports / manifest.dataset, reference)
-    exported = export(manifest, run, output, reporter=Said(), **settings)
+    settings["reporter"] = Said()
+    if is_bundle(reference):
+        name, kind = reference, "bundle"
+        exported = export_bundle(Path(reference), output, **settings)
+    else:
+        manifest = open_dataset(cache, dataset)
+        run = references.find(reports / manifest.dataset, reference)
+        name, kind = run.run_id, "run"
+        exported = export(manifest, run, output, **settings)
     if as_json:
         print_json(plain(exported) | {"path": str(exported.path)})
         return
-    inputs = ", ".join(f"{name} {side}" for name, side in exported.inputs.items())
+    inputs = ", ".join(f"{one} {side}" for one, side in exported.inputs.items())
     show(
-        f"{exported.path}: {run.run_id}, {exported.size / 2**20:.1f} MiB, {inputs} px; "
-        f"differs from the run by at most {exported.parity.difference:.1g} on "
-        f"{exported.parity.images} phantoms."
+        f"{exported.path}: {name}, {exported.size / 2**20:.1f} MiB, {inputs} px; "
+        f"differs from the {kind} by at most {exported.parity.difference:.1g} on "
+        f"{exported.checked_on}."
     )
     if exported.parity.on_edge:
         show(

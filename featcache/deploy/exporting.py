@@ -7,31 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from featcache.backbones.engines.convert import AGREEMENT
 from featcache.core.io import atomic_path, temporary_folder
 from featcache.core.output_file import check_output
 from featcache.core.text import some
-from featcache.dataset import phantom, views
-from featcache.deploy.formats import FORMATS, Predict
+from featcache.dataset import views
+from featcache.deploy.formats import FORMATS, OPENVINO, Predict, save_openvino
 from featcache.deploy.graph import (
     PIXELS,
     PROBABILITIES,
     ModelParts,
     Outputs,
     Pixels,
+    joined_model,
     model_graph,
-    probe_graph,
     split_probe,
 )
+from featcache.deploy.parity_images import ParityImages, generated
 from featcache.errors import ExportError, UsageError
 
-IMAGES = 64  # that a file is checked on
 TOLERANCE = 1e-4  # of a probability
 USE = "For research use only; not a medical device."
 _BATCH = 8
-_SMALLEST_PHANTOM = 64
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Exported:
         inputs: Names of its inputs, and their sides in pixels.
         classes: Labels, in the order of the probabilities.
         parity: What it was checked by.
+        checked_on: What the images of the check are, such as "64 images of chest".
     """
 
     path: Path
@@ -70,6 +69,7 @@ class Exported:
     inputs: dict[str, int]
     classes: list[str]
     parity: Parity
+    checked_on: str
 
 
 def export(
@@ -77,7 +77,7 @@ def export(
     path: Path,
     *,
     to: str,
-    pixels: Pixels | None = None,
+    images: ParityImages | None = None,
     about: dict[str, Any] | None = None,
     force: bool = False,
 ) -> Exported:
@@ -90,8 +90,7 @@ def export(
         parts: The model.
         path: The file; for OpenVINO the ``.xml``, whose weights go into a ``.bin``.
         to: "onnx", "openvino", "keras" or "tflite".
-        pixels: Images to check it on, (N, S, S, 3) uint8 RGB for each input size; by
-            default 64 phantoms.
+        images: To check it on; by default 64 generated ones.
         about: Further facts for the description in the file.
         force: Replace a file that is there.
 
@@ -102,17 +101,19 @@ def export(
         UnknownNameError: No such format.
     """
     files = check_request(path, to, force=force)
+    refuse_carried(parts, to)
     form = FORMATS[to]
-    pixels = phantoms(parts.sizes) if pixels is None else pixels
-    graph = model_graph(parts)
-    inputs = {x.name: int(x.shape[1]) for x in graph.inputs}
+    build: Callable[..., Any] = joined_model if parts.carried else model_graph
+    write = save_openvino if parts.carried else form.write
+    images, inputs = images or generated(parts.sizes), parts.inputs
+    graph = build(parts)
     description = _described(parts.classes, inputs) | (about or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(path) as folder:
         temp = folder / path.name
         try:
-            form.write(graph, temp, description)
-            p = _run(form.load(temp), inputs, pixels)
+            write(graph, temp, description)
+            p = _run(form.load(temp), inputs, images.pixels)
         except OSError:
             raise
         except Exception as error:  # converters raise anything
@@ -120,15 +121,17 @@ def export(
 
         def probe() -> np.ndarray:
             other = temp.with_stem("probe")
-            form.write(probe_graph(parts), other, description)
-            return _run(form.load(other), inputs, pixels)
+            write(build(parts, probe=True), other, description)
+            return _run(form.load(other), inputs, images.pixels)
 
-        parity = check_parity(parts, p, pixels, probe)
+        parity = check_parity(parts, p, images.pixels, probe)
+        if len(files) > 1:  # never an old graph beside new weights
+            path.unlink(missing_ok=True)
         for file in reversed(files):  # the named one last: it says that all is there
             with atomic_path(file) as target:
                 os.replace(folder / file.name, target)
     size = sum(file.stat().st_size for file in files)
-    return Exported(path, to, size, inputs, list(parts.classes), parity)
+    return Exported(path, to, size, inputs, list(parts.classes), parity, images.text)
 
 
 def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
@@ -155,18 +158,18 @@ def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
     return files
 
 
-def phantoms(sizes: Sequence[int], count: int = IMAGES) -> dict[int, np.ndarray]:
-    """Generated X-rays, cut as images are: (count, S, S, 3) uint8 for each size."""
-    side = max(*sizes, _SMALLEST_PHANTOM)
-    labels = phantom.CLASSES
-    images = [
-        Image.fromarray(phantom.draw(labels[n % len(labels)], n, size=side).image)
-        for n in range(count)
-    ]
-    return {
-        size: np.stack([views.render(image, size) for image in images])
-        for size in sizes
-    }
+def refuse_carried(parts: ModelParts, to: str) -> None:
+    """Refuses a format that networks which a bundle carries cannot be written in.
+
+    Raises:
+        ExportError: Names them.
+    """
+    if parts.carried and to != OPENVINO:
+        raise ExportError(
+            f"networks that can be converted to {to}",
+            f"a bundle, which carries {some(parts.carried)} in OpenVINO's format",
+            "Use `to='openvino'`, or export the run that it was made of.",
+        )
 
 
 def check_parity(
@@ -182,7 +185,7 @@ def check_parity(
         p: (N, C) what the file gave.
         pixels: What it was given.
         probe: Gives what a file with embeddings gives for the same pixels; see
-            ``graph.probe_graph``. Called where probabilities differ.
+            ``graph.split_probe``. Called where probabilities differ.
 
     Raises:
         ExportError: They differ by more than `TOLERANCE`, and not because the head

@@ -16,13 +16,12 @@ import numpy as np
 from featcache.backbones.engines import openvino
 from featcache.core.registry import Registry
 from featcache.core.tf import (
-    as_written,
     frozen,
     root_logger_kept,
     stderr_held_back,
     tensorflow,
 )
-from featcache.deploy.graph import PROBABILITIES
+from featcache.deploy.graph import PROBABILITIES, function_of
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ Inputs = dict[str, np.ndarray]  # (N, S, S, 3) uint8 by the name of the input
 Predict = Callable[[Inputs], np.ndarray]
 ABOUT = "featcache"  # the name of the description in a file
 LABELS = "labels.txt"  # appended to a .tflite file, as TensorFlow's own tools do
+OPENVINO = "openvino"
 _OPSET = 18
 
 
@@ -68,21 +68,6 @@ class Format:
             )
 
 
-def _signature(graph: "keras.Model") -> list[Any]:
-    tf = tensorflow()
-    return [tf.TensorSpec(x.shape, tf.uint8, name=x.name) for x in graph.inputs]
-
-
-def _function(graph: "keras.Model") -> Any:
-    """The graph as a function of TensorFlow, with named inputs and output."""
-
-    def forward(*pixels: Any) -> dict[str, Any]:
-        inputs = list(pixels) if len(pixels) > 1 else pixels[0]
-        return {PROBABILITIES: graph(inputs, training=False)}
-
-    return tensorflow().function(as_written(forward), input_signature=_signature(graph))
-
-
 def _write_keras(graph: "keras.Model", path: Path, about: dict[str, Any]) -> None:
     graph.save(path)
     described = path.with_name(f"described-{path.name}")
@@ -114,7 +99,7 @@ def _write_onnx(graph: "keras.Model", path: Path, about: dict[str, Any]) -> None
     with root_logger_kept(), stderr_held_back():
         import tf2onnx
 
-        constant = frozen(_function(graph).get_concrete_function())
+        constant = frozen(function_of(graph).get_concrete_function())
         inputs, outputs = constant.inputs, constant.outputs
         names = [x.name for x in graph.inputs] + [PROBABILITIES]
         tensors = [x.name for x in (*inputs, *outputs)]
@@ -141,8 +126,13 @@ def _load_onnx(path: Path) -> Predict:
 
 
 def _write_openvino(graph: "keras.Model", path: Path, about: dict[str, Any]) -> None:
-    traced = _function(graph).get_concrete_function()
-    model = openvino.converted(traced)
+    save_openvino(
+        openvino.converted(function_of(graph).get_concrete_function()), path, about
+    )
+
+
+def save_openvino(model: Any, path: Path, about: dict[str, Any]) -> None:
+    """Writes a model of OpenVINO, as `Format.write` does a graph of Keras."""
     model.outputs[0].get_tensor().set_names({PROBABILITIES})
     for key, value in about.items():
         model.set_rt_info(_text(value), [ABOUT, key])
@@ -157,7 +147,7 @@ def _load_openvino(path: Path) -> Predict:
 
 
 def _write_tflite(graph: "keras.Model", path: Path, about: dict[str, Any]) -> None:
-    tf, function = tensorflow(), _function(graph)
+    tf, function = tensorflow(), function_of(graph)
     owner = tf.Module()  # the converter freezes the variables that it holds
     owner.numbers = [variable.value for variable in graph.variables]
     concrete = function.get_concrete_function()
@@ -196,7 +186,7 @@ FORMATS: Registry[Format] = Registry(
         "onnx": Format(
             ".onnx", _write_onnx, _load_onnx, ("onnx", "onnxruntime", "tf2onnx")
         ),
-        "openvino": Format(".xml", _write_openvino, _load_openvino, also=(".bin",)),
+        OPENVINO: Format(".xml", _write_openvino, _load_openvino, also=(".bin",)),
         "keras": Format(".keras", _write_keras, _load_keras),
         "tflite": Format(".tflite", _write_tflite, _load_tflite),
     },

@@ -15,6 +15,7 @@ from featcache.dataset.views import Policy
 from featcache.errors import StoreError
 from featcache.evaluation.calibration import Calibrator
 from featcache.evaluation.runs import Run
+from featcache.features.contract import Contract
 from featcache.features.store import Store
 
 PROBABILITIES = "probabilities"  # the output of a fine-tuned network
@@ -68,9 +69,10 @@ class FeatureNetwork:
         make: Makes what runs it.
         network: What it is, as ``backbones.resolve`` gives it; None in a bundle that
             carries the network itself.
-        contract_id: Of its features; None for a network that was fine-tuned.
+        contract: Of its features; None for a network that was fine-tuned.
         store: That of its features, where there is one.
         run: The run that it was fine-tuned in.
+        carried: Reads it in OpenVINO's format from the bundle that carries it.
     """
 
     name: str
@@ -80,9 +82,10 @@ class FeatureNetwork:
     make: Callable[[], Engine]
     dtype: str = "float32"
     network: Network | None = None
-    contract_id: str | None = None
+    contract: Contract | None = None
     store: Store | None = None
     run: Run | None = None
+    carried: Callable[[], Any] | None = None
 
     @cached_property
     def engine(self) -> Engine:

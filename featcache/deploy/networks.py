@@ -156,7 +156,11 @@ def _candidates(folder: Path) -> list[Path]:
     newest_first = reversed(read_extractions(folder))
     named = [path for record in newest_first for path in record.files]
     paths = [path for path in named if path.suffix in _SUFFIXES]
-    extra = os.environ.get("FEATCACHE_WEIGHTS")
-    if extra:
-        paths += [p for p in sorted(Path(extra).glob("*")) if p.suffix in _SUFFIXES]
-    return paths
+    return [*paths, *weights_files()]
+
+
+def weights_files() -> list[Path]:
+    """``.keras`` and weights files in the folder ``$FEATCACHE_WEIGHTS``."""
+    folder = os.environ.get("FEATCACHE_WEIGHTS")
+    files = sorted(Path(folder).glob("*")) if folder else []
+    return [path for path in files if path.suffix in _SUFFIXES]

@@ -261,7 +261,7 @@ def _store_builder(
             make=lambda: make_engine(opened, network, outputs, source),
             dtype=header.dtype.name,
             network=network,
-            contract_id=header.contract_id,
+            contract=header.contract,
             store=opened,
         )
 

@@ -192,7 +192,8 @@ def stored(model: Model, cache: Path, reporter: Reporter = SILENT) -> Iterator[M
         storage = None
         if network.store:
             own = store.store_path(cache / EMBEDDER / "features", network.store.header)
-            others = paths_of_contract(cache, str(network.contract_id), own=own)
+            contract_id = network.store.header.contract_id
+            others = paths_of_contract(cache, contract_id, own=own)
             paths = list(dict.fromkeys([network.store.path, *others, own]))
             renderings = model.renderings[number]
             header = replace(network.store.header, policies=[])

@@ -1,5 +1,6 @@
 """A dataset with features, and runs on them, for all tests of trained models."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from toys import finetune_flat, train_flat, write_images
 
 from featcache import backbones
+from featcache.commands.bundle import make_bundle
 from featcache.commands.ensemble import ensemble
 from featcache.commands.extract import extract
 from featcache.commands.scan import scan
@@ -97,3 +99,40 @@ def finetuned(extracted: Manifest, reports: Path, toy_network: Path) -> Run:
         extracted, [network], reports=reports, **options, folds=2, test_size=0.3,
         fold="all",
     ).runs[0]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bundled(
+    extracted: Manifest, toy_network: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Makes a bundle of a run, each once; a copy in a folder of its own."""
+    known: dict[Any, Path] = {}
+
+    def call(run: Run, **options: Any) -> Path:
+        key = run.run_id, repr(options)
+        if key not in known:
+            path = tmp_path_factory.mktemp("made") / "model.fcb"
+            make_bundle(extracted, run, path, files=[toy_network], **options)
+            elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.fcb"
+            known[key] = shutil.move(path, elsewhere)
+        return known[key]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run_of(
+    trained: Callable[..., Run], team: Run, finetuned: Run
+) -> dict[str, Callable[[], Run]]:
+    """Runs by a word."""
+    return {
+        "views": lambda: trained("logreg"),
+        "taps": lambda: trained(
+            "svm", ["toynet@32+toynet@40"], taps="all", transform="sqrt"
+        ),
+        "keras": lambda: trained("mlp", ["toynet@40"], pca=4, transform="l2"),
+        "trees": lambda: trained("xgboost", views=0),
+        "baseline": lambda: trained("logreg", ["metadata"], views=0),
+        "ensemble": lambda: team,
+        "fine-tuned": lambda: finetuned,
+    }

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import zipfile
 
 import numpy as np
@@ -15,40 +14,6 @@ from featcache.deploy.bundle import archive
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.verify import STAGES, verify
 from featcache.errors import BundleError, FeatcacheError
-
-
-@pytest.fixture(scope="session")
-def bundled(extracted, toy_network, tmp_path_factory):
-    """Makes a bundle of a run, each once; a copy in a folder of its own."""
-    known = {}
-
-    def call(run, **options):
-        key = run.run_id, repr(options)
-        if key not in known:
-            path = tmp_path_factory.mktemp("made") / "model.fcb"
-            make_bundle(extracted, run, path, files=[toy_network], **options)
-            elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.fcb"
-            known[key] = shutil.move(path, elsewhere)
-        return known[key]
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def run_of(trained, team, finetuned):
-    """Runs by a word."""
-    return {
-        "views": lambda: trained("logreg"),
-        "taps": lambda: trained(
-            "svm", ["toynet@32+toynet@40"], taps="all", transform="sqrt"
-        ),
-        "keras": lambda: trained("mlp", ["toynet@40"], pca=4, transform="l2"),
-        "trees": lambda: trained("xgboost", views=0),
-        "baseline": lambda: trained("logreg", ["metadata"], views=0),
-        "ensemble": lambda: team,
-        "fine-tuned": lambda: finetuned,
-    }
-
 
 WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble", "fine-tuned"]
 

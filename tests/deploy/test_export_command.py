@@ -28,6 +28,7 @@ def test_a_run_becomes_a_file(trained, opened, candidates, words, run, tmp_path)
     )
     assert code == 0
     assert "pixels 32 px; differs from the run by at most" in out
+    assert "on 36 images of chest and 28 generated pictures." in out
     model, some = opened(made), list(candidates.values())[:4]
     pixels = np.stack([one.picture.image.resize((32, 32), 2) for one in some])
     pixels = np.repeat(pixels[..., None], 3, axis=-1)
@@ -52,15 +53,15 @@ def test_an_ensemble_as_json(trained, reports, extracted, words, run):
 
 
 def test_what_cannot_be_exported(trained, words, run, tmp_path):
-    """Views, baselines and bundles are refused in one line, and nothing is written."""
+    """Views, baselines and damaged bundles are refused in one line; nothing appears."""
     views = trained("logreg", tta=True).short_id
     baseline = trained("logreg", ["metadata"], views=0).short_id
     bundle = tmp_path / "m.fcb"
-    bundle.write_text("a bundle")
+    bundle.write_text("text")
     for reference, message in (
         (views, "averages over augmented views (--tta)"),
         (baseline, "the baseline metadata"),
-        (bundle, "a bundle"),
+        (bundle, "no bundle, or cut short"),
     ):
         arguments = ("export", reference, "--to", "keras", "-o", "m.keras")
         code, _, err = run(*arguments, *words)

@@ -15,10 +15,11 @@ from toys import slow_but
 from featcache import backbones, heads
 from featcache.backbones import Network
 from featcache.deploy import exporting, finetuned, formats
-from featcache.deploy.exporting import TOLERANCE, check_parity, export, phantoms
+from featcache.deploy.exporting import TOLERANCE, check_parity, export
 from featcache.deploy.formats import FORMATS
 from featcache.deploy.graph import ModelParts, PixelGraph, model_graph
 from featcache.deploy.model import PROBABILITIES, PassOn
+from featcache.deploy.parity_images import ParityImages, generated
 from featcache.errors import ExportError, UnknownNameError, UsageError
 from featcache.evaluation.calibration import Calibrator
 
@@ -60,7 +61,7 @@ def networks(toy_network: Path) -> list[PixelGraph]:
 
 @pytest.fixture(scope="module")
 def pixels() -> dict[int, np.ndarray]:
-    return phantoms([32, 40], 48)
+    return generated([32, 40], 48).pixels
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,10 @@ def trained(name, networks, pixels, columns=BLOCKS, calibrator=TEMPERATURE, **op
     short = {k: 2 for k in head.get_params() if k.endswith("epochs")}
     y = np.arange(len(X)) % 3
     return Member(head.set_params(**short).fit(X, y), columns, calibrator)
+
+
+def seen(pixels: dict[int, np.ndarray]) -> ParityImages:
+    return ParityImages(pixels, "some pictures")
 
 
 def is_empty(folder: Path) -> bool:
@@ -99,7 +104,7 @@ def test_formats_hold_an_ensemble(to, networks, pixels, tmp_path):
     """A file of any format gives an ensemble's probabilities, and says what it is."""
     path = tmp_path / f"model{FORMATS[to].suffix}"
     parts = ensemble(networks, pixels)
-    exported = export(parts, path, to=to, pixels=pixels, about={"run": "r1"})
+    exported = export(parts, path, to=to, images=seen(pixels), about={"run": "r1"})
     assert exported.parity.difference < 1e-5
     assert (exported.parity.images, exported.parity.on_edge) == (48, 0)
     assert exported.inputs == {"pixels_32": 32, "pixels_40": 40}
@@ -148,7 +153,7 @@ def test_formats_hold_every_head(to, name, networks, pixels, tmp_path):
     path = tmp_path / f"model{FORMATS[to].suffix}"
     parts = ModelParts(CLASSES, networks[:1], [member])
     held_out = {32: pixels[32][32:]}
-    exported = export(parts, path, to=to, pixels=held_out)
+    exported = export(parts, path, to=to, images=seen(held_out))
     assert exported.parity.difference < 1e-5
     assert exported.inputs == {"pixels": 32}
 
@@ -164,7 +169,7 @@ def test_network_with_a_head_of_its_own(networks, pixels, tmp_path):
     whole = PixelGraph(finetuned.graph_of(keras.Model(x, p)))
     member = Member(PassOn(3), ((0, PROBABILITIES),), SIGMOID)
     parts = ModelParts(CLASSES, [whole], [member])
-    exported = export(parts, tmp_path / "m.keras", to="keras", pixels=pixels)
+    exported = export(parts, tmp_path / "m.keras", to="keras", images=seen(pixels))
     assert exported.parity.difference < 1e-5
 
 
@@ -183,11 +188,15 @@ def test_planted_number_is_refused(parts, pixels, tmp_path, monkeypatch):
     wrong = copy.deepcopy(parts.members[0].head)
     wrong.model_["classify"].intercept_[1] += 0.01
     planted = replace(parts, members=[replace(parts.members[0], head=wrong)])
-    monkeypatch.setattr(exporting, "model_graph", lambda _: model_graph(planted))
+
+    def build(parts, *, probe=False):
+        return model_graph(parts if probe else planted, probe=probe)
+
+    monkeypatch.setattr(exporting, "model_graph", build)
     with pytest.raises(
         ExportError, match=r"within 0\.0001; got a largest difference of 0\.00\d+\. "
     ):
-        export(parts, tmp_path / "m.keras", to="keras", pixels=pixels)
+        export(parts, tmp_path / "m.keras", to="keras", images=seen(pixels))
     assert is_empty(tmp_path)
 
 
@@ -229,7 +238,7 @@ def test_file_is_probed_where_a_head_has_steps(networks, pixels, tmp_path, monke
 
     monkeypatch.setattr(ModelParts, "embed", less)
     path = tmp_path / "m.keras"
-    exported = export(parts, path, to="keras", pixels={32: pixels[32]})
+    exported = export(parts, path, to="keras", images=seen({32: pixels[32]}))
     assert exported.parity.on_edge > 0
     assert list(tmp_path.iterdir()) == [path]
 
@@ -257,7 +266,7 @@ def test_nothing_is_left_by_a_conversion_that_fails(
 
     monkeypatch.setitem(FORMATS._rows, "tflite", replace(FORMATS["tflite"], write=half))
     with pytest.raises((ExportError, KeyboardInterrupt)) as raised:
-        export(parts, tmp_path / "m.tflite", to="tflite", pixels=pixels)
+        export(parts, tmp_path / "m.tflite", to="tflite", images=seen(pixels))
     assert is_empty(tmp_path)
     if isinstance(error, ValueError):
         assert "no such op. Nothing was written" in str(raised.value)
@@ -268,9 +277,9 @@ def test_files_are_replaced_only_on_request(parts, pixels, tmp_path):
     weights = tmp_path / "m.bin"
     weights.write_text("mine")
     with pytest.raises(UsageError, match=r"m\.bin, which exists"):
-        export(parts, tmp_path / "m.xml", to="openvino", pixels=pixels)
+        export(parts, tmp_path / "m.xml", to="openvino", images=seen(pixels))
     assert weights.read_text() == "mine"
-    export(parts, tmp_path / "m.xml", to="openvino", pixels=pixels, force=True)
+    export(parts, tmp_path / "m.xml", to="openvino", images=seen(pixels), force=True)
     assert weights.stat().st_size > 1000
 
 
@@ -291,7 +300,7 @@ def test_models_that_are_no_graph(parts, networks, toy_network, tmp_path):
     views = replace(parts.members[0], renderings=("plain", "turned"))
     with pytest.raises(ExportError, match="averages over augmented views"):
         export(replace(parts, members=[views]), tmp_path / "m.keras", to="keras",
-               pixels={})  # fmt: skip
+               images=seen({}))  # fmt: skip
     with pytest.raises(ExportError, match="OpenVINO's quantised network"):
         PixelGraph.of(network(toy_network, 32), make_contract(precision="int8"))
     with pytest.raises(ExportError, match="the baseline metadata"):
@@ -300,13 +309,3 @@ def test_models_that_are_no_graph(parts, networks, toy_network, tmp_path):
     with pytest.raises(ExportError, match="got bfloat16"):
         model_graph(replace(parts, networks=[odd]))
     assert is_empty(tmp_path)
-
-
-def test_phantoms_are_cut_for_each_size():
-    """The images of the check are the same at every size, and seeded."""
-    first, again = phantoms([40, 96], 3), phantoms([40, 96], 3)
-    assert {size: x.shape for size, x in first.items()} == {
-        40: (3, 40, 40, 3), 96: (3, 96, 96, 3)
-    }  # fmt: skip
-    assert all((first[size] == again[size]).all() for size in first)
-    assert first[40].dtype == np.uint8

@@ -53,21 +53,25 @@ def graph(prepared: PreparedNetwork) -> "keras.Model":
         StoreError: Its weights are not those of the contract.
     """
     return with_pixels(
-        prepared.model or _built(prepared),
+        prepared.model or checked_build(prepared.network, prepared.contract),
         prepared.network,
         taps=prepared.taps,
         statistics=Preprocess.from_statistics(prepared.contract.statistics),
     )
 
 
-def _built(prepared: PreparedNetwork) -> "keras.Model":
-    model = build(prepared.network)
-    expected, got = prepared.contract.weights_digest, weights_digest(model)
+def checked_build(network: Network, contract: "Contract") -> "keras.Model":
+    """Builds a network as ``build``, with the weights of a contract.
+
+    Raises:
+        StoreError: They are others.
+    """
+    model = build(network)
+    expected, got = contract.weights_digest, weights_digest(model)
     if expected not in (None, got):
         raise StoreError(
-            f"the weights {expected[:8]} of the stored features of "
-            f"{prepared.network.text}",
-            f"{got[:8]} in {prepared.network.file or prepared.network.name}",
+            f"the weights {expected[:8]} of the stored features of {network.text}",
+            f"{got[:8]} in {network.file or network.name}",
             "Name the original weights file, or extract and train again.",
         )
     return model

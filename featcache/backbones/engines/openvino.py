@@ -147,19 +147,22 @@ def convert(graph: "keras.Model", path: Path) -> None:
     Raises:
         ConversionError: OpenVINO cannot run this network, or it cannot be written.
     """
+    try:
+        write(converted_network(graph), path)
+    except Exception as error:  # OpenVINO's own have no common base
+        raise failed("a network that OpenVINO can convert", error) from error
+
+
+def converted_network(graph: "keras.Model") -> Any:
+    """A network as a model of OpenVINO, as ``convert`` writes it."""
     tf = tensorflow()
 
     def forward(pixels: Any) -> Any:
         return graph(pixels, training=False)
 
     spec = [tf.TensorSpec((None, *graph.input_shape[1:]), tf.uint8, name="pixels")]
-    try:
-        traced = tf.function(
-            as_written(forward), input_signature=spec
-        ).get_concrete_function()
-        write(converted(traced), path)
-    except Exception as error:  # OpenVINO's own have no common base
-        raise failed("a network that OpenVINO can convert", error) from error
+    traced = tf.function(as_written(forward), input_signature=spec)
+    return converted(traced.get_concrete_function())
 
 
 def converted(traced: Any) -> Any:

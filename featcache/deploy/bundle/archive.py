@@ -151,7 +151,7 @@ def _refuse_members(members: list[zipfile.ZipInfo]) -> None:
     """Raises ValueError for what no bundle is made of."""
     names = [one.filename for one in members]
     if MANIFEST not in names:
-        raise ValueError("no manifest.json")
+        raise ValueError("no manifest.json: it is no bundle, or cut short")
     if len(set(names)) < len(names):
         raise ValueError("members of one name")
     for one in members:

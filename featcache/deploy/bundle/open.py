@@ -140,9 +140,11 @@ def _network(
 ) -> FeatureNetwork:
     contract = Contract.from_json(record.contract) if record.contract else None
     network: Network | None = None
+    carried: Callable[[], Any] | None = None
     make: Callable[[], Engine]
     if record.is_member:
-        make = partial(_engine, archive, number, record)
+        carried = partial(_carried, archive, number, record)
+        make = partial(_engine, carried)
     elif contract is None:
         raise ValueError(f"no network {record.name}")
     else:
@@ -165,11 +167,17 @@ def _network(
         make=make,
         dtype=record.dtype,
         network=network,
-        contract_id=contract.contract_id if contract else None,
+        contract=contract,
+        carried=carried,
     )
 
 
-def _engine(archive: Archive, number: int, record: NetworkRecord) -> Engine:
+def _engine(carried: Callable[[], Any]) -> Engine:
+    return openvino.OpenVINOEngine(carried())
+
+
+def _carried(archive: Archive, number: int, record: NetworkRecord) -> Any:
+    """A network that is a member, as OpenVINO reads it."""
     xml, weights = (
         archive.read(f"networks/{number}.{kind}") for kind in ("xml", "bin")
     )
@@ -178,7 +186,7 @@ def _engine(archive: Archive, number: int, record: NetworkRecord) -> Engine:
         openvino.refuse_misfit(network, record.size, record.outputs)
     except ConversionError as error:
         raise archive.unusable(f"network {number}: {error.problem}") from error
-    return openvino.OpenVINOEngine(network)
+    return network
 
 
 def _resolved(
@@ -187,7 +195,10 @@ def _resolved(
     if record.weights == NONE:
         return backbones.resolve(record.name)
     return networks.resolve_contract(
-        contract, record.weights, record.weights_key, candidates=files
+        contract,
+        record.weights,
+        record.weights_key,
+        candidates=(*files, *networks.weights_files()),
     )
 
 

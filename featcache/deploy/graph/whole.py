@@ -1,94 +1,29 @@
 """The whole model: networks, heads, calibration, the mean of an ensemble."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from featcache.backbones import Network, Preprocess, build, with_pixels
-from featcache.backbones.engines.tensorflow import TensorFlowEngine
 from featcache.deploy.graph.calibrators import calibrated
 from featcache.deploy.graph.heads import head_proba
 from featcache.deploy.graph.layers import dense, rounded_to_float16
+from featcache.deploy.graph.networks import (
+    CarriedNetwork,
+    NetworkGraph,
+    Outputs,
+    PixelGraph,
+    Pixels,
+)
+from featcache.deploy.graph.tracing import PROBABILITIES
 from featcache.errors import ExportError
 from featcache.evaluation.calibration import Calibrator
-from featcache.features.contract import Contract
 
 if TYPE_CHECKING:
     import keras
 
-PROBABILITIES = "probabilities"  # the name of the output
 PIXELS = "pixels"  # of an input; with several sizes followed by the size
-_BATCH = 16
-Pixels = Mapping[int, np.ndarray]  # (N, S, S, 3) uint8 by size
-Outputs = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class PixelGraph:
-    """A network as a Keras graph.
-
-    Attributes:
-        model: From (N, S, S, 3) uint8 pixels to a dictionary of outputs (N, width),
-            as ``backbones.with_pixels`` gives it.
-        dtype: In which its outputs are stored, and so rounded: float32 or float16.
-    """
-
-    model: "keras.Model"
-    dtype: str = "float32"
-
-    @classmethod
-    def of(cls, network: Network, contract: Contract, taps: Sequence[str] = ()) -> Self:
-        """Builds a network as its stored features were made.
-
-        Args:
-            network: The network.
-            contract: That of its features.
-            taps: Outputs beside the embedding, as "layer" or "layer:max".
-
-        Raises:
-            ExportError: There is no network, or it was run in 8 bits.
-            WeightsError: The weights cannot be had or do not fit.
-        """
-        if network.is_baseline:
-            raise ExportError(
-                "a model with a network",
-                f"the baseline {network.name}, which measures the image in Python",
-                "Export a run on a backbone.",
-            )
-        if contract.precision == "int8":
-            raise ExportError(
-                "features of a network in float32",
-                f"int8 features of {network.name}: OpenVINO's quantised network is "
-                "the only one that gives them",
-                "Extract with `precision='float32'` and train on that, or use a "
-                "bundle.",
-            )
-        statistics = Preprocess.from_statistics(contract.statistics)
-        graph = with_pixels(build(network), network, taps=taps, statistics=statistics)
-        return cls(graph, contract.dtype or "float32")
-
-    @property
-    def size(self) -> int:
-        """Side of its input in pixels."""
-        return int(self.model.input_shape[1])
-
-    def embed(self, pixels: np.ndarray) -> Outputs:
-        """Its outputs (N, width) float32, rounded as they are stored.
-
-        Args:
-            pixels: (N, S, S, 3) uint8.
-        """
-        engine = TensorFlowEngine(self.model, batch_size=_BATCH)
-        batches = (pixels[at : at + _BATCH] for at in range(0, len(pixels), _BATCH))
-        results = list(engine.run(batches))
-        return {
-            name: np.concatenate([result[name] for result in results])
-            .astype(self.dtype)
-            .astype(np.float32)
-            for name in results[0]
-        }
 
 
 class MemberLike(Protocol):
@@ -124,7 +59,7 @@ class ModelParts:
     """
 
     classes: Sequence[str]
-    networks: Sequence[PixelGraph]
+    networks: Sequence[NetworkGraph]
     members: Sequence[MemberLike]
     weights: Sequence[float] = (1.0,)
     calibrator: Calibrator = field(default_factory=Calibrator)
@@ -133,6 +68,23 @@ class ModelParts:
     def sizes(self) -> list[int]:
         """Sides of the inputs in pixels, each once, in ascending order."""
         return sorted({network.size for network in self.networks})
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Names of the inputs and their sides in pixels, in the order of `sizes`."""
+        if len(self.sizes) == 1:
+            return {PIXELS: self.sizes[0]}
+        return {f"{PIXELS}_{size}": size for size in self.sizes}
+
+    @property
+    def carried(self) -> list[str]:
+        """Names of the networks that are there in OpenVINO's format alone."""
+        networks = (one for one in self.networks if isinstance(one, CarriedNetwork))
+        return [one.network.name for one in networks]
+
+    def column_name(self, number: int, output: str) -> str:
+        """Of the input of a `head_graph` for an output of a network."""
+        return f"network_{number}_{list(self.networks[number].widths).index(output)}"
 
     def embed(self, pixels: Pixels) -> list[Outputs]:
         """Outputs of each network for pixels of each size, as they are stored."""
@@ -153,8 +105,13 @@ class ModelParts:
         return self.calibrator(mean)
 
 
-def model_graph(parts: ModelParts) -> "keras.Model":
+def model_graph(parts: ModelParts, *, probe: bool = False) -> "keras.Model":
     """Joins networks, heads and calibration.
+
+    Args:
+        parts: The model, whose networks are all in Keras.
+        probe: Put the embeddings in columns behind the classes: they show what a
+            converted file makes of them; see `split_probe`.
 
     Returns:
         From (N, S, S, 3) uint8 pixels, RGB, to (N, C) probabilities, "probabilities".
@@ -165,26 +122,48 @@ def model_graph(parts: ModelParts) -> "keras.Model":
         ExportError: A member averages over augmented views, or has a head or features
             that cannot be built.
     """
-    pixels, _, p = _joined(parts)
-    return _graph(pixels, p)
+    import keras
+
+    pixels = {
+        size: keras.Input((size, size, 3), dtype="uint8", name=name)
+        for name, size in parts.inputs.items()
+    }
+    networks = (one for one in parts.networks if isinstance(one, PixelGraph))
+    outputs = [one.model(pixels[one.size]) for one in networks]
+    return _graph(parts, list(pixels.values()), outputs, probe)
 
 
-def probe_graph(parts: ModelParts) -> "keras.Model":
-    """The graph of `model_graph`, with the embeddings in columns behind the classes.
+def head_graph(parts: ModelParts, *, probe: bool = False) -> "keras.Model":
+    """Joins heads and calibration.
 
-    It shows what a converted file makes of them; see `split_probe`.
+    Args:
+        parts: The model.
+        probe: As for `model_graph`.
+
+    Returns:
+        From the outputs (N, width) float32 of the networks, one input for each, to
+        (N, C) probabilities.
+
+    Raises:
+        ExportError: As `model_graph`.
     """
     import keras
 
-    pixels, outputs, p = _joined(parts)
-    values = [x for one in outputs for x in one.values()]
-    return _graph(pixels, keras.ops.concatenate([p, *values], axis=1))
+    outputs: list[dict[str, Any]] = [
+        {
+            name: keras.Input((width,), name=parts.column_name(number, name))
+            for name, width in one.widths.items()
+        }
+        for number, one in enumerate(parts.networks)
+    ]
+    columns = [x for by_name in outputs for x in by_name.values()]
+    return _graph(parts, columns, outputs, probe)
 
 
 def split_probe(
     probed: np.ndarray, n_classes: int, like: Sequence[Outputs]
 ) -> tuple[np.ndarray, list[Outputs]]:
-    """Takes the output of a `probe_graph` apart.
+    """Takes the output of a graph with ``probe`` apart.
 
     Args:
         probed: (N, C + all widths).
@@ -204,47 +183,41 @@ def split_probe(
     return probed[:, :n_classes], embedded
 
 
-def _joined(parts: ModelParts) -> tuple[list[Any], list[dict[str, Any]], Any]:
-    """Symbolic pixels, outputs of the networks, and probabilities."""
+def _graph(
+    parts: ModelParts, inputs: list[Any], outputs: list[dict[str, Any]], probe: bool
+) -> "keras.Model":
     import keras
 
     _refuse_views(parts.members)
-    inputs = _inputs(parts.sizes)
-    outputs = [_outputs(one, inputs[one.size]) for one in parts.networks]
+    pairs = zip(parts.networks, outputs, strict=True)
+    stored = [_rounded(network.dtype, by_name) for network, by_name in pairs]
+    p = _proba(parts, stored)
+    if probe:
+        values = [x for by_name in stored for x in by_name.values()]
+        p = keras.ops.concatenate([p, *values], axis=1)
+    named = keras.layers.Activation("linear", name=PROBABILITIES)(p)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], named)
+
+
+def _proba(parts: ModelParts, outputs: list[dict[str, Any]]) -> Any:
+    """Symbolic probabilities (N, C)."""
+    import keras
+
     n_classes = len(parts.classes)
     member_proba = [_member(member, outputs, n_classes) for member in parts.members]
-    p = member_proba[0]
-    if len(member_proba) > 1:
-        pairs = zip(member_proba, parts.weights, strict=True)
-        weighted = keras.ops.stack([one * float(weight) for one, weight in pairs])
-        p = calibrated(keras.ops.sum(weighted, axis=0), parts.calibrator)
-    return list(inputs.values()), outputs, p
+    if len(member_proba) == 1:
+        return member_proba[0]
+    pairs = zip(member_proba, parts.weights, strict=True)
+    weighted = keras.ops.stack([one * float(weight) for one, weight in pairs])
+    return calibrated(keras.ops.sum(weighted, axis=0), parts.calibrator)
 
 
-def _graph(pixels: list[Any], output: Any) -> "keras.Model":
-    import keras
-
-    named = keras.layers.Activation("linear", name=PROBABILITIES)(output)
-    return keras.Model(pixels if len(pixels) > 1 else pixels[0], named)
-
-
-def _inputs(sizes: Sequence[int]) -> dict[int, Any]:
-    import keras
-
-    names = [PIXELS] if len(sizes) == 1 else [f"{PIXELS}_{size}" for size in sizes]
-    return {
-        size: keras.Input((size, size, 3), dtype="uint8", name=name)
-        for size, name in zip(sizes, names, strict=True)
-    }
-
-
-def _outputs(network: PixelGraph, pixels: Any) -> dict[str, Any]:
-    outputs: dict[str, Any] = network.model(pixels)
-    if network.dtype == "float32":
+def _rounded(dtype: str, outputs: dict[str, Any]) -> dict[str, Any]:
+    if dtype == "float32":
         return outputs
-    if network.dtype != "float16":
+    if dtype != "float16":
         raise ExportError(
-            "features stored as float32 or float16", network.dtype, "Extract them anew."
+            "features stored as float32 or float16", dtype, "Extract them anew."
         )
     return {name: rounded_to_float16(x) for name, x in outputs.items()}
 
