@@ -1,13 +1,14 @@
 """`Predictor`: a trained model that answers for new images, as a table."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from os import fspath
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -199,6 +200,9 @@ class _OneAtATime:
     def answer(self, batch: Sequence[Candidate]) -> Scored:
         with self.lock:
             return self.model.answer(batch)
+
+    def flags(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
+        return self.model.flags(p)
 
 
 def _items(inputs: Any) -> Iterable[Any]:

@@ -123,7 +123,6 @@ class TrainedModel:
         """Scores at least one image."""
         embedded = self.model.embed(batch)
         p = self.model.probabilities(embedded).p
-        flags = operating_points.apply(self.points, p)
         refused: Sequence[str | None] = [None] * len(batch)
         nearest: Sequence[tuple[str, str, float] | None] = [None] * len(batch)
         scores: Mapping[str, np.ndarray] = {}
@@ -134,8 +133,13 @@ class TrainedModel:
             refused=refused,
             scores=scores,
             nearest=nearest,
-            flags=dict(zip(self.flag_columns, flags.T, strict=True)),
+            flags=self.flags(p),
         )
+
+    def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:
+        """Which operating points probabilities (n, C) reach, (n,) bool by column."""
+        flags = operating_points.apply(self.points, p)
+        return dict(zip(self.flag_columns, flags.T, strict=True))
 
     @property
     def training_ids(self) -> frozenset[str]:
