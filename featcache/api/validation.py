@@ -56,7 +56,7 @@ def validate(
             fspath(model),
             place,
             needs_refusal=False,
-            with_thumbs=True,
+            with_hashes=True,
             reporter=reporter,
         ) as opened,
     ):

@@ -127,7 +127,7 @@ def validate_command(
             reference,
             place,
             needs_refusal=False,
-            with_thumbs=True,
+            with_hashes=True,
             reporter=reporter,
         ) as model,
     ):

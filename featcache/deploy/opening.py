@@ -11,7 +11,6 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.thumbs import read_thumbs
 from featcache.deploy import training_images
 from featcache.deploy.bundle.memo import prove
 from featcache.deploy.bundle.open import open_bundle
@@ -56,7 +55,7 @@ def open_model(
     *,
     refuse: float | None = None,
     needs_refusal: bool = True,
-    with_thumbs: bool = False,
+    with_hashes: bool = False,
     reporter: Reporter = SILENT,
 ) -> Iterator[TrainedModel]:
     """Opens a run or a bundle; what it computes of new images is kept in the cache.
@@ -68,8 +67,8 @@ def open_model(
             default 1 %, or what the bundle was made with.
         needs_refusal: Whether refusal must be at hand; else the model may come
             without.
-        with_thumbs: Read small pictures of a run's training images, so that
-            near-duplicates of them are known.
+        with_hashes: Have perceptual hashes of a run's training images, so that
+            near-duplicates of them are known; a bundle has them.
         reporter: Hears what the user should know.
 
     Raises:
@@ -95,7 +94,7 @@ def open_model(
                 raise
             reporter.message(f"no image is refused: {error.problem}")
         training = training_set(
-            run, dataset, with_thumbs=with_thumbs, reporter=reporter
+            run, dataset, with_hashes=with_hashes, reporter=reporter
         )
         yield TrainedModel(plain, points_of(run), rule, training, dataset.dataset)
 
@@ -227,7 +226,7 @@ def training_set(
     run: Run,
     dataset: Manifest,
     *,
-    with_thumbs: bool = False,
+    with_hashes: bool = False,
     reporter: Reporter = SILENT,
 ) -> TrainingSet:
     """What a run was trained on: all images of its dataset but the test set.
@@ -235,7 +234,7 @@ def training_set(
     Args:
         run: The run.
         dataset: As it was when the run was made.
-        with_thumbs: Read small pictures of the images.
+        with_hashes: Have their perceptual hashes, where the images can be read.
         reporter: Hears of the images read.
     """
     table = run.table[run.table["split"] == runs.TRAIN]
@@ -246,13 +245,21 @@ def training_set(
     else:
         ok = ok[ok["image_id"].isin(table["image_id"])]
     known = ok if table.empty else table
-    thumbs = {}
-    if with_thumbs:
-        pictures = read_thumbs(dataset.root, ok["path"].tolist(), reporter=reporter)
-        thumbs = dict(zip(ok["image_id"], pictures, strict=True))
+    hashes = _hashes(dataset, ok["image_id"].tolist(), reporter) if with_hashes else {}
     return TrainingSet(
         image_ids=frozenset(known["image_id"]),
         counts={str(k): int(n) for k, n in known["label"].value_counts().items()},
         internal=None if table.empty else run.predictions(runs.TRAIN),
-        thumbs=thumbs,
+        hashes=hashes,
     )
+
+
+def _hashes(
+    dataset: Manifest, ids: Sequence[str], reporter: Reporter
+) -> dict[str, np.ndarray]:
+    try:
+        known = training_images.measure(dataset, ids, reporter)
+    except DatasetError as error:
+        reporter.message(f"no near-duplicate of them can be known: {error.problem}")
+        return {}
+    return dict(zip(ids, known.hashes, strict=True))

@@ -42,13 +42,13 @@ class TrainingSet:
         image_ids: Of each.
         counts: Images of each class.
         internal: Out-of-fold predictions on them; None where there are none.
-        thumbs: Their grey pictures, (1024,) uint8 by image_id, where they are at hand.
+        hashes: Their perceptual hashes, (72,) uint8 by image_id, where at hand.
     """
 
     image_ids: frozenset[str]
     counts: Mapping[str, int]
     internal: Predictions | None
-    thumbs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +147,9 @@ class TrainedModel:
         return self.training.image_ids
 
     @property
-    def training_thumbs(self) -> Mapping[str, np.ndarray]:
-        """Their grey pictures, (1024,) uint8; empty where they are not at hand."""
-        return self.training.thumbs
+    def training_hashes(self) -> Mapping[str, np.ndarray]:
+        """Their perceptual hashes, (72,) uint8; empty where they are not at hand."""
+        return self.training.hashes
 
     @property
     def training_shares(self) -> list[float]:

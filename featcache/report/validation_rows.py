@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featcache.dataset.perceptual_hashes import BITS
 from featcache.evaluation.external import Scores, Subgroups, Validation
 from featcache.evaluation.figures import Figure
 
@@ -140,7 +141,7 @@ def overlap_text(result: Validation) -> str:
     if overlap.n:
         parts = [
             (overlap.identical, "in training"),
-            (overlap.near_duplicates, "the same picture as a training image"),
+            (overlap.near_duplicates, "probably the same picture as a training image"),
             (overlap.same_group, "in the group of such an image"),
         ]
         counts = ", ".join(f"{n} {what}" for n, what in parts if n)
@@ -157,10 +158,10 @@ def overlap_lines(result: Validation, most: int) -> list[str]:
     for one in images[:most]:
         text = f"{one.path}: {one.how}"
         if one.training_id:
-            link = "to" if one.correlation is None else "of"
+            link = "to" if one.bits is None else "of"
             text += f" {link} training image {one.training_id[:12]}"
-        if one.correlation is not None:
-            text += f" (correlation {one.correlation:.4f})"
+        if one.bits is not None:
+            text += f" ({one.bits} of {BITS} bits of their hashes differ)"
         lines.append(text)
     more = len(images) - most
     return lines + ([f"{more} more"] if more > 0 else [])

@@ -83,9 +83,9 @@ def test_planted_overlap_is_listed_and_left_out(run, short_id, backbone, extract
     same, near = extracted.ok.iloc[[0, 20]]["path"]
     table = (folder / "metadata.csv").read_text()
     shutil.copy(extracted.root / same, folder / "a.png")
-    Image.open(extracted.root / near).resize((80, 64)).save(folder / "b.jpg")
+    Image.open(extracted.root / near).save(folder / "b.bmp")
     (folder / "metadata.csv").write_text(
-        f"{table}\na.png,{CLASSES[0]},q00,F\nb.jpg,{CLASSES[1]},new,M\n"
+        f"{table}\na.png,{CLASSES[0]},q00,F\nb.bmp,{CLASSES[1]},new,M\n"
     )
     words = [short_id, "other", "--group-by", "patient"]
     code, out, err = run("validate", *words, "--json", *backbone)
@@ -93,7 +93,7 @@ def test_planted_overlap_is_listed_and_left_out(run, short_id, backbone, extract
     overlap = json.loads(out)["excluded_overlap"]
     training = trained_paths(short_id)
     expected = {"a.png": "identical"} if same in training else {}
-    expected |= {"b.jpg": "near-duplicate"} if near in training else {}
+    expected |= {"b.bmp": "near-duplicate"} if near in training else {}
     by_path = {one["path"]: one["how"] for one in overlap["images"]}
     assert expected
     assert {k: v for k, v in by_path.items() if v != "group"} == expected
@@ -231,14 +231,19 @@ def test_the_own_test_set_is_internal(run, short_id, backbone):
 
 
 def test_a_bundle(run, trained, extracted, tmp_path):
-    """It needs no cache of its training; its digest is in the record."""
+    """It needs no cache of its training, and no picture to know near-duplicates."""
     made = trained("logreg", views=0)
     make_bundle(extracted, made, tmp_path / "model.fcb")
-    write_external(Path("other"))
+    folder = write_external(Path("other"))
+    known = made.table.loc[made.table["split"] == TRAIN, "image_id"]
+    near = extracted.ok.set_index("image_id")["path"][known.iloc[0]]
+    Image.open(extracted.root / near).save(folder / "b.bmp")
+    table = (folder / "metadata.csv").read_text()
+    (folder / "metadata.csv").write_text(f"{table}\nb.bmp,{CLASSES[1]},new,M\n")
     words = ["model.fcb", "other", "--group-by", "patient"]
     code, out, err = run("validate", *words)
     assert code == 0, err
-    assert "near-duplicates were not looked for" in out
+    assert "b.bmp: near-duplicate of training image" in out
     (path,) = kept()
     assert path.parts[1:] == ("chest", "validations", f"other-{made.short_id}.json")
     record = read_record(path)
