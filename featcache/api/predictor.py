@@ -33,7 +33,7 @@ class Predictor:
 
     Args:
         model: The file of a bundle, or a run: its short id, id, or part of its id.
-        dataset: Of the run; None for the only one of the cache.
+        dataset: Of the run; None where the run determines it.
         cache: The cache folder; by default ``$FEATCACHE_CACHE``, else ``cache``.
         reports: The folder of runs; by default ``reports``.
         files: ``.keras`` and weights files to look for the run's networks in.

@@ -12,7 +12,7 @@ from featcache.cli.options import (
     files_option,
     force_option,
     json_option,
-    open_dataset,
+    open_dataset_of_runs,
     reports_option,
 )
 from featcache.cli.output import Said, print_json, show
@@ -60,7 +60,7 @@ def export_command(
     from featcache.evaluation import references
 
     refuse_bundle(reference)
-    manifest = open_dataset(cache, dataset)
+    manifest = open_dataset_of_runs(cache, reports, dataset, [reference])
     run = references.find(reports / manifest.dataset, reference)
     exported = export(manifest, run, output, reporter=Said(), **settings)
     if as_json:

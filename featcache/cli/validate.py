@@ -115,11 +115,10 @@ def validate_command(
         Place,
         is_bundle,
         open_model,
-        training_dataset,
     )
 
     place = Place(cache, reports, dataset, files)
-    own = None if is_bundle(reference) else training_dataset(place)
+    own = None if is_bundle(reference) else place.folder_of(reference).name
     manifest = external_dataset(source, cache, own, settings)
     with (
         bars() as reporter,

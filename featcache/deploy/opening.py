@@ -36,7 +36,7 @@ class Place:
     Attributes:
         cache: The cache folder.
         reports: The folder of runs of all datasets.
-        dataset: Name of the dataset; None for the only one, or the only one with runs.
+        dataset: Name of the dataset; None where the run determines it.
         files: ``.keras`` and weights files to look for networks in.
         split: Name of the split whose runs are meant; None for any.
     """
@@ -46,6 +46,15 @@ class Place:
     dataset: str | None = None
     files: Sequence[Path] = ()
     split: str | None = None
+
+    def folder_of(self, reference: str) -> Path:
+        """The folder in the cache of the dataset that a run is of.
+
+        Raises:
+            DatasetError: No such dataset, none at all, or several to choose from.
+        """
+        names = [reference]
+        return references.find_dataset(self.cache, self.reports, self.dataset, names)
 
 
 @contextmanager
@@ -74,13 +83,14 @@ def open_model(
     Raises:
         BundleError: The bundle is damaged, or does not prove itself here.
         RunError: No such run, or it has no model.
-        DatasetError: The training images are not where they were.
+        DatasetError: The training images are not where they were; or the dataset of
+            the run is not certain.
         UsageError: A share that cannot be; or for a bundle, another than its own.
     """
     if is_bundle(reference):
         yield _opened_bundle(Path(reference), place.files, refuse, reporter)
         return
-    dataset = manifests.load(place.cache / training_dataset(place))
+    dataset = manifests.load(place.folder_of(reference))
     run = references.find(place.reports / dataset.dataset, reference, place.split)
     source = ModelSource(dataset.folder, place.files, reporter)
     with stored(of_run(run, source), place.cache, reporter) as plain:
@@ -121,25 +131,6 @@ def is_bundle(reference: str) -> bool:
     """Whether a reference is the file of a bundle, and not the name of a run."""
     path = Path(reference)
     return path.is_file() or path.suffix == SUFFIX
-
-
-def training_dataset(place: Place) -> str:
-    """Name of the dataset that the runs of a place are of.
-
-    Without a name, that of the only dataset, or of the only one with runs.
-
-    Raises:
-        DatasetError: No such dataset, none at all, or several to choose from.
-    """
-    name = place.dataset
-    if name is None:
-        trained = [
-            folder.parent.name
-            for folder in place.reports.glob("*/runs")
-            if (place.cache / folder.parent.name / "manifest.csv").is_file()
-        ]
-        name = trained[0] if len(trained) == 1 else None
-    return manifests.find(place.cache, name).name
 
 
 def _report_other_versions(model: Model, reporter: Reporter) -> None:

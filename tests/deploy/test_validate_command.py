@@ -10,7 +10,7 @@ from toys import CLASSES, picture
 
 from featcache.commands.bundle import make_bundle
 from featcache.core.checked import read_record
-from featcache.deploy.opening import Place, training_dataset
+from featcache.evaluation import references
 from featcache.evaluation.external import read_validations
 from featcache.evaluation.runs import TRAIN
 
@@ -72,7 +72,7 @@ def test_a_run_on_images_from_elsewhere(run, short_id, backbone):
     (one,), unusable = read_validations(path.parents[1])
     assert (one.result.to_json(), unusable) == (record, [])
     # It is scanned now, and the run's own dataset is still the one with runs.
-    assert training_dataset(Place(Path("cache"), Path("reports"))) == "chest"
+    assert references.dataset_of(Path("reports")) == "chest"
     code, out, _ = run("validate", short_id, "other", "--json", *backbone)
     assert (code, json.loads(out)["as_found"]) == (0, record["as_found"])
 
