@@ -11,6 +11,7 @@ from featcache.cli.options import (
     cache_option,
     dataset_option,
     files_option,
+    force_option,
     json_option,
     options,
     reports_option,
@@ -88,6 +89,14 @@ external_options = options(
 @click.argument("source", metavar="SOURCE")
 @external_options
 @source_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the result to FILE, which ends in .json, .csv or .md.",
+)
+@force_option
 @files_option
 @dataset_option
 @cache_option
@@ -98,6 +107,8 @@ def validate_command(
     source: str,
     mapping: dict[str, str] | None,
     by: tuple[str, ...],
+    output: Path | None,
+    force: bool,
     files: tuple[Path, ...],
     dataset: str | None,
     cache: Path,
@@ -111,12 +122,11 @@ def validate_command(
     a dataset that is scanned already.
     """
     from featcache.commands.validate import keep, validate
-    from featcache.deploy.opening import (
-        Place,
-        is_bundle,
-        open_model,
-    )
+    from featcache.deploy.opening import Place, is_bundle, open_model
+    from featcache.report import validation_blocks
 
+    if output:
+        validation_blocks.check_file(output, force=force)
     place = Place(cache, reports, dataset, files)
     own = None if is_bundle(reference) else place.folder_of(reference).name
     manifest = external_dataset(source, cache, own, settings)
@@ -138,6 +148,9 @@ def validate_command(
         print_json(result.to_json())
     else:
         print_validation(result)
+    if output:
+        validation_blocks.write(result, output)
+        say(f"Written: {output}")
     say(f"Kept: {path}. Next: featcache compare --html")
 
 

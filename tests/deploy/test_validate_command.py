@@ -129,6 +129,15 @@ def test_the_tables(run, short_id, backbone):
     ):  # fmt: skip
         assert text in out
     assert "Kept: " in err
+    code, _, err = run("validate", short_id, "Granada 2", "-o", "no.txt", *backbone)
+    assert (code, "--output a file in a folder that exists, in .json" in err) == (
+        1,
+        True,
+    )
+    words = [short_id, "Granada 2", "--map", f"COVID positive={CLASSES[0]}"]
+    code, out, err = run("validate", *words, "-o", "a.json", "--json", *backbone)
+    assert (code, "Written: a.json" in err) == (0, True)
+    assert json.loads(Path("a.json").read_text()) == json.loads(out)
     assert Path("cache/Granada 2/manifest.csv").is_file()
 
 

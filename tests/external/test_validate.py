@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from records import CLASSES
 from toy_external import predictions
 from toys import make_dataset
 
+from featcache.cli import output
 from featcache.cli.validation_tables import print_validation
 from featcache.commands.scan import scan
 from featcache.commands.validate import Answers, Validation, validate
@@ -26,9 +28,10 @@ from featcache.dataset.perceptual_hashes import (
 )
 from featcache.dataset.phantom import CLASSES as PHANTOMS
 from featcache.dataset.phantom import draw
-from featcache.errors import DatasetError, UnknownNameError
+from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.operating_points import OperatingPoint, operating_points
 from featcache.evaluation.runs import Predictions
+from featcache.report import validation_blocks
 
 
 @dataclass
@@ -243,7 +246,8 @@ def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
     for text in (
         "left out: 1 in training, 1 in the group",
         "near-duplicates were not looked for", "as found",
-        "prevalence corrected", "recalibrated", "calibration slope of COVID",
+        "prevalence corrected", "recalibrated", "calibration slope",
+        "COVID against the rest", "COVID at the frozen operating points",
         "heterogeneity", "Share refused: ", "within 5 points",
     ):  # fmt: skip
         assert text in out
@@ -253,3 +257,48 @@ def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
     assert "n/a" in out
     assert "Recalibration is not applicable: " in out
     assert "nan" not in out
+
+
+def test_tables_on_a_narrow_terminal(
+    dataset: Manifest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At 80 columns the three columns are side by side, and no number is folded."""
+    model = with_internal(refuses=2, training_shares=(0.98, 0.01, 0.01))
+    result = validate(model, dataset, by=["ward"])
+    for width in (80, 120):
+        monkeypatch.setattr(output, "terminal_width", lambda width=width: width)
+        print_validation(result)
+        lines = capsys.readouterr().out.splitlines()
+        notes = next(i for i, line in enumerate(lines) if line.startswith("Recalibr"))
+        assert max(map(len, lines[1:notes])) <= width
+        heads = [line for line in lines if "recalibrated" in line and "found" in line]
+        assert len(heads) == 1 + len(result.as_found.per_class)
+        row = next(line for line in lines if line.startswith(" balanced accuracy  "))
+        assert row.count("(") == row.count(")") == (3 if width == 80 else 4)
+        assert all(line.count("(") == line.count(")") for line in lines[1:notes])
+
+
+def test_files(dataset: Manifest, tmp_path: Path) -> None:
+    """JSON as it is printed, a row a figure, or the tables; all by the ending."""
+    result = validate(with_internal(), dataset, by=["ward"])
+    for ending in validation_blocks.FORMATS:
+        path = tmp_path / f"result{ending}"
+        validation_blocks.check_file(path, force=False)
+        validation_blocks.write(result, path)
+        with pytest.raises(UsageError, match="exists"):
+            validation_blocks.check_file(path, force=False)
+        validation_blocks.check_file(path, force=True)
+    for name in ("result.txt", "no/result.json"):
+        with pytest.raises(UsageError, match=r"\.json, \.csv"):
+            validation_blocks.check_file(tmp_path / name, force=True)
+    assert json.loads((tmp_path / "result.json").read_text()) == result.to_json()
+    table = pd.read_csv(tmp_path / "result.csv")
+    accuracy = result.as_found.accuracy
+    row = table.query("row == 'accuracy' and column == 'as found'").iloc[0]
+    assert (row["value"], row["low"]) == pytest.approx((accuracy.value, accuracy.low))
+    assert set(table["table"]) == {b.title for b in validation_blocks.blocks(result)}
+    text = (tmp_path / "result.md").read_text()
+    assert f"| accuracy | {accuracy} |" in text
+    assert "- Share refused: " in text

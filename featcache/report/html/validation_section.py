@@ -51,7 +51,7 @@ class ValidationSection:
     overlap: str
     overlap_lines: list[str]
     scores: list[ScoreRow]
-    by_class: list[ScoreRow]
+    by_class: dict[str, list[ScoreRow]]
     points: list[PointRow]
     prevalences: list[PrevalenceRow]
     charts: list[Chart]
