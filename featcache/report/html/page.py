@@ -152,7 +152,7 @@ def render(context: ReportContext) -> str:
             sheets=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
-            provenance=provenance_section.tables(context, audit),
+            provenance=provenance_section.tables(context, audit, validations.sections),
             commands=_commands(context, len(sections)),
             machine=provenance_section.machine(),
             keys=[key(style, line=False) for style in range(STYLES)],
