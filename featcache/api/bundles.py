@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from featcache.api.progress import show
-from featcache.api.words import DatasetLike, manifest_of, reports_folder
+from featcache.api.words import DatasetLike, manifest_of_runs, reports_folder
 from featcache.commands import bundle as bundles
 from featcache.commands.bundle import BundleResult
 from featcache.evaluation import references, runs
@@ -29,7 +29,7 @@ def bundle(
     Args:
         run: Its short id, id, or a part of its id.
         output: The file to write, such as ``model.fcb``.
-        dataset: Of the run; see ``featcache.open``.
+        dataset: Of the run; None where the run determines it.
         files: ``.keras`` and weights files to look for its networks in.
         cache: The cache folder.
         reports: The reports folder.
@@ -40,7 +40,7 @@ def bundle(
     Raises:
         FeatcacheError: As ``commands.bundle.make_bundle``.
     """
-    manifest = manifest_of(dataset, cache)
+    manifest = manifest_of_runs(dataset, cache, reports, [run])
     home = reports_folder(reports, dataset) / manifest.dataset
     resolved = run if isinstance(run, runs.Run) else references.find(home, str(run))
     with show(progress) as reporter:

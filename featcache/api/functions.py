@@ -15,6 +15,7 @@ from featcache.api.words import (
     listed,
     manifest_if_there,
     manifest_of,
+    manifest_of_runs,
     reports_folder,
     texts,
     with_options_of,
@@ -333,7 +334,7 @@ def explain(
     Raises:
         FeatcacheError: As ``commands.explain.explain``.
     """
-    manifest = manifest_of(dataset, cache)
+    manifest = manifest_of_runs(dataset, cache, reports, [] if run is None else [run])
     home = reports_folder(reports, dataset) / manifest.dataset
     if run is None:
         run = compare(manifest, split=split, reports=home.parent).best
@@ -384,7 +385,7 @@ def audit(
     """
     with show(progress) as reporter:
         result = auditing.audit(
-            manifest_of(dataset, cache),
+            manifest_of_runs(dataset, cache, reports),
             reports_folder(reports, dataset),
             split=split,
             fix=Path(fix) if fix else None,

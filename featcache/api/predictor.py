@@ -1,13 +1,14 @@
 """`Predictor`: a trained model that answers for new images, as a table."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from os import fspath
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -32,7 +33,7 @@ class Predictor:
 
     Args:
         model: The file of a bundle, or a run: its short id, id, or part of its id.
-        dataset: Of the run; None for the only one of the cache.
+        dataset: Of the run; None where the run determines it.
         cache: The cache folder; by default ``$FEATCACHE_CACHE``, else ``cache``.
         reports: The folder of runs; by default ``reports``.
         files: ``.keras`` and weights files to look for the run's networks in.
@@ -199,6 +200,9 @@ class _OneAtATime:
     def answer(self, batch: Sequence[Candidate]) -> Scored:
         with self.lock:
             return self.model.answer(batch)
+
+    def flags(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
+        return self.model.flags(p)
 
 
 def _items(inputs: Any) -> Iterable[Any]:

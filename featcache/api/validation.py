@@ -36,7 +36,7 @@ def validate(
         external: The other dataset, as ``featcache.scan`` returns it, or its name.
         mapping: Its labels that are named otherwise than the model's classes.
         by: Columns of its manifest whose values are subgroups.
-        dataset: Of the run; None for the only one with runs.
+        dataset: Of the run; None where the run determines it.
         files: ``.keras`` and weights files to look for the run's networks in.
         cache: The cache folder.
         reports: The reports folder.
@@ -56,7 +56,7 @@ def validate(
             fspath(model),
             place,
             needs_refusal=False,
-            with_thumbs=True,
+            with_hashes=True,
             reporter=reporter,
         ) as opened,
     ):

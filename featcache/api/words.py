@@ -12,6 +12,8 @@ from featcache.core.options import parameters
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.errors import DatasetError
+from featcache.evaluation import references
+from featcache.evaluation.runs import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +57,24 @@ def manifest_of(dataset: DatasetLike, cache: str | Path | None = None) -> Manife
     if dataset is None or isinstance(dataset, str):
         return manifests.load(manifests.find(cache_folder(cache), dataset))
     return dataset.manifest
+
+
+def manifest_of_runs(
+    dataset: DatasetLike,
+    cache: str | Path | None,
+    reports: str | Path | None,
+    named: Sequence[Any] = (),
+) -> Manifest:
+    """The same for work on runs; None for the dataset that they determine.
+
+    Raises:
+        DatasetError: There is no such dataset, or there are several.
+    """
+    if dataset is not None:
+        return manifest_of(dataset, cache)
+    names = [run.run_id if isinstance(run, Run) else str(run) for run in named]
+    folders = cache_folder(cache), reports_folder(reports)
+    return manifests.load(references.find_dataset(*folders, references=names))
 
 
 def manifest_if_there(

@@ -10,7 +10,7 @@ from featcache.cli.options import (
     dataset_option,
     force_option,
     json_option,
-    open_dataset,
+    open_dataset_of_runs,
     options,
     reports_option,
 )
@@ -57,7 +57,7 @@ def audit_command(
     from featcache.commands.audit import audit
     from featcache.evaluation import identity
 
-    manifest = open_dataset(cache, dataset)
+    manifest = open_dataset_of_runs(cache, reports, dataset)
     with bars() as reporter:
         audited = audit(manifest, reports, reporter=reporter, **settings)
     if as_json:
@@ -72,5 +72,7 @@ def audit_command(
             show(f"The checks of runs refer to {short} {audited.run_id}.")
     if audited.fixed:
         say(audited.fixed.summary)
+    if dataset is None and len(list(cache.glob("*/manifest.csv"))) > 1:
+        say(f"Dataset: {manifest.dataset}, the only one with runs. Or name --dataset.")
     if strict and audited.has_issues:
         raise click.exceptions.Exit(1)

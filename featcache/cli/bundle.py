@@ -12,7 +12,7 @@ from featcache.cli.options import (
     files_option,
     force_option,
     json_option,
-    open_dataset,
+    open_dataset_of_runs,
     options,
     reports_option,
     run_split_option,
@@ -100,7 +100,7 @@ def make_command(
     from featcache.core.records import to_json
     from featcache.evaluation import references
 
-    manifest = open_dataset(cache, dataset)
+    manifest = open_dataset_of_runs(cache, reports, dataset, [reference_of_run])
     run = references.find(reports / manifest.dataset, reference_of_run, split)
     result = make_bundle(manifest, run, output, reporter=Said(), **settings)
     if as_json:

@@ -100,7 +100,8 @@ def compare_command(
     from featcache.commands.compare import compare, confusion
     from featcache.evaluation import references
 
-    folder = reports / dataset_name(dataset, cache, reports)
+    runs = [one for one in (against, confusion_of) if one]
+    folder = reports / dataset_name(dataset, cache, reports, runs)
     if as_json and is_given("style"):
         raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"

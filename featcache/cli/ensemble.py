@@ -51,7 +51,9 @@ def ensemble_command(
     from featcache.commands.ensemble import ensemble
     from featcache.evaluation import identity
 
-    ensembles = ensemble(reports / dataset_name(dataset, cache, reports), **settings)
+    named = [one for one in settings["members"] if one != "all"]
+    name = dataset_name(dataset, cache, reports, named)
+    ensembles = ensemble(reports / name, **settings)
     for line in ensembles.excluded:
         say(f"Skipped: {line}")
     if as_json:

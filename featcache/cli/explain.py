@@ -11,7 +11,7 @@ from featcache.cli.options import (
     dataset_option,
     files_option,
     json_option,
-    open_dataset,
+    open_dataset_of_runs,
     options,
     reports_option,
     run_split_option,
@@ -138,7 +138,7 @@ def explain_command(
     from featcache.evaluation import references
     from featcache.report.heatmaps import sheets
 
-    manifest = open_dataset(cache, dataset)
+    manifest = open_dataset_of_runs(cache, reports, dataset, [reference])
     run = references.find(reports / manifest.dataset, reference, split)
     with bars() as reporter:
         explained = explain(manifest, run, reporter=reporter, **settings)

@@ -12,7 +12,7 @@ from featcache.cli.options import (
     files_option,
     force_option,
     json_option,
-    open_dataset,
+    open_dataset_of_runs,
     reports_option,
 )
 from featcache.cli.output import Said, print_json, show
@@ -67,7 +67,7 @@ def export_command(
         name, kind = reference, "bundle"
         exported = export_bundle(Path(reference), output, **settings)
     else:
-        manifest = open_dataset(cache, dataset)
+        manifest = open_dataset_of_runs(cache, reports, dataset, [reference])
         run = references.find(reports / manifest.dataset, reference)
         name, kind = run.run_id, "run"
         exported = export(manifest, run, output, **settings)

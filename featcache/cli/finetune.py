@@ -15,6 +15,7 @@ from featcache.cli.options import (
     dataset_option,
     json_option,
     open_dataset,
+    open_dataset_of_runs,
     options,
     policy_options,
     reports_option,
@@ -191,7 +192,10 @@ def finetune_command(
     from featcache.core.options import arguments
     from featcache.dataset.views import Policy
 
-    manifest = open_dataset(cache, dataset)
+    if head_of := settings["init_head"]:
+        manifest = open_dataset_of_runs(cache, reports, dataset, [head_of])
+    else:
+        manifest = open_dataset(cache, dataset)
     networks = resolve_networks(names, settings)
     draws = take(settings, "flip", "brightness", "zoom")
     policy = Policy(**draws, seed=settings["seed"])

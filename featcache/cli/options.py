@@ -74,7 +74,8 @@ dataset_option = click.option(
     "--dataset",
     metavar="NAME",
     shell_complete=complete_datasets,
-    help="Name of the dataset in the cache; may be omitted if there is only one.",
+    help="Name of the dataset in the cache; may be omitted if there is only one, if "
+    "the run determines it, or for runs if only one has any.",
 )
 cache_option = click.option(
     "--cache",
@@ -294,6 +295,16 @@ def open_dataset(cache: Path, dataset: str | None) -> "Manifest":
     return manifest.load(manifest.find(cache, dataset))
 
 
+def open_dataset_of_runs(
+    cache: Path, reports: Path, dataset: str | None, runs: Sequence[str] = ()
+) -> "Manifest":
+    """Opens the dataset of runs; without a name, the one that the runs determine."""
+    from featcache.dataset import manifest
+    from featcache.evaluation import references
+
+    return manifest.load(references.find_dataset(cache, reports, dataset, runs))
+
+
 def take(settings: dict[str, Any], *words: str) -> dict[str, Any]:
     """Takes some of a command's options out of the rest."""
     return {word: settings.pop(word) for word in words}
@@ -338,13 +349,14 @@ def find_policy(
     return next(iter(recipes))
 
 
-def dataset_name(dataset: str | None, cache: Path, reports: Path) -> str:
+def dataset_name(
+    dataset: str | None, cache: Path, reports: Path, runs: Sequence[str] = ()
+) -> str:
     """Runs can be compared where the cache is not, so both places name datasets."""
     from featcache.dataset import manifest
+    from featcache.evaluation import references
 
-    names = sorted(p.parent.name for p in reports.glob("*/runs"))
-    if dataset in names:
-        return str(dataset)
-    if dataset is None and len(names) == 1:
-        return names[0]
-    return manifest.find(cache, dataset).name
+    if dataset and (reports / dataset / "runs").is_dir():
+        return dataset
+    name = None if dataset else references.dataset_of(reports, runs)
+    return name or manifest.find(cache, dataset).name

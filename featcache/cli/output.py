@@ -155,14 +155,9 @@ def print_table(
 
     rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
     headings = [(printable(heading), numeric) for heading, numeric in headings]
-    # A cell is text and never markup; a file or a pipe has no width to keep to.
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, width=1000)
-    columns = [
-        (heading, numeric, [row[i] for row in rows])
-        for i, (heading, numeric) in enumerate(headings)
-    ]
+    # A cell is text and never markup.
+    console = Console(markup=False, highlight=False, width=terminal_width())
+    columns = _columns(headings, rows)
     dropped = {*drop_first}
     for name in reversed(drop_first):
         visible = [column for column in columns if column[0] not in dropped - {name}]
@@ -171,6 +166,28 @@ def print_table(
     visible = [column for column in columns if column[0] not in dropped]
     console.print(_table(visible, lines_before, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
+
+
+def terminal_width() -> int:
+    """Characters in a line; a file or a pipe has no width to keep to."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else 1000
+
+
+def fits(headings: list[tuple[str, bool]], rows: list[list[str]]) -> bool:
+    """Whether `print_table` has room for all columns, with their numbers whole."""
+    return _least_width(_columns(headings, rows)) <= terminal_width()
+
+
+def _columns(
+    headings: list[tuple[str, bool]], rows: list[list[str]]
+) -> "list[_Column]":
+    return [
+        (heading, numeric, [row[i] for row in rows])
+        for i, (heading, numeric) in enumerate(headings)
+    ]
 
 
 _Column = tuple[str, bool, list[str]]  # heading, whether it is numeric, cells

@@ -12,6 +12,7 @@ from featcache.cli.options import (
     cache_option,
     dataset_option,
     files_option,
+    force_option,
     json_option,
     options,
     reports_option,
@@ -89,6 +90,14 @@ external_options = options(
 @click.argument("source", metavar="SOURCE")
 @external_options
 @source_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the result to FILE, which ends in .json, .csv or .md.",
+)
+@force_option
 @files_option
 @dataset_option
 @cache_option
@@ -99,6 +108,8 @@ def validate_command(
     source: str,
     mapping: dict[str, str] | None,
     by: tuple[str, ...],
+    output: Path | None,
+    force: bool,
     files: tuple[Path, ...],
     dataset: str | None,
     cache: Path,
@@ -112,15 +123,13 @@ def validate_command(
     a dataset that is scanned already.
     """
     from featcache.commands.validate import keep, validate
-    from featcache.deploy.opening import (
-        Place,
-        is_bundle,
-        open_model,
-        training_dataset,
-    )
+    from featcache.deploy.opening import Place, is_bundle, open_model
+    from featcache.report import validation_blocks
 
+    if output:
+        validation_blocks.check_file(output, force=force)
     place = Place(cache, reports, dataset, files)
-    own = None if is_bundle(reference) else training_dataset(place)
+    own = None if is_bundle(reference) else place.folder_of(reference).name
     manifest = external_dataset(source, cache, own, settings)
     with (
         bars() as reporter,
@@ -128,7 +137,7 @@ def validate_command(
             reference,
             place,
             needs_refusal=False,
-            with_thumbs=True,
+            with_hashes=True,
             reporter=reporter,
         ) as model,
     ):
@@ -140,6 +149,9 @@ def validate_command(
         print_json(result.to_json())
     else:
         print_validation(result)
+    if output:
+        validation_blocks.write(result, output)
+        say(f"Written: {output}")
     after = f"featcache compare --dataset {quote(model.dataset)} --html"
     has_runs = (reports / model.dataset / "runs").is_dir()
     say(f"Kept: {path}." + (f" Next: {after}" if has_runs else ""))

@@ -1,103 +1,83 @@
 """A validation as tables on a terminal."""
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featcache.cli.output import print_table, show
+from featcache.cli.output import fits, print_table, show
 
 if TYPE_CHECKING:
-    from featcache.evaluation.external import Subgroups, Validation
+    from featcache.evaluation.external import Validation
+    from featcache.report.validation_blocks import Block
 
 _MOST_IMAGES = 10  # that are listed of those left out
+_SHORT = {
+    "prevalence corrected": "prev. corrected",
+    "calibration intercept": "intercept",
+    "calibration slope": "slope",
+}
+_Lines = list[list[str]]
 
 
 def print_validation(result: "Validation") -> None:
     """Prints the three columns of scores, operating points, subgroups and notes."""
     from featcache.report import validation_rows as rows_of
+    from featcache.report.validation_blocks import blocks
 
-    show(
-        f"{result.dataset}: {result.n} images in {result.n_groups} groups (by "
-        f"{result.group_by}). {rows_of.overlap_text(result)}"
-    )
+    show(rows_of.summary(result))
     for line in rows_of.overlap_lines(result, _MOST_IMAGES):
         show(f"  {line}")
-    _print_scores(result)
-    if result.as_found.points:
-        _print_points(result)
-    _print_prevalences(result)
-    for column in result.subgroups:
-        _print_subgroups(column)
+    for block in blocks(result):
+        show(f"\n{block.title}")
+        _print_block(block)
+    show("")
     for line in rows_of.notes(result):
         show(line)
 
 
-def _print_scores(result: "Validation") -> None:
-    from featcache.report.validation_rows import (
-        COLUMNS,
-        cells,
-        class_rows,
-        score_rows,
-    )
+def _print_block(block: "Block") -> None:
+    """One table; on a narrow terminal in short, and columns that are left over below.
 
-    overall = score_rows(result)
-    print_table(
-        [(name, False) for name in ("score", *COLUMNS)],
-        [[row.title, *cells(row.figures)] for row in [*overall, *class_rows(result)]],
-        lines_before=[len(overall)],
-    )
+    The first column of text is repeated there.
+    """
+    whole = _lines(block, is_short=False)
+    if fits(_headings(whole), whole[1:]):
+        print_table(_headings(whole), whole[1:])
+        return
+    for lines in _parts(_lines(block, is_short=True), block.stubs):
+        print_table(_headings(lines), lines[1:])
 
 
-def _print_points(result: "Validation") -> None:
-    from featcache.report.validation_rows import cells, point_rows
+def _headings(lines: _Lines) -> list[tuple[str, bool]]:
+    return [(heading, number > 0) for number, heading in enumerate(lines[0])]
 
+
+def _lines(block: "Block", *, is_short: bool) -> _Lines:
+    """Headings and rows as text."""
+    from featcache.report.validation_rows import short_text_of, text_of
+
+    of = short_text_of if is_short else text_of
     rows = [
-        [row.class_name, row.kind, f"{row.threshold:.3f}", *cells(row.figures)]
-        for row in point_rows(result)
+        [cell if isinstance(cell, str) else of(cell) for cell in row]
+        for row in block.rows
     ]
-    headings = ("class", "operating point", "threshold", "sensitivity", "specificity")
-    differences = ("sensitivity - internal", "specificity - internal")
-    print_table(
-        [(name, name == "threshold") for name in (*headings, *differences)],
-        rows,
-        drop_first=differences[::-1],
-    )
+    lines = [block.headings, *rows]
+    return [[_SHORT.get(x, x) for x in row] for row in lines] if is_short else lines
 
 
-def _print_prevalences(result: "Validation") -> None:
-    from featcache.report.validation_rows import cells, prevalence_rows
-
-    rows = [
-        [row.class_name, f"{row.training:.3f}", *cells([row.estimated]),
-         f"{row.observed:.3f}"]
-        for row in prevalence_rows(result)
-    ]  # fmt: skip
-    print_table(
-        [
-            ("prevalence", False),
-            ("in training", True),
-            ("estimated without labels", False),
-            ("observed", True),
-        ],
-        rows,
-    )
+def _parts(lines: _Lines, stubs: int) -> Iterator[_Lines]:
+    """As many columns as have room side by side, then the others."""
+    first, columns = [*range(stubs)], [*range(stubs, len(lines[0]))]
+    while columns:
+        n = len(columns)
+        while n > 1 and not _has_room(_picked(lines, [*first, *columns[:n]])):
+            n -= 1
+        yield _picked(lines, [*first, *columns[:n]])
+        first, columns = [0], columns[n:]
 
 
-def _print_subgroups(table: "Subgroups") -> None:
-    from featcache.report.validation_rows import OVERALL, cells, heterogeneity
+def _has_room(lines: _Lines) -> bool:
+    return fits(_headings(lines), lines[1:])
 
-    rows = [
-        [
-            level.value,
-            str(level.n),
-            str(level.n_groups),
-            *cells([*level.scores.values()]),
-        ]
-        for level in table.levels
-    ]
-    tests = [text or "n/a" for text in heterogeneity(table)]
-    titles = [OVERALL[name] for name in table.heterogeneity]
-    print_table(
-        [(table.column, False), ("images", True), ("groups", True)]
-        + [(title, False) for title in titles],
-        [*rows, ["heterogeneity", "", "", *tests]],
-        lines_before=[len(rows)],
-    )
+
+def _picked(lines: _Lines, columns: Sequence[int]) -> _Lines:
+    return [[row[column] for column in columns] for row in lines]

@@ -86,9 +86,10 @@ def make_bundle(
             f"{run.run_id} has no out-of-fold predictions, so no operating points"
         )
     rule = rule_of(run, model, dataset, refuse, reporter)
+    training = training_set(run, dataset, with_hashes=True, reporter=reporter)
     record = make(
         output,
-        TrainedModel(model, points, rule, training_set(run, dataset), dataset.dataset),
+        TrainedModel(model, points, rule, training, dataset.dataset),
         run,
         source,
         training=training_facts(run),

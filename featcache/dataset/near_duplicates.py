@@ -36,33 +36,6 @@ def cluster(thumbs: dict[str, np.ndarray]) -> dict[str, str]:
     return {image_id: first[n] for image_id, n in zip(ids, numbers, strict=True)}
 
 
-def nearest(thumbs: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar reference picture of each picture.
-
-    Args:
-        thumbs: (N, 1024) uint8.
-        reference: (M, 1024) uint8, at least one.
-
-    Returns:
-        Its row (N,) and their correlation (N,); two that correlate above
-        `CORRELATION` are near-duplicates. A picture of one grey correlates with none.
-    """
-    others, pictures = unit(reference), unit(thumbs)
-    rows = np.zeros(len(pictures), np.intp)
-    best = np.full(len(pictures), -np.inf, np.float32)
-    for start in range(0, len(others), _BLOCK):
-        block = others[start : start + _BLOCK]
-        for first in range(0, len(pictures), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            products = pictures[part] @ block.T
-            column = products.argmax(axis=1)
-            value = products[np.arange(len(column)), column]
-            better = value > best[part]
-            rows[part] = np.where(better, column + start, rows[part])
-            best[part] = np.where(better, value, best[part])
-    return rows, best
-
-
 def unit(rows: np.ndarray) -> np.ndarray:
     """Removes each row's mean and brings it to unit norm, (N, D) float32.
 

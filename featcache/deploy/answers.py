@@ -67,6 +67,9 @@ class Answering(Protocol):
     def answer(self, batch: Sequence[Candidate]) -> Scored:
         """Scores at least one image."""
 
+    def flags(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Which operating points probabilities (n, C) reach, (n,) bool by column."""
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:

@@ -11,7 +11,6 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.thumbs import read_thumbs
 from featcache.deploy import training_images
 from featcache.deploy.bundle.memo import prove
 from featcache.deploy.bundle.open import open_bundle
@@ -37,7 +36,7 @@ class Place:
     Attributes:
         cache: The cache folder.
         reports: The folder of runs of all datasets.
-        dataset: Name of the dataset; None for the only one, or the only one with runs.
+        dataset: Name of the dataset; None where the run determines it.
         files: ``.keras`` and weights files to look for networks in.
         split: Name of the split whose runs are meant; None for any.
     """
@@ -48,6 +47,15 @@ class Place:
     files: Sequence[Path] = ()
     split: str | None = None
 
+    def folder_of(self, reference: str) -> Path:
+        """The folder in the cache of the dataset that a run is of.
+
+        Raises:
+            DatasetError: No such dataset, none at all, or several to choose from.
+        """
+        names = [reference]
+        return references.find_dataset(self.cache, self.reports, self.dataset, names)
+
 
 @contextmanager
 def open_model(
@@ -56,7 +64,7 @@ def open_model(
     *,
     refuse: float | None = None,
     needs_refusal: bool = True,
-    with_thumbs: bool = False,
+    with_hashes: bool = False,
     reporter: Reporter = SILENT,
 ) -> Iterator[TrainedModel]:
     """Opens a run or a bundle; what it computes of new images is kept in the cache.
@@ -68,20 +76,21 @@ def open_model(
             default 1 %, or what the bundle was made with.
         needs_refusal: Whether refusal must be at hand; else the model may come
             without.
-        with_thumbs: Read small pictures of a run's training images, so that
-            near-duplicates of them are known.
+        with_hashes: Have perceptual hashes of a run's training images, so that
+            near-duplicates of them are known; a bundle has them.
         reporter: Hears what the user should know.
 
     Raises:
         BundleError: The bundle is damaged, or does not prove itself here.
         RunError: No such run, or it has no model.
-        DatasetError: The training images are not where they were.
+        DatasetError: The training images are not where they were; or the dataset of
+            the run is not certain.
         UsageError: A share that cannot be; or for a bundle, another than its own.
     """
     if is_bundle(reference):
         yield _opened_bundle(Path(reference), place.files, refuse, reporter)
         return
-    dataset = manifests.load(place.cache / training_dataset(place))
+    dataset = manifests.load(place.folder_of(reference))
     run = references.find(place.reports / dataset.dataset, reference, place.split)
     source = ModelSource(dataset.folder, place.files, reporter)
     with (
@@ -99,7 +108,7 @@ def open_model(
                 raise
             reporter.message(f"no image is refused: {error.problem}")
         training = training_set(
-            run, dataset, with_thumbs=with_thumbs, reporter=reporter
+            run, dataset, with_hashes=with_hashes, reporter=reporter
         )
         yield TrainedModel(plain, points_of(run), rule, training, dataset.dataset)
 
@@ -126,25 +135,6 @@ def is_bundle(reference: str) -> bool:
     """Whether a reference is the file of a bundle, and not the name of a run."""
     path = Path(reference)
     return path.is_file() or path.suffix == SUFFIX
-
-
-def training_dataset(place: Place) -> str:
-    """Name of the dataset that the runs of a place are of.
-
-    Without a name, that of the only dataset, or of the only one with runs.
-
-    Raises:
-        DatasetError: No such dataset, none at all, or several to choose from.
-    """
-    name = place.dataset
-    if name is None:
-        trained = [
-            folder.parent.name
-            for folder in place.reports.glob("*/runs")
-            if (place.cache / folder.parent.name / "manifest.csv").is_file()
-        ]
-        name = trained[0] if len(trained) == 1 else None
-    return manifests.find(place.cache, name).name
 
 
 def _report_other_versions(model: Model, reporter: Reporter) -> None:
@@ -231,7 +221,7 @@ def training_set(
     run: Run,
     dataset: Manifest,
     *,
-    with_thumbs: bool = False,
+    with_hashes: bool = False,
     reporter: Reporter = SILENT,
 ) -> TrainingSet:
     """What a run was trained on: all images of its dataset but the test set.
@@ -239,7 +229,7 @@ def training_set(
     Args:
         run: The run.
         dataset: As it was when the run was made.
-        with_thumbs: Read small pictures of the images.
+        with_hashes: Have their perceptual hashes, where the images can be read.
         reporter: Hears of the images read.
     """
     table = run.table[run.table["split"] == runs.TRAIN]
@@ -250,13 +240,21 @@ def training_set(
     else:
         ok = ok[ok["image_id"].isin(table["image_id"])]
     known = ok if table.empty else table
-    thumbs = {}
-    if with_thumbs:
-        pictures = read_thumbs(dataset.root, ok["path"].tolist(), reporter=reporter)
-        thumbs = dict(zip(ok["image_id"], pictures, strict=True))
+    hashes = _hashes(dataset, ok["image_id"].tolist(), reporter) if with_hashes else {}
     return TrainingSet(
         image_ids=frozenset(known["image_id"]),
         counts={str(k): int(n) for k, n in known["label"].value_counts().items()},
         internal=None if table.empty else run.predictions(runs.TRAIN),
-        thumbs=thumbs,
+        hashes=hashes,
     )
+
+
+def _hashes(
+    dataset: Manifest, ids: Sequence[str], reporter: Reporter
+) -> dict[str, np.ndarray]:
+    try:
+        known = training_images.measure(dataset, ids, reporter)
+    except DatasetError as error:
+        reporter.message(f"no near-duplicate of them can be known: {error.problem}")
+        return {}
+    return dict(zip(ids, known.hashes, strict=True))

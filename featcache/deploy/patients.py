@@ -1,6 +1,6 @@
 """Patients: which images are of the same one, and the answer for all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -119,7 +119,7 @@ class PatientAnswers:
     """
 
     def __init__(self, model: Answering) -> None:
-        self._classes: Sequence[str] = model.classes
+        self._model = model
         self._means: dict[str, _Mean] = {}
         self.n_without = 0
 
@@ -135,7 +135,7 @@ class PatientAnswers:
 
         Its probabilities are the mean over its images with the status ok, a content
         that came twice counted once; if there is none, over those that were refused and
-        answered all the same.
+        answered all the same. These means reach operating points or not.
         """
         for name, mean in self._means.items():
             yield self._answer(name, mean)
@@ -153,8 +153,10 @@ class PatientAnswers:
             return Answer("", "", status, reason, group=name, level=PATIENT, n_images=0)
         n = mean.counts[status]
         p = mean.sums[status] / n
+        flags = self._model.flags(p[None])
         return Answer(
-            *("", "", status, reason, self._classes[int(p.argmax())], p),
+            *("", "", status, reason, self._model.classes[int(p.argmax())], p),
+            flags={column: bool(rows[0]) for column, rows in flags.items()},
             group=name,
             level=PATIENT,
             n_images=n,

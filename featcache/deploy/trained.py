@@ -42,13 +42,13 @@ class TrainingSet:
         image_ids: Of each.
         counts: Images of each class.
         internal: Out-of-fold predictions on them; None where there are none.
-        thumbs: Their grey pictures, (1024,) uint8 by image_id, where they are at hand.
+        hashes: Their perceptual hashes, (72,) uint8 by image_id, where at hand.
     """
 
     image_ids: frozenset[str]
     counts: Mapping[str, int]
     internal: Predictions | None
-    thumbs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,6 @@ class TrainedModel:
         """Scores at least one image."""
         embedded = self.model.embed(batch)
         p = self.model.probabilities(embedded).p
-        flags = operating_points.apply(self.points, p)
         refused: Sequence[str | None] = [None] * len(batch)
         nearest: Sequence[tuple[str, str, float] | None] = [None] * len(batch)
         scores: Mapping[str, np.ndarray] = {}
@@ -134,8 +133,13 @@ class TrainedModel:
             refused=refused,
             scores=scores,
             nearest=nearest,
-            flags=dict(zip(self.flag_columns, flags.T, strict=True)),
+            flags=self.flags(p),
         )
+
+    def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:
+        """Which operating points probabilities (n, C) reach, (n,) bool by column."""
+        flags = operating_points.apply(self.points, p)
+        return dict(zip(self.flag_columns, flags.T, strict=True))
 
     @property
     def training_ids(self) -> frozenset[str]:
@@ -143,9 +147,9 @@ class TrainedModel:
         return self.training.image_ids
 
     @property
-    def training_thumbs(self) -> Mapping[str, np.ndarray]:
-        """Their grey pictures, (1024,) uint8; empty where they are not at hand."""
-        return self.training.thumbs
+    def training_hashes(self) -> Mapping[str, np.ndarray]:
+        """Their perceptual hashes, (72,) uint8; empty where they are not at hand."""
+        return self.training.hashes
 
     @property
     def training_shares(self) -> list[float]:

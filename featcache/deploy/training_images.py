@@ -15,6 +15,7 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.images.dicom import header_facts
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.perceptual_hashes import perceptual_hash
 from featcache.deploy.refusal import statistics
 from featcache.errors import DatasetError, UnreadableImageError
 
@@ -29,10 +30,12 @@ class TrainingImages:
     Attributes:
         statistics: (N, 264); see ``refusal.statistics``.
         headers: Facts of each DICOM header; nothing for other files.
+        hashes: (N, 72) uint8; see ``dataset.perceptual_hashes``.
     """
 
     statistics: np.ndarray
     headers: list[dict[str, str]]
+    hashes: np.ndarray
 
 
 def measure(
@@ -53,24 +56,27 @@ def measure(
     if missing:
         known |= _measured(dataset, missing, reporter)
         _store(dataset.folder, known)
-    rows = [known[one] for one in image_ids]
-    return TrainingImages(np.stack([row[0] for row in rows]), [row[1] for row in rows])
+    measured, headers, hashes = zip(*(known[one] for one in image_ids), strict=True)
+    return TrainingImages(np.stack(measured), [*headers], np.stack(hashes))
 
 
-_Facts = dict[str, tuple[np.ndarray, dict[str, str]]]
+_Row = tuple[np.ndarray, dict[str, str], np.ndarray]  # statistics, header, hash
+_Facts = dict[str, _Row]
 
 
 def _measured(dataset: Manifest, missing: Sequence[str], reporter: Reporter) -> _Facts:
     paths = dataset.ok.set_index("image_id")["path"]
 
-    def facts(image_id: str) -> tuple[np.ndarray, dict[str, str]] | str:
+    def facts(image_id: str) -> _Row | str:
         path = str(paths[image_id])
         try:
             data = sources.read_scanned(dataset.root, path, image_id)
-            measured = statistics.picture_statistics(images.read(data), len(data))
+            picture = images.read(data)
+            measured = statistics.picture_statistics(picture, len(data))
+            known_by = perceptual_hash(picture.image)
         except UnreadableImageError as error:
             return f"{path} ({error.got})"
-        return measured, header_facts(data)
+        return measured, header_facts(data), known_by
 
     results: _Facts = {}
     with ThreadPoolExecutor() as pool:
@@ -105,8 +111,8 @@ def _stored(folder: Path) -> _Facts:
         with np.load(arrays, allow_pickle=False) as file:
             ids, values = file["image_id"].tolist(), file["statistics"]
             headers = [json.loads(text) for text in file["header"].tolist()]
-        pairs = zip(values, headers, strict=True)
-        return dict(zip(ids, pairs, strict=True))
+            rows = zip(values, headers, file["hash"], strict=True)
+        return dict(zip(ids, rows, strict=True))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -120,6 +126,7 @@ def _store(folder: Path, known: _Facts) -> None:
                 image_id=np.array(list(known)),
                 statistics=np.stack([row[0] for row in known.values()]),
                 header=np.array([json.dumps(row[1]) for row in known.values()]),
+                hash=np.stack([row[2] for row in known.values()]),
             )
         files = checked.file_digests([arrays])
         checked.write_record(record, {"version": statistics.VERSION, "files": files})

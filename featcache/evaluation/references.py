@@ -1,8 +1,10 @@
 """How a person names a run: by its id, its short id, its rank, or a part of its id."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from featcache.core.text import some
+from featcache.dataset import manifest as manifests
 from featcache.errors import RunError
 from featcache.evaluation import metrics, runs
 from featcache.evaluation.identity import SHORTEST, digest_of, ids_in, short_id
@@ -89,6 +91,51 @@ def find(reports: Path, reference: str, split: str | None = None) -> Run:
         + (f": {', '.join(candidates)}" if matches else ""),
         hint,
     )
+
+
+def dataset_of(
+    reports: Path, references: Sequence[str] = (), cache: Path | None = None
+) -> str | None:
+    """Name of the dataset whose runs are meant, where that is certain.
+
+    It is the only one with runs; of several, the only one with runs that all
+    references may mean. A rank says nothing here: every dataset has a first.
+
+    Args:
+        reports: The folder of runs of all datasets.
+        references: Of runs; see `matching`.
+        cache: The cache folder, where the dataset has to be as well.
+    """
+    names = [
+        folder.parent.name
+        for folder in sorted(reports.glob("*/runs"))
+        if ids_in(folder)
+        and (cache is None or (cache / folder.parent.name / "manifest.csv").is_file())
+    ]
+    ids = [one for one in references if len(one) >= SHORTEST or not _is_number(one)]
+    if len(names) > 1 and ids:
+        names = [n for n in names if all(matching(reports / n, one) for one in ids)]
+    return names[0] if len(names) == 1 else None
+
+
+def find_dataset(
+    cache: Path,
+    reports: Path,
+    name: str | None = None,
+    references: Sequence[str] = (),
+) -> Path:
+    """The folder in the cache of the dataset whose runs are meant.
+
+    Args:
+        cache: The cache folder.
+        reports: The folder of runs of all datasets.
+        name: Of the dataset; without, see `dataset_of`; else the only dataset.
+        references: Of runs.
+
+    Raises:
+        DatasetError: No such dataset, none at all, or several to choose from.
+    """
+    return manifests.find(cache, name or dataset_of(reports, references, cache))
 
 
 def _is_number(reference: str) -> bool:

@@ -1,8 +1,8 @@
 """A validation as rows of figures and as sentences, for the terminal and the page."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featcache.dataset.perceptual_hashes import BITS
 from featcache.evaluation.external import Scores, Subgroups, Validation
 from featcache.evaluation.figures import Figure
 
@@ -71,20 +71,22 @@ def score_rows(result: Validation) -> list[ScoreRow]:
     ]
 
 
-def class_rows(result: Validation) -> list[ScoreRow]:
+def class_rows(result: Validation) -> dict[str, list[ScoreRow]]:
     """The scores of each class that the set has."""
-    return [
-        ScoreRow(
-            f"{title} of {label}",
-            [
-                getattr(one.per_class[label], name) if one else None
-                for one in _columns(result)
-            ]
-            + [result.difference.get(f"{name} of {label}")],
-        )
+    return {
+        label: [
+            ScoreRow(
+                title,
+                [
+                    getattr(one.per_class[label], name) if one else None
+                    for one in _columns(result)
+                ]
+                + [result.difference.get(f"{name} of {label}")],
+            )
+            for name, title in _OF_CLASS.items()
+        ]
         for label in result.as_found.per_class
-        for name, title in _OF_CLASS.items()
-    ]
+    }
 
 
 def _columns(result: Validation) -> list[Scores | None]:
@@ -133,6 +135,14 @@ def _p_value(p: float) -> str:
     return f"< {_SMALL:g}" if p < _SMALL else f"= {p:.3f}"
 
 
+def summary(result: Validation) -> str:
+    """Which images, and how many of them were in training, in two sentences."""
+    return (
+        f"{result.dataset}: {result.n} images in {result.n_groups} groups (by "
+        f"{result.group_by}). {overlap_text(result)}"
+    )
+
+
 def overlap_text(result: Validation) -> str:
     """How many images were in training, in a sentence."""
     overlap = result.excluded_overlap
@@ -140,7 +150,7 @@ def overlap_text(result: Validation) -> str:
     if overlap.n:
         parts = [
             (overlap.identical, "in training"),
-            (overlap.near_duplicates, "the same picture as a training image"),
+            (overlap.near_duplicates, "probably the same picture as a training image"),
             (overlap.same_group, "in the group of such an image"),
         ]
         counts = ", ".join(f"{n} {what}" for n, what in parts if n)
@@ -157,10 +167,10 @@ def overlap_lines(result: Validation, most: int) -> list[str]:
     for one in images[:most]:
         text = f"{one.path}: {one.how}"
         if one.training_id:
-            link = "to" if one.correlation is None else "of"
+            link = "to" if one.bits is None else "of"
             text += f" {link} training image {one.training_id[:12]}"
-        if one.correlation is not None:
-            text += f" (correlation {one.correlation:.4f})"
+        if one.bits is not None:
+            text += f" ({one.bits} of {BITS} bits of their hashes differ)"
         lines.append(text)
     more = len(images) - most
     return lines + ([f"{more} more"] if more > 0 else [])
@@ -216,6 +226,12 @@ def text_of(figure: Figure | None, none: str = "n/a") -> str:
     return f"{figure.value:.3f} ({none})" if figure.reason else str(figure)
 
 
-def cells(figures: Sequence[Figure | None]) -> list[str]:
-    """The text of each figure."""
-    return [text_of(one) for one in figures]
+def short_text_of(figure: Figure | None) -> str:
+    """``0.912 (0.87-0.94)`` or ``-0.46 (-0.71, -0.20)``: 20 characters or so."""
+    if figure is None or not figure.known or figure.reason:
+        return text_of(figure)
+    value, low, high = figure.value, figure.low, figure.high
+    if low < 0:
+        return f"{value:.2f} ({low:.2f}, {high:.2f})"
+    decimals = 3 if value < 10 else 2
+    return f"{value:.{decimals}f} ({low:.2f}-{high:.2f})"

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from PIL import Image
 from toy_board import Add
 
 from featcache.cli import cli
 from featcache.commands.compare import compare
+from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import references, runs
 from featcache.report import tables
@@ -79,6 +82,64 @@ def test_every_command_takes_a_short_id(
     code, _, err = run(*words.format("3f2a").split())
     assert code == 1
     assert "3f2a1b (logreg-toy-3f2a1b9c0d), 3f2a77 (svm-toy-3f2a77aaaa)" in err
+
+
+OTHER = {
+    "bundle": "bundle make {} -o model.fcb",
+    "predict": "predict {} here.png",
+    "validate": "validate {} elsewhere",
+}
+
+
+@pytest.mark.parametrize("words", [*CALLS.values(), *OTHER.values()])
+def test_a_run_determines_its_dataset(
+    make: Callable[[str], runs.Run],
+    run: Callable[..., Any],
+    dataset: Manifest,
+    reports: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+) -> None:
+    """No --dataset is needed, whatever else is scanned and has runs."""
+    Image.new("L", (4, 4)).save("here.png")
+    for name in ("other", "elsewhere"):
+        shutil.copytree(dataset.folder, dataset.folder.with_name(name))
+    for run_id in IDS[:2]:
+        make(run_id)
+    reports.rename(reports.with_name("other"))
+    make(IDS[2])
+    folders = []
+
+    def spy(folder: Path, reference: str, split: str | None = None) -> runs.Run:
+        folders.append(folder.name)
+        raise RunError("an end", "this", "Stop.")
+
+    monkeypatch.setattr(references, "find", spy)
+    for reference, owner in ((IDS[2], "chest"), ("3f2a1b", "other"), ("svm", "other")):
+        assert run(*words.format(reference).split())[0] == 1
+        assert folders == [owner]
+        folders.clear()
+    for reference in ("1", "toy"):
+        code, _, err = run(*words.format(reference).split())
+        assert (code, folders) == (1, [])
+        assert "--dataset to be one of: chest, elsewhere, other" in err
+
+
+def test_the_dataset_with_runs_is_meant(
+    make: Callable[[str], runs.Run], run: Callable[..., Any], dataset: Manifest
+) -> None:
+    """An audit without --dataset is of the only one with runs; of several, of none."""
+    other = dataset.folder.with_name("other")
+    shutil.copytree(dataset.folder, other)
+    code, _, err = run("audit")
+    assert (code, "--dataset to be one of: chest, other" in err) == (1, True)
+    make(IDS[0])
+    folders = dataset.folder.parent, Path("reports")
+    assert references.find_dataset(*folders) == dataset.folder
+    assert references.find_dataset(*folders, "other") == other
+    shutil.copytree("reports/chest", "reports/other")
+    code, _, err = run("audit")
+    assert (code, "--dataset to be one of: chest, other" in err) == (1, True)
 
 
 def test_a_short_id_grows_where_it_is_not_alone(

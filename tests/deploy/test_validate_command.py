@@ -10,7 +10,7 @@ from toys import CLASSES, picture
 
 from featcache.commands.bundle import make_bundle
 from featcache.core.checked import read_record
-from featcache.deploy.opening import Place, training_dataset
+from featcache.evaluation import references
 from featcache.evaluation.external import read_validations
 from featcache.evaluation.runs import TRAIN
 
@@ -72,7 +72,7 @@ def test_a_run_on_images_from_elsewhere(run, short_id, backbone):
     (one,), unusable = read_validations(path.parents[1])
     assert (one.result.to_json(), unusable) == (record, [])
     # It is scanned now, and the run's own dataset is still the one with runs.
-    assert training_dataset(Place(Path("cache"), Path("reports"))) == "chest"
+    assert references.dataset_of(Path("reports")) == "chest"
     code, out, _ = run("validate", short_id, "other", "--json", *backbone)
     assert (code, json.loads(out)["as_found"]) == (0, record["as_found"])
 
@@ -83,9 +83,9 @@ def test_planted_overlap_is_listed_and_left_out(run, short_id, backbone, extract
     same, near = extracted.ok.iloc[[0, 20]]["path"]
     table = (folder / "metadata.csv").read_text()
     shutil.copy(extracted.root / same, folder / "a.png")
-    Image.open(extracted.root / near).resize((80, 64)).save(folder / "b.jpg")
+    Image.open(extracted.root / near).save(folder / "b.bmp")
     (folder / "metadata.csv").write_text(
-        f"{table}\na.png,{CLASSES[0]},q00,F\nb.jpg,{CLASSES[1]},new,M\n"
+        f"{table}\na.png,{CLASSES[0]},q00,F\nb.bmp,{CLASSES[1]},new,M\n"
     )
     words = [short_id, "other", "--group-by", "patient"]
     code, out, err = run("validate", *words, "--json", *backbone)
@@ -93,7 +93,7 @@ def test_planted_overlap_is_listed_and_left_out(run, short_id, backbone, extract
     overlap = json.loads(out)["excluded_overlap"]
     training = trained_paths(short_id)
     expected = {"a.png": "identical"} if same in training else {}
-    expected |= {"b.jpg": "near-duplicate"} if near in training else {}
+    expected |= {"b.bmp": "near-duplicate"} if near in training else {}
     by_path = {one["path"]: one["how"] for one in overlap["images"]}
     assert expected
     assert {k: v for k, v in by_path.items() if v != "group"} == expected
@@ -129,6 +129,15 @@ def test_the_tables(run, short_id, backbone):
     ):  # fmt: skip
         assert text in out
     assert "Kept: " in err
+    code, _, err = run("validate", short_id, "Granada 2", "-o", "no.txt", *backbone)
+    assert (code, "--output a file in a folder that exists, in .json" in err) == (
+        1,
+        True,
+    )
+    words = [short_id, "Granada 2", "--map", f"COVID positive={CLASSES[0]}"]
+    code, out, err = run("validate", *words, "-o", "a.json", "--json", *backbone)
+    assert (code, "Written: a.json" in err) == (0, True)
+    assert json.loads(Path("a.json").read_text()) == json.loads(out)
     assert Path("cache/Granada 2/manifest.csv").is_file()
 
 
@@ -231,14 +240,19 @@ def test_the_own_test_set_is_internal(run, short_id, backbone):
 
 
 def test_a_bundle(run, trained, extracted, tmp_path):
-    """It needs no cache of its training; its digest is in the record."""
+    """It needs no cache of its training, and no picture to know near-duplicates."""
     made = trained("logreg", views=0)
     make_bundle(extracted, made, tmp_path / "model.fcb")
-    write_external(Path("other"))
+    folder = write_external(Path("other"))
+    known = made.table.loc[made.table["split"] == TRAIN, "image_id"]
+    near = extracted.ok.set_index("image_id")["path"][known.iloc[0]]
+    Image.open(extracted.root / near).save(folder / "b.bmp")
+    table = (folder / "metadata.csv").read_text()
+    (folder / "metadata.csv").write_text(f"{table}\nb.bmp,{CLASSES[1]},new,M\n")
     words = ["model.fcb", "other", "--group-by", "patient"]
     code, out, err = run("validate", *words)
     assert code == 0, err
-    assert "near-duplicates were not looked for" in out
+    assert "b.bmp: near-duplicate of training image" in out
     (path,) = kept()
     assert path.parts[1:] == ("chest", "validations", f"other-{made.short_id}.json")
     record = read_record(path)

@@ -28,6 +28,7 @@ from featcache.dataset.narrowing import narrow
 from featcache.dataset.sources import SUFFIXES
 from featcache.errors import FeatcacheError
 from featcache.heads import HEADS
+from featcache.report import validation_blocks
 from featcache.report.heatmaps import sheets
 from featcache.report.html import page
 from featcache.study import demo
@@ -66,7 +67,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
     "export": [export],
-    "validate": [validate, scan, narrow],
+    "validate": [validate, scan, narrow, validation_blocks.check_file],
     "bundle make": [bundle.make_bundle],
     "bundle show": [bundle.show_bundle],
     "bundle verify": [bundle.verify_bundle],

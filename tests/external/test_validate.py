@@ -6,22 +6,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from records import CLASSES
 from toy_external import predictions
 from toys import make_dataset
 
+from featcache.cli import output
 from featcache.cli.validation_tables import print_validation
 from featcache.commands.scan import scan
 from featcache.commands.validate import Answers, Validation, validate
 from featcache.core.progress import Reporter
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.near_duplicates import nearest
-from featcache.dataset.thumbs import read_thumbs
-from featcache.errors import DatasetError, UnknownNameError
+from featcache.dataset.perceptual_hashes import (
+    BYTES,
+    FARTHEST,
+    nearest,
+    perceptual_hash,
+    read_hashes,
+)
+from featcache.dataset.phantom import CLASSES as PHANTOMS
+from featcache.dataset.phantom import draw
+from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.operating_points import OperatingPoint, operating_points
 from featcache.evaluation.runs import Predictions
+from featcache.report import validation_blocks
 
 
 @dataclass
@@ -30,7 +40,7 @@ class ToyModel:
 
     classes: Sequence[str] = tuple(CLASSES)
     training_ids: frozenset[str] = frozenset()
-    training_thumbs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    training_hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
     training_shares: Sequence[float] = (0.5, 0.3, 0.2)
     internal: Predictions | None = None
     points: Sequence[OperatingPoint] = ()
@@ -146,10 +156,10 @@ def test_planted_overlap(scanned: Manifest, tmp_path: Path) -> None:
     same, near = table.iloc[0], table.iloc[20]
     picture = Image.open(scanned.root / near["path"]).resize((80, 64))
     picture.point(lambda grey: grey * 0.9 + 10).save(tmp_path / "other.png")
-    (thumb,) = read_thumbs(tmp_path, ["other.png"])
+    (known,) = read_hashes(tmp_path, ["other.png"])
     model = ToyModel(
         training_ids=frozenset([same["image_id"], "0" * 64]),
-        training_thumbs={"0" * 64: thumb},
+        training_hashes={"0" * 64: known},
     )
     result = validate(model, scanned)
     overlap = result.excluded_overlap
@@ -160,7 +170,7 @@ def test_planted_overlap(scanned: Manifest, tmp_path: Path) -> None:
     by_id = {image.image_id: image for image in overlap.images}
     assert by_id[same["image_id"]].training_id == same["image_id"]
     assert by_id[near["image_id"]].training_id == "0" * 64
-    assert by_id[near["image_id"]].correlation > 0.99
+    assert by_id[near["image_id"]].bits <= FARTHEST
     groups = table.set_index("image_id").loc[list(by_id), "group"]
     assert set(groups) == {same["group"], near["group"]}
 
@@ -197,13 +207,34 @@ def test_poor_sets(dataset: Manifest, case: str) -> None:
 
 
 def test_nearest_by_hand() -> None:
-    """The best reference is the one that correlates most, whatever the contrast."""
-    rng = np.random.default_rng(0)
-    reference = rng.integers(0, 120, size=(3, 1024)).astype(np.uint8)
-    thumbs = np.stack([2 * reference[2], np.full(1024, 7, np.uint8)])
-    rows, values = nearest(thumbs, reference)
-    assert rows[0] == 2
-    assert values == pytest.approx([1.0, 0.0], abs=1e-5)
+    """The fewest different bits; half of them differ from what has no hash."""
+    reference = np.zeros((3, BYTES), np.uint8)
+    reference[1], reference[2] = 0b10101010, 0b11110000
+    hashes = np.stack([reference[2], reference[1], reference[0]])
+    hashes[1, :2] ^= 0b00000111
+    rows, bits = nearest(hashes, reference)
+    assert rows[:2].tolist() == [2, 1]
+    assert bits.tolist() == [0, 6, 288]
+
+
+def test_the_same_picture_is_known_by_its_hash(tmp_path: Path) -> None:
+    """In another format, size and brightness; other chests and flat ones are not."""
+    chests = [draw(PHANTOMS[n % 3], patient=n).image for n in range(12)]
+    for number, chest in enumerate(chests):
+        picture = Image.fromarray(chest)
+        picture.save(tmp_path / f"{number}.png")
+        small = picture.resize((200, 200)).point(lambda grey: grey * 0.8 + 20)
+        small.save(tmp_path / f"{number}.jpg", quality=70)
+    n = len(chests)
+    own = read_hashes(tmp_path, [f"{i}.png" for i in range(n)])
+    again = read_hashes(tmp_path, [f"{i}.jpg" for i in range(n)])
+    rows, bits = nearest(again, own)
+    assert rows.tolist() == list(range(n))
+    assert bits.max() <= FARTHEST
+    for i in range(n):
+        assert nearest(own[i : i + 1], np.delete(own, i, axis=0))[1] > FARTHEST
+    assert not perceptual_hash(Image.new("L", (64, 64), 7)).any()
+    assert not read_hashes(tmp_path, ["none.png"]).any()
 
 
 def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +246,8 @@ def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
     for text in (
         "left out: 1 in training, 1 in the group",
         "near-duplicates were not looked for", "as found",
-        "prevalence corrected", "recalibrated", "calibration slope of COVID",
+        "prevalence corrected", "recalibrated", "calibration slope",
+        "COVID against the rest", "COVID at the frozen operating points",
         "heterogeneity", "Share refused: ", "within 5 points",
     ):  # fmt: skip
         assert text in out
@@ -225,3 +257,48 @@ def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
     assert "n/a" in out
     assert "Recalibration is not applicable: " in out
     assert "nan" not in out
+
+
+def test_tables_on_a_narrow_terminal(
+    dataset: Manifest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At 80 columns the three columns are side by side, and no number is folded."""
+    model = with_internal(refuses=2, training_shares=(0.98, 0.01, 0.01))
+    result = validate(model, dataset, by=["ward"])
+    for width in (80, 120):
+        monkeypatch.setattr(output, "terminal_width", lambda width=width: width)
+        print_validation(result)
+        lines = capsys.readouterr().out.splitlines()
+        notes = next(i for i, line in enumerate(lines) if line.startswith("Recalibr"))
+        assert max(map(len, lines[1:notes])) <= width
+        heads = [line for line in lines if "recalibrated" in line and "found" in line]
+        assert len(heads) == 1 + len(result.as_found.per_class)
+        row = next(line for line in lines if line.startswith(" balanced accuracy  "))
+        assert row.count("(") == row.count(")") == (3 if width == 80 else 4)
+        assert all(line.count("(") == line.count(")") for line in lines[1:notes])
+
+
+def test_files(dataset: Manifest, tmp_path: Path) -> None:
+    """JSON as it is printed, a row a figure, or the tables; all by the ending."""
+    result = validate(with_internal(), dataset, by=["ward"])
+    for ending in validation_blocks.FORMATS:
+        path = tmp_path / f"result{ending}"
+        validation_blocks.check_file(path, force=False)
+        validation_blocks.write(result, path)
+        with pytest.raises(UsageError, match="exists"):
+            validation_blocks.check_file(path, force=False)
+        validation_blocks.check_file(path, force=True)
+    for name in ("result.txt", "no/result.json"):
+        with pytest.raises(UsageError, match=r"\.json, \.csv"):
+            validation_blocks.check_file(tmp_path / name, force=True)
+    assert json.loads((tmp_path / "result.json").read_text()) == result.to_json()
+    table = pd.read_csv(tmp_path / "result.csv")
+    accuracy = result.as_found.accuracy
+    row = table.query("row == 'accuracy' and column == 'as found'").iloc[0]
+    assert (row["value"], row["low"]) == pytest.approx((accuracy.value, accuracy.low))
+    assert set(table["table"]) == {b.title for b in validation_blocks.blocks(result)}
+    text = (tmp_path / "result.md").read_text()
+    assert f"| accuracy | {accuracy} |" in text
+    assert "- Share refused: " in text

@@ -337,6 +337,20 @@ def test_a_patients_answer_is_the_mean_over_its_images() -> None:
         )
 
 
+def test_a_patient_reaches_operating_points_by_its_mean_probabilities() -> None:
+    """As an image does; a patient without probabilities has no flag."""
+    files = [image(str(n), png(n), p="P") for n in (250, 100, 80)]
+    (one,) = patients(*files)
+    assert one.p[0] > 0.5
+    assert dict(one.flags) == {"bright_at_95": True}
+    (one,) = patients(*files[1:])
+    assert dict(one.flags) == {"bright_at_95": False}
+    (one,) = patients(image("a", png(20), p="P"))
+    assert not one.flags
+    (one,) = patients(image("a", png(20), p="P"), refuse=False)
+    assert dict(one.flags) == {"bright_at_95": False}
+
+
 def test_patients_come_in_the_order_of_their_first_image() -> None:
     """An image without a patient is one of its own."""
     files = [image(str(n), png(n), p=p) for n, p in ((90, "B"), (91, ""), (92, "A"))]

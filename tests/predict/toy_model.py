@@ -45,5 +45,9 @@ class ToyModel:
             refused=["too dark" if shade < 40 else None for shade in grey],
             scores={"distance": 255 - grey},
             nearest=[("f" * 64, "dark", 0.25) for _ in batch],
-            flags={"bright_at_95": p > 0.5},
+            flags=self.flags(np.column_stack([p, 1 - p])),
         )
+
+    def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:
+        """Is it more bright than dark?"""
+        return {"bright_at_95": p[:, 0] > 0.5}

@@ -1,11 +1,16 @@
 """The report shows external validations of its runs."""
 
+import re
+
+import numpy as np
 from records import make_validation
 from report_pages import Reader, best, of_section, page
 from report_study import CLASSES, Study
 
 from featcache.evaluation import references
 from featcache.evaluation.external import read_validations, record_path
+from featcache.report.html import svg
+from featcache.report.html.svg import Axis, Series
 
 
 def section(study: Study) -> str:
@@ -28,7 +33,8 @@ def test_the_columns_stand_side_by_side(study: Study) -> None:
         "elsewhere", "60 of 30 groups (by patient)", "as found",
         "prevalence corrected", "recalibrated", "as found − internal",
         f"{result.as_found.accuracy.value:.3f}", f"{result.as_found.auc.low:.3f}",
-        f"{result.difference['accuracy'].value:.3f}", "calibration slope of A & B",
+        f"{result.difference['accuracy'].value:.3f}",
+        "A & B against the rest", "calibration slope",
         "1 more is left out: 1 in training.", "<b>.png: identical to training image",
         "By sex", "do they differ?", "(Holm)", "estimated without labels",
         "Recalibration is not applicable: too few groups.",
@@ -68,3 +74,29 @@ def test_a_changed_record_is_named_and_not_shown(study: Study) -> None:
         text = page(study)
         assert f"validations/{path.name}" in of_section(text, "unchecked")
         assert "elsewhere" not in of_section(text, "validations").split("</h2>")[1][:50]
+
+
+def test_calibration_curves_have_their_intervals(study: Study) -> None:
+    """A band a class, through the ends of its intervals; the note says which."""
+    record = make_validation(study.reports, best(study).run_id, CLASSES)
+    markup = section(study)
+    bands = re.findall(r'<polygon class="s(\d)" points="([^"]+)"', markup)
+    curves = [one.curve for one in record.result.as_found.per_class.values()]
+    assert [style for style, _ in bands] == ["0", "1", "2"]
+    assert [len(points.split()) for _, points in bands] == [2 * len(c) for c in curves]
+    assert "95 % intervals at each point" in Reader(markup).text
+    lines = svg.lines([Series(0, [0, 1], [0, 1], low=[0, 0.5], high=[0.5, 1])],
+                      Axis("x"), Axis("y"), label="")  # fmt: skip
+    (band,) = re.findall(r'<polygon class="s0" points="([^"]+)"', lines.text)
+    assert band == "46.0,210.0 328.0,110.0 328.0,10.0 46.0,110.0"
+    none = Series(0, [0, 1], [0, 1], low=[np.nan, 0], high=[np.nan, 1])
+    assert "polygon" not in svg.lines([none], Axis("x"), Axis("y"), label="").text
+
+
+def test_the_table_of_parts_has_validations(study: Study) -> None:
+    """When each was made, on which dataset, of which run."""
+    run = best(study)
+    make_validation(study.reports, run.run_id, CLASSES)
+    text = Reader(of_section(page(study), "provenance")).text
+    assert "validation on elsewhere 2026-01-01 00:00 UTC" in text
+    assert f"{run.short_id} {run.run_id}" in text

@@ -79,7 +79,7 @@ def validate(
     map_labels(manifest.ok["label"].tolist(), classes, mapping)
     _check_columns(manifest, by)
     rest, overlap = without_overlap(
-        manifest, model.training_ids, model.training_thumbs, reporter=reporter
+        manifest, model.training_ids, model.training_hashes, reporter=reporter
     )
     answers = model.score(rest, reporter=reporter)
     table = _answered(rest, answers)

@@ -24,8 +24,8 @@ class Model(Protocol):
         """The image_id of every image that it was trained or tuned on."""
 
     @property
-    def training_thumbs(self) -> Mapping[str, np.ndarray]:
-        """Their grey pictures, (1024,) uint8 by image_id; empty where not at hand."""
+    def training_hashes(self) -> Mapping[str, np.ndarray]:
+        """Their perceptual hashes, (72,) uint8 by image_id; empty where not at hand."""
 
     @property
     def training_shares(self) -> Sequence[float]:

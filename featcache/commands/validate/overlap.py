@@ -8,8 +8,7 @@ import numpy as np
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import EXCLUDED, Manifest
-from featcache.dataset.near_duplicates import CORRELATION, nearest
-from featcache.dataset.thumbs import read_thumbs
+from featcache.dataset.perceptual_hashes import FARTHEST, nearest, read_hashes
 from featcache.errors import DatasetError
 from featcache.evaluation.external import Overlap, OverlapImage
 
@@ -20,7 +19,7 @@ _REASON = "it was in training"
 def without_overlap(
     manifest: Manifest,
     training_ids: frozenset[str],
-    training_thumbs: Mapping[str, np.ndarray],
+    training_hashes: Mapping[str, np.ndarray],
     *,
     reporter: Reporter = SILENT,
 ) -> tuple[Manifest, Overlap]:
@@ -29,8 +28,8 @@ def without_overlap(
     Args:
         manifest: The external dataset.
         training_ids: Of the training images.
-        training_thumbs: Their grey pictures by id; without any, near-duplicates are
-            not looked for.
+        training_hashes: Their perceptual hashes by id; without any, near-duplicates
+            are not looked for.
         reporter: Hears of the images read.
 
     Returns:
@@ -41,7 +40,7 @@ def without_overlap(
     """
     table = manifest.ok
     pairs = {i: (IDENTICAL, i, None) for i in table["image_id"] if i in training_ids}
-    rows = {**_near(manifest, training_thumbs, reporter), **pairs}
+    rows = {**_near(manifest, training_hashes, reporter), **pairs}
     groups = set(table.loc[table["image_id"].isin(list(rows)), "group"])
     out = table[table["group"].isin(groups)]
     images = [
@@ -61,26 +60,24 @@ def without_overlap(
         identical=counts[IDENTICAL],
         near_duplicates=counts[NEAR],
         same_group=counts[GROUP],
-        near_duplicates_checked=bool(training_thumbs),
+        near_duplicates_checked=bool(training_hashes),
         images=images,
     )
     return replace(manifest, table=marked), overlap
 
 
 def _near(
-    manifest: Manifest, training_thumbs: Mapping[str, np.ndarray], reporter: Reporter
-) -> dict[str, tuple[str, str, float | None]]:
+    manifest: Manifest, training_hashes: Mapping[str, np.ndarray], reporter: Reporter
+) -> dict[str, tuple[str, str, int | None]]:
     """How each near-duplicate of a training image is one, by image_id."""
-    if not training_thumbs:
+    if not training_hashes:
         return {}
-    table, names = manifest.ok, list(training_thumbs)
-    thumbs = read_thumbs(manifest.root, table["path"].tolist(), reporter=reporter)
-    reference = np.stack([training_thumbs[name] for name in names])
-    rows, correlations = nearest(thumbs, reference)
+    table, names = manifest.ok, list(training_hashes)
+    hashes = read_hashes(manifest.root, table["path"].tolist(), reporter=reporter)
+    reference = np.stack([training_hashes[name] for name in names])
+    rows, bits = nearest(hashes, reference)
     return {
-        image_id: (NEAR, names[row], float(correlation))
-        for image_id, row, correlation in zip(
-            table["image_id"], rows, correlations, strict=True
-        )
-        if correlation > CORRELATION
+        image_id: (NEAR, names[row], int(different))
+        for image_id, row, different in zip(table["image_id"], rows, bits, strict=True)
+        if different <= FARTHEST
     }

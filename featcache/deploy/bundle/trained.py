@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from featcache.core import records
+from featcache.dataset.perceptual_hashes import BYTES
 from featcache.deploy.bundle.open import Bundle
 from featcache.deploy.refusal import Refusal
 from featcache.deploy.trained import RefusalRule, TrainedModel, TrainingSet
@@ -22,7 +23,11 @@ def parts_of(trained: TrainedModel) -> tuple[dict[str, Any], dict[str, np.ndarra
     Groups are numbered, so that no patient's name leaves the house.
     """
     fields: dict[str, Any] = {"counts": dict(trained.training.counts)}
-    arrays = {"training/ids": np.array(sorted(trained.training.image_ids), "U64")}
+    ids, known = sorted(trained.training.image_ids), trained.training.hashes
+    arrays = {"training/ids": np.array(ids, "U64")}
+    if known:  # zeros where there is none
+        none = np.zeros(BYTES, np.uint8)
+        arrays["training/hashes"] = np.stack([known.get(one, none) for one in ids])
     if trained.operating_points:
         fields["operating_points"] = trained.operating_points.to_json()
     if trained.rule:
@@ -96,4 +101,10 @@ def _training(bundle: Bundle) -> TrainingSet:
         if not fits or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= classes:
             raise ValueError("internal predictions that do not fit together")
         internal = Predictions(y, p, groups)
-    return TrainingSet(frozenset(ids.tolist()), bundle.record.counts, internal)
+    hashes: dict[str, np.ndarray] = {}
+    if "training/hashes.npy" in bundle.record.files:
+        values = bundle.array("training/hashes.npy")
+        if values.shape != (len(ids), BYTES) or values.dtype != np.uint8:
+            raise ValueError("perceptual hashes that are not those of its images")
+        hashes = dict(zip(ids.tolist(), values, strict=True))
+    return TrainingSet(frozenset(ids.tolist()), bundle.record.counts, internal, hashes)

@@ -26,14 +26,15 @@ class OverlapImage:
         how: "identical", "near-duplicate", or "group" for one whose group has
             another such image.
         training_id: The training image; empty for "group".
-        correlation: Of the two small pictures; None but for "near-duplicate".
+        bits: In how many of 576 bits the perceptual hashes of the two differ; None but
+            for "near-duplicate".
     """
 
     image_id: str
     path: str
     how: str
     training_id: str = ""
-    correlation: float | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +44,10 @@ class Overlap:
     Attributes:
         n: How many.
         identical: Of these, the same bytes as a training image.
-        near_duplicates: The same picture as one.
+        near_duplicates: Probably the same picture as one, by their perceptual hashes.
         same_group: In the group of such an image.
-        near_duplicates_checked: Whether the training images were at hand to look for
-            near-duplicates; identical images are always looked for.
+        near_duplicates_checked: Whether the hashes of the training images were at hand
+            to look for near-duplicates; identical images are always looked for.
         images: One row each.
     """
 

@@ -158,7 +158,7 @@ def render(context: ReportContext) -> str:
             audit_again=context.folders.complete(
                 f"featcache audit --dataset {shlex.quote(context.board.dataset)}"
             ),
-            provenance=provenance_section.tables(context, audit),
+            provenance=provenance_section.tables(context, audit, validations.sections),
             commands=_commands(context, len(sections)),
             machine=provenance_section.machine(),
             keys=[key(style, line=False) for style in range(STYLES)],

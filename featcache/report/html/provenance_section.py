@@ -4,6 +4,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -15,16 +16,25 @@ from featcache.report.html.audit_section import AuditSection
 from featcache.report.html.context import ReportContext
 from featcache.report.html.dataset_section import Table
 from featcache.report.html.explain_section import FOLDER as EXPLAIN
+from featcache.report.html.validation_section import ValidationSection
 
 
-def tables(context: ReportContext, audit: AuditSection | None) -> list[Table]:
+def tables(
+    context: ReportContext,
+    audit: AuditSection | None,
+    validations: Sequence[ValidationSection],
+) -> list[Table]:
     """Parts of the page, stores, digests, versions and machines as tables."""
-    made = [_parts(context, audit), _stores(context), _digests(context)]
+    made = [_parts(context, audit, validations), _stores(context), _digests(context)]
     candidates = [*made, _versions(context), _calls(context)]
     return [table for table in candidates if table.rows]
 
 
-def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
+def _parts(
+    context: ReportContext,
+    audit: AuditSection | None,
+    validations: Sequence[ValidationSection],
+) -> Table:
     """When what each part shows was made, and of which runs."""
     dates = [_minute(run.record.created) for run in context.runs]
     runs_text = counted(len(dates), "run")
@@ -44,8 +54,18 @@ def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
             made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
             stamp = made.isoformat()
             rows.append(["heat maps", _minute(stamp), f"{run.short_id} {run.run_id}"])
+    rows += [_validation(one) for one in validations]
     head = ["part", "made", "of"]
     return Table("When each part was made, and of which runs", head, rows)
+
+
+def _validation(section: ValidationSection) -> list[str]:
+    record = section.record
+    about = f"{section.short_id} {record.run_id}"
+    if record.bundle_sha256:
+        about += f", as the bundle {record.bundle_sha256[:12]}"
+    part = f"validation on {record.result.dataset}"
+    return [part, _minute(record.created), about]
 
 
 def _minute(stamp: str) -> str:

@@ -61,6 +61,8 @@ class Series:
         y: (N,) values.
         marks: (N,) radius of a mark in pixels at each point; empty for none.
         faint: Drawn thin, as one of many.
+        low: (N,) lower ends of the values' intervals, drawn as a band; empty for none.
+        high: (N,) their upper ends.
     """
 
     style: int
@@ -68,6 +70,8 @@ class Series:
     y: ArrayLike
     marks: Sequence[float] = ()
     faint: bool = False
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
 
 def _round_ticks(low: float, high: float, *, whole: bool) -> list[float]:
@@ -96,6 +100,7 @@ def lines(
     if guide:
         corners = [(x.low, y.low), (x.high, y.high)]
         body.append(f'<polyline class="guide" points="{_points(corners, x, y)}"/>')
+    body += [_band(one, x, y) for one in series]
     body += [_line(one, x, y) for one in series]
     return Svg(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -116,6 +121,16 @@ def _line(one: Series, x: Axis, y: Axis) -> str:
     return text
 
 
+def _band(one: Series, x: Axis, y: Axis) -> str:
+    """The area between lower and upper ends, where both are numbers."""
+    table = np.array([*zip(np.asarray(one.x, float), one.low, one.high, strict=False)])
+    table = table[np.isfinite(table).all(axis=1)] if table.size else table
+    if len(table) < 2:
+        return ""
+    corners = [*table[:, [0, 1]].tolist(), *table[::-1, [0, 2]].tolist()]
+    return f'<polygon class="s{one.style % STYLES}" points="{_points(corners, x, y)}"/>'
+
+
 def thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
     """At most 120 points, the first and the last among them."""
     if len(points) <= _MOST_POINTS:
@@ -134,7 +149,7 @@ def _y(value: float, axis: Axis) -> float:
     return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
 
-def _points(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+def _points(points: Sequence[Sequence[float]], x: Axis, y: Axis) -> str:
     return " ".join(f"{_x(a, x):.1f},{_y(b, y):.1f}" for a, b in points)
 
 

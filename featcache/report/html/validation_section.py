@@ -51,7 +51,7 @@ class ValidationSection:
     overlap: str
     overlap_lines: list[str]
     scores: list[ScoreRow]
-    by_class: list[ScoreRow]
+    by_class: dict[str, list[ScoreRow]]
     points: list[PointRow]
     prevalences: list[PrevalenceRow]
     charts: list[Chart]
@@ -116,7 +116,9 @@ def _curves(scores: Scores, of: str) -> Chart:
             continue
         x = [point.predicted for point in one.curve]
         y = [point.observed.value for point in one.curve]
-        series.append(Series(style, x, y, [3.0] * len(x)))
+        low = [point.observed.low for point in one.curve]
+        high = [point.observed.high for point in one.curve]
+        series.append(Series(style, x, y, [3.0] * len(x), low=low, high=high))
         slope, intercept = one.calibration_slope, one.calibration_intercept
         legend.append((
             key(style),
@@ -127,7 +129,10 @@ def _curves(scores: Scores, of: str) -> Chart:
         series, Axis("predicted probability"), Axis("observed share"), guide=True,
         label=f"Calibration curve of each class, {of}",
     )  # fmt: skip
-    note = "On the diagonal, as many images are of the class as predicted."
+    note = (
+        "On the diagonal, as many images are of the class as predicted. Bands are 95 % "
+        "intervals at each point: Wilson's, from a bootstrap over groups."
+    )
     return Chart(f"Calibration, {of}", svg, legend, note)
 
 
