@@ -17,6 +17,7 @@ from featcache.deploy.bundle.card import card
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.record import (
     FORMAT,
+    LIBRARIES,
     TOLERANCES,
     BundleRecord,
     CalibrationRecord,
@@ -25,7 +26,7 @@ from featcache.deploy.bundle.record import (
     NetworkRecord,
 )
 from featcache.deploy.bundle.trained import parts_of
-from featcache.deploy.bundle.verify import verify
+from featcache.deploy.bundle.verify import first_failed, verify
 from featcache.deploy.model import FeatureNetwork, Member
 from featcache.deploy.of_run import ModelSource, prepare
 from featcache.deploy.trained import TrainedModel
@@ -35,10 +36,6 @@ from featcache.evaluation.runs import Run
 from featcache.features.contract import FLOAT32
 
 INTENDED_USE = "Research only. Not for diagnosis."
-_LIBRARIES = (
-    *("featcache", "numpy", "openvino", "pillow", "pydicom", "scikit-learn", "keras"),
-    *("tensorflow", "xgboost"),
-)
 
 
 def make(
@@ -90,7 +87,7 @@ def make(
             run=run.run_id,
             dataset=run.record.dataset,
             created=run.record.created,
-            versions=installed_versions(_LIBRARIES),
+            versions=installed_versions(LIBRARIES),
             classes=list(model.classes),
             networks=networks,
             members=members,
@@ -113,12 +110,10 @@ def _refuse_unproven(path: Path, source: ModelSource) -> None:
     """A bundle that does not prove itself where it was made is not published."""
     converted = source.folder.parent / "openvino"
     opened = open_bundle(path, files=source.files, converted=converted)
-    failed = [stage for stage in verify(opened) if not stage.passed]
-    if failed:
-        one = failed[0]
+    if failed := first_failed(verify(opened)):
         raise BundleError(
-            f"the new bundle differs from its run in the stage {one.name}: "
-            + (one.problem or f"by {one.difference:.2g}, above {one.tolerance:g}"),
+            f"the new bundle differs from its run in the stage {failed.name}: "
+            f"{failed.failure}",
             "Nothing was written. Extract and train again with the installed versions.",
         )
 
