@@ -61,19 +61,21 @@ def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
     )
 
 
-def stores_of(folder: Path, block: FeatureBlock) -> Iterator[Store]:
-    """Stores of a dataset with frozen features of the same backbone and input size.
+def frozen_store(folder: Path, block: FeatureBlock) -> Store | None:
+    """A store with frozen features of the same backbone and input size, if any.
 
     Args:
         folder: ``cache/<dataset>``.
         block: Of a run that was fine-tuned.
     """
-    for path in sorted((folder / "features").glob(f"{glob.escape(block.backbone)}-*")):
+    name = f"{glob.escape(block.backbone)}-*.h5"
+    for path in sorted((folder / "features").glob(name)):
         with suppress(FeatcacheError):
             opened = store.open_store(path)
             same = (opened.header.contract.input_size, opened.header.weights)
-            if path.suffix == ".h5" and same == (block.input_size, block.weights):
-                yield opened
+            if same == (block.input_size, block.weights):
+                return opened
+    return None
 
 
 def resolve(header: Header, folder: Path, files: Sequence[Path]) -> Network:

@@ -201,10 +201,9 @@ class _Parts:
         images sees no image as it sees these.
         """
         (block,) = run.record.features
-        for opened in networks.stores_of(self.source.folder, block):
+        if opened := networks.frozen_store(self.source.folder, block):
             build = _store_builder(opened, self.source)
             self._column(opened.header.contract_id, build, FEATURES)
-            return
 
     def _columns(self, run: Run) -> list[tuple[int, str]]:
         blocks, columns = run.record.features, []
