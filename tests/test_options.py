@@ -91,6 +91,8 @@ def test_one_excluded_column_is_one() -> None:
         ("`of='true'` with `methods=['auto']`", "--class true with --method auto"),
         ("`mapping='No finding=healthy'`", "--map 'No finding=healthy'"),
         ("`something` else", "`something` else"),
+        # A switch of train-head, a number of finetune.
+        ("`tta=False` or `tta=0`", "--no-tta or --tta 0"),
     ],
 )
 def test_the_command_line_spells_options_its_way(python: str, command: str) -> None:

@@ -7,7 +7,8 @@ Library texts name an option as Python does, between backticks: `views`, `views=
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -19,11 +20,13 @@ def spelled(text: str, group: click.Group) -> str:
         text: The text.
         group: Whose commands have the options.
     """
-    known = {option.name: option for option in options(group)}
+    known = defaultdict(list)
+    for option in options(group):
+        known[option.name].append(option)
 
     def one(marked: re.Match[str]) -> str:
-        option = known.get(marked["name"])
-        return _spelled(option, marked["value"]) if option else marked[0]
+        of_name = known.get(marked["name"])
+        return _spelled(of_name, marked["value"]) if of_name else marked[0]
 
     return re.sub(r"`(?P<name>\w+)(?:=(?P<value>[^`]*))?`", one, text)
 
@@ -36,12 +39,15 @@ def options(group: click.Group) -> Iterator[click.Option]:
         yield from (p for p in command.params if isinstance(p, click.Option))
 
 
-def _spelled(option: click.Option, text: str | None) -> str:
+def _spelled(of_name: Sequence[click.Option], text: str | None) -> str:
+    """One of the options of a name; where some are switches, and some take a value."""
+    option = of_name[-1]
     if text is None:
         return option.opts[-1]
     value = _value(text)
     if isinstance(value, bool):
-        return [*option.secondary_opts, *option.opts][-1 if value else 0]
+        switch = next((one for one in of_name if one.secondary_opts), option)
+        return [*switch.secondary_opts, *switch.opts][-1 if value else 0]
     if isinstance(value, list | tuple):
         value = ",".join(map(str, value))
     return f"{option.opts[-1]} {shlex.quote(str(value))}"

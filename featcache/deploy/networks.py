@@ -8,18 +8,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from featcache import backbones
 from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
+from featcache.backbones.engines import choose
+from featcache.backbones.engines.base import Engine
+from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.core.io import sha256_file
+from featcache.core.progress import SILENT, Reporter
 from featcache.errors import FeatcacheError, StoreError, WeightsError
 from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
-from featcache.features.contract import Contract
+from featcache.features.contract import FLOAT32, Contract
 from featcache.features.extractions import network_words, read_extractions
 from featcache.features.store import Header, Store
 
 _SUFFIXES = (".keras", ".h5")
+_BATCH = 32
 
 
 def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
@@ -54,19 +61,21 @@ def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
     )
 
 
-def stores_of(folder: Path, block: FeatureBlock) -> Iterator[Store]:
-    """Stores of a dataset with frozen features of the same backbone and input size.
+def frozen_store(folder: Path, block: FeatureBlock) -> Store | None:
+    """A store with frozen features of the same backbone and input size, if any.
 
     Args:
         folder: ``cache/<dataset>``.
         block: Of a run that was fine-tuned.
     """
-    for path in sorted((folder / "features").glob(f"{glob.escape(block.backbone)}-*")):
+    name = f"{glob.escape(block.backbone)}-*.h5"
+    for path in sorted((folder / "features").glob(name)):
         with suppress(FeatcacheError):
             opened = store.open_store(path)
             same = (opened.header.contract.input_size, opened.header.weights)
-            if path.suffix == ".h5" and same == (block.input_size, block.weights):
-                yield opened
+            if same == (block.input_size, block.weights):
+                return opened
+    return None
 
 
 def resolve(header: Header, folder: Path, files: Sequence[Path]) -> Network:
@@ -124,6 +133,62 @@ def resolve_contract(
             'Restore "output" in the JSON file beside it as it was.',
         )
     return network
+
+
+def prepare(
+    network: Network,
+    contract: Contract,
+    outputs: Sequence[str],
+    folder: Path,
+    *,
+    calibration_ids: Sequence[str] = (),
+    hint: str,
+) -> PreparedNetwork:
+    """What the engine of a network that was trained on is made from.
+
+    Args:
+        network: The network.
+        contract: Of its features.
+        outputs: Names of the outputs that are used.
+        folder: Where converted networks lie.
+        calibration_ids: Images that it was quantised on.
+        hint: What to do where its int8 network is not in the folder: none is made
+            anew, as that may be another.
+    """
+
+    def no_pixels(image_ids: Sequence[str]) -> Iterator[np.ndarray]:
+        raise StoreError(
+            f"the int8 network of {network.text} in {folder}", "it is gone", hint
+        )
+
+    return PreparedNetwork(
+        network=network,
+        contract=contract,
+        taps=[name for name in outputs if name != store.FEATURES],
+        folder=folder,
+        model=None,
+        calibration_ids=calibration_ids,
+        pixels=no_pixels,
+    )
+
+
+def engine_of(
+    prepared: PreparedNetwork, engine: str = "auto", reporter: Reporter = SILENT
+) -> Engine:
+    """What runs a network, in the precision of its contract.
+
+    Raises:
+        ConversionError: OpenVINO cannot run it in int8.
+        StoreError: Its weights are not those of the contract.
+    """
+    (made,) = choose.make(
+        [prepared],
+        engine=engine,
+        precision=prepared.contract.precision or FLOAT32,
+        batch_size=_BATCH,
+        message=reporter.message,
+    )
+    return made
 
 
 def _is_of_the_table(contract: Contract) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from featcache import backbones, heads
-from featcache.backbones.engines import choose
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.core.io import sha256_file
@@ -29,10 +28,7 @@ from featcache.evaluation import calibration, runs
 from featcache.evaluation.calibration import Calibrator
 from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
-from featcache.features.contract import FLOAT32
 from featcache.features.store import FEATURES, Store
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -205,10 +201,9 @@ class _Parts:
         images sees no image as it sees these.
         """
         (block,) = run.record.features
-        for opened in networks.stores_of(self.source.folder, block):
+        if opened := networks.frozen_store(self.source.folder, block):
             build = _store_builder(opened, self.source)
             self._column(opened.header.contract_id, build, FEATURES)
-            return
 
     def _columns(self, run: Run) -> list[tuple[int, str]]:
         blocks, columns = run.record.features, []
@@ -275,22 +270,13 @@ def prepare(
     source: ModelSource,
 ) -> PreparedNetwork:
     """What the engine of a store's network is made from."""
-
-    def no_pixels(image_ids: Sequence[str]) -> Any:
-        raise StoreError(
-            f"the int8 network of {opened.path.name} in {source.folder.parent}",
-            "it is gone",
-            "Extract again with the same options: that quantises it again.",
-        )
-
-    return PreparedNetwork(
-        network=network,
-        contract=opened.header.contract,
-        taps=[name for name in outputs if name != FEATURES],
-        folder=source.folder.parent / "openvino",
-        model=None,
+    return networks.prepare(
+        network,
+        opened.header.contract,
+        outputs,
+        source.folder.parent / "openvino",
         calibration_ids=opened.header.notes.get("calibration", []),
-        pixels=no_pixels,
+        hint="Extract again with the same options: that quantises it again.",
     )
 
 
@@ -305,14 +291,9 @@ def make_engine(
     Raises:
         StoreError: Its weights are not those of the store.
     """
-    header = opened.header
-    return choose.make(
-        [prepare(opened, network, outputs, source)],
-        engine=header.engine or "auto",
-        precision=header.contract.precision or FLOAT32,
-        batch_size=_BATCH,
-        message=source.reporter.message,
-    )[0]
+    prepared = prepare(opened, network, outputs, source)
+    engine = opened.header.engine or "auto"
+    return networks.engine_of(prepared, engine, source.reporter)
 
 
 def _finetuned_builder(run: Run) -> Callable[[tuple[str, ...]], FeatureNetwork]:

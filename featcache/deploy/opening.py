@@ -11,6 +11,8 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import narrow
+from featcache.dataset.own_split import NO_SPLIT
 from featcache.deploy import training_images
 from featcache.deploy.bundle.memo import prove
 from featcache.deploy.bundle.open import open_bundle
@@ -232,19 +234,17 @@ def training_set(
         with_hashes: Have their perceptual hashes, where the images can be read.
         reporter: Hears of the images read.
     """
-    table = run.table[run.table["split"] == runs.TRAIN]
-    tested = run.table.loc[run.table["split"] == runs.TEST, "image_id"]
-    ok = dataset.ok
-    if table.empty:  # only its test set was predicted
-        ok = ok[~ok["image_id"].isin(tested) & ok["label"].isin(run.classes)]
-    else:
-        ok = ok[ok["image_id"].isin(table["image_id"])]
-    known = ok if table.empty else table
-    hashes = _hashes(dataset, ok["image_id"].tolist(), reporter) if with_hashes else {}
+    known = run.table[run.table["split"] == runs.TRAIN]
+    internal = None if known.empty else run.predictions(runs.TRAIN)
+    if known.empty:  # only its test set was predicted
+        ok = narrow(dataset, exclude=run.record.exclude, split_by=NO_SPLIT).ok
+        known = ok[~ok["image_id"].isin(run.table["image_id"])]
+    ids = known["image_id"].tolist()
+    hashes = _hashes(dataset, ids, reporter) if with_hashes else {}
     return TrainingSet(
-        image_ids=frozenset(known["image_id"]),
+        image_ids=frozenset(ids),
         counts={str(k): int(n) for k, n in known["label"].value_counts().items()},
-        internal=None if table.empty else run.predictions(runs.TRAIN),
+        internal=internal,
         hashes=hashes,
     )
 

@@ -31,13 +31,17 @@ def test_a_bundle_says_what_its_run_says(word, run_of, bundled, opened, candidat
     assert all(stage.passed for stage in stages), stages
 
 
-def test_a_bundle_that_names_its_network_finds_it(trained, bundled, toy_network):
-    """With ``reference`` the network stays outside, and is named when needed."""
+def test_a_bundle_that_names_its_network_finds_it(
+    trained, bundled, toy_network, tmp_path, monkeypatch
+):
+    """With ``reference`` the network stays outside, and is converted for its user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = bundled(trained("logreg"), reference=True)
     with pytest.raises(FeatcacheError, match="the file of toynet"):
         open_bundle(path)
-    bundle = open_bundle(path, files=[toy_network], converted=path.parent / "ir")
+    bundle = open_bundle(path, files=[toy_network])
     assert all(stage.passed for stage in verify(bundle))
+    assert list(tmp_path.glob("featcache/openvino/toynet-*.xml"))
 
 
 def test_the_same_run_gives_the_same_bytes(trained, extracted, toy_network, tmp_path):

@@ -156,3 +156,16 @@ def test_training_images_without_features_are_told(trained, place, extracted, op
     model = replace(opened(run), networks=(replace(network, store=thinned),))
     with pytest.raises(FeatcacheError, match="none of 1 of them"):
         opening.rule_of(run, model, extracted)
+
+
+def test_excluded_images_were_not_trained_on(trained, extracted):
+    """A run on its test set alone was trained on all other images that it used."""
+    run = trained("logreg")
+    tested = run.table[run.table["split"] == "test"]
+    person = extracted.ok["group"][~extracted.ok["group"].isin(tested["group"])].iloc[0]
+    alone = replace(run, record=replace(run.record, exclude=[f"group={person}"]))
+    vars(alone)["table"] = tested
+    known = opening.training_set(alone, extracted).image_ids
+    ok = extracted.ok
+    outside = ok["group"].eq(person) | ok["image_id"].isin(tested["image_id"])
+    assert known == frozenset(ok["image_id"][~outside])

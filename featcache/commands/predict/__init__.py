@@ -13,6 +13,7 @@ from featcache.commands.predict.writing import (
     write_text,
 )
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import counted
 from featcache.dataset.sources.inputs import Inputs
 from featcache.deploy.answers import (
     BATCH_SIZE,
@@ -74,7 +75,7 @@ class Predictions:
         """How many images there were so far, in one line."""
         total, counts = self.counts.total(), self.counts
         text = (
-            f"{total} image{'s' * (total != 1)}: {counts[OK]} ok, "
+            f"{counted(total, 'image')}: {counts[OK]} ok, "
             f"{counts[REFUSED]} refused, {counts[UNREADABLE]} unreadable"
         )
         if self._patients and self._patients.n_without:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from featcache import heads
-from featcache.backbones import NONE
 from featcache.backbones.engines import convert, openvino
 from featcache.core import records
 from featcache.core.io import atomic_path
@@ -17,6 +16,7 @@ from featcache.deploy.bundle.card import card
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.record import (
     FORMAT,
+    LIBRARIES,
     TOLERANCES,
     BundleRecord,
     CalibrationRecord,
@@ -25,7 +25,7 @@ from featcache.deploy.bundle.record import (
     NetworkRecord,
 )
 from featcache.deploy.bundle.trained import parts_of
-from featcache.deploy.bundle.verify import verify
+from featcache.deploy.bundle.verify import first_failed, verify
 from featcache.deploy.model import FeatureNetwork, Member
 from featcache.deploy.of_run import ModelSource, prepare
 from featcache.deploy.trained import TrainedModel
@@ -35,10 +35,6 @@ from featcache.evaluation.runs import Run
 from featcache.features.contract import FLOAT32
 
 INTENDED_USE = "Research only. Not for diagnosis."
-_LIBRARIES = (
-    *("featcache", "numpy", "openvino", "pillow", "pydicom", "scikit-learn", "keras"),
-    *("tensorflow", "xgboost"),
-)
 
 
 def make(
@@ -90,7 +86,7 @@ def make(
             run=run.run_id,
             dataset=run.record.dataset,
             created=run.record.created,
-            versions=installed_versions(_LIBRARIES),
+            versions=installed_versions(LIBRARIES),
             classes=list(model.classes),
             networks=networks,
             members=members,
@@ -113,12 +109,10 @@ def _refuse_unproven(path: Path, source: ModelSource) -> None:
     """A bundle that does not prove itself where it was made is not published."""
     converted = source.folder.parent / "openvino"
     opened = open_bundle(path, files=source.files, converted=converted)
-    failed = [stage for stage in verify(opened) if not stage.passed]
-    if failed:
-        one = failed[0]
+    if failed := first_failed(verify(opened)):
         raise BundleError(
-            f"the new bundle differs from its run in the stage {one.name}: "
-            + (one.problem or f"by {one.difference:.2g}, above {one.tolerance:g}"),
+            f"the new bundle differs from its run in the stage {failed.name}: "
+            f"{failed.failure}",
             "Nothing was written. Extract and train again with the installed versions.",
         )
 
@@ -131,39 +125,48 @@ def _network(
     content: dict[str, bytes | Path],
     reference: bool,
 ) -> NetworkRecord:
-    weights, key, file = "finetuned", "", None
-    is_member = not reference
-    if network.run:
-        path = temp / f"{number}.xml"
-        graph = finetuned.graph_of(finetuned.load_network(network.run))
-        openvino.convert(graph, path)
-        is_member = True
-    elif network.store and network.network:
-        header = network.store.header
-        weights, key = header.weights, header.weights_key
-        file = network.network.file.name if network.network.file else None
-        is_member = is_member and weights != NONE
-        if is_member:
-            prepared = prepare(network.store, network.network, network.outputs, source)
-            is_int8 = header.contract.precision not in (None, FLOAT32)
-            path = (convert.to_int8 if is_int8 else convert.to_float32)(prepared)
-            openvino.read_record(path)  # both files are as they were written
-    if is_member:
+    path = _carried(number, network, source, temp, reference)
+    if path:
         content[f"networks/{number}.xml"] = path
         content[f"networks/{number}.bin"] = path.with_suffix(".bin")
-    contract = network.store.header.contract.to_json() if network.store else None
+    header = network.store.header if network.store else None
+    file = network.network.file if network.network else None
     return NetworkRecord(
         name=network.name,
         size=network.size,
         outputs=list(network.outputs),
         widths=list(network.widths),
         dtype=network.dtype,
-        weights=weights,
-        is_member=is_member,
-        file=file,
-        contract=contract,
-        weights_key=key,
+        weights=header.weights if header else "finetuned",
+        is_member=path is not None,
+        file=file.name if file else None,
+        contract=header.contract.to_json() if header else None,
+        weights_key=header.weights_key if header else "",
     )
+
+
+def _carried(
+    number: int,
+    network: FeatureNetwork,
+    source: ModelSource,
+    temp: Path,
+    reference: bool,
+) -> Path | None:
+    """The network in OpenVINO's format; None for one that the bundle only names."""
+    if network.run:
+        path = temp / f"{number}.xml"
+        openvino.convert(finetuned.graph_of(finetuned.load_network(network.run)), path)
+        return path
+    assert network.store
+    assert network.network
+    contract = network.store.header.contract
+    if reference or network.network.is_baseline:
+        return None
+    prepared = prepare(network.store, network.network, network.outputs, source)
+    is_int8 = contract.precision not in (None, FLOAT32)
+    path = (convert.to_int8 if is_int8 else convert.to_float32)(prepared)
+    openvino.read_record(path)  # both files are as they were written
+    return path
 
 
 def _member(

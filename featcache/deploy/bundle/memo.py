@@ -1,6 +1,5 @@
 """Proofs of bundles that this machine has seen, so that each is made once."""
 
-import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,15 +7,12 @@ from pathlib import Path
 
 from featcache.core import checked
 from featcache.core.io import digest
+from featcache.core.user_folder import user_folder
 from featcache.core.versions import installed_versions
 from featcache.deploy.bundle.open import Bundle
-from featcache.deploy.bundle.verify import verify
+from featcache.deploy.bundle.record import LIBRARIES
+from featcache.deploy.bundle.verify import first_failed, verify
 from featcache.errors import BundleError
-
-_LIBRARIES = (
-    *("featcache", "numpy", "openvino", "pillow", "pydicom", "scikit-learn", "scipy"),
-    *("tensorflow", "keras", "xgboost"),
-)
 
 
 def prove(bundle: Bundle) -> bool:
@@ -32,24 +28,19 @@ def prove(bundle: Bundle) -> bool:
         "bundle": bundle.archive.sha256,
         "host": platform.node(),
         "machine": platform.machine(),
-        "versions": installed_versions(_LIBRARIES),
+        "versions": installed_versions(LIBRARIES),
     }
-    memo = _folder() / f"{digest(identity)[:32]}.json"
+    memo = user_folder("proofs") / f"{digest(identity)[:32]}.json"
     if _is_proven(memo, identity):
         return False
-    for stage in verify(bundle):
-        if not stage.passed:
-            reason = stage.problem or (
-                f"a difference of {stage.difference:.2g}, above {stage.tolerance:g}"
-            )
-            raise BundleError(
-                f"{bundle.archive.path} does not prove itself on this machine: stage "
-                f"{stage.name}, {reason}",
-                "featcache bundle verify shows all stages. Install the versions that "
-                "made it: "
-                + ", ".join(f"{k} {v}" for k, v in bundle.record.versions.items())
-                + ".",
-            )
+    if failed := first_failed(verify(bundle)):
+        versions = [f"{name} {text}" for name, text in bundle.record.versions.items()]
+        raise BundleError(
+            f"{bundle.archive.path} does not prove itself on this machine: stage "
+            f"{failed.name}, {failed.failure}",
+            "featcache bundle verify shows all stages. Install the versions that made "
+            f"it: {', '.join(versions)}.",
+        )
     with suppress(OSError):  # else the next call proves it again
         checked.write_record(memo, identity)
     return True
@@ -61,14 +52,3 @@ def _is_proven(memo: Path, identity: Mapping[str, object]) -> bool:
     except (OSError, ValueError):
         return False
     return all(record.get(key) == value for key, value in identity.items())
-
-
-def _folder() -> Path:
-    """Where proofs are kept: ``$XDG_CACHE_HOME/featcache``, else in the home folder."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    if home:
-        return Path(home, "featcache", "proofs")
-    try:
-        return Path.home() / ".cache" / "featcache" / "proofs"
-    except RuntimeError:  # no home folder
-        return Path("/nonexistent")

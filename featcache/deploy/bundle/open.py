@@ -12,10 +12,9 @@ import numpy as np
 
 from featcache import backbones, heads
 from featcache.backbones import NONE, Network
-from featcache.backbones.engines import choose, openvino
+from featcache.backbones.engines import openvino
 from featcache.backbones.engines.base import Engine
-from featcache.backbones.engines.convert import PreparedNetwork
-from featcache.backbones.engines.numpy import NumpyEngine
+from featcache.core.user_folder import user_folder
 from featcache.dataset.views import Policy
 from featcache.deploy import networks
 from featcache.deploy.bundle.archive import Archive
@@ -33,11 +32,10 @@ from featcache.deploy.model import (
     PassOn,
     Rendering,
 )
-from featcache.errors import BundleError, ConversionError, FeatcacheError, StoreError
+from featcache.errors import BundleError, ConversionError, FeatcacheError
 from featcache.evaluation import calibration
 from featcache.evaluation.calibration import Calibrator
 from featcache.features.contract import Contract
-from featcache.features.store import FEATURES
 
 _LARGEST_ARRAY = 2**31  # numbers
 
@@ -96,7 +94,8 @@ def open_bundle(
     Args:
         path: The file.
         files: Of networks that the bundle only names.
-        converted: Folder for these networks in OpenVINO's format.
+        converted: Folder for these networks in OpenVINO's format; by default one of
+            the user.
 
     Raises:
         BundleError: It is damaged, changed, of another format, or has a head that is
@@ -149,16 +148,12 @@ def _network(
         raise ValueError(f"no network {record.name}")
     else:
         network = _resolved(record, contract, files)
-        prepared = PreparedNetwork(
-            network=network,
-            contract=contract,
-            taps=[name for name in record.outputs if name != FEATURES],
-            folder=converted or Path(tempfile.gettempdir()),
-            model=None,
-            calibration_ids=(),
-            pixels=_no_pixels,
+        folder = converted or user_folder("openvino")
+        hint = "Make the bundle without `reference`."
+        prepared = networks.prepare(
+            network, contract, record.outputs, folder, hint=hint
         )
-        make = partial(_made, prepared)
+        make = partial(networks.engine_of, prepared)
     return FeatureNetwork(
         name=record.name,
         size=record.size,
@@ -200,27 +195,6 @@ def _resolved(
         record.weights_key,
         candidates=(*files, *networks.weights_files()),
     )
-
-
-def _no_pixels(image_ids: Sequence[str]) -> Any:
-    raise StoreError(
-        "the int8 network of a bundle that only names it",
-        "none",
-        "Make the bundle without `reference`.",
-    )
-
-
-def _made(prepared: PreparedNetwork) -> Engine:
-    if prepared.network.is_baseline:
-        return NumpyEngine()
-    (engine,) = choose.make(
-        [prepared],
-        engine="auto",
-        precision=prepared.contract.precision or "float32",
-        batch_size=32,
-        message=lambda text: None,
-    )
-    return engine
 
 
 def _member(

@@ -7,6 +7,11 @@ from featcache.core import records
 from featcache.core.records import NULL
 
 FORMAT = 1  # raised with any change that an older reader would misunderstand
+# Whose versions a bundle names, and a proof depends on.
+LIBRARIES = (
+    *("featcache", "numpy", "openvino", "pillow", "pydicom", "scikit-learn", "scipy"),
+    *("tensorflow", "keras", "xgboost"),
+)
 # How far results may be from those of the machine where a bundle was made.
 TOLERANCES = {"features": 1e-3, "features_int8": 5e-2, "head": 1e-4, "answer": 5e-3}
 

@@ -1,5 +1,6 @@
 """Proving a bundle: its golden cases, through every stage, here and now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,13 @@ class Stage:
         """Whether the stage gives what it gave where the bundle was made."""
         return not self.problem and self.difference <= self.tolerance
 
+    @property
+    def failure(self) -> str:
+        """Why it does not pass, in words."""
+        return self.problem or (
+            f"a difference of {self.difference:.2g}, above {self.tolerance:g}"
+        )
+
 
 def verify(bundle: Bundle) -> list[Stage]:
     """Runs the golden cases through a bundle.
@@ -52,6 +60,11 @@ def verify(bundle: Bundle) -> list[Stage]:
         if stages[-1].problem:
             break
     return stages
+
+
+def first_failed(stages: Iterable[Stage]) -> Stage | None:
+    """The stage to blame; None where all pass."""
+    return next((stage for stage in stages if not stage.passed), None)
 
 
 def _digests(bundle: Bundle) -> Stage:

@@ -91,9 +91,13 @@ def operating_points(
         y, p, np.asarray(groups), np.asarray(folds), list(classes), options
     )
     columns = range(len(classes))
-    plain = data.points([(c, kind) for c in columns for kind in _PLAIN])
+    plain = [(c, kind) for c in columns for kind in _PLAIN]
     pairs = [(c, kind) for c in columns for kind in _PAIR]
-    return OperatingPoints(points=plain, triage=data.triage(data.points(pairs)))
+    cut = data.cross_fitted(pairs)
+    return OperatingPoints(
+        points=data.points(plain, data.cross_fitted(plain)),
+        triage=data.triage(data.points(pairs, cut), cut),
+    )
 
 
 _PLAIN: tuple[Kind, ...] = ("sensitivity", "youden")
@@ -111,9 +115,10 @@ class _OutOfFold:
     classes: list[str]
     options: PointOptions
 
-    def points(self, wanted: Sequence[tuple[int, Kind]]) -> list[OperatingPoint]:
-        """The points of these classes and kinds."""
-        cut = self._cross_fitted(wanted)
+    def points(
+        self, wanted: Sequence[tuple[int, Kind]], cut: Array
+    ) -> list[OperatingPoint]:
+        """The points of these classes and kinds, with their `cross_fitted`."""
         columns = [c for c, _ in wanted]
         inside = self.y[:, None] == np.array(columns, np.int64)
         by_point = rates(
@@ -127,11 +132,11 @@ class _OutOfFold:
             self._point(c, kind, *by_point[k]) for k, (c, kind) in enumerate(wanted)
         ]
 
-    def triage(self, pairs: Sequence[OperatingPoint]) -> list[Triage]:
+    def triage(self, pairs: Sequence[OperatingPoint], cut: Array) -> list[Triage]:
         """Pairs of points for ruling out and ruling in, with the share in between."""
         result = []
         for c, name in enumerate(self.classes):
-            low, high = self._cross_fitted([(c, kind) for kind in _PAIR]).T
+            low, high = cut[:, 2 * c], cut[:, 2 * c + 1]
             score, reason = self.p[:, c], self._reason(c)
             parts = np.stack([score < low, score >= high], axis=1)
             parts = np.column_stack([parts, ~parts.any(axis=1)])
@@ -151,7 +156,7 @@ class _OutOfFold:
             )
         return result
 
-    def _cross_fitted(self, wanted: Sequence[tuple[int, Kind]]) -> Array:
+    def cross_fitted(self, wanted: Sequence[tuple[int, Kind]]) -> Array:
         """The threshold (N, M) that the other folds give for each image."""
         cut = np.full((len(self.y), len(wanted)), math.nan)
         for fold in np.unique(self.folds):
