@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from featcache.dataset.perceptual_hashes import BITS
-from featcache.evaluation.external import Scores, Subgroups, Validation
+from featcache.evaluation.external import Recalibrated, Scores, Subgroups, Validation
 from featcache.evaluation.figures import Figure
 
 COLUMNS = ("as found", "prevalence corrected", "recalibrated", "as found - internal")
@@ -95,9 +95,9 @@ def _columns(result: Validation) -> list[Scores | None]:
 
 
 def point_rows(result: Validation) -> list[PointRow]:
-    """The frozen thresholds, as found."""
-    rows = []
-    for point in result.as_found.points:
+    """The frozen thresholds, as found, class by class."""
+    rows, order = [], result.classes.index
+    for point in sorted(result.as_found.points, key=lambda p: order(p.class_name)):
         where = f"of {point.class_name} at {point.kind}"
         figures: list[Figure | None] = [point.sensitivity, point.specificity]
         figures += [
@@ -189,12 +189,7 @@ def notes(result: Validation) -> list[str]:
         )
     if not result.prevalence_corrected.converged:
         lines.append("The estimate of the prevalence did not converge.")
-    lines.append(
-        f"Recalibration is not applicable: {recalibrated.reason}."
-        if recalibrated.reason
-        else f"Recalibrated by {recalibrated.method} on the other of "
-        f"{recalibrated.folds} folds of groups."
-    )
+    lines.append(_recalibration(recalibrated))
     lines.append(f"Share refused: {result.refused_share}.")
     if result.without_refused:
         without = result.without_refused
@@ -203,6 +198,15 @@ def notes(result: Validation) -> list[str]:
         n = result.unreadable
         lines.append(f"{n} image{'s' * (n != 1)} cannot be read.")
     return lines + _sizes(scores)
+
+
+def _recalibration(recalibrated: Recalibrated) -> str:
+    if recalibrated.reason:
+        return f"Recalibration is not applicable: {recalibrated.reason}."
+    where = f"on the other of {recalibrated.folds} folds of groups"
+    if recalibrated.method == "none":
+        return f"Recalibrated {where}; on all of them, no method is an improvement."
+    return f"Recalibrated by {recalibrated.method} {where}."
 
 
 def _sizes(scores: Scores) -> list[str]:

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from toy_board import Add
 
+import featcache
 from featcache.cli import cli
 from featcache.commands.compare import compare
 from featcache.dataset.manifest import Manifest
-from featcache.errors import RunError
+from featcache.errors import DatasetError, RunError
 from featcache.evaluation import references, runs
 from featcache.report import tables
 
@@ -123,6 +124,37 @@ def test_a_run_determines_its_dataset(
         code, _, err = run(*words.format(reference).split())
         assert (code, folders) == (1, [])
         assert "--dataset to be one of: chest, elsewhere, other" in err
+
+
+def test_a_run_determines_its_dataset_in_python(
+    make: Callable[[str], runs.Run],
+    dataset: Manifest,
+    reports: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on the command line, for a name and for a run in the hand."""
+    shutil.copytree(dataset.folder, dataset.folder.with_name("other"))
+    make(IDS[0])
+    reports.rename(reports.with_name("other"))
+    make(IDS[1])
+    folders = {"cache": dataset.folder.parent, "reports": reports.parent}
+    names = []
+
+    def spy(manifest: Manifest, *_: object, **__: object) -> None:
+        names.append(manifest.dataset)
+        raise RunError("an end", "this", "Stop.")
+
+    monkeypatch.setattr("featcache.commands.bundle.make_bundle", spy)
+    monkeypatch.setattr("featcache.commands.explain.explain", spy)
+    run = runs.load(reports.with_name("other") / "runs" / IDS[0])
+    for reference in ("3f2a1b", run):
+        with pytest.raises(RunError, match="an end"):
+            featcache.bundle(reference, "model.fcb", **folders)
+        with pytest.raises(RunError, match="an end"):
+            featcache.explain(run=reference, **folders)
+    assert names == ["other"] * 4
+    with pytest.raises(DatasetError, match="chest, other"):
+        featcache.bundle("toy", "model.fcb", **folders)
 
 
 def test_the_dataset_with_runs_is_meant(

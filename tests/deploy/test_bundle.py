@@ -10,8 +10,11 @@ from toys import slow_but
 
 from featcache.commands.bundle import make_bundle
 from featcache.core import checked
+from featcache.dataset.perceptual_hashes import BYTES
+from featcache.deploy import opening
 from featcache.deploy.bundle import archive
 from featcache.deploy.bundle.open import open_bundle
+from featcache.deploy.bundle.trained import of_bundle
 from featcache.deploy.bundle.verify import STAGES, verify
 from featcache.errors import BundleError, FeatcacheError
 
@@ -186,6 +189,25 @@ def test_a_bundle_of_arrays_with_objects_is_refused(trained, bundled, tmp_path):
 def members_of(path):
     with zipfile.ZipFile(path) as file:
         return {name: file.read(name) for name in file.namelist()}
+
+
+def test_hashes_are_those_of_the_training_images(trained, extracted, bundled, tmp_path):
+    """One each, which a bundle and its run share; others in number are refused."""
+    run = trained("logreg")
+    path = bundled(run)
+    own = opening.training_set(run, extracted, with_hashes=True).hashes
+    known = of_bundle(open_bundle(path)).training_hashes
+    assert set(known) == set(own)
+    assert all((known[name] == own[name]).all() for name in own)
+    members = members_of(path)
+    record = json.loads(members.pop(archive.MANIFEST))
+    del record["sha256"], record["files"]
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((1, BYTES), np.uint8))
+    members["training/hashes.npy"] = buffer.getvalue()
+    archive.write(tmp_path / "o.fcb", record, members)
+    with pytest.raises(BundleError, match="perceptual hashes"):
+        of_bundle(open_bundle(tmp_path / "o.fcb"))
 
 
 def test_an_edited_member_is_noticed_by_its_digest(trained, bundled, tmp_path):

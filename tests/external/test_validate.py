@@ -32,6 +32,7 @@ from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.operating_points import OperatingPoint, operating_points
 from featcache.evaluation.runs import Predictions
 from featcache.report import validation_blocks
+from featcache.report.validation_rows import notes, point_rows
 
 
 @dataclass
@@ -302,3 +303,24 @@ def test_files(dataset: Manifest, tmp_path: Path) -> None:
     text = (tmp_path / "result.md").read_text()
     assert f"| accuracy | {accuracy} |" in text
     assert "- Share refused: " in text
+
+
+def test_notes_on_recalibration(dataset: Manifest) -> None:
+    """They name the method, or say that none is an improvement."""
+    result = validate(ToyModel(), dataset)
+    for method, text in (("sigmoid", "Recalibrated by sigmoid on the other of 5 folds"),
+                         ("none", "no method is an improvement")):  # fmt: skip
+        recalibrated = replace(result.recalibrated, method=method, folds=5)
+        lines = notes(replace(result, recalibrated=recalibrated))
+        assert any(text in line for line in lines)
+
+
+def test_operating_points_are_in_the_order_of_the_classes(dataset: Manifest) -> None:
+    """Those of a class stand together."""
+    result = validate(with_internal(), dataset)
+    points = result.as_found.points
+    mixed = replace(result.as_found, points=[*points[::2], *points[1::2]])
+    rows = point_rows(replace(result, as_found=mixed))
+    names = [row.class_name for row in rows]
+    assert names == sorted(names, key=CLASSES.index)
+    assert len(names) == len(points)

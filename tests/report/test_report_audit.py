@@ -32,7 +32,7 @@ def test_checks_stand_in_the_order_of_their_gravity(study: Study) -> None:
     assert sorted(codes) == sorted(CHECKS)
     counts = dict(section.counts)
     assert counts == {
-        "issues": 1, "tips": 1, "passed": len(CHECKS) - 3, "not applicable": 1,
+        "issue": 1, "tip": 1, "passed": len(CHECKS) - 3, "not applicable": 1,
     }  # fmt: skip
 
 

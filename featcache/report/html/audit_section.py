@@ -213,7 +213,8 @@ def _counts(answers: list[CheckResult]) -> list[tuple[str, int]]:
         NOT_APPLICABLE: "not applicable",
     }  # fmt: skip
     counts = Counter(a.severity if a.status == FINDING else a.status for a in answers)
-    return [(name, counts[kind]) for kind, name in names.items()]
+    pairs = [(name, counts[kind]) for kind, name in names.items()]
+    return [(name.removesuffix("s") if n == 1 else name, n) for name, n in pairs]
 
 
 def _chances(context: ReportContext, run_id: str) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from featcache.report.html import (
 )
 from featcache.report.html.audit_section import AuditSection, read_audit
 from featcache.report.html.charts import PARTS
-from featcache.report.html.context import ReportContext, collect
+from featcache.report.html.context import ReportContext, collect, minute
 from featcache.report.html.explain_section import map_sections
 from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
@@ -181,7 +181,7 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
-        "breakable": _breakable, "decimals": "{:.3f}".format,
+        "breakable": _breakable, "decimals": "{:.3f}".format, "minute": minute,
     }  # fmt: skip
     return environment
 

@@ -13,7 +13,7 @@ from featcache.core.io import sha256_file
 from featcache.core.text import counted
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
-from featcache.report.html.context import ReportContext
+from featcache.report.html.context import ReportContext, minute
 from featcache.report.html.dataset_section import Table
 from featcache.report.html.explain_section import FOLDER as EXPLAIN
 from featcache.report.html.validation_section import ValidationSection
@@ -36,7 +36,7 @@ def _parts(
     validations: Sequence[ValidationSection],
 ) -> Table:
     """When what each part shows was made, and of which runs."""
-    dates = [_minute(run.record.created) for run in context.runs]
+    dates = [minute(run.record.created) for run in context.runs]
     runs_text = counted(len(dates), "run")
     between = " to ".join(dict.fromkeys([min(dates), max(dates)]))
     best = f"{context.best.short_id} {context.best.run_id}"
@@ -46,14 +46,14 @@ def _parts(
         seen = f"{counted(newer, 'run')} of this page made since" if newer else ""
         about = audit.run_id or "no run"
         rows.append(
-            ["audit", _minute(audit.created), "; ".join(filter(None, [about, seen]))]
+            ["audit", minute(audit.created), "; ".join(filter(None, [about, seen]))]
         )
     for run in context.runs:
         file = context.reports / EXPLAIN / run.run_id / ROWS
         if file.is_file():
             made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
             stamp = made.isoformat()
-            rows.append(["heat maps", _minute(stamp), f"{run.short_id} {run.run_id}"])
+            rows.append(["heat maps", minute(stamp), f"{run.short_id} {run.run_id}"])
     rows += [_validation(one) for one in validations]
     head = ["part", "made", "of"]
     return Table("When each part was made, and of which runs", head, rows)
@@ -65,12 +65,7 @@ def _validation(section: ValidationSection) -> list[str]:
     if record.bundle_sha256:
         about += f", as the bundle {record.bundle_sha256[:12]}"
     part = f"validation on {record.result.dataset}"
-    return [part, _minute(record.created), about]
-
-
-def _minute(stamp: str) -> str:
-    """A time of a record (ISO 8601, UTC) to the minute."""
-    return f"{stamp[:10]} {stamp[11:16]} UTC"
+    return [part, minute(record.created), about]
 
 
 def _stores(context: ReportContext) -> Table:

@@ -14,7 +14,7 @@ from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
-from featcache.report.html.context import ReportContext, source_columns
+from featcache.report.html.context import ReportContext, minute, source_columns
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
@@ -124,7 +124,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
         "seed": record.seed,
         "fit": f"{record.fit_seconds:.1f} s on the whole training set, "
         f"{record.predict_seconds:.1f} s for all predictions",
-        "created": record.created,
+        "created": minute(record.created),
         "run": run.short_id,
         "run_id": run.run_id,
     }
