@@ -11,11 +11,12 @@ from featcache.core.text import (
     file_part,
     markdown_cell,
     no_formula,
+    percent,
     printable,
     spelling_key,
 )
 from featcache.dataset.splits import SplitOptions
-from featcache.errors import UsageError
+from featcache.errors import FeatcacheError, UsageError
 from featcache.evaluation.record import SplitInfo
 
 CLI = Path(__file__).parents[1] / "featcache" / "cli"
@@ -119,3 +120,15 @@ def test_one_thing_is_not_several() -> None:
     assert words == ["0 images", "1 image", "2 images"]
     assert counted(1, "class is", "classes are") == "1 class is"
     assert counted(3, "class is", "classes are") == "3 classes are"
+
+
+def test_sentences_of_errors_end_once() -> None:
+    """A problem that is a sentence brings no second full stop; dots stay."""
+    assert str(FeatcacheError("It is gone.", "Run it.")) == "It is gone. Run it."
+    assert str(FeatcacheError("a", "b.", "Go.")) == "expected a; got b. Go."
+    assert FeatcacheError("cut...", "Go.").problem == "cut..."
+
+
+def test_percent() -> None:
+    """With a space, as in the tables; digits if told."""
+    assert (percent(0.857), percent(0.0133, 1)) == ("86 %", "1.3 %")

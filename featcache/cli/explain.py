@@ -18,7 +18,7 @@ from featcache.cli.options import (
     seed_option,
 )
 from featcache.cli.output import bars, print_json, print_table, say, show
-from featcache.core.text import counted
+from featcache.core.text import counted, percent
 
 if TYPE_CHECKING:
     from featcache.commands.explain import Figure
@@ -167,7 +167,7 @@ def print_maps(rows: list[dict[str, Any]]) -> None:
                 *(f"{r['probability']:.3f}", r["method"], f"{r['score']:+.3f}"),
                 "-" if r["base"] is None else f"{r['base']:+.3f}",
                 "-" if r["base"] is None else f"{r['map_sum']:+.3f}",
-                f"{r['even_share']:.0%}",
+                percent(r["even_share"]),
             ]
             for r in rows
         ],

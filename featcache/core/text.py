@@ -36,6 +36,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share in words: ``86 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
     parts = re.split(r"(\d+)", text)

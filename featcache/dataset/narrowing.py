@@ -144,33 +144,41 @@ def _check_val(manifest: Manifest, val_part: str) -> None:
         )
 
 
-def straddling(manifest: Manifest) -> list[str]:
+def straddling(manifest: Manifest, *, brief: bool = False) -> list[str]:
     """What is on both sides of a test set that the source brings, a line each.
 
     Args:
         manifest: As `narrow` returns it.
+        brief: Only how many, in one line: the split was drawn before.
     """
-    table, lines = manifest.table, []
+    table = manifest.table
     by = manifest.settings.split_by
     if not by:
         return []
     moved = table[(table[PART] != table[FILE_PART]) & table["status"].isin(_READABLE)]
+    out = table[(table["status"] == EXCLUDED) & (table["reason"] == CROSSING)]
+    images = counted(len({*moved["image_id"]}), "image")
+    if brief:
+        left_out = counted(len(out), "image")
+        texts = [
+            *([f"{images} in several parts counted once"] if len(moved) else []),
+            *([f"{left_out} left out of training"] if len(out) else []),
+        ]
+        return [f"Split by {by}, as before: {', '.join(texts)}."] if texts else []
+    lines = []
     if len(moved):
         counts = moved.groupby("image_id")[PART].first().value_counts()
         parts = " and ".join(f"{n} in {part}" for part, n in counts.items())
-        images = counted(len({*moved["image_id"]}), "image")
         lines.append(
-            f"{images} with byte-identical copies in several parts of the split by "
-            f"{by} counted once, {parts}; the copies are: "
-            f"{some([*moved['path']], 3)}"
+            f"Split by {by}: {images} with byte-identical copies in several parts "
+            f"counted once, {parts}. Not used: {some([*moved['path']], 3)}."
         )
-    out = table[(table["status"] == EXCLUDED) & (table["reason"] == CROSSING)]
     if len(out):
         sides = "the test set or in val" if manifest.own_val else "the test set"
-        what = "1 image is" if len(out) == 1 else f"{len(out)} images are"
         lines.append(
-            f"{what} left out of training, because images of the same group (by "
-            f"{manifest.settings.group_by}) are in {sides}: {some([*out['path']], 3)}"
+            f"Split by {by}: {counted(len(out), 'image is', 'images are')} left out of "
+            "training, because images of the same group (by "
+            f"{manifest.settings.group_by}) are in {sides}: {some([*out['path']], 3)}."
         )
     return lines
 

@@ -87,7 +87,8 @@ def finetune(
     """
     _check(fold, max_minutes, split)
     dataset = split.narrow(manifest)
-    for line in straddling(dataset):
+    brief = features.split_path(dataset, split).is_file()
+    for line in straddling(dataset, brief=brief):
         reporter.message(line)
     try_writing(reports / dataset.dataset / "runs")
     draw = features.draw_split(dataset, split)

@@ -82,7 +82,8 @@ def train_head(
         raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
     names = head_names(heads, options)
     dataset = split.narrow(manifest)
-    for line in straddling(dataset):
+    brief = features.split_path(dataset, split).is_file()
+    for line in straddling(dataset, brief=brief):
         reporter.message(line)
     if len(dataset.classes) < 2:
         raise DatasetError(

@@ -16,6 +16,7 @@ from featcache.commands.audit.base import named
 from featcache.commands.compare import Leaderboard
 from featcache.core.io import write_text
 from featcache.core.output_file import check_output
+from featcache.core.text import percent
 from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.metrics import METRICS
@@ -174,7 +175,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
+        "share": _share, "percent": percent, "words": _words, "p_value": _p_value,
         "breakable": _breakable, "decimals": "{:.3f}".format, "quoted": shlex.quote,
     }  # fmt: skip
     return environment
@@ -192,10 +193,6 @@ def _digest(script: str) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
 
 
 def _breakable(name: str) -> Svg:
