@@ -8,14 +8,14 @@ import click
 from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     force_option,
     json_option,
-    open_dataset,
+    open_trained,
     options,
     reports_option,
     run_split_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import Said, print_json, print_table, show
 
@@ -77,7 +77,7 @@ def bundle_group() -> None:
 @click.argument("reference_of_run", metavar="RUN", shell_complete=complete_runs)
 @make_options
 @run_split_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option
@@ -100,7 +100,7 @@ def make_command(
     from featcache.core.records import to_json
     from featcache.evaluation import references
 
-    manifest = open_dataset(cache, dataset)
+    manifest = open_trained(cache, reports, dataset)
     run = references.find(reports / manifest.dataset, reference_of_run, split)
     result = make_bundle(manifest, run, output, reporter=Said(), **settings)
     if as_json:

@@ -8,12 +8,12 @@ import click
 from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     force_option,
     json_option,
-    open_dataset,
+    open_trained,
     reports_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import Said, print_json, show
 
@@ -37,7 +37,7 @@ from featcache.cli.output import Said, print_json, show
 )
 @files_option
 @force_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option
@@ -60,7 +60,7 @@ def export_command(
     from featcache.evaluation import references
 
     refuse_bundle(reference)
-    manifest = open_dataset(cache, dataset)
+    manifest = open_trained(cache, reports, dataset)
     run = references.find(reports / manifest.dataset, reference)
     exported = export(manifest, run, output, reporter=Said(), **settings)
     if as_json:

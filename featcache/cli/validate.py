@@ -9,12 +9,12 @@ import click
 from featcache.cli.completion import complete_runs_or_files
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     json_option,
     options,
     reports_option,
     source_options,
+    trained_dataset_option,
 )
 from featcache.cli.output import bars, print_json, say
 from featcache.cli.scan import scan_source
@@ -89,7 +89,7 @@ external_options = options(
 @external_options
 @source_options
 @files_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option

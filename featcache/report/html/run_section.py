@@ -116,7 +116,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
         "augmented views": f"{views}, and the plain image" if views else "none",
-        "prediction": "mean over views" if record.tta else "plain view",
+        "prediction": "mean over augmented views" if record.tta else "plain image",
         "options": row.options,
         "split": f"{split.name}, grouped by {split.group_by}",
         "excluded images": ", ".join(record.exclude),
