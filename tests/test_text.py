@@ -10,9 +10,11 @@ from featcache.core.text import (
     counted,
     file_part,
     markdown_cell,
+    minute,
     no_formula,
     percent,
     printable,
+    sentence,
     spelling_key,
 )
 from featcache.dataset.splits import SplitOptions
@@ -132,3 +134,12 @@ def test_sentences_of_errors_end_once() -> None:
 def test_percent() -> None:
     """With a space, as in the tables; digits if told."""
     assert (percent(0.857), percent(0.0133, 1)) == ("86 %", "1.3 %")
+
+
+def test_times_and_sentences_for_people() -> None:
+    """To the minute, in UTC; a capital letter, and one full stop or question mark."""
+    stamp = "2026-11-28T23:40:30.950+00:00"
+    assert minute(stamp) == "2026-11-28 23:40 UTC"
+    assert minute("2026-11-28") == "2026-11-28"
+    texts = ["the best run", "It is.", "is it?", ""]
+    assert [*map(sentence, texts)] == ["The best run.", "It is.", "Is it?", "."]

@@ -114,8 +114,7 @@ how_options = options(
 _LEGEND = (
     "p: probability of the class; score: what the head gives it, before calibration; "
     "base: the score without evidence from this image; map sum: all evidence in the "
-    "map; "
-    "evenly: share of the evidence that has no place in the image"
+    "map; evenly: share of the evidence that has no place in the image"
 )
 
 

@@ -67,8 +67,8 @@ def _bytes(context: AuditContext) -> Answer:
         rows = again[again["parts"].str.contains(" and ")].itertuples()
         pairs = [f"{row.path} ({row.reason})" for row in rows]
         sides = (
-            f" {counted(across, 'image is', 'images are')} on both sides of the "
-            f"source's split, such as {some(pairs, 3)}."
+            f" {counted(across, 'image is', 'images are')} in several parts of "
+            f"the source's split, such as {some(pairs, 3)}."
         )
     return conclude(
         bool(len(again)),

@@ -47,7 +47,8 @@ def _classes(context: AuditContext) -> Answer:
     table = context.images
     if table["group"].is_unique:
         raise NotApplicable(
-            "Every image is a group of its own, so patients are unknown. Run: "
+            "Every image is a group of its own, so patients are unknown. If a column "
+            "names them, put it in the place of COLUMN: "
             f"{context.manifest.scan_by_group()}"
         )
     mixed = table[table.groupby("group")["label"].transform("nunique") > 1]

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from featcache.core.io import sha256_file
-from featcache.core.text import counted
+from featcache.core.text import counted, minute
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
 from featcache.report.html.context import ReportContext
@@ -26,7 +26,7 @@ def tables(context: ReportContext, audit: AuditSection | None) -> list[Table]:
 
 def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
     """When what each part shows was made, and of which runs."""
-    dates = [_minute(run.record.created) for run in context.runs]
+    dates = [minute(run.record.created) for run in context.runs]
     runs_text = counted(len(dates), "run")
     between = " to ".join(dict.fromkeys([min(dates), max(dates)]))
     best = f"{context.best.short_id} {context.best.run_id}"
@@ -36,21 +36,16 @@ def _parts(context: ReportContext, audit: AuditSection | None) -> Table:
         seen = f"{counted(newer, 'run')} of this page made since" if newer else ""
         about = audit.run_id or "no run"
         rows.append(
-            ["audit", _minute(audit.created), "; ".join(filter(None, [about, seen]))]
+            ["audit", minute(audit.created), "; ".join(filter(None, [about, seen]))]
         )
     for run in context.runs:
         file = context.reports / EXPLAIN / run.run_id / ROWS
         if file.is_file():
             made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
             stamp = made.isoformat()
-            rows.append(["heat maps", _minute(stamp), f"{run.short_id} {run.run_id}"])
+            rows.append(["heat maps", minute(stamp), f"{run.short_id} {run.run_id}"])
     head = ["part", "made", "of"]
     return Table("When each part was made, and of which runs", head, rows)
-
-
-def _minute(stamp: str) -> str:
-    """A time of a record (ISO 8601, UTC) to the minute."""
-    return f"{stamp[:10]} {stamp[11:16]} UTC"
 
 
 def _stores(context: ReportContext) -> Table:
@@ -63,7 +58,7 @@ def _stores(context: ReportContext) -> Table:
             one.header.contract_id,
             f"{len(one.keys)} x {one.dim}",
             one.header.engine,
-            one.created,
+            minute(one.created),
         ])  # fmt: skip
     head = ["store", "contract", "contract_id", "rows x width", "engine", "created"]
     return Table("Feature stores", head, rows)

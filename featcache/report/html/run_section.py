@@ -9,6 +9,7 @@ import pandas as pd
 
 from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.commands.compare.scored_run import ScoredRun
+from featcache.core.text import minute
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -124,7 +125,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
         "seed": record.seed,
         "fit": f"{record.fit_seconds:.1f} s on the whole training set, "
         f"{record.predict_seconds:.1f} s for all predictions",
-        "created": record.created,
+        "created": minute(record.created),
         "run": run.short_id,
         "run_id": run.run_id,
     }
