@@ -178,7 +178,8 @@ def _record(store: "StoreResult") -> dict[str, Any]:
 
 def _summary(store: "StoreResult") -> str:
     size = f" {store.input_size} px" if store.input_size else ""
-    what = f"{store.backbone}{size} ({store.weights}): {store.rows} x {store.dim}"
+    rows = f"{counted(store.rows, 'row')} of {counted(store.dim, 'feature')}"
+    what = f"{store.backbone}{size} ({store.weights}): {rows}"
     if store.taps:
         what += f" and {counted(len(store.taps), 'tap')}"
     copied = f"{store.copied} copied" if store.copied else ""

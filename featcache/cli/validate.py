@@ -139,7 +139,7 @@ def validate_command(
         print_json(result.to_json())
     else:
         print_validation(result)
-    say(f"Kept: {path}. Next: featcache compare --html")
+    say(f"Saved: {path}. Next: featcache compare --html")
 
 
 def external_dataset(

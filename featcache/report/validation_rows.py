@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featcache.core.text import counted
 from featcache.evaluation.external import Scores, Subgroups, Validation
 from featcache.evaluation.figures import Figure
 
@@ -182,8 +183,8 @@ def notes(result: Validation) -> list[str]:
     lines.append(
         f"Recalibration is not applicable: {recalibrated.reason}."
         if recalibrated.reason
-        else f"Recalibrated by {recalibrated.method} on the other of "
-        f"{recalibrated.folds} folds of groups."
+        else f"Recalibrated by {recalibrated.method}, each of {recalibrated.folds} "
+        "folds of groups by the others."
     )
     lines.append(f"Share refused: {result.refused_share}.")
     if result.without_refused:
@@ -191,7 +192,7 @@ def notes(result: Validation) -> list[str]:
         lines.append(f"Without these: accuracy {without.accuracy}, AUC {without.auc}.")
     if result.unreadable:
         n = result.unreadable
-        lines.append(f"{n} image{'s' * (n != 1)} cannot be read.")
+        lines.append(f"{counted(n, 'image')} cannot be read.")
     return lines + _sizes(scores)
 
 
@@ -200,8 +201,8 @@ def _sizes(scores: Scores) -> list[str]:
     if size.groups is None:
         return []
     return [
-        f"An accuracy within 5 points either way takes {size.groups} groups "
-        f"({size.images} images)."
+        "To know the accuracy within 5 points either way takes "
+        f"{counted(size.groups, 'group')} ({counted(size.images, 'image')})."
     ]
 
 

@@ -128,7 +128,7 @@ def test_the_tables(run, short_id, backbone):
         "estimated without labels", "heterogeneity", "Share refused: ",
     ):  # fmt: skip
         assert text in out
-    assert "Kept: " in err
+    assert "Saved: " in err
     assert Path("cache/Granada 2/manifest.csv").is_file()
 
 

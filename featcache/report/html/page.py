@@ -175,8 +175,8 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "share": _share, "percent": percent, "words": _words, "p_value": _p_value, "minute": minute,
-        "with_command": _with_command,
+        "share": _share, "percent": percent, "words": _words, "p_value": _p_value,
+        "minute": minute, "with_command": _with_command,
         "breakable": _breakable, "decimals": "{:.3f}".format, "quoted": shlex.quote,
     }  # fmt: skip
     return environment
