@@ -198,7 +198,7 @@ def notes(result: Validation) -> list[str]:
 
 def _sizes(scores: Scores) -> list[str]:
     size = scores.needed["accuracy"]
-    if size.groups is None:
+    if size.groups is None or size.images is None:
         return []
     return [
         "To know the accuracy within 5 points either way takes "
