@@ -4,6 +4,7 @@ An error says what was expected, what came, and what helps; or, where that reads
 what the problem is, and what helps.
 """
 
+import re
 from typing import overload
 
 
@@ -40,9 +41,10 @@ class FeatcacheError(Exception):
     @property
     def problem(self) -> str:
         """What is wrong, without the full stop."""
-        return (
+        text = (
             f"expected {self.expected}; got {self.got}" if self.expected else self.got
         )
+        return text[:-1] if re.search(r"[^.]\.$", text) else text
 
     def __str__(self) -> str:
         return f"{self.problem}. {self.hint}"

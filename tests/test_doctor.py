@@ -173,7 +173,12 @@ def test_the_weights_of_five_networks_are_shown(run: Run) -> None:
     """The others are counted, and shown on request."""
     _, out, _ = run("doctor", "--offline")
     assert len(re.findall(r"^ *\w+ +weights \w+ +no local", out, re.M)) == 5
-    assert f"Weights of {len(NETWORKS) - 5} more networks: featcache doctor" in out
+    further = len(NETWORKS) - 5
+    assert f"{further} more networks (weights of 0 on this machine): featcache" in out
+    counts = dict(re.findall(r"(\d+) (PASS|WARN|FAIL)", out.splitlines()[-1]))
+    assert sum(map(int, counts)) == len(
+        re.findall(r"^ *(?:PASS|WARN|FAIL)  ", out, re.M)
+    )
     _, out, _ = run("doctor", "--offline", "--all")
     lines = re.findall(r"^ *\w+ +weights \w+ +no local", out, re.M)
     assert len(lines) == len(NETWORKS)

@@ -121,7 +121,9 @@ def test_a_dataset_is_found_by_name_or_alone(tmp_path: Path) -> None:
     assert manifest.find(tmp_path, None) == tmp_path / "one"
     manifest.save(made(tmp_path / "two"))
     assert manifest.find(tmp_path, "two") == tmp_path / "two"
-    for name in (None, "three", "../one"):
+    with pytest.raises(DatasetError, match=r"has several datasets: one, two\. Choose"):
+        manifest.find(tmp_path, None)
+    for name in ("three", "../one"):
         with pytest.raises(DatasetError, match="of: one, two"):
             manifest.find(tmp_path, name)
 

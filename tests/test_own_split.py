@@ -200,7 +200,7 @@ def test_the_command_line_shows_the_parts(tmp_path: Path, run: Run) -> None:
     source = write(tmp_path / "x")
     code, _, err = run("scan", source)
     assert code == 0
-    assert "--split-by folder, here or in training, keeps it, --pool joins" in err
+    assert "keep it with --split-by folder, here or in training, or join" in err
     code, out, _ = run("scan", source, "--split-by", "folder")
     assert code == 0
     assert "Split (by folder): train 8, val 4, test 4 images." in out

@@ -112,7 +112,7 @@ def test_a_large_group_is_told(table: Scan) -> None:
     """More than a third of the images are hardly one patient."""
     patients = ["x"] * 5 + [f"p{i}" for i in range(7)]
     [warning] = table(["A", "B"] * 6, patients).warnings
-    assert warning.startswith("group x has 5 of 12 images (42%)")
+    assert warning.startswith("group x has 5 of 12 images (42 %)")
 
 
 @pytest.mark.parametrize("missing", ["nan", "None", "<NA>"])

@@ -10,12 +10,15 @@ from featcache.core.text import (
     counted,
     file_part,
     markdown_cell,
+    minute,
     no_formula,
+    percent,
     printable,
+    sentence,
     spelling_key,
 )
 from featcache.dataset.splits import SplitOptions
-from featcache.errors import UsageError
+from featcache.errors import FeatcacheError, UsageError
 from featcache.evaluation.record import SplitInfo
 
 CLI = Path(__file__).parents[1] / "featcache" / "cli"
@@ -119,3 +122,24 @@ def test_one_thing_is_not_several() -> None:
     assert words == ["0 images", "1 image", "2 images"]
     assert counted(1, "class is", "classes are") == "1 class is"
     assert counted(3, "class is", "classes are") == "3 classes are"
+
+
+def test_sentences_of_errors_end_once() -> None:
+    """A problem that is a sentence brings no second full stop; dots stay."""
+    assert str(FeatcacheError("It is gone.", "Run it.")) == "It is gone. Run it."
+    assert str(FeatcacheError("a", "b.", "Go.")) == "expected a; got b. Go."
+    assert FeatcacheError("cut...", "Go.").problem == "cut..."
+
+
+def test_percent() -> None:
+    """With a space, as in the tables; digits if told."""
+    assert (percent(0.857), percent(0.0133, 1)) == ("86 %", "1.3 %")
+
+
+def test_times_and_sentences_for_people() -> None:
+    """To the minute, in UTC; a capital letter, and one full stop or question mark."""
+    stamp = "2026-11-28T23:40:30.950+00:00"
+    assert minute(stamp) == "2026-11-28 23:40 UTC"
+    assert minute("2026-11-28") == "2026-11-28"
+    texts = ["the best run", "It is.", "is it?", ""]
+    assert [*map(sentence, texts)] == ["The best run.", "It is.", "Is it?", "."]

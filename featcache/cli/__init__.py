@@ -44,7 +44,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         finetune.finetune_command,
         ensemble.ensemble_command,
     ),
-    "Judgement": (
+    "Evaluation": (
         compare.compare_command,
         explain.explain_command,
         validate.validate_command,
@@ -54,7 +54,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
         predict.predict_command,
         export.export_command,
     ),
-    "All": (run.run_command, demo.demo_command, doctor.doctor_command),
+    "General": (run.run_command, demo.demo_command, doctor.doctor_command),
 }
 
 

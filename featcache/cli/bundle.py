@@ -8,7 +8,6 @@ import click
 from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     force_option,
     json_option,
@@ -16,6 +15,7 @@ from featcache.cli.options import (
     options,
     reports_option,
     run_split_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import Said, print_json, print_table, show
 
@@ -77,7 +77,7 @@ def bundle_group() -> None:
 @click.argument("reference_of_run", metavar="RUN", shell_complete=complete_runs)
 @make_options
 @run_split_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option

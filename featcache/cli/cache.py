@@ -7,7 +7,7 @@ import click
 
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
+    dataset_filter_option,
     find_policy,
     force_option,
     json_option,
@@ -37,7 +37,7 @@ def _mib(size: int) -> str:
 
 
 @cache_group.command(short_help="List the feature stores.")
-@dataset_option
+@dataset_filter_option
 @cache_option
 @reports_option
 @json_option
@@ -217,9 +217,11 @@ def _verdict(one: "Checked") -> list[str]:
 
 
 @cache_group.command(short_help="Delete unused rows and files.")
-@dataset_option
+@dataset_filter_option
 @click.option(
-    "--policies", is_flag=True, help="Also delete views that no run was trained on."
+    "--policies",
+    is_flag=True,
+    help="Also delete augmented views that no run was trained on.",
 )
 @click.option("--yes", is_flag=True, help="Actually delete (default: dry run).")
 @cache_option

@@ -10,11 +10,11 @@ from featcache.cli.completion import complete_metrics, complete_runs
 from featcache.cli.options import (
     cache_option,
     dataset_name,
-    dataset_option,
     force_option,
     is_given,
     refuse_ignored,
     reports_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import print_json, print_table, say, show
 from featcache.errors import RunError, UsageError
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", short_help="Rank the runs, with confidence intervals.")
-@dataset_option
+@trained_dataset_option
 @click.option(
     "--metric",
     default="accuracy",
     show_default=True,
     shell_complete=complete_metrics,
+    metavar="NAME",
     help="Rank by accuracy, balanced_accuracy, macro_f1, auc, log_loss, brier or ece.",
 )
 @click.option(

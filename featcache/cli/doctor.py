@@ -56,7 +56,8 @@ def _is_further(check: "Check") -> bool:
 
 
 def _print(checks: "list[Check]", hidden: "list[Check]") -> None:
-    from featcache.core.text import some
+    from featcache.commands.doctor import PASS
+    from featcache.core.text import counted, some
 
     visible = [check for check in checks if check not in hidden]
     headings = [("", False), ("check", False), ("result", False)]
@@ -71,6 +72,9 @@ def _print(checks: "list[Check]", hidden: "list[Check]") -> None:
             if check.details:
                 show(f"  {check.details}")
     if hidden:
-        show(f"Weights of {len(hidden)} more networks: featcache doctor --all")
-    counts = Counter(check.status for check in checks)
+        n_local = sum(check.status == PASS for check in hidden)
+        networks = counted(len(hidden), "more network")
+        local = f"weights of {n_local} on this machine"
+        show(f"{networks} ({local}): featcache doctor --all")
+    counts = Counter(check.status for check in visible)
     show(", ".join(f"{counts[s]} {s}" for s in ("PASS", "WARN", "FAIL")))

@@ -10,9 +10,9 @@ from featcache.cli.options import (
     cache_option,
     calibrate_option,
     dataset_name,
-    dataset_option,
     json_option,
     reports_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import print_runs, print_runs_as_json, say, show
 
@@ -21,7 +21,7 @@ from featcache.cli.output import print_runs, print_runs_as_json, say, show
 @click.argument(
     "members", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_runs
 )
-@dataset_option
+@trained_dataset_option
 @click.option(
     "--weights",
     type=click.Choice(["fitted", "equal"]),

@@ -8,7 +8,6 @@ import click
 from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     json_option,
     open_dataset_of_runs,
@@ -16,9 +15,10 @@ from featcache.cli.options import (
     reports_option,
     run_split_option,
     seed_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import bars, print_json, print_table, say, show
-from featcache.core.text import counted
+from featcache.core.text import counted, percent
 
 if TYPE_CHECKING:
     from featcache.commands.explain import Figure
@@ -53,6 +53,7 @@ how_options = options(
         multiple=True,
         default=("auto",),
         show_default=True,
+        metavar="NAME",
         help="auto, linear, treeshap, integrated-gradients, gradient-input, shapley, "
         "cam, grad-cam, grad-cam++, hirescam or occlusion; may be repeated.",
     ),
@@ -110,13 +111,20 @@ how_options = options(
 )
 
 
+_LEGEND = (
+    "p: probability of the class; score: what the head gives it, before calibration; "
+    "base: the score without evidence from this image; map sum: all evidence in the "
+    "map; evenly: share of the evidence that has no place in the image"
+)
+
+
 @click.command("explain", short_help="Map where in an image a head finds evidence.")
 @click.argument("reference", metavar="RUN", shell_complete=complete_runs)
 @click.argument("images", nargs=-1)
 @choice_options
 @how_options
 @run_split_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option
@@ -151,6 +159,7 @@ def explain_command(
         return
     print_maps(rows)
     print_figures(explained.figures)
+    show(_LEGEND)
     show(f"{counted(len(rows), 'map')} of run {run.short_id} in {folder}")
 
 
@@ -167,7 +176,7 @@ def print_maps(rows: list[dict[str, Any]]) -> None:
                 *(f"{r['probability']:.3f}", r["method"], f"{r['score']:+.3f}"),
                 "-" if r["base"] is None else f"{r['base']:+.3f}",
                 "-" if r["base"] is None else f"{r['map_sum']:+.3f}",
-                f"{r['even_share']:.0%}",
+                percent(r["even_share"]),
             ]
             for r in rows
         ],

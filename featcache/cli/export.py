@@ -8,12 +8,12 @@ import click
 from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     force_option,
     json_option,
     open_dataset_of_runs,
     reports_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import Said, print_json, show
 
@@ -37,7 +37,7 @@ from featcache.cli.output import Said, print_json, show
 )
 @files_option
 @force_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option

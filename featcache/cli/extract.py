@@ -8,12 +8,12 @@ import click
 from featcache.cli.completion import complete_networks
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     json_option,
     open_dataset,
     policy_options,
     region_options,
     resolve_networks,
+    scanned_dataset_option,
     seed_option,
     source_options,
     take,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("extract", short_help="Run frozen backbones and store the features.")
 @click.argument("source", type=click.Path(path_type=Path), required=False)
-@dataset_option
+@scanned_dataset_option
 @click.option(
     "-b",
     "--backbone",
@@ -39,10 +39,9 @@ if TYPE_CHECKING:
     required=True,
     metavar="NAME",
     shell_complete=complete_networks,
-    help="A backbone, the path of a .keras file, classic5 for the five "
-    "networks of the 2021 notebook (densenet121, resnet50, vgg19, "
-    "inceptionv3, xception), or baselines for features without a "
-    "network (metadata, pixels48, border); may be repeated.",
+    help="A backbone, the path of a .keras file, classic5 for five of "
+    "them (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for "
+    "features without a network (metadata, pixels48, border); may be repeated.",
 )
 @click.option(
     "--views",
@@ -130,7 +129,7 @@ def extract_command(
 ) -> None:
     """Run frozen backbones on the images of SOURCE and store the features.
 
-    Without SOURCE, the scanned --dataset is used.
+    Without SOURCE, a dataset scanned before is used: --dataset, or the only one.
 
     Only missing features are computed, so repeating a command costs nothing.
     """
@@ -180,7 +179,8 @@ def _record(store: "StoreResult") -> dict[str, Any]:
 
 def _summary(store: "StoreResult") -> str:
     size = f" {store.input_size} px" if store.input_size else ""
-    what = f"{store.backbone}{size} ({store.weights}): {store.rows} x {store.dim}"
+    rows = f"{counted(store.rows, 'row')} of {counted(store.dim, 'feature')}"
+    what = f"{store.backbone}{size} ({store.weights}): {rows}"
     if store.taps:
         what += f" and {counted(len(store.taps), 'tap')}"
     copied = f"{store.copied} copied" if store.copied else ""

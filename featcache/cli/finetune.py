@@ -43,8 +43,8 @@ _network_options = options(
         required=True,
         metavar="NAME",
         shell_complete=complete_networks,
-        help="A backbone, the path of a .keras file, or classic5 for the five networks "
-        "of the 2021 notebook; may be repeated.",
+        help="A backbone, the path of a .keras file, or classic5 for five of them "
+        "(densenet121, resnet50, vgg19, inceptionv3, xception); may be repeated.",
     ),
     _option(
         "--weights",
@@ -97,7 +97,7 @@ _training_options = options(
     _option(
         "--optimizer",
         "adamw",
-        "sgd uses momentum 0.9, as in the 2021 notebook.",
+        "sgd uses momentum 0.9.",
         type=click.Choice(["adamw", "sgd"]),
     ),
     click.option(
@@ -137,7 +137,7 @@ _evaluation_options = options(
     _option(
         "--tta",
         2,
-        "Predict as the mean over the plain view and this many augmented views.",
+        "Predict as the mean over the plain image and this many augmented views.",
     ),
     _option(
         "--fold",

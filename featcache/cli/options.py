@@ -77,6 +77,24 @@ dataset_option = click.option(
     help="Name of the dataset in the cache; may be omitted if there is only one, if "
     "the run determines it, or for runs if only one has any.",
 )
+trained_dataset_option = click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=complete_datasets,
+    help="Dataset of the runs; may be omitted if only one has any.",
+)
+scanned_dataset_option = click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=complete_datasets,
+    help="Name of the dataset in the cache.  [default: the name of SOURCE's folder]",
+)
+dataset_filter_option = click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=complete_datasets,
+    help="Only this dataset.  [default: all]",
+)
 cache_option = click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
@@ -126,7 +144,8 @@ calibrate_option = click.option(
 policy_number_option = click.option(
     "--policy",
     type=int,
-    help="Number of the views' augmentation policy, from 0.  [default: the newest]",
+    help="Number of the augmentation policy, from 0 (see cache info).  [default: "
+    "the newest]",
 )
 stored_taps_option = click.option(
     "--taps",
@@ -218,19 +237,19 @@ policy_options = options(
         "--flip/--no-flip",
         default=True,
         show_default=True,
-        help="Randomly mirror views.",
+        help="Randomly mirror augmented views.",
     ),
     click.option(
         "--brightness",
         type=Range(),
         default=(0.8, 1.25),
-        help="Range of brightness factors for views.  [default: 0.8,1.25]",
+        help="Range of brightness factors for augmented views.  [default: 0.8,1.25]",
     ),
     click.option(
         "--zoom",
         type=Range(),
         default=(1.0, 1.2),
-        help="Range of magnification factors for views.  [default: 1,1.2]",
+        help="Range of magnification factors for augmented views.  [default: 1,1.2]",
     ),
 )
 # The fields of `dataset.splits.SplitOptions`, but for its seed and repeats.

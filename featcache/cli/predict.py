@@ -10,11 +10,11 @@ import click
 from featcache.cli.completion import complete_runs_or_files
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     force_option,
     reports_option,
     run_split_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import Said, bars, say, show
 from featcache.core.text import printable
@@ -68,7 +68,7 @@ from featcache.core.text import printable
     help="Images in one pass.",
 )
 @run_split_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 def predict_command(

@@ -7,8 +7,8 @@ import click
 
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     json_option,
+    scanned_dataset_option,
     source_options,
 )
 from featcache.cli.output import bars, print_json, say, show
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("scan", short_help="List and check the images of a source.")
 @click.argument("source", type=click.Path(path_type=Path))
-@dataset_option
+@scanned_dataset_option
 @source_options
 @cache_option
 @json_option

@@ -87,8 +87,8 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
 @click.option(
     "--tta/--no-tta",
     default=None,
-    help="Predict as the mean over an image's views.  [default: on when "
-    "training on views]",
+    help="Predict as the mean over an image's augmented views.  [default: on when "
+    "training on them]",
 )
 @calibrate_option
 @split_options

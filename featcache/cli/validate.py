@@ -10,13 +10,13 @@ import click
 from featcache.cli.completion import complete_runs_or_files
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     files_option,
     force_option,
     json_option,
     options,
     reports_option,
     source_options,
+    trained_dataset_option,
 )
 from featcache.cli.output import bars, print_json, say
 from featcache.cli.scan import scan_source
@@ -99,7 +99,7 @@ external_options = options(
 )
 @force_option
 @files_option
-@dataset_option
+@trained_dataset_option
 @cache_option
 @reports_option
 @json_option
@@ -154,7 +154,7 @@ def validate_command(
         say(f"Written: {output}")
     after = f"featcache compare --dataset {quote(model.dataset)} --html"
     has_runs = (reports / model.dataset / "runs").is_dir()
-    say(f"Kept: {path}." + (f" Next: {after}" if has_runs else ""))
+    say(f"Saved: {path}." + (f" Next: {after}" if has_runs else ""))
 
 
 def external_dataset(

@@ -36,6 +36,21 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share in words: ``86 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def minute(stamp: str) -> str:
+    """A time of a record (ISO 8601, UTC) to the minute: ``2026-11-28 23:40 UTC``."""
+    return f"{stamp[:10]} {stamp[11:16]} UTC" if len(stamp) > 15 else stamp
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter and one full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
+
+
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``COVID (2)`` comes before ``COVID (10)``."""
     parts = re.split(r"(\d+)", text)

@@ -252,6 +252,11 @@ def find(cache: Path, dataset: str | None) -> Path:
         return cache / str(dataset)
     if dataset is None and len(names) == 1:
         return cache / names[0]
+    if dataset is None and names:
+        raise DatasetError(
+            f"{cache} has several datasets: {', '.join(names)}",
+            "Choose one with `dataset`.",
+        )
     raise DatasetError(
         f"`dataset` to be one of: {', '.join(names)}"
         if names

@@ -1,6 +1,6 @@
 """One evaluation's images: which are left out, how they group, which are tested on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -144,35 +144,52 @@ def _check_val(manifest: Manifest, val_part: str) -> None:
         )
 
 
-def straddling(manifest: Manifest) -> list[str]:
+def straddling(manifest: Manifest, *, brief: bool = False) -> list[str]:
     """What is on both sides of a test set that the source brings, a line each.
 
     Args:
         manifest: As `narrow` returns it.
+        brief: Only how many, in one line: the split was drawn before.
     """
-    table, lines = manifest.table, []
-    by = manifest.settings.split_by
-    if not by:
+    if not (by := manifest.settings.split_by):
         return []
+    table = manifest.table
     moved = table[(table[PART] != table[FILE_PART]) & table["status"].isin(_READABLE)]
+    out = table[(table["status"] == EXCLUDED) & (table["reason"] == CROSSING)]
+    if brief:
+        return _numbers(moved, out, by)
+    return [*_copies(moved, by), *_in_groups(out, manifest)]
+
+
+def _numbers(moved: pd.DataFrame, out: pd.DataFrame, by: str) -> list[str]:
+    texts = []
+    if n := moved["image_id"].nunique():
+        texts.append(f"{counted(n, 'image')} in several parts counted once")
+    if n := len(out):
+        texts.append(f"{counted(n, 'image')} left out of training")
+    return [f"Split by {by}, as before: {', '.join(texts)}."] if texts else []
+
+
+def _copies(moved: pd.DataFrame, by: str) -> Iterator[str]:
     if len(moved):
         counts = moved.groupby("image_id")[PART].first().value_counts()
         parts = " and ".join(f"{n} in {part}" for part, n in counts.items())
-        images = counted(len({*moved["image_id"]}), "image")
-        lines.append(
-            f"{images} with byte-identical copies in several parts of the split by "
-            f"{by} counted once, {parts}; the copies are: "
-            f"{some([*moved['path']], 3)}"
+        yield (
+            f"Split by {by}: {counted(len({*moved['image_id']}), 'image')} with "
+            f"byte-identical copies in several parts counted once, {parts}. "
+            f"Not used: {some([*moved['path']], 3)}."
         )
-    out = table[(table["status"] == EXCLUDED) & (table["reason"] == CROSSING)]
+
+
+def _in_groups(out: pd.DataFrame, manifest: Manifest) -> Iterator[str]:
     if len(out):
         sides = "the test set or in val" if manifest.own_val else "the test set"
-        what = "1 image is" if len(out) == 1 else f"{len(out)} images are"
-        lines.append(
-            f"{what} left out of training, because images of the same group (by "
-            f"{manifest.settings.group_by}) are in {sides}: {some([*out['path']], 3)}"
+        yield (
+            f"Split by {manifest.settings.split_by}: "
+            f"{counted(len(out), 'image is', 'images are')} left out of "
+            "training, because images of the same group (by "
+            f"{manifest.settings.group_by}) are in {sides}: {some([*out['path']], 3)}."
         )
-    return lines
 
 
 def _matches(manifest: Manifest, text: str, option: str) -> pd.Series:

@@ -43,8 +43,9 @@ def audit_findings(reports: Path) -> list[str]:
     """
     try:
         record = read_json(reports / AUDIT)
-        checks = [one for one in record["checks"] if one["status"] == "issue"]
-        lines = [f"{one['code']} {one['title']}: {one['message']}" for one in checks]
+        checks = [one for one in record["checks"] if one["status"] == "finding"]
+        checks = [one for one in checks if one["severity"] == "issue"]
+        lines = [f"{one['code']} {one['title']} {one['message']}" for one in checks]
     except FileNotFoundError:
         return ["no audit was made"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -121,7 +121,10 @@ def _opened_bundle(
     """The model of a bundle that has proved itself on this machine."""
     bundle = open_bundle(path, files=files)
     if prove(bundle):
-        reporter.message(f"{path} proved itself on this machine (once a machine)")
+        reporter.message(
+            f"{path} passed its golden cases on this machine (checked once per "
+            "machine)."
+        )
     model = replace(of_bundle(bundle), bundle_sha256=bundle.archive.sha256)
     own = model.rule.refusal.calibration.share if model.rule else None
     if refuse not in (None, own):

@@ -93,6 +93,21 @@ def tap_names(stored: Store, taps: str | Sequence[str]) -> list[str]:
     return find_taps([stored], taps)
 
 
+def split_path(dataset: Manifest, options: SplitOptions) -> Path:
+    """The file in which `draw_split` keeps the folds, before they are repeated."""
+    return dataset.folder / f"splits-{_split_name(dataset, options)}.json"
+
+
+def _split_name(dataset: Manifest, options: SplitOptions) -> str:
+    test = f"test{options.test_size:g}"
+    if dataset.own_test is not None:
+        by = str(dataset.settings.split_by).replace("=", "-")
+        test = f"test-by-{_slug(by, 'column')}"
+        test += "-val-fold" if dataset.own_val else ""
+    default = f"{_drawn_of(dataset)}-k{options.folds}-{test}-seed{options.seed}"
+    return options.split or default
+
+
 def draw_split(
     dataset: Manifest, options: SplitOptions = SplitOptions(), *, repeat: int = 0
 ) -> Split:
@@ -114,19 +129,12 @@ def draw_split(
 
 
 def _draw_split(dataset: Manifest, options: SplitOptions, repeat: int) -> Split:
-    own_test = dataset.own_test
-    test = f"test{options.test_size:g}"
+    own_test, ok = dataset.own_test, dataset.ok
+    columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
+    name, path = _split_name(dataset, options), split_path(dataset, options)
     if own_test is not None:
         _refuse_test_size(dataset, options)
         by = str(dataset.settings.split_by)
-        test = f"test-by-{_slug(by.replace('=', '-'), 'column')}"
-        test += "-val-fold" if dataset.own_val else ""
-    default = f"{_drawn_of(dataset)}-k{options.folds}-{test}-seed{options.seed}"
-    name = options.split or default
-    ok = dataset.ok
-    columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
-    path = dataset.folder / f"splits-{name}.json"
-    if own_test is not None:
         how = options.folds, options.test_size, options.seed
         empty = Split(name, *how, {}, split_by=by, own_val=dataset.own_val)
         val = ok.loc[ok[PART] == PARTS[1], "image_id"] if dataset.own_val else ()

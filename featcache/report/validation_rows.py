@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from featcache.core.text import counted
 from featcache.dataset.perceptual_hashes import BITS
 from featcache.evaluation.external import Recalibrated, Scores, Subgroups, Validation
 from featcache.evaluation.figures import Figure
@@ -196,7 +197,7 @@ def notes(result: Validation) -> list[str]:
         lines.append(f"Without these: accuracy {without.accuracy}, AUC {without.auc}.")
     if result.unreadable:
         n = result.unreadable
-        lines.append(f"{n} image{'s' * (n != 1)} cannot be read.")
+        lines.append(f"{counted(n, 'image')} cannot be read.")
     return lines + _sizes(scores)
 
 
@@ -211,11 +212,11 @@ def _recalibration(recalibrated: Recalibrated) -> str:
 
 def _sizes(scores: Scores) -> list[str]:
     size = scores.needed["accuracy"]
-    if size.groups is None:
+    if size.groups is None or size.images is None:
         return []
     return [
-        f"An accuracy within 5 points either way takes {size.groups} groups "
-        f"({size.images} images)."
+        "To know the accuracy within 5 points either way takes "
+        f"{counted(size.groups, 'group')} ({counted(size.images, 'image')})."
     ]
 
 

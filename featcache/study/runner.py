@@ -388,7 +388,7 @@ def _source(run: Run) -> tuple[str, int | None]:
 
 
 def _describe_store(result: StoreResult) -> str:
-    what = f"{result.backbone} ({result.weights}): {result.rows} x {result.dim}"
+    what = f"{result.backbone} ({result.weights}): {result.rows} rows of {result.dim}"
     if not result.computed:
         return f"{what}, all cached"
     failed = (

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from audit_toys import make_run, of, with_table, write_split
 from records import make_validation
 from toys import N
 
 from featcache.commands.audit import CHECKS, NOT_APPLICABLE, audit
+from featcache.commands.audit.base import of_all
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
+from featcache.deploy.facts import audit_findings
 
 
 def test_codes_are_unique_and_each_has_its_section() -> None:
@@ -116,3 +119,27 @@ def test_the_command_prints_and_records_one_row_a_check(
     code, out, _ = run("audit", "--strict")
     assert code == 1
     assert "FC010" in out
+    issues = [line for line in audit_findings(Path("reports/chest")) if "FC010" in line]
+    assert issues[0].startswith("FC010 Is a group on both sides of a split? 1 group is")
+
+
+def test_titles_are_questions() -> None:
+    """So that "passed" and "finding" read as no and yes for every check."""
+    assert [check.title for check in CHECKS.values() if check.title[-1] != "?"] == []
+    assert {check.title.split()[0] for check in CHECKS.values()} <= {
+        "Are", "Can", "Do", "Does", "Have", "Is",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "text"),
+    [
+        (0, 1, "0 of 1 file is"),
+        (1, 1, "1 of 1 file is"),
+        (1, 2, "1 of 2 files is"),
+        (2, 2, "2 of 2 files are"),
+    ],
+)
+def test_how_many_of_all(count: int, total: int, text: str) -> None:
+    """The verb agrees with how many there are, the noun with all."""
+    assert of_all(count, total, "files", "is", "are") == text

@@ -52,7 +52,7 @@ def test_copies_on_both_sides_of_a_split_are_named(
     assert [row["path"] for row in answer.evidence] == ["5.png", "3.png"]
     assert [row["parts"] for row in answer.evidence] == ["test and train", "train"]
     assert answer.message.endswith(
-        "1 image stood on both sides of the source's split, such as 5.png (same "
+        "1 image is in several parts of the source's split, such as 5.png (same "
         "bytes as 4.png)."
     )
 
@@ -171,7 +171,10 @@ def test_near_duplicates_on_both_sides_of_a_split(
     write_split(dataset, fold_of)
     answer = of(audit(dataset, reports), "FC005")
     assert answer.is_issue
-    assert "4 of train and test, 0 of two folds" in answer.message
+    assert (
+        "in 1 of 1 split (splits-hand): 4 between train and test, 0 between two"
+        in answer.message
+    )
 
 
 def test_a_group_on_both_sides_of_a_hand_made_split(

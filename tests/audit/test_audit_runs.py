@@ -135,7 +135,7 @@ def test_labels_that_changed_since_are_an_issue(toy: Manifest, reports: Path) ->
     table.loc[[4, 5], "label"] = b
     finding = of(audit(with_table(toy, table.drop(index=0)), reports), "FC042")
     assert finding.is_issue
-    assert f"2 of {N} images otherwise" in finding.message
+    assert f"2 of {N} images have another label" in finding.message
     assert f"(2 from {a} to {b})" in finding.message
     assert [(row["path"], row["before"], row["now"]) for row in finding.evidence] == [
         ("4.png", a, b), ("5.png", a, b),

@@ -75,6 +75,14 @@ def test_rm_deletes_runs_only_when_asked(toy: None) -> None:
     assert not REPORTS.joinpath("toy").exists()
 
 
+def test_rm_takes_all_that_featcache_writes(run: Run, toy: None) -> None:
+    """The measured training images too; nothing of it is called foreign."""
+    for name in ("picture-statistics.npz", "picture-statistics.json", "thumbs.npz"):
+        (FOLDER.parent / name).write_text("ours")
+    _, _, err = run("dataset", "rm", "toy", "--yes")
+    assert (err, FOLDER.parent.exists()) == ("", False)
+
+
 def test_rm_keeps_what_is_not_ours(run: Run, toy: None) -> None:
     """A file that featcache does not write stays where it lies, and is named."""
     for notes in (FOLDER / "notes.txt", FOLDER.parent / "notes.txt"):

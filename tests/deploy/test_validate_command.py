@@ -128,7 +128,7 @@ def test_the_tables(run, short_id, backbone):
         "estimated without labels", "heterogeneity", "Share refused: ",
     ):  # fmt: skip
         assert text in out
-    assert "Kept: " in err
+    assert "Saved: " in err
     code, _, err = run("validate", short_id, "Granada 2", "-o", "no.txt", *backbone)
     assert (code, "--output a file in a folder that exists, in .json" in err) == (
         1,

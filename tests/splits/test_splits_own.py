@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import header, make_dataset, train_flat, write_store
+from toys import Heard, header, make_dataset, train_flat, write_store
 
 from featcache import features
 from featcache.dataset import manifest
@@ -207,6 +207,22 @@ def test_copies_in_several_parts_count_as_test_images(dataset: Manifest) -> None
     [line, _] = straddling(narrowed)
     assert "1 image with byte-identical copies in several parts" in line
     assert copy["image_id"].iloc[0] not in line
+    assert straddling(narrowed, brief=True) == [
+        "Split by folder, as before: 1 image in several parts counted once, 7 images "
+        "left out of training."
+    ]
+
+
+def test_what_straddles_a_split_is_listed_once(dataset: Manifest) -> None:
+    """The call that draws the split names the images; later ones only count them."""
+    lines: list[list[str]] = []
+    for _ in range(2):
+        heard = Heard()
+        train_flat(dataset, dataset.folder.parents[1] / "reports", backbones=["all"],
+                   heads=["majority"], jobs=1, reporter=heard)  # fmt: skip
+        lines.append(heard.messages)
+    assert "6 images are left out of training, because" in lines[0][0]
+    assert lines[1] == ["Split by folder, as before: 6 images left out of training."]
 
 
 def test_a_column_with_a_fourth_value_is_named(dataset: Manifest) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from featcache.commands.audit.context import AuditContext, NotApplicable
-from featcache.core.text import some
+from featcache.core.text import counted, some
 
 __all__ = [
     "FINDING",
@@ -24,6 +24,7 @@ __all__ = [
     "conclude",
     "in_splits",
     "listed",
+    "of_all",
     "records",
 ]
 ISSUE, TIP = "issue", "tip"
@@ -56,7 +57,7 @@ class Check:
 
     Attributes:
         code: For good, such as "FC001"; an anchor of docs/audit.md.
-        title: What is looked for.
+        title: A question; a finding answers it with yes.
         severity: "issue" (figures may be wrong) or "tip" (look at it).
         run: From a dataset with its runs to an answer.
     """
@@ -89,7 +90,7 @@ class Finding:
 
     @property
     def in_words(self) -> str:
-        """A finding in a list: "FC001 byte-identical files"; a question has its yes."""
+        """A finding in a list: "FC001 are files byte-identical? yes"."""
         return named(self.code, self.title)
 
     @property
@@ -99,9 +100,22 @@ class Finding:
 
 
 def named(code: str, title: str) -> str:
-    """A finding in a list; a question is answered."""
-    text = f"{code} {title[0].lower()}{title[1:]}"
-    return f"{text} yes" if title.endswith("?") else text
+    """A finding in a list: the question, answered."""
+    return f"{code} {title[0].lower()}{title[1:]} yes"
+
+
+def of_all(count: int, total: int, many: str, one: str, several: str) -> str:
+    """How many of all do something: ``1 of 9 files is``, ``2 of 9 files are``.
+
+    Args:
+        count: How many.
+        total: Of how many.
+        many: What they are called; of one in all without the "s".
+        one: The verb, of one, or of a single one in all.
+        several: The verb, of several.
+    """
+    name = many if total != 1 else many.removesuffix("s")
+    return f"{count} of {total} {name} {one if 1 in (count, total) else several}"
 
 
 def conclude(is_finding: bool, message: str, evidence: Sequence[Row] = ()) -> Answer:
@@ -127,6 +141,6 @@ def behind_colon(names: Sequence[object], limit: int = 3) -> str:
 def in_splits(context: AuditContext, rows: Sequence[Row]) -> str:
     """How many of the splits the rows are of, and which."""
     names = dict.fromkeys(str(row["split"]).removesuffix(".json") for row in rows)
-    return f"in {len(names)} of {len(context.splits)} splits" + (
+    return f"in {len(names)} of {counted(len(context.splits), 'split')}" + (
         f" ({listed([*names])})" if names else ""
     )

@@ -14,12 +14,14 @@ from featcache.commands.audit.base import (
     Row,
     behind_colon,
     conclude,
+    of_all,
 )
 from featcache.commands.audit.context import AuditContext, right, usual
+from featcache.core.text import counted
 from featcache.dataset.manifest import COLUMNS
 from featcache.evaluation import metrics
 
-NONE, RARE = "(none)", "(rare)"
+NONE, RARE = "(none)", "(all others)"
 MOST_VALUES, LEAST_IMAGES = 20, 10  # of a column; of a value
 MANY = 20  # images of a value that is evaluated alone
 STRONG = 0.3  # Cramér's V: Cohen's medium effect for two classes (1988)
@@ -54,7 +56,7 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
     made = {
         "file type": pd.Series([path.suffix.lower() for path in paths]),
         "folder": pd.Series([folder(path, classes) for path in paths]),
-        "file name": pd.Series([pattern(path.stem, classes) for path in paths]),
+        "file name pattern": pd.Series([pattern(path.stem, classes) for path in paths]),
         "image area": area,
     }
     by_name |= {name: few(values) for name, values in made.items()}
@@ -81,9 +83,15 @@ def few(values: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers[values != NONE].notna().mean() > 0.9:
         cut = pd.qcut(numbers, 4, duplicates="drop").astype(object)
-        return pd.Series(cut).astype(str).where(numbers.notna(), NONE)
+        texts = pd.Series(cut).map(_range, na_action="ignore")
+        return texts.where(numbers.notna(), NONE).astype(str)
     counts = values.map(values.value_counts())
     return values.where(counts >= LEAST_IMAGES, RARE)
+
+
+def _range(interval: pd.Interval) -> str:
+    """Above the lower end, to the upper one."""
+    return f"{interval.left:.10g} to {interval.right:.10g}"
 
 
 def pattern(stem: str, classes: Sequence[str] = ()) -> str:
@@ -158,8 +166,9 @@ def _tells(context: AuditContext) -> Answer:
     strong = [f"{r['column']} ({r['v']:.2f})" for r in rows if r["strong"]]
     return conclude(
         bool(strong),
-        f"{len(strong)} of {len(rows)} columns predict the class (Cramér's V over "
-        f"groups of at least {STRONG})" + behind_colon(strong, 6),
+        of_all(len(strong), len(rows), "columns", "predicts", "predict")
+        + f" the class (Cramér's V over groups of at least {STRONG})"
+        + behind_colon(strong, 6),
         rows,
     )
 
@@ -182,7 +191,8 @@ def _alone(context: AuditContext) -> Answer:
     ]
     return conclude(
         bool(rows),
-        f"{len(rows)} values with at least {MANY} images contain a single class"
+        f"{counted(len(rows), 'value')} with at least {MANY} images "
+        f"{'contains' if len(rows) == 1 else 'contain'} a single class"
         + behind_colon(examples, 4),
         rows,
     )
@@ -210,7 +220,7 @@ def _accuracy(context: AuditContext) -> Answer:
     return conclude(
         bool(worse),
         f"The accuracy of {context.best.run_id} is {hits.mean():.3f} overall, and "
-        f"clearly lower in {len(worse)} of {len(rows)} sources"
+        f"clearly lower in {len(worse)} of {counted(len(rows), 'source')}"
         + behind_colon(worse, 4),
         rows,
     )
@@ -225,6 +235,6 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
 
 CHECKS = (
     Check("FC030", "Does a column predict the class?", "issue", _tells),
-    Check("FC031", "A source with a single class", "issue", _alone),
+    Check("FC031", "Does a source have a single class?", "issue", _alone),
     Check("FC032", "Is the best run less accurate on a source?", "tip", _accuracy),
 )

@@ -10,6 +10,7 @@ from featcache.commands.audit.base import (
     NotApplicable,
     behind_colon,
     conclude,
+    of_all,
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.dataset.splits import TEST
@@ -59,12 +60,14 @@ def _rows(
 
 
 def _answer(rows: list[dict[str, object]], kind: str) -> Answer:
+    plural = "classes" if kind == "class" else f"{kind}s"
     far = [row for row in rows if row["drifts"]]
     examples = [f"{r['statistic']} of {r[kind]} (AUC {r['auc']:.2f})" for r in far]
     return conclude(
         bool(far),
-        f"{len(far)} of {len(rows)} image statistics of a {kind} differ from those of "
-        "the others by more than a medium effect size" + behind_colon(examples, 4),
+        of_all(len(far), len(rows), "image statistics", "differs", "differ")
+        + f" in a {kind} from the other {plural} by more than a medium effect size"
+        + behind_colon(examples, 4),
         rows,
     )
 

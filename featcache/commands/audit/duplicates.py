@@ -9,6 +9,7 @@ from featcache.commands.audit.base import (
     NotApplicable,
     conclude,
     in_splits,
+    of_all,
     records,
 )
 from featcache.commands.audit.context import AuditContext
@@ -49,10 +50,16 @@ def with_images(context: AuditContext, pairs: pd.DataFrame) -> pd.DataFrame:
 def _bytes(context: AuditContext) -> Answer:
     readable = int((context.manifest.table["status"] != UNREADABLE).sum())
     copies, of_copies = sorted_copies(context)
+    counts = of_all(
+        len(copies),
+        readable,
+        "files",
+        "is a byte-identical copy",
+        "are byte-identical copies",
+    )
     return conclude(
         bool(len(copies)),
-        f"{len(copies)} of {readable} files are byte-identical copies of another "
-        f"and are excluded from all results.{of_copies}",
+        f"{counts} of another, excluded from all results.{of_copies}",
         records(copies),
     )
 
@@ -157,17 +164,19 @@ def _across_parts(context: AuditContext) -> Answer:
     return conclude(
         bool(rows),
         f"{counted(len(rows), 'pair')} of near-duplicates on both sides "
-        f"{in_splits(context, rows)}: {tested} of train and test, "
-        f"{len(rows) - tested} of two folds.",
+        f"{in_splits(context, rows)}: {tested} between train and test, "
+        f"{len(rows) - tested} between two folds.",
         rows,
     )
 
 
 CHECKS = (
-    Check("FC001", "Byte-identical files", "tip", _bytes),
-    Check("FC002", "The same image under two labels", "issue", _labels),
-    Check("FC003", "Near-duplicates in two groups", "issue", _near),
-    Check("FC004", "Near-duplicates by perceptual hash", "tip", _perceptual),
-    Check("FC005", "Near-duplicates on both sides of a split", "issue", _across_parts),
-    Check("FC006", "Near-duplicates with cropped edges", "tip", _cut),
+    Check("FC001", "Are files byte-identical?", "tip", _bytes),
+    Check("FC002", "Is an image under two labels?", "issue", _labels),
+    Check("FC003", "Are near-duplicates in two groups?", "issue", _near),
+    Check("FC004", "Are there near-duplicates by perceptual hash?", "tip", _perceptual),
+    Check(
+        "FC005", "Are near-duplicates on both sides of a split?", "issue", _across_parts
+    ),
+    Check("FC006", "Are there near-duplicates with cropped edges?", "tip", _cut),
 )

@@ -10,6 +10,7 @@ from featcache.commands.audit.base import (
     Row,
     conclude,
     in_splits,
+    of_all,
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.own_splits import crossing_groups
@@ -53,7 +54,8 @@ def _classes(context: AuditContext) -> Answer:
     table = context.images
     if table["group"].is_unique:
         raise NotApplicable(
-            "Every image is a group of its own, so patients are unknown. Run: "
+            "Every image is a group of its own, so patients are unknown. If a column "
+            "names them, put it in the place of COLUMN: "
             f"{context.manifest.scan_by_group()}"
         )
     mixed = table[table.groupby("group")["label"].transform("nunique") > 1]
@@ -69,13 +71,13 @@ def _classes(context: AuditContext) -> Answer:
     rows.sort(key=lambda row: (-row["images"], row["group"]))
     return conclude(
         bool(rows),
-        f"{len(rows)} of {table['group'].nunique()} groups have images of several "
-        f"classes, {counted(len(mixed), 'image')} in all.",
+        of_all(len(rows), table["group"].nunique(), "groups", "has", "have")
+        + f" images of several classes, {counted(len(mixed), 'image')} in all.",
         rows,
     )
 
 
 CHECKS = (
-    Check("FC010", "A group on both sides of a split", "issue", _groups),
-    Check("FC011", "A group in several classes", "tip", _classes),
+    Check("FC010", "Is a group on both sides of a split?", "issue", _groups),
+    Check("FC011", "Is a group in several classes?", "tip", _classes),
 )

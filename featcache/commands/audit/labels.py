@@ -11,6 +11,7 @@ from featcache.commands.audit.base import (
     NotApplicable,
     conclude,
     listed,
+    of_all,
     records,
 )
 from featcache.commands.audit.context import AuditContext, codes, probabilities, usual
@@ -80,8 +81,9 @@ def _candidates(context: AuditContext) -> Answer:
     by_label = [f"{n} {label}" for label, n in counts.items()]
     return conclude(
         bool(len(candidates)),
-        f"{context.best.run_id} confidently contradicts the labels of "
-        f"{len(candidates)} of {len(table)} images"
+        f"{context.best.run_id} confidently contradicts the "
+        f"{'label' if len(candidates) == 1 else 'labels'} of {len(candidates)} of "
+        f"{len(table)} images"
         + (f" ({listed(by_label, 5)}); ranked for review." if by_label else "."),
         records(candidates.drop(columns="candidate")),
     )
@@ -124,7 +126,7 @@ def _permutation(context: AuditContext) -> Answer:
 
 def _changed(context: AuditContext) -> Answer:
     if not context.runs:
-        raise NotApplicable(f"No run. Run: {context.train_command}")
+        raise NotApplicable(f"No run yet. Run: {context.train_command}")
     run = context.runs[0]  # all of them were made on the same labels
     table = relabelled(run, context.images)
     table = table.merge(context.images[["image_id", "path"]], on="image_id")
@@ -132,8 +134,8 @@ def _changed(context: AuditContext) -> Answer:
     changes = [f"{n} from {old} to {new}" for (old, new), n in pairs]
     return conclude(
         bool(len(table)),
-        f"The manifest labels {len(table)} of {len(run.table)} images otherwise than "
-        "when the runs were made"
+        of_all(len(table), len(run.table), "images", "has", "have")
+        + " another label than when the runs were made"
         + (
             f" ({listed(changes)}); train again to use the new labels."
             if changes
@@ -144,7 +146,7 @@ def _changed(context: AuditContext) -> Answer:
 
 
 CHECKS = (
-    Check("FC040", "Labels that the best run contradicts", "tip", _candidates),
+    Check("FC040", "Does the best run contradict labels?", "tip", _candidates),
     Check("FC041", "Can shuffled labels be learned?", "issue", _permutation),
     Check("FC042", "Have labels changed since the runs were made?", "issue", _changed),
 )

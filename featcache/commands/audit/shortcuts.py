@@ -15,6 +15,7 @@ from featcache.commands.audit.base import (
     conclude,
 )
 from featcache.commands.audit.context import AuditContext, accuracy, out_of_fold, right
+from featcache.core.text import percent
 from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.evaluation import metrics
 from featcache.evaluation.record import UNTRAINED, FeatureBlock
@@ -23,10 +24,16 @@ from featcache.features.extractions import network_words, read_extractions
 from featcache.features.store import network_options
 
 _NAMES = {
-    INSIDE: "The masked region alone",
-    OUTSIDE: "The image without the masked region",
-    RING: "A network on the outer ring",
+    INSIDE: "the masked region alone",
+    OUTSIDE: "the image without the masked region",
+    RING: "the outer ring alone",
 }
+_BASELINES = {
+    "metadata": "the properties of the file alone",
+    "border": "the border alone",
+    "pixels48": "48x48 pixels alone",
+}
+_SEEN = _NAMES | _BASELINES  # what a run sees, in words
 
 
 def share(
@@ -65,11 +72,11 @@ def _insufficient(name: str, context: AuditContext) -> Answer:
 
 
 def _message(name: str, row: Row) -> str:
-    share, least, most = (f"{row[k]:.0%}" for k in ("share", "share_low", "share_high"))
     return (
-        f"{_NAMES.get(name, f'{name} alone')} reaches accuracy {row['accuracy']:.3f}, "
-        f"the best run {row['best_accuracy']:.3f}, the most frequent class "
-        f"{row['majority']:.3f}: {share} [{least}, {most}] of the advantage."
+        f"Accuracy from {_SEEN[name]} {row['accuracy']:.3f}, of the best run "
+        f"{row['best_accuracy']:.3f}, of the most frequent class "
+        f"{row['majority']:.3f}: {percent(row['share'])} of the advantage (95 %: "
+        f"{100 * row['share_low']:.0f} to {percent(row['share_high'])})."
     )
 
 
@@ -106,11 +113,13 @@ def _best_of(context: AuditContext, best: Run, name: str) -> Run:
         commands = _missing_commands(context, best, name, "--mask", "COLUMN")
         raise NotApplicable(
             f"No masks: the manifest has no column {MASK}, which scan fills from a "
-            f"folder masks/ beside images/. Or name their column: {commands}"
+            "folder masks/ beside images/. If another column names them, put it in the "
+            f"place of COLUMN: {commands}"
         )
     commands = _missing_commands(context, best, name)
     raise NotApplicable(
-        f"No run on {name} with the same evaluation as the best. Run: {commands}"
+        f"No run on {_SEEN[name]} with the same evaluation as the best run. "
+        f"Run: {commands}"
     )
 
 

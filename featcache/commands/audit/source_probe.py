@@ -14,10 +14,12 @@ from featcache.commands.audit.base import (
     behind_colon,
     conclude,
     listed,
+    of_all,
 )
 from featcache.commands.audit.confounding import MANY, SOURCE_NAME, columns
 from featcache.commands.audit.context import AuditContext, codes
 from featcache.commands.audit.probe import LinearProbe
+from featcache.core.text import counted
 from featcache.evaluation import metrics
 
 GROUPS = 5  # that a source needs, so that each fold can have one
@@ -96,7 +98,7 @@ def _inside(context: AuditContext) -> Answer:
     return conclude(
         bool(known),
         f"Within one class, logreg on the features of {probe.run.run_id} predicts "
-        f"{len(known)} of {len(rows)} sources" + behind_colon(known),
+        f"{len(known)} of {counted(len(rows), 'source')}" + behind_colon(known),
         rows,
     )
 
@@ -147,9 +149,10 @@ def _held_out_source(context: AuditContext) -> Answer:
             f"{r['with_source']:.3f})" for r in rows if r["loses"]]  # fmt: skip
     return conclude(
         bool(lost),
-        f"logreg on the features of {probe.run.run_id}, each source predicted from "
-        "the others, and from as many images of all sources: clearly less accurate "
-        f"without it for {len(lost)} of {len(rows)} sources" + behind_colon(lost),
+        of_all(len(lost), len(rows), "sources", "is", "are")
+        + " predicted clearly less accurately by training on the other sources than on "
+        f"as many images of all, by logreg on the features of {probe.run.run_id}"
+        + behind_colon(lost),
         rows,
     )
 

@@ -102,9 +102,10 @@ def warnings(ranked: Sequence[ScoredRun], metric: str) -> list[str]:
     ]
     if not level:
         return []
+    which = "a baseline or control" if len(level) == 1 else "baselines or controls"
     return [
         f"the best run, {best.run.run_id} ({metric} {best.scores[metric]:.3f}), is "
-        f"tied with or no better than baselines or controls: {some(level, 3)}. These "
-        "use no network, learn nothing or see only part of the image, so the best "
-        "score proves no more than theirs"
+        f"tied with or no better than {which}: {some(level, 3)}. Such runs use no "
+        "network, learn nothing or see only part of the image, so the best score "
+        "proves no more than theirs"
     ]

@@ -263,7 +263,7 @@ def _notes(explained: Model, selected: Sequence[ExplainedImage]) -> list[str]:
     if record.tta:
         notes.append(
             "probabilities are means over the augmented views; scores and maps are of "
-            "the plain view"
+            "the plain image"
         )
     for net in explained.nets:
         if net.is_int8:

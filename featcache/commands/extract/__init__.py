@@ -25,7 +25,7 @@ from featcache.commands.extract.plan import (
 )
 from featcache.commands.extract.record import recording
 from featcache.core.progress import SILENT, OneAtATime, Reporter
-from featcache.core.text import some
+from featcache.core.text import percent, some
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, in_use
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
@@ -378,7 +378,7 @@ def _refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) 
         bad |= dict(result.failures)
     if len(bad) > max_bad * len(table):
         raise DatasetError(
-            f"at most {max_bad:.0%} unreadable images (`max_bad`)",
+            f"at most {percent(max_bad)} unreadable images (`max_bad`)",
             f"{len(bad)} of {len(table)}: "
             + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
             "The readable ones are stored. Replace the files and scan again, or raise "

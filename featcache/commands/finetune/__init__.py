@@ -88,7 +88,8 @@ def finetune(
     _check(fold, max_minutes, split)
     dataset = split.narrow(manifest)
     with in_use(manifest) as check:
-        for line in straddling(dataset):
+        brief = features.split_path(dataset, split).is_file()
+        for line in straddling(dataset, brief=brief):
             reporter.message(line)
         check()
         try_writing(reports / dataset.dataset / "runs")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from featcache.core.text import counted, some, spelling_key
+from featcache.core.text import counted, percent, some, spelling_key
 from featcache.dataset.grouping import DICOM, MISSING, NEAR_DUPLICATE
 from featcache.dataset.manifest import IMAGE, Manifest
 from featcache.dataset.own_split import part_of
@@ -98,8 +98,8 @@ def _groups(groups: "pd.Series[str]", by: str) -> Iterator[str]:
         )
     elif most > total * _LARGE and most >= _FEW:
         yield (
-            f"{named} has {most} of {total} images ({most / total:.0%}); if it is not "
-            f"one patient, group otherwise: {finer}"
+            f"{named} has {most} of {total} images ({percent(most / total)}); if it is "
+            f"not one patient, group otherwise: {finer}"
         )
     if by == NEAR_DUPLICATE or by.startswith(DICOM):
         return

@@ -83,7 +83,8 @@ def train_head(
     names = head_names(heads, options)
     dataset = split.narrow(manifest)
     with in_use(manifest) as check:
-        for line in straddling(dataset):
+        brief = features.split_path(dataset, split).is_file()
+        for line in straddling(dataset, brief=brief):
             reporter.message(line)
         if len(dataset.classes) < 2:
             raise DatasetError(

@@ -135,8 +135,8 @@ def _notice(listing: Listing, by: str) -> str:
     if by == PART:
         where = f"column {PART} names the parts of a split"
     return (
-        f"{where} ({parts} images); it is not used: `split_by={by!r}`, here or in "
-        "training, keeps it, `pool=True` joins the parts without this warning"
+        f"{where} ({parts} images). It is not used: keep it with `split_by={by!r}`, "
+        "here or in training, or join the parts with `pool=True`, without this warning"
     )
 
 

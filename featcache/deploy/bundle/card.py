@@ -6,6 +6,8 @@ from typing import Any
 from featcache.core.text import printable
 from featcache.deploy.bundle.record import BundleRecord
 
+_NAMES = {"auc": "AUC", "log_loss": "log-loss", "ece": "calibration error (ECE)"}
+
 
 def card(record: BundleRecord) -> str:
     """Markdown about a model (after Mitchell et al., FAccT 2019)."""
@@ -22,12 +24,15 @@ def _lines(record: BundleRecord) -> Iterator[str]:
     for network in record.networks:
         carried = "in this file" if network.is_member else "not in this file"
         size = f", {network.size} px" if network.size else ""
+        own = network.weights == "file"
+        weights = "own weights" if own else f"weights {network.weights}"
         yield (
-            f"- Network {printable(network.name)}{size}, weights {network.weights} "
+            f"- Network {printable(network.name)}{size}, {weights} "
             f"({carried}); licence of the weights: {printable(network.licence)}"
         )
     for member, weight in zip(record.members, record.weights, strict=True):
-        yield f"- Model {printable(member.name)}, weight {weight:.3g}"
+        share = f", weight {weight:.3g}" if len(record.members) > 1 else ""
+        yield f"- Model {printable(member.name)}{share}"
     yield ""
     yield "## Training data and evaluation"
     yield f"Dataset {printable(record.dataset)}; trained {record.created[:10]}."
@@ -48,7 +53,20 @@ def _lines(record: BundleRecord) -> Iterator[str]:
 
 def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, value in facts.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        if isinstance(value, dict):
-            text = ", ".join(f"{key} {one}" for key, one in value.items())
+        if isinstance(value, list):
+            yield f"- {printable(name)}:"
+            yield from (f"  - {printable(str(one))}" for one in value)
+            continue
+        text = _figures(value) if isinstance(value, dict) else str(value)
         yield f"- {printable(name)}: {printable(text)}"
+
+
+def _figures(values: Mapping[str, Any]) -> str:
+    """Numbers in a line; an interval stands behind its score."""
+    texts = []
+    for key, one in values.items():
+        low, high = values.get(f"{key}_low"), values.get(f"{key}_high")
+        interval = f" (95 %: {low} to {high})" if None not in (low, high) else ""
+        if not key.endswith(("_low", "_high")):
+            texts.append(f"{_NAMES.get(key, key)} {one}{interval}")
+    return ", ".join(texts)

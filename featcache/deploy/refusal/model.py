@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featcache.core.text import counted, percent
 from featcache.deploy.refusal.distances import (
     MOST_REFERENCES,
     Mahalanobis,
@@ -159,10 +160,10 @@ class Calibration:
             return ""
         needed = math.ceil(len(PARTS) / self.share) - 1
         return (
-            f"With {self.groups} groups, up to {self.expected:.1%} of new groups of "
-            f"the same kind are refused instead of {self.share:.1%}: the thresholds "
-            "are the largest values of held-out groups. "
-            f"{needed} groups are always enough."
+            f"With {counted(self.groups, 'group')}, up to "
+            f"{percent(self.expected, 1)} of new groups like those of training may be "
+            f"refused instead of {percent(self.share, 1)}; {needed} groups would be "
+            "enough."
         )
 
     def to_record(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from featcache.commands.explain import Activations, ExplainResult, HeatMap
 from featcache.commands.explain.attribution.maps import upsampled
 from featcache.core.io import write_json
-from featcache.core.text import file_name
+from featcache.core.text import file_name, percent
 from featcache.report.heatmaps import records
 from featcache.report.heatmaps.drawing import (
     GAP,
@@ -167,7 +167,7 @@ def _cells(one: HeatMap) -> str:
     grids = dict.fromkeys(f"{rows}x{columns}" for rows, columns in one.grids)
     text = f"resolution {', '.join(grids)} cells"
     if one.even_share >= 0.005:
-        text += f", {one.even_share:.0%} of the evidence spread evenly"
+        text += f", {percent(one.even_share)} of the evidence spread evenly"
     return text
 
 

@@ -190,8 +190,3 @@ def _block(features: Store, tap: str) -> pd.DataFrame:
     X = features.read(tap)
     plain = is_plain(features.keys)
     return pd.DataFrame(X[plain], index=features.keys["image_id"][plain]).dropna()
-
-
-def minute(stamp: str) -> str:
-    """A time of a record (ISO 8601, UTC) to the minute."""
-    return f"{stamp[:10]} {stamp[11:16]} UTC"

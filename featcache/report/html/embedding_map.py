@@ -7,6 +7,8 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 
+from featcache.core.text import percent
+
 MOST = 1500  # points; more are drawn by lot, the same share of each class
 _COMPONENTS = 50
 _SEED = 0
@@ -64,10 +66,10 @@ def layouts(X: np.ndarray) -> list[Layout]:
         Layout(
             "PCA",
             _unit(reduced[:, :2]),
-            f"component 1 ({first:.0%} of the variance)",
-            f"component 2 ({second:.0%})",
+            f"component 1 ({percent(first)} of the variance)",
+            f"component 2 ({percent(second)})",
             "A linear projection of the embeddings; its two components explain "
-            f"{first + second:.0%} of the variance.",
+            f"{percent(first + second)} of the variance.",
         )
     ]
     if len(X) > 5:

@@ -16,6 +16,7 @@ from featcache.commands.audit.base import named
 from featcache.commands.compare import Leaderboard
 from featcache.core.io import write_text
 from featcache.core.output_file import check_output
+from featcache.core.text import minute, percent, sentence
 from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.metrics import METRICS
@@ -29,7 +30,7 @@ from featcache.report.html import (
 )
 from featcache.report.html.audit_section import AuditSection, read_audit
 from featcache.report.html.charts import PARTS
-from featcache.report.html.context import ReportContext, collect, minute
+from featcache.report.html.context import ReportContext, collect
 from featcache.report.html.explain_section import map_sections
 from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
@@ -130,7 +131,7 @@ def render(context: ReportContext) -> str:
         .render(
             board=context.board,
             classes=context.best.classes,
-            caption=caption(context.board),
+            caption=caption(context.board).removeprefix(f"{context.board.dataset}: "),
             reference=context.board.against,
             warnings=[
                 context.folders.complete(line)
@@ -180,8 +181,9 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "share": _share, "percent": _percent, "words": _words, "p_value": _p_value,
-        "breakable": _breakable, "decimals": "{:.3f}".format, "minute": minute,
+        "share": _share, "percent": percent, "words": _words, "p_value": _p_value,
+        "minute": minute, "with_command": _with_command,
+        "breakable": _breakable, "decimals": "{:.3f}".format,
     }  # fmt: skip
     return environment
 
@@ -200,13 +202,16 @@ def _share(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
 def _breakable(name: str) -> Svg:
     """A long name that may be broken behind each + and _."""
     return Svg(re.sub(r"([+_])", r"\1<wbr>", escape(name)))
+
+
+def _with_command(message: str) -> Svg:
+    """A message; the command at its end, if there is one, as code."""
+    text, mark, command = message.partition(": featcache ")
+    code = f":<code class=line>featcache {escape(command)}</code>" if mark else ""
+    return Svg(_breakable(text).text + code)
 
 
 def _p_value(value: float | None) -> str:
@@ -230,7 +235,7 @@ def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
     if audit and audit.issues:
         issues = "; ".join(named(one.code, one.title) for one in audit.issues)
         warnings.insert(0, f"The audit found issues: {issues}")
-    return board.warnings + warnings
+    return [sentence(line) for line in board.warnings + warnings]
 
 
 def _headline(context: ReportContext) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from importlib import metadata
 from typing import Any
 
 from featcache.core.io import sha256_file
-from featcache.core.text import counted
+from featcache.core.text import counted, minute
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
-from featcache.report.html.context import ReportContext, minute
+from featcache.report.html.context import ReportContext
 from featcache.report.html.dataset_section import Table
 from featcache.report.html.explain_section import FOLDER as EXPLAIN
 from featcache.report.html.validation_section import ValidationSection
@@ -78,7 +78,7 @@ def _stores(context: ReportContext) -> Table:
             one.header.contract_id,
             f"{len(one.keys)} x {one.dim}",
             one.header.engine,
-            one.created,
+            minute(one.created),
         ])  # fmt: skip
     head = ["store", "contract", "contract_id", "rows x width", "engine", "created"]
     return Table("Feature stores", head, rows)

@@ -9,12 +9,13 @@ import pandas as pd
 
 from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.commands.compare.scored_run import ScoredRun
+from featcache.core.text import minute
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
 from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
-from featcache.report.html.context import ReportContext, minute, source_columns
+from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
@@ -116,7 +117,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
         "augmented views": f"{views}, and the plain image" if views else "none",
-        "prediction": "mean over views" if record.tta else "plain view",
+        "prediction": "mean over augmented views" if record.tta else "plain image",
         "options": row.options,
         "split": f"{split.name}, grouped by {split.group_by}",
         "excluded images": ", ".join(record.exclude),
