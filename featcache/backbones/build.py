@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.backbones.archive import first_line
 from featcache.backbones.base import (
+    GREY,
     IMAGENET,
-    PREPROCESS,
     RANDOM,
     Backbone,
     Network,
@@ -36,6 +36,12 @@ def build(network: Network) -> "keras.Model":
     if network.row:
         return _build_from_table(network, network.row)
     assert network.file is not None
+    if network.is_graph:
+        raise WeightsError(
+            f"{network.file.name} is run by OpenVINO and is no network of Keras: it "
+            "cannot be trained, and has no gradients",
+            "Use a network of the table, such as densenet121, or a .keras file.",
+        )
     tensorflow()
     return _frozen(_pooled(_load(network.file), network))
 
@@ -67,7 +73,7 @@ def with_pixels(
     import keras
 
     side = network.input_size
-    scaling = statistics or PREPROCESS[network.preprocess]
+    scaling = statistics or network.scaling or Preprocess()
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
     x = keras.ops.cast(pixels, "float32")
     if scaling.bgr:
@@ -88,7 +94,7 @@ def as_channels(x: Any, channels: int | None) -> Any:
     if channels != 1:
         return x
     red, green, blue = keras.ops.split(x, 3, axis=-1)
-    return red * 0.299 + green * 0.587 + blue * 0.114
+    return red * GREY[0] + green * GREY[1] + blue * GREY[2]
 
 
 def _tapped(core: "keras.Model", tap: str) -> Any:

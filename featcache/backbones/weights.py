@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from featcache.backbones import graph_files
 from featcache.backbones.base import NONE, RANDOM, Backbone, Network
 from featcache.core.io import sha256_file
 from featcache.core.tf import tensorflow
@@ -143,6 +144,8 @@ def weights_key(network: Network) -> str | None:
         return NONE
     if network.weights == RANDOM:
         return f"random seed {network.seed}, keras {metadata.version('keras')}"
+    if network.file and network.is_graph:
+        return f"file sha256 {graph_files.key(network.file)}"
     if network.file:
         return f"file sha256 {sha256_file(network.file)}"
     assert network.row is not None
