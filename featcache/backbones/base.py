@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from featcache.backbones import graph_files
 from featcache.backbones.archive import config_bytes
+from featcache.backbones.graphs import files as graph_files
 from featcache.dataset.views import Resize
 
 if TYPE_CHECKING:

@@ -36,6 +36,16 @@ POOLINGS = {
     TOKENS: ("avg", "max", "cls", "cls+mean"),
 }
 _NUMBERS = ("range", "mean", "std")
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "preprocess": (*PREPROCESS, FEATUREWISE),
+    "channels": (1, 3),
+    "layout": (NCHW, NHWC),
+    "resize": RULES,
+    "interpolation": tuple(INTERPOLATIONS),
+    "order": (RGB, BGR),
+    "output_kind": tuple(POOLINGS),
+    "pooling": (*POOLINGS[TOKENS], "mean"),
+}
 # What only files that OpenVINO reads itself are asked for.
 _OF_GRAPHS = ("layout", "output_kind", "prefix_tokens", "grid", "pooling")
 
@@ -188,18 +198,7 @@ def _refuse_unknown(value: Any) -> None:
 
 
 def _check(descriptor: Descriptor, *, is_graph: bool) -> None:
-    modes = (*PREPROCESS, FEATUREWISE)
-    choices: dict[str, tuple[Any, ...]] = {
-        "preprocess": modes,
-        "channels": (1, 3),
-        "layout": (NCHW, NHWC),
-        "resize": RULES,
-        "interpolation": tuple(INTERPOLATIONS),
-        "order": (RGB, BGR),
-        "output_kind": tuple(POOLINGS),
-        "pooling": (*POOLINGS[TOKENS], "mean"),
-    }
-    for name, allowed in choices.items():
+    for name, allowed in _CHOICES.items():
         value = getattr(descriptor, name)
         if value is not None and value not in allowed:
             raise ValueError(
@@ -242,9 +241,9 @@ def _check_numbers(descriptor: Descriptor) -> None:
 
 
 def _check_contradictions(descriptor: Descriptor, *, is_graph: bool) -> None:
-    given = [name for name in (*_NUMBERS, "order") if getattr(descriptor, name)]
-    if descriptor.preprocess and given:
-        raise ValueError(f"preprocess and {', '.join(given)} are both given")
+    numbers = [name for name in (*_NUMBERS, "order") if getattr(descriptor, name)]
+    if descriptor.preprocess and numbers:
+        raise ValueError(f"preprocess and {', '.join(numbers)} are both given")
     if descriptor.resize_to and descriptor.resize != SHORTEST_EDGE:
         raise ValueError(f"resize_to means nothing with resize {descriptor.resize!r}")
     smoothed = descriptor.interpolation not in PLAIN_INTERPOLATIONS

@@ -12,7 +12,8 @@ from featcache.backbones.base import (
     Network,
 )
 from featcache.backbones.descriptor import LARGEST, SMALLEST, Descriptor, read
-from featcache.backbones.engines import graphs
+from featcache.backbones.graphs.reading import read as read_graph
+from featcache.backbones.graphs.readout import readout
 from featcache.errors import UsageError, WeightsError
 
 _RESERVED = "+@,:*?[]"  # in names of backbones these mean something
@@ -94,7 +95,7 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
     descriptor = read(path)
     is_graph = path.suffix.lower() in GRAPHS
     config = {} if is_graph else config_of(path)
-    graph = graphs.read(path, descriptor) if is_graph else None
+    graph = read_graph(path, descriptor) if is_graph else None
     mode = _mode(path, preprocess, descriptor)
     side = input_size or descriptor.input_size or (graph.side if graph else None)
     if mode is None or side is None:
@@ -117,7 +118,7 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
         channels=graph.channels if graph else _channels(config),
         resizing=descriptor.resizing(side),
         numbers=None if mode in (*PREPROCESS, FEATUREWISE) else descriptor.numbers,
-        readout=graphs.readout(graph, side, descriptor) if graph else None,
+        readout=readout(graph, side, descriptor) if graph else None,
         descriptor=descriptor,
     )
     _check_grey(network)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from featcache.backbones import graph_files
 from featcache.backbones.base import NONE, RANDOM, Backbone, Network
+from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
 from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from featcache import backbones
-from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network, graph_files
+from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
 from featcache.backbones.base import FEATUREWISE, GRAPHS, PREPROCESS
+from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
 from featcache.errors import FeatcacheError, StoreError, WeightsError
 from featcache.evaluation.record import FeatureBlock

@@ -9,8 +9,9 @@ import numpy as np
 
 from featcache.backbones.base import Network, Preprocess
 from featcache.backbones.build import build, weights_digest, with_pixels
-from featcache.backbones.engines import graphs, int8, openvino
+from featcache.backbones.engines import int8, openvino
 from featcache.backbones.engines.base import network_name
+from featcache.backbones.graphs import pixels as graph_pixels
 from featcache.core.io import digest, lock
 from featcache.core.versions import installed_versions
 from featcache.errors import ConversionError, StoreError
@@ -98,14 +99,18 @@ def _write_graph(prepared: PreparedNetwork, path: Path) -> None:
     """
     scaling = Preprocess.from_statistics(prepared.contract.statistics)
     try:
-        model = graphs.with_pixels(
+        model = graph_pixels.with_pixels(
             prepared.network, taps=prepared.taps, statistics=scaling
         )
     except RuntimeError as error:
         raise openvino.failed("a network that OpenVINO can run", error) from error
     openvino.write(model, path)
+    _refuse_mixing(prepared.network, path)
+
+
+def _refuse_mixing(network: Network, path: Path) -> None:
     engine = openvino.OpenVINOEngine(path, batch_size=4)
-    shape = (3, *[prepared.network.input_size] * 2, 3)
+    shape = (3, *[network.input_size] * 2, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     (together,) = engine.run([noise])
     alone = list(engine.run(noise[:, None]))
@@ -115,7 +120,7 @@ def _write_graph(prepared: PreparedNetwork, path: Path) -> None:
             path.unlink()
             raise ConversionError(
                 f"finite {name} that do not depend on the other images of a batch",
-                f"others in {prepared.network.file}",
+                f"others in {network.file}",
                 "Export it for batches of one image, or with a free batch size.",
             )
 

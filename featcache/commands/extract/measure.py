@@ -11,8 +11,9 @@ import numpy as np
 
 from featcache import backbones, features
 from featcache.backbones import FEATUREWISE, Network
-from featcache.backbones.engines import convert, graphs, int8, openvino
+from featcache.backbones.engines import convert, int8, openvino
 from featcache.backbones.engines.convert import PreparedNetwork
+from featcache.backbones.graphs import reading
 from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core import checked
@@ -72,7 +73,7 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
     if identity["weights"] and (known := _remembered(memo, identity)):
         return known
     if network.is_graph:
-        sha256 = graphs.weights_digest(network)
+        sha256 = reading.weights_digest(network)
     else:
         job.model = backbones.build(network)
         identity["weights"] = backbones.weights_key(network)  # downloaded by now
