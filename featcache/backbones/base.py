@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from featcache.backbones.archive import config_bytes
 from featcache.backbones.graphs import files as graph_files
+from featcache.backbones.pooling import poolings_of
+from featcache.core.taps import AVG, FEATURES, tap_name
 from featcache.dataset.views import Resize
 
 if TYPE_CHECKING:
@@ -234,21 +236,28 @@ class Network:
         has_size = self.input_size and not self.is_baseline
         return f"{self.name}@{self.input_size}" if has_size else self.name
 
-    def tap_names(self, taps: str, pooling: str) -> list[str]:
-        """Names of the pooled inner layers, as "layer" or "layer:max".
+    def tap_names(self, taps: str, tap_pooling: str, pooling: str = AVG) -> list[str]:
+        """Names of what is pooled beside the embedding, as "layer" or "layer:max".
 
         Args:
             taps: "none", "default", or names of layers with commas between.
-            pooling: "avg", or "avg+max" for the maximum as well.
+            tap_pooling: How they are pooled, such as "avg" or "avg+grid2".
+            pooling: How the last map is, likewise; its mean is the embedding.
 
         Returns:
-            Each once, in order.
+            Each once, in order: first those of the last map, as "features:max".
+
+        Raises:
+            UnknownNameError: There is no such pooling.
         """
-        if taps == "none" or self.is_baseline:
+        kinds = poolings_of(tap_pooling, "tap_pooling")
+        own = [kind for kind in poolings_of(pooling, "pooling") if kind != AVG]
+        names = [tap_name(FEATURES, kind) for kind in own]
+        if self.is_baseline:
             return []
         layers = self.taps if taps == "default" else taps.split(",")
-        poolings = ("", ":max") if pooling == "avg+max" else ("",)
-        names = [layer.strip() + kind for layer in layers for kind in poolings]
+        if taps != "none":
+            names += [tap_name(layer.strip(), k) for layer in layers for k in kinds]
         return list(dict.fromkeys(names))
 
     @property

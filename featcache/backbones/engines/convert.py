@@ -31,7 +31,7 @@ class PreparedNetwork:
     Attributes:
         network: The network.
         contract: That of its features.
-        taps: Outputs beside the embedding, as "layer" or "layer:max".
+        taps: Outputs beside the embedding, such as "layer" or "features:max".
         folder: Where converted networks lie.
         model: The network, if it is built already.
         calibration_ids: Images to calibrate int8 on.

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import digest
+from featcache.core.taps import FEATURES as FEATURES
 from featcache.errors import ContractError
 from featcache.features.contract import FLOAT32, Contract
 from featcache.features.store.opening import damaged, reading
@@ -18,7 +19,6 @@ SCHEMA = 2
 KEY = ["image_id", "view", "policy", "mask_id"]
 NO_POLICY = -1  # the policy of view 0
 NO_MASK = ""  # the mask of a row that needs none
-FEATURES = "features"
 TAPS = "taps"  # the group of the inner layers' matrices
 SLAB_BYTES = 2 * 2**20
 
