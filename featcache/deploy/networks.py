@@ -12,12 +12,14 @@ import numpy as np
 
 from featcache import backbones
 from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
+from featcache.backbones.base import FEATUREWISE, GRAPHS, PREPROCESS
 from featcache.backbones.engines import choose
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.engines.convert import PreparedNetwork
+from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
 from featcache.core.progress import SILENT, Reporter
-from featcache.errors import FeatcacheError, StoreError, WeightsError
+from featcache.errors import FeatcacheError, StoreError, UsageError, WeightsError
 from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
@@ -25,7 +27,7 @@ from featcache.features.contract import FLOAT32, Contract
 from featcache.features.extractions import network_words, read_extractions
 from featcache.features.store import Header, Store
 
-_SUFFIXES = (".keras", ".h5")
+_SUFFIXES = (".keras", ".h5", ".onnx", ".xml")
 _BATCH = 32
 
 
@@ -119,20 +121,39 @@ def resolve_contract(
             tag = str(path)
         else:
             name, tag = str(path), backbones.IMAGENET
-    network = backbones.resolve(
-        name,
-        tag,
-        input_size=contract.input_size,
-        seed=_seed(key) if weights == RANDOM else 0,
-        preprocess=contract.preprocess or backbones.IMAGENET,
-    )
-    if network.architecture != contract.architecture and network.file:
-        raise WeightsError(
-            f"{contract.backbone} as it was extracted ({contract.architecture})",
-            f"{network.architecture} of {network.file}",
-            'Restore "output" in the JSON file beside it as it was.',
+    try:
+        network = backbones.resolve(
+            name,
+            tag,
+            input_size=contract.input_size,
+            seed=_seed(key) if weights == RANDOM else 0,
+            preprocess=_mode(contract),
         )
+    except UsageError as error:
+        raise _described_otherwise(contract, name, error.expected) from error
+    own = Contract.of(network)
+    for field in ("architecture", "pooling", "resize", "preprocess"):
+        if getattr(contract, field) != getattr(own, field) and network.file:
+            now = f"{field} {getattr(own, field)}"
+            raise _described_otherwise(contract, name, now, field)
     return network
+
+
+def _described_otherwise(
+    contract: Contract, name: str, now: str, field: str = "preprocess"
+) -> WeightsError:
+    return WeightsError(
+        f"{contract.backbone} as it was extracted ({field} {getattr(contract, field)})",
+        f"{now} of {name}",
+        "Restore the JSON file beside it as it was.",
+    )
+
+
+def _mode(contract: Contract) -> str:
+    """The scaling, where it has a name; what a descriptor says in numbers it says."""
+    named = (*PREPROCESS, FEATUREWISE)
+    mode = contract.preprocess
+    return mode if mode in named else backbones.IMAGENET
 
 
 def prepare(
@@ -207,13 +228,22 @@ def _file(name: str, key: str, candidates: Sequence[Path]) -> Path:
     digits = key.rpartition(" ")[2]
     distinct = list(dict.fromkeys(candidates))
     for path in distinct:
-        if path.is_file() and sha256_file(path) == digits:
+        if path.is_file() and digits in _digits(path):
             return path.resolve()
     raise WeightsError(
         f"the file of {name} (SHA-256 {digits[:8]}...)",
         f"none of {len(distinct)} candidate files matches",
         "Name it in `files`.",
     )
+
+
+def _digits(path: Path) -> list[str]:
+    """What a key may say of a file, alone and with the files of its weights."""
+    digits = [sha256_file(path)]
+    if path.suffix in GRAPHS:
+        with suppress(WeightsError):
+            digits.append(graph_files.key(path))
+    return digits
 
 
 def _candidates(folder: Path) -> list[Path]:

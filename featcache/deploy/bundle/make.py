@@ -142,6 +142,7 @@ def _network(
         file=file.name if file else None,
         contract=header.contract.to_json() if header else None,
         weights_key=header.weights_key if header else "",
+        resize=network.resize.text,
     )
 
 

@@ -15,7 +15,7 @@ from featcache.backbones import NONE, Network
 from featcache.backbones.engines import openvino
 from featcache.backbones.engines.base import Engine
 from featcache.core.user_folder import user_folder
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.deploy import networks
 from featcache.deploy.bundle.archive import Archive
 from featcache.deploy.bundle.record import (
@@ -156,7 +156,7 @@ def _network(
         make = partial(networks.engine_of, prepared)
     return FeatureNetwork(
         name=record.name,
-        size=record.size,
+        resize=Resize.from_text(record.resize, record.size),
         outputs=tuple(record.outputs),
         widths=tuple(record.widths),
         make=make,
