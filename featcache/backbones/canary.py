@@ -36,4 +36,4 @@ def _noise(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """0-63 for each pixel, without any order that the eye would see."""
     mixed = (x * 73_856_093) ^ (y * 19_349_663)
     mixed = (mixed ^ (mixed >> 13)) % 2**31 * 1_274_126_177 % 2**31
-    return (mixed ^ (mixed >> 16)) % 64
+    return np.asarray((mixed ^ (mixed >> 16)) % 64)

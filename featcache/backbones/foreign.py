@@ -92,8 +92,8 @@ def descriptor_keys(config: Config) -> Keys:
             ``pretrained_cfg`` of timm.
 
     Returns:
-        ``input_size``, ``channels``, ``resize``, ``interpolation``, ``range``, ``mean``,
-        ``std`` and so on.
+        ``input_size``, ``channels``, ``resize``, ``interpolation``, ``range``,
+        ``mean``, ``std`` and so on.
 
     Raises:
         ValueError: It is neither, does what featcache cannot, or has a key that is not
@@ -175,8 +175,8 @@ def _sizes(kind: str, values: Config) -> Keys:
     side = _side(size, "size")
     if crop not in (None, side):
         raise ValueError(
-            f"images are squeezed to {side} pixels and cut to {crop}; only the shortest "
-            "edge can be cut"
+            f"images are squeezed to {side} pixels and cut to {crop}; only images of "
+            "their own proportions can be cut"
         )
     return {"input_size": side, "resize": "exact"}
 

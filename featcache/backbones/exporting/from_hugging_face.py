@@ -10,10 +10,10 @@ from PIL import Image
 
 from featcache.backbones import foreign
 from featcache.backbones.exporting import torch_graph
-from featcache.backbones.exporting.original import Original, Request, loading
+from featcache.backbones.exporting.original import EMBEDDING, Original, Request, loading
 from featcache.backbones.exporting.torch_graph import Readout, Tensor
 from featcache.core.versions import installed_versions
-from featcache.errors import UsageError, WeightsError
+from featcache.errors import WeightsError
 
 PACKAGES = ("torch", "torchvision", "transformers", "onnx", "onnxscript")
 _CONFIG = "config.json"
@@ -47,7 +47,7 @@ def load(request: Request) -> Original:
             in a way that featcache cannot.
         UsageError: A pooling that it does not have.
     """
-    with loading(f"hf:{request.name}"):
+    with loading(f"hf:{request.name}", random=request.random):
         model = _model(request)
         processor = _processor(request, model.config)
     keys, processor = _pixel_keys(request, processor)
@@ -62,9 +62,17 @@ def load(request: Request) -> Original:
     names = torch_graph.names_of(model, forward, x)
     own = {name: name for name in names if name != read.kind}
     return Original(
-        keys={**keys, "layout": "nchw", **read.keys, "taps": [*own], **_origin(request)},
+        keys={
+            **keys,
+            "layout": "nchw",
+            **read.keys,
+            "taps": [*own],
+            **_origin(request),
+        },
         tensor=lambda image: _processed(processor, image),
-        scaled=lambda pixels: _processed(processor, Image.fromarray(pixels), scale_only=True),
+        scaled=lambda pixels: _processed(
+            processor, Image.fromarray(pixels), scale_only=True
+        ),
         embed=lambda x: torch_graph.numbers(lambda x: _embed(vision, x, read), x),
         write=lambda path: torch_graph.write(model, forward, names, x, path),
         framework=installed_versions(("torch", "transformers")),
@@ -103,7 +111,8 @@ def _processor(request: Request, config: Any) -> Any:
     if not (request.random and _is_type(request)):
         return AutoImageProcessor.from_pretrained(request.name, backend="pil")
     kind = _processor_class(config.model_type)
-    return _at_size(kind(), config.image_size)
+    side = getattr(config, "image_size", None)
+    return _at_size(kind(), side) if side else kind()
 
 
 def _processor_class(model_type: str) -> Any:
@@ -153,7 +162,7 @@ def _pixel_keys(request: Request, processor: Any) -> tuple[dict[str, Any], Any]:
 
 def _described(processor: Any) -> dict[str, Any]:
     """What a processor would write to ``preprocessor_config.json``."""
-    values = processor.to_dict()
+    values: dict[str, Any] = processor.to_dict()
     return values | {"image_processor_type": type(processor).__name__}
 
 
@@ -176,9 +185,7 @@ def _options(model: Any, side: int) -> dict[str, Any]:
     return {"interpolate_pos_encoding": True}
 
 
-def _inspect(
-    vision: _Vision, request: Request, x: Tensor
-) -> tuple[Readout, list[int]]:
+def _inspect(vision: _Vision, request: Request, x: Tensor) -> tuple[Readout, list[int]]:
     """How the embedding is read, and which hidden states can be tapped."""
     import torch
 
@@ -206,7 +213,7 @@ def _own_embedding(model: Any, done: Any) -> Tensor | None:
 
 def _embed(vision: _Vision, x: Tensor, read: Readout) -> Tensor:
     done = vision(x)
-    if read.kind == torch_graph.EMBEDDING:
+    if read.kind == EMBEDDING:
         return done.pooler_output.flatten(1)
     return torch_graph.pooled(done.last_hidden_state, read.pooling, read.prefix)
 

@@ -44,7 +44,9 @@ def load(request: Request) -> Original:
         UsageError: A pooling that it does not have.
     """
     if request.pooling not in (None, "avg", "max"):
-        raise UsageError("`pooling` avg, max for maps", repr(request.pooling), "Omit it.")
+        raise UsageError(
+            "`pooling` avg, max for maps", repr(request.pooling), "Omit it."
+        )
     network = _network(request)
     model = build(network)
     graph = _with_map(model, network)

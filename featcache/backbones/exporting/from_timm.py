@@ -7,7 +7,7 @@ from PIL import Image
 
 from featcache.backbones import foreign
 from featcache.backbones.exporting import torch_graph
-from featcache.backbones.exporting.original import Original, Request, loading
+from featcache.backbones.exporting.original import EMBEDDING, Original, Request, loading
 from featcache.backbones.exporting.torch_graph import Readout, Tensor
 from featcache.core.versions import installed_versions
 from featcache.errors import WeightsError
@@ -26,7 +26,7 @@ def load(request: Request) -> Original:
         WeightsError: No such network, or its weights cannot be had.
         UsageError: A pooling that it does not have.
     """
-    with loading(f"timm:{request.name}"):
+    with loading(f"timm:{request.name}", random=request.random):
         model = _create(request)
     config = _data_config(model, request)
     channels, side, _ = config["input_size"]
@@ -47,7 +47,9 @@ def load(request: Request) -> Original:
     return Original(
         keys=keys,
         tensor=lambda image: _transformed(config, image),
-        scaled=lambda pixels: _transformed(_scaling_only(config), Image.fromarray(pixels)),
+        scaled=lambda pixels: _transformed(
+            _scaling_only(config), Image.fromarray(pixels)
+        ),
         embed=lambda x: torch_graph.numbers(lambda x: _embed(model, x, read), x),
         write=lambda path: torch_graph.write(model, forward, names, x, path),
         framework=installed_versions(("torch", "timm")),
@@ -135,7 +137,7 @@ def _pre_logits(model: Any, x: Tensor) -> Tensor:
 
 
 def _embed(model: Any, x: Tensor, read: Readout) -> Tensor:
-    if read.kind == torch_graph.EMBEDDING:
+    if read.kind == EMBEDDING:
         return _pre_logits(model, x)
     return torch_graph.pooled(_features(model, x), read.pooling, read.prefix)
 

@@ -6,7 +6,13 @@ import numpy as np
 from PIL import Image
 
 from featcache.backbones.exporting import torch_graph
-from featcache.backbones.exporting.original import Original, Request, loading, quiet
+from featcache.backbones.exporting.original import (
+    MAP,
+    Original,
+    Request,
+    loading,
+    quiet,
+)
 from featcache.backbones.exporting.torch_graph import Readout, Tensor
 from featcache.core.versions import installed_versions
 from featcache.errors import UsageError, WeightsError
@@ -29,7 +35,7 @@ def load(request: Request) -> Original:
         WeightsError: No such network, or its weights cannot be had.
         UsageError: Another input size than its own, or a pooling that it has not.
     """
-    with loading(f"xrv:{request.name}"), quiet():
+    with loading(f"xrv:{request.name}", random=request.random), quiet():
         import torchxrayvision
 
         side = _side(request, torchxrayvision.models.model_urls)
@@ -112,7 +118,7 @@ def _inspect(model: Any, request: Request, x: Tensor) -> Readout:
     import torch
 
     with torch.inference_mode():
-        features = _forward(model, x)[torch_graph.MAP]
+        features = _forward(model, x)[MAP]
         return torch_graph.readout(features, _pooled(model, x), 0, request.pooling)
 
 
@@ -140,12 +146,12 @@ def _forward(model: Any, x: Tensor) -> dict[str, Tensor]:
             x = layer(x)
             if name.startswith("denseblock") and not name.endswith("4"):
                 taps[name] = x
-        return {torch_graph.MAP: x.relu()} | taps
+        return {MAP: x.relu()} | taps
     net = model.model
     x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
     for at, layer in enumerate((net.layer1, net.layer2, net.layer3, net.layer4), 1):
         x = taps[f"layer{at}"] = layer(x)
-    return {torch_graph.MAP: taps.pop("layer4")} | taps
+    return {MAP: taps.pop("layer4")} | taps
 
 
 def _origin(request: Request) -> dict[str, str]:

@@ -101,9 +101,23 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
+_HINT = (
+    "Check the name and the network connection; models behind a form need "
+    "`hf auth login`. To try an architecture without its weights, use `random=True`."
+)
+_RANDOM_HINT = (
+    "Check the name: without its weights, hf: takes a type of model such as dinov2, or "
+    "a folder with a config.json."
+)
+
+
 @contextlib.contextmanager
-def loading(spec: str) -> Iterator[None]:
+def loading(spec: str, *, random: bool) -> Iterator[None]:
     """Turns whatever a library raises while it loads a network into one error.
+
+    Args:
+        spec: Of the network.
+        random: Whether its weights are random.
 
     Raises:
         WeightsError: With the first line of what the library says.
@@ -116,7 +130,5 @@ def loading(spec: str) -> Iterator[None]:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(
             f"{spec} cannot be loaded: {' '.join(lines[0].split())[:300].rstrip('.')}",
-            "Check the name and the network connection; models behind a form need "
-            "`hf auth login`. To try an architecture without its weights, use "
-            "`random=True`.",
+            _RANDOM_HINT if random else _HINT,
         ) from error

@@ -36,7 +36,8 @@ def scaled(pixels: np.ndarray, keys: Keys) -> np.ndarray:
     if keys.get("preprocess"):
         scaling = PREPROCESS[keys["preprocess"]]
         values = values[..., ::-1] if scaling.bgr else values
-        values = values * np.float32(scaling.scale) + np.float32(scaling.offset)
+        scale, offset = np.array([scaling.scale, scaling.offset], np.float32)
+        values = values * scale + offset
     else:
         low, high = keys.get("range", (0, 255))
         values = values * np.float32((high - low) / 255) + np.float32(low)
@@ -55,7 +56,7 @@ def pooled(output: np.ndarray, keys: Keys) -> np.ndarray:
         return output
     if kind == "map":
         axes = (2, 3) if keys.get("layout", "nchw") == "nchw" else (1, 2)
-        return output.mean(axes) if pooling == "avg" else output.max(axes)
+        return np.asarray(output.mean(axes) if pooling == "avg" else output.max(axes))
     patches = output[:, keys.get("prefix_tokens", 0) :]
     if pooling == "max":
         return np.asarray(patches.max(1))

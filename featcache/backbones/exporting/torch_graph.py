@@ -181,7 +181,9 @@ def probe(channels: int, side: int) -> Tensor:
     return torch.randn(2, channels, side, side, generator=generator)
 
 
-def names_of(model: Any, forward: Callable[..., dict[str, Tensor]], x: Tensor) -> list[str]:
+def names_of(
+    model: Any, forward: Callable[..., dict[str, Tensor]], x: Tensor
+) -> list[str]:
     """Names of a network's outputs; taps that can be taken are among them."""
     import torch
 
@@ -207,7 +209,7 @@ def write(
     """
     import torch
 
-    class Outputs(torch.nn.Module):
+    class Outputs(torch.nn.Module):  # type: ignore[misc]
         """The network, whose outputs are a tuple."""
 
         def __init__(self) -> None:
