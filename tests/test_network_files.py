@@ -200,11 +200,9 @@ def test_names_of_backbones_are_read_in_any_capitals() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("net.onnx", "feature store"),
-        ("net.PT", "feature store"),
-        ("net.pth", "feature store"),
-        ("net.safetensors", "feature store"),
-        ("net.xml", "feature store"),
+        ("net.PT", "backbone export"),
+        ("net.pth", "backbone export"),
+        ("net.safetensors", "backbone export"),
         ("net.h5", r"`weights`; save.*save\('name.keras'\)"),
     ],
 )

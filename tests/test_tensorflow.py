@@ -13,7 +13,7 @@ from featcache.commands.extract import extract
 from featcache.commands.finetune.inputs import Images
 from featcache.core.tf import as_written, seeded, tensorflow
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.heads.networks import Softmax
 
 
@@ -52,7 +52,9 @@ def train_head(dataset: Manifest, network: Path) -> None:
 
 
 def read_batches(dataset: Manifest, network: Path) -> None:
-    batches = Images(dataset, 32, Policy(), 3).batches(np.arange(3), 0, np.arange(3))
+    batches = Images(dataset, Resize(32), Policy(), 3).batches(
+        np.arange(3), 0, np.arange(3)
+    )
     assert len(list(batches)) == 1
 
 

@@ -75,8 +75,8 @@ def extract(
         cache: The cache folder; by default the dataset's, ``$FEATCACHE_CACHE``, or
             ``cache``.
         progress: Whether to show a bar; by default in notebooks and terminals.
-        options: views, taps, tap_pooling, engine, precision, dtype, batch_size and
-            max_bad, as in docs/commands.md under ``featcache extract``.
+        options: views, taps, tap_pooling, pooling, engine, precision, dtype,
+            batch_size and max_bad, as in docs/commands.md under ``featcache extract``.
 
     Raises:
         FeatcacheError: As ``commands.extract.extract``.

@@ -1,13 +1,19 @@
 """What a backbone is: its row in the table, and a network as asked for."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from featcache.backbones.archive import config_bytes
+from featcache.backbones.graphs import files as graph_files
+from featcache.backbones.pooling import poolings_of
+from featcache.core.taps import AVG, FEATURES, tap_name
+from featcache.dataset.views import Resize
 
 if TYPE_CHECKING:
+    from featcache.backbones.descriptor import Descriptor
     from featcache.features.contract import Statistics
 
 IMAGENET, RANDOM, FILE, NONE = "imagenet", "random", "file", "none"
@@ -26,6 +32,29 @@ class Preprocess:
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bgr: bool = False
+
+    @classmethod
+    def of_numbers(
+        cls,
+        value_range: Sequence[float],
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        bgr: bool = False,
+    ) -> Self:
+        """(v - mean) / std a channel, where v runs over the range from black to white.
+
+        Args:
+            value_range: What pixels of 0 and of 255 become first.
+            mean: Three numbers, or one for all channels.
+            std: Likewise.
+            bgr: Turn the channels round first.
+        """
+        low, high = value_range
+        means, stds = (list(one) * (3 // len(one)) for one in (mean, std))
+        scale = tuple((high - low) / 255 / s for s in stds)
+        offset = tuple((low - m) / s for m, s in zip(means, stds, strict=True))
+        return cls(scale, offset, bgr)  # type: ignore[arg-type]
 
     @property
     def is_even(self) -> bool:
@@ -112,21 +141,63 @@ class Backbone:
         return ("sha256", self.sha256) if self.sha256 else None
 
 
+GREY = (0.299, 0.587, 0.114)  # of the channels of one picture (BT.601)
+VECTOR, MAP, TOKENS = "vector", "map", "tokens"
+NCHW, NHWC = "nchw", "nhwc"
+GRAPHS = (".onnx", ".xml")  # files of networks that OpenVINO reads itself
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How an output of an ONNX or OpenVINO network becomes an embedding.
+
+    Attributes:
+        kind: "vector" (N, D), "map" (N, D, h, w) or (N, h, w, D), or "tokens"
+            (N, T, D).
+        layout: "nchw" or "nhwc", of the input and of maps.
+        prefix: Tokens in front of those of the patches: a class token, registers.
+        grid: Rows and columns of the patches.
+        pooling: "avg" or "max" over a map or the patches; "cls", the first token;
+            "cls+mean", both side by side.
+        width: Of the embedding, D.
+    """
+
+    kind: str = VECTOR
+    layout: str = NCHW
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+    pooling: str = "avg"
+    width: int = 0
+
+    @property
+    def text(self) -> str:
+        """What the contract says of it."""
+        if self.kind != TOKENS:
+            return f"{self.kind}, {self.layout}"
+        rows, columns = self.grid or (0, 0)
+        grid = f", {rows} x {columns} patches" if self.grid else ""
+        return f"tokens, {self.prefix} in front{grid}, {self.layout}"
+
+
 @dataclass(frozen=True)
 class Network:
     """A backbone as asked for: which network, weights and input.
 
     Attributes:
-        name: Table name, or the stem of the ``.keras`` file.
+        name: Table name, or the stem of its file.
         weights: Weights tag: "imagenet", "random" or "file"; "none" for a baseline.
-        preprocess: One of ``PREPROCESS``, or "featurewise".
+        preprocess: One of ``PREPROCESS``, "featurewise", or what a descriptor says.
         input_size: Side of the square input in pixels; 0 if it looks at none.
-        row: The table's row; None for a ``.keras`` file.
-        file: The ``.keras`` or weights file, when the tag is "file".
+        row: The table's row; None for a network in a file of its own.
+        file: The network's or the weights' file, when the tag is "file".
         seed: Of random weights.
         taps: Default inner layers.
-        output: The layer of a ``.keras`` file that gives the embedding; None: the last.
+        output: The layer of a file that gives the embedding; None: the last.
         channels: Of the input: 3, or 1 for grey.
+        resizing: How images are brought to the input size; None: exactly.
+        numbers: The scaling, where it has no name in ``PREPROCESS``.
+        readout: Of an ONNX or OpenVINO file.
+        descriptor: What stands in the JSON beside the file.
     """
 
     name: str
@@ -139,6 +210,25 @@ class Network:
     taps: tuple[str, ...] = ()
     output: str | None = None
     channels: int = 3
+    resizing: Resize | None = None
+    numbers: Preprocess | None = None
+    readout: Readout | None = None
+    descriptor: "Descriptor | None" = field(default=None, compare=False)
+
+    @property
+    def resize(self) -> Resize:
+        """How images are brought to the size of its input."""
+        return self.resizing or Resize(self.input_size)
+
+    @property
+    def scaling(self) -> Preprocess | None:
+        """The scaling of pixels; None where it follows from the training images."""
+        return self.numbers or PREPROCESS.get(self.preprocess)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is a file that OpenVINO reads itself, without Keras."""
+        return self.readout is not None
 
     @property
     def text(self) -> str:
@@ -146,21 +236,28 @@ class Network:
         has_size = self.input_size and not self.is_baseline
         return f"{self.name}@{self.input_size}" if has_size else self.name
 
-    def tap_names(self, taps: str, pooling: str) -> list[str]:
-        """Names of the pooled inner layers, as "layer" or "layer:max".
+    def tap_names(self, taps: str, tap_pooling: str, pooling: str = AVG) -> list[str]:
+        """Names of what is pooled beside the embedding, as "layer" or "layer:max".
 
         Args:
             taps: "none", "default", or names of layers with commas between.
-            pooling: "avg", or "avg+max" for the maximum as well.
+            tap_pooling: How they are pooled, such as "avg" or "avg+grid2".
+            pooling: How the last map is, likewise; its mean is the embedding.
 
         Returns:
-            Each once, in order.
+            Each once, in order: first those of the last map, as "features:max".
+
+        Raises:
+            UnknownNameError: There is no such pooling.
         """
-        if taps == "none" or self.is_baseline:
+        kinds = poolings_of(tap_pooling, "tap_pooling")
+        own = [kind for kind in poolings_of(pooling, "pooling") if kind != AVG]
+        names = [tap_name(FEATURES, kind) for kind in own]
+        if self.is_baseline:
             return []
         layers = self.taps if taps == "default" else taps.split(",")
-        poolings = ("", ":max") if pooling == "avg+max" else ("",)
-        names = [layer.strip() + kind for layer in layers for kind in poolings]
+        if taps != "none":
+            names += [tap_name(layer.strip(), k) for layer in layers for k in kinds]
         return list(dict.fromkeys(names))
 
     @property
@@ -174,6 +271,9 @@ class Network:
         if self.row:
             return self.row.architecture
         assert self.file is not None
-        config = hashlib.sha256(config_bytes(self.file)).hexdigest()[:16]
         cut = f", output {self.output}" if self.output else ""
+        if self.readout:
+            kind, digits = self.file.suffix, graph_files.digits(self.file)[:16]
+            return f"{kind} file sha256 {digits}{cut}; {self.readout.text}"
+        config = hashlib.sha256(config_bytes(self.file)).hexdigest()[:16]
         return f"config.json sha256 {config}{cut}"

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.backbones.archive import first_line
 from featcache.backbones.base import (
+    GREY,
     IMAGENET,
-    PREPROCESS,
     RANDOM,
     Backbone,
     Network,
     Preprocess,
 )
 from featcache.backbones.cut import cut, refuse_classifier
+from featcache.backbones.pooling import POOLINGS, last_map
 from featcache.backbones.unroll import maps_of, unrolled
 from featcache.backbones.weights import fetch_weights
 from featcache.core import keras_file
 from featcache.core.registry import Registry
+from featcache.core.taps import FEATURES, split_tap
 from featcache.core.tf import seeded, tensorflow
 from featcache.errors import UsageError, WeightsError
 
@@ -36,6 +38,12 @@ def build(network: Network) -> "keras.Model":
     if network.row:
         return _build_from_table(network, network.row)
     assert network.file is not None
+    if network.is_graph:
+        raise WeightsError(
+            f"{network.file.name} is run by OpenVINO and is no network of Keras: it "
+            "cannot be trained, and has no gradients",
+            "Use a network of the table, such as densenet121, or a .keras file.",
+        )
     tensorflow()
     return _frozen(_pooled(_load(network.file), network))
 
@@ -52,8 +60,8 @@ def with_pixels(
     Args:
         core: What ``build`` gave.
         network: What it was built from.
-        taps: Inner layers to pool: "layer" for the average, "layer:max" for the
-            maximum over its map.
+        taps: Maps to pool: "layer" for the average, "layer:max" and the like for
+            another of ``POOLINGS``; "features:max" for the network's last map.
         statistics: The scaling of "featurewise" preprocessing.
 
     Returns:
@@ -62,12 +70,13 @@ def with_pixels(
 
     Raises:
         UnknownNameError: The network has no such layer, or it has no map.
-        UsageError: A tap that cannot be stored.
+        UsageError: A tap of the embedding's name, or one of the last map of a network
+            that has none.
     """
     import keras
 
     side = network.input_size
-    scaling = statistics or PREPROCESS[network.preprocess]
+    scaling = statistics or network.scaling or Preprocess()
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
     x = keras.ops.cast(pixels, "float32")
     if scaling.bgr:
@@ -76,9 +85,21 @@ def with_pixels(
         scaled = keras.layers.Rescaling(scaling.scale, scaling.offset, name="scale")
         x = scaled(x)
     x = as_channels(x, core.input_shape[-1])
-    outputs = {"features": core.output} | {tap: _tapped(core, tap) for tap in taps}
-    inner = keras.Model(core.input, outputs, trainable=False)
-    return keras.Model(pixels, inner(x, training=False))
+    if FEATURES in taps:
+        raise UsageError(
+            "layers of other names than features for `taps`",
+            repr(FEATURES),
+            "The mean of the last map is the embedding and always there; "
+            "features:max is its maximum.",
+        )
+    layers = {tap: split_tap(tap) for tap in taps}
+    maps = {f"map {layer}": map_of(core, layer) for layer, _ in layers.values()}
+    inner = keras.Model(core.input, {FEATURES: core.output} | maps, trainable=False)
+    result = inner(x, training=False)
+    outputs = {FEATURES: result[FEATURES]}
+    for tap, (layer, pooling) in layers.items():
+        outputs[tap] = POOLINGS[pooling](result[f"map {layer}"], keras.ops)
+    return keras.Model(pixels, outputs)
 
 
 def as_channels(x: Any, channels: int | None) -> Any:
@@ -88,27 +109,28 @@ def as_channels(x: Any, channels: int | None) -> Any:
     if channels != 1:
         return x
     red, green, blue = keras.ops.split(x, 3, axis=-1)
-    return red * 0.299 + green * 0.587 + blue * 0.114
+    return red * GREY[0] + green * GREY[1] + blue * GREY[2]
 
 
-def _tapped(core: "keras.Model", tap: str) -> Any:
-    import keras
+def map_of(core: "keras.Model", layer: str) -> Any:
+    """The map (N, h, w, c) of a layer by its name; "features" is the last map.
 
-    name, _, pooling = tap.partition(":")
-    pools = {
-        "": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-    }
-    if pooling not in pools or name == "features":
+    Raises:
+        UnknownNameError: The network has no such layer, or it has no map.
+        UsageError: Its embedding is not the mean of a map.
+    """
+    if layer != FEATURES:
+        return Registry("layer for `taps`", maps_of(core))[layer]
+    last = last_map(core)
+    if last is None:
         raise UsageError(
-            "layers of other names than features for `taps`, with :max or nothing "
-            "behind",
-            repr(tap),
-            "Use LAYER for the average of its map, LAYER:max for the maximum.",
+            "a network whose embedding is the mean of a map, for `pooling`",
+            f"{core.name}, which ends in {type(core.layers[-1]).__name__} "
+            f"({core.layers[-1].name}) and gives vectors",
+            "Leave `pooling` out, or name its last layer that has a map with `taps` "
+            "and pool that with `tap_pooling`.",
         )
-    output = Registry("layer for `taps`", maps_of(core))[name]
-    # Keras' own name may be that of a layer which the network was saved with.
-    return pools[pooling](name=f"tap_{name}_{pooling or 'avg'}")(output)
+    return last
 
 
 def _build_from_table(network: Network, row: Backbone) -> "keras.Model":

@@ -1,22 +1,28 @@
-"""Networks in files of their own: the ``.keras`` file, and the JSON beside it."""
+"""Networks in files of their own, with their descriptors: Keras, ONNX, OpenVINO."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from featcache.backbones.archive import config_of
-from featcache.backbones.base import FEATUREWISE, FILE, PREPROCESS, Network
-from featcache.core import records
-from featcache.core.io import read_json
+from featcache.backbones.base import (
+    FEATUREWISE,
+    FILE,
+    GRAPHS,
+    PREPROCESS,
+    Network,
+)
+from featcache.backbones.descriptor import LARGEST, SMALLEST, Descriptor, read
+from featcache.backbones.graphs.reading import read as read_graph
+from featcache.backbones.graphs.readout import readout
 from featcache.errors import UsageError, WeightsError
 
-SMALLEST, LARGEST = 32, 4096  # pixels of an input's side
 _RESERVED = "+@,:*?[]"  # in names of backbones these mean something
 _LONGEST = 100  # bytes of a name
 
-_ELSEWHERE = (
-    "Compute its embeddings in its own framework and write them to a feature store: "
-    "see docs/file-format.md."
+_AS_ONNX = (
+    "Export it to ONNX in its own framework (featcache backbone export does so for "
+    "timm, Hugging Face and torchxrayvision), with a descriptor beside it: see "
+    "docs/backbones.md."
 )
 _AS_KERAS = (
     "If it holds weights of a network of the table, name that network and give the "
@@ -25,27 +31,10 @@ _AS_KERAS = (
 )
 # What can be done with the files of other formats.
 OTHERS = {
-    **dict.fromkeys((".onnx", ".pt", ".pth", ".safetensors", ".ckpt"), _ELSEWHERE),
-    **dict.fromkeys((".xml", ".bin", ".tflite", ".pb", ".engine"), _ELSEWHERE),
+    **dict.fromkeys((".pt", ".pth", ".safetensors", ".ckpt"), _AS_ONNX),
+    **dict.fromkeys((".bin", ".tflite", ".pb", ".engine"), _AS_ONNX),
     **dict.fromkeys((".h5", ".hdf5"), _AS_KERAS),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sidecar:
-    """The JSON file of the same name beside a ``.keras`` file.
-
-    Attributes:
-        preprocess: One of ``PREPROCESS``, or "featurewise".
-        input_size: Side of the square input in pixels.
-        taps: Default inner layers.
-        output: The layer whose output is the embedding; by default the last.
-    """
-
-    preprocess: str | None = None
-    input_size: int | None = None
-    taps: list[str] = field(default_factory=list)
-    output: str | None = None
 
 
 def is_file(name: str) -> bool:
@@ -56,9 +45,11 @@ def is_file(name: str) -> bool:
     """
     suffix = Path(name).suffix.lower()
     if suffix in OTHERS:
-        problem = f"{name} cannot be run: networks are read from .keras files"
+        problem = (
+            f"{name} cannot be run: networks are read from .keras, .onnx and .xml files"
+        )
         raise UsageError(problem, OTHERS[suffix])
-    return suffix == ".keras"
+    return suffix in (".keras", *GRAPHS)
 
 
 def check_size(side: int) -> None:
@@ -87,52 +78,77 @@ def existing(path: Path) -> Path:
 
 
 def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Network:
-    """A network of a ``.keras`` file.
+    """A network of a ``.keras``, ``.onnx`` or ``.xml`` file.
 
     Args:
         path: The file.
-        preprocess: As requested; by default what its JSON says.
+        preprocess: As requested; by default what its descriptor says.
         input_size: Likewise.
 
     Raises:
         UsageError: No preprocessing or input size, another preprocessing than in the
-            JSON, or an impossible name.
-        WeightsError: The file, or the JSON beside it, cannot be used.
+            descriptor, or an impossible name; a descriptor that does not fit.
+        WeightsError: The file, or the descriptor beside it, cannot be used.
     """
     _check_name(path)
-    config = config_of(existing(path))
-    beside = path.with_suffix(".json")
-    sidecar = _read_sidecar(beside)
-    mode, side = preprocess or sidecar.preprocess, input_size or sidecar.input_size
-    # To standardise by the images replaces the own scaling of any network.
-    modes = {preprocess, sidecar.preprocess} - {None}
-    if preprocess != FEATUREWISE and len(modes) > 1:
-        raise UsageError(
-            f"`preprocess={sidecar.preprocess!r}` for {path.name}, as {beside.name} "
-            "beside it says",
-            f"`preprocess={preprocess!r}`",
-            "Omit the option, correct the JSON, or give the option to the other "
-            f"networks alone, such as OTHER.keras:preprocess={preprocess}.",
-        )
+    existing(path)
+    descriptor = read(path)
+    is_graph = path.suffix.lower() in GRAPHS
+    config = {} if is_graph else config_of(path)
+    graph = read_graph(path, descriptor) if is_graph else None
+    mode = _mode(path, preprocess, descriptor)
+    side = input_size or descriptor.input_size or (graph.side if graph else None)
     if mode is None or side is None:
+        beside = path.with_suffix(".json").name
         raise UsageError(
             f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
             f"preprocess {mode!r}, input size {side!r}",
             f"Give both, for it alone as {path.name}:preprocess=caffe,size=224, or in "
-            f'{beside.name}: {{"preprocess": "caffe", "input_size": 224}}.',
+            f'{beside}: {{"preprocess": "caffe", "input_size": 224}}.',
         )
+    _check_range(path, descriptor, side)
     network = Network(
         path.stem,
         FILE,
         mode,
         side,
         file=path,
-        taps=tuple(sidecar.taps),
-        output=sidecar.output,
-        channels=_channels(config),
+        taps=tuple(descriptor.taps),
+        output=descriptor.output,
+        channels=graph.channels if graph else _channels(config),
+        resizing=descriptor.resizing(side),
+        numbers=None if mode in (*PREPROCESS, FEATUREWISE) else descriptor.numbers,
+        readout=readout(graph, side, descriptor) if graph else None,
+        descriptor=descriptor,
     )
     _check_grey(network)
     return network
+
+
+def _mode(path: Path, preprocess: str | None, descriptor: Descriptor) -> str | None:
+    """The scaling as requested, which is that of the descriptor if it has one."""
+    # To standardise by the images replaces the own scaling of any network.
+    modes = {preprocess, descriptor.mode} - {None}
+    if preprocess != FEATUREWISE and len(modes) > 1:
+        beside = path.with_suffix(".json").name
+        raise UsageError(
+            f"`preprocess={descriptor.mode!r}` for {path.name}, as {beside} "
+            "beside it says",
+            f"`preprocess={preprocess!r}`",
+            "Omit the option, correct the JSON, or give the option to the other "
+            f"networks alone, such as OTHER.keras:preprocess={preprocess}.",
+        )
+    return preprocess or descriptor.mode
+
+
+def _check_range(path: Path, descriptor: Descriptor, side: int) -> None:
+    low, high = descriptor.input_sizes or (SMALLEST, LARGEST)
+    if not low <= side <= high:
+        raise UsageError(
+            f"`input_size` from {low} to {high} for {path.name}, by its descriptor",
+            str(side),
+            f"Use {descriptor.input_size or low}.",
+        )
 
 
 def _check_name(path: Path) -> None:
@@ -147,7 +163,7 @@ def _check_name(path: Path) -> None:
 
 
 def _check_grey(network: Network) -> None:
-    scaling = PREPROCESS.get(network.preprocess)
+    scaling = network.scaling
     if network.channels == 1 and scaling and not scaling.is_even:
         even = [name for name, one in PREPROCESS.items() if one.is_even]
         raise UsageError(
@@ -156,33 +172,6 @@ def _check_grey(network: Network) -> None:
             f"{network.preprocess}, which has numbers for red, green and blue",
             "Choose the scaling that it was trained with.",
         )
-
-
-def _read_sidecar(path: Path) -> Sidecar:
-    if not path.is_file():
-        return Sidecar()
-    try:
-        sidecar = records.from_json(Sidecar, read_json(path))
-        _check_sidecar(sidecar)
-    except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read ({error.strerror})", "Check its permissions."
-        ) from error
-    except ValueError as error:
-        raise WeightsError(
-            f"{path.name}, the JSON beside the network, cannot be used: {error}",
-            f"Correct {path}, or remove it and give its values as options.",
-        ) from error
-    return sidecar
-
-
-def _check_sidecar(sidecar: Sidecar) -> None:
-    modes, size = (*PREPROCESS, FEATUREWISE), sidecar.input_size
-    mode = sidecar.preprocess
-    if mode is not None and mode not in modes:
-        raise ValueError(f"preprocess is {mode[:40]!r}, not {' or '.join(modes)}")
-    if size is not None and not SMALLEST <= size <= LARGEST:
-        raise ValueError(f"input_size is {size}, not {SMALLEST} to {LARGEST}")
 
 
 def _channels(config: dict[str, Any]) -> int:

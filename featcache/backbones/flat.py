@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from featcache.backbones.base import PREPROCESS, Network, Preprocess
+from featcache.backbones.base import Network, Preprocess
 from featcache.backbones.build import as_channels
 from featcache.backbones.unroll import copy_weights, leaves
 
@@ -38,7 +38,7 @@ def graph(
 
     side = network.input_size
     pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")
-    scaled = _preprocessed(pixels, statistics or PREPROCESS[network.preprocess])
+    scaled = _preprocessed(pixels, statistics or network.scaling or Preprocess())
     scaled = as_channels(scaled, core.input_shape[-1])
 
     def new(layer: Any) -> Any:

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from featcache.backbones.base import NONE, RANDOM, Backbone, Network
+from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
 from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError
@@ -143,6 +144,8 @@ def weights_key(network: Network) -> str | None:
         return NONE
     if network.weights == RANDOM:
         return f"random seed {network.seed}, keras {metadata.version('keras')}"
+    if network.file and network.is_graph:
+        return f"file sha256 {graph_files.key(network.file)}"
     if network.file:
         return f"file sha256 {sha256_file(network.file)}"
     assert network.row is not None

@@ -81,8 +81,18 @@ if TYPE_CHECKING:
     "--tap-pooling",
     default="avg",
     show_default=True,
-    metavar="avg|avg+max",
-    help="Store the average of each tap's map, or also the maximum.",
+    metavar="POOLING+...",
+    help="How each tap's map is pooled: one or several of avg, max, gem, grid2 and "
+    "grid3.",
+)
+@click.option(
+    "--pooling",
+    default="avg",
+    show_default=True,
+    metavar="POOLING+...",
+    help="How the network's last map is pooled in addition to its average, "
+    "the embedding: one or several of avg, max, gem, grid2 and grid3; "
+    "stored as taps such as features:max.",
 )
 @click.option(
     "--engine",

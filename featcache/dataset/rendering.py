@@ -11,7 +11,7 @@ from featcache.dataset import images, sources, views
 from featcache.dataset.images.base import unreadable
 from featcache.dataset.regions import Region
 from featcache.dataset.sources import Masks
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.errors import UnreadableImageError
 
 
@@ -26,8 +26,8 @@ def read(root: Path, path: str, image_id: str) -> images.Picture:
 
 def cutter(
     image: Image.Image, policy: Policy, image_id: str
-) -> Callable[[int, int], np.ndarray]:
-    """Renders the views of an image, each once a size.
+) -> Callable[[Resize, int], np.ndarray]:
+    """Renders the views of an image, each once a way of resizing.
 
     Args:
         image: Mode "L" or "RGB"; what its region keeps of it.
@@ -35,13 +35,13 @@ def cutter(
         image_id: SHA-256 of its file.
 
     Returns:
-        A function of (size, view) to (size, size, 3) uint8, RGB; view 0 is plain.
+        A function of (resize, view) to (S, S, 3) uint8, RGB; view 0 is plain.
     """
 
     @cache
-    def cut(size: int, view: int) -> np.ndarray:
+    def cut(resize: Resize, view: int) -> np.ndarray:
         draw = views.draw(policy, image_id, view) if view else None
-        return views.render(image, size, draw)
+        return views.render(image, resize, draw)
 
     return cut
 

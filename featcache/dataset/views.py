@@ -1,6 +1,7 @@
 """Views: view 0 is the plain image, views 1..K are drawn by a policy."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,7 +13,68 @@ from featcache.core.io import canonical_json
 from featcache.dataset.regions import OUTSIDE, RING, WHOLE, WHOLE_PICTURE, WIDTH, Region
 from featcache.errors import UsageError
 
-RESIZE = "bilinear, antialiased (Pillow)"
+EXACT, SHORTEST_EDGE, LETTERBOX = "exact", "shortest_edge", "letterbox"
+RULES = (EXACT, SHORTEST_EDGE, LETTERBOX)
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# What Pillow can do without smoothing before it picks fewer pixels.
+PLAIN_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_TEXT = re.compile(
+    r"(?:(letterbox), |shortest edge (\d+), centre crop, )?"
+    r"([a-z]+), (not )?antialiased \(Pillow\)"
+)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How an image becomes the square that a network takes.
+
+    Args:
+        side: Of the square, in pixels.
+        rule: "exact" brings both sides to it; "shortest_edge" brings the shorter one to
+            `edge` and takes the middle; "letterbox" brings the longer one to the side
+            and puts black bars beside the image.
+        edge: Pixels of the shorter side before the crop; by default the square's.
+        interpolation: One of `INTERPOLATIONS`.
+        antialias: Whether images that get smaller are smoothed first.
+    """
+
+    side: int
+    rule: str = EXACT
+    edge: int | None = None
+    interpolation: str = "bilinear"
+    antialias: bool = True
+
+    @property
+    def text(self) -> str:
+        """What contracts say of it beside the side."""
+        edge = self.edge or self.side
+        rule = {
+            EXACT: "",
+            SHORTEST_EDGE: f"shortest edge {edge}, centre crop, ",
+            LETTERBOX: "letterbox, ",
+        }[self.rule]
+        no = "" if self.antialias else "not "
+        return f"{rule}{self.interpolation}, {no}antialiased (Pillow)"
+
+    @classmethod
+    def from_text(cls, text: str | None, side: int) -> Self:
+        """What a contract means; the default where another program wrote it."""
+        match = _TEXT.fullmatch(text or "")
+        if not match:
+            return cls(side)
+        letterbox, edge, interpolation, plain = match.groups()
+        if edge:
+            return cls(side, SHORTEST_EDGE, int(edge), interpolation, not plain)
+        return cls(
+            side, LETTERBOX if letterbox else EXACT, None, interpolation, not plain
+        )
 
 
 @dataclass(frozen=True)
@@ -155,19 +217,22 @@ def _ring(size: tuple[int, int]) -> np.ndarray:
     return ring
 
 
-def render(image: Image.Image, size: int, draw: Draw | None = None) -> np.ndarray:
+def render(
+    image: Image.Image, resize: Resize | int, draw: Draw | None = None
+) -> np.ndarray:
     """Renders one view of a decoded image.
 
     Args:
         image: Mode "L" or "RGB"; not changed.
-        size: Side of the square result, in pixels.
+        resize: How; a number is the side of a square that it is brought to exactly.
         draw: The view's choices; None renders view 0.
 
     Returns:
-        (size, size, 3) uint8, RGB, 0-255.
+        (side, side, 3) uint8, RGB, 0-255.
     """
-    box = None if draw is None else _window(image, draw)
-    small = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    resize = Resize(resize) if isinstance(resize, int) else resize
+    whole = (0.0, 0.0, float(image.width), float(image.height))
+    small = _resized(image, resize, _window(image, draw) if draw else whole)
     if draw is not None:
         if draw.flip:
             small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -176,11 +241,43 @@ def render(image: Image.Image, size: int, draw: Draw | None = None) -> np.ndarra
             small = small.point(table.astype(int).tolist() * len(small.getbands()))
     pixels = np.asarray(small)
     if pixels.ndim == 2:
-        pixels = np.broadcast_to(pixels[:, :, None], (size, size, 3))
+        pixels = np.broadcast_to(pixels[:, :, None], (*pixels.shape, 3))
     return pixels
 
 
-def _window(image: Image.Image, draw: Draw) -> tuple[float, float, float, float]:
+Box = tuple[float, float, float, float]
+
+
+def _resized(image: Image.Image, resize: Resize, box: Box) -> Image.Image:
+    """The part of an image in a box, as a square."""
+    side = resize.side
+    if resize.rule == EXACT:
+        return _scaled(image, (side, side), resize, box)
+    width, height = box[2] - box[0], box[3] - box[1]
+    if resize.rule == LETTERBOX:
+        longest = max(width, height)
+        size = (round(side * width / longest), round(side * height / longest))
+        small = _scaled(image, (max(size[0], 1), max(size[1], 1)), resize, box)
+    else:
+        edge, shortest = resize.edge or side, min(width, height)
+        # The longer side is cut down to whole pixels, as torchvision does.
+        size = (int(edge * width / shortest), int(edge * height / shortest))
+        small = _scaled(image, size, resize, box)
+    left = round((small.width - side) / 2.0)
+    top = round((small.height - side) / 2.0)
+    return small.crop((left, top, left + side, top + side))
+
+
+def _scaled(
+    image: Image.Image, size: tuple[int, int], resize: Resize, box: Box
+) -> Image.Image:
+    interpolation = INTERPOLATIONS[resize.interpolation]
+    if resize.antialias or resize.interpolation == "nearest":
+        return image.resize(size, interpolation, box=box)
+    return image.transform(size, Image.Transform.EXTENT, box, interpolation)
+
+
+def _window(image: Image.Image, draw: Draw) -> Box:
     width, height = image.width / draw.zoom, image.height / draw.zoom
     left = draw.x * (image.width - width)
     top = draw.y * (image.height - height)

@@ -236,7 +236,7 @@ def _described(classes: Sequence[str], inputs: dict[str, int]) -> dict[str, Any]
         "classes": list(classes),
         "inputs": inputs,
         PIXELS: "(N, S, S, 3) uint8, RGB, 0-255; a whole image resized to a square, "
-        f"{views.RESIZE}. Scaling is part of the graph.",
+        f"{views.Resize(1).text}. Scaling is part of the graph.",
         PROBABILITIES: "(N, C) float32, calibrated, in the order of the classes",
         "use": USE,
     }

@@ -11,7 +11,7 @@ from featcache.backbones import Baseline, Network
 from featcache.backbones.engines.base import Engine
 from featcache.core.parallel import one_thread
 from featcache.dataset import images, rendering
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.errors import StoreError
 from featcache.evaluation.calibration import Calibrator
 from featcache.evaluation.runs import Run
@@ -61,7 +61,7 @@ class FeatureNetwork:
 
     Attributes:
         name: Of the backbone.
-        size: Side of its input in pixels; 0 where it looks at none.
+        resize: How images are brought to the size of its input.
         outputs: Names of the outputs: "features", taps, or "probabilities".
         widths: Columns of each.
         dtype: In which features are stored, and so rounded.
@@ -74,7 +74,7 @@ class FeatureNetwork:
     """
 
     name: str
-    size: int
+    resize: Resize
     outputs: tuple[str, ...]
     widths: tuple[int, ...]
     make: Callable[[], Engine]
@@ -84,17 +84,22 @@ class FeatureNetwork:
     store: Store | None = None
     run: Run | None = None
 
+    @property
+    def size(self) -> int:
+        """Side of its input in pixels; 0 where it looks at none."""
+        return self.resize.side
+
     @cached_property
     def engine(self) -> Engine:
         """What runs it, made at the first use."""
         return self.make()
 
-    def pixels(self, candidate: Candidate, cut: Callable[[int], np.ndarray]) -> Any:
+    def pixels(self, candidate: Candidate, cut: Callable[[Resize], np.ndarray]) -> Any:
         """What its engine takes of an image: (S, S, 3) uint8, or (D,) measured."""
         row = self.network.row if self.network else None
         if isinstance(row, Baseline):
-            return row.measure(candidate.picture, cut)
-        return cut(self.size)
+            return row.measure(candidate.picture, lambda side: cut(Resize(side)))
+        return cut(self.resize)
 
     def embed(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Each output (n, width) float32, rounded as it is stored.
@@ -313,7 +318,7 @@ def _pixels(
         yield network.pixels(candidate, _cutter(candidate, one))
 
 
-def _cutter(candidate: Candidate, one: Rendering) -> Callable[[int], np.ndarray]:
+def _cutter(candidate: Candidate, one: Rendering) -> Callable[[Resize], np.ndarray]:
     policy = one.policy or Policy()
     cut = rendering.cutter(candidate.picture.image, policy, candidate.image_id)
-    return lambda size: cut(size, one.view)
+    return lambda resize: cut(resize, one.view)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from featcache import backbones
 from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
+from featcache.backbones.base import FEATUREWISE, GRAPHS, PREPROCESS
+from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
 from featcache.errors import FeatcacheError, StoreError, WeightsError
 from featcache.evaluation.record import FeatureBlock
@@ -19,7 +21,7 @@ from featcache.features.contract import Contract
 from featcache.features.extractions import network_words, read_extractions
 from featcache.features.store import Header, Store
 
-_SUFFIXES = (".keras", ".h5")
+_SUFFIXES = (".keras", ".h5", ".onnx", ".xml")
 
 
 def store_of(run: Run, folder: Path, block: FeatureBlock) -> Store:
@@ -115,15 +117,25 @@ def resolve_contract(
         tag,
         input_size=contract.input_size,
         seed=_seed(key) if weights == RANDOM else 0,
-        preprocess=contract.preprocess or backbones.IMAGENET,
+        preprocess=_mode(contract),
     )
-    if network.architecture != contract.architecture and network.file:
-        raise WeightsError(
-            f"{contract.backbone} as it was extracted ({contract.architecture})",
-            f"{network.architecture} of {network.file}",
-            'Restore "output" in the JSON file beside it as it was.',
-        )
+    own = Contract.of(network)
+    for name in ("architecture", "pooling", "resize", "preprocess"):
+        then, now = getattr(contract, name), getattr(own, name)
+        if then != now and network.file:
+            raise WeightsError(
+                f"{contract.backbone} as it was extracted ({name} {then})",
+                f"{now} of {network.file}",
+                "Restore the JSON file beside it as it was.",
+            )
     return network
+
+
+def _mode(contract: Contract) -> str:
+    """The scaling, where it has a name; what a descriptor says in numbers it says."""
+    named = (*PREPROCESS, FEATUREWISE)
+    mode = contract.preprocess
+    return mode if mode in named else backbones.IMAGENET
 
 
 def _is_of_the_table(contract: Contract) -> bool:
@@ -142,13 +154,22 @@ def _file(name: str, key: str, candidates: Sequence[Path]) -> Path:
     digits = key.rpartition(" ")[2]
     distinct = list(dict.fromkeys(candidates))
     for path in distinct:
-        if path.is_file() and sha256_file(path) == digits:
+        if path.is_file() and digits in _digits(path):
             return path.resolve()
     raise WeightsError(
         f"the file of {name} (SHA-256 {digits[:8]}...)",
         f"none of {len(distinct)} candidate files matches",
         "Name it in `files`.",
     )
+
+
+def _digits(path: Path) -> list[str]:
+    """What a key may say of a file, alone and with the files of its weights."""
+    digits = [sha256_file(path)]
+    if path.suffix in GRAPHS:
+        with suppress(WeightsError):
+            digits.append(graph_files.key(path))
+    return digits
 
 
 def _candidates(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.core.io import sha256_file
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import some
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.deploy import finetuned, networks
 from featcache.deploy.model import (
     PLAIN,
@@ -249,13 +249,13 @@ def _store_builder(
     opened: Store, source: ModelSource
 ) -> Callable[[tuple[str, ...]], FeatureNetwork]:
     """The network that made a store."""
-    header = opened.header
+    header, contract = opened.header, opened.header.contract
     network = networks.resolve(header, source.folder, source.files)
 
     def build(outputs: tuple[str, ...]) -> FeatureNetwork:
         return FeatureNetwork(
-            name=header.contract.backbone,
-            size=header.contract.input_size,
+            name=contract.backbone,
+            resize=Resize.from_text(contract.resize, contract.input_size),
             outputs=outputs,
             widths=tuple(opened.dims[name] for name in outputs),
             make=lambda: make_engine(opened, network, outputs, source),
@@ -321,7 +321,7 @@ def _finetuned_builder(run: Run) -> Callable[[tuple[str, ...]], FeatureNetwork]:
     def build(outputs: tuple[str, ...]) -> FeatureNetwork:
         return FeatureNetwork(
             name=block.backbone,
-            size=block.input_size,
+            resize=Resize.from_text(block.resize, block.input_size),
             outputs=outputs,
             widths=(len(run.classes),),
             make=lambda: finetuned.engine_of(run),

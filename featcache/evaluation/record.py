@@ -49,6 +49,7 @@ class FeatureBlock:
         region: What is shown of the images; None for all.
         mask: The manifest's column of the masks, where the region needs them.
         width: Of a ring, as a part of the side.
+        resize: How images were brought to that size, as contracts say it.
     """
 
     backbone: str
@@ -64,6 +65,7 @@ class FeatureBlock:
     region: str | None = None
     mask: str | None = None
     width: str | None = None
+    resize: str | None = None
 
     @property
     def image_region(self) -> Region:

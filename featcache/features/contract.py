@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from featcache.core import records
 from featcache.core.io import digest
-from featcache.dataset import images, views
+from featcache.dataset import images
 
 if TYPE_CHECKING:
     from featcache.backbones import Network
 
 FLOAT32 = "float32"
+_POOLINGS = {"avg": "average"}
 # What networks of one channel take of the scaled colours.
 _GREY = "; 0.299 R + 0.587 G + 0.114 B of the scaled channels"
 
@@ -65,12 +66,13 @@ class Contract:
             dtype: As stored.
         """
         is_baseline = network.is_baseline
+        pooling = network.readout.pooling if network.readout else "avg"
         return cls(
             backbone=network.name,
             architecture=network.architecture,
-            pooling="none" if is_baseline else "average",
+            pooling="none" if is_baseline else _POOLINGS.get(pooling, pooling),
             input_size=network.input_size,
-            resize=views.RESIZE,
+            resize=network.resize.text,
             colour=images.COLOUR + _GREY * (network.channels == 1),
             preprocess=network.preprocess,
             precision=FLOAT32 if is_baseline else precision,

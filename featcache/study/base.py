@@ -53,7 +53,8 @@ class Extract:
     def taps(self, network: Network) -> list[str]:
         """The inner layers that it keeps of one of its networks."""
         taps = str(self.settings.get("taps", "none"))
-        return network.tap_names(taps, self.settings.get("tap_pooling", "avg"))
+        poolings = [self.settings.get(f"{x}pooling", "avg") for x in ("tap_", "")]
+        return network.tap_names(taps, *poolings)
 
 
 @dataclass(frozen=True)

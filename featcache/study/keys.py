@@ -152,7 +152,6 @@ SECTIONS = {
 CHOICES: dict[str, Sequence[str]] = {
     "dataset.on_conflict": ("error", "drop"),
     "extract.preprocess": (IMAGENET, FEATUREWISE, *PREPROCESS),
-    "extract.tap_pooling": extracting.TAP_POOLINGS,
     "extract.region": KINDS,
     "extract.engine": extracting.ENGINES,
     "extract.precision": extracting.PRECISIONS,

@@ -19,6 +19,7 @@ from featcache.backbones import (
     expand,
     resolve_all,
 )
+from featcache.backbones.pooling import poolings_of
 from featcache.backbones.words import own_options
 from featcache.commands.audit import audit
 from featcache.commands.compare import compare
@@ -218,6 +219,9 @@ def _extract(block: Block) -> Extract:
     settings = SECTIONS["extract"].arguments(extract, block.settings)
     if isinstance(settings.get("taps"), list):
         settings["taps"] = ",".join(settings["taps"])
+    for option in {"pooling", "tap_pooling"} & settings.keys():
+        with block.blaming(option):
+            poolings_of(settings[option], option)
     recipe = SECTIONS["extract"].arguments(Policy, block.settings)
     kind, mask = recipe.get("region", WHOLE), block.settings.get("mask", MASK)
     with block.blaming("mask" if "mask" in block.settings else "region"):

@@ -5,7 +5,7 @@ from typing import Any
 
 from featcache.commands.finetune.inputs import Images
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.evaluation import runs
 
 QUICK = {"epochs": 2, "batch_size": 8, "folds": 2, "learning_rate": 0.01, "tta": 1}
@@ -25,4 +25,6 @@ class Undisturbed:
 
 
 def images(dataset: Manifest, **given: Any) -> Images:
-    return Images(**{"dataset": dataset, "side": 32, "policy": Policy(), **given})
+    return Images(
+        **{"dataset": dataset, "resize": Resize(32), "policy": Policy(), **given}
+    )

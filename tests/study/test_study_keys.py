@@ -33,8 +33,9 @@ def test_no_argument_is_forgotten(name: str) -> None:
 VALUES: dict[str, dict[str, Any]] = {
     "extract": {
         "weights": "random", "preprocess": "none", "seed": 3, "views": 2,
-        "taps": ["a", "b"], "tap_pooling": "avg+max", "engine": "openvino",
-        "precision": "int8", "dtype": "float16", "batch_size": 4, "max_bad": 0.5,
+        "taps": ["a", "b"], "tap_pooling": "avg+max", "pooling": "grid2",
+        "engine": "openvino", "precision": "int8", "dtype": "float16",
+        "batch_size": 4, "max_bad": 0.5,
         "flip": False, "brightness": [1, 2], "zoom": [1, 3], "input_size": 40,
         "region": "outside", "mask": "lungs",
     },
@@ -87,6 +88,7 @@ def test_every_key_arrives(file: Path) -> None:
     named = {
         "views",
         "tap_pooling",
+        "pooling",
         "engine",
         "precision",
         "dtype",

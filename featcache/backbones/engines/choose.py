@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from featcache.backbones.base import Network
 from featcache.backbones.engines import convert
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.backbones.engines.numpy import NumpyEngine
-from featcache.errors import ConversionError
+from featcache.errors import ConversionError, UsageError
 
 _converting = threading.Lock()  # Keras builds one network at a time
 
@@ -54,12 +55,17 @@ def make(
     def maker(network: PreparedNetwork) -> Callable[[], Engine]:
         if network.network.is_baseline:
             return partial(NumpyEngine, batch_size=batch_size)
-        if to_openvino:
+        is_graph = network.network.is_graph
+        if is_graph and engine == "tensorflow":
+            raise UsageError(
+                "`engine='openvino'` or auto", repr(engine), _why(network.network)
+            )
+        if to_openvino or is_graph:
             try:
                 path = to_file(network)
                 return partial(_open, network, path, to_file, batch_size, message)
             except ConversionError as error:
-                if precision == "int8":
+                if precision == "int8" or is_graph:
                     raise
                 message(f"{network.network.text}: {error}")
         from featcache.backbones.engines.tensorflow import TensorFlowEngine
@@ -70,6 +76,10 @@ def make(
     makers = [maker(network) for network in networks]
     with ThreadPoolExecutor(max(len(makers), 1)) as pool:
         return list(pool.map(lambda make_one: make_one(), makers))
+
+
+def _why(network: Network) -> str:
+    return f"Only OpenVINO runs {network.file.name if network.file else network.name}."
 
 
 def _open(

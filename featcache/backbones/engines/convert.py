@@ -11,6 +11,7 @@ from featcache.backbones.base import Network, Preprocess
 from featcache.backbones.build import build, weights_digest, with_pixels
 from featcache.backbones.engines import int8, openvino
 from featcache.backbones.engines.base import network_name
+from featcache.backbones.graphs import pixels as graph_pixels
 from featcache.core.io import digest, lock
 from featcache.core.versions import installed_versions
 from featcache.errors import ConversionError, StoreError
@@ -30,7 +31,7 @@ class PreparedNetwork:
     Attributes:
         network: The network.
         contract: That of its features.
-        taps: Outputs beside the embedding, as "layer" or "layer:max".
+        taps: Outputs beside the embedding, such as "layer" or "features:max".
         folder: Where converted networks lie.
         model: The network, if it is built already.
         calibration_ids: Images to calibrate int8 on.
@@ -81,11 +82,47 @@ def to_float32(prepared: PreparedNetwork) -> Path:
     """
     path = _path(prepared, precision="float32")
     with lock(path.with_suffix(".lock"), path.name, timeout=600):
+        if prepared.network.is_graph and not path.exists():
+            _write_graph(prepared, path)
         if not path.exists():
             reference = graph(prepared)
             openvino.convert(reference, path)
             _compare(reference, path)
     return path
+
+
+def _write_graph(prepared: PreparedNetwork, path: Path) -> None:
+    """Writes a network that OpenVINO has read itself.
+
+    Raises:
+        ConversionError: It gives images other numbers together than alone.
+    """
+    scaling = Preprocess.from_statistics(prepared.contract.statistics)
+    try:
+        model = graph_pixels.with_pixels(
+            prepared.network, taps=prepared.taps, statistics=scaling
+        )
+    except RuntimeError as error:
+        raise openvino.failed("a network that OpenVINO can run", error) from error
+    openvino.write(model, path)
+    _refuse_mixing(prepared.network, path)
+
+
+def _refuse_mixing(network: Network, path: Path) -> None:
+    engine = openvino.OpenVINOEngine(path, batch_size=4)
+    shape = (3, *[network.input_size] * 2, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    (together,) = engine.run([noise])
+    alone = list(engine.run(noise[:, None]))
+    for name, numbers in together.items():
+        each = np.concatenate([one[name] for one in alone])
+        if not np.abs(each - numbers).max() <= AGREEMENT * np.abs(numbers).max():
+            path.unlink()
+            raise ConversionError(
+                f"finite {name} that do not depend on the other images of a batch",
+                f"others in {network.file}",
+                "Export it for batches of one image, or with a free batch size.",
+            )
 
 
 def to_int8(prepared: PreparedNetwork) -> Path:

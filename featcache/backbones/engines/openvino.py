@@ -86,7 +86,11 @@ class OpenVINOEngine(Engine):
         self.batch_size = batch_size
         self._rows = min(batch_size, _ROWS)
         model = read(network) if isinstance(network, Path) else network
-        model.reshape([self._rows, *list(model.input().partial_shape)[1:]])
+        batch, *sides = model.input().partial_shape
+        if batch.is_dynamic:
+            model.reshape([self._rows, *sides])
+        else:  # a graph that was written for so many images
+            self._rows = batch.get_length()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where there is AMX

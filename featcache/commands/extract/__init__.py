@@ -10,6 +10,13 @@ from typing import Any
 from featcache.backbones import Network
 from featcache.backbones.engines import choose
 from featcache.commands.extract import pipeline
+from featcache.commands.extract.checks import (
+    DTYPES,
+    ENGINES,
+    PRECISIONS,
+    check_baselines,
+    check_request,
+)
 from featcache.commands.extract.copying import copy_missing
 from featcache.commands.extract.drift import check_drift
 from featcache.commands.extract.measure import fill_measured_fields, prepared
@@ -31,10 +38,7 @@ from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store
 
-ENGINES = ("auto", "tensorflow", "openvino")
-PRECISIONS = ("float32", "int8")
-DTYPES = ("float32", "float16")
-TAP_POOLINGS = ("avg", "avg+max")
+__all__ = ["DTYPES", "ENGINES", "PRECISIONS", "StoreResult", "extract", "find_store"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def extract(
     policy: Policy | None = None,
     taps: str = "none",
     tap_pooling: str = "avg",
+    pooling: str = "avg",
     engine: str = "auto",
     precision: str = "float32",
     dtype: str = "float32",
@@ -101,7 +106,10 @@ def extract(
             rendering too.
         taps: Inner layers to pool beside the embedding: "none", "default" (the ends
             of the blocks), or names with commas between.
-        tap_pooling: "avg", or "avg+max" for the maximum as well.
+        tap_pooling: How they are pooled: one or several of "avg", "max", "gem",
+            "grid2" and "grid3", such as "avg+max".
+        pooling: How the last map is pooled besides, likewise; "max" is stored as the
+            tap "features:max". Its average is the embedding, and always stored.
         engine: "auto" (OpenVINO on a CPU), "tensorflow" or "openvino".
         precision: "float32", or "int8" by post-training quantisation.
         dtype: "float32", or "float16" to store half the bytes.
@@ -124,14 +132,15 @@ def extract(
         policy=policy or Policy(),
         taps=taps,
         tap_pooling=tap_pooling,
+        pooling=pooling,
         engine=engine,
         precision=precision,
         dtype=dtype,
         batch_size=batch_size,
         reporter=_OneAtATime(reporter),
     )
-    _check(request, max_bad)
-    _check_baselines(request, networks)
+    check_request(request, max_bad)
+    check_baselines(request, networks)
     _report_missing_masks(request)
     if read_only_folder(manifest):
         jobs = [cached_job(request, n, _tap_names(request, n)) for n in networks]
@@ -164,6 +173,7 @@ def find_store(
         policy=Policy(),
         taps="none",
         tap_pooling="avg",
+        pooling="avg",
         engine="auto",
         precision="float32",
         dtype=dtype,
@@ -201,7 +211,10 @@ class _OneAtATime(Reporter):
 
 
 def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str, Any]:
-    named = ("views", "taps", "tap_pooling", "engine", "precision", "dtype")
+    named = (
+        *("views", "taps", "tap_pooling", "pooling"),
+        *("engine", "precision", "dtype"),
+    )
     return {
         "networks": [
             {
@@ -217,62 +230,6 @@ def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str
         "images": len(request.manifest.ok),
         **{name: getattr(request, name) for name in named},
     }
-
-
-def _check(request: ExtractRequest, max_bad: float) -> None:
-    if not 0 <= request.views < 2**16:
-        raise UsageError(
-            "`views` from 0 to 65535", str(request.views), "0 is the plain view alone."
-        )
-    if request.views and request.policy.is_identity:
-        raise UsageError(
-            "a policy that changes the image",
-            f"`views={request.views}` with `flip=False`, `brightness=(1, 1)` and "
-            "`zoom=(1, 1)`",
-            "Every view would equal view 0: allow a change or use `views=0`.",
-        )
-    choices = {
-        "engine": ENGINES,
-        "precision": PRECISIONS,
-        "dtype": DTYPES,
-        "tap_pooling": TAP_POOLINGS,
-    }
-    for name, allowed in choices.items():
-        value = getattr(request, name)
-        if value not in allowed:
-            raise UsageError(
-                f"`{name}` {', '.join(allowed)}", repr(value), "Choose one of them."
-            )
-    if request.batch_size < 1:
-        raise UsageError(
-            "`batch_size` of 1 or more", str(request.batch_size), "Try 32."
-        )
-    if not 0 <= max_bad <= 1:
-        raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
-    if not request.manifest.root.exists():
-        raise DatasetError(
-            f"the images of {request.manifest.dataset} in {request.manifest.root}",
-            "no such folder or archive",
-            f"Scan them at their new location: {request.manifest.scan_again()} "
-            "(existing features are kept).",
-        )
-
-
-def _check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> None:
-    """Tells what means nothing for a backbone without a network."""
-    plain = [n.name for n in networks if n.is_baseline]
-    options = [f"`taps={request.taps!r}`"] if request.taps != "none" else []
-    if plain and options and len(plain) == len(networks):
-        raise UsageError(
-            "a network for `taps`",
-            ", ".join(plain),
-            "These have no inner layers: leave `taps` out.",
-        )
-    options += ["`precision='int8'`"] if request.precision == "int8" else []
-    if plain and options:
-        request.reporter.message(
-            f"{', '.join(options)}: ignored for {', '.join(plain)} (no network)"
-        )
 
 
 def _run(
@@ -334,8 +291,9 @@ def _prepare(request: ExtractRequest, network: Network) -> Job:
 
 
 def _tap_names(request: ExtractRequest, network: Network) -> list[str]:
-    names = network.tap_names(request.taps, request.tap_pooling)
-    if not names and request.taps != "none" and not network.is_baseline:
+    names = network.tap_names(request.taps, request.tap_pooling, request.pooling)
+    has_none = request.taps == "default" and not network.taps
+    if has_none and not network.is_baseline:
         raise UsageError(
             f"names of layers for `taps` of {network.text}",
             "default, but it has no default taps",

@@ -13,6 +13,7 @@ from featcache import backbones, features
 from featcache.backbones import FEATUREWISE, Network
 from featcache.backbones.engines import convert, int8, openvino
 from featcache.backbones.engines.convert import PreparedNetwork
+from featcache.backbones.graphs import reading
 from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core import checked
@@ -20,7 +21,7 @@ from featcache.core.io import digest
 from featcache.dataset import rendering, splits
 from featcache.dataset.narrowing import narrow
 from featcache.dataset.splits import SplitOptions
-from featcache.errors import UnreadableImageError
+from featcache.errors import UnreadableImageError, WeightsError
 from featcache.features.contract import Statistics
 from featcache.features.store import FEATURES
 
@@ -71,12 +72,33 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
     memo = request.cache / "openvino" / f"weights-{digest(identity)[:16]}.json"
     if identity["weights"] and (known := _remembered(memo, identity)):
         return known
-    job.model = backbones.build(network)
-    identity["weights"] = backbones.weights_key(network)  # downloaded by now
-    sha256 = backbones.weights_digest(job.model)
+    if network.is_graph:
+        sha256 = reading.weights_digest(network)
+    else:
+        job.model = backbones.build(network)
+        identity["weights"] = backbones.weights_key(network)  # downloaded by now
+        sha256 = backbones.weights_digest(job.model)
+    refuse_other_weights(network, sha256)
     memo = memo.with_name(f"weights-{digest(identity)[:16]}.json")
     checked.write_record(memo, identity | {"weights_digest": sha256})
     return sha256
+
+
+def refuse_other_weights(network: Network, sha256: str) -> None:
+    """Refuses weights that the descriptor of a network is not of.
+
+    Raises:
+        WeightsError: They are others.
+    """
+    expected = network.descriptor.weights_digest if network.descriptor else None
+    if expected not in (None, sha256):
+        assert network.file is not None
+        beside = network.file.with_suffix(".json").name
+        raise WeightsError(
+            f"the weights {expected[:8]} that {beside} describes",
+            f"{sha256[:8]} in {network.file.name}",
+            "Put the descriptor beside it that was made with it.",
+        )
 
 
 def _remembered(memo: Path, identity: dict[str, Any]) -> str | None:

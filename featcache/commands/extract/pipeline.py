@@ -24,6 +24,7 @@ from featcache.backbones import Baseline, Network
 from featcache.backbones.engines.base import Engine, Outputs
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.dataset import images, manifest, rendering
+from featcache.dataset.views import Resize
 from featcache.errors import UnreadableImageError
 from featcache.features import store
 
@@ -286,7 +287,7 @@ def renderer(
 
     def render(network: Network, view: int) -> np.ndarray:
         if isinstance(network.row, Baseline):
-            return network.row.measure(picture, lambda size: cut(size, view))
-        return cut(network.input_size, view)
+            return network.row.measure(picture, lambda side: cut(Resize(side), view))
+        return cut(network.resize, view)
 
     return render

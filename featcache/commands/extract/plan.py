@@ -39,7 +39,8 @@ class ExtractRequest:
         views: Augmented views beside the plain one.
         policy: Their recipe, and the region that all renderings show.
         taps: Inner layers: "none", "default", or names with commas.
-        tap_pooling: "avg" or "avg+max".
+        tap_pooling: How they are pooled, such as "avg+max".
+        pooling: How the last map is, likewise.
         engine: "auto", "tensorflow" or "openvino".
         precision: "float32" or "int8".
         dtype: "float32" or "float16", as stored.
@@ -53,6 +54,7 @@ class ExtractRequest:
     policy: Policy
     taps: str
     tap_pooling: str
+    pooling: str
     engine: str
     precision: str
     dtype: str
@@ -81,7 +83,7 @@ class Job:
         network: What is run.
         header: Of its store.
         path: Of its store.
-        taps: Outputs beside the embedding, as "layer" or "layer:max".
+        taps: Outputs beside the embedding, such as "layer" or "features:max".
         model: The network, if it had to be built already.
         store: The store as it is.
         missing: Rows to compute, in the manifest's order; ``draw`` is 0 for the plain

@@ -87,8 +87,8 @@ class Work:
     def images(self) -> Images:
         """Where pixels come from."""
         plan = self.plan
-        side, size = plan.network.input_size, plan.settings.batch_size
-        return Images(plan.dataset, side, plan.settings.policy, size)
+        resize, size = plan.network.resize, plan.settings.batch_size
+        return Images(plan.dataset, resize, plan.settings.policy, size)
 
     def run(self) -> Path:
         """Trains, predicts and records, going on from checkpoints that are there.
@@ -269,6 +269,7 @@ class Work:
             store=None,
             tap=None,
             dim=self.core.output_shape[-1],
+            resize=network.resize.text,
         )
 
     def results(self, done: dict[int, Trained]) -> tuple[np.ndarray, RunRecord]:

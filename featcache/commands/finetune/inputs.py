@@ -13,7 +13,7 @@ from featcache.commands.finetune.settings import BALANCED, FinetuneSettings
 from featcache.core.tf import as_written, tensorflow
 from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.errors import FeatcacheError, UsageError
 
 _AHEAD = 2  # batches
@@ -25,14 +25,14 @@ class Images:
 
     Attributes:
         dataset: Whose images; unreadable ones and duplicates have another status.
-        side: Of the square pictures, in pixels.
+        resize: How images are brought to the size of the network.
         policy: The recipe of views 1 and up.
         batch_size: Images in one pass.
         broken: The error of an image that could not be read.
     """
 
     dataset: Manifest
-    side: int
+    resize: Resize
     policy: Policy
     batch_size: int
     broken: list[FeatcacheError] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Images:
         """
         path, image_id = self._files[row]
         image = rendering.read(self.dataset.root, path, image_id).image
-        return rendering.cutter(image, self.policy, image_id)(self.side, view)
+        return rendering.cutter(image, self.policy, image_id)(self.resize, view)
 
     def batches(self, rows: np.ndarray, view: int, *targets: np.ndarray) -> Any:
         """A ``tf.data.Dataset`` of batches, in the order of the rows.
@@ -72,7 +72,7 @@ class Images:
             pixels = tf.numpy_function(
                 lambda r: self._load(int(r), view), [row], tf.uint8
             )
-            pixels = tf.ensure_shape(pixels, (self.side, self.side, 3))
+            pixels = tf.ensure_shape(pixels, (*[self.resize.side] * 2, 3))
             return (pixels, *others) if others else pixels
 
         rows_and_targets = tf.data.Dataset.from_tensor_slices((rows, *targets))
@@ -112,8 +112,8 @@ class Images:
 
     def _too_large(self) -> UsageError:
         return UsageError(
-            f"a batch of {self.batch_size} images of {self.side} px does not fit into "
-            "memory",
+            f"a batch of {self.batch_size} images of {self.resize.side} px does not "
+            "fit into memory",
             f"Lower `batch_size` (now {self.batch_size}) or `input_size`, or "
             "unfreeze fewer blocks; finished training is kept.",
         )

@@ -109,6 +109,7 @@ class RunPlan:
             "weights": backbones.weights_key(self.network),
             "preprocess": self.network.preprocess,
             "input_size": self.network.input_size,
+            "resize": self.network.resize.text,
             "statistics": str(self.statistics),
             "classes": self.dataset.classes,
             "exclude": list(self.dataset.exclude),

@@ -307,6 +307,7 @@ def _feature_block(block: Block) -> FeatureBlock:
         store=block.store.path.name,
         tap=None if block.matrix == FEATURES else block.matrix,
         dim=block.dim,
+        resize=contract.resize,
         **block.region.to_dict(),
     )
 

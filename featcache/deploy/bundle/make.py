@@ -163,6 +163,7 @@ def _network(
         file=file,
         contract=contract,
         weights_key=key,
+        resize=network.resize.text,
     )
 
 

@@ -16,7 +16,7 @@ from featcache.backbones.engines import choose, openvino
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.backbones.engines.numpy import NumpyEngine
-from featcache.dataset.views import Policy
+from featcache.dataset.views import Policy, Resize
 from featcache.deploy import networks
 from featcache.deploy.bundle.archive import Archive
 from featcache.deploy.bundle.record import (
@@ -159,7 +159,7 @@ def _network(
         make = partial(_made, prepared)
     return FeatureNetwork(
         name=record.name,
-        size=record.size,
+        resize=Resize.from_text(record.resize, record.size),
         outputs=tuple(record.outputs),
         widths=tuple(record.widths),
         make=make,

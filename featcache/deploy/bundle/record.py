@@ -18,6 +18,7 @@ class NetworkRecord:
     Attributes:
         name: Of the backbone.
         size: Side of its input in pixels.
+        resize: How images are brought to it, as contracts say it.
         outputs: Names of the outputs that are used.
         widths: Columns of each.
         dtype: In which features are rounded.
@@ -39,6 +40,7 @@ class NetworkRecord:
     file: str | None = field(default=None, metadata=NULL)
     contract: dict[str, Any] | None = field(default=None, metadata=NULL)
     weights_key: str = ""
+    resize: str | None = None
     licence: str = "not stated"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import digest
+from featcache.core.taps import FEATURES as FEATURES
 from featcache.errors import ContractError
 from featcache.features.contract import FLOAT32, Contract
 from featcache.features.store.opening import damaged, reading
@@ -18,7 +19,6 @@ SCHEMA = 2
 KEY = ["image_id", "view", "policy", "mask_id"]
 NO_POLICY = -1  # the policy of view 0
 NO_MASK = ""  # the mask of a row that needs none
-FEATURES = "features"
 TAPS = "taps"  # the group of the inner layers' matrices
 SLAB_BYTES = 2 * 2**20
 
@@ -156,8 +156,15 @@ class Store:
 
 
 def dataset_name(name: str) -> str:
-    """Where a matrix lies in the file."""
-    return FEATURES if name == FEATURES else f"{TAPS}/{name}"
+    """Where a matrix lies in the file; a slash in its name begins no group."""
+    if name == FEATURES:
+        return FEATURES
+    return f"{TAPS}/{name.replace('%', '%25').replace('/', '%2F')}"
+
+
+def matrix_name(link: str) -> str:
+    """The name of the matrix that a link in the group of taps is of."""
+    return link.replace("%2F", "/").replace("%25", "%")
 
 
 def slab_rows(dim: int) -> int:

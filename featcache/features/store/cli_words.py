@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featcache.core.taps import AVG, FEATURES, split_tap
+
 if TYPE_CHECKING:
     from featcache.evaluation.record import FeatureBlock
     from featcache.features.contract import Contract
@@ -34,11 +36,13 @@ def seed_options(weights_key: str) -> list[str]:
 
 def tap_options(names: Sequence[str]) -> list[str]:
     """The words that ask for inner layers, by the names of their matrices."""
-    layers = dict.fromkeys(name.removesuffix(":max") for name in names)
-    words = ["--taps", ",".join(layers)] if layers else []
-    if any(name.endswith(":max") for name in names):
-        words += ["--tap-pooling", "avg+max"]
-    return words
+    pairs = [split_tap(name) for name in names]
+    last = dict.fromkeys(kind for layer, kind in pairs if layer == FEATURES)
+    layers = dict.fromkeys(layer for layer, _ in pairs if layer != FEATURES)
+    kinds = dict.fromkeys(kind for layer, kind in pairs if layer != FEATURES)
+    words = ["--pooling", "+".join(last)] if last else []
+    words += ["--taps", ",".join(layers)] if layers else []
+    return words + (["--tap-pooling", "+".join(kinds)] if {*kinds} - {AVG} else [])
 
 
 def recipe_options(recipe: Mapping[str, Any]) -> list[str]:

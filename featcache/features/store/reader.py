@@ -26,6 +26,7 @@ from featcache.features.store.base import (
     Store,
     header_sha256,
     keys_sha256,
+    matrix_name,
     paths_sha256,
 )
 from featcache.features.store.opening import MAKE, damaged, reading
@@ -216,7 +217,7 @@ def _matrices(file: h5py.File, dtype: "np.dtype[Any]") -> dict[str, h5py.Dataset
             raise ValueError(f"{TAPS} no group")
         if FEATURES in group:
             raise ValueError(f"a tap called {FEATURES}")
-        names |= {name: f"{TAPS}/{name}" for name in group}
+        names |= {matrix_name(link): f"{TAPS}/{link}" for link in group}
     matrices = {name: _dataset(file, where, 2) for name, where in names.items()}
     for name, matrix in matrices.items():
         if matrix.dtype != dtype or not 1 <= matrix.shape[1] <= _WIDEST:

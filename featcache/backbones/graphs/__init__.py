@@ -1,0 +1,1 @@
+"""Networks in ONNX and OpenVINO files, which OpenVINO reads without Keras."""

@@ -1,0 +1,74 @@
+"""What a call to extract may ask for."""
+
+from collections.abc import Sequence
+
+from featcache.backbones import Network
+from featcache.backbones.pooling import poolings_of
+from featcache.commands.extract.plan import ExtractRequest
+from featcache.core.taps import AVG
+from featcache.errors import DatasetError, UsageError
+
+ENGINES = ("auto", "tensorflow", "openvino")
+PRECISIONS = ("float32", "int8")
+DTYPES = ("float32", "float16")
+
+
+def check_request(request: ExtractRequest, max_bad: float) -> None:
+    """Refuses what no call can do.
+
+    Raises:
+        DatasetError: The images are gone.
+        UnknownNameError: There is no such pooling.
+        UsageError: An option that cannot be.
+    """
+    if not 0 <= request.views < 2**16:
+        raise UsageError(
+            "`views` from 0 to 65535", str(request.views), "0 is the plain view alone."
+        )
+    if request.views and request.policy.is_identity:
+        raise UsageError(
+            "a policy that changes the image",
+            f"`views={request.views}` with `flip=False`, `brightness=(1, 1)` and "
+            "`zoom=(1, 1)`",
+            "Every view would equal view 0: allow a change or use `views=0`.",
+        )
+    for name in ("pooling", "tap_pooling"):
+        poolings_of(getattr(request, name), name)
+    choices = {"engine": ENGINES, "precision": PRECISIONS, "dtype": DTYPES}
+    for name, allowed in choices.items():
+        value = getattr(request, name)
+        if value not in allowed:
+            raise UsageError(
+                f"`{name}` {', '.join(allowed)}", repr(value), "Choose one of them."
+            )
+    if request.batch_size < 1:
+        raise UsageError(
+            "`batch_size` of 1 or more", str(request.batch_size), "Try 32."
+        )
+    if not 0 <= max_bad <= 1:
+        raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
+    if not request.manifest.root.exists():
+        raise DatasetError(
+            f"the images of {request.manifest.dataset} in {request.manifest.root}",
+            "no such folder or archive",
+            f"Scan them at their new location: {request.manifest.scan_again()} "
+            "(existing features are kept).",
+        )
+
+
+def check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> None:
+    """Tells what means nothing for a backbone without a network."""
+    plain = [n.name for n in networks if n.is_baseline]
+    options = [f"`taps={request.taps!r}`"] if request.taps != "none" else []
+    options += [f"`pooling={request.pooling!r}`"] if request.pooling != AVG else []
+    if plain and options and len(plain) == len(networks):
+        raise UsageError(
+            f"a network for {' and '.join(options)}",
+            ", ".join(plain),
+            "These have no layers: leave that out.",
+        )
+    options += ["`precision='int8'`"] if request.precision == "int8" else []
+    if plain and options:
+        request.reporter.message(
+            f"{', '.join(options)}: ignored for {', '.join(plain)} (no network)"
+        )
