@@ -22,6 +22,8 @@ from featcache.backbones.exporting.original import (
     Request,
     refuse_missing_packages,
 )
+from featcache.backbones.files import check_name, from_file
+from featcache.backbones.graphs.reading import weights_digest
 from featcache.core.io import atomic_path, temporary_folder, write_json
 from featcache.core.output_file import check_output
 from featcache.core.registry import Registry
@@ -87,7 +89,6 @@ def export(
     input_size: int | None = None,
     pooling: str | None = None,
     force: bool = False,
-    weights_digest: Callable[[Path], str] | None = None,
 ) -> ExportedBackbone:
     """Writes a network as ONNX with a descriptor that proves it; see the command.
 
@@ -99,8 +100,6 @@ def export(
         input_size: Side of the input in pixels; None for the network's own.
         pooling: Of tokens or of a map; None for what its framework does.
         force: Replace files that are there.
-        weights_digest: Gives the digest of the weights of an ONNX file, for the
-            descriptor.
 
     Raises:
         UsageError: A spec, suffix, size or pooling that cannot be, a file that is
@@ -120,9 +119,12 @@ def export(
     with temporary_folder(path) as folder:
         temp = folder / path.name
         _write(spec, original, temp)
-        proof = checking.prove(temp, original, expected)
-        digest = {"weights_digest": weights_digest(temp)} if weights_digest else {}
-        keys = original.keys | digest | {"canary": _canary(original, expected)}
+        keys = original.keys
+        write_json(temp.with_suffix(".json"), keys)
+        network = from_file(temp, None, None)
+        proof = checking.prove(network, expected)
+        keys = keys | {"weights_digest": weights_digest(network)}
+        keys |= {"canary": _canary(original, expected)}
         write_json(temp.with_suffix(".json"), keys)
         written = [file for file in files if (folder / file.name).exists()]
         for file in reversed(written):  # the named one last: it says that all is there
@@ -145,6 +147,7 @@ def _parsed(spec: str) -> tuple[Framework, str]:
 
 def _files(path: Path, *, force: bool) -> list[Path]:
     """The file and those beside it, where none is in the way."""
+    check_name(path)
     if path.suffix != ".onnx":
         raise UsageError("`output` an .onnx file", str(path), "Change its suffix.")
     files = [path, *(path.with_suffix(suffix) for suffix in _BESIDE)]

@@ -1,17 +1,19 @@
 """The proof of an exported network: stage by stage against its own framework."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featcache.backbones import canary
+from featcache.backbones.base import GREY, NCHW, Network, Preprocess
+from featcache.backbones.descriptor import Descriptor
 from featcache.backbones.engines import openvino
 from featcache.backbones.engines.convert import AGREEMENT
-from featcache.backbones.exporting import pixels
 from featcache.backbones.exporting.original import Original
+from featcache.backbones.graphs.pixels import with_pixels
+from featcache.core import records
+from featcache.core.taps import FEATURES
+from featcache.dataset import views
 from featcache.errors import ExportError
 
 _SAME_INPUT = 1e-5  # relative; one grey level is 4e-3
@@ -60,36 +62,50 @@ def reference(original: Original) -> Reference:
     (embedding,) = original.embed(tensor)
     if original.resizes_whole_greys:
         return Reference(tensor, embedding)
-    ours = original.scaled(pixels.rendered(picture, original.keys))
+    descriptor = records.from_json(Descriptor, original.keys)
+    side = original.keys["input_size"]
+    ours = original.scaled(views.render(picture, descriptor.resizing(side) or side))
     (near,) = original.embed(ours)
     return Reference(ours, near, relative(embedding, near))
 
 
-def prove(path: Path, original: Original, expected: Reference) -> Proof:
-    """Runs an exported file with OpenVINO, and holds each stage against the original.
+def prove(network: Network, expected: Reference) -> Proof:
+    """Runs an exported network as features are extracted; compares with the original.
 
     Args:
-        path: The ONNX file.
-        original: What it was exported from.
-        expected: What that makes of the canary's picture.
+        network: The ONNX file with its descriptor.
+        expected: What the original makes of the canary's picture.
 
     Raises:
         ExportError: Names the stage that differs.
+        UnknownNameError: It lacks a tap of the descriptor.
     """
-    keys = original.keys
-    ours = pixels.scaled(pixels.rendered(canary.picture(), keys), keys)
-    difference = _check("the preprocessing", expected.tensor, ours, _SAME_INPUT)
-    run = _compiled(path)
-    outputs = run(expected.tensor)
-    (embedding,) = pixels.pooled(outputs[keys["output"]], keys)
-    _check("the network in OpenVINO", expected.embedding, embedding)
-    both = run(np.concatenate([ours, ours[:, ::-1]]))
-    embedding, _ = pixels.pooled(both[keys["output"]], keys)
-    whole = _check("the network on a batch", expected.embedding, embedding)
-    for name in keys["taps"]:
-        if name not in outputs or not np.isfinite(outputs[name]).all():
-            raise _differs(f"the output {name}", "missing or not finite")
+    pixels = views.render(canary.picture(), network.resize)
+    difference = _check(
+        "the preprocessing", expected.tensor, scaled(pixels, network), _SAME_INPUT
+    )
+    model = with_pixels(network, taps=network.taps)
+    engine = openvino.OpenVINOEngine(model, batch_size=4)
+    (outputs,) = engine.run([np.stack([pixels, pixels[::-1], pixels[:, ::-1]])])
+    for tap in network.taps:
+        if not np.isfinite(outputs[tap]).all():
+            raise _differs(f"the tap {tap}", "numbers that are not finite")
+    embedding = outputs[FEATURES][0]
+    whole = _check("the network in OpenVINO", expected.embedding, embedding)
     return Proof(difference, whole, expected.resizing)
+
+
+def scaled(pixels: np.ndarray, network: Network) -> np.ndarray:
+    """(S, S, 3) uint8 pixels as the network's input: (1, C, S, S) or (1, S, S, C)."""
+    scaling = network.scaling or Preprocess()
+    values = pixels.astype(np.float32)
+    values = values[..., ::-1] if scaling.bgr else values
+    values = values * np.array(scaling.scale, np.float32)
+    values = values + np.array(scaling.offset, np.float32)
+    if network.channels == 1:
+        values = (values @ np.array(GREY, np.float32))[..., None]
+    is_first = network.readout is not None and network.readout.layout == NCHW
+    return (values.transpose(2, 0, 1) if is_first else values)[None]
 
 
 def relative(one: np.ndarray, other: np.ndarray) -> float:
@@ -115,15 +131,3 @@ def _differs(stage: str, got: str) -> ExportError:
         "This is an error of featcache, of the exporter or of OpenVINO; other releases "
         "of them may agree.",
     )
-
-
-def _compiled(path: Path) -> Any:
-    core = openvino.core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    network = core.compile_model(core.read_model(path), "CPU", settings)
-
-    def run(tensor: np.ndarray) -> Mapping[str, np.ndarray]:
-        done = network(tensor)
-        return {name: done[o] for o in network.outputs for name in o.names}
-
-    return run
