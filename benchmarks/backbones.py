@@ -11,8 +11,9 @@ and through the framework with its own transforms. "difference" is the largest o
 embedding relative to its largest number, the worst of the images.
 
 Speed: featcache's OpenVINO engine takes uint8 pixels and scales them itself; ONNX
-Runtime runs the same file, and PyTorch the network that it was exported from, on tensors
-that are scaled already. All take turns in each round; ratios are medians over the rounds.
+Runtime runs the same file, and PyTorch the network that it was exported from, on
+tensors that are scaled already. They take turns in each round; ratios are medians over
+the rounds.
 Prints tables, and appends every measurement to benchmarks/backbones.csv.
 """
 
