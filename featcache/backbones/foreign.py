@@ -135,19 +135,21 @@ def from_hugging_face(config: Config) -> Keys:
     values = defaults | {k: v for k, v in config.items() if k in defaults}
     if not values["do_resize"]:
         raise ValueError("do_resize is false, and no size of the input is known")
+    sizes = _sizes(kind, values)
+    return sizes | _pillow(_resample(values["resample"])) | _scaling(values)
+
+
+def _pillow(interpolation: str) -> Keys:
+    return {"interpolation": interpolation, "antialias": True, "order": "rgb"}
+
+
+def _scaling(values: Config) -> Keys:
     factor = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
-    scaling: Keys = {"range": [0.0, _rounded(255 * factor)]}
-    if values["do_normalize"]:
-        scaling |= {"mean": _channels(values, "image_mean")}
-        scaling |= {"std": _channels(values, "image_std")}
-    return {
-        **_sizes(kind, values),
-        "interpolation": _resample(values["resample"]),
-        "antialias": True,
-        "channels": 3,
-        "order": "rgb",
-        **scaling,
-    }
+    keys: Keys = {"channels": 3, "range": [0.0, _rounded(255 * factor)]}
+    if not values["do_normalize"]:
+        return keys
+    names = {"mean": "image_mean", "std": "image_std"}
+    return keys | {key: _channels(values, name) for key, name in names.items()}
 
 
 def _processor_type(config: Config) -> str:
@@ -238,29 +240,32 @@ def from_timm(config: Config) -> Keys:
     cfg = config.get("pretrained_cfg", config)
     _refuse_unknown(config, cfg)
     values = _TIMM | {k: v for k, v in cfg.items() if k in _TIMM and v is not None}
-    channels, height, width = values["input_size"]
-    arguments = config.get("model_args") or {}
-    sizes = {arguments.get("img_size", height), height, width}
-    if len(sizes) > 1 or arguments.get("in_chans", channels) != channels:
-        raise ValueError(
-            f"input_size is {_short(values['input_size'])}, not a square of the size "
-            "that the network has"
-        )
+    channels, side = _timm_input(values["input_size"], config.get("model_args") or {})
     if values["interpolation"] not in _INTERPOLATIONS:
         raise ValueError(f"interpolation is {_short(values['interpolation'])}")
     numbers = {name: [float(x) for x in values[name]] for name in ("mean", "std")}
     if any(len(values) not in (1, channels) for values in numbers.values()):
         raise ValueError(f"mean and std are not of {channels} channels: {numbers}")
     return {
-        **_timm_sizes(height, float(values["crop_pct"]), str(values["crop_mode"])),
-        "interpolation": values["interpolation"],
-        "antialias": True,
+        **_timm_sizes(side, float(values["crop_pct"]), str(values["crop_mode"])),
+        **_pillow(values["interpolation"]),
         "channels": channels,
-        "order": "rgb",
         "range": [0.0, 1.0],
         **numbers,
         **_origin(config, cfg),
     }
+
+
+def _timm_input(size: Any, arguments: Config) -> tuple[int, int]:
+    """Channels and side, where the network is built for the same."""
+    channels, height, width = size
+    sides = {arguments.get("img_size", height), height, width}
+    if len(sides) > 1 or arguments.get("in_chans", channels) != channels:
+        raise ValueError(
+            f"input_size is {_short(size)}, not a square of the size that the network "
+            "has"
+        )
+    return channels, height
 
 
 def _refuse_unknown(config: Config, cfg: Config) -> None:

@@ -126,12 +126,17 @@ def export(
         keys = keys | {"weights_digest": weights_digest(network)}
         keys |= {"canary": _canary(original, expected)}
         write_json(temp.with_suffix(".json"), keys)
-        written = [file for file in files if (folder / file.name).exists()]
-        for file in reversed(written):  # the named one last: it says that all is there
-            with atomic_path(file) as target:
-                os.replace(folder / file.name, target)
-    size = sum(x.stat().st_size for x in written if x.suffix != ".json")
+        size = _publish(folder, files)
     return ExportedBackbone(path, path.with_suffix(".json"), keys, size, proof)
+
+
+def _publish(folder: Path, files: Sequence[Path]) -> int:
+    """Moves the files that were written to their places; bytes without the JSON."""
+    written = [file for file in files if (folder / file.name).exists()]
+    for file in reversed(written):  # the named one last: it says that all is there
+        with atomic_path(file) as target:
+            os.replace(folder / file.name, target)
+    return sum(x.stat().st_size for x in written if x.suffix != ".json")
 
 
 def _parsed(spec: str) -> tuple[Framework, str]:

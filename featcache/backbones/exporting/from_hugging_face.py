@@ -53,31 +53,22 @@ def load(request: Request) -> Original:
     keys, processor = _pixel_keys(request, processor)
     side = keys["input_size"]
     x = torch_graph.probe(3, side)
+    if request.random:
+        torch_graph.normalise(model, x)
     vision = _Vision(model, _options(model, side))
     read, stages = _inspect(vision, request, x)
 
     def forward(model: Any, x: Tensor) -> dict[str, Tensor]:
         return _forward(_Vision(model, vision.options), x, read, stages)
 
-    names = torch_graph.names_of(model, forward, x)
-    own = {name: name for name in names if name != read.kind}
-    return Original(
-        keys={
-            **keys,
-            "layout": "nchw",
-            **read.keys,
-            "taps": [*own],
-            **_origin(request),
-        },
+    return torch_graph.exportable(
+        model, forward, x, read, keys | _origin(request),
         tensor=lambda image: _processed(processor, image),
-        scaled=lambda pixels: _processed(
-            processor, Image.fromarray(pixels), scale_only=True
-        ),
+        scaled=lambda pixels: _processed(processor, pixels, scale_only=True),
         embed=lambda x: torch_graph.numbers(lambda x: _embed(vision, x, read), x),
-        write=lambda path: torch_graph.write(model, forward, names, x, path),
         framework=installed_versions(("torch", "transformers")),
         resizes_whole_greys=getattr(processor, "backend", "pil") == "pil",
-    )
+    )  # fmt: skip
 
 
 def _is_type(request: Request) -> bool:
@@ -167,10 +158,10 @@ def _described(processor: Any) -> dict[str, Any]:
 
 
 def _processed(
-    processor: Any, image: Image.Image, *, scale_only: bool = False
+    processor: Any, image: Image.Image | np.ndarray, *, scale_only: bool = False
 ) -> np.ndarray:
     own = {"do_resize": False, "do_center_crop": False} if scale_only else {}
-    done = processor(images=image.convert("RGB"), return_tensors="np", **own)
+    done = processor(images=image, return_tensors="np", **own)
     return np.asarray(done["pixel_values"], np.float32)
 
 
@@ -200,7 +191,7 @@ def _inspect(vision: _Vision, request: Request, x: Tensor) -> tuple[Readout, lis
         read = torch_graph.readout(features, pooler, prefix, request.pooling)
     depth = len(done.hidden_states or ()) - 1
     stages = [at + 1 for at in torch_graph.quarters(depth)] if depth > 1 else []
-    return Readout(read.kind, read.pooling, prefix), stages
+    return read, stages
 
 
 def _own_embedding(model: Any, done: Any) -> Tensor | None:

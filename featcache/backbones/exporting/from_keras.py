@@ -50,7 +50,7 @@ def load(request: Request) -> Original:
     network = _network(request)
     model = build(network)
     graph = _with_map(model, network)
-    side, pooling = network.input_size, request.pooling or "avg"
+    pooling = request.pooling or "avg"
 
     def embed(x: np.ndarray) -> np.ndarray:
         if pooling == "avg":
@@ -58,18 +58,25 @@ def load(request: Request) -> Original:
         return np.asarray(graph(x, training=False)[MAP].numpy().max((1, 2)))
 
     return Original(
-        keys={
-            "input_size": side, "channels": 3, "layout": "nhwc", "resize": "exact",
-            "interpolation": "bilinear", "antialias": True,
-            "preprocess": network.preprocess, "output": MAP, "output_kind": "map",
-            "pooling": pooling, "taps": list(network.taps), **_origin(request, network),
-        },
+        keys=_keys(request, network) | {"pooling": pooling},
         tensor=lambda image: _transformed(network, image),
         scaled=lambda pixels: _preprocessed(network, pixels),
         embed=embed,
         write=lambda path: _write(graph, path),
         framework=installed_versions(("tensorflow", "keras")),
-    )  # fmt: skip
+    )
+
+
+def _keys(request: Request, network: Network) -> dict[str, Any]:
+    source = f"keras.applications {network.name}"
+    random = f"random weights (seed {request.seed})"
+    return {
+        "input_size": network.input_size, "channels": 3, "layout": "nhwc",
+        "resize": "exact", "interpolation": "bilinear", "antialias": True,
+        "preprocess": network.preprocess, "output": MAP, "output_kind": "map",
+        "taps": list(network.taps),
+        "source": f"{source}, {random if request.random else 'ImageNet weights'}",
+    }  # fmt: skip
 
 
 def _network(request: Request) -> Network:
@@ -132,10 +139,3 @@ def _write(graph: Any, path: Path) -> None:
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "N"
     path.write_bytes(model.SerializeToString())
-
-
-def _origin(request: Request, network: Network) -> dict[str, str]:
-    source = f"keras.applications {network.name}"
-    if request.random:
-        return {"source": f"{source}, random weights (seed {request.seed})"}
-    return {"source": f"{source}, ImageNet weights"}

@@ -31,29 +31,22 @@ def load(request: Request) -> Original:
     config = _data_config(model, request)
     channels, side, _ = config["input_size"]
     x = torch_graph.probe(channels, side)
+    if request.random:
+        torch_graph.normalise(model, x)
     read, stages = _inspect(model, request, x)
 
     def forward(model: Any, x: Tensor) -> dict[str, Tensor]:
         return _forward(model, x, read, stages)
 
-    names = torch_graph.names_of(model, forward, x)
-    keys = {
-        **_pixel_keys(config),
-        "layout": "nchw",
-        **read.keys,
-        "taps": [name for name in names if name != read.kind],
-        **_origin(model, request),
-    }
-    return Original(
-        keys=keys,
+    keys = {**_pixel_keys(config), **_origin(model, request)}
+    square = _scaling_only(config)
+    return torch_graph.exportable(
+        model, forward, x, read, keys,
         tensor=lambda image: _transformed(config, image),
-        scaled=lambda pixels: _transformed(
-            _scaling_only(config), Image.fromarray(pixels)
-        ),
+        scaled=lambda pixels: _transformed(square, Image.fromarray(pixels)),
         embed=lambda x: torch_graph.numbers(lambda x: _embed(model, x, read), x),
-        write=lambda path: torch_graph.write(model, forward, names, x, path),
         framework=installed_versions(("torch", "timm")),
-    )
+    )  # fmt: skip
 
 
 def _create(request: Request) -> Any:

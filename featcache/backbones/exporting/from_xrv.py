@@ -42,24 +42,25 @@ def load(request: Request) -> Original:
         model = _create(request, torchxrayvision.models)
     x = torch_graph.probe(1, side) * 400
     with quiet():
+        if request.random:
+            torch_graph.normalise(model, x)
         read = _inspect(model, request, x)
-        names = torch_graph.names_of(model, _forward, x)
-    return Original(
-        keys={
-            "input_size": side, "channels": 1, "layout": "nchw",
-            "resize": "shortest_edge", "resize_to": side,
-            "interpolation": _INTERPOLATION, "antialias": True,
-            "range": [-1024.0, 1024.0], **read.keys,
-            "taps": [name for name in names if name != read.kind],
-            **_origin(request),
-        },
-        tensor=lambda image: _transformed(image, side),
-        scaled=_scaled,
-        embed=lambda x: _numbers(model, x, read),
-        write=lambda path: torch_graph.write(model, _forward, names, x, path),
-        framework=installed_versions(("torch", "torchxrayvision")),
-        resizes_whole_greys=False,
-    )  # fmt: skip
+        return torch_graph.exportable(
+            model, _forward, x, read, _pixel_keys(side) | _origin(request),
+            tensor=lambda image: _transformed(image, side),
+            scaled=_scaled,
+            embed=lambda x: _numbers(model, x, read),
+            framework=installed_versions(("torch", "torchxrayvision")),
+            resizes_whole_greys=False,
+        )  # fmt: skip
+
+
+def _pixel_keys(side: int) -> dict[str, Any]:
+    return {
+        "input_size": side, "channels": 1, "resize": "shortest_edge",
+        "resize_to": side, "interpolation": _INTERPOLATION, "antialias": True,
+        "range": [-1024.0, 1024.0],
+    }  # fmt: skip
 
 
 def _side(request: Request, known: dict[str, Any]) -> int:

@@ -16,6 +16,7 @@ from featcache.backbones.exporting.original import (
     PATCHES,
     PIXELS,
     TOKENS,
+    Original,
     quiet,
 )
 from featcache.errors import UsageError
@@ -47,6 +48,27 @@ def enliven(model: Any, seed: int) -> None:
         for parameter in model.parameters():
             if parameter.numel() > 1 and float(parameter.std()) == 0:
                 parameter.add_(_LIVELY * torch.randn_like(parameter))
+
+
+def normalise(model: Any, x: Tensor) -> None:
+    """Sets the statistics of batch normalisations to those of an input.
+
+    Without, what tells two pictures apart would fade from layer to layer.
+    """
+    import torch
+
+    layers = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    if not layers:
+        return
+    for layer in layers:
+        layer.momentum = 1.0
+    with seeded(0), torch.no_grad():
+        model.train()(x)
+    model.eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +131,7 @@ def readout(
     for name, values in possible.items():
         if values.shape == embedding.shape and is_same(values, embedding):
             return Readout(kind, name, prefix)
-    return Readout(EMBEDDING)
+    return Readout(EMBEDDING, prefix=prefix)
 
 
 def _poolings(features: Tensor, prefix: int) -> tuple[str, ...]:
@@ -181,14 +203,55 @@ def probe(channels: int, side: int) -> Tensor:
     return torch.randn(2, channels, side, side, generator=generator)
 
 
-def names_of(
-    model: Any, forward: Callable[..., dict[str, Tensor]], x: Tensor
-) -> list[str]:
-    """Names of a network's outputs; taps that can be taken are among them."""
+def exportable(
+    model: Any,
+    forward: Callable[[Any, Tensor], dict[str, Tensor]],
+    x: Tensor,
+    read: Readout,
+    keys: dict[str, Any],
+    **rest: Any,
+) -> Original:
+    """A network of PyTorch with its outputs.
+
+    Args:
+        model: The network.
+        forward: Runs it: outputs by name.
+        x: An input.
+        read: How its embedding is read.
+        keys: Of its descriptor, beside those of the outputs.
+        rest: Further fields of `Original`.
+    """
     import torch
 
     with torch.inference_mode():
-        return list(forward(model, x))
+        names = list(forward(model, x))
+    output = read.keys | {"taps": [name for name in names if name != read.kind]}
+    return Original(
+        keys={**keys, "layout": "nchw", **output},
+        write=lambda path: write(model, forward, names, x, path),
+        **rest,
+    )
+
+
+def _as_module(
+    model: Any,
+    forward: Callable[[Any, Tensor], dict[str, Tensor]],
+    names: Sequence[str],
+) -> Any:
+    import torch
+
+    class Outputs(torch.nn.Module):  # type: ignore[misc]
+        """The network, whose outputs are a tuple."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+            outputs = forward(self.model, pixels)
+            return tuple(outputs[name] for name in names)
+
+    return Outputs().eval()
 
 
 def write(
@@ -209,21 +272,10 @@ def write(
     """
     import torch
 
-    class Outputs(torch.nn.Module):  # type: ignore[misc]
-        """The network, whose outputs are a tuple."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-            outputs = forward(self.model, pixels)
-            return tuple(outputs[name] for name in names)
-
     size = sum(x.numel() * x.element_size() for x in model.parameters())
     with quiet():
         torch.onnx.export(
-            Outputs().eval(),
+            _as_module(model, forward, names),
             (example,),
             path,
             input_names=[PIXELS],
