@@ -21,7 +21,9 @@ from featcache.core.io import read_json
 from featcache.dataset.views import (
     EXACT,
     INTERPOLATIONS,
+    NEAREST,
     PLAIN_INTERPOLATIONS,
+    ROUNDINGS,
     RULES,
     SHORTEST_EDGE,
     Resize,
@@ -42,6 +44,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "layout": (NCHW, NHWC),
     "resize": RULES,
     "interpolation": tuple(INTERPOLATIONS),
+    "crop_rounding": ROUNDINGS,
     "order": (RGB, BGR),
     "output_kind": tuple(POOLINGS),
     "pooling": (*POOLINGS[TOKENS], "mean"),
@@ -59,12 +62,18 @@ class Canary:
         input_size: Side of the input in pixels.
         embedding: D numbers.
         framework: Versions of the libraries that computed it.
+        resized_by: "featcache", where the framework's own resizing cannot be repeated
+            and the picture was resized before it went in.
+        resizing_difference: How far the embedding with the framework's own resizing is
+            from this one, relative to its largest number.
     """
 
     picture: str
     input_size: int
     embedding: list[float]
     framework: dict[str, str] = field(default_factory=dict)
+    resized_by: str = ""
+    resizing_difference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +87,7 @@ class Descriptor:
         layout: "nchw" or "nhwc", of the input and of maps.
         resize: "exact", "shortest_edge" or "letterbox"; see ``dataset.views.Resize``.
         resize_to: Pixels of the shortest edge before the crop.
+        crop_rounding: "nearest" or "down": of half the pixels that are cut away.
         interpolation: One of ``dataset.views.INTERPOLATIONS``.
         antialias: Whether images that get smaller are smoothed first.
         preprocess: One of ``PREPROCESS``, or "featurewise", in place of the next three.
@@ -103,6 +113,7 @@ class Descriptor:
     layout: str | None = None
     resize: str = EXACT
     resize_to: int | None = None
+    crop_rounding: str = NEAREST
     interpolation: str = "bilinear"
     antialias: bool = True
     preprocess: str | None = None
@@ -154,7 +165,14 @@ class Descriptor:
         edge = None
         if self.resize == SHORTEST_EDGE:
             edge = round((self.resize_to or side) * side / (self.input_size or side))
-        resize = Resize(side, self.resize, edge, self.interpolation, self.antialias)
+        resize = Resize(
+            side,
+            self.resize,
+            edge,
+            self.interpolation,
+            self.antialias,
+            self.crop_rounding,
+        )
         return None if resize == Resize(side) else resize
 
 
