@@ -29,7 +29,8 @@ def extracted(toy_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
         write_images(home / "chest"), home / "cache", group_by=r"(p\d{3})_"
     ).manifest
     networks = [backbones.resolve(str(toy_network), input_size=s) for s in (32, 40)]
-    extract(dataset, networks, views=2, taps="conv2d", tap_pooling="avg+max")
+    extract(dataset, networks, views=2, taps="conv2d", tap_pooling="avg+max",
+            pooling="gem+grid3")  # fmt: skip
     extract(dataset, [backbones.resolve("metadata")], views=2)
     return dataset
 

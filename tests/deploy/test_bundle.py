@@ -42,6 +42,7 @@ def run_of(trained, team, finetuned):
         "taps": lambda: trained(
             "svm", ["toynet@32+toynet@40"], taps="all", transform="sqrt"
         ),
+        "regions": lambda: trained("logreg", views=0, taps="features:grid3"),
         "keras": lambda: trained("mlp", ["toynet@40"], pca=4, transform="l2"),
         "trees": lambda: trained("xgboost", views=0),
         "baseline": lambda: trained("logreg", ["metadata"], views=0),
@@ -50,10 +51,13 @@ def run_of(trained, team, finetuned):
     }
 
 
-WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble", "fine-tuned"]
+WORDS = [
+    *("views", "taps", "regions", "keras", "trees", "baseline", "ensemble"),
+    "fine-tuned",
+]
 
 
-@pytest.mark.parametrize("word", slow_but(WORDS, "taps", "ensemble"))
+@pytest.mark.parametrize("word", slow_but(WORDS, "taps", "regions", "ensemble"))
 def test_a_bundle_says_what_its_run_says(word, run_of, bundled, opened, candidates):
     """Without the cache, the answers are those of the run; all stages pass."""
     run = run_of[word]()

@@ -57,7 +57,7 @@ def spread(
         pooling: How the features were pooled from the maps.
         reference: (regions * c,) training means, for what is usual; None for 0.
     """
-    usual = np.zeros(len(phi)) if reference is None else reference
+    usual = np.full(len(phi), np.nan) if reference is None else reference
     cells, even, lost = np.zeros(A.shape[:2]), 0.0, 0.0
     pairs = zip(*(np.split(a, pooling.factor) for a in (phi, usual)), strict=True)
     regions = pooling.regions(*A.shape[:2])
@@ -82,7 +82,7 @@ def _spread_region(
         value = share.mean(axis=0) ** (1 / POWER)
     total = share.sum(axis=0)
     lost = np.abs(total) <= CANCELLED * np.abs(share).sum(axis=0)
-    lost |= (np.abs(value) <= NEAR_ZERO * np.abs(usual)) & (usual != 0)
+    lost |= np.abs(value) <= NEAR_ZERO * np.abs(usual)  # never, where that is NaN
     weights = np.divide(phi, total, out=np.zeros(len(phi)), where=~lost)
     even = float(phi[lost].sum())
     cells = share @ weights + even / len(flat)
