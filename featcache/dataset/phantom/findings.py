@@ -96,7 +96,8 @@ def _small(chest: Chest, rng: np.random.Generator, texture: Field) -> Field:
 def visible(added: Field, chest: Chest) -> Mask:
     """Where a finding adds at least a fifth of its most to the optical depth."""
     seen = added * np.minimum(chest.air, 1)
-    return chest.lungs & (seen > 0.2 * seen.max())
+    where: Mask = chest.lungs & (seen > 0.2 * seen.max())
+    return where
 
 
 SMALL_DEPTH = (0.8, 1.6)  # of small findings, about: optical depth
