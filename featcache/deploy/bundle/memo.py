@@ -2,12 +2,9 @@
 
 import os
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from featcache.core import checked
-from featcache.core.io import digest
+from featcache.core import memo
 from featcache.core.versions import installed_versions
 from featcache.deploy.bundle.open import Bundle
 from featcache.deploy.bundle.verify import verify
@@ -34,8 +31,8 @@ def prove(bundle: Bundle) -> bool:
         "machine": platform.machine(),
         "versions": installed_versions(_LIBRARIES),
     }
-    memo = _folder() / f"{digest(identity)[:32]}.json"
-    if _is_proven(memo, identity):
+    proof = memo.path_of(_folder(), "", identity)
+    if memo.remembered(proof, identity):
         return False
     for stage in verify(bundle):
         if not stage.passed:
@@ -50,17 +47,8 @@ def prove(bundle: Bundle) -> bool:
                 + ", ".join(f"{k} {v}" for k, v in bundle.record.versions.items())
                 + ".",
             )
-    with suppress(OSError):  # else the next call proves it again
-        checked.write_record(memo, identity)
+    memo.remember(proof, identity)
     return True
-
-
-def _is_proven(memo: Path, identity: Mapping[str, object]) -> bool:
-    try:
-        record = checked.read_record(memo)
-    except (OSError, ValueError):
-        return False
-    return all(record.get(key) == value for key, value in identity.items())
 
 
 def _folder() -> Path:
