@@ -11,7 +11,7 @@ from featcache.core.io import digest
 
 def path_of(folder: Path, prefix: str, identity: Mapping[str, Any]) -> Path:
     """The file that a memo has, by all that its result depends on."""
-    return folder / f"{prefix}{digest(dict(identity))[:32]}.json"
+    return folder / f"{prefix}{digest(dict(identity))[:16]}.json"
 
 
 def remembered(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -84,13 +84,13 @@ class Cause:
     @property
     def words(self) -> str:
         """What would then be so."""
-        return ", ".join(one.words for one in self.changes if one.words)
+        return " and ".join(one.words for one in self.changes if one.words)
 
     @property
     def line(self) -> str:
         """What to write into the JSON, as one line of it."""
         pairs = self.values.items()
-        return ", ".join(f'"{k}": {json.dumps(v)}' for k, v in pairs if v is not None)
+        return ", ".join(f'"{k}": {_text(v)}' for k, v in pairs if v is not None)
 
     @property
     def removed(self) -> list[str]:
@@ -303,6 +303,14 @@ class Search:
             return {"preprocess": mode} | rest
         without = {"preprocess": None} if self.descriptor.preprocess else {}
         return {k: pairs[k] for k in numbers} | rest | without
+
+
+def _text(value: Any) -> str:
+    """A value as JSON, whole numbers without a point."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    is_whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if is_whole else value)
 
 
 def _simplicity(cause: Cause) -> tuple[int, float]:
