@@ -119,12 +119,15 @@ def own_network(network: Network) -> Network | None:
         resizing=descriptor.resizing(side),
         numbers=None if mode in PREPROCESS else descriptor.numbers,
     )
-    if not network.is_graph:
-        return own
-    graph = reading.read(network.file, descriptor)
+    return _with_readout(own, descriptor) if network.is_graph else own
+
+
+def _with_readout(own: Network, descriptor: Descriptor) -> Network:
+    assert own.file is not None
+    side, graph = own.input_size, reading.read(own.file, descriptor)
     if graph.side not in (None, side):
         raise WeightsError(
-            f"a canary of {graph.side} px in {graph.beside}, as {network.file.name} "
+            f"a canary of {graph.side} px in {graph.beside}, as {own.file.name} "
             "takes no other",
             f"one of {side} px",
             "Export it again.",
@@ -167,16 +170,19 @@ def _error(own: Network, agreement: Agreement, verdict: Verdict) -> WeightsError
     ways = counted(verdict.tried, "way")
     problem += f". None of the usual mistakes explains it ({ways} to use it tried"
     problem += ")" if verdict.complete else ", and no time for the rest)"
-    closest = verdict.closest
-    if closest and closest.agreement.difference * _MUCH < agreement.difference:
-        problem += (
-            f"; the nearest, with {closest.words}, leaves a relative difference of "
-            f"{closest.agreement.difference:.2g}"
-        )
     return WeightsError(
-        problem,
+        problem + _nearest(agreement, verdict.closest),
         "The weights or the graph may be others than those of the canary. Export the "
         f'network again, or remove "canary" from {beside} to use it unproven.',
+    )
+
+
+def _nearest(agreement: Agreement, closest: Cause | None) -> str:
+    if not closest or closest.agreement.difference * _MUCH > agreement.difference:
+        return ""
+    return (
+        f"; the nearest, with {closest.words}, leaves a relative difference of "
+        f"{closest.agreement.difference:.2g}"
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import keras
 
 _ROWS = 8  # images in a pass
+_CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,31 +67,31 @@ def _of_graph(network: Network, descriptor: Descriptor, layout: str) -> RawNetwo
     ov = openvino.openvino()
     graph = reading.read(network.file, replace(descriptor, layout=layout))
     model = reading.resized(graph, network.input_size)
-    values = {
-        network.output or FEATURES: reading.output_of(
-            model, network.output or reading.name_of(model.outputs[0])
-        )
-    }
-    first = values[network.output or FEATURES]
-    for output in model.outputs:
-        source = output.get_node().input_value(0)
-        if len(reading.shape_of(output)) in KINDS and source != first:
-            values[reading.name_of(output)] = source
+    values = _outputs(model, network.output)
     results = [ov.opset13.result(value) for value in values.values()]
     taken = model.input()
     plain = ov.Model(results, model.get_parameters(), "raw")
-    config = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.core().compile_model(plain, "CPU", config)
+    compiled = openvino.core().compile_model(plain, "CPU", _CONFIG)
     dtype = taken.get_element_type().to_dtype()
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
         x = pixels.transpose(0, 3, 1, 2) if layout == NCHW else pixels
         outputs = compiled(np.ascontiguousarray(x.astype(dtype)))
-        rows = [np.array(outputs[i], np.float32) for i in range(len(values))]
-        return dict(zip(values, rows, strict=True))
+        return {k: np.array(outputs[i], np.float32) for i, k in enumerate(values)}
 
     rows = reading.shape_of(taken)[0]
     return RawNetwork(layout, _in_batches(run, rows or _ROWS, whole=rows is not None))
+
+
+def _outputs(model: Any, name: str | None) -> dict[str, Any]:
+    """The output of that name, or the only one; then all others that can be pooled."""
+    first = reading.output_of(model, name)
+    values = {name or FEATURES: first}
+    for output in model.outputs:
+        source = output.get_node().input_value(0)
+        if len(reading.shape_of(output)) in KINDS and source != first:
+            values[reading.name_of(output)] = source
+    return values
 
 
 def _in_batches(

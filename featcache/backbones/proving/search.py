@@ -207,23 +207,24 @@ class Search:
         """Runs the network with each change of its input and reads it in all ways."""
         by_layout: dict[str, list[tuple[tuple[Suspect, ...], np.ndarray]]] = {}
         for combo in combos:
-            described = self._changed(combo)
-            resize = described.resizing(self.network.input_size)
-            resize = resize or Resize(self.network.input_size)
-            scaling, layout = (
-                described.numbers,
-                described.layout or next(iter(self._raw)),
-            )
-            if (key := (resize, scaling, layout)) in self._inputs:
-                continue
-            self._inputs.add(key)
-            values = self._values(resize, scaling or Preprocess())
-            by_layout.setdefault(layout, []).append((combo, values))
+            resize, scaling, layout = key = self._input(combo)
+            if key not in self._inputs:
+                self._inputs.add(key)
+                values = self._values(resize, scaling)
+                by_layout.setdefault(layout, []).append((combo, values))
         for layout, tries in by_layout.items():
             outputs = self._raw[layout].run(np.stack([values for _, values in tries]))
             for i, (combo, _) in enumerate(tries):
                 rows = {name: value[i : i + 1] for name, value in outputs.items()}
                 yield combo, self._read(combo, rows, layout)
+
+    def _input(self, combo: Iterable[Suspect]) -> tuple[Resize, Preprocess, str]:
+        described, side = self._changed(combo), self.network.input_size
+        return (
+            described.resizing(side) or Resize(side),
+            described.numbers or Preprocess(),
+            described.layout or next(iter(self._raw)),
+        )
 
     def _changed(self, combo: Iterable[Suspect]) -> Descriptor:
         values = {key: v for one in combo for key, v in one.values.items()}

@@ -22,6 +22,6 @@ def warnings(records: Iterable[RunRecord]) -> list[str]:
     if not names:
         return []
     return [
-        f"preprocessing unproven: {some(list(names))} (from a file without a canary, so "
+        f"preprocessing unproven: {some(list(names))} (from files without a canary: "
         "nothing shows that images are prepared as in training)"
     ]

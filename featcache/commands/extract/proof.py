@@ -37,15 +37,10 @@ def _state(request: ExtractRequest, job: Job) -> dict[str, Any]:
         result = check(job.network, job.model)
         if result.error:
             raise result.error
-        assert result.agreement
-        proof = vars(result.agreement)
+        proof = {"agreement": vars(result.agreement)}
         memo.remember(path, identity, proof)
-    return {
-        "state": PASSED,
-        "framework": identity["canary"].get("framework", {}),
-        "difference": proof["difference"],
-        "cosine": proof["cosine"],
-    }
+    framework = identity["canary"].get("framework", {})
+    return {"state": PASSED, "framework": framework, **proof["agreement"]}
 
 
 def _identity(own: Network) -> dict[str, Any]:
