@@ -10,9 +10,8 @@ import numpy as np
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.dataset import manifest as manifests
+from featcache.dataset import narrowing
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.narrowing import narrow
-from featcache.dataset.own_split import NO_SPLIT
 from featcache.dataset.thumbs import read_thumbs
 from featcache.deploy import training_images
 from featcache.deploy.bundle.memo import prove
@@ -240,19 +239,22 @@ def training_set(
         with_thumbs: Read small pictures of the images.
         reporter: Hears of the images read.
     """
-    known = run.table[run.table["split"] == runs.TRAIN]
-    internal = None if known.empty else run.predictions(runs.TRAIN)
-    if known.empty:  # only its test set was predicted
-        ok = narrow(dataset, exclude=run.record.exclude, split_by=NO_SPLIT).ok
-        known = ok[~ok["image_id"].isin(run.table["image_id"])]
+    table = run.table[run.table["split"] == runs.TRAIN]
+    tested = run.table.loc[run.table["split"] == runs.TEST, "image_id"]
+    ok = dataset.ok
+    if table.empty:  # only its test set was predicted
+        used = narrowing.narrow(dataset, exclude=run.record.exclude, split_by="none")
+        ok = used.ok[~used.ok["image_id"].isin(tested)]
+    else:
+        ok = ok[ok["image_id"].isin(table["image_id"])]
+    known = ok if table.empty else table
     thumbs = {}
     if with_thumbs:
-        ok = dataset.ok[dataset.ok["image_id"].isin(known["image_id"])]
         pictures = read_thumbs(dataset.root, ok["path"].tolist(), reporter=reporter)
         thumbs = dict(zip(ok["image_id"], pictures, strict=True))
     return TrainingSet(
         image_ids=frozenset(known["image_id"]),
         counts={str(k): int(n) for k, n in known["label"].value_counts().items()},
-        internal=internal,
+        internal=None if table.empty else run.predictions(runs.TRAIN),
         thumbs=thumbs,
     )
