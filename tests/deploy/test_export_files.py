@@ -24,7 +24,7 @@ from featcache.errors import ExportError, UnknownNameError, UsageError
 from featcache.evaluation.calibration import Calibrator
 
 CLASSES = ["COVID", "NORMAL", "Viral Pneumonia"]
-TAPS = ("conv2d", "conv2d:max")
+TAPS = ("conv2d", "conv2d:max", "features:gem", "features:grid3")
 BLOCKS = tuple((0, name) for name in ("features", *TAPS))
 TEMPERATURE = Calibrator("temperature", {"temperature": 1.5})
 SIGMOID = Calibrator(
