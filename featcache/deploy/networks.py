@@ -13,7 +13,7 @@ from featcache.backbones import FILE, NETWORKS, NONE, RANDOM, Network
 from featcache.backbones.base import FEATUREWISE, GRAPHS, PREPROCESS
 from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
-from featcache.errors import FeatcacheError, StoreError, WeightsError
+from featcache.errors import FeatcacheError, StoreError, UsageError, WeightsError
 from featcache.evaluation.record import FeatureBlock
 from featcache.evaluation.runs import Run
 from featcache.features import store
@@ -112,23 +112,32 @@ def resolve_contract(
             tag = str(path)
         else:
             name, tag = str(path), backbones.IMAGENET
-    network = backbones.resolve(
-        name,
-        tag,
-        input_size=contract.input_size,
-        seed=_seed(key) if weights == RANDOM else 0,
-        preprocess=_mode(contract),
-    )
+    try:
+        network = backbones.resolve(
+            name,
+            tag,
+            input_size=contract.input_size,
+            seed=_seed(key) if weights == RANDOM else 0,
+            preprocess=_mode(contract),
+        )
+    except UsageError as error:
+        raise _described_otherwise(contract, name, error.expected) from error
     own = Contract.of(network)
-    for name in ("architecture", "pooling", "resize", "preprocess"):
-        then, now = getattr(contract, name), getattr(own, name)
-        if then != now and network.file:
-            raise WeightsError(
-                f"{contract.backbone} as it was extracted ({name} {then})",
-                f"{now} of {network.file}",
-                "Restore the JSON file beside it as it was.",
-            )
+    for field in ("architecture", "pooling", "resize", "preprocess"):
+        if getattr(contract, field) != getattr(own, field) and network.file:
+            now = f"{field} {getattr(own, field)}"
+            raise _described_otherwise(contract, name, now, field)
     return network
+
+
+def _described_otherwise(
+    contract: Contract, name: str, now: str, field: str = "preprocess"
+) -> WeightsError:
+    return WeightsError(
+        f"{contract.backbone} as it was extracted ({field} {getattr(contract, field)})",
+        f"{now} of {name}",
+        "Restore the JSON file beside it as it was.",
+    )
 
 
 def _mode(contract: Contract) -> str:

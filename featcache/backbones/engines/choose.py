@@ -2,7 +2,7 @@
 
 import importlib.util
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -56,10 +56,6 @@ def make(
         if network.network.is_baseline:
             return partial(NumpyEngine, batch_size=batch_size)
         is_graph = network.network.is_graph
-        if is_graph and engine == "tensorflow":
-            raise UsageError(
-                "`engine='openvino'` or auto", repr(engine), _why(network.network)
-            )
         if to_openvino or is_graph:
             try:
                 path = to_file(network)
@@ -73,13 +69,21 @@ def make(
         built = TensorFlowEngine(convert.graph(network), batch_size=batch_size)
         return lambda: built
 
+    if engine == "tensorflow":
+        _refuse_graphs([prepared.network for prepared in networks])
     makers = [maker(network) for network in networks]
     with ThreadPoolExecutor(max(len(makers), 1)) as pool:
         return list(pool.map(lambda make_one: make_one(), makers))
 
 
-def _why(network: Network) -> str:
-    return f"Only OpenVINO runs {network.file.name if network.file else network.name}."
+def _refuse_graphs(networks: Iterable[Network]) -> None:
+    for network in networks:
+        if network.is_graph and network.file:
+            raise UsageError(
+                "`engine='openvino'` or auto",
+                "'tensorflow'",
+                f"Only OpenVINO runs {network.file.name}.",
+            )
 
 
 def _open(

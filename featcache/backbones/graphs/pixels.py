@@ -116,27 +116,36 @@ def _pooled(output: Any, how: Readout, name: str) -> Any:
             value = ops.transpose(value, np.array([0, 2, 3, 1]))
             shape = [shape[0], *shape[2:], shape[1]]
         return _pooled_map(value, shape, POOLINGS[pooling], name)
-    if kind != TOKENS:
-        raise UsageError(
-            "maps or tokens to pool",
-            f"{name.partition(':')[0]} {shape_text(shape)}",
-            "Vectors can be taken as they are: leave the pooling out.",
-        )
-    return _pooled_tokens(value, shape[2], how, pooling, name)
+    if kind == TOKENS:
+        return _pooled_tokens(value, shape, how, pooling, name)
+    raise UsageError(
+        "maps or tokens to pool",
+        f"{name.partition(':')[0]} {shape_text(shape)}",
+        "Numbers without places have no regions: leave the pooling out, or name the "
+        'map before them with "output" in the JSON beside the network.',
+    )
 
 
 def _pooled_tokens(
-    tokens: Any, width: int | None, how: Readout, pooling: str, name: str
+    tokens: Any, shape: Sequence[int | None], how: Readout, pooling: str, name: str
 ) -> Any:
     ops = openvino.openvino().opset13
+    _, count, width = shape
+    rows, columns = how.grid or (1, -1)  # without one, a row of them
+    prefix = 0 if count == rows * columns else how.prefix
+    if how.grid and count not in (None, prefix + rows * columns):
+        raise UsageError(
+            f"tokens of {rows} x {columns} patches",
+            f"{name.partition(':')[0]} {shape_text(shape)}",
+            "Choose another layer.",
+        )
     first = ops.gather(tokens, np.int64(0), np.int64(1))
-    ends = [np.array([number]) for number in (how.prefix, _LAST, 1, 1)]
+    ends = [np.array([number]) for number in (prefix, _LAST, 1, 1)]
     patches = ops.slice(tokens, *ends)
     if pooling == "cls":
         return first
     if pooling == "cls+mean":
         return ops.concat([first, ops.reduce_mean(patches, np.array([1]))], 1)
-    rows, columns = how.grid or (1, -1)  # without one, a row of them
     maps = ops.reshape(patches, np.array([0, rows, columns, width]), True)
     return _pooled_map(maps, [None, rows, columns, width], POOLINGS[pooling], name)
 

@@ -16,6 +16,7 @@ from featcache.commands.extract.checks import (
     PRECISIONS,
     check_baselines,
     check_request,
+    report_class_scores,
 )
 from featcache.commands.extract.copying import copy_missing
 from featcache.commands.extract.drift import check_drift
@@ -141,6 +142,7 @@ def extract(
     )
     check_request(request, max_bad)
     check_baselines(request, networks)
+    report_class_scores(request, networks)
     _report_missing_masks(request)
     if read_only_folder(manifest):
         jobs = [cached_job(request, n, _tap_names(request, n)) for n in networks]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from featcache.backbones import Network
+from featcache.backbones.base import VECTOR
 from featcache.backbones.pooling import poolings_of
 from featcache.commands.extract.plan import ExtractRequest
 from featcache.core.taps import AVG
@@ -11,6 +12,7 @@ from featcache.errors import DatasetError, UsageError
 ENGINES = ("auto", "tensorflow", "openvino")
 PRECISIONS = ("float32", "int8")
 DTYPES = ("float32", "float16")
+_CLASS_SCORES = (1000, 1001, 21841, 21843)  # of ImageNet
 
 
 def check_request(request: ExtractRequest, max_bad: float) -> None:
@@ -72,3 +74,15 @@ def check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> Non
         request.reporter.message(
             f"{', '.join(options)}: ignored for {', '.join(plain)} (no network)"
         )
+
+
+def report_class_scores(request: ExtractRequest, networks: Sequence[Network]) -> None:
+    """Tells of outputs that look like scores of ImageNet's classes."""
+    for network in networks:
+        readout = network.readout
+        if readout and readout.kind == VECTOR and readout.width in _CLASS_SCORES:
+            request.reporter.message(
+                f"{network.name} gives {readout.width} numbers, as many as ImageNet "
+                "has classes: such scores are poor features. Name an earlier output "
+                f'with "output" in {network.name}.json.'
+            )

@@ -1,0 +1,143 @@
+"""A network in a file from its images to an answer elsewhere."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_graphs import token_network, vector_network
+from toys import train_flat
+
+from featcache.backbones import resolve
+from featcache.commands.bundle import make_bundle
+from featcache.commands.extract import extract
+from featcache.core.progress import Reporter
+from featcache.dataset import images
+from featcache.dataset.manifest import Manifest
+from featcache.deploy.bundle.open import open_bundle
+from featcache.deploy.bundle.verify import verify
+from featcache.deploy.model import Candidate
+from featcache.deploy.of_run import ModelSource, of_run
+from featcache.errors import ConversionError, StoreError, UsageError, WeightsError
+from featcache.evaluation.runs import PROBABILITY, TEST
+
+
+def test_from_extraction_to_a_bundle(dataset: Manifest, tmp_path: Path) -> None:
+    """Tokens, regions and a crop: what a run says, its model and its bundle say."""
+    path = token_network(
+        tmp_path / "vit.onnx",
+        range=[0, 1],
+        mean=[0.5],
+        std=[0.5],
+        resize="shortest_edge",
+        resize_to=36,
+        interpolation="bicubic",
+        pooling="cls+mean",
+        taps=["patches"],
+    )
+    result = extract(
+        dataset, [resolve(str(path))], pooling="avg+grid2", taps="patches", views=1
+    )
+    assert (result[0].dim, set(result[0].taps)) == (12, {"features:grid2", "patches"})
+    options = {"folds": 2, "test_size": 0.3, "jobs": 1, "tune": False, "taps": "all"}
+    reports = tmp_path / "reports"
+    (run,) = train_flat(dataset, reports, heads=["logreg"], **options).runs
+    table = run.table[run.table["split"] == TEST]
+    root = dataset.root
+    of_test = dataset.ok.set_index("image_id").loc[table["image_id"], "path"]
+    candidates = [
+        Candidate(image_id, images.read((root / name).read_bytes()))
+        for image_id, name in of_test.items()
+    ]
+    expected = table[[PROBABILITY + name for name in run.classes]].to_numpy(float)
+    model = of_run(run, ModelSource(dataset.folder))
+    assert np.abs(model.predict_proba(candidates) - expected).max() < 1e-6
+    make_bundle(dataset, run, tmp_path / "model.fcb")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    bundle = open_bundle(shutil.move(tmp_path / "model.fcb", elsewhere))
+    assert all(stage.passed for stage in verify(bundle))
+    np.testing.assert_allclose(
+        bundle.model.predict_proba(candidates), expected, atol=1e-5
+    )
+
+
+def test_another_descriptor_is_another_store(dataset: Manifest, tmp_path: Path) -> None:
+    """What the descriptor says of pixels is in the contract: nothing is mixed."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    first = extract(dataset, [resolve(str(path))])[0]
+    assert extract(dataset, [resolve(str(path))])[0].computed == 0
+    stores = {first.path}
+    for keys in (
+        {"preprocess": "none"},
+        {"preprocess": "tf", "interpolation": "bicubic"},
+        {"preprocess": "tf", "output": "map", "pooling": "max"},
+    ):
+        vector_network(path, **keys)
+        result = extract(dataset, [resolve(str(path))])[0]
+        assert result.computed == len(dataset.ok)
+        stores.add(result.path)
+    assert len(stores) == 4
+
+
+def test_a_changed_descriptor_is_no_longer_the_runs(
+    dataset: Manifest, tmp_path: Path
+) -> None:
+    """A model whose network is now described otherwise is refused, not run."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    extract(dataset, [resolve(str(path))])
+    options = {"folds": 2, "test_size": 0.3, "jobs": 1, "tune": False}
+    (run,) = train_flat(dataset, tmp_path / "r", heads=["logreg"], **options).runs
+    vector_network(path, preprocess="none")
+    with pytest.raises(WeightsError, match=r"preprocess tf.*Restore the JSON"):
+        of_run(run, ModelSource(dataset.folder))
+
+
+def test_the_weights_of_a_descriptor(dataset: Manifest, tmp_path: Path) -> None:
+    """A descriptor that names its weights is refused beside others."""
+    path = vector_network(
+        tmp_path / "net.onnx", preprocess="tf", weights_digest="0" * 64
+    )
+    with pytest.raises(WeightsError, match="the weights 00000000"):
+        extract(dataset, [resolve(str(path))])
+    assert not list((dataset.folder / "features").glob("*.h5"))
+
+
+def test_only_openvino_runs_it(dataset: Manifest, tmp_path: Path) -> None:
+    """Another engine is refused; on a GPU machine OpenVINO is taken all the same."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    with pytest.raises(UsageError, match=r"Only OpenVINO runs net\.onnx"):
+        extract(dataset, [resolve(str(path))], engine="tensorflow")
+    assert extract(dataset, [resolve(str(path))], engine="auto")[0].engine == "openvino"
+
+
+def test_no_regions_of_a_vector(dataset: Manifest, tmp_path: Path) -> None:
+    """Regions of what is no map are refused before anything is stored."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    with pytest.raises((UsageError, ConversionError, StoreError), match="pool"):
+        extract(dataset, [resolve(str(path))], pooling="grid2")
+
+
+def test_scores_of_classes_are_named(dataset: Manifest, tmp_path: Path) -> None:
+    """1000 numbers are told to be scores of ImageNet's classes."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    model = onnx.load(path)
+    weights = np.random.default_rng(0).normal(size=(6, 1000)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "dense"))
+    model.graph.node[-1].output[0] = "mean"
+    model.graph.node.append(helper.make_node("MatMul", ["mean", "dense"], ["features"]))
+    onnx.save(model, path)
+    lines: list[str] = []
+
+    class Listener(Reporter):
+        def message(self, text: str) -> None:
+            lines.append(text)
+
+        def progress(self, name: str, done: int, total: int) -> None:
+            pass
+
+    extract(dataset, [resolve(str(path))], reporter=Listener())
+    assert any("gives 1000 numbers" in line for line in lines)
