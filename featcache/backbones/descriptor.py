@@ -256,6 +256,7 @@ def _check(descriptor: Descriptor, *, is_graph: bool) -> None:
             )
     _check_sizes(descriptor)
     _check_numbers(descriptor)
+    _check_canary(descriptor)
     _check_contradictions(descriptor, is_graph=is_graph)
 
 
@@ -288,6 +289,16 @@ def _check_numbers(descriptor: Descriptor) -> None:
             raise ValueError(f"{name} has {len(values)} numbers, not {channels}")
     if min(descriptor.std or [1]) <= 0:
         raise ValueError("std is not above 0")
+
+
+def _check_canary(descriptor: Descriptor) -> None:
+    canary = descriptor.canary
+    if canary is None:
+        return
+    if not SMALLEST <= canary.input_size <= LARGEST:
+        raise ValueError(f"canary.input_size is {canary.input_size}")
+    if not any(canary.embedding):
+        raise ValueError("canary.embedding has no number other than 0")
 
 
 def _check_contradictions(descriptor: Descriptor, *, is_graph: bool) -> None:
