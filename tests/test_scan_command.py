@@ -155,8 +155,6 @@ def test_each_command_names_the_next(image_folder: Path, run: Run) -> None:
     assert f"Next: {expected} (" in out
     code, out, _ = run(*shlex.split(expected)[1:])
     assert code == 0
-    assert (
-        "Next: featcache train-head --cache 'its cache' --dataset 'my chest'\n" in out
     after = "featcache train-head --cache 'its cache' --dataset 'my chest'"
     assert f"Next: {after}\n" in out
 
