@@ -158,7 +158,10 @@ def overlap_text(result: Validation) -> str:
         text = f"{overlap.n} more {_are(overlap.n)} left out: {counts}"
     if overlap.near_duplicates_checked:
         return f"{text}."
-    return f"{text}; near-duplicates were not looked for."
+    return (
+        f"{text}; near-duplicates were not looked for, because the training images "
+        "could not be read and no hashes of them were kept."
+    )
 
 
 def overlap_lines(result: Validation, most: int) -> list[str]:
