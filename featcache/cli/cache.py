@@ -15,7 +15,7 @@ from featcache.cli.options import (
     reports_option,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say, show
+from featcache.cli.output import bars, mib, print_json, print_table, say, show
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ def cache_group() -> None:
 
     STORE is the path of a store, its file name, or a unique part of that name.
     """
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.2f}"
 
 
 @cache_group.command(short_help="List the feature stores.")
@@ -57,7 +53,7 @@ def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
         return
     print_table(_HEADINGS, [_cells(entry) for entry in entries])
     total = sum(entry.bytes for entry in entries)
-    show(f"Stores: {len(entries)}, {_mib(total)} MiB.")
+    show(f"Stores: {len(entries)}, {mib(total)} MiB.")
 
 
 _HEADINGS = [
@@ -80,7 +76,7 @@ def _cells(entry: "Entry") -> list[str]:
         str(entry.input_size or ""),
         " as ".join(dict.fromkeys(filter(None, (entry.precision, entry.dtype)))),
         *map(str, numbers),
-        _mib(entry.bytes),
+        mib(entry.bytes),
         entry.created[:16],
         str(entry.parts),
         str(len(entry.runs)),
@@ -142,7 +138,7 @@ def _facts(details: "Info") -> Rows:
     contract = header.contract.to_json()
     return [
         ("path", str(entry.path)),
-        ("size", f"{_mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
+        ("size", f"{mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
         ("created", entry.created),
         ("engine", header.engine),
         ("versions", _text(header.versions)),
@@ -256,7 +252,7 @@ def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
 def _freed(pruned: "Pruned") -> str:
     if not pruned.removals:
         return "Nothing to delete."
-    freed = _mib(sum(r.before - r.after for r in pruned.removals))
+    freed = mib(sum(r.before - r.after for r in pruned.removals))
     if pruned.done:
         return f"Freed {freed} MiB."
     return f"About {freed} MiB would be freed. Dry run: add --yes to delete."
@@ -301,5 +297,5 @@ def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:
         print_json(vars(written))
     else:
         show(
-            f"{written.rows} x {written.dim}, {_mib(written.bytes)} MiB: {written.path}"
+            f"{written.rows} x {written.dim}, {mib(written.bytes)} MiB: {written.path}"
         )
