@@ -1,5 +1,6 @@
 """``featcache cache``: ls, info, verify, prune and export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,10 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
     else:
         headings = [("file", False), ("rows", True), ("", False), ("what to do", False)]
         print_table(headings, [_verdict(one) for one in checked])
+    _refuse_damaged(checked)
+
+
+def _refuse_damaged(checked: Sequence["Checked"]) -> None:
     damaged = [one for one in checked if one.is_damaged and not one.whole]
     closed = [one for one in checked if not one.is_damaged and not one.whole]
     if damaged or closed:

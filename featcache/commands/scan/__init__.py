@@ -276,6 +276,7 @@ def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:
     bad = table[table["status"] == UNREADABLE]
     counts = ok["label"].value_counts()
     empty = sorted(set(table["label"]) - set(counts.index))
+    parts = PARTS if result.settings.split_by else ()
     return ScanResult(
         manifest=result,
         warnings=warnings
@@ -286,8 +287,6 @@ def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:
         duplicates=int((table["status"] == DUPLICATE).sum()),
         n_groups=int(ok["group"].nunique()),
         n_new=n_new,
-        parts={part: int((ok[PART] == part).sum()) for part in PARTS}
-        if result.settings.split_by
-        else {},
+        parts={part: int((ok[PART] == part).sum()) for part in parts},
         changed=True,
     )
