@@ -6,7 +6,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-slow test-all test-real check format lock clean
+.PHONY: install demo test test-slow test-all test-real test-torch check format lock clean
 
 install: .venv/installed
 
@@ -19,15 +19,24 @@ demo: install
 	$(BIN)/featcache demo
 
 test: install
-	$(PYTEST) -m "not slow and not real"
+	$(PYTEST) -m "not slow and not real and not torch"
 
 test-slow: install
-	$(PYTEST) -m "slow and not real"
+	$(PYTEST) -m "slow and not real and not torch"
 
 test-all: test test-slow
 
 test-real: install
 	$(BIN)/python -m pytest -m real
+
+# A second environment: PyTorch is large, and nothing but the export needs it.
+.venv-torch/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,torch]'
+	touch $@
+
+test-torch: .venv-torch/installed
+	$(THREADS) .venv-torch/bin/python -m pytest --numprocesses 2 -m torch
 
 check: install
 	$(BIN)/ruff format --check .
@@ -47,4 +56,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv .venv-torch .pytest_cache .mypy_cache .ruff_cache build dist

@@ -8,6 +8,7 @@ import pytest
 from toys import slow_but
 
 from featcache import heads
+from featcache.backbones.pooling import POOLINGS
 from featcache.commands.explain import attribution
 from featcache.commands.explain.attribution import faithful, gradients, maps
 from featcache.commands.explain.attribution.stages import stages
@@ -191,10 +192,50 @@ def test_absence_has_no_place() -> None:
 def test_a_maximum_is_where_it_is_reached() -> None:
     """A maximum's contribution is in its cell; cells that tie share it."""
     A = np.array([[[1.0, 2.0], [3.0, 2.0]]])
-    split = attribution.spread(A, np.array([5.0, 1.0]), maximum=True)
+    split = attribution.spread(A, np.array([5.0, 1.0]), pooling=POOLINGS["max"])
     np.testing.assert_allclose(split.cells, [[0.5, 5.5]])
-    G = maps.pooled_gradient(A, np.array([5.0, 1.0]), maximum=True)
+    G = maps.pooled_gradient(A, np.array([5.0, 1.0]), pooling=POOLINGS["max"])
     np.testing.assert_allclose(G, [[[0, 0.5], [5, 0.5]]])
+
+
+def test_a_region_keeps_what_it_adds() -> None:
+    """A region's contribution is within it; rows that two regions share add up."""
+    A = np.arange(1.0, 10.0).reshape(3, 3, 1)  # grid2: rows and columns 0-1 and 1-2
+    phi = np.array([12.0, 0.0, 0.0, 28.0])
+    cells = attribution.spread(A, phi, pooling=POOLINGS["grid2"]).cells
+    np.testing.assert_allclose(cells, [[1, 2, 0], [4, 5 + 5, 6], [0, 8, 9]])
+    G = maps.pooled_gradient(A, phi, pooling=POOLINGS["grid2"])[..., 0]
+    np.testing.assert_allclose(G, [[3, 3, 0], [3, 10, 7], [0, 7, 7]])
+
+
+def test_a_generalised_mean_is_where_its_powers_are() -> None:
+    """Its contribution is shared as third powers; its slope is that of the formula."""
+    A = np.array([[[1.0], [2.0]]])
+    gem = POOLINGS["gem"]
+    np.testing.assert_allclose(
+        attribution.spread(A, np.array([9.0]), pooling=gem).cells, [[1, 8]], 1e-6
+    )
+    G = maps.pooled_gradient(A, np.array([1.0]), pooling=gem)[..., 0]
+    step = np.array([[[1e-4], [0]]]), np.array([[[0], [1e-4]]])
+    slopes = [float((gem((A + s)[None]) - gem(A[None]))[0, 0]) / 1e-4 for s in step]
+    np.testing.assert_allclose(G, [slopes], 1e-3)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_maps_of_every_pooling_add_up(pooling: str) -> None:
+    """The map of a linear head sums to its logit less the bias, whatever the pooling.
+
+    A channel that is lower than usual or cancels is spread evenly, in its region.
+    """
+    rng, pool = np.random.default_rng(1), POOLINGS[pooling]
+    A = rng.normal(0.3, 1, (7, 5, 6))
+    features = pool(A[None])[0]
+    weights = rng.normal(size=features.shape)
+    usual = np.abs(rng.normal(size=features.shape))
+    for reference in (None, usual):
+        phi = weights * features
+        split = attribution.spread(A, phi, pooling=pool, reference=reference)
+        assert split.cells.sum() == pytest.approx(weights @ features)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 7), (13, 9), (55, 55)])

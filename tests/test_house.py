@@ -30,7 +30,14 @@ DOORS = {
     "h5py": "featcache.features.store",
     "click": "featcache.cli",
     "tensorflow": "featcache.core.tf",
+    "torch": "featcache.backbones.exporting",
+    "timm": "featcache.backbones.exporting",
+    "transformers": "featcache.backbones.exporting",
+    "torchxrayvision": "featcache.backbones.exporting",
 }
+NETWORKS = (
+    "tensorflow", "keras", "torch", "timm", "transformers", "torchxrayvision",
+)  # fmt: skip
 
 
 class Import(NamedTuple):
@@ -150,7 +157,7 @@ def test_the_house_has_few_rooms() -> None:
 
 @pytest.mark.parametrize(("library", "door"), DOORS.items())
 def test_one_door_a_library(library: str, door: str) -> None:
-    """h5py stays in the store, click in the command line, TensorFlow in core.tf."""
+    """h5py stays in the store, click in the command line, PyTorch in the export."""
     users = {
         module
         for module in INSIDE
@@ -161,14 +168,14 @@ def test_one_door_a_library(library: str, door: str) -> None:
 
 
 def test_networks_are_imported_late() -> None:
-    """TensorFlow and Keras are imported inside functions only."""
+    """TensorFlow, Keras and PyTorch are imported inside functions only."""
     early = [
         (module, found.module)
         for module in INSIDE
         for found in imports(module)
         if found.at_top
         and not found.for_types
-        and found.module.split(".")[0] in ("tensorflow", "keras")
+        and found.module.split(".")[0] in NETWORKS
     ]
     assert early == []
 

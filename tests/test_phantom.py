@@ -96,6 +96,32 @@ def test_viral_pneumonia_is_one_sided_or_diffuse():
     assert 0 < sum(one_sided) < len(pairs)
 
 
+@pytest.mark.parametrize("label", ["COVID", "Viral Pneumonia"])
+def test_small_lesions_are_a_few_percent_of_one_lung(label):
+    """One finding in one lung, of 2 to 4 % of the lung fields' area."""
+    sides = set()
+    for patient in range(30):
+        phantom = draw(label, patient, size=192, small_lesions=True)
+        assert 0.02 <= phantom.lesions.sum() / phantom.lungs.sum() <= 0.04
+        assert not (phantom.lesions & ~phantom.lungs).any()
+        columns = np.flatnonzero(phantom.lesions.any(axis=0))
+        assert np.ptp(columns) < 192 / 4
+        sides.add(bool(columns.mean() > 96))
+    assert sides == {True, False}
+
+
+def test_small_lesions_change_what_is_abnormal_alone():
+    """The option draws the same healthy pictures, patients and exposures."""
+    usual, small = draw("NORMAL", 3, 1), draw("NORMAL", 3, 1, small_lesions=True)
+    assert np.array_equal(usual.image, small.image)
+    usual, small = (
+        draw("COVID", 3, 1, small_lesions=option).lungs for option in (False, True)
+    )
+    assert np.array_equal(usual, small)
+    again = draw("COVID", 3, 1, small_lesions=True)
+    assert np.array_equal(again.image, draw("COVID", 3, 1, small_lesions=True).image)
+
+
 @pytest.mark.parametrize("label", CLASSES)
 def test_marker_changes_its_plate_alone(label):
     """A shortcut adds a marker off the lungs; all else stays as it was."""

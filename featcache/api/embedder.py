@@ -48,7 +48,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "torch", "caffe", "tf" or "none".
         input_size: Side of the input in pixels; by default the backbone's own.
         taps: Inner layers to append to the embedding: "none", "default" (the ends of
-            the blocks), or names with commas between.
+            the blocks), or names with commas between; "features:grid2" and the like are
+            poolings of the last map.
         engine: "auto", "tensorflow" or "openvino".
         dtype: "float32", or "float16" to store half the bytes.
         batch_size: Images in one pass.

@@ -87,6 +87,7 @@ def phantoms(
     size: int = 384,
     seed: int = 0,
     shortcut: bool = False,
+    small_lesions: bool = False,
     progress: bool | None = None,
 ) -> Path:
     """Writes generated chest X-rays for experiments; the same call again does nothing.
@@ -97,6 +98,8 @@ def phantoms(
         size: Height and width in pixels.
         seed: Another seed draws other patients.
         shortcut: Plant a corner marker that gives the class away.
+        small_lesions: Findings are one patch in one lung, of 2 to 4 % of the area of
+            both lung fields.
         progress: Whether to show a bar; by default in notebooks and terminals.
 
     Returns:
@@ -112,6 +115,7 @@ def phantoms(
         "size": size,
         "seed": seed,
         "shortcut": shortcut,
+        "small_lesions": small_lesions,
     }
     if table.is_file() and mark.is_file() and json.loads(mark.read_text()) == settings:
         return table

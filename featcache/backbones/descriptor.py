@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from featcache.backbones import foreign
 from featcache.backbones.base import (
     FEATUREWISE,
     GRAPHS,
@@ -21,7 +22,9 @@ from featcache.core.io import read_json
 from featcache.dataset.views import (
     EXACT,
     INTERPOLATIONS,
+    NEAREST,
     PLAIN_INTERPOLATIONS,
+    ROUNDINGS,
     RULES,
     SHORTEST_EDGE,
     Resize,
@@ -30,6 +33,7 @@ from featcache.errors import WeightsError
 
 SMALLEST, LARGEST = 32, 4096  # pixels of an input's side
 RGB, BGR = "rgb", "bgr"
+PROCESSOR = "preprocessor_config.json"  # of Hugging Face
 POOLINGS = {
     VECTOR: ("avg",),
     MAP: ("avg", "max"),
@@ -42,6 +46,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "layout": (NCHW, NHWC),
     "resize": RULES,
     "interpolation": tuple(INTERPOLATIONS),
+    "crop_rounding": ROUNDINGS,
     "order": (RGB, BGR),
     "output_kind": tuple(POOLINGS),
     "pooling": (*POOLINGS[TOKENS], "mean"),
@@ -59,12 +64,18 @@ class Canary:
         input_size: Side of the input in pixels.
         embedding: D numbers.
         framework: Versions of the libraries that computed it.
+        resized_by: "featcache", where the framework's own resizing cannot be repeated
+            and the picture was resized before it went in.
+        resizing_difference: How far the embedding with the framework's own resizing is
+            from this one, relative to its largest number.
     """
 
     picture: str
     input_size: int
     embedding: list[float]
     framework: dict[str, str] = field(default_factory=dict)
+    resized_by: str = ""
+    resizing_difference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +89,7 @@ class Descriptor:
         layout: "nchw" or "nhwc", of the input and of maps.
         resize: "exact", "shortest_edge" or "letterbox"; see ``dataset.views.Resize``.
         resize_to: Pixels of the shortest edge before the crop.
+        crop_rounding: "nearest" or "down": of half the pixels that are cut away.
         interpolation: One of ``dataset.views.INTERPOLATIONS``.
         antialias: Whether images that get smaller are smoothed first.
         preprocess: One of ``PREPROCESS``, or "featurewise", in place of the next three.
@@ -103,6 +115,7 @@ class Descriptor:
     layout: str | None = None
     resize: str = EXACT
     resize_to: int | None = None
+    crop_rounding: str = NEAREST
     interpolation: str = "bilinear"
     antialias: bool = True
     preprocess: str | None = None
@@ -154,38 +167,75 @@ class Descriptor:
         edge = None
         if self.resize == SHORTEST_EDGE:
             edge = round((self.resize_to or side) * side / (self.input_size or side))
-        resize = Resize(side, self.resize, edge, self.interpolation, self.antialias)
+        resize = Resize(
+            side,
+            self.resize,
+            edge,
+            self.interpolation,
+            self.antialias,
+            self.crop_rounding,
+        )
         return None if resize == Resize(side) else resize
 
 
 def read(path: Path) -> Descriptor:
     """The descriptor beside a network; an empty one where there is none.
 
+    That is the JSON of the network's name, in our words or as Hugging Face and timm
+    write it, and the ``preprocessor_config.json`` in the folder of an ONNX or OpenVINO
+    file. Where both are there, they have to agree.
+
     Args:
         path: Of the network.
 
     Raises:
-        WeightsError: It cannot be read, has a key that no descriptor has, or a value
-            that is none.
+        WeightsError: It cannot be read, has a key that no descriptor has, a value that
+            is none, or says otherwise than the other one.
     """
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        return Descriptor()
+    is_graph = path.suffix.lower() in GRAPHS
+    paths = [path.with_suffix(".json")]
+    paths += [path.with_name(PROCESSOR)] if is_graph else []
+    parts = {one: _read(one, is_graph=is_graph) for one in paths if one.is_file()}
+    keys: dict[str, Any] = {}
+    for one, values in parts.items():
+        for key, value in values.items():
+            if keys.get(key, value) != value:
+                raise WeightsError(
+                    f"{paths[0].name} and {one.name} beside {path.name} contradict "
+                    f"each other: {key} is {keys[key]} and {value}",
+                    "Correct one of them, or move it away.",
+                )
+        keys |= values
+    merged = records.from_json(Descriptor, keys)
     try:
-        value = read_json(beside)
+        _check_contradictions(merged, is_graph=is_graph)
+    except ValueError as error:
+        names = " and ".join(one.name for one in parts)
+        raise WeightsError(
+            f"{names} beside {path.name} cannot be used together: {error}",
+            "Correct one of them, or move it away.",
+        ) from error
+    return merged
+
+
+def _read(path: Path, *, is_graph: bool) -> dict[str, Any]:
+    """The keys of a descriptor in a file, checked."""
+    try:
+        value = read_json(path)
+        if isinstance(value, dict) and foreign.is_foreign(value):
+            value = foreign.descriptor_keys(value)
         _refuse_unknown(value)
-        descriptor = records.from_json(Descriptor, value)
-        _check(descriptor, is_graph=path.suffix.lower() in GRAPHS)
+        _check(records.from_json(Descriptor, value), is_graph=is_graph)
     except OSError as error:
         raise WeightsError(
-            f"{beside} cannot be read ({error.strerror})", "Check its permissions."
+            f"{path} cannot be read ({error.strerror})", "Check its permissions."
         ) from error
     except ValueError as error:
         raise WeightsError(
-            f"{beside.name}, the JSON beside the network, cannot be used: {error}",
-            f"Correct {beside}, or remove it and give its values as options.",
+            f"{path.name}, the JSON beside the network, cannot be used: {error}",
+            f"Correct {path}, or remove it and give its values as options.",
         ) from error
-    return descriptor
+    return dict(value)
 
 
 def _refuse_unknown(value: Any) -> None:
@@ -206,6 +256,7 @@ def _check(descriptor: Descriptor, *, is_graph: bool) -> None:
             )
     _check_sizes(descriptor)
     _check_numbers(descriptor)
+    _check_canary(descriptor)
     _check_contradictions(descriptor, is_graph=is_graph)
 
 
@@ -238,6 +289,16 @@ def _check_numbers(descriptor: Descriptor) -> None:
             raise ValueError(f"{name} has {len(values)} numbers, not {channels}")
     if min(descriptor.std or [1]) <= 0:
         raise ValueError("std is not above 0")
+
+
+def _check_canary(descriptor: Descriptor) -> None:
+    canary = descriptor.canary
+    if canary is None:
+        return
+    if not SMALLEST <= canary.input_size <= LARGEST:
+        raise ValueError(f"canary.input_size is {canary.input_size}")
+    if not any(canary.embedding):
+        raise ValueError("canary.embedding has no number other than 0")
 
 
 def _check_contradictions(descriptor: Descriptor, *, is_graph: bool) -> None:

@@ -90,7 +90,7 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
             descriptor, or an impossible name; a descriptor that does not fit.
         WeightsError: The file, or the descriptor beside it, cannot be used.
     """
-    _check_name(path)
+    check_name(path)
     existing(path)
     descriptor = read(path)
     is_graph = path.suffix.lower() in GRAPHS
@@ -151,7 +151,12 @@ def _check_range(path: Path, descriptor: Descriptor, side: int) -> None:
         )
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
+    """Refuses a file whose name cannot be that of a backbone.
+
+    Raises:
+        UsageError: It is too long, or has a character that means something else.
+    """
     name = path.stem
     long = len(name.encode(errors="replace")) > _LONGEST
     if long or not name.isprintable() or any(c in _RESERVED for c in name):

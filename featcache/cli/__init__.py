@@ -11,6 +11,7 @@ import click
 
 from featcache.cli import (
     audit,
+    backbone,
     bundle,
     cache,
     compare,
@@ -38,7 +39,11 @@ _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resu
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
     "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
-    "Features": (extract.extract_command, cache.cache_group),
+    "Features": (
+        extract.extract_command,
+        cache.cache_group,
+        backbone.backbone_group,
+    ),
     "Heads": (
         train_head.train_head_command,
         finetune.finetune_command,

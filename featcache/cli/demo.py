@@ -34,6 +34,11 @@ from featcache.cli.output import bars, show
     click.option(
         "--shortcut", is_flag=True, help="Plant a marker that gives away the class."
     ),
+    click.option(
+        "--small-lesions",
+        is_flag=True,
+        help="Draw findings as one small patch in one lung, 2 to 4 % of the lung area.",
+    ),
     jobs_option,
 )
 @seed_option
@@ -43,6 +48,7 @@ def demo_command(
     data_only: Path | None,
     images: int,
     shortcut: bool,
+    small_lesions: bool,
     jobs: int | None,
     seed: int,
     cache: Path,
@@ -59,7 +65,12 @@ def demo_command(
         )
         with bars() as reporter:
             table = phantom.write(
-                data_only, images, seed=seed, shortcut=shortcut, reporter=reporter
+                data_only,
+                images,
+                seed=seed,
+                shortcut=shortcut,
+                small_lesions=small_lesions,
+                reporter=reporter,
             )
         show(f"{images} phantoms: {table}")
         return
@@ -71,6 +82,7 @@ def demo_command(
             reports,
             images=images,
             shortcut=shortcut,
+            small_lesions=small_lesions,
             seed=seed,
             jobs=jobs,
             reporter=reporter,

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import floor
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,8 @@ from featcache.errors import UsageError
 
 EXACT, SHORTEST_EDGE, LETTERBOX = "exact", "shortest_edge", "letterbox"
 RULES = (EXACT, SHORTEST_EDGE, LETTERBOX)
+NEAREST, DOWN = "nearest", "down"
+ROUNDINGS = (NEAREST, DOWN)  # of a crop: as torchvision does, as transformers does
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -26,7 +29,7 @@ INTERPOLATIONS = {
 # What Pillow can do without smoothing before it picks fewer pixels.
 PLAIN_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 _TEXT = re.compile(
-    r"(?:(letterbox), |shortest edge (\d+), centre crop, )?"
+    r"(?:(letterbox), |shortest edge (\d+), centre crop( rounded down)?, )?"
     r"([a-z]+), (not )?antialiased \(Pillow\)"
 )
 
@@ -43,6 +46,9 @@ class Resize:
         edge: Pixels of the shorter side before the crop; by default the square's.
         interpolation: One of `INTERPOLATIONS`.
         antialias: Whether images that get smaller are smoothed first.
+        rounding: Where an odd number of pixels is cut away: "nearest" takes half of it
+            from the left, rounded to the nearest whole number, half to even; "down"
+            rounds it down.
     """
 
     side: int
@@ -50,14 +56,16 @@ class Resize:
     edge: int | None = None
     interpolation: str = "bilinear"
     antialias: bool = True
+    rounding: str = NEAREST
 
     @property
     def text(self) -> str:
         """What contracts say of it beside the side."""
         edge = self.edge or self.side
+        rounded = " rounded down" if self.rounding == DOWN else ""
         rule = {
             EXACT: "",
-            SHORTEST_EDGE: f"shortest edge {edge}, centre crop, ",
+            SHORTEST_EDGE: f"shortest edge {edge}, centre crop{rounded}, ",
             LETTERBOX: "letterbox, ",
         }[self.rule]
         no = "" if self.antialias else "not "
@@ -69,9 +77,12 @@ class Resize:
         match = _TEXT.fullmatch(text or "")
         if not match:
             return cls(side)
-        letterbox, edge, interpolation, plain = match.groups()
+        letterbox, edge, down, interpolation, plain = match.groups()
         if edge:
-            return cls(side, SHORTEST_EDGE, int(edge), interpolation, not plain)
+            rounding = DOWN if down else NEAREST
+            return cls(
+                side, SHORTEST_EDGE, int(edge), interpolation, not plain, rounding
+            )
         return cls(
             side, LETTERBOX if letterbox else EXACT, None, interpolation, not plain
         )
@@ -263,8 +274,9 @@ def _resized(image: Image.Image, resize: Resize, box: Box) -> Image.Image:
         # The longer side is cut down to whole pixels, as torchvision does.
         size = (int(edge * width / shortest), int(edge * height / shortest))
         small = _scaled(image, size, resize, box)
-    left = round((small.width - side) / 2.0)
-    top = round((small.height - side) / 2.0)
+    rounded = floor if resize.rounding == DOWN else round
+    left = rounded((small.width - side) / 2.0)
+    top = rounded((small.height - side) / 2.0)
     return small.crop((left, top, left + side, top + side))
 
 

@@ -50,6 +50,8 @@ class FeatureBlock:
         mask: The manifest's column of the masks, where the region needs them.
         width: Of a ring, as a part of the side.
         resize: How images were brought to that size, as contracts say it.
+        canary: Whether a network in a file has proved its preprocessing ("passed") or
+            has nothing to prove it by ("absent"); None for others.
     """
 
     backbone: str
@@ -66,6 +68,7 @@ class FeatureBlock:
     mask: str | None = None
     width: str | None = None
     resize: str | None = None
+    canary: Literal["passed", "absent"] | None = None
 
     @property
     def image_region(self) -> Region:

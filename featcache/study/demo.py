@@ -39,6 +39,7 @@ def demo(
     *,
     images: int = 360,
     shortcut: bool = False,
+    small_lesions: bool = False,
     seed: int = 0,
     jobs: int | None = None,
     reporter: Reporter = SILENT,
@@ -52,6 +53,7 @@ def demo(
         reports: The reports folder.
         images: Phantoms, over three classes.
         shortcut: Plant a corner marker that gives the class away.
+        small_lesions: Draw findings as small patches in one lung.
         seed: Of phantoms, views, split and heads.
         jobs: Parallel processes for the heads.
         reporter: Hears of each step and how far it is, and what the user should know.
@@ -60,10 +62,12 @@ def demo(
         FeatcacheError: As the steps do.
     """
     name = f"phantoms-{images}-seed{seed}" + ("-shortcut" if shortcut else "")
+    name += "-small" if small_lesions else ""
     folder = cache / DATASET / name
     if not (folder / "metadata.csv").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # an interrupted demo's
-        phantom.write(folder, images, seed=seed, shortcut=shortcut, reporter=reporter)
+        kind = {"shortcut": shortcut, "small_lesions": small_lesions}
+        phantom.write(folder, images, seed=seed, **kind, reporter=reporter)
     weights = _weights(reporter)
     variables = {"PHANTOMS": abspath(folder), "WEIGHTS": weights}
     study = read(FILE, variables=variables, seed=seed)

@@ -31,7 +31,8 @@ def extracted(toy_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
         write_images(home / "chest"), home / "cache", group_by=r"(p\d{3})_"
     ).manifest
     networks = [backbones.resolve(str(toy_network), input_size=s) for s in (32, 40)]
-    extract(dataset, networks, views=2, taps="conv2d", tap_pooling="avg+max")
+    extract(dataset, networks, views=2, taps="conv2d", tap_pooling="avg+max",
+            pooling="gem+grid3")  # fmt: skip
     extract(dataset, [backbones.resolve("metadata")], views=2)
     return dataset
 
@@ -130,6 +131,7 @@ def run_of(
         "taps": lambda: trained(
             "svm", ["toynet@32+toynet@40"], taps="all", transform="sqrt"
         ),
+        "regions": lambda: trained("logreg", views=0, taps="features:grid3"),
         "keras": lambda: trained("mlp", ["toynet@40"], pca=4, transform="l2"),
         "trees": lambda: trained("xgboost", views=0),
         "baseline": lambda: trained("logreg", ["metadata"], views=0),

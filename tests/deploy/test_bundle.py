@@ -18,10 +18,13 @@ from featcache.deploy.bundle.trained import of_bundle
 from featcache.deploy.bundle.verify import STAGES, verify
 from featcache.errors import BundleError, FeatcacheError
 
-WORDS = ["views", "taps", "keras", "trees", "baseline", "ensemble", "fine-tuned"]
+WORDS = [
+    *("views", "taps", "regions", "keras", "trees", "baseline", "ensemble"),
+    "fine-tuned",
+]
 
 
-@pytest.mark.parametrize("word", slow_but(WORDS, "taps", "ensemble"))
+@pytest.mark.parametrize("word", slow_but(WORDS, "taps", "regions", "ensemble"))
 def test_a_bundle_says_what_its_run_says(word, run_of, bundled, opened, candidates):
     """Without the cache, the answers are those of the run; all stages pass."""
     run = run_of[word]()

@@ -75,4 +75,7 @@ def test_only_networks_that_a_head_uses_are_built(trained, opened):
     model = opened(trained("svm", ["toynet@40"], taps="all", views=0))
     (graph,) = parts_of(model).networks
     assert graph.size == 40
-    assert set(graph.model.output) == {"features", "conv2d", "conv2d:max"}
+    assert set(graph.model.output) == {
+        *("features", "conv2d", "conv2d:max"),
+        *("features:gem", "features:grid3"),
+    }

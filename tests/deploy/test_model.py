@@ -13,6 +13,7 @@ CASES = {
     "views": ("logreg", ["toynet@32"], {}),
     "without tta": ("logreg", ["toynet@32"], {"tta": False}),
     "taps": ("logreg", ["toynet@32"], {"taps": "all", "views": 0}),
+    "regions": ("logreg", ["toynet@32"], {"taps": "features:grid3", "views": 0}),
     "two sizes": ("svm", ["toynet@32+toynet@40"], {"taps": "all", "transform": "sqrt"}),
     "components": ("mlp", ["toynet@40"], {"pca": 4, "transform": "l2"}),
     "baseline": ("logreg", ["metadata"], {"views": 0}),

@@ -12,6 +12,7 @@ from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS
 from featcache.commands import bundle, cache, doctor
 from featcache.commands.audit import audit
+from featcache.commands.backbone.export import export_backbone
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
@@ -50,6 +51,7 @@ LEAST = {
     "bundle verify": ["model.fcb"],
     "dataset rm": ["xrays"],
     "dataset rename": ["xrays", "chest"],
+    "backbone export": ["timm:resnet50", "-o", "resnet50.onnx"],
     "cache info": ["store"],
     "cache export": ["store", "--to", "file.csv"],
 }
@@ -79,6 +81,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "cache verify": [cache.verify],
     "cache prune": [cache.prune],
     "cache export": [cache.export],
+    "backbone export": [export_backbone],
     "doctor": [doctor.doctor],
 }
 # Options that are the door's own business.

@@ -21,7 +21,10 @@ from featcache.evaluation.runs import Run
 def extracted(
     toy_network: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Manifest]:
-    """Extracts the images of ``dataset`` at these sizes, the first with taps, once."""
+    """Extracts the images of ``dataset`` at these sizes, the first with taps, once.
+
+    Taps are of an inner layer, or of the last map by its poolings.
+    """
     known: dict[tuple[tuple[int, ...], str], Manifest] = {}
 
     def call(sizes: tuple[int, ...], taps: str) -> Manifest:
@@ -31,7 +34,10 @@ def extracted(
             dataset = scan(images, home / "cache", group_by=r"(p\d{3})_").manifest
             for size in sizes:
                 network = backbones.resolve(str(toy_network), input_size=size)
-                extract(dataset, [network], taps=taps if size == sizes[0] else "none",
+                first, of_last = size == sizes[0], taps.startswith("features:")
+                extract(dataset, [network],
+                        taps=taps if first and not of_last else "none",
+                        pooling=taps[len("features:"):] if of_last else "avg",
                         tap_pooling="avg+max", engine="tensorflow",
                         batch_size=8)  # fmt: skip
             known[sizes, taps] = dataset

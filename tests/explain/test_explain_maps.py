@@ -75,6 +75,18 @@ def test_taps_and_several_inputs_add_up(trained, look) -> None:
         assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
 
 
+def test_poolings_of_the_last_map_add_up(trained, look, dataset, toy_network) -> None:
+    """Maps of region means, maxima and generalised means sum to the score as well."""
+    run = trained(taps="features:max+gem+grid2+grid3")
+    assert len(run.record.features) == 5
+    explained = model.of_run(run, dataset.folder, files=[toy_network])
+    for one in look(run, per_class=1, methods=["auto", "cam"]).maps:
+        assert one.map_sum == pytest.approx(one.score - one.base, abs=1e-4)
+        assert one.score == pytest.approx(_score(run, one, explained), abs=1e-4)
+    for one in look(run, per_class=1, methods=["hirescam"]).maps:
+        assert np.isfinite(one.values).all()
+
+
 @pytest.mark.parametrize(
     "front", [{"transform": "sqrt"}, {"transform": "l2", "pca": 5}]
 )

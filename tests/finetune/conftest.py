@@ -33,7 +33,7 @@ def fitted(
     """Trains a head on the toy network's features, each once."""
     extract(
         dataset, [backbones.resolve(str(toy_network))], views=1, taps="conv2d",
-        tap_pooling="avg+max", engine="tensorflow",
+        tap_pooling="avg+max", pooling="gem+grid2", engine="tensorflow",
     )  # fmt: skip
     reports = tmp_path_factory.mktemp("heads")
 

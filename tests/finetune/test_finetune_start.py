@@ -12,7 +12,8 @@ from toy_training import images
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
 from featcache.commands.finetune.settings import FinetuneSettings
-from featcache.commands.finetune.start import open_source_run, to_dense
+from featcache.commands.finetune.start import InitialHead, open_source_run, to_dense
+from featcache.core import keras_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
@@ -66,6 +67,32 @@ def test_it_starts_where_the_cached_head_is(
         order_of = dataset.ok["image_id"].iloc[held]
         table = run.table.set_index("image_id").loc[order_of].filter(regex="^p_")
         np.testing.assert_allclose(p, table.to_numpy(), atol=1e-4)
+
+
+def test_a_network_with_poolings_is_kept_and_loaded(
+    toy_network: Path, tmp_path: Path
+) -> None:
+    """Poolings of the last map and of a layer are layers that Keras loads safely."""
+    import keras
+
+    from featcache.commands.finetune import network as networks
+
+    network = backbones.resolve(str(toy_network))
+    taps = ("features:gem", "features:grid3", "conv2d:grid2", "conv2d:max")
+    net = networks.make(
+        backbones.build(network),
+        network,
+        InitialHead(taps=taps),
+        FinetuneSettings(),
+        n_classes=3,
+        steps=2,
+    )
+    path = tmp_path / "model.keras"
+    net.model.save(path)
+    keras_file.refuse_unsafe(path)
+    loaded = keras.models.load_model(path, compile=False, safe_mode=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(loaded(pixels), net.model(pixels), atol=1e-6)
 
 
 def test_a_fold_starts_from_a_head_that_never_saw_it(

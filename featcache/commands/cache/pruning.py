@@ -38,7 +38,7 @@ _OF_DATASET = (
 _OF_FEATURES = (rf"{_STORE}\.h5", rf"{_STORE}\.lock")
 _NETWORK = r".+-[0-9a-f]{8}-[0-9a-f]{16}"
 _OF_NETWORKS = (
-    rf"({_NETWORK}\.(xml|bin|json)|weights-[0-9a-f]{{16}}\.json)",
+    rf"({_NETWORK}\.(xml|bin|json)|(weights|canary)-[0-9a-f]{{16}}\.json)",
     rf"{_NETWORK}\.lock",
 )
 Recipes = list[Recipe | None]
@@ -350,8 +350,9 @@ def _networks(cache: Path) -> Iterator[Step]:
             removal = Removal("network", files[0], what, total)
             yield removal, partial(_forget, files)
     digests = {contract.weights_digest for contract in contracts}
+    digests |= {contract.architecture for contract in contracts}
     for path in _memos(cache / "openvino"):
-        if _is_old(path) and _digest_in(path) not in digests:
+        if _is_old(path) and _what_it_is_of(path) not in digests:
             removal = Removal("digest", path, "no store uses these weights", size(path))
             yield removal, partial(_sweep, path)
 
@@ -373,13 +374,17 @@ def _converted(folder: Path) -> dict[str, list[Path]]:
 
 
 def _memos(folder: Path) -> list[Path]:
-    """What extractions wrote down of weights, to build no network for it again."""
-    return _named(folder, r"weights-[0-9a-f]{16}\.json")
+    """What extractions wrote down of weights and canaries, to do it but once."""
+    return _named(folder, r"(weights|canary)-[0-9a-f]{16}\.json")
 
 
-def _digest_in(path: Path) -> str:
+def _what_it_is_of(path: Path) -> str:
+    """The digest of the weights, or the architecture that a canary is of."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["weights_digest"])
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if path.name.startswith("canary"):
+            return str(record["contract"]["architecture"])
+        return str(record["weights_digest"])
     except (ValueError, KeyError, TypeError):
         return "no digest at all"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featcache.commands.compare import advantage
+from featcache.commands.compare import advantage, unproven
 from featcache.commands.compare import paired_tests as paired
 from featcache.commands.compare.against import reference
 from featcache.commands.compare.leaderboard import (
@@ -27,7 +27,7 @@ from featcache.evaluation import metrics
 from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.run_labels import read_labels
 from featcache.evaluation.runs import TEST, TRAIN, Run
-from featcache.evaluation.selection import changed_labels, choose
+from featcache.evaluation.selection import Selection, changed_labels, choose
 
 __all__ = [
     "METRICS",
@@ -111,6 +111,7 @@ def compare(
         against=reference_run.run.run_id,
         warnings=[
             *changed_labels(reference_run.run, manifest),
+            *unproven.warnings(run.record for run in _every(selection)),
             *advantage.warnings(ranked, metric),
             *paired.warnings(ranked, metric),
         ],
@@ -118,6 +119,11 @@ def compare(
         test_only=_test_only(selection.test_only, len(rows), labels),
         scored=ranked,
     )
+
+
+def _every(selection: Selection) -> list[Run]:
+    """The runs of all rows."""
+    return [*(entry.run for entry in selection.entries), *selection.test_only]
 
 
 def _test_only(

@@ -50,6 +50,7 @@ class LeaderboardRow:
     weights: str
     input_size: int | None
     preprocess: str | None
+    unproven: bool
     head: str
     views: int
     policy: str | None

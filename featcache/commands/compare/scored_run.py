@@ -104,6 +104,7 @@ def described(scored_run: ScoredRun) -> dict[str, Any]:
         "weights": record.weights,
         "input_size": record.input_size,
         "preprocess": common_value([one.preprocess for one in networks or blocks]),
+        "unproven": any(one.canary == "absent" for one in blocks),
         "head": record.head,
         "views": record.views,
         "policy": _policy(record),

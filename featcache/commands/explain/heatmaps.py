@@ -181,7 +181,7 @@ def _by_channel(
 
 def _spreads(model: Model, maps: list[np.ndarray], phi: list[Array]) -> list[Spread]:
     return [
-        spread(A, own, maximum=block.maximum, reference=model.background[block.columns])
+        spread(A, own, pooling=block.pooling, reference=model.background[block.columns])
         for block, A, own in zip(model.blocks, maps, phi, strict=True)
     ]
 
@@ -191,7 +191,7 @@ def _cam_spreads(
 ) -> list[Spread]:
     spreads = []
     for block, A, own in zip(model.blocks, maps, phi, strict=True):
-        G = pooled_gradient(A, slopes[block.columns], maximum=block.maximum)
+        G = pooled_gradient(A, slopes[block.columns], pooling=block.pooling)
         spreads.append(cam_spread(A.astype(np.float64), G, float(own.sum())))
     return spreads
 
@@ -209,7 +209,7 @@ def _by_gradient(
         values = np.zeros((SIDE, SIDE))
         for block, A in zip(model.blocks, maps, strict=True):
             g = slopes[n, block.columns]
-            G = pooled_gradient(A[n], g, maximum=block.maximum)
+            G = pooled_gradient(A[n], g, pooling=block.pooling)
             values += upsampled(CAMS[name](A[n].astype(np.float64), G), SIDE)
         if name not in SIGNED:
             values = np.maximum(values, 0)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache import heads
+from featcache.backbones.pooling import POOLINGS, Pooling
 from featcache.commands.explain import finetuned, networks
 from featcache.commands.explain.attribution import margins
 from featcache.commands.explain.finetuned import FinetunedHead, FinetunedNet, Renderer
 from featcache.commands.explain.networks import Net
+from featcache.core.taps import split_tap
 from featcache.deploy.finetuned import is_finetuned
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -32,12 +34,12 @@ class Block:
     Attributes:
         name: Backbone, input size and tap, for people.
         columns: Its columns of the features.
-        maximum: Whether its features are the maxima of their maps.
+        pooling: How its features are pooled from their maps.
     """
 
     name: str
     columns: slice
-    maximum: bool
+    pooling: Pooling
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ class Model:
             for name, width in zip(net.matrices, net.widths, strict=True):
                 text = f"{net.name}@{net.size} {name}"
                 columns = slice(start, start + width)
-                blocks.append(Block(text, columns, name.endswith(":max")))
+                pooling = POOLINGS[split_tap(name)[1]]
+                blocks.append(Block(text, columns, pooling))
                 start += width
         return blocks
 
@@ -91,10 +94,7 @@ class Model:
 
     def pooled(self, maps: Sequence[np.ndarray]) -> np.ndarray:
         """The head's features (N, D) of the maps of each block."""
-        parts = [
-            A.max(axis=(1, 2)) if block.maximum else A.mean(axis=(1, 2))
-            for block, A in zip(self.blocks, maps, strict=True)
-        ]
+        parts = [block.pooling(A) for block, A in zip(self.blocks, maps, strict=True)]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def proba(self, X: np.ndarray) -> np.ndarray:

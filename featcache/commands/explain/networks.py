@@ -11,7 +11,9 @@ import numpy as np
 from featcache import backbones
 from featcache.backbones import Baseline, Network, Preprocess
 from featcache.backbones.engines.base import Engine
+from featcache.backbones.pooling import last_map
 from featcache.backbones.unroll import maps_of
+from featcache.core.taps import split_tap
 from featcache.core.text import some
 from featcache.deploy import networks
 from featcache.errors import RunError, StoreError
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 16
-_MAX = ":max"
 Pixels = np.ndarray  # (N, S, S, 3) uint8
 
 
@@ -75,8 +76,8 @@ class Net:
 
     @property
     def has_maps(self) -> bool:
-        """Whether each of its features is the mean, or the maximum, of a map."""
-        return not self.network.is_baseline and _last_maps(self._core) is not None
+        """Whether each of its features is pooled from a map."""
+        return not self.network.is_baseline and last_map(self._core) is not None
 
     @property
     def layers(self) -> list[str]:
@@ -91,10 +92,13 @@ class Net:
         return np.concatenate([outputs[name] for name in self.matrices], axis=1)
 
     def see(self, pixels: Pixels) -> list[np.ndarray]:
-        """Maps (N, h, w, c) of each block; their means, or maxima, are its features."""
+        """Maps (N, h, w, c) of each block, from which its features are pooled."""
         outputs = passed(self._mapping, pixels)
-        outputs[FEATURES] = self._normalised(outputs[FEATURES])
-        return [outputs[name.removesuffix(_MAX)] for name in self.matrices]
+        normalised = self._normalised(outputs[FEATURES])
+        return [
+            normalised if name == FEATURES else outputs[split_tap(name)[0]]
+            for name in self.matrices
+        ]
 
     def maps(self, pixels: Pixels, layers: Sequence[str]) -> dict[str, np.ndarray]:
         """Maps (N, h, w, c) of any inner layers, by their names."""
@@ -128,7 +132,7 @@ class Net:
 
     @cached_property
     def _mapping(self) -> Engine:
-        return self._mapper([name.removesuffix(_MAX) for name in self.matrices])
+        return self._mapper([split_tap(name)[0] for name in self.matrices])
 
     def _mapper(self, layers: Sequence[str]) -> Engine:
         import keras
@@ -137,7 +141,7 @@ class Net:
         outputs = {
             name: core.get_layer(name).output for name in layers if name != FEATURES
         }
-        outputs[FEATURES] = _last_maps(core)
+        outputs[FEATURES] = last_map(core)
         inner = keras.Model(core.input, outputs)
         graph = backbones.with_pixels(inner, self.network, statistics=self._statistics)
         # with_pixels puts all that the network gives under one name.
@@ -192,16 +196,6 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
             )
         nets.append(Net(of_blocks, network, [b.tap or FEATURES for b in own]))
     return nets
-
-
-def _last_maps(core: "keras.Model") -> Any:
-    """The maps whose mean is the embedding; None where it is not the mean of any."""
-    pooling = [type(layer).__name__ for layer in core.layers[-2:]]
-    if pooling[-1] == "GlobalAveragePooling2D":
-        return core.layers[-1].input
-    if pooling == ["GlobalAveragePooling2D", "LayerNormalization"]:
-        return core.layers[-2].input
-    return None
 
 
 def _measured(row: Baseline, pixels: Pixels) -> np.ndarray:

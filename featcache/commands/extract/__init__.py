@@ -31,6 +31,7 @@ from featcache.commands.extract.plan import (
     read_only_folder,
     versions,
 )
+from featcache.commands.extract.proof import prove
 from featcache.commands.extract.record import recording
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import percent, some
@@ -242,6 +243,8 @@ def _run(
                     store.writing(job.path, on_takeover=request.reporter.message)
                 )
                 missing_rows(request, job)
+                if len(job.missing):
+                    prove(request, job)
                 copy_missing(request, job)
                 _report_cost_of_taps(request, job)
         todo = [job for job in jobs.values() if len(job.missing)]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from featcache.backbones.engines.convert import PreparedNetwork
 from featcache.backbones.graphs import reading
 from featcache.commands.extract.pipeline import renderer
 from featcache.commands.extract.plan import ExtractRequest, Job
-from featcache.core import checked
-from featcache.core.io import digest
+from featcache.commands.extract.proof import prove
+from featcache.core import checked, memo
 from featcache.dataset import rendering
 from featcache.errors import UnreadableImageError, WeightsError
 from featcache.features.contract import Statistics
@@ -32,6 +31,7 @@ def fill_measured_fields(request: ExtractRequest, job: Job) -> None:
     if job.network.is_baseline:
         return
     _fill(job, weights_digest=weights_digest(request, job))
+    prove(request, job)
     if job.network.preprocess == FEATUREWISE:
         _fill(job, statistics=statistics(request, job.network))
     if request.precision == "int8":
@@ -67,9 +67,10 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
         "architecture": network.architecture,
         "weights": backbones.weights_key(network),
     }
-    memo = request.cache / "openvino" / f"weights-{digest(identity)[:16]}.json"
-    if identity["weights"] and (known := _remembered(memo, identity)):
-        return known
+    folder = request.cache / "openvino"
+    path = memo.path_of(folder, "weights-", identity)
+    if identity["weights"] and (known := memo.remembered(path, identity)):
+        return str(known["weights_digest"])
     if network.is_graph:
         sha256 = reading.weights_digest(network)
     else:
@@ -77,8 +78,8 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
         identity["weights"] = backbones.weights_key(network)  # downloaded by now
         sha256 = backbones.weights_digest(job.model)
     refuse_other_weights(network, sha256)
-    memo = memo.with_name(f"weights-{digest(identity)[:16]}.json")
-    checked.write_record(memo, identity | {"weights_digest": sha256})
+    path = memo.path_of(folder, "weights-", identity)
+    checked.write_record(path, identity | {"weights_digest": sha256})
     return sha256
 
 
@@ -97,17 +98,6 @@ def refuse_other_weights(network: Network, sha256: str) -> None:
             f"{sha256[:8]} in {network.file.name}",
             "Put the descriptor beside it that was made with it.",
         )
-
-
-def _remembered(memo: Path, identity: dict[str, Any]) -> str | None:
-    """The digest that a memo holds; None where it is damaged or of other weights."""
-    try:
-        record = checked.read_record(memo)
-    except (OSError, ValueError):
-        return None
-    sha256 = record.get("weights_digest")
-    is_ours = identity.items() <= record.items() and isinstance(sha256, str)
-    return sha256 if is_ours else None
 
 
 def statistics(request: ExtractRequest, network: Network) -> Statistics:

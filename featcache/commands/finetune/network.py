@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.backbones import Network, Preprocess, flat
+from featcache.backbones.build import map_of
+from featcache.backbones.pooling import POOLINGS
 from featcache.commands.finetune.optimizer import compiled
 from featcache.commands.finetune.settings import ALL, NONE, FinetuneSettings
 from featcache.commands.finetune.start import InitialHead
 from featcache.core.registry import Registry
+from featcache.core.taps import AVG, MAX, split_tap
 from featcache.core.tf import seeded, tensorflow
 from featcache.errors import UsageError
 
@@ -181,15 +184,17 @@ def _embedding(base: "keras.Model", taps: Sequence[str]) -> Any:
     import keras
 
     pooled = [base.output]
+    pools = {
+        AVG: keras.layers.GlobalAveragePooling2D,
+        MAX: keras.layers.GlobalMaxPooling2D,
+    }
     for tap in taps:
-        name, _, kind = tap.partition(":")
-        pool = (
-            keras.layers.GlobalMaxPooling2D
-            if kind == "max"
-            else keras.layers.GlobalAveragePooling2D
-        )
-        tapped = pool(name=f"{HEAD}{tap.replace(':', '_')}")
-        pooled.append(tapped(base.get_layer(name).output))
+        layer, pooling = split_tap(tap)
+        maps = map_of(base, layer)
+        if pooling not in pools:
+            pooled.append(POOLINGS[pooling](maps, keras.ops))
+            continue
+        pooled.append(pools[pooling](name=f"{HEAD}{tap.replace(':', '_')}")(maps))
     if len(pooled) == 1:
         return pooled[0]
     return keras.layers.Concatenate(name=f"{HEAD}taps")(pooled)

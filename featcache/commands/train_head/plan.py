@@ -308,6 +308,7 @@ def _feature_block(block: Block) -> FeatureBlock:
         tap=None if block.matrix == FEATURES else block.matrix,
         dim=block.dim,
         resize=contract.resize,
+        canary=header.canary,
         **block.region.to_dict(),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from scipy import ndimage
 from featcache.core.io import write_text
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.phantom.base import Field, Mask, draw_chest, resized
-from featcache.dataset.phantom.findings import FINDINGS
+from featcache.dataset.phantom.findings import FINDINGS, SMALL_FINDINGS
 from featcache.errors import DatasetError, UsageError
 
 CLASSES: tuple[str, ...] = tuple(FINDINGS)
@@ -57,6 +58,7 @@ def draw(
     size: int = 384,
     seed: int = 0,
     shortcut: bool = False,
+    small_lesions: bool = False,
 ) -> Phantom:
     """Draws one X-ray, the same for the same arguments.
 
@@ -68,6 +70,8 @@ def draw(
         seed: Another seed is another world of patients.
         shortcut: Plant a corner marker that tells the class in 95 % of the images;
             nothing outside its plate changes.
+        small_lesions: Findings are one patch in one lung, of 2 to 4 % of the area of
+            both lung fields.
 
     Raises:
         UnknownNameError: A label that is no class.
@@ -79,7 +83,7 @@ def draw(
             f"patient={patient}, image={image}, seed={seed}, size={size}",
             "Give larger numbers.",
         )
-    find = FINDINGS[label]
+    find = (SMALL_FINDINGS if small_lesions else FINDINGS)[label]
     chest = draw_chest(size, _rng(seed, patient, _BODY))
     finding = find(chest.halved(), _rng(seed, patient, _FINDING, CLASSES.index(label)))
     added = np.maximum(resized(finding, size), 0) * np.minimum(chest.air, 1)
@@ -100,6 +104,7 @@ def write(
     size: int = 384,
     seed: int = 0,
     shortcut: bool = False,
+    small_lesions: bool = False,
     reporter: Reporter = SILENT,
 ) -> Path:
     """Writes a set of phantoms, one to three images a patient, and its CSV.
@@ -113,6 +118,7 @@ def write(
         size: Height and width in pixels.
         seed: Another seed is another world of patients.
         shortcut: Plant markers, see ``draw``; the CSV names each marker's corner.
+        small_lesions: Findings are small patches, see ``draw``.
         reporter: Hears of each image written, as "phantoms".
 
     Returns:
@@ -137,8 +143,9 @@ def write(
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(COLUMNS)
+    kind: dict[str, Any] = {"shortcut": shortcut, "small_lesions": small_lesions}
     for done, (label, number, patient, image) in enumerate(_plan(images, seed), 1):
-        phantom = draw(label, patient, image, size=size, seed=seed, shortcut=shortcut)
+        phantom = draw(label, patient, image, size=size, seed=seed, **kind)
         paths = _save(phantom, folder, label, number)
         corner = _marker(label, patient, image, seed) if shortcut else "none"
         rows.writerow(

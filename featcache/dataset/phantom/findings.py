@@ -3,7 +3,7 @@
 import numpy as np
 
 from featcache.core.registry import Registry
-from featcache.dataset.phantom.base import Chest, Field, bump, cloud, step
+from featcache.dataset.phantom.base import Chest, Field, Mask, bump, cloud, step
 
 
 def _nothing(chest: Chest, rng: np.random.Generator) -> Field:
@@ -61,7 +61,56 @@ def _patches(
     return patches * grain
 
 
+def _small_ground_glass(chest: Chest, rng: np.random.Generator) -> Field:
+    """One small hazy patch in one lung."""
+    grain = 1 + 0.18 * cloud(rng, len(chest.y), 45)
+    return rng.uniform(*SMALL_DEPTH) * _small(chest, rng, grain)
+
+
+def _small_pneumonia(chest: Chest, rng: np.random.Generator) -> Field:
+    """One small patch of a fine net in one lung."""
+    net = bump(cloud(rng, len(chest.y), 60), 0, 0.35)
+    return rng.uniform(*SMALL_DEPTH) * _small(chest, rng, 0.5 + net)
+
+
+def _small(chest: Chest, rng: np.random.Generator, texture: Field) -> Field:
+    """A patch that covers a share within ``SMALL`` of the lung fields."""
+    side, share = (-1, 1)[rng.integers(2)], rng.uniform(*SMALL)
+    off = np.abs(chest.lateral - rng.uniform(0.25, 0.8))
+    off = off + np.abs(chest.level - rng.uniform(0.3, 0.9))
+    row, column = np.unravel_index(
+        np.argmin(np.where(chest.x * side > 0, off, np.inf)), off.shape
+    )
+    away = np.hypot(chest.x - chest.x[0, column], chest.y - chest.y[row, 0])
+    away = away * (1 + 0.22 * cloud(rng, len(chest.y), 14))
+    texture = texture * (chest.lungs & (chest.x * side > 0))
+    low, high = 0.0, 1.0
+    for _ in range(12):  # what is seen of a patch grows with its reach
+        reach = (low + high) / 2
+        patch: Field = texture * np.exp(-((np.abs(away) / reach) ** 3))
+        is_small = visible(patch, chest)[chest.lungs].mean() < share
+        low, high = (reach, high) if is_small else (low, reach)
+    return patch
+
+
+def visible(added: Field, chest: Chest) -> Mask:
+    """Where a finding adds at least a fifth of its most to the optical depth."""
+    seen = added * np.minimum(chest.air, 1)
+    where: Mask = chest.lungs & (seen > 0.2 * seen.max())
+    return where
+
+
+SMALL_DEPTH = (0.8, 1.6)  # of small findings, about: optical depth
+SMALL = (0.023, 0.036)  # of the area of both lung fields
 FINDINGS = Registry(
     "phantom class",
     {"COVID": _ground_glass, "NORMAL": _nothing, "Viral Pneumonia": _pneumonia},
+)
+SMALL_FINDINGS = Registry(
+    "phantom class",
+    {
+        "COVID": _small_ground_glass,
+        "NORMAL": _nothing,
+        "Viral Pneumonia": _small_pneumonia,
+    },
 )

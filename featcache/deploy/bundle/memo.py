@@ -1,12 +1,8 @@
 """Proofs of bundles that this machine has seen, so that each is made once."""
 
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
-from featcache.core import checked
-from featcache.core.io import digest
+from featcache.core import memo
 from featcache.core.user_folder import user_folder
 from featcache.core.versions import installed_versions
 from featcache.deploy.bundle.open import Bundle
@@ -30,8 +26,8 @@ def prove(bundle: Bundle) -> bool:
         "machine": platform.machine(),
         "versions": installed_versions(LIBRARIES),
     }
-    memo = user_folder("proofs") / f"{digest(identity)[:32]}.json"
-    if _is_proven(memo, identity):
+    proof = memo.path_of(user_folder("proofs"), "", identity)
+    if memo.remembered(proof, identity):
         return False
     if failed := first_failed(verify(bundle)):
         versions = [f"{name} {text}" for name, text in bundle.record.versions.items()]
@@ -41,14 +37,5 @@ def prove(bundle: Bundle) -> bool:
             "featcache bundle verify shows all stages. Install the versions that made "
             f"it: {', '.join(versions)}.",
         )
-    with suppress(OSError):  # else the next call proves it again
-        checked.write_record(memo, identity)
+    memo.remember(proof, identity)
     return True
-
-
-def _is_proven(memo: Path, identity: Mapping[str, object]) -> bool:
-    try:
-        record = checked.read_record(memo)
-    except (OSError, ValueError):
-        return False
-    return all(record.get(key) == value for key, value in identity.items())

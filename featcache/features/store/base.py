@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,8 @@ class Header:
         weights_key: Names the weights without building the network.
         engine: What computed the rows.
         versions: Of the libraries that did.
-        notes: Facts beside the contract, such as the drift of int8.
+        notes: Facts beside the contract, such as the drift of int8, and how
+            the canary of a network in a file went.
     """
 
     contract: Contract
@@ -49,6 +50,12 @@ class Header:
     def contract_id(self) -> str:
         """SHA-256 (64 hex digits) of the contract."""
         return self.contract.contract_id
+
+    @property
+    def canary(self) -> Literal["passed", "absent"] | None:
+        """Whether it "passed" or is "absent"; None for networks that need none."""
+        note: dict[str, Any] = self.notes.get("canary") or {}
+        return note.get("state")
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -140,6 +140,15 @@ class _HeaderRecord:
 class _Notes:
     calibration: list[str] = field(default_factory=list)
     drift: dict[str, float] = field(default_factory=dict)
+    canary: "_CanaryNote | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CanaryNote:
+    state: Literal["passed", "absent"]
+    framework: dict[str, str] = field(default_factory=dict)
+    difference: float | None = None
+    cosine: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

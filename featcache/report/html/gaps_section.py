@@ -10,6 +10,7 @@ import pandas as pd
 
 from featcache.backbones import BASELINES
 from featcache.commands.audit import FILE as AUDIT
+from featcache.commands.compare.unproven import unproven
 from featcache.commands.explain.explained_images import (
     evaluated_rows,
     surest_errors,
@@ -284,6 +285,18 @@ def _weights(context: ReportContext) -> Iterator[Gap]:
         )
 
 
+def _canaries(context: ReportContext) -> Iterator[Gap]:
+    names = {name for run in context.runs for name in unproven(run.record)}
+    if names:
+        yield Gap(
+            "Whether networks are shown images as in training",
+            f"These networks come from files without a canary: "
+            f"{', '.join(sorted(names))}. A wrong scaling, order of channels or "
+            "resizing would lower their scores without an error.",
+            'Put a "canary" into the JSON beside each file (docs/backbones.md).',
+        )
+
+
 def _int8(context: ReportContext) -> Iterator[Gap]:
     for name, one in context.stores.items():
         if one.header.contract.precision != "int8":
@@ -327,5 +340,6 @@ def _unavailable(context: ReportContext) -> Iterator[Gap]:
 
 _CHECKS: tuple[Callable[[ReportContext], Iterator[Gap]], ...] = (
     *(_groups, _sources, _baselines, _test, _elsewhere, _repeats, _few_groups),
-    *(_several_classes, _audit, _looking, _weights, _int8, _versions, _unavailable),
+    *(_several_classes, _audit, _looking, _weights, _canaries, _int8),
+    *(_versions, _unavailable),
 )

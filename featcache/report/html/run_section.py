@@ -152,6 +152,7 @@ def _repeats(row: LeaderboardRow) -> str:
 def _block(block: FeatureBlock) -> str:
     text = f"{block.backbone} ({block.weights}"
     text += f", {block.input_size} px" if block.input_size else ""
+    text += ", preprocessing unproven" if block.canary == "absent" else ""
     return text + (f", {block.tap})" if block.tap else ")")
 
 

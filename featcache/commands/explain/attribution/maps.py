@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from featcache.backbones.pooling import LEAST, POOLINGS, POWER, Pooling
 from featcache.commands.explain.attribution.base import Array
+from featcache.core.taps import AVG, GEM, MAX
 
 # Of a channel's training mean: below, it matters by its absence. Chosen by measuring,
 # docs/decisions/0021-explain.md.
 NEAR_ZERO = 0.5
+MEAN = POOLINGS[AVG]
 CANCELLED = 0.05  # of the sum of a channel's absolute values, that its sum is
 
 
@@ -35,10 +38,14 @@ def spread(
     A: np.ndarray,
     phi: Array,
     *,
-    maximum: bool = False,
+    pooling: Pooling = MEAN,
     reference: np.ndarray | None = None,
 ) -> Spread:
     """Lays each channel's contribution over the cells, in proportion to its map.
+
+    What a feature adds goes to the cells it was pooled from: for a mean in proportion
+    to them, for a maximum to those that reach it, for a generalised mean in proportion
+    to their powers; for the mean of a region, to the cells of that region alone.
 
     A channel that is far less active than usual matters by its absence, which has no
     place: what it adds is spread evenly. So is what a channel adds whose positive and
@@ -46,40 +53,61 @@ def spread(
 
     Args:
         A: (h, w, c) maps.
-        phi: (c,) contributions.
-        maximum: The features are the maxima of the maps and not their means: each
-            contribution goes to the cells that reach it.
-        reference: (c,) training means, for what is usual; None for 0.
+        phi: (regions * c,) contributions, region by region.
+        pooling: How the features were pooled from the maps.
+        reference: (regions * c,) training means, for what is usual; None for 0.
     """
+    usual = np.full(len(phi), np.nan) if reference is None else reference
+    cells, even, lost = np.zeros(A.shape[:2]), 0.0, 0.0
+    pairs = zip(*(np.split(a, pooling.factor) for a in (phi, usual)), strict=True)
+    regions = pooling.regions(*A.shape[:2])
+    for region, (own, own_usual) in zip(regions, pairs, strict=True):
+        part, own_even, own_lost = _spread_region(A[region], own, pooling, own_usual)
+        cells[region] += part
+        even, lost = even + own_even, lost + own_lost
+    return Spread(cells, even, lost / (np.abs(phi).sum() or 1.0))
+
+
+def _spread_region(
+    A: np.ndarray, phi: Array, pooling: Pooling, usual: np.ndarray
+) -> tuple[Array, float, float]:
+    """Cells of one region, and the sums that were spread evenly: signed, absolute."""
     flat = np.asarray(A, np.float64).reshape(-1, len(phi))
-    if maximum:
-        share = (flat == flat.max(axis=0)).astype(np.float64)
+    share, value = flat, flat.mean(axis=0)
+    if pooling.kind == MAX:
         value = flat.max(axis=0)
-    else:
-        share, value = flat, flat.mean(axis=0)
+        share = (flat == value).astype(np.float64)
+    elif pooling.kind == GEM:
+        share = np.maximum(flat, LEAST) ** POWER
+        value = share.mean(axis=0) ** (1 / POWER)
     total = share.sum(axis=0)
     lost = np.abs(total) <= CANCELLED * np.abs(share).sum(axis=0)
-    if reference is not None:
-        lost |= np.abs(value) <= NEAR_ZERO * np.abs(reference)
+    lost |= np.abs(value) <= NEAR_ZERO * np.abs(usual)  # never, where that is NaN
     weights = np.divide(phi, total, out=np.zeros(len(phi)), where=~lost)
     even = float(phi[lost].sum())
     cells = share @ weights + even / len(flat)
-    whole = np.abs(phi).sum() or 1.0
-    return Spread(
-        cells.reshape(A.shape[:2]), even, float(np.abs(phi[lost]).sum() / whole)
-    )
+    return cells.reshape(A.shape[:2]), even, float(np.abs(phi[lost]).sum())
 
 
-def pooled_gradient(A: np.ndarray, g: Array, *, maximum: bool = False) -> Array:
-    """Gradient (h, w, c) on maps, from that on their pooled features ``g`` (c,).
+def pooled_gradient(A: np.ndarray, g: Array, *, pooling: Pooling = MEAN) -> Array:
+    """Gradient (h, w, c) on maps, from that on their pooled features ``g``.
 
-    The mean gives each of its H x W cells the same slope, g / (H W); the maximum gives
-    it to the cell that is taken, and equal parts to cells that tie.
+    The mean gives each of its H x W cells the same slope, g / (H W), and that of a
+    region the cells of the region; the maximum gives it to the cell that is taken, and
+    equal parts to cells that tie; the generalised mean the more, the larger a cell is.
     """
-    if not maximum:
-        return np.broadcast_to(g / (A.shape[0] * A.shape[1]), A.shape)
-    top = (A.max(axis=(0, 1)) == A).astype(np.float64)
-    return np.asarray(top / top.sum(axis=(0, 1)) * g)
+    slopes = np.zeros(A.shape)
+    regions, parts = pooling.regions(*A.shape[:2]), np.split(g, pooling.factor)
+    for region, own in zip(regions, parts, strict=True):
+        part = np.asarray(A[region], np.float64)
+        weights = np.ones(part.shape)
+        if pooling.kind == MAX:
+            weights = (part.max(axis=(0, 1)) == part).astype(np.float64)
+            weights *= part.shape[0] * part.shape[1] / weights.sum(axis=(0, 1))
+        elif pooling.kind == GEM:
+            weights = np.where(part > LEAST, part / pooling(part[None])[0], 0) ** 2
+        slopes[region] += weights * own / (part.shape[0] * part.shape[1])
+    return slopes
 
 
 def grad_cam(A: np.ndarray, G: Array) -> Array:

@@ -1,0 +1,1 @@
+"""``featcache backbone``: networks from elsewhere."""
