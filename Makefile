@@ -36,7 +36,7 @@ test-real: install
 	touch $@
 
 test-torch: .venv-torch/installed
-	$(THREADS) .venv-torch/bin/python -m pytest -m torch
+	$(THREADS) .venv-torch/bin/python -m pytest --numprocesses 2 -m torch
 
 check: install
 	$(BIN)/ruff format --check .

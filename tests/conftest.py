@@ -1,7 +1,7 @@
 """Shared fixtures: tiny image sets and a toy network, all seeded and offline."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # A test process keeps to one thread, so that heads are trained in it.
@@ -14,6 +14,14 @@ from featcache import backbones, cli
 from featcache.commands.extract import StoreResult, extract
 from featcache.commands.scan import scan
 from featcache.dataset.manifest import Manifest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is kept in the home folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user")))
+        yield
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_too_many_bad_images_are_an_error_after_the_good_are_stored(
     """More than --max-bad fails, and loses nothing."""
     for path in dataset.ok["path"].tolist()[:4]:
         (dataset.root / path).unlink()
-    with pytest.raises(DatasetError, match=r"at most 5% unreadable.*got 4 of 36"):
+    with pytest.raises(DatasetError, match=r"at most 5 % unreadable.*got 4 of 36"):
         toy(dataset)
     (only,) = (dataset.folder / "features").glob("*.h5")
     assert len(store.open_store(only).keys) == 32

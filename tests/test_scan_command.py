@@ -1,12 +1,15 @@
 """Rules of the command ``featcache scan``: what it prints, and how it fails."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from toys import picture
+
+from featcache.core.command_lines import from_here
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -142,3 +145,30 @@ def test_hidden_characters_are_spelled_out(tmp_path: Path, run: Run) -> None:
     assert "\u202e" not in out + err
     assert r"B\u202e = 1" in out
     assert r"Unreadable: x\u202e.png: an empty file" in err
+
+
+def test_each_command_names_the_next(image_folder: Path, run: Run) -> None:
+    """Scan names extract and extract train-head, with the folder of the cache."""
+    where = ("--dataset", "my chest", "--cache", "its cache")
+    _, out, _ = run("scan", image_folder, *where)
+    expected = "featcache extract --cache 'its cache' --dataset 'my chest' -b baselines"
+    assert f"Next: {expected} (" in out
+    code, out, _ = run(*shlex.split(expected)[1:])
+    assert code == 0
+    after = "featcache train-head --cache 'its cache' --dataset 'my chest'"
+    assert f"Next: {after}\n" in out
+
+
+def test_warnings_of_a_scan_are_not_repeated(image_folder: Path, run: Run) -> None:
+    """Extract counts what the last scan said, unless the source has changed."""
+    (image_folder / "COVID" / "z empty.png").touch()
+    said = run("scan", image_folder)[2].splitlines()
+    assert len(said) == 1
+    extract = ("extract", image_folder, "-b", "metadata")
+    _, _, err = run(*extract)
+    expected = f"featcache scan {shlex.quote(from_here(image_folder))}"
+    assert f"1 warning is as in the last scan. To see: {expected}\n" in err
+    assert said[0] not in err
+    (image_folder / "COVID" / "y empty.png").touch()
+    _, _, err = run(*extract)
+    assert said[0] in err

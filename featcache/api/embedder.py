@@ -226,13 +226,10 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         stored = self._rows(store.open_store(own), network) if own else {}
         again = [image_id for image_id in source_of if image_id in stored]
         with scratch_folder() as temp:
-            files = []
-            for image_id in [*missing, *again[:DRIFT_IMAGES]]:
-                path = source_of[image_id].path
-                if path is None:
-                    path = temp / f"{image_id}.ppm"
-                    path.write_bytes(source_of[image_id].read())
-                files.append((image_id, str(path)))
+            files = [
+                (image_id, _file(source_of[image_id], temp / f"{image_id}.ppm"))
+                for image_id in [*missing, *again[:DRIFT_IMAGES]]
+            ]
             with show(self.progress) as reporter:
                 failures = self._run(network, files, reporter)
         if failures:
@@ -316,6 +313,14 @@ def _dataset(folder: Path, files: Sequence[tuple[str, str]]) -> Manifest:
     table["status"] = OK
     root = Path(abspath(folder)).anchor  # the paths are absolute
     return Manifest(folder, Settings(root, root, "image"), table)
+
+
+def _file(source: ImageSource, new: Path) -> str:
+    """The file of an image; a new one for what was given as pixels."""
+    if source.path is not None:
+        return str(source.path)
+    new.write_bytes(source.read())
+    return str(new)
 
 
 def _items(X: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from featcache.core.command_lines import CACHE, CACHE_VARIABLE, REPORTS
 from featcache.core.options import parameters
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
@@ -38,12 +39,12 @@ DatasetLike = str | Manifest | HasManifest | None
 
 def cache_folder(cache: str | Path | None) -> Path:
     """The cache folder: as given, else ``$FEATCACHE_CACHE``, else ``cache``."""
-    return Path(cache or os.environ.get("FEATCACHE_CACHE") or "cache")
+    return Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE)
 
 
 def reports_folder(reports: str | Path | None, dataset: DatasetLike = None) -> Path:
     """The reports folder: as given, else the dataset's own, else ``reports``."""
-    return Path(reports or getattr(dataset, "reports", None) or "reports")
+    return Path(reports or getattr(dataset, "reports", None) or REPORTS)
 
 
 def manifest_of(dataset: DatasetLike, cache: str | Path | None = None) -> Manifest:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from featcache.backbones import foreign
 from featcache.backbones.base import (
     FEATUREWISE,
     GRAPHS,
@@ -32,6 +33,7 @@ from featcache.errors import WeightsError
 
 SMALLEST, LARGEST = 32, 4096  # pixels of an input's side
 RGB, BGR = "rgb", "bgr"
+PROCESSOR = "preprocessor_config.json"  # of Hugging Face
 POOLINGS = {
     VECTOR: ("avg",),
     MAP: ("avg", "max"),
@@ -179,31 +181,61 @@ class Descriptor:
 def read(path: Path) -> Descriptor:
     """The descriptor beside a network; an empty one where there is none.
 
+    That is the JSON of the network's name, in our words or as Hugging Face and timm
+    write it, and the ``preprocessor_config.json`` in the folder of an ONNX or OpenVINO
+    file. Where both are there, they have to agree.
+
     Args:
         path: Of the network.
 
     Raises:
-        WeightsError: It cannot be read, has a key that no descriptor has, or a value
-            that is none.
+        WeightsError: It cannot be read, has a key that no descriptor has, a value that
+            is none, or says otherwise than the other one.
     """
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        return Descriptor()
+    is_graph = path.suffix.lower() in GRAPHS
+    paths = [path.with_suffix(".json")]
+    paths += [path.with_name(PROCESSOR)] if is_graph else []
+    parts = {one: _read(one, is_graph=is_graph) for one in paths if one.is_file()}
+    keys: dict[str, Any] = {}
+    for one, values in parts.items():
+        for key, value in values.items():
+            if keys.get(key, value) != value:
+                raise WeightsError(
+                    f"{paths[0].name} and {one.name} beside {path.name} contradict "
+                    f"each other: {key} is {keys[key]} and {value}",
+                    "Correct one of them, or move it away.",
+                )
+        keys |= values
+    merged = records.from_json(Descriptor, keys)
     try:
-        value = read_json(beside)
+        _check_contradictions(merged, is_graph=is_graph)
+    except ValueError as error:
+        names = " and ".join(one.name for one in parts)
+        raise WeightsError(
+            f"{names} beside {path.name} cannot be used together: {error}",
+            "Correct one of them, or move it away.",
+        ) from error
+    return merged
+
+
+def _read(path: Path, *, is_graph: bool) -> dict[str, Any]:
+    """The keys of a descriptor in a file, checked."""
+    try:
+        value = read_json(path)
+        if isinstance(value, dict) and foreign.is_foreign(value):
+            value = foreign.descriptor_keys(value)
         _refuse_unknown(value)
-        descriptor = records.from_json(Descriptor, value)
-        _check(descriptor, is_graph=path.suffix.lower() in GRAPHS)
+        _check(records.from_json(Descriptor, value), is_graph=is_graph)
     except OSError as error:
         raise WeightsError(
-            f"{beside} cannot be read ({error.strerror})", "Check its permissions."
+            f"{path} cannot be read ({error.strerror})", "Check its permissions."
         ) from error
     except ValueError as error:
         raise WeightsError(
-            f"{beside.name}, the JSON beside the network, cannot be used: {error}",
-            f"Correct {beside}, or remove it and give its values as options.",
+            f"{path.name}, the JSON beside the network, cannot be used: {error}",
+            f"Correct {path}, or remove it and give its values as options.",
         ) from error
-    return descriptor
+    return dict(value)
 
 
 def _refuse_unknown(value: Any) -> None:

@@ -7,12 +7,12 @@ import click
 
 from featcache.cli.options import (
     cache_option,
-    dataset_option,
     force_option,
     json_option,
     open_dataset_of_runs,
     options,
     reports_option,
+    trained_dataset_option,
 )
 from featcache.cli.output import bars, print_json, print_table, say, show
 
@@ -40,7 +40,7 @@ audit_options = options(
 
 
 @click.command("audit", short_help="Find leaks, duplicates and shortcuts in the data.")
-@dataset_option
+@trained_dataset_option
 @audit_options
 @cache_option
 @reports_option

@@ -17,7 +17,7 @@ from featcache.cli.options import (
     run_split_option,
     trained_dataset_option,
 )
-from featcache.cli.output import Said, print_json, print_table, show
+from featcache.cli.output import Said, mib, print_json, print_table, show
 
 if TYPE_CHECKING:
     from featcache.deploy.bundle.verify import Stage
@@ -106,7 +106,7 @@ def make_command(
     if as_json:
         print_json(to_json(result.record) | {"path": str(result.path)})
         return
-    size = f"{result.bytes / 2**20:.1f} MiB"
+    size = f"{mib(result.bytes, 1)} MiB"
     show(f"{result.path}: {run.run_id}, {size}, verified with its golden cases.")
 
 

@@ -1,5 +1,6 @@
 """``featcache cache``: ls, info, verify, prune and export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from featcache.cli.options import (
     reports_option,
     stored_taps_option,
 )
-from featcache.cli.output import bars, print_json, print_table, say, show
+from featcache.cli.output import bars, mib, print_json, print_table, say, show
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ def cache_group() -> None:
 
     STORE is the path of a store, its file name, or a unique part of that name.
     """
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.2f}"
 
 
 @cache_group.command(short_help="List the feature stores.")
@@ -57,7 +54,7 @@ def ls(dataset: str | None, cache: Path, reports: Path, as_json: bool) -> None:
         return
     print_table(_HEADINGS, [_cells(entry) for entry in entries])
     total = sum(entry.bytes for entry in entries)
-    show(f"Stores: {len(entries)}, {_mib(total)} MiB.")
+    show(f"Stores: {len(entries)}, {mib(total)} MiB.")
 
 
 _HEADINGS = [
@@ -80,7 +77,7 @@ def _cells(entry: "Entry") -> list[str]:
         str(entry.input_size or ""),
         " as ".join(dict.fromkeys(filter(None, (entry.precision, entry.dtype)))),
         *map(str, numbers),
-        _mib(entry.bytes),
+        mib(entry.bytes),
         entry.created[:16],
         str(entry.parts),
         str(len(entry.runs)),
@@ -142,7 +139,7 @@ def _facts(details: "Info") -> Rows:
     contract = header.contract.to_json()
     return [
         ("path", str(entry.path)),
-        ("size", f"{_mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
+        ("size", f"{mib(entry.bytes)} MiB, {entry.rows} rows of {entry.dim}"),
         ("created", entry.created),
         ("engine", header.engine),
         ("versions", _text(header.versions)),
@@ -197,6 +194,10 @@ def verify(names: tuple[str, ...], repair: bool, cache: Path, as_json: bool) -> 
     else:
         headings = [("file", False), ("rows", True), ("", False), ("what to do", False)]
         print_table(headings, [_verdict(one) for one in checked])
+    _refuse_damaged(checked)
+
+
+def _refuse_damaged(checked: Sequence["Checked"]) -> None:
     damaged = [one for one in checked if one.is_damaged and not one.whole]
     closed = [one for one in checked if not one.is_damaged and not one.whole]
     if damaged or closed:
@@ -256,7 +257,7 @@ def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
 def _freed(pruned: "Pruned") -> str:
     if not pruned.removals:
         return "Nothing to delete."
-    freed = _mib(sum(r.before - r.after for r in pruned.removals))
+    freed = mib(sum(r.before - r.after for r in pruned.removals))
     if pruned.done:
         return f"Freed {freed} MiB."
     return f"About {freed} MiB would be freed. Dry run: add --yes to delete."
@@ -301,5 +302,5 @@ def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:
         print_json(vars(written))
     else:
         show(
-            f"{written.rows} x {written.dim}, {_mib(written.bytes)} MiB: {written.path}"
+            f"{written.rows} x {written.dim}, {mib(written.bytes)} MiB: {written.path}"
         )

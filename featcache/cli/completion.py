@@ -11,6 +11,8 @@ from pathlib import Path
 from click import Context, Parameter
 from click.shell_completion import CompletionItem
 
+from featcache.core.command_lines import CACHE, CACHE_VARIABLE
+
 Completer = Callable[[Context, Parameter, str], list[CompletionItem]]
 Offer = Callable[[Context], Iterable[tuple[str, str]]]  # a word, and what it is
 _DIGITS = 6  # of a short id
@@ -51,7 +53,7 @@ def _or_files(complete: Completer) -> Completer:
 
 
 def _folder(context: Context, name: str) -> Path:
-    default = os.environ.get("FEATCACHE_CACHE", name) if name == "cache" else name
+    default = os.environ.get(CACHE_VARIABLE, name) if name == CACHE else name
     return Path(context.params.get(name) or default)
 
 

@@ -7,7 +7,7 @@ import click
 
 from featcache.cli.completion import complete_datasets
 from featcache.cli.options import cache_option, json_option, reports_option
-from featcache.cli.output import print_json, print_table, say, show
+from featcache.cli.output import mib, print_json, print_table, say, show
 from featcache.core.text import some
 
 if TYPE_CHECKING:
@@ -48,15 +48,11 @@ def _cells(entry: "DatasetEntry") -> list[str]:
         str(entry.images),
         some(entry.classes),
         str(entry.stores),
-        _mib(entry.bytes),
+        mib(entry.bytes),
         str(entry.runs),
         entry.source,
         entry.state or "ok",
     ]
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.2f}"
 
 
 @dataset_group.command(short_help="Delete a dataset from the cache.")
@@ -85,7 +81,7 @@ def rm(
     if removed.removals:
         print_table(
             [("path", False), ("MiB", True)],
-            [[str(one.path), _mib(one.before)] for one in removed.removals],
+            [[str(one.path), mib(one.before)] for one in removed.removals],
         )
     for path in removed.kept:
         say(f"Kept: {path}, which is not a file of featcache.")
@@ -93,7 +89,7 @@ def rm(
 
 
 def _summary(removed: "RemovedDataset", *, runs: bool) -> str:
-    total = _mib(sum(one.before for one in removed.removals))
+    total = mib(sum(one.before for one in removed.removals))
     stay = ""
     if removed.runs and not runs:
         verb = "stays" if removed.runs == 1 else "stay"

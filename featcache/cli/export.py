@@ -15,7 +15,7 @@ from featcache.cli.options import (
     reports_option,
     trained_dataset_option,
 )
-from featcache.cli.output import Said, print_json, show
+from featcache.cli.output import Said, mib, print_json, show
 
 
 @click.command("export", short_help="Write a trained model as one ONNX or other file.")
@@ -76,7 +76,7 @@ def export_command(
         return
     inputs = ", ".join(f"{one} {side}" for one, side in exported.inputs.items())
     show(
-        f"{exported.path}: {name}, {exported.size / 2**20:.1f} MiB, {inputs} px; "
+        f"{exported.path}: {name}, {mib(exported.size, 1)} MiB, {inputs} px; "
         f"differs from the {kind} by at most {exported.parity.difference:.1g} on "
         f"{exported.checked_on}."
     )

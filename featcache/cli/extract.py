@@ -1,6 +1,7 @@
 """``featcache extract``."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -165,6 +166,7 @@ def extract_command(
     else:
         for store in stores:
             show(_summary(store))
+        show(f"Next: featcache train-head --dataset {quote(manifest.dataset)}")
 
 
 def _manifest(
@@ -172,7 +174,7 @@ def _manifest(
 ) -> "Manifest":
     """The manifest of a source that is scanned now, or was before."""
     if source:
-        return scan_source(source, cache, dataset, **grouping).manifest
+        return scan_source(source, cache, dataset, brief=True, **grouping).manifest
     if any(value is not None for value in grouping.values()):
         raise UsageError(
             "--group-by, --per-class, --on-conflict and --pool need a SOURCE",

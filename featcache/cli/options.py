@@ -74,14 +74,14 @@ dataset_option = click.option(
     "--dataset",
     metavar="NAME",
     shell_complete=complete_datasets,
-    help="Name of the dataset in the cache; may be omitted if there is only one, if "
-    "the run determines it, or for runs if only one has any.",
+    help="Name of the dataset in the cache; may be omitted if there is only one.",
 )
 trained_dataset_option = click.option(
     "--dataset",
     metavar="NAME",
     shell_complete=complete_datasets,
-    help="Dataset of the runs; may be omitted if only one has any.",
+    help="Dataset of the runs; may be omitted if only one has any, or if the runs that "
+    "are named determine it.",
 )
 scanned_dataset_option = click.option(
     "--dataset",

@@ -36,6 +36,11 @@ def folders() -> Folders:
     return Folders(meta.get("featcache.cache"), meta.get("featcache.reports"))
 
 
+def mib(size: int, digits: int = 2) -> str:
+    """A number of bytes in MiB."""
+    return f"{size / 2**20:.{digits}f}"
+
+
 def show(text: str) -> None:
     """Shows a result on stdout; what a terminal would obey is escaped."""
     click.echo(printable(folders().complete(text)))

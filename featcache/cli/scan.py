@@ -1,6 +1,7 @@
 """``featcache scan``."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from featcache.cli.options import (
     source_options,
 )
 from featcache.cli.output import bars, print_json, say, show
+from featcache.core.command_lines import from_here
 from featcache.core.text import counted
 
 if TYPE_CHECKING:
@@ -36,16 +38,41 @@ def scan_command(
         print_json(_record(scanned))
     else:
         show(_summary(scanned))
+        name = quote(scanned.manifest.dataset)
+        show(
+            f"Next: featcache extract --dataset {name} -b baselines (without a "
+            "network; classic5 are five networks)"
+        )
 
 
 def scan_source(
-    source: Path, cache: Path, dataset: str | None, **settings: Any
+    source: Path,
+    cache: Path,
+    dataset: str | None,
+    *,
+    brief: bool = False,
+    **settings: Any,
 ) -> "ScanResult":
-    """Scans a source with a bar, and says what the user should know."""
+    """Scans a source with a bar, and says what the user should know.
+
+    Args:
+        source: As for ``scan``, and so the others.
+        cache: The cache folder.
+        dataset: Its name.
+        brief: Only count what the last scan said, if nothing has changed since.
+        **settings: Further options.
+    """
     from featcache.commands.scan import scan
 
     with bars() as reporter:
         scanned = scan(source, cache, dataset=dataset, reporter=reporter, **settings)
+    if brief and not scanned.changed:
+        if count := len(scanned.warnings) + len(scanned.unreadable):
+            name = f" --dataset {quote(dataset)}" if dataset else ""
+            warnings = counted(count, "warning is", "warnings are")
+            again = f"featcache scan {quote(from_here(source))}{name}"
+            say(f"{warnings} as in the last scan. To see: {again}")
+        return scanned
     for warning in scanned.warnings:
         say(f"Warning: {warning}")
     for path, reason in scanned.unreadable[:10]:

@@ -41,7 +41,7 @@ class Folders:
     reports: Path | None = None
 
     def complete(self, text: str) -> str:
-        """The text, its commands with ``--cache`` and ``--reports``.
+        """The text, its commands with the options of both folders.
 
         An option is left out where the command would use that folder without it.
         """

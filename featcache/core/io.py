@@ -112,7 +112,9 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     """
     _remove_of_the_dead(path)
     prefix = f".{path.name}.{owner_mark()}_"
-    with tempfile.TemporaryDirectory(".tmp", prefix, path.parent) as folder:
+    with _named_after(path.parent, path.parent / prefix):
+        temp = tempfile.TemporaryDirectory(".tmp", prefix, path.parent)
+    with temp as folder:
         yield Path(folder)
 
 

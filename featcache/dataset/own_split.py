@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from featcache.core.text import some
 from featcache.errors import DatasetError
@@ -22,6 +22,19 @@ def part_of(name: str) -> str:
     """The part that a name such as ``Train`` or ``test_set`` says; or empty."""
     match = _NAME.fullmatch(name.strip().lower())
     return _NAMES[match[1]] if match else ""
+
+
+def is_split(name: str, values: Iterable[str]) -> bool:
+    """Whether a column of the manifest is a split: by its name, or by all its values.
+
+    Such a column says how images are used, and nothing of where they come from.
+
+    Args:
+        name: Of the column.
+        values: Of the images; empty ones say nothing.
+    """
+    parts = {part_of(value) for value in {*values} if value.strip()}
+    return name == PART or (len(parts) > 1 and "" not in parts)
 
 
 def check_parts(

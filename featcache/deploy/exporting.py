@@ -143,7 +143,8 @@ def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
         force: See `export`.
 
     Raises:
-        UsageError: A wrong suffix, a file that is there, or a package that is not.
+        UsageError: A wrong suffix, a file that is there, a package that is not, or a
+            folder that cannot be written to.
         UnknownNameError: No such format.
     """
     form = FORMATS[to]
@@ -155,6 +156,13 @@ def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
     files = [path, *(path.with_suffix(suffix) for suffix in form.also)]
     for file in files:
         check_output(file, "output", force=force)
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UsageError(
+            "`output` in a folder that can be written to",
+            str(folder),
+            "Name another folder.",
+        )
     return files
 
 

@@ -1,6 +1,7 @@
 """What a bundle says of the training data and the evaluation of its model."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ def training_facts(run: Run) -> dict[str, Any]:
     }
     for part, name in ((runs.TRAIN, "out-of-fold scores"), (runs.TEST, "test scores")):
         if part in record.scores:
-            scores = record.scores[part]
-            facts[name] = {
-                key: round(scores[key], 4)
-                for key in _SCORES
-                if scores.get(key) == scores.get(key) and key in scores
-            }
+            facts[name] = _rounded(record.scores[part])
     facts["audit"] = audit_findings(run.folder.parents[1])
     return facts
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    """Those of a card, without what is not a number."""
+    known = {key: scores[key] for key in _SCORES if key in scores}
+    return {key: round(value, 4) for key, value in known.items() if value == value}
 
 
 def audit_findings(reports: Path) -> list[str]:

@@ -13,7 +13,7 @@ from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import narrow
 from featcache.dataset.own_split import NO_SPLIT
-from featcache.deploy import training_images
+from featcache.deploy import finetuned, training_images
 from featcache.deploy.bundle.memo import prove
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.trained import of_bundle
@@ -187,7 +187,13 @@ def rule_of(
     network = model.networks[number]
     output = network.outputs[0]
     ids = table["image_id"].tolist()
-    X = _plain_features(network, output, ids)
+    try:
+        X = _plain_features(network, output, ids)
+    except StoreError as error:
+        if not finetuned.is_finetuned(run):  # whose head needs none of them
+            raise
+        reporter.message(f"{run.run_id} refuses no image: {error.problem}")
+        return None
     known = training_images.measure(dataset, ids, reporter)
     refusal = Refusal.fit(
         X,

@@ -142,13 +142,7 @@ class PatientAnswers:
 
     def _answer(self, name: str, mean: _Mean) -> Answer:
         status = next(one for one in (OK, REFUSED, UNREADABLE) if one in mean.counts)
-        reason = ""
-        if status != OK:
-            files = "its only image" if mean.n_files == 1 else "all its images"
-            mixed = len(mean.counts) > 1
-            verb = "are" if mean.n_files > 1 else "is"
-            what = "refused or unreadable" if mixed else status
-            reason = f"{files} {verb} {what}"
+        reason = "" if status == OK else _reason(status, mean)
         if status not in mean.sums:
             return Answer("", "", status, reason, group=name, level=PATIENT, n_images=0)
         n = mean.counts[status]
@@ -161,3 +155,13 @@ class PatientAnswers:
             level=PATIENT,
             n_images=n,
         )
+
+
+def _reason(status: str, mean: _Mean) -> str:
+    """Why there is no answer of images that are fit for one."""
+    what = "refused or unreadable" if len(mean.counts) > 1 else status
+    return (
+        f"its only image is {what}"
+        if mean.n_files == 1
+        else f"all its images are {what}"
+    )

@@ -40,6 +40,11 @@ class Fit:
     tuning: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """Time of the fit and the predictions."""
+        return self.fit_seconds + self.predict_seconds
+
 
 def fit_predict(
     head: Any,

@@ -158,7 +158,10 @@ def overlap_text(result: Validation) -> str:
         text = f"{overlap.n} more {_are(overlap.n)} left out: {counts}"
     if overlap.near_duplicates_checked:
         return f"{text}."
-    return f"{text}; near-duplicates were not looked for."
+    return (
+        f"{text}; near-duplicates were not looked for, because the training images "
+        "could not be read and no hashes of them were kept."
+    )
 
 
 def overlap_lines(result: Validation, most: int) -> list[str]:
@@ -180,14 +183,7 @@ def overlap_lines(result: Validation, most: int) -> list[str]:
 def notes(result: Validation) -> list[str]:
     """What to know of the figures, a sentence each."""
     scores, recalibrated = result.as_found, result.recalibrated
-    lines = []
-    if scores.absent:
-        meaning = "Probabilities are those given the other classes. "
-        lines.append(
-            f"No image of {', '.join(scores.absent)}. "
-            f"{meaning if scores.conditional else ''}"
-            f"An absent class is predicted for {scores.predicted_absent}."
-        )
+    lines = [_absent_classes(scores)] if scores.absent else []
     if not result.prevalence_corrected.converged:
         lines.append("The estimate of the prevalence did not converge.")
     lines.append(_recalibration(recalibrated))
@@ -199,6 +195,15 @@ def notes(result: Validation) -> list[str]:
         n = result.unreadable
         lines.append(f"{counted(n, 'image')} cannot be read.")
     return lines + _sizes(scores)
+
+
+def _absent_classes(scores: Scores) -> str:
+    meaning = "Probabilities are those given the other classes. "
+    return (
+        f"No image of {', '.join(scores.absent)}. "
+        f"{meaning if scores.conditional else ''}"
+        f"An absent class is predicted for {scores.predicted_absent}."
+    )
 
 
 def _recalibration(recalibrated: Recalibrated) -> str:

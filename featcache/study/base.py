@@ -6,6 +6,7 @@ from typing import Any
 
 from featcache.backbones import Network
 from featcache.dataset.views import Policy
+from featcache.features.contract import FLOAT32
 
 # A ``[[train]]`` or ``[[ensemble]]``, and one of its heads; None for all.
 Member = tuple[str, str | None]
@@ -49,6 +50,11 @@ class Extract:
     def views(self) -> int:
         """Augmented views of each image."""
         return int(self.settings.get("views", 0))
+
+    @property
+    def dtype(self) -> str:
+        """In which its features are stored."""
+        return str(self.settings.get("dtype") or FLOAT32)
 
     def taps(self, network: Network) -> list[str]:
         """The inner layers that it keeps of one of its networks."""

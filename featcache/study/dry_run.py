@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from featcache.backbones import IMAGENET, Backbone, Network, find_weights
-from featcache.study.base import Extract, Finetune, Source, Study, Train
+from featcache.study.base import Ensemble, Extract, Finetune, Source, Study, Train
 from featcache.study.members import spelled
 
 
@@ -22,15 +22,7 @@ def steps(study: Study) -> list[dict[str, Any]]:
         *(_extract(block) for block in study.extracts),
         *(_train(block) for block in study.trains),
         *(_finetune(block) for block in study.finetunes),
-        *(
-            {
-                "step": "ensemble",
-                "name": several.name,
-                "members": [spelled(member) for member in several.members],
-                **several.settings,
-            }
-            for several in study.ensembles
-        ),
+        *(_ensemble(block) for block in study.ensembles),
         {"step": "compare", "name": study.name, **study.report},
         *_looks(study),
     ]
@@ -83,3 +75,12 @@ def _train(block: Train) -> dict[str, Any]:
         "+".join(source.label for source in feature_set) for feature_set in block.sets
     ]
     return {"step": "train", "name": block.name, "on": sets, **block.settings}
+
+
+def _ensemble(block: Ensemble) -> dict[str, Any]:
+    return {
+        "step": "ensemble",
+        "name": block.name,
+        "members": [spelled(member) for member in block.members],
+        **block.settings,
+    }

@@ -2,30 +2,44 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from featcache.backbones import Network
 from featcache.commands.extract import find_store
 from featcache.commands.finetune.settings import FinetuneSettings
-from featcache.commands.train_head.forecast import Forecast, cost
-from featcache.commands.train_head.plan import baseline_heads
+from featcache.commands.train_head import plan_call, train_head
+from featcache.commands.train_head.forecast import (
+    Effort,
+    Timings,
+    effort_of,
+    past_records,
+    together,
+)
+from featcache.commands.train_head.plan import (
+    ALL,
+    RunPlan,
+    baseline_heads,
+    head_names,
+)
+from featcache.core.options import arguments
 from featcache.core.text import counted, duration
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.record import RunRecord
+from featcache.features import split_path
 from featcache.features.extractions import read_extractions
 from featcache.features.store import open_store
-from featcache.heads import HEADS
 from featcache.study.base import Finetune, Source, Study, Train
+from featcache.study.training_rows import training_rows
 
 # Seconds for an image of 224 px, where a network was never run here; without a network.
 _GUESS, _GUESS_PLAIN = 0.02, 0.002
-_GUESS_FIT = 5e-7  # seconds for a cost of one on one row, where no head was ever fitted
 _WIDTH = 1000  # of an embedding, where it is not known
 
 
@@ -35,7 +49,8 @@ def forecast(
     """The rows that a study has to compute, their time and bytes, and its fits.
 
     Networks that were run in this cache before, and heads and networks that were
-    trained in these reports, take what they took then; others are guessed.
+    trained in these reports, take what they took then. The time of other extractions
+    is guessed; that of other fits is not told.
 
     Args:
         study: What is done.
@@ -47,7 +62,7 @@ def forecast(
     rows, seconds, size, guessed = 0, 0.0, 0.0, []
     for block in study.extracts:
         for network in block.networks:
-            stored = _stored_rows(data, network, str(block.settings.get("dtype", "")))
+            stored = _stored_rows(data, network, block.dtype)
             missing = max(0, len(data.ok) * (block.views + 1) - stored)
             rows += missing
             rate = rates.get((network.name, network.input_size))
@@ -63,8 +78,10 @@ def forecast(
             f"{rows} embeddings to compute ({words}{duration(seconds)}, "
             f"{size / 2**20:.1f} MiB of {free / 2**30:.0f} GiB free)"
         )
-    past = list(_past(reports)) if study.trains or study.finetunes else []
-    parts += _fits_text(study, data, past, jobs) + _finetunes_text(study, data, past)
+    is_training = study.trains or study.finetunes
+    past = list(past_records(reports.glob("[!.]*/"))) if is_training else []
+    parts += _fits_text(study, data, past, reports, jobs or os.cpu_count() or 1)
+    parts += _finetunes_text(study, data, past)
     return "; ".join(parts)
 
 
@@ -87,7 +104,7 @@ def _guess(network: Network) -> float:
 
 def _stored_rows(data: Manifest, network: Network, dtype: str) -> int:
     with suppress(FeatcacheError, OSError):
-        path = find_store(data, network, dtype=dtype or "float32")
+        path = find_store(data, network, dtype=dtype)
         return len(open_store(path).keys) if path else 0
     return 0
 
@@ -96,65 +113,67 @@ def _width(network: Network) -> int:
     return network.row.dim if network.row else _WIDTH
 
 
-def _past(reports: Path) -> Iterator[RunRecord]:
-    """The runs of all datasets that were trained and can be read."""
-    for folder in sorted(reports.glob("[!.]*/")):
-        for run in runs.list_runs(folder)[0]:
-            if not run.failed and not run.record.members:
-                yield run.record
-
-
 def _fits_text(
-    study: Study, data: Manifest, past: Sequence[RunRecord], jobs: int | None
+    study: Study, data: Manifest, past: Sequence[RunRecord], reports: Path, jobs: int
 ) -> list[str]:
-    """The number of fits, and the time that they may take."""
-    new = [fit for block in study.trains for fit in _fits(study, block, data)]
-    if not new:
+    """The number of fits that are not done, and the time that they may take."""
+    if not study.trains:
         return []
-    ended = [_ended(record) for record in past if not record.trainings]
-    words = "roughly" if ended else "a guess:"
-    ended = ended or [("", 1.0, _GUESS_FIT)]
-    efforts = [(head, effort) for head, effort, _ in ended] + new
-    rates = Forecast(
-        [head for head, _ in efforts],
-        [effort for _, effort in efforts],
-        jobs or os.cpu_count() or 1,
-        {number: seconds for number, (*_, seconds) in enumerate(ended)},
-    )
-    time = f"{words} {duration(rates.remaining())}"
-    return [f"at most {counted(len(new), 'fit')} of heads ({time})"]
+    timings = Timings(past)
+    fits = [fit for block in study.trains for fit in _fits(study, block, data, reports)]
+    if not fits:
+        return ["all heads are trained"]
+    time = together(map(timings.bounds, fits), jobs).text or "never timed here"
+    return [f"at most {counted(len(fits), 'fit')} of heads to do ({time})"]
 
 
-def _ended(record: RunRecord) -> tuple[str, float, float]:
-    """Head, cost and seconds of all fits of a run together."""
-    seconds = [record.fit_seconds, *record.fold_seconds]
-    columns = sum(block.dim for block in record.features)
-    rows = record.n_images * (record.views + 1)
-    effort = cost(record.head, columns) * rows * len(seconds)
-    return record.head, effort, sum(seconds)
-
-
-def _fits(study: Study, block: Train, data: Manifest) -> Iterator[tuple[str, float]]:
-    """Head and cost of each fit of a ``[[train]]``: folds and the refit, repeated."""
-    named = block.settings.get("heads", ("all",))
-    every = list(HEADS) if "all" in named else list(named)
-    folds = int(block.settings.get("folds", 5)) + 1
-    count = folds * int(block.settings.get("repeats", 1))
+def _fits(
+    study: Study, block: Train, data: Manifest, reports: Path
+) -> Iterator[Effort]:
+    """Each fit of a ``[[train]]`` that is not done."""
     for sources in block.sets:
-        plain = all(source.network.is_baseline for source in sources)
-        columns = sum(_width(source.network) for source in sources)
-        rows = len(data.ok) * (_views(study, block, sources) + 1)
-        for head in baseline_heads(named, every) if plain else every:
-            yield from [(head, cost(head, columns) * rows)] * count
+        rows = training_rows(study, block, sources)
+        call = arguments(train_head, block.settings | rows)
+        plans = _plans(study, data, reports, sources, call)
+        if plans is None:
+            yield from _all_fits(data, sources, call)
+        for plan in plans or ():
+            if not runs.is_done(plan.folder):
+                yield from [effort_of(plan.record)] * len(plan.parts)
 
 
-def _views(study: Study, block: Train, sources: Sequence[Source]) -> int:
-    """Augmented views that a ``[[train]]`` trains on."""
-    views = block.settings.get("views", "all")
-    if views != "all":
-        return int(views)
-    names = {source.extract for source in sources}
-    return min(one.views for one in study.extracts if one.name in names)
+def _plans(
+    study: Study,
+    data: Manifest,
+    reports: Path,
+    sources: Sequence[Source],
+    call: Mapping[str, Any],
+) -> list[RunPlan] | None:
+    """The runs on a feature set; None without its features, when none can be done."""
+    split, dtypes = call["split"], {one.name: one.dtype for one in study.extracts}
+    with suppress(FeatcacheError, OSError):
+        dataset = split.narrow(data)
+        paths = [find_store(data, s.network, dtype=dtypes[s.extract]) for s in sources]
+        stems = [path.stem for path in paths if path]
+        if len(stems) == len(paths) and split_path(dataset, split).is_file():
+            heads, names = call.get("heads", (ALL,)), ["+".join(stems)]
+            return plan_call(dataset, reports, names, heads, call["options"], split)
+    return None
+
+
+def _all_fits(
+    data: Manifest, sources: Sequence[Source], call: Mapping[str, Any]
+) -> Iterator[Effort]:
+    """Each fit on a feature set: folds and the refit, repeated."""
+    heads, options, split = call.get("heads", (ALL,)), call["options"], call["split"]
+    names = head_names(heads, options)
+    if all(source.network.is_baseline for source in sources):
+        names = baseline_heads(heads, names)
+    widths = [_width(source.network) for source in sources]
+    rows = len(data.ok) * (options.views + 1)
+    for name in names:
+        effort = Effort.of(options.describe(name, widths), rows, sum(widths))
+        yield from [effort] * ((split.folds + 1) * split.repeats)
 
 
 def _finetunes_text(
@@ -173,7 +192,7 @@ def _finetunes_text(
         rates.get((one.name, one.input_size), np.nan) * len(data.ok) * _epochs(block)
         for block, one in wanted
     ]
-    text = f"{counted(len(wanted), 'network')} to fine-tune"
+    text = f"{counted(len(wanted), 'network')} to fine-tune, unless done"
     if np.isfinite(seconds).all():
         return [f"{text} (at most {duration(sum(seconds))})"]
     return [f"{text} (each is timed as it starts)"]

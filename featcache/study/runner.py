@@ -17,9 +17,7 @@ from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
 from featcache.core.text import counted, some
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.regions import Region
 from featcache.dataset.splits import SplitOptions
-from featcache.dataset.views import Policy
 from featcache.errors import FeatcacheError
 from featcache.evaluation.run_labels import write_labels
 from featcache.evaluation.runs import Run
@@ -39,6 +37,7 @@ from featcache.study.base import (
 from featcache.study.forecast import forecast
 from featcache.study.looks import Draw
 from featcache.study.members import spelled
+from featcache.study.training_rows import training_rows
 
 
 @dataclass(frozen=True)
@@ -209,20 +208,23 @@ class StudyRunner:
 
     def train(self, data: Manifest, block: Train) -> None:
         """Trains on those sets whose features are there."""
-        calls: dict[tuple[Any, ...], list[str]] = {}
+        calls: list[tuple[dict[str, Any], list[str]]] = []
         for feature_set in block.sets:
             if all(source in self.stores for source in feature_set):
                 names = "+".join(
                     self.stores[source].path.stem for source in feature_set
                 )
-                calls.setdefault(self.selection(block, feature_set), []).append(names)
+                rows = training_rows(self.study, block, feature_set)
+                same = [names_of for known, names_of in calls if known == rows]
+                if same:
+                    same[0].append(names)
+                else:
+                    calls.append((rows, [names]))
             else:
                 labels = "+".join(source.label for source in feature_set)
                 self.fail(f"{block.name}: there are no features of {labels}")
         block_runs = self.runs.setdefault(block.name, [])
-        for (views, policy, taps, region), names_of_sets in calls.items():
-            rows = {"views": views, "policy": policy, "taps": taps}
-            rows |= {"region": region.kind, "mask": region.mask}
+        for rows, names_of_sets in calls:
             result = train_head(
                 data,
                 self.reports,
@@ -234,26 +236,6 @@ class StudyRunner:
             block_runs += result.runs
             self.new_run_ids += result.new_run_ids
         self.tell_runs(block.name)
-
-    def selection(
-        self, block: Train, feature_set: tuple[Source, ...]
-    ) -> tuple[int, Policy | None, str, Region]:
-        """Which rows and columns of a set's stores: views, their policy, taps, region.
-
-        The study decides, and not what else the stores happen to hold.
-        """
-        views, taps = block.settings.get("views", "all"), block.settings.get("taps")
-        extracts = {each.name: each for each in self.study.extracts}
-        steps = [extracts[source.extract] for source in feature_set]
-        if isinstance(views, str):
-            views = min(each.views for each in steps)
-        if taps == "all":
-            pairs = zip(steps, feature_set, strict=True)
-            taps = [tap for each, source in pairs for tap in each.taps(source.network)]
-        if not isinstance(taps, str):
-            taps = ",".join(dict.fromkeys(taps or ())) or "none"
-        policy = steps[0].policy
-        return views, policy if views else None, taps, policy.region
 
     def members(self, references: Iterable[Member]) -> list[Run]:
         """The runs that are meant; where there are repeats, the first of each."""

@@ -52,7 +52,7 @@ def test_copies_on_both_sides_of_a_split_are_named(
     assert [row["path"] for row in answer.evidence] == ["5.png", "3.png"]
     assert [row["parts"] for row in answer.evidence] == ["test and train", "train"]
     assert answer.message.endswith(
-        "1 image is in several parts of the source's split, such as 5.png (same "
+        "1 image stood on both sides of the source's split, such as 5.png (same "
         "bytes as 4.png)."
     )
 

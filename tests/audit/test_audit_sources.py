@@ -66,6 +66,23 @@ def test_a_column_that_is_the_label_or_the_group_is_no_source(
     assert "patient" not in columns
 
 
+def test_a_published_split_is_no_source(toy: Manifest, reports: Path) -> None:
+    """Neither the column split, nor another that says train or test, nor such folders.
+
+    A site that is held out stays one.
+    """
+    parts = np.array(["train", "test"])[np.arange(N) % 2]
+    table = toy.table.assign(
+        split=np.array([*"01"])[np.arange(N) % 2],
+        fold=np.where(np.arange(N) % 3, parts, ""),
+        site=np.array([*"AB"])[np.arange(N) % 2],
+        path=[f"{part}/{i}.png" for i, part in enumerate(parts)],
+    )
+    columns = confounding.columns(context(with_table(toy, table), reports))
+    assert "site" in columns
+    assert not {"split", "fold", "folder"} & {*columns}
+
+
 @pytest.mark.parametrize(
     ("stem", "form"),
     [("COVID (12)", "a (9)"), ("00012_000", "9_9"), ("1F-a0-77", "x-x-9")],

@@ -274,3 +274,20 @@ def test_prune_follows_no_links(link: str) -> None:
     assert {p: p.stat().st_mtime_ns for p in elsewhere.rglob("*")} == before
     behind = [line for line in pruned.excluded if "behind the link" in line]
     assert len(behind) == ("openvino" not in link)
+
+
+def test_prune_keeps_proofs_of_networks_with_a_store() -> None:
+    """A canary's proof goes with the last store of its architecture."""
+    images(0)
+    contract = make_contract(architecture="net")
+    waiting = FOLDER / "toy-random-abcdef01.h5"
+    header = replace(HEADER, contract=contract)
+    store.seal(waiting, header, {"features": rows(0, 1)}, keys(0, 1))
+    folder = Path("cache/openvino")
+    folder.mkdir()
+    for name, number in (("net", "0"), ("other", "1")):
+        proof = folder / f"canary-{number * 16}.json"
+        proof.write_text(json.dumps({"contract": {"architecture": name}}))
+        age(proof)
+    (removal,) = cache.prune(Path("cache"), REPORTS).removals
+    assert removal.path == folder / f"canary-{'1' * 16}.json"

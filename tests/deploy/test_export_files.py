@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import re
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from records import make_contract
 from toys import slow_but
 
 from featcache import backbones, heads
 from featcache.backbones import Network
+from featcache.dataset import phantom, views
 from featcache.deploy import exporting, finetuned, formats
 from featcache.deploy.exporting import TOLERANCE, check_parity, export
 from featcache.deploy.formats import FORMATS
@@ -283,12 +287,40 @@ def test_files_are_replaced_only_on_request(parts, pixels, tmp_path):
     assert weights.stat().st_size > 1000
 
 
+def test_an_old_graph_never_stands_beside_new_weights(
+    parts, pixels, tmp_path, monkeypatch
+):
+    """A process that dies between the two files of OpenVINO leaves no graph."""
+    path = tmp_path / "m.xml"
+    path.write_text("old")
+    replaced = os.replace
+
+    def dies(source, target):
+        if Path(target).suffix == ".xml":
+            raise KeyboardInterrupt
+        replaced(source, target)
+
+    monkeypatch.setattr(exporting.os, "replace", dies)
+    images = seen({32: pixels[32][:8]})
+    with pytest.raises(KeyboardInterrupt):
+        export(parts, path, to="openvino", images=images, force=True)
+    assert not path.exists()
+
+
 def test_wrong_requests(parts, tmp_path, monkeypatch):
     """Suffix, format and missing packages are refused before any work."""
     with pytest.raises(UsageError, match=r"a \.onnx file for onnx"):
         export(parts, tmp_path / "m.pb", to="onnx")
     with pytest.raises(UnknownNameError, match="onnx, openvino, keras, tflite"):
         export(parts, tmp_path / "m.pb", to="pb")
+    file = tmp_path.with_name("a-file")
+    file.touch()
+    with pytest.raises(UsageError, match="a folder that can be written to"):
+        export(parts, file / "m.keras", to="keras")
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting.os, "access", lambda *_: False)
+        with pytest.raises(UsageError, match="written to"):
+            export(parts, tmp_path / "m.keras", to="keras")
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"featcache\[export\]"):
         export(parts, tmp_path / "m.onnx", to="onnx")
@@ -309,3 +341,25 @@ def test_models_that_are_no_graph(parts, networks, toy_network, tmp_path):
     with pytest.raises(ExportError, match="got bfloat16"):
         model_graph(replace(parts, networks=[odd]))
     assert is_empty(tmp_path)
+
+
+@pytest.mark.parametrize("to", slow_but(["openvino", "onnx"], "openvino"))
+def test_documented_reading_gives_the_probabilities(
+    to, parts, pixels, tmp_path, monkeypatch
+):
+    """The examples of the documents run as they stand, with images of any size."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"model{FORMATS[to].suffix}")
+    images = seen({32: pixels[32][:8]})
+    export(parts, path, to=to, images=images)
+    image = phantom.draw(CLASSES[0], 3, size=96).image
+    Image.fromarray(image).save("chest.png")
+    page = Path(__file__).parents[2] / "docs" / "predict.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (block,) = (one for one in blocks if path.name in one)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    cut = {32: views.render(Image.fromarray(image), 32)[None]}
+    expected = parts.proba(parts.embed(cut))[0]
+    np.testing.assert_allclose(names["p"], expected, atol=1e-5)
+    assert names["classes"] == CLASSES

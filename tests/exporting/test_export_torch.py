@@ -41,6 +41,9 @@ NETWORKS: dict[str, tuple[int | None, str, str | None, int, list[str]]] = {
         64, "map", "avg", 1280, ["stage1", "stage2", "stage3", "stage4", "stage5"],
     ),
     "hf:dinov2": (None, "tokens", "cls", 48, ["block1", "block2", "block3"]),
+    "hf:dinov2_with_registers": (
+        None, "tokens", "cls", 48, ["block1", "block2", "block3"],
+    ),
     "hf:vit": (None, "tokens", "cls", 48, ["block1", "block2", "block3"]),
     "hf:siglip_vision_model": (
         None, "vector", None, 48, ["patches", "block1", "block2", "block3"],

@@ -30,6 +30,14 @@ HUGGING_FACE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "size": {"shortest_edge": 80}, "crop_size": {"height": 70, "width": 70},
         },
     ),
+    # Its positions are interpolated: it was made for images of 140 pixels.
+    "dinov2_with_registers": (
+        _SMALL | {"image_size": 140, "patch_size": 14, "num_register_tokens": 4},
+        {
+            "image_processor_type": "BitImageProcessor", "resample": 3,
+            "size": {"shortest_edge": 70}, "crop_size": {"height": 70, "width": 70},
+        },
+    ),
     "vit": (
         _SMALL | {"image_size": 64, "patch_size": 16},
         {

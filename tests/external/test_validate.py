@@ -246,7 +246,8 @@ def test_tables(dataset: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for text in (
         "left out: 1 in training, 1 in the group",
-        "near-duplicates were not looked for", "as found",
+        "near-duplicates were not looked for, because the training images could not",
+        "as found",
         "prevalence corrected", "recalibrated", "calibration slope",
         "COVID against the rest", "COVID at the frozen operating points",
         "heterogeneity", "Share refused: ", "within 5 points",

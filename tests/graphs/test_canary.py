@@ -146,6 +146,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"resize": "shortest_edge", "resize_to": EDGE},
     ),
     "another crop": ({"resize_to": None}, {"resize_to": EDGE}),
+    "a crop rounded down": ({"crop_rounding": "down"}, {"crop_rounding": "nearest"}),
     "letterbox": (
         {"resize": "letterbox", "resize_to": None},
         {"resize": "shortest_edge", "resize_to": EDGE},

@@ -97,3 +97,62 @@ def test_the_edge_grows_with_the_side() -> None:
     assert one.resizing(224) == Resize(224, "shortest_edge", 256)
     assert one.resizing(448) == Resize(448, "shortest_edge", 512)
     assert Descriptor(input_size=224).resizing(320) is None
+
+
+PROCESSOR = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"height": 32, "width": 32},
+    "resample": 3,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.25, 0.25, 0.25],
+}
+
+
+def test_a_processor_of_hugging_face_is_a_descriptor(tmp_path: Path) -> None:
+    """It counts under the network's name or its own, alone and beside ours."""
+    own = {"input_size": 32, "pooling": "cls", "licence": "MIT"}
+    expected = Descriptor(
+        input_size=32,
+        interpolation="bicubic",
+        channels=3,
+        range=[0, 1],
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        order="rgb",
+    )
+    path = tmp_path / "net.onnx"
+    for name in ("net.json", descriptor.PROCESSOR):
+        (tmp_path / name).write_text(json.dumps(PROCESSOR))
+        assert descriptor.read(path) == expected
+    (tmp_path / "net.json").write_text(json.dumps(own))
+    merged = descriptor.read(path)
+    assert (merged.mode, merged.pooling, merged.licence) == (
+        expected.mode,
+        "cls",
+        "MIT",
+    )
+    assert descriptor.read(tmp_path / "other.keras") == Descriptor()
+
+
+def test_descriptors_that_contradict_each_other(tmp_path: Path) -> None:
+    """The key that they differ in is named, with both values."""
+    (tmp_path / descriptor.PROCESSOR).write_text(json.dumps(PROCESSOR))
+    (tmp_path / "net.json").write_text('{"interpolation": "bilinear"}')
+    with pytest.raises(WeightsError, match="interpolation is bilinear and bicubic"):
+        descriptor.read(tmp_path / "net.onnx")
+
+
+def test_timm_is_read_too(tmp_path: Path) -> None:
+    """The configuration of timm gives the crop as the share that is kept."""
+    config = {
+        "input_size": [3, 224, 224],
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+    }
+    (tmp_path / "net.json").write_text(json.dumps({"pretrained_cfg": config}))
+    one = descriptor.read(tmp_path / "net.onnx")
+    assert (one.resize, one.resize_to, one.interpolation) == (
+        "shortest_edge",
+        256,
+        "bicubic",
+    )

@@ -101,7 +101,7 @@ def changed(name: str) -> Image.Image:
     ("name", "reason"),
     [
         ("colour", "colour picture; the training images are grey"),
-        ("blank", "blank: 100% of the picture"),
+        ("blank", "blank: 100 % of the picture"),
         ("inverted", "inverted in its greys"),
         ("quarter", "rotated by 90 degrees"),
         ("upside down", "upside down"),

@@ -69,7 +69,7 @@ def test_look_alikes_count_across_groups_only(tmp_path: Path) -> None:
 
 
 def test_source_columns_tell_where_images_come_from() -> None:
-    """Few values are kept, many numbers cut in quarters; names and labels are none."""
+    """Of few values or of quarters of numbers; names, labels and splits are none."""
     images = pd.DataFrame(
         {
             "label": ["a", "b"] * 8,
@@ -79,6 +79,8 @@ def test_source_columns_tell_where_images_come_from() -> None:
             "age": list(map(str, range(1, 17))),
             "patient": [f"P{i}" for i in range(16)],
             "diagnosis": ["sick", "well"] * 8,
+            "split": ["train"] * 8 + ["test"] * 8,
+            "part": ["Training", "", "", "test_set"] * 4,
         }
     )
     columns = source_columns(images)

@@ -8,9 +8,11 @@ from typing import Any
 from featcache.backbones.base import NCHW, Network
 from featcache.backbones.descriptor import BGR, RGB, Descriptor
 from featcache.dataset.views import (
+    DOWN,
     EXACT,
     INTERPOLATIONS,
     LETTERBOX,
+    NEAREST,
     PLAIN_INTERPOLATIONS,
     SHORTEST_EDGE,
 )
@@ -128,6 +130,7 @@ def of_input(base: Descriptor, side: int, channels: int) -> list[Suspect]:
         *_scalings(base, channels),
         *_interpolations(base),
         *_resizes(base, side),
+        *_roundings(base),
     ]
 
 
@@ -182,6 +185,12 @@ def _resizes(base: Descriptor, side: int) -> Iterator[Suspect]:
         yield Suspect("resize", words, values)
     bars = {"resize": LETTERBOX, "resize_to": None}
     yield Suspect("resize", "black bars (letterbox)", bars)
+
+
+def _roundings(base: Descriptor) -> Iterator[Suspect]:
+    rounding = DOWN if base.crop_rounding == NEAREST else NEAREST
+    words = f'half of what is cut away rounded "{rounding}"'
+    yield Suspect("rounding", words, {"crop_rounding": rounding})
 
 
 def of_layout(layout: str) -> Suspect:

@@ -19,6 +19,7 @@ from featcache.commands.audit.base import (
 from featcache.commands.audit.context import AuditContext, right, usual
 from featcache.core.text import counted
 from featcache.dataset.manifest import COLUMNS
+from featcache.dataset.own_split import is_split
 from featcache.evaluation import metrics
 
 NONE, RARE = "(none)", "(all others)"
@@ -42,8 +43,8 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
 
     The source's own columns, the file's mode, and made of the rest: type, folder and
     pattern of the file name, and quarters of its area. What is the label in other
-    words, or the group, is none, unless its name says that it is a source; a folder
-    that is a class is left out of its path.
+    words, or the group, is none, unless its name says that it is a source; a published
+    split is none; a folder that is a class is left out of its path.
     """
     table = context.images
     own = [c for c in table if c == "mode" or c not in (*COLUMNS, *_KEPT_OUT)]
@@ -64,6 +65,7 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
         name: values
         for name, values in by_name.items()
         if 2 <= values.nunique() <= MOST_VALUES
+        and not is_split(name, values[values != NONE])
         and (SOURCE_NAME.search(name) or not _same(values, table["label"]))
     }
 

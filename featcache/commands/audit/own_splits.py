@@ -8,7 +8,7 @@ from featcache.commands.audit.base import Row
 from featcache.commands.audit.context import AuditContext
 from featcache.core.text import counted, some
 from featcache.dataset.manifest import COLUMNS, DUPLICATE, OK, UNREADABLE
-from featcache.dataset.own_split import FOLDER, PART, PARTS, part_of
+from featcache.dataset.own_split import FOLDER, PART, PARTS, is_split, part_of
 
 BETWEEN = " and "  # parts in words
 
@@ -48,9 +48,7 @@ def _kept(context: AuditContext) -> Iterator[str]:
 def _alike(table: pd.DataFrame) -> Iterator[str]:
     """Columns that say of each image, or of most, that it is in train, val or test."""
     for name in table.columns.difference([*COLUMNS], sort=False):
-        values = {*table[name].astype(str).str.strip()} - {""}
-        parts = {part_of(value) for value in values}
-        if len(parts) > 1 and "" not in parts:
+        if is_split(name, table[name].astype(str)):
             yield str(name)
 
 

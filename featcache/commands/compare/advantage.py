@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.commands.compare.scored_run import ScoredRun
+from featcache.core.text import percent
 from featcache.dataset.regions import OUTSIDE, RING
 from featcache.evaluation import metrics
 from featcache.evaluation.record import UNTRAINED
@@ -103,7 +104,7 @@ def warnings(ranked: Sequence[ScoredRun], metric: str) -> Iterator[str]:
         if one.is_large:
             low, high = (100 * end for end in one.ends)
             yield (
-                f"{100 * one.share:.0f} % of what the network gains over guessing is "
+                f"{percent(one.share)} of what the network gains over guessing is "
                 f"had from {one.source} alone (95 %: {low:.0f} to {high:.0f} %; "
                 f"{name.replace('_', ' ')}: network {best:.3f}, {one.source} "
                 f"{one.control.scores[name]:.3f}, guessing {one.guess:.3f})"

@@ -22,17 +22,26 @@ def reference(
     ranked = [entry.run for entry in selection.entries]
     if run.run_id in {one.run_id for one in ranked}:
         return run
-    split, base = ranked[0].record.split.name, run.record.split.base
-    if run.failed:
-        got, hint = f"failed: {run.record.reason}", "Choose another run."
-    elif run.record.split.repeat:
-        got = f"is repeat {run.record.split.repeat} of split {base}"
-        hint = "Choose the run with the same settings that the leaderboard shows."
-    else:
-        got = f"differs in {difference(run, ranked[0])}"
-        hint = f"Show it with `split={base!r}`, or retrain it."
+    got, hint = _what_differs(run, ranked[0])
     raise RunError(
-        f"`against` to name a run that was evaluated like those of split {split}",
+        "`against` to name a run that was evaluated like those of split "
+        f"{ranked[0].record.split.name}",
         f"{run.run_id}, which {got}",
         hint,
+    )
+
+
+def _what_differs(run: Run, ranked: Run) -> tuple[str, str]:
+    """Why a run is not on a leaderboard, and the way out."""
+    base = run.record.split.base
+    if run.failed:
+        return f"failed: {run.record.reason}", "Choose another run."
+    if run.record.split.repeat:
+        return (
+            f"is repeat {run.record.split.repeat} of split {base}",
+            "Choose the run with the same settings that the leaderboard shows.",
+        )
+    return (
+        f"differs in {difference(run, ranked)}",
+        f"Show it with `split={base!r}`, or retrain it.",
     )

@@ -40,6 +40,11 @@ from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store
 
+# Of a request, in the record of a call.
+_RECORDED = (
+    *("views", "taps", "tap_pooling", "pooling"),
+    *("engine", "precision", "dtype"),
+)
 __all__ = ["DTYPES", "ENGINES", "PRECISIONS", "StoreResult", "extract", "find_store"]
 
 
@@ -207,10 +212,6 @@ def _report_missing_masks(request: ExtractRequest) -> None:
 
 
 def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str, Any]:
-    named = (
-        *("views", "taps", "tap_pooling", "pooling"),
-        *("engine", "precision", "dtype"),
-    )
     return {
         "networks": [
             {
@@ -224,7 +225,7 @@ def _arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str
         "policy": request.policy.to_dict(),
         "batch_size": request.batch_size,
         "images": len(request.manifest.ok),
-        **{name: getattr(request, name) for name in named},
+        **{name: getattr(request, name) for name in _RECORDED},
     }
 
 

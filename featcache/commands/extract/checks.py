@@ -64,10 +64,11 @@ def check_baselines(request: ExtractRequest, networks: Sequence[Network]) -> Non
     options = [f"`taps={request.taps!r}`"] if request.taps != "none" else []
     options += [f"`pooling={request.pooling!r}`"] if request.pooling != AVG else []
     if plain and options and len(plain) == len(networks):
+        words = [option.partition("=")[0] + "`" for option in options]
         raise UsageError(
             f"a network for {' and '.join(options)}",
             ", ".join(plain),
-            "These have no layers: leave that out.",
+            f"These have no inner layers: leave {' and '.join(words)} out.",
         )
     options += ["`precision='int8'`"] if request.precision == "int8" else []
     if plain and options:

@@ -47,6 +47,7 @@ class ScanResult:
         n_groups: Groups among the usable images.
         n_new: Images that had to be decoded.
         parts: Usable images of each part of the source's own split, if it is kept.
+        changed: Whether the manifest is other than before.
     """
 
     manifest: Manifest
@@ -57,6 +58,7 @@ class ScanResult:
     n_groups: int
     n_new: int
     parts: dict[str, int]
+    changed: bool
 
 
 def scan(
@@ -244,11 +246,12 @@ def _scan(
             f"{len(table)} files, none readable ({table['reason'].iloc[0]})",
             "Replace the files.",
         )
-    if old is None or old.settings != settings or not old.table.equals(result.table):
+    same = old and old.settings == settings and old.table.equals(result.table)
+    if not same:
         manifest.save(result)
     if near and thumbs:
         small.save(folder, {i: thumbs[i] for i in ids if i in thumbs})
-    return _summary(result, warnings, n_new)
+    return replace(_summary(result, warnings, n_new), changed=not same)
 
 
 def _note_flat(table: pd.DataFrame) -> list[str]:
@@ -273,6 +276,7 @@ def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:
     bad = table[table["status"] == UNREADABLE]
     counts = ok["label"].value_counts()
     empty = sorted(set(table["label"]) - set(counts.index))
+    parts = PARTS if result.settings.split_by else ()
     return ScanResult(
         manifest=result,
         warnings=warnings
@@ -283,7 +287,6 @@ def _summary(result: Manifest, warnings: list[str], n_new: int) -> ScanResult:
         duplicates=int((table["status"] == DUPLICATE).sum()),
         n_groups=int(ok["group"].nunique()),
         n_new=n_new,
-        parts={part: int((ok[PART] == part).sum()) for part in PARTS}
-        if result.settings.split_by
-        else {},
+        parts={part: int((ok[PART] == part).sum()) for part in parts},
+        changed=True,
     )

@@ -10,6 +10,7 @@ from featcache.commands.train_head.fit_runs import train
 from featcache.commands.train_head.plan import (
     ALL,
     HeadOptions,
+    RunPlan,
     baseline_heads,
     head_names,
     plan_runs,
@@ -22,7 +23,7 @@ from featcache.errors import DatasetError, UsageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 
-__all__ = ["HeadOptions", "TrainResult", "train_head"]
+__all__ = ["HeadOptions", "TrainResult", "plan_call", "train_head"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def train_head(
     """
     if jobs is not None and jobs < 1:
         raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
-    names = head_names(heads, options)
+    head_names(heads, options)
     dataset = split.narrow(manifest)
     with in_use(manifest) as check:
         brief = features.split_path(dataset, split).is_file()
@@ -93,15 +94,7 @@ def train_head(
                 "Scan a source with more classes, or exclude fewer images.",
             )
         check()
-        draws = [
-            features.draw_split(dataset, split, repeat=repeat)
-            for repeat in range(split.repeats)
-        ]
-        folder = reports / dataset.dataset / "runs"
-        on_baselines = baseline_heads(heads, names)
-        planned = list(
-            plan_runs(dataset, folder, backbones, names, options, draws, on_baselines)
-        )
+        planned = plan_call(dataset, reports, backbones, heads, options, split)
         todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
         train(
             todo,
@@ -113,5 +106,39 @@ def train_head(
     return TrainResult(
         [runs.load(plan.folder) for plan in planned],
         [plan.folder.name for plan in todo],
-        draws[0],
+        features.draw_split(dataset, split),
+    )
+
+
+def plan_call(
+    dataset: Manifest,
+    reports: Path,
+    backbones: Sequence[str],
+    heads: Sequence[str],
+    options: HeadOptions,
+    split: SplitOptions,
+) -> list[RunPlan]:
+    """The runs that a call asks for, whether they are done or not.
+
+    Args:
+        dataset: The images that ``split`` leaves of a dataset; splits that were never
+            drawn are written to its folder.
+        reports: As for ``train_head``, and so the others.
+        backbones: Feature sets.
+        heads: As a user names them.
+        options: How they are trained.
+        split: On which folds.
+
+    Raises:
+        FeatcacheError: As ``train_head``.
+    """
+    names = head_names(heads, options)
+    draws = [
+        features.draw_split(dataset, split, repeat=repeat)
+        for repeat in range(split.repeats)
+    ]
+    folder = reports / dataset.dataset / "runs"
+    on_baselines = baseline_heads(heads, names)
+    return list(
+        plan_runs(dataset, folder, backbones, names, options, draws, on_baselines)
     )

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featcache.commands.train_head.forecast import Forecast, cost
+from featcache.commands.train_head.forecast import (
+    Forecast,
+    Timings,
+    effort_of,
+    past_records,
+)
 from featcache.commands.train_head.plan import RunPlan, TrainingData
 from featcache.core.parallel import one_thread, side_by_side
 from featcache.core.progress import SILENT, Reporter
@@ -49,11 +54,11 @@ def train(
     """
     tasks = [(plan, part) for plan in todo for part in plan.parts]
     # The shortest go first, so that there is soon something to see.
-    tasks.sort(key=lambda task: _cost(task[0]))
+    tasks.sort(key=lambda task: effort_of(task[0].record).order)
     outcomes: dict[Path, Outcomes] = {plan.folder: {} for plan in todo}
-    forecast = Forecast(
-        [plan.name for plan, _ in tasks], [_cost(plan) for plan, _ in tasks], n_jobs
-    )
+    homes = dict.fromkeys(plan.folder.parent.parent for plan in todo)
+    timings = Timings(past_records(homes), n_jobs)
+    forecast = Forecast([effort_of(plan.record) for plan, _ in tasks], n_jobs, timings)
     n_ended = 0
     with scratch_folder() as temp:
         matrices = _matrices(todo, temp)
@@ -62,8 +67,8 @@ def train(
             for done, (number, result) in enumerate(results, 1):
                 plan, part = tasks[number]
                 outcomes[plan.folder][part] = result
-                took = result.fit_seconds if isinstance(result, Fit) else 0.0
-                forecast.seconds[number] = took
+                seconds = result.seconds if isinstance(result, Fit) else None
+                forecast.end(number, seconds)
                 if len(outcomes[plan.folder]) == len(plan.parts):
                     check()
                     _record(plan, outcomes[plan.folder], temp, force)
@@ -71,16 +76,11 @@ def train(
                     n_ended += 1
                     if len(todo) > 1:
                         ended = f"{n_ended} of {len(todo)} runs: {_ended(plan)}"
-                        reporter.ended(_joined(ended, forecast, done < len(tasks)))
-                if done < len(tasks):
-                    following = min({*range(len(tasks))} - {*forecast.seconds})
-                    text = _described(*tasks[following])
-                    reporter.doing(_joined(text, forecast, True))
+                        reporter.ended(forecast.after(ended))
+                if forecast.following is not None:
+                    text = _described(*tasks[forecast.following])
+                    reporter.doing(forecast.after(text))
                 reporter.progress("fits", done, len(tasks))
-
-
-def _joined(text: str, forecast: Forecast, is_more: bool) -> str:
-    return f"{text}; {forecast.text}" if is_more else text
 
 
 def _described(plan: RunPlan, part: int) -> str:
@@ -98,10 +98,6 @@ def _ended(plan: RunPlan) -> str:
         return f"{name} failed ({record.reason})"
     score = record.scores[runs.TRAIN]
     return f"{name}, accuracy {score['accuracy']:.3f}"
-
-
-def _cost(plan: RunPlan) -> float:
-    return cost(plan.name, sum(plan.data.selection.dims))
 
 
 def _matrices(todo: Sequence[RunPlan], temp: Path) -> dict[TrainingData, np.ndarray]:

@@ -32,14 +32,7 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
     before = f"{at}/" if at else ""
     where = f"{tree.root}/{before}{name}"
     table = read_table(tree, before + name, where, _FORMS)
-    missing = [column for column in ("path", "label") if column not in table.columns]
-    if missing:
-        raise DatasetError(
-            f"columns path and label in {where}",
-            f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
-            f"Add or rename: {', '.join(missing)}. Columns must be separated by "
-            "commas.",
-        )
+    _check_columns(where, table)
     if table.empty:
         raise DatasetError(f"rows in {where}", "none", "Add one row per image.")
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
@@ -48,6 +41,17 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
     table["path"] = [path_here(tree, before + path) for path in table["path"]]
     _check_rows(tree, where, table)
     return Listing(tree.root, clean(table, _TAKEN), [])
+
+
+def _check_columns(where: str, table: pd.DataFrame) -> None:
+    missing = [column for column in ("path", "label") if column not in table.columns]
+    if missing:
+        raise DatasetError(
+            f"columns path and label in {where}",
+            f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
+            f"Add or rename: {', '.join(missing)}. Columns must be separated by "
+            "commas.",
+        )
 
 
 def path_here(tree: Tree, path: str) -> str:

@@ -19,7 +19,8 @@ def parts_of(model: Model) -> ModelParts:
     They are built in Keras, but for those that a bundle carries.
 
     Raises:
-        ExportError: A network is a baseline, or runs in 8 bits and is not carried.
+        ExportError: A network is a baseline, or runs in 8 bits and is not carried; or
+            a member averages over augmented views.
         StoreError: The weights of a network are not those of its features.
         WeightsError: The weights of a network cannot be had.
     """

@@ -56,6 +56,9 @@ class ModelParts:
         members: One, or those of an ensemble.
         weights: (M,) of the members; they sum to 1.
         calibrator: Of the weighted mean; that of a single member is its own.
+
+    Raises:
+        ExportError: A member averages over augmented views.
     """
 
     classes: Sequence[str]
@@ -63,6 +66,9 @@ class ModelParts:
     members: Sequence[MemberLike]
     weights: Sequence[float] = (1.0,)
     calibrator: Calibrator = field(default_factory=Calibrator)
+
+    def __post_init__(self) -> None:
+        _refuse_views(self.members)
 
     @property
     def sizes(self) -> list[int]:
@@ -119,8 +125,7 @@ def model_graph(parts: ModelParts, *, probe: bool = False) -> "keras.Model":
         order, "pixels_224" and so on; else "pixels".
 
     Raises:
-        ExportError: A member averages over augmented views, or has a head or features
-            that cannot be built.
+        ExportError: A member has a head or features that cannot be built.
     """
     import keras
 
@@ -188,7 +193,6 @@ def _graph(
 ) -> "keras.Model":
     import keras
 
-    _refuse_views(parts.members)
     pairs = zip(parts.networks, outputs, strict=True)
     stored = [_rounded(network.dtype, by_name) for network, by_name in pairs]
     p = _proba(parts, stored)
@@ -242,5 +246,5 @@ def _refuse_views(members: Sequence[MemberLike]) -> None:
             "a model that looks at each image once",
             "one that averages over augmented views (`tta=True`), which are drawn "
             "outside the graph",
-            "Train the head with `tta=False`, or use predict.",
+            "Train the head without `tta=True`, or use predict.",
         )

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from featcache.core.text import percent
 from featcache.dataset.images.dicom import FACTS
 from featcache.deploy.refusal.record import array, texts, unit_rows
 from featcache.deploy.refusal.statistics import NUMBERS, THUMB
@@ -44,8 +45,8 @@ _TEXTS = {
     ),
     "flat_share": (
         "",
-        "much of one shade of grey: {value:.0%} of the picture, of the training images "
-        "at most {high:.0%}",
+        "much of one shade of grey: {value:.0f} % of the picture, of the training "
+        "images at most {high:.0f} %",
     ),
     "grey_spread": (
         "almost no contrast: the greys spread by {value:.0f} of 255, those of the "
@@ -218,7 +219,9 @@ class PlainRules:
         if rule == "saturation" and value < _GREY:
             return "grey picture; the training images are in colour"
         if rule == "flat_share" and value > _BLANK:
-            return f"blank: {value:.0%} of the picture is of one shade of grey"
+            return f"blank: {percent(value)} of the picture is of one shade of grey"
+        if rule == "flat_share":
+            numbers = {name: 100 * number for name, number in numbers.items()}
         if rule in _LOGARITHMS:
             numbers = {name: 2.0**number for name, number in numbers.items()}
         return _TEXTS[rule][int(above)].format(**numbers)

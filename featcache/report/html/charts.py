@@ -74,8 +74,8 @@ def reliability(run: Run, parts: dict[str, Predictions]) -> list[Chart]:
         )
     note = (
         "Larger marks stand for more images; bins with fewer than 5 are not shown. On "
+        "the diagonal, confidence equals accuracy."
     )
-    note += "the diagonal, confidence equals accuracy."
     if calibration := _calibration(run.record.calibration):
         note += f" {calibration}"
     svg = lines(

@@ -10,6 +10,7 @@ import pandas as pd
 from featcache.commands.compare import Leaderboard
 from featcache.core.command_lines import Folders
 from featcache.dataset.manifest import COLUMNS, Manifest
+from featcache.dataset.own_split import is_split
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.record import RunRecord
@@ -134,12 +135,15 @@ def store_names(record: RunRecord) -> list[str]:
 def source_columns(images: pd.DataFrame) -> dict[str, pd.Series]:
     """Columns that say where an image comes from: few values, and not the label.
 
-    The manifest's further columns and the file's mode. A column of many numbers,
-    such as the age, is cut into its quarters.
+    The manifest's further columns, without published splits, and the file's mode. A
+    column of many numbers, such as the age, is cut into its quarters.
     """
     by_name = {}
     for name in [c for c in images if c == "mode" or c not in COLUMNS]:
-        values = images[name].astype(str).str.strip().replace("", NOT_GIVEN)
+        values = images[name].astype(str).str.strip()
+        if is_split(str(name), values):
+            continue
+        values = values.replace("", NOT_GIVEN)
         if values.nunique() > MOST_VALUES:
             values = _quarters(values)
         if 2 <= values.nunique() <= MOST_VALUES and not _same(values, images["label"]):

@@ -241,7 +241,7 @@ def _several_classes(context: ReportContext) -> Iterator[Gap]:
         )
 
 
-def _content(context: ReportContext) -> Iterator[Gap]:
+def _audit(context: ReportContext) -> Iterator[Gap]:
     if not (context.reports / AUDIT).is_file():
         yield Gap(
             "Shortcuts in the images",
@@ -249,6 +249,9 @@ def _content(context: ReportContext) -> Iterator[Gap]:
             f"may use these instead of {_region(context)}.",
             _command(context, "audit"),
         )
+
+
+def _looking(context: ReportContext) -> Iterator[Gap]:
     # An ensemble has no maps of its own.
     names = context.best.record.members or [context.best.run_id]
     table = evaluated_rows(context.best)
@@ -337,5 +340,6 @@ def _unavailable(context: ReportContext) -> Iterator[Gap]:
 
 _CHECKS: tuple[Callable[[ReportContext], Iterator[Gap]], ...] = (
     *(_groups, _sources, _baselines, _test, _elsewhere, _repeats, _few_groups),
-    *(_several_classes, _content, _weights, _canaries, _int8, _versions, _unavailable),
+    *(_several_classes, _audit, _looking, _weights, _canaries, _int8),
+    *(_versions, _unavailable),
 )
