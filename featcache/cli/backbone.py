@@ -112,7 +112,7 @@ def _described(one: "BackboneDescription") -> dict[str, str]:
 
 
 @backbone_group.command("check", short_help="Check a network in a file.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def check_command(file: Path, as_json: bool) -> None:
     """Check a network in a file: that it runs, and its canary. Exit code 1 on FAIL."""

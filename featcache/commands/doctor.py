@@ -38,6 +38,17 @@ OPTIONAL = {
     "pydicom": ("dicom", "DICOM images"),
     "pyarrow": ("parquet", "cache export to .parquet"),
     "openpyxl": ("xlsx", "reading .xlsx tables"),
+    **dict.fromkeys(
+        (
+            "torch",
+            "torchvision",
+            "timm",
+            "transformers",
+            "torchxrayvision",
+            "onnxscript",
+        ),
+        ("torch", "backbone export"),
+    ),
 }
 INSTRUCTIONS = {
     "AVX2": {"avx2"},
