@@ -8,6 +8,7 @@ import pytest
 from toy_graphs import token_network, vector_network
 from toys import train_flat
 
+from featcache import study
 from featcache.backbones import resolve
 from featcache.commands.bundle import make_bundle
 from featcache.commands.extract import extract
@@ -20,6 +21,21 @@ from featcache.deploy.model import Candidate
 from featcache.deploy.of_run import ModelSource, of_run
 from featcache.errors import ConversionError, StoreError, UsageError, WeightsError
 from featcache.evaluation.runs import PROBABILITY, TEST
+
+
+def test_a_study_names_it_beside_itself(
+    dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path in a study file is relative to the file, as that of a .keras file is."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    path = vector_network(folder / "own.onnx", range=[0, 1], mean=[0.5], std=[0.5])
+    text = f'[dataset]\nsource = "{dataset.root}"\n'
+    text += '[[extract]]\nbackbones = ["own.onnx"]\n[[train]]\n'
+    (folder / "study.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    (block,) = study.read(folder / "study.toml").extracts
+    assert [network.file for network in block.networks] == [path]
 
 
 def test_from_extraction_to_a_bundle(dataset: Manifest, tmp_path: Path) -> None:
