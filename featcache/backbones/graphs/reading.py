@@ -153,6 +153,11 @@ def output_of(model: Any, name: str | None, option: str = "output") -> Any:
                 'Write "output" to the JSON beside the network.',
             )
         return model.output().get_node().input_value(0)
+    return Registry(f"output for `{option}`", named_outputs(model))[name]
+
+
+def named_outputs(model: Any) -> dict[str, Any]:
+    """All that its nodes give, by their names."""
     outputs: dict[str, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() in ("Constant", "Parameter", "Result"):
@@ -161,7 +166,7 @@ def output_of(model: Any, name: str | None, option: str = "output") -> Any:
             outputs.setdefault(node.get_friendly_name(), node.output(0))
         for one in node.outputs():
             outputs |= dict.fromkeys(one.get_names(), one)
-    return Registry(f"output for `{option}`", outputs)[name]
+    return outputs
 
 
 def weights_digest(network: Network) -> str:
