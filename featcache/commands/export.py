@@ -91,8 +91,7 @@ def export_bundle(
     opened = open_bundle(bundle, files=files)
     parts = parts_of(opened.model)
     refuse_carried(parts, to)
-    if prove(opened):
-        reporter.message(f"{bundle} proved itself on this machine (once a machine)")
+    prove(opened, reporter)
     images = parity_images.of_bundle(opened, parts.resizes)
     about = {"run": opened.record.run, "bundle_sha256": opened.archive.sha256}
     return exporting.export(
