@@ -23,6 +23,7 @@ from featcache.deploy.model import Candidate
 from featcache.deploy.of_run import ModelSource, of_run
 from featcache.errors import ConversionError, StoreError, UsageError, WeightsError
 from featcache.evaluation.runs import PROBABILITY, TEST
+from featcache.features import store
 
 
 def test_a_study_names_it_beside_itself(
@@ -168,6 +169,19 @@ def test_what_no_image_has_of_its_own(
     with pytest.raises((ConversionError, WeightsError), match=message):
         extract(dataset, [resolve(str(path))])
     assert not list((dataset.folder / "features").glob("*.h5"))
+
+
+@pytest.mark.parametrize("name", [".", "a/b", "a%2Eb", "%2E", "a:b", "\u00fc <b>"])
+def test_names_of_inner_nodes(name: str, dataset: Manifest, tmp_path: Path) -> None:
+    """A tap may have any name that the network's file gives it."""
+    nodes = [
+        conv(y=name),
+        helper.make_node("ReduceMean", [name], ["features"], axes=[2, 3], keepdims=0),
+    ]
+    path, keys = tmp_path / "net.onnx", {"preprocess": "tf", "input_size": 32}
+    save(path, nodes, {"kernel": KERNEL}, **keys)
+    (result,) = extract(dataset, [resolve(str(path))], taps=name)
+    assert store.open_store(result.path).taps == [name]
 
 
 def test_only_openvino_runs_it(dataset: Manifest, tmp_path: Path) -> None:
