@@ -21,12 +21,21 @@ from featcache.features.store.cli_words import (
     seed_options,
     tap_options,
 )
+from featcache.features.store.publication import (
+    compact,
+    data_files,
+    data_folder,
+    drop_damaged_parts,
+    publish,
+    remove,
+    remove_unused,
+    unused_files,
+)
 from featcache.features.store.reader import open_store
 from featcache.features.store.write import (
     merge,
     part_files,
     parts_folder,
-    publish,
     seal,
     writing,
 )
@@ -39,6 +48,10 @@ __all__ = [
     "Header",
     "Store",
     "check_contract",
+    "compact",
+    "data_files",
+    "data_folder",
+    "drop_damaged_parts",
     "merge",
     "network_options",
     "open_store",
@@ -46,9 +59,12 @@ __all__ = [
     "parts_folder",
     "publish",
     "recipe_options",
+    "remove",
+    "remove_unused",
     "seal",
     "seed_options",
     "store_path",
     "tap_options",
+    "unused_files",
     "writing",
 ]
