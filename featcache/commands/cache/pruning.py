@@ -15,7 +15,7 @@ import pandas as pd
 
 from featcache.backbones.engines.base import network_name
 from featcache.commands.cache.listing import gone, owner, size, store_paths
-from featcache.core.io import fsync_dir, lock
+from featcache.core.io import lock
 from featcache.core.text import counted
 from featcache.dataset import manifest, sources
 from featcache.dataset.manifest import Manifest
@@ -142,7 +142,8 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
         StoreError: It is being written, damaged, or behind a symbolic link.
         DatasetError: It has no manifest.
     """
-    folders = (path, store.parts_folder(path), path.parent, path.parent.parent)
+    inner = (store.parts_folder(path), store.data_folder(path))
+    folders = (path, *inner, path.parent, path.parent.parent)
     if links := [one for one in folders if one.is_symlink()]:
         raise StoreError("no symbolic links", f"behind the link {links[0]}", "Wait.")
     if holder := owner(path.with_suffix(".lock")):
@@ -154,6 +155,10 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
     images = manifest.load(path.parent.parent)
     yield from _parts(path, images)
     if path.exists():
+        for file in store.unused_files(path, store.open_store(path)):
+            what = "a part file that its store does not use"
+            removal = Removal("temporary", file, what, size(file))
+            yield removal, partial(_unlink, path, file)
         used = _used(reports / images.dataset, path) if reports else None
         yield from _rows(path, images, used)
 
@@ -187,7 +192,10 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
         )
     if not reasons:
         return
-    before, stays = size(path), 1 - (lost | idle | old).mean()
+    before, stays = (
+        size(path) + size(store.data_folder(path)),
+        1 - (lost | idle | old).mean(),
+    )
     removal = Removal("rows", path, "; ".join(reasons), before, int(before * stays))
     if not stays:
         removal = replace(removal, kind="store", what=f"all: {removal.what}")
@@ -226,11 +234,11 @@ def _thin(path: Path, doomed: Doomed) -> None:
         stored.verify()  # what has rotted must not get a fresh checksum
         drop = doomed(stored)
         if drop.all():
-            path.unlink()
-            fsync_dir(path.parent)
+            store.remove(path)
         elif drop.any():
             marked = _marked(stored, drop)
             store.merge(path, marked.header, [marked], keep=_is_named)
+            store.remove_unused(path, store.open_store(path))
 
 
 def _is_named(keys: pd.DataFrame) -> np.ndarray:
@@ -286,7 +294,7 @@ def is_dataset(folder: Path) -> bool:
     """Whether a folder of the cache is a dataset, and lies there itself."""
     marks = ("manifest.csv", "dataset.json")
     is_marked = any((folder / mark).is_file() for mark in marks)
-    has_stores = any(_named(folder / "features", rf"{_STORE}\.(h5|parts)"))
+    has_stores = any(_named(folder / "features", rf"{_STORE}\.(h5|parts|data)"))
     return not folder.is_symlink() and (is_marked or has_stores)
 
 

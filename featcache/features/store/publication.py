@@ -159,8 +159,8 @@ def _extend(
     part = open_store(new)
     segments = [_as_part(path, segment) for segment in kept.segments]
     keys = pd.concat([kept.keys, part.keys], ignore_index=True)
-    dims = stored.dims | part.dims
-    write_master(path, part.header, keys, dims, [*segments, *part.segments])
+    segments += [replace(segment, is_part=True) for segment in part.segments]
+    write_master(path, part.header, keys, stored.dims | part.dims, segments)
 
 
 def _slice(stored: Store, first: int, end: int | None) -> Store:
@@ -194,7 +194,7 @@ def _as_part(path: Path, segment: Segment) -> Segment:
         with atomic_path(part) as temp:
             shutil.copyfile(path, temp)
     fsync_dir(part.parent)
-    return replace(segment, path=part)
+    return replace(segment, path=part, is_part=True)
 
 
 def remove_unused(path: Path, stored: Store) -> None:
@@ -304,17 +304,42 @@ def _whole_store(file: Path) -> list[Store]:
         raise
     except StoreError:
         return []
-    return [stored] if _is_whole(stored) else []
+    segments = tuple(replace(one, is_part=True) for one in stored.segments)
+    return [replace(stored, segments=segments)] if _is_whole(stored) else []
 
 
 def _are_new(keys: pd.DataFrame, stored: pd.DataFrame) -> bool:
     return bool((_rows_in(stored, keys) < 0).all())
 
 
+def check_parts(stored: Store) -> None:
+    """Opens the part files of a store, and compares their keys with the store's.
+
+    Raises:
+        StoreError: Names the first that is missing, damaged or of other rows.
+        StoreUnavailableError: One cannot be opened now.
+    """
+    for number, segment in enumerate(stored.segments):
+        if segment.is_part:
+            columns = ["image_id", "view", "mask_id", "path"]
+            keys = _slice(stored, number, number + 1).keys[columns]
+            if not _part_keys(segment)[columns].equals(keys):
+                raise segment.damaged("keys of other rows")
+
+
+def _part_keys(segment: Segment) -> pd.DataFrame:
+    segment.check_presence()
+    try:
+        return open_store(segment.path).keys
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        raise segment.damaged(error.got) from error
+
+
 def _is_whole(stored: Store) -> bool:
     try:
-        for segment in stored.segments:
-            segment.check_presence()
+        check_parts(stored)
         stored.verify()
     except StoreUnavailableError:
         raise

@@ -39,6 +39,7 @@ class Segment:
         bytes: Size of the file.
         filled: Rows of each matrix that are computed, by the matrix's name.
         checksums: SHA-256 of each matrix of the file.
+        is_part: Whether it is a part file.
     """
 
     path: Path
@@ -46,11 +47,7 @@ class Segment:
     bytes: int
     filled: dict[str, int]
     checksums: dict[str, str]
-
-    @property
-    def is_part(self) -> bool:
-        """Whether the file is one of several."""
-        return self.path.parent.suffix == DATA
+    is_part: bool = False
 
     @property
     def file(self) -> str:
@@ -202,7 +199,7 @@ def read_segments(path: Path, values: Any) -> tuple[Segment, ...]:
         ):
             raise ValueError(f"{PARTS}[{number}].rows {part.rows}")
         file = path.parent / folder / name
-        segments.append(Segment(file, part.rows, part.bytes, filled, sums))
+        segments.append(Segment(file, part.rows, part.bytes, filled, sums, True))
     return tuple(segments)
 
 
