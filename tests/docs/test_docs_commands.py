@@ -80,6 +80,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "cache info": [cache.info],
     "cache verify": [cache.verify],
     "cache prune": [cache.prune],
+    "cache compact": [cache.compact],
     "cache export": [cache.export],
     "backbone export": [export_backbone],
     "doctor": [doctor.doctor],

@@ -142,8 +142,8 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
         StoreError: It is being written, damaged, or behind a symbolic link.
         DatasetError: It has no manifest.
     """
-    inner = (store.parts_folder(path), store.data_folder(path))
-    folders = (path, *inner, path.parent, path.parent.parent)
+    folders = [path, store.parts_folder(path), store.data_folder(path)]
+    folders += [path.parent, path.parent.parent]
     if links := [one for one in folders if one.is_symlink()]:
         raise StoreError("no symbolic links", f"behind the link {links[0]}", "Wait.")
     if holder := owner(path.with_suffix(".lock")):
@@ -155,10 +155,6 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
     images = manifest.load(path.parent.parent)
     yield from _parts(path, images)
     if path.exists():
-        for file in store.unused_files(path, store.open_store(path)):
-            what = "a part file that its store does not use"
-            removal = Removal("temporary", file, what, size(file))
-            yield removal, partial(_unlink, path, file)
         used = _used(reports / images.dataset, path) if reports else None
         yield from _rows(path, images, used)
 
@@ -183,13 +179,11 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
         n = counted(stored.keys.loc[lost, "image_id"].nunique(), "image")
         reasons.append(f"{counted(lost.sum(), 'row')} of {n} no longer in the manifest")
     if old.any():
-        reasons.append(
-            f"{counted(old.sum(), 'row')} made with masks that have since changed"
-        )
+        rows = counted(old.sum(), "row")
+        reasons.append(f"{rows} made with masks that have since changed")
     if (idle & ~lost).any():
-        reasons.append(
-            f"{counted((idle & ~lost).sum(), 'row')} of policies that no run uses"
-        )
+        rows = counted((idle & ~lost).sum(), "row")
+        reasons.append(f"{rows} of policies that no run uses")
     if not reasons:
         return
     before, stays = (
@@ -264,14 +258,15 @@ def _parts(path: Path, images: Manifest) -> Iterator[Step]:
     strays = _named(folder, _TEMPORARY.format(r"[0-9]{6,}\.h5"))
     if kept and all(gone(store.open_store(p), images).all() for p in kept):
         what = f"{len(kept)} sealed parts whose images are all gone from the manifest"
-        total = sum(map(size, [*kept, *strays]))
-        yield Removal("parts", folder, what, total), partial(_drop, path)
+        removal = Removal("parts", folder, what, sum(map(size, [*kept, *strays])))
+        yield removal, partial(_drop, path)
         return
     beside = _named(path.parent, _TEMPORARY.format(re.escape(path.name)))
+    if path.exists():
+        beside += store.unused_files(path, store.open_store(path))
     for stray in [*strays, *beside]:
-        removal = Removal(
-            "temporary", stray, "left by a process that has ended", size(stray)
-        )
+        what = "left by a process that has ended"
+        removal = Removal("temporary", stray, what, size(stray))
         yield removal, partial(_unlink, path, stray)
 
 
@@ -354,8 +349,8 @@ def _networks(cache: Path) -> Iterator[Step]:
     used = {network_name(contract) for contract in contracts}
     for stem, files in _converted(cache / "openvino").items():
         if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
-            what, total = "no store uses it", sum(map(size, files))
-            removal = Removal("network", files[0], what, total)
+            total = sum(map(size, files))
+            removal = Removal("network", files[0], "no store uses it", total)
             yield removal, partial(_forget, files)
     digests = {contract.weights_digest for contract in contracts}
     digests |= {contract.architecture for contract in contracts}

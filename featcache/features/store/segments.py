@@ -24,7 +24,8 @@ TAPS = "taps"  # the group of the inner layers' matrices
 DATA = ".data"  # the ending of the folder of a store's part files
 SLAB_BYTES = 2 * 2**20
 _REPAIR = (
-    "Run: featcache cache verify --repair (it keeps the rows of the other parts; the "
+    "If another process has just replaced the store, run the command again. Otherwise "
+    "run: featcache cache verify --repair (it keeps the rows of the other parts; the "
     "next extract computes these again)."
 )
 
@@ -115,6 +116,8 @@ class Segment:
 
     @contextmanager
     def _matrix(self, name: str, like: np.ndarray) -> Iterator[h5py.Dataset]:
+        if self.is_part:
+            self.check_presence()
         try:
             with reading(self.path) as file:
                 matrix = file[dataset_name(name)]
