@@ -85,6 +85,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "cache info": [cache.info],
     "cache verify": [cache.verify],
     "cache prune": [cache.prune],
+    "cache compact": [cache.compact],
     "cache export": [cache.export],
     "backbone ls": [list_backbones],
     "backbone describe": [describe],

@@ -23,7 +23,7 @@ _OURS = re.compile(
     r"|\..+\.tmp|.+\.lock"
 )
 _FEATURES = re.compile(
-    r".+-(imagenet|random|file|none)-[0-9a-f]{8}\.(h5|parts|lock|h5\.damaged.*)"
+    r".+-(imagenet|random|file|none)-[0-9a-f]{8}\.(h5|parts|data|lock|h5\.damaged.*)"
     r"|\..+\.tmp"
 )
 
@@ -264,7 +264,7 @@ def _unused(folder: Path, reports: Path) -> Iterator[list[Path]]:
                 f"a run in {path.parent} is being written by {holder}",
                 "Wait for it to end, or stop it; then run the command again.",
             )
-    kinds = ("*.h5", "*.parts", "*.lock")
+    kinds = ("*.h5", "*.parts", "*.data", "*.lock")
     stores = [p for kind in kinds for p in (folder / "features").glob(kind)]
     locks = sorted({path.with_suffix(".lock") for path in stores})
     locks.append(folder / ".manifest.lock")
