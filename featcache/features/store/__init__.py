@@ -28,6 +28,7 @@ from featcache.features.store.write import (
     parts_folder,
     publish,
     seal,
+    write_rows,
     writing,
 )
 
@@ -50,5 +51,6 @@ __all__ = [
     "seed_options",
     "store_path",
     "tap_options",
+    "write_rows",
     "writing",
 ]
