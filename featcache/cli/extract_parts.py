@@ -27,7 +27,7 @@ TASK_VARIABLES = (
 )
 _RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?")
 # What goes with --part and --publish; all else is fixed in the plan.
-_OF_PLANS = {"dataset", "cache", "as_json", "part", "publish", "plan"}
+_OF_PLANS = {"dataset", "cache", "as_json", "array_part", "publish", "plan"}
 
 parts_options = options(
     click.option(
@@ -44,6 +44,7 @@ parts_options = options(
     ),
     click.option(
         "--part",
+        "array_part",  # `part` is another option of compare
         is_flag=False,
         flag_value=AUTO,
         metavar="I,J-K",
@@ -69,7 +70,10 @@ def take_parts(settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: They contradict one another, or other options would be ignored.
     """
-    words = take(settings, "plan_only", "parts", "part_rows", "part", "publish", "plan")
+    words = take(
+        settings, "plan_only", "parts", "part_rows", "array_part", "publish", "plan"
+    )
+    words["part"] = words.pop("array_part")
     modes = [name for name in ("plan_only", "part", "publish") if words[name]]
     if len(modes) > 1:
         raise UsageError(

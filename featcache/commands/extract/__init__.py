@@ -12,8 +12,7 @@ from featcache.commands.extract.checks import (
     PRECISIONS,
     check_call,
 )
-from featcache.commands.extract.compute_parts import PartResult, compute_parts
-from featcache.commands.extract.make_plan import PlanResult, plan_parts
+from featcache.commands.extract.computing import PartResult, compute_parts
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
@@ -21,7 +20,8 @@ from featcache.commands.extract.plan import (
     known_header,
     read_only_folder,
 )
-from featcache.commands.extract.publish_parts import publish_parts
+from featcache.commands.extract.planning import PlanResult, plan_parts
+from featcache.commands.extract.publishing import publish_parts
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad, result_of
 from featcache.commands.extract.work import compute, prepare, tap_names, with_engines

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.commands.extract.part_plan import PartPlan
+from featcache.commands.extract.part_plan import PLAN, PartPlan
 from featcache.core import checked, records
 from featcache.core.io import fsync_dir, owner_mark
 from featcache.errors import StoreError
@@ -111,8 +111,12 @@ def install(plan: PartPlan, number: int, temp: Path) -> bool:
 
     Returns:
         Whether it was this one.
+
+    Raises:
+        OSError: It cannot be written, or the plan is gone.
     """
     target = plan.part_folder(number)
+    (plan.folder / PLAN).stat()  # which is gone once the plan was published
     temp.chmod(0o755)
     fsync_dir(temp)
     if not _moved(temp, target):

@@ -15,7 +15,13 @@ from featcache.commands.extract.part_files import (
     install,
     is_finished,
 )
-from featcache.commands.extract.part_plan import PLAN, PartPlan, PartRows, open_plan
+from featcache.commands.extract.part_plan import (
+    PARTS,
+    PLAN,
+    PartPlan,
+    PartRows,
+    open_plan,
+)
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.commands.extract.proof import prove
 from featcache.commands.extract.work import Work, compute, with_engines
@@ -76,7 +82,7 @@ def compute_parts(
     count = len(opened.record.parts)
     if wrong := [str(part) for part in parts if not 0 <= part < count]:
         raise UsageError(
-            f"`part` from 0 to {count - 1}",
+            f"parts from 0 to {count - 1}",
             some(wrong),
             f"Plan {opened.name} has {count} parts; let the array begin at 0.",
         )
@@ -96,8 +102,8 @@ def _while_there(plan: PartPlan) -> Iterator[None]:
         if (plan.folder / PLAN).exists():
             raise
         with suppress(OSError):
-            (plan.folder / "parts").rmdir()
-            plan.folder.rmdir()
+            for folder in (plan.folder / PARTS, plan.folder, plan.folder.parent):
+                folder.rmdir()
         raise StoreError(
             f"plan {plan.name}",
             "none any more: it was published or removed while this call ran",

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from featcache.backbones import Network
 from featcache.commands.extract.drift import made_by
@@ -163,3 +163,5 @@ def _remove(plan: PartPlan) -> None:
     gone = plan.folder.with_name(f".{plan.name}.{owner_mark()}_done.old")
     os.replace(plan.folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
+    with suppress(OSError):  # other plans
+        plan.folder.parent.rmdir()
