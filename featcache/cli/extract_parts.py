@@ -47,7 +47,7 @@ parts_options = options(
         "array_part",  # `part` is another option of compare
         is_flag=False,
         flag_value=AUTO,
-        metavar="I,J-K",
+        metavar="I,...",
         help="Compute only these parts of a plan, from 0. Without a number, the "
         f"task's own: {', '.join(TASK_VARIABLES)}.",
     ),

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import os
 import re
 import shutil
 import time
@@ -16,7 +17,13 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featcache.core.io import ForgivingFile, atomic_path, canonical_json, lock
+from featcache.core.io import (
+    ForgivingFile,
+    atomic_path,
+    canonical_json,
+    fsync_dir,
+    lock,
+)
 from featcache.errors import ContractError, StoreError, StoreUnavailableError
 from featcache.features.store.base import (
     KEY,
@@ -94,6 +101,8 @@ def publish(
 ) -> Store | None:
     """Merges a store and its sealed parts into a new store, then drops the parts.
 
+    A part that is alone becomes the store as it is.
+
     A part that is damaged is left out and reported: its rows are missing then,
     and are computed again. One of another contract is left out too, and stays.
     Without a store or parts there is nothing to publish.
@@ -118,14 +127,22 @@ def publish(
             if isinstance(error, ContractError):
                 continue
         done.append(file)
-    if parts:
+    if parts and _is_whole(header, [*published, *parts]):
+        os.replace(parts[0].path, path)
+        fsync_dir(path.parent)
+    elif parts:
         merge(path, header, [*published, *parts])
     for file in [*done, *parts_folder(path).glob(".[0-9]*.h5.*.tmp")]:
-        file.unlink()
+        file.unlink(missing_ok=True)
     # What is not ours, or of another contract, stays.
     with contextlib.suppress(OSError):
         parts_folder(path).rmdir()
     return open_store(path) if path.exists() else None
+
+
+def _is_whole(header: Header, sources: list[Store]) -> bool:
+    """Whether a part is all that there is: the store that a merge would write."""
+    return len(sources) == 1 and sources[0].header.policies == header.policies
 
 
 def merge(
