@@ -43,7 +43,6 @@ from featcache.study import run as run_study
 # The fewest words with which each command parses.
 LEAST = {
     "scan": ["here"],
-    "extract": ["-b", "densenet121"],
     "finetune": ["-b", "densenet121"],
     "ensemble": ["all"],
     "explain": ["run"],
@@ -94,7 +93,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run", "every",
+    "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
+    "every",
     "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
     "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
