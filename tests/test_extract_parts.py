@@ -278,7 +278,7 @@ def test_of_several_plans_one_is_named(dataset: Manifest, planned: Planned) -> N
 def test_other_images_are_refused_but_other_labels_are_not(
     dataset: Manifest, planned: Planned, image_folder: Path
 ) -> None:
-    """A plan is of the images it was made of; what they are called may change."""
+    """A plan is of the images it was made of, whatever their labels; parts are kept."""
     planned()
     table = dataset.table.assign(label="x")
     assert compute_parts(replace(dataset, table=table), [0])
@@ -286,6 +286,10 @@ def test_other_images_are_refused_but_other_labels_are_not(
     grown = scan(image_folder, dataset.folder.parent).manifest
     with pytest.raises(StoreError, match=r"36 images of plan .* got 37 images"):
         compute_parts(grown, [1])
+    heard = Heard()
+    assert publish_parts(grown, reporter=heard)[0].rows == 4
+    assert heard.messages[0].startswith("parts 1-6 of plan")
+    assert planned(grown).rows == {next(iter(planned(grown).rows)): 33}
 
 
 def test_another_network_is_refused(

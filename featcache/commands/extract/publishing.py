@@ -11,6 +11,7 @@ from featcache.commands.extract.drift import made_by
 from featcache.commands.extract.part_files import Part, read_part
 from featcache.commands.extract.part_plan import (
     PartPlan,
+    images_digest,
     open_plan,
     read_plan,
 )
@@ -34,6 +35,8 @@ def publish_parts(
     """Publishes a plan whose parts are all there: each store in one step.
 
     Every part is checked before the first store is written. Then the plan is removed.
+    A plan that can no longer be finished, because the images have changed, is published
+    with the parts that it has.
 
     Args:
         manifest: The dataset.
@@ -57,7 +60,8 @@ def publish_parts(
         for planned in opened.record.networks:
             path = manifest.folder / "features" / planned.store
             locks.enter_context(store.writing(path, on_takeover=reporter.message))
-        parts = _all_parts(read_plan(opened.folder), reporter)
+        is_current = images_digest(manifest) == opened.record.images_sha256
+        parts = _parts(read_plan(opened.folder), is_current, reporter)
         results = [
             _publish(manifest, opened, number, network, parts, reporter)
             for number, network in enumerate(networks)
@@ -69,8 +73,8 @@ def publish_parts(
     return results
 
 
-def _all_parts(plan: PartPlan, reporter: Reporter) -> list[Part]:
-    """Reads all parts of a plan.
+def _parts(plan: PartPlan, is_current: bool, reporter: Reporter) -> list[Part]:
+    """Reads the parts of a plan, all of them if they can still be computed.
 
     Raises:
         StoreError: Some are not there, or not as they were written.
@@ -91,6 +95,13 @@ def _all_parts(plan: PartPlan, reporter: Reporter) -> list[Part]:
         parts = list(pool.map(read, range(count)))
     if missing := [number for number, part in enumerate(parts) if part is None]:
         ranges = array_of(missing)
+        if not is_current:
+            reporter.message(
+                f"parts {ranges} of plan {plan.name} were not computed before the "
+                "images of the dataset changed: the others are published, and the "
+                "next call of extract, or the next plan, has the rest"
+            )
+            return [part for part in parts if part]
         raise StoreError(
             f"all {count} parts of plan {plan.name}",
             f"{count - len(missing)}: {ranges} to be computed",
