@@ -19,7 +19,7 @@ from featcache.evaluation.identity import ids_in
 # The names that featcache gives to what it puts into a dataset's folder.
 _OURS = re.compile(
     r"manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json"
-    r"|picture-statistics\.(json|npz)"
+    r"|picture-statistics\.(json|npz)|plans"
     r"|\..+\.tmp|.+\.lock"
 )
 _FEATURES = re.compile(

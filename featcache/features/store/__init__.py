@@ -23,6 +23,7 @@ from featcache.features.store.cli_words import (
     tap_options,
 )
 from featcache.features.store.publication import (
+    add,
     check_parts,
     compact,
     data_files,
@@ -40,6 +41,7 @@ from featcache.features.store.write import (
     part_files,
     parts_folder,
     seal,
+    write_rows,
     writing,
 )
 
@@ -50,6 +52,7 @@ __all__ = [
     "NO_POLICY",
     "Header",
     "Store",
+    "add",
     "check_contract",
     "check_parts",
     "compact",
@@ -71,5 +74,6 @@ __all__ = [
     "store_path",
     "tap_options",
     "unused_files",
+    "write_rows",
     "writing",
 ]

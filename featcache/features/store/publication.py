@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +56,8 @@ def publish(
 
     A part that is damaged is left out and reported: its rows are missing then,
     and are computed again. One of another contract is left out too, and stays.
-    Without a store or parts there is nothing to publish.
+    Without a store or parts there is nothing to publish. A part that is alone becomes
+    the store as it is.
 
     Raises:
         StoreError: No room for the new file, or the old store is damaged.
@@ -80,10 +81,13 @@ def publish(
             if isinstance(error, ContractError):
                 continue
         done.append(file)
-    if parts:
-        _add(path, header, published, parts)
+    if not published and _is_the_store(header, parts):
+        os.replace(parts[0].path, path)
+        fsync_dir(path.parent)
+    elif parts:
+        add(path, header, published, parts)
     for file in [*done, *parts_folder(path).glob(".[0-9]*.h5.*.tmp")]:
-        file.unlink()
+        file.unlink(missing_ok=True)
     # What is not ours, or of another contract, stays.
     with contextlib.suppress(OSError):
         parts_folder(path).rmdir()
@@ -94,9 +98,22 @@ def publish(
     return stored
 
 
-def _add(
-    path: Path, header: Header, published: list[Store], parts: list[Store]
+def _is_the_store(header: Header, parts: list[Store]) -> bool:
+    """Whether a part is all that there is: the store that a merge would write."""
+    return len(parts) == 1 and parts[0].header.policies == header.policies
+
+
+def add(
+    path: Path, header: Header, published: Sequence[Store], parts: Sequence[Store]
 ) -> None:
+    """Adds rows to a store, which is published in one step.
+
+    Args:
+        path: Of the store.
+        header: Of a store that is not there yet.
+        published: The store, if it is there.
+        parts: Stores of further rows, or of matrices that its rows lack.
+    """
     for stored in published:
         if not stored.is_in_parts and stored.nbytes < PARTS_ABOVE:
             continue
@@ -138,7 +155,7 @@ def _fills(stored: Store, part: Store, rows: np.ndarray) -> bool:
 
 
 def _extend(
-    path: Path, header: Header, stored: Store, parts: list[Store], new_rows: int
+    path: Path, header: Header, stored: Store, parts: Sequence[Store], new_rows: int
 ) -> None:
     """Puts new rows into a part file, and the last files' rows if they are fewer.
 

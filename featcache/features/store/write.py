@@ -75,17 +75,23 @@ def seal(
         keys: N rows of image_id, view, policy, path and, where masks were used,
             mask_id.
     """
-    keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
-    folder = parts_folder(path)
     number = 1 + max((int(part.stem) for part in part_files(path)), default=-1)
+    part = parts_folder(path) / f"{number:06d}.h5"
+    write_rows(part, header, outputs, keys)
+    return part
+
+
+def write_rows(
+    path: Path, header: Header, outputs: Mapping[str, np.ndarray], keys: pd.DataFrame
+) -> None:
+    """Writes a store of rows that are in memory, atomically; as for ``seal``."""
+    keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
     # Written in memory first: HDF5 and a full disk do not get on.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         _fill(file, header, keys, {name: _Given(m) for name, m in outputs.items()})
-    part = folder / f"{number:06d}.h5"
-    with atomic_path(part) as temp:
+    with atomic_path(path) as temp:
         temp.write_bytes(buffer.getbuffer())
-    return part
 
 
 def merge(
