@@ -36,6 +36,7 @@ from featcache.commands.extract.record import recording
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import percent, some
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest, in_use
+from featcache.dataset.sources import remote
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store
@@ -269,6 +270,8 @@ def _run(
                 for job in jobs.values()
                 for path, reason in job.failures.items()
             }
+            for line in remote.repeated():
+                request.reporter.message(line)
         for job, _ in work:
             job.store = store.publish(
                 job.path, job.header, on_damage=request.reporter.message

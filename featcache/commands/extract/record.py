@@ -13,6 +13,7 @@ from typing import Any
 
 from featcache.commands.extract.plan import versions
 from featcache.core.io import write_json
+from featcache.dataset.urls import without_secrets
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         "user": _user(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "command": sys.argv,
+        "command": [without_secrets(word) for word in sys.argv],
         "arguments": arguments,
         "versions": versions(),
         "python": sys.version.split()[0],

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from os.path import abspath
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ from featcache.dataset import manifest, near_duplicates, sources
 from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
 from featcache.dataset.own_split import NO_SPLIT, PART, PARTS
+from featcache.dataset.sources import remote
+from featcache.dataset.urls import Location, absolute
 from featcache.errors import DatasetError, UsageError
 
 
@@ -62,7 +63,7 @@ class ScanResult:
 
 
 def scan(
-    source: Path,
+    source: Location,
     cache: Path,
     *,
     dataset: str | None = None,
@@ -81,7 +82,7 @@ def scan(
 
     Args:
         source: Folder with one sub-folder a class or with a metadata.csv, zip of
-            one, or CSV with path,label.
+            one, or CSV with path,label; here, or as `urls.location` names it.
         cache: The cache folder; the manifest goes to ``cache/<dataset>``.
         dataset: Name; by default the source folder's.
         group_by: A column, a regular expression with one group for the file name (or
@@ -112,7 +113,7 @@ def scan(
         raise UsageError(
             "`split_by` or `pool`", "both", "Keep the source's split, or join it."
         )
-    source = Path(abspath(source))
+    source = absolute(source)
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"
     warnings: list[str] = []
@@ -133,7 +134,7 @@ def scan(
 
 
 def _settings(
-    source: Path,
+    source: Location,
     known: Settings | None,
     options: dict[str, Any],
     fewest_classes: int,
@@ -176,7 +177,7 @@ def _settings(
 
 
 def _existing(
-    folder: Path, source: Path, warnings: list[str], *, named: bool
+    folder: Path, source: Location, warnings: list[str], *, named: bool
 ) -> tuple[Manifest | None, Settings | None]:
     """What an earlier scan left: all of it, its settings alone, or nothing."""
     if not (folder / "manifest.csv").exists():
@@ -227,7 +228,7 @@ def _scan(
     measured = pd.DataFrame([facts.get(i, NOTHING) for i in ids], columns=MEASURED)
     table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
-    warnings = warnings + listing.warnings + _note_flat(table)
+    warnings = [*warnings, *listing.warnings, *_note_flat(table), *remote.repeated()]
     mark_duplicates(table, settings.on_conflict, warnings)
     patients = [f.patient for f in files]
     if near:
