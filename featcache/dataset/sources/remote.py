@@ -115,6 +115,7 @@ class RangeFile(io.RawIOBase):
         self._blocks = BackgroundBlockCache(BLOCK, self._block, self._size, _BLOCKS)
 
     def _block(self, start: int, end: int) -> bytes:
+        end = min(end, self._size)
         data = read(self.url, start, end)
         if len(data) != end - start:
             raise DatasetError(
