@@ -40,10 +40,10 @@ class WebServer:
 class _Handler(BaseHTTPRequestHandler):
     web: WebServer
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path, wanted = self.path, self.headers.get("Range", "")
         self.web.requests.append((path, wanted))
         data = self.web.files.get(path.partition("?")[0])

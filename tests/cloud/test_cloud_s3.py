@@ -80,7 +80,7 @@ def test_without_credentials(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, os.devnull)
-    with pytest.raises(DatasetError, match="credentials for xrays.*never in the URL"):
+    with pytest.raises(DatasetError, match=r"credentials for xrays.*never in the URL"):
         list_source(location("s3://xrays/chest"))
     assert s3.count == 0
 

@@ -50,7 +50,7 @@ def packed(folder: Path, path: Path) -> Path:
 def test_a_folder_at_a_url_is_scanned_as_one_here(
     in_memory: Put, image_folder: Path, tmp_path: Path
 ) -> None:
-    """The manifest is the same; its root is the URL, and its name that of the folder."""
+    """The manifest is the same; its root is the URL, its name that of the folder."""
     in_memory(image_folder, "memory://data/chest")
     here = scan(image_folder, tmp_path / "here", group_by=BY)
     there = scan(location("memory://data/chest/"), tmp_path / "there", group_by=BY)
@@ -125,7 +125,7 @@ def test_a_table_at_a_url_names_no_file_of_this_machine(
 def test_no_secret_is_written(
     in_memory: Put, image_folder: Path, tmp_path: Path
 ) -> None:
-    """Neither of the source nor of a row or mask; a warning says that they are unused."""
+    """Neither of the source nor of a row or mask; a warning says that."""
     in_memory(image_folder, "memory://d/chest")
     names = sorted(p.relative_to(image_folder) for p in image_folder.rglob("*.png"))
     rows = {f"memory://hush@d/chest/{n}?sig=hush": n.parts[0] for n in names}
