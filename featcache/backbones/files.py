@@ -13,6 +13,7 @@ from featcache.backbones.base import (
 )
 from featcache.backbones.descriptor import LARGEST, SMALLEST, Descriptor, read
 from featcache.backbones.graphs.reading import read as read_graph
+from featcache.backbones.graphs.reading import refuse_type
 from featcache.backbones.graphs.readout import readout
 from featcache.errors import UsageError, WeightsError
 
@@ -122,6 +123,8 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
         descriptor=descriptor,
     )
     _check_grey(network)
+    if graph:
+        refuse_type(graph, mode)
     return network
 
 
@@ -148,6 +151,14 @@ def _check_range(path: Path, descriptor: Descriptor, side: int) -> None:
             f"`input_size` from {low} to {high} for {path.name}, by its descriptor",
             str(side),
             f"Use {descriptor.input_size or low}.",
+        )
+    edge = descriptor.resize_to
+    if edge and edge < (descriptor.input_size or side):
+        raise UsageError(
+            f'"resize_to" in {path.with_suffix(".json").name} of at least the '
+            f"{descriptor.input_size or side} px of the input",
+            f"{edge}, which leaves black edges",
+            'Correct it, or write "resize": "letterbox" if edges are meant.',
         )
 
 

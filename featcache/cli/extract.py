@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="NAME",
     shell_complete=complete_networks,
-    help="A backbone, the path of a .keras file, classic5 for five of "
+    help="A backbone, the path of a .keras, .onnx or .xml file, classic5 for five of "
     "them (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for "
     "features without a network (metadata, pixels48, border); may be repeated.",
 )

@@ -9,6 +9,7 @@ from featcache.errors import UnknownNameError
 
 Row = TypeVar("Row")
 _LISTED = 20  # names that an error lists
+_LONGEST = 150  # letters of a name that it repeats
 
 
 class Registry(Mapping[str, Row]):
@@ -59,7 +60,8 @@ class Registry(Mapping[str, Row]):
         A long table is not listed: the five nearest names are.
         """
         is_long = len(self._rows) > _LISTED
-        nearest = partial(difflib.get_close_matches, name.lower(), self._rows)
+        start = name.lower()[:_LONGEST]
+        nearest = partial(difflib.get_close_matches, start, self._rows)
         near = nearest(n=5 if is_long else 3, cutoff=0.5)
         offer = f"Did you mean {' or '.join(near)}?" if near else ""
         if "," in name:
@@ -70,7 +72,7 @@ class Registry(Mapping[str, Row]):
             f"the name of a {self.kind}, one of {len(self._rows)}"
             if is_long
             else f"one of {', '.join(self._rows)} as {self.kind}",
-            repr(name),
+            repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."),
             " ".join(part for part in (offer, self.hint) if part)
             or "Choose one of these.",
         )

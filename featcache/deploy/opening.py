@@ -120,11 +120,7 @@ def _opened_bundle(
 ) -> TrainedModel:
     """The model of a bundle that has proved itself on this machine."""
     bundle = open_bundle(path, files=files)
-    if prove(bundle):
-        reporter.message(
-            f"{path} passed its golden cases on this machine (checked once per "
-            "machine)."
-        )
+    prove(bundle, reporter)
     model = replace(of_bundle(bundle), bundle_sha256=bundle.archive.sha256)
     own = model.rule.refusal.calibration.share if model.rule else None
     if refuse not in (None, own):
@@ -264,6 +260,6 @@ def _hashes(
     try:
         known = training_images.measure(dataset, ids, reporter)
     except DatasetError as error:
-        reporter.message(f"no near-duplicate of them can be known: {error.problem}")
+        reporter.message(f"near-duplicates are not looked for: {error.problem}")
         return {}
     return dict(zip(ids, known.hashes, strict=True))

@@ -31,8 +31,8 @@ def without_views(model):
 def answers(path, parts, candidates, to="openvino"):
     """What a file says of images, cut as its inputs ask for."""
     pixels = {
-        name: np.stack([views.render(one.picture.image, size) for one in candidates])
-        for name, size in parts.inputs.items()
+        name: np.stack([views.render(one.picture.image, resize) for one in candidates])
+        for name, resize in parts.inputs.items()
     }
     return FORMATS[to].load(path)(pixels)
 
@@ -60,7 +60,7 @@ def test_stored_precision_is_kept(trained, bundled, tmp_path):
     model = open_bundle(bundled(trained("xgboost", views=0))).model
     networks = tuple(replace(one, dtype="float16") for one in model.networks)
     parts = parts_of(replace(model, networks=networks))
-    images = generated(parts.sizes, 8)
+    images = generated(parts.resizes, 8)
     graph = joined_model(parts, probe=True)
     exported = export(parts, tmp_path / "m.xml", to="openvino", images=images)
     assert exported.parity.difference < 1e-5
@@ -120,7 +120,7 @@ def test_carried_and_built_networks_are_joined(
     some = list(candidates.values())[:8]
     p = answers(exported.path, parts, some)
     np.testing.assert_allclose(p, model.predict_proba(some), atol=1e-5)
-    with pytest.raises(ExportError, match="which carries toynet"):
+    with pytest.raises(ExportError, match="toynet, which a bundle"):
         export(parts, tmp_path / "m.keras", to="keras")
 
 

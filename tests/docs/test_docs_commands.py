@@ -12,7 +12,10 @@ from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS
 from featcache.commands import bundle, cache, doctor
 from featcache.commands.audit import audit
+from featcache.commands.backbone.checking import check
+from featcache.commands.backbone.describe import describe
 from featcache.commands.backbone.export import export_backbone
+from featcache.commands.backbone.listing import list_backbones
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
@@ -51,6 +54,8 @@ LEAST = {
     "bundle verify": ["model.fcb"],
     "dataset rm": ["xrays"],
     "dataset rename": ["xrays", "chest"],
+    "backbone describe": ["densenet121"],
+    "backbone check": [__file__],
     "backbone export": ["timm:resnet50", "-o", "resnet50.onnx"],
     "cache info": ["store"],
     "cache export": ["store", "--to", "file.csv"],
@@ -81,6 +86,9 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "cache verify": [cache.verify],
     "cache prune": [cache.prune],
     "cache export": [cache.export],
+    "backbone ls": [list_backbones],
+    "backbone describe": [describe],
+    "backbone check": [check],
     "backbone export": [export_backbone],
     "doctor": [doctor.doctor],
 }

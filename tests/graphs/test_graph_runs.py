@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy_graphs import token_network, vector_network
+from onnx import helper
+from toy_graphs import KERNEL, conv, save, token_network, vector_network
 from toys import train_flat
 
+from featcache import study
 from featcache.backbones import resolve
 from featcache.commands.bundle import make_bundle
 from featcache.commands.extract import extract
@@ -20,6 +23,21 @@ from featcache.deploy.model import Candidate
 from featcache.deploy.of_run import ModelSource, of_run
 from featcache.errors import ConversionError, StoreError, UsageError, WeightsError
 from featcache.evaluation.runs import PROBABILITY, TEST
+
+
+def test_a_study_names_it_beside_itself(
+    dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path in a study file is relative to the file, as that of a .keras file is."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    path = vector_network(folder / "own.onnx", range=[0, 1], mean=[0.5], std=[0.5])
+    text = f'[dataset]\nsource = "{dataset.root}"\n'
+    text += '[[extract]]\nbackbones = ["own.onnx"]\n[[train]]\n'
+    (folder / "study.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    (block,) = study.read(folder / "study.toml").extracts
+    assert [network.file for network in block.networks] == [path]
 
 
 def test_from_extraction_to_a_bundle(dataset: Manifest, tmp_path: Path) -> None:
@@ -103,6 +121,55 @@ def test_the_weights_of_a_descriptor(dataset: Manifest, tmp_path: Path) -> None:
     assert not list((dataset.folder / "features").glob("*.h5"))
 
 
+def test_they_are_compared_at_every_call(dataset: Manifest, tmp_path: Path) -> None:
+    """A descriptor of other weights is refused where the features are stored, too."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    extract(dataset, [resolve(str(path))])
+    for scaling in ("tf", "torch"):  # all stored; known weights for a new store
+        vector_network(path, preprocess=scaling, weights_digest="0" * 64)
+        with pytest.raises(WeightsError, match="the weights 00000000"):
+            extract(dataset, [resolve(str(path))])
+
+
+NOT_ALWAYS_THE_SAME: dict[str, tuple[list[Any], str]] = {
+    "not finite": (
+        [conv(), helper.make_node("Sqrt", ["map"], ["features"])],
+        "finite features in .*; got NaN or infinite numbers for pictures of noise",
+    ),
+    "the mean of a batch": (
+        [
+            conv(),
+            helper.make_node("ReduceMean", ["map"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Sub", ["map", "mean"], ["features"]),
+        ],
+        "features of an image that are the same at every call",
+    ),
+    "at random": (
+        [
+            conv(),
+            helper.make_node("RandomNormalLike", ["map"], ["noise"]),
+            helper.make_node("Add", ["map", "noise"], ["features"]),
+        ],
+        "features of an image that are the same at every call",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"), NOT_ALWAYS_THE_SAME.values(), ids=NOT_ALWAYS_THE_SAME
+)
+def test_what_no_image_has_of_its_own(
+    nodes: list[Any], message: str, dataset: Manifest, tmp_path: Path
+) -> None:
+    """Numbers that are none, or depend on more than the image, are never stored."""
+    path = save(
+        tmp_path / "net.onnx", nodes, {"kernel": KERNEL}, preprocess="tf", input_size=32
+    )
+    with pytest.raises((ConversionError, WeightsError), match=message):
+        extract(dataset, [resolve(str(path))])
+    assert not list((dataset.folder / "features").glob("*.h5"))
+
+
 def test_only_openvino_runs_it(dataset: Manifest, tmp_path: Path) -> None:
     """Another engine is refused; on a GPU machine OpenVINO is taken all the same."""
     path = vector_network(tmp_path / "net.onnx", preprocess="tf")
@@ -121,7 +188,7 @@ def test_no_regions_of_a_vector(dataset: Manifest, tmp_path: Path) -> None:
 def test_scores_of_classes_are_named(dataset: Manifest, tmp_path: Path) -> None:
     """1000 numbers are told to be scores of ImageNet's classes."""
     import onnx
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     path = vector_network(tmp_path / "net.onnx", preprocess="tf")
     model = onnx.load(path)

@@ -66,6 +66,8 @@ def _external(path: Path) -> list[str]:
             raise _damaged(path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
+                if not any(_messages(data, (0, len(data)), _GRAPH)):
+                    raise ValueError("no graph")
                 return list(dict.fromkeys(_locations(data)))
             except (ValueError, IndexError) as error:
                 raise _damaged(path) from error

@@ -19,7 +19,11 @@ from featcache.commands.extract.checks import (
 )
 from featcache.commands.extract.copying import copy_missing
 from featcache.commands.extract.drift import check_drift
-from featcache.commands.extract.measure import fill_measured_fields, prepared
+from featcache.commands.extract.measure import (
+    fill_measured_fields,
+    prepared,
+    refuse_other_weights,
+)
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
@@ -285,6 +289,7 @@ def _prepare(request: ExtractRequest, network: Network) -> Job:
     taps = _tap_names(request, network)
     header = known_header(request, network)
     if header:
+        refuse_other_weights(network, header.contract.weights_digest)
         return Job(network, header, store.store_path(folder, header), taps)
     job = Job(network, new_header(request, network), folder, taps)
     fill_measured_fields(request, job)

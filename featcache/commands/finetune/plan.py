@@ -274,6 +274,13 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
             f"{network.name} cannot be fine-tuned, because it is no network",
             "Choose a backbone with weights.",
         )
+    if network.is_graph and network.file:
+        raise UsageError(
+            f"{network.file.name} cannot be fine-tuned: OpenVINO runs ONNX and "
+            "OpenVINO files without gradients",
+            "Fine-tune a network of the table, such as densenet121, or a .keras file; "
+            "or train heads on the features of this one: featcache train-head.",
+        )
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",

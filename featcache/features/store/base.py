@@ -34,8 +34,8 @@ class Header:
         weights_key: Names the weights without building the network.
         engine: What computed the rows.
         versions: Of the libraries that did.
-        notes: Facts beside the contract, such as the drift of int8, and how
-            the canary of a network in a file went.
+        notes: Facts beside the contract, such as the drift of int8, licence and
+            source of the weights, and how the canary of a network in a file went.
     """
 
     contract: Contract
@@ -56,6 +56,16 @@ class Header:
         """Whether it "passed" or is "absent"; None for networks that need none."""
         note: dict[str, Any] = self.notes.get("canary") or {}
         return note.get("state")
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, as far as it is stated; else empty."""
+        return str(self.notes.get("origin", {}).get("licence", ""))
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from, as far as it is stated; else empty."""
+        return str(self.notes.get("origin", {}).get("source", ""))
 
     @property
     def dtype(self) -> np.dtype[Any]:

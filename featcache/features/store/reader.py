@@ -141,6 +141,13 @@ class _Notes:
     calibration: list[str] = field(default_factory=list)
     drift: dict[str, float] = field(default_factory=dict)
     canary: "_CanaryNote | None" = None
+    origin: "_Origin | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    licence: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
