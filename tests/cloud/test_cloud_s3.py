@@ -51,12 +51,15 @@ def test_a_server_that_fails_now_and_then_changes_nothing(
 
 
 def test_an_object_is_one_request(s3: S3, image_folder: Path, tmp_path: Path) -> None:
-    """Of a known image; a new one is read for its id, and to be measured."""
+    """Of a new image as of a known one, in a scan and in an extraction."""
     s3.put(image_folder, "chest")
-    scan(location("s3://xrays/chest"), tmp_path, group_by="image")
+    for by in ("near-duplicate", "image"):
+        s3.count = 0
+        scan(location("s3://xrays/chest"), tmp_path, group_by=by)
+        assert s3.count == 36 + 1
     s3.count = 0
-    scan(location("s3://xrays/chest"), tmp_path, group_by="image")
-    assert s3.count == 36 + 1
+    extracted(location("s3://xrays/chest"), tmp_path)
+    assert s3.count == 36 + 1 + 36
 
 
 @pytest.mark.parametrize(

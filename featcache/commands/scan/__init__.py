@@ -13,6 +13,7 @@ from featcache.commands.scan.decoding import (
     FLAT,
     MEASURED,
     NOTHING,
+    Inspected,
     identify,
     measure,
     measured_facts,
@@ -210,11 +211,14 @@ def _scan(
     warnings: list[str],
     reporter: Reporter,
 ) -> ScanResult:
-    files = identify(listing, settings.group_by)
-    ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = measured_facts(old) if old else {}
+    inspected: Inspected = {}
+    files = identify(listing, settings.group_by, facts, inspected)
+    ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = measure(listing, ids, reasons, facts, reporter, keep=near)
+    n_new, thumbs = measure(
+        listing, ids, reasons, facts, reporter, keep=near, inspected=inspected
+    )
     clusters = previous_clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
