@@ -130,3 +130,15 @@ def test_a_server_that_fails_is_no_damage_of_a_zip(
     web.faults = [500] * 100
     with pytest.raises(DatasetError, match="HTTP status 500"):
         read_bytes(Url.of(f"{web.url}/z.zip"), "A/a.png")
+
+
+def test_a_table_here_names_images_on_the_web(
+    images: WebServer, tmp_path: Path
+) -> None:
+    """Beside files of this machine; its root stays the folder."""
+    (tmp_path / "d.png").write_bytes(encode(picture(4, 200)))
+    lines = ["path,label", "d.png,A", f"{images.url}/c/c.png,B"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    result = scan(tmp_path / "t.csv", tmp_path / "cache", group_by="image")
+    assert (result.counts, result.unreadable) == ({"A": 1, "B": 1}, [])
+    assert result.manifest.root == tmp_path
