@@ -34,7 +34,9 @@ from featcache.errors import WeightsError
 
 SMALLEST, LARGEST = 32, 4096  # pixels of an input's side
 _LONGEST = 1000  # letters of a text
+_SHORT, _MOST_TEXTS = 100, 50  # letters of a text about a canary, and such texts
 _HUGE = 1e9  # of a pixel's scaling
+_LARGEST_NUMBER = 1e30  # of an embedding; its inverse is nothing
 RGB, BGR = "rgb", "bgr"
 PROCESSOR = "preprocessor_config.json"  # of Hugging Face
 POOLINGS = {
@@ -321,8 +323,15 @@ def _check_canary(descriptor: Descriptor) -> None:
     if not SMALLEST <= canary.input_size <= LARGEST:
         size = canary.input_size
         raise ValueError(f"canary.input_size is {size}, not {SMALLEST} to {LARGEST}")
-    if not any(canary.embedding):
-        raise ValueError("canary.embedding has no number other than 0")
+    largest = max(map(abs, canary.embedding), default=0)
+    if not 1 / _LARGEST_NUMBER < largest < _LARGEST_NUMBER:
+        raise ValueError(
+            f"the largest number of canary.embedding is {largest:g}, which no network "
+            "gives"
+        )
+    texts = [canary.resized_by, *canary.framework, *canary.framework.values()]
+    if len(texts) > _MOST_TEXTS or max(map(len, texts)) > _SHORT:
+        raise ValueError("canary.framework or canary.resized_by is too long")
 
 
 def _check_contradictions(descriptor: Descriptor, *, is_graph: bool) -> None:

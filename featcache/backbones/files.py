@@ -18,6 +18,7 @@ from featcache.backbones.graphs.readout import readout
 from featcache.errors import UsageError, WeightsError
 
 _RESERVED = "+@,:*?[]"  # in names of backbones these mean something
+_COLLECTIONS = ("all", "classic5", "baselines")
 _LONGEST = 100  # bytes of a name
 
 _AS_ONNX = (
@@ -166,13 +167,21 @@ def check_name(path: Path) -> None:
     """Refuses a file whose name cannot be that of a backbone.
 
     Raises:
-        UsageError: It is too long, or has a character that means something else.
+        UsageError: It is too long, has a character that means something else, or
+            stands for several networks.
     """
     name = path.stem
     long = len(name.encode(errors="replace")) > _LONGEST
+    if name.casefold() in _COLLECTIONS:
+        raise UsageError(
+            f"a file name that is none of {', '.join(_COLLECTIONS)}",
+            path.name,
+            "Rename the file: these stand for several networks.",
+        )
     if long or not name.isprintable() or any(c in _RESERVED for c in name):
         raise UsageError(
-            f"a file name of at most {_LONGEST} bytes without {' '.join(_RESERVED)}",
+            f"a file name of at most {_LONGEST} bytes, all of them visible, without "
+            f"{' '.join(_RESERVED)}",
             ascii(path.name),
             "Rename the file: its name becomes that of the backbone.",
         )

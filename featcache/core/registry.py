@@ -71,7 +71,9 @@ class Registry(Mapping[str, Row]):
         return UnknownNameError(
             f"the name of a {self.kind}, one of {len(self._rows)}"
             if is_long
-            else f"one of {', '.join(self._rows)} as {self.kind}",
+            else f"one of {', '.join(self._rows)} as {self.kind}"
+            if self._rows
+            else f"a {self.kind}, of which there are none",
             repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."),
             " ".join(part for part in (offer, self.hint) if part)
             or "Choose one of these.",

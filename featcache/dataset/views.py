@@ -14,6 +14,7 @@ from featcache.core.io import canonical_json
 from featcache.dataset.regions import OUTSIDE, RING, WHOLE, WHOLE_PICTURE, WIDTH, Region
 from featcache.errors import UsageError
 
+_LONGEST = 16  # times the shorter side, of what is resized
 EXACT, SHORTEST_EDGE, LETTERBOX = "exact", "shortest_edge", "letterbox"
 RULES = (EXACT, SHORTEST_EDGE, LETTERBOX)
 NEAREST, DOWN = "nearest", "down"
@@ -278,9 +279,21 @@ def window(resize: Resize, size: tuple[int, int]) -> Box:
 
 def _resized(image: Image.Image, resize: Resize, box: Box) -> Image.Image:
     """The part of an image in a box, as a square."""
+    box = _middle(box) if resize.rule == SHORTEST_EDGE else box
     size, (left, top) = _layout(resize, box[2] - box[0], box[3] - box[1])
     small = _scaled(image, size, resize, box)
     return small.crop((left, top, left + resize.side, top + resize.side))
+
+
+def _middle(box: Box) -> Box:
+    """The box, cut to the middle if it is so long that resizing it would fill memory.
+
+    What is left reaches far beyond the square, so that this has the same pixels.
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
+    most = _LONGEST * min(width, height)
+    x, y = max(width - most, 0) / 2, max(height - most, 0) / 2
+    return box[0] + x, box[1] + y, box[2] - x, box[3] - y
 
 
 def _layout(

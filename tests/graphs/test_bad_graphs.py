@@ -18,7 +18,8 @@ from toy_graphs import (
     vector_network,
 )
 
-from featcache.backbones import build, resolve
+from featcache.backbones import build, proving, resolve
+from featcache.backbones.canary import PICTURE
 from featcache.errors import FeatcacheError, UsageError, WeightsError
 
 NONE: dict[str, Any] = {"preprocess": "none"}
@@ -209,3 +210,20 @@ def test_keras_is_not_asked_for_it(tmp_path: Path) -> None:
     network = resolve(str(vector_network(tmp_path / "net.onnx", **NONE)))
     with pytest.raises(WeightsError, match=r"cannot be trained.*\.keras file"):
         build(network)
+
+
+@pytest.mark.parametrize("name", ["all", "Classic5", "baselines"])
+def test_names_of_collections(name: str, tmp_path: Path) -> None:
+    """A file may not be called what stands for several networks."""
+    path = map_network(tmp_path / f"{name}.onnx", **NONE, input_size=SIDE)
+    with pytest.raises(UsageError, match="none of all, classic5, baselines"):
+        resolve(str(path))
+
+
+def test_a_canary_of_another_width(tmp_path: Path) -> None:
+    """Its width is named, and no change as nearer that is infinitely far as well."""
+    canary = {"picture": PICTURE, "input_size": SIDE, "embedding": [1.0] * 5}
+    path = vector_network(tmp_path / "net.onnx", **NONE, canary=canary)
+    error = str(proving.check(resolve(str(path)), seconds=0).error)
+    assert "fails its canary: not 5 finite numbers, as the canary has" in error
+    assert "nearest" not in error

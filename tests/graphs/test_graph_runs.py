@@ -17,12 +17,20 @@ from featcache.commands.extract import extract
 from featcache.core.progress import Reporter
 from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import render
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.verify import verify
 from featcache.deploy.model import Candidate
 from featcache.deploy.of_run import ModelSource, of_run
-from featcache.errors import ConversionError, StoreError, UsageError, WeightsError
+from featcache.errors import (
+    ConversionError,
+    DatasetError,
+    StoreError,
+    UsageError,
+    WeightsError,
+)
 from featcache.evaluation.runs import PROBABILITY, TEST
+from featcache.features import store
 
 
 def test_a_study_names_it_beside_itself(
@@ -170,6 +178,19 @@ def test_what_no_image_has_of_its_own(
     assert not list((dataset.folder / "features").glob("*.h5"))
 
 
+@pytest.mark.parametrize("name", [".", "a/b", "a%2Eb", "%2E", "a:b", "\u00fc <b>"])
+def test_names_of_inner_nodes(name: str, dataset: Manifest, tmp_path: Path) -> None:
+    """A tap may have any name that the network's file gives it."""
+    nodes = [
+        conv(y=name),
+        helper.make_node("ReduceMean", [name], ["features"], axes=[2, 3], keepdims=0),
+    ]
+    path, keys = tmp_path / "net.onnx", {"preprocess": "tf", "input_size": 32}
+    save(path, nodes, {"kernel": KERNEL}, **keys)
+    (result,) = extract(dataset, [resolve(str(path))], taps=name)
+    assert store.open_store(result.path).taps == [name]
+
+
 def test_only_openvino_runs_it(dataset: Manifest, tmp_path: Path) -> None:
     """Another engine is refused; on a GPU machine OpenVINO is taken all the same."""
     path = vector_network(tmp_path / "net.onnx", preprocess="tf")
@@ -208,3 +229,35 @@ def test_scores_of_classes_are_named(dataset: Manifest, tmp_path: Path) -> None:
 
     extract(dataset, [resolve(str(path))], reporter=Listener())
     assert any("gives 1000 numbers" in line for line in lines)
+
+
+def test_an_image_whose_features_are_not_finite(
+    dataset: Manifest, tmp_path: Path
+) -> None:
+    """It counts as unreadable; the others are stored; the next call says the same."""
+    first = dataset.ok["path"].iloc[0]
+    picture = images.read((Path(dataset.root) / first).read_bytes())
+    pixels = render(picture.image, 32)
+    nodes = [
+        conv(),
+        helper.make_node("ReduceMean", ["map"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Sub", ["pixels", "picture"], ["difference"]),
+        helper.make_node("Abs", ["difference"], ["distance"]),
+        helper.make_node("ReduceMax", ["distance"], ["m"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["m", "column"], ["farthest"]),
+        helper.make_node("Div", ["mean", "farthest"], ["features"]),
+    ]
+    weights = {
+        "kernel": KERNEL,
+        "picture": pixels.transpose(2, 0, 1)[None].astype(np.float32),
+        "column": np.array([-1, 1]),
+    }
+    path, keys = tmp_path / "net.onnx", {"preprocess": "none", "input_size": 32}
+    save(path, nodes, weights, **keys)
+    for _ in range(2):
+        (result,) = extract(dataset, [resolve(str(path))], max_bad=1)
+        ((name, reason),) = result.failures
+        assert (name, result.rows) == (first, len(dataset.ok) - 1)
+        assert reason == "its features are not finite numbers of float32"
+    with pytest.raises(DatasetError, match=r"unreadable images.*not finite numbers"):
+        extract(dataset, [resolve(str(path))], max_bad=0)

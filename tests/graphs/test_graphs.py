@@ -176,20 +176,34 @@ def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[::-1])
     assert weights_key(network) != before
     data.unlink()
-    with pytest.raises(WeightsError, match=r"keeps its weights in net\.onnx_data"):
+    with pytest.raises(WeightsError, match=r"keeps its weights in 'net\.onnx_data'"):
         resolve(str(path))
 
 
-def test_weights_elsewhere_are_refused(tmp_path: Path) -> None:
+PLACES = {
+    "../../etc/passwd": "weights beside net.onnx; got in '../../etc/passwd'",
+    "/etc/passwd": "weights beside net.onnx; got in '/etc/passwd'",
+    "": "keeps its weights in '', which is not beside it",
+    "x" * 300: r"keeps its weights in 'x{100}\.\.\.'",
+    "a\0b": "which is not beside it",
+    "./short.bin": r"Check that net\.onnx, short\.bin are complete",
+}
+
+
+@pytest.mark.parametrize(("place", "message"), PLACES.items())
+def test_weights_elsewhere_are_refused(
+    place: str, message: str, tmp_path: Path
+) -> None:
     """A file that looks for its weights outside its own folder reads nothing there."""
     path = map_network(tmp_path / "net.onnx", **NONE, input_size=SIDE)
+    (tmp_path / "short.bin").write_bytes(b"1234")
     model = onnx.load(path)
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../etc/passwd")
+    tensor.external_data.add(key="location", value=place)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(WeightsError, match="passwd"):
+    with pytest.raises(WeightsError, match=message):
         resolve(str(path))
 
 
@@ -204,7 +218,7 @@ def test_openvino_files(tmp_path: Path) -> None:
     other = resolve(str(onnx_path))
     assert reading.weights_digest(network) == reading.weights_digest(other)
     path.with_suffix(".bin").unlink()
-    with pytest.raises(WeightsError, match=r"keeps its weights in ir\.bin"):
+    with pytest.raises(WeightsError, match=r"keeps its weights in 'ir\.bin'"):
         resolve(str(path))
 
 

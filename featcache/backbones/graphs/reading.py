@@ -100,15 +100,16 @@ def refuse_type(graph: Graph, preprocess: str) -> None:
 
 
 def _read(path: Path) -> Any:
-    weights_files(path)
+    files = [path, *weights_files(path)]
+    whole = f"{some([one.name for one in files])} {'is' if len(files) == 1 else 'are'}"
     try:
         return openvino.core().read_model(path)
     except (RuntimeError, ValueError) as error:
         raise WeightsError(
             f"a network that OpenVINO can read in {path}",
             _reason(error),
-            "Check that the file is complete, or export it again with operations of "
-            "the ONNX standard alone.",
+            f"Check that {whole} complete, or export it again with operations of the "
+            "ONNX standard alone.",
         ) from error
 
 

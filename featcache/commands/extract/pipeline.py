@@ -127,12 +127,25 @@ def _run_engine(
 
 
 def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
-    if pending:
-        manifest.refuse_removed(job.path.parent.parent)
-        rows = [row for numbers, _ in pending for row in numbers]
-        names = pending[0][1]
-        outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}
-        store.seal(job.path, job.header, outputs, job.missing.iloc[rows])
+    if not pending:
+        return
+    manifest.refuse_removed(job.path.parent.parent)
+    rows = job.missing.iloc[[row for numbers, _ in pending for row in numbers]]
+    names = pending[0][1]
+    outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}
+    whole = np.logical_and.reduce([_finite(job, out) for out in outputs.values()])
+    reason = f"its features are not finite numbers of {job.header.dtype}"
+    job.failures |= dict.fromkeys(rows["path"][~whole], reason)
+    if whole.any():
+        outputs = {name: out[whole] for name, out in outputs.items()}
+        store.seal(job.path, job.header, outputs, rows[whole])
+
+
+def _finite(job: Job, values: np.ndarray) -> np.ndarray:
+    """(N,): whether all numbers of a row are, as they are stored."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(job.header.dtype, copy=False)
+    return np.asarray(np.isfinite(stored).all(axis=1))
 
 
 def _batches(

@@ -176,12 +176,13 @@ def dataset_name(name: str) -> str:
     """Where a matrix lies in the file; a slash in its name begins no group."""
     if name == FEATURES:
         return FEATURES
-    return f"{TAPS}/{name.replace('%', '%25').replace('/', '%2F')}"
+    link = name.replace("%", "%25").replace("/", "%2F")
+    return f"{TAPS}/{'%2E' if link == '.' else link}"  # "." would be the group itself
 
 
 def matrix_name(link: str) -> str:
     """The name of the matrix that a link in the group of taps is of."""
-    return link.replace("%2F", "/").replace("%25", "%")
+    return link.replace("%2F", "/").replace("%2E", ".").replace("%25", "%")
 
 
 def slab_rows(dim: int) -> int:
