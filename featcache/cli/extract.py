@@ -23,7 +23,7 @@ from featcache.cli.options import (
     take,
 )
 from featcache.cli.output import bars, print_json, show
-from featcache.cli.scan import scan_source
+from featcache.cli.scan import Place, scan_source
 from featcache.core.text import counted
 from featcache.errors import UsageError
 
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from featcache.backbones import Network
     from featcache.commands.extract import StoreResult
     from featcache.dataset.manifest import Manifest
+    from featcache.dataset.urls import Location
 
 
 @click.command("extract", short_help="Run frozen backbones and store the features.")
-@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.argument("source", type=Place(), required=False)
 @scanned_dataset_option
 @click.option(
     "-b",
@@ -135,7 +136,7 @@ if TYPE_CHECKING:
 @cache_option
 @json_option
 def extract_command(
-    source: Path | None,
+    source: "Location | None",
     dataset: str | None,
     names: tuple[str, ...],
     cache: Path,
@@ -209,7 +210,10 @@ def _show(manifest: "Manifest", stores: "list[StoreResult]", as_json: bool) -> N
 
 
 def _manifest(
-    source: Path | None, cache: Path, dataset: str | None, grouping: dict[str, Any]
+    source: "Location | None",
+    cache: Path,
+    dataset: str | None,
+    grouping: dict[str, Any],
 ) -> "Manifest":
     """The manifest of a source that is scanned now, or was before."""
     if source:

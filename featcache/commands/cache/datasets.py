@@ -13,6 +13,7 @@ from featcache.commands.cache.pruning import Removal, is_dataset
 from featcache.core.io import fsync_dir, lock
 from featcache.core.text import check_name, natural_key, some
 from featcache.dataset import manifest
+from featcache.dataset.urls import is_gone
 from featcache.errors import DatasetError, LockedError
 from featcache.evaluation.identity import ids_in
 
@@ -118,7 +119,7 @@ def _entry(folder: Path, reports: Path) -> DatasetEntry:
         images=len(images.ok),
         classes=images.classes,
         source=images.settings.source,
-        state="" if images.root.exists() else "its images are no longer there",
+        state="its images are no longer there" if is_gone(images.root) else "",
     )
 
 

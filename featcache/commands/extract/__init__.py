@@ -27,6 +27,7 @@ from featcache.commands.extract.results import StoreResult, refuse_bad, result_o
 from featcache.commands.extract.work import compute, prepare, tap_names, with_engines
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.dataset.manifest import Manifest, in_use
+from featcache.dataset.sources import remote
 from featcache.dataset.views import Policy
 from featcache.features import store
 
@@ -141,6 +142,8 @@ def _run(
             record["failures"] = {
                 path: reason for job in jobs for path, reason in job.failures.items()
             }
+            for line in remote.repeated():
+                request.reporter.message(line)
     return jobs
 
 

@@ -8,6 +8,7 @@ from featcache.backbones.pooling import poolings_of
 from featcache.commands.extract.plan import ExtractRequest, check_split
 from featcache.core.taps import AVG
 from featcache.core.text import some
+from featcache.dataset.urls import is_gone
 from featcache.errors import DatasetError, UsageError
 
 ENGINES = ("auto", "tensorflow", "openvino")
@@ -67,7 +68,7 @@ def check_request(request: ExtractRequest, max_bad: float) -> None:
         )
     if not 0 <= max_bad <= 1:
         raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
-    if not request.manifest.root.exists():
+    if is_gone(request.manifest.root):
         raise DatasetError(
             f"the images of {request.manifest.dataset} in {request.manifest.root}",
             "no such folder or archive",

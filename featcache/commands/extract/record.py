@@ -16,6 +16,7 @@ from featcache.backbones import Network
 from featcache.commands.extract.plan import ExtractRequest, versions
 from featcache.commands.extract.results import StoreResult
 from featcache.core.io import write_json
+from featcache.dataset.urls import without_secrets
 
 # Of a request, in the record of a call.
 _RECORDED = (
@@ -45,7 +46,7 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         "user": _user(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "command": sys.argv,
+        "command": [without_secrets(word) for word in sys.argv],
         "arguments": arguments,
         "versions": versions(),
         "python": sys.version.split()[0],
