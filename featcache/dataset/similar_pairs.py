@@ -88,9 +88,10 @@ def pairs_above(
     reference = rows if others is None else others
     if not len(rows) or not len(reference):
         return
-    basis = _directions(reference, directions, scale)
-    left = _boxes(rows, basis, scale)
-    right = left if others is None else _boxes(others, basis, scale)
+    with one_thread():
+        basis = _directions(reference, directions, scale)
+        left = _boxes(rows, basis, scale)
+        right = left if others is None else _boxes(others, basis, scale)
 
     def compare(task: tuple[int, NDArray[np.intp]]) -> Pairs:
         box, near = task
