@@ -10,9 +10,9 @@ as two radiographs do, which the table says.
 Each way is measured in one run on the same pictures: "bounds" as audit does, "clusters"
 as scan does, and "all pairs" by products of blocks of 1024 rows, up to ``--all-pairs``
 images. Their pairs are compared. CPU seconds are of all threads together; memory is
-what the process grew by at most, the list of pairs included, and 0 where the system does not
-say. Prints a table and appends it to benchmarks/near_duplicates.csv with machine,
-versions and date.
+what the process grew by at most, the list of pairs included, and 0 where the system
+does not say. Prints a table and appends it to benchmarks/near_duplicates.csv with
+machine, versions and date.
 """
 
 import argparse
