@@ -1,13 +1,16 @@
 """Near-duplicates: small grey pictures that correlate as those of one radiograph do."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from featcache.dataset.similar_pairs import pairs_above
+
 # Grey 32x32 pictures of one radiograph correlate above this; two patients' do not.
 CORRELATION = 0.99
-_BLOCK = 1024
 _FLAT = 1e-6
+_MOST = 2**20  # pairs until clusters are joined, which spares comparing within them
 
 
 def cluster(thumbs: dict[str, np.ndarray]) -> dict[str, str]:
@@ -22,18 +25,29 @@ def cluster(thumbs: dict[str, np.ndarray]) -> dict[str, str]:
     ids = list(thumbs)
     if not ids:
         return {}
-    pictures = unit(np.stack([thumbs[i] for i in ids]))
-    rows, columns = [], []
-    for start in range(0, len(ids), _BLOCK):
-        near = pictures[start : start + _BLOCK] @ pictures.T > CORRELATION
-        row, column = np.nonzero(near)
-        rows.append(row + start)
-        columns.append(column)
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    graph = csr_array((np.ones(len(row), bool), (row, column)), (len(ids),) * 2)
+    pictures = np.stack([thumbs[i] for i in ids])
+    first, pairs, n = np.arange(len(ids)), [], 0
+    for some in pairs_above(pictures, CORRELATION, scale=unit, joined=first):
+        pairs.append((some.i, some.j))
+        n += len(some.i)
+        if n > _MOST:
+            _join(first, pairs)
+            pairs, n = [], 0
+    _join(first, pairs)
+    return {image_id: ids[row] for image_id, row in zip(ids, first, strict=True)}
+
+
+def _join(
+    first: NDArray[np.intp], pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+) -> None:
+    """Joins the clusters of pairs; `first` (N,) is the first row of each row's."""
+    if not pairs:
+        return
+    i, j = map(np.concatenate, zip(*pairs, strict=True))
+    graph = csr_array((np.ones(len(i), bool), (first[i], first[j])), (len(first),) * 2)
     _, numbers = connected_components(graph, directed=False)
-    first = {number: ids[i] for i, number in reversed(list(enumerate(numbers)))}
-    return {image_id: first[n] for image_id, n in zip(ids, numbers, strict=True)}
+    _, rows, at = np.unique(numbers[first], return_index=True, return_inverse=True)
+    first[:] = rows[at]
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
+from featcache.dataset.similar_pairs import pairs_above
 from featcache.dataset.urls import Location
 from featcache.errors import UnreadableImageError
 
@@ -18,7 +19,7 @@ BYTES = BITS // 8
 # Bits in which two files of one radiograph may differ: saved again and resized, it
 # differs in at most 26; the most alike of 1,123 radiographs of two patients in 168.
 FARTHEST = 64
-_BLOCK = 1024
+_DIRECTIONS = 128  # bits hardly depend on one another, so a few tell little
 _NONE = np.zeros(BYTES, np.uint8)  # half the bits of any picture are set
 
 
@@ -71,30 +72,36 @@ def nearest(
 
     Args:
         hashes: (N, 72) uint8.
-        reference: (M, 72) uint8, at least one.
+        reference: (M, 72) uint8.
 
     Returns:
-        Its row (N,) and in how many bits they differ (N,): 288 for zeros. Up to
-        `FARTHEST` they are of one picture.
+        Its row (N,), the first of those that are level, and in how many bits they
+        differ (N,): at most `FARTHEST`. Row -1 and all 576 bits where none is so near,
+        as of zeros.
     """
-    others, own = _signs(reference), _signs(hashes)
-    rows = np.zeros(len(own), np.intp)
-    bits = np.full(len(own), BITS + 1, np.int64)
-    for start in range(0, len(others), _BLOCK):
-        block = others[start : start + _BLOCK].T
-        for first in range(0, len(own), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            different = ((BITS - own[part] @ block) / 2).astype(np.int64)
-            column = different.argmin(axis=1)
-            least = different[np.arange(len(column)), column]
-            nearer = least < bits[part]
-            rows[part] = np.where(nearer, column + start, rows[part])
-            bits[part] = np.where(nearer, least, bits[part])
+    rows = np.full(len(hashes), -1, np.intp)
+    bits = np.full(len(hashes), BITS, np.int64)
+    limit = 1 - (2 * FARTHEST + 1) / BITS
+    for pairs in pairs_above(
+        hashes, limit, scale=_signs, others=reference, directions=_DIRECTIONS
+    ):
+        different = np.rint((1 - pairs.product) * BITS / 2).astype(np.int64)
+        order = np.lexsort((pairs.j, different, pairs.i))
+        _, least = np.unique(pairs.i[order], return_index=True)
+        i, j, different = (
+            pairs.i[order][least],
+            pairs.j[order][least],
+            different[order][least],
+        )
+        nearer = (different < bits[i]) | ((different == bits[i]) & (j < rows[i]))
+        rows[i[nearer]], bits[i[nearer]] = j[nearer], different[nearer]
     return rows, bits
 
 
 def _signs(hashes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bits as 1 and -1, (N, 576), whose products count; zeros stay zeros."""
-    signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+    """Bits as 1/24 and -1/24, (N, 576), whose products count; zeros stay zeros."""
+    signs: NDArray[np.float32] = (
+        np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+    ) / np.float32(_SIDE)
     signs[~hashes.any(axis=1)] = 0
     return signs

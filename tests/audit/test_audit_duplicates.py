@@ -16,10 +16,12 @@ from featcache.commands.audit import (
     PASSED,
     audit,
     fixes,
-    similarity,
 )
-from featcache.commands.audit.similarity import alike
+from featcache.commands.audit.context import AuditContext
+from featcache.commands.audit.duplicates import perceptual
+from featcache.commands.audit.similarity import _cuts, alike, cut_alike
 from featcache.commands.scan import scan
+from featcache.core.progress import SILENT
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.near_duplicates import CORRELATION, unit
 from featcache.errors import DatasetError, UsageError
@@ -212,14 +214,45 @@ def test_a_patient_in_several_classes(toy: Manifest, reports: Path) -> None:
 def test_a_flat_picture_is_like_no_other() -> None:
     """Pictures of one grey, or lost ones, are no near-duplicates."""
     flat = np.full((3, 1024), 7, np.uint8)
-    assert alike(unit(flat), CORRELATION) == []
+    assert alike(flat, CORRELATION, unit).empty
 
 
-def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the rows are cut into blocks, each pair is found once."""
-    rows = np.eye(5, dtype=np.float32)[[0, 1, 0, 2, 1]]
-    monkeypatch.setattr(similarity, "_BLOCK", 2)
-    assert {(i, j) for i, j, _ in alike(rows, 0.9)} == {(0, 2), (1, 4)}
+def test_each_pair_is_a_row() -> None:
+    """Each pair stands once, the most alike first."""
+    rows = np.array([[1, 0], [0, 1], [1, 0], [0.6, 0.8]], np.float32)
+    pairs = alike(rows, 0.5, np.asarray)
+    assert pairs[["a", "b"]].to_numpy().tolist() == [[0, 2], [1, 3], [0, 3], [2, 3]]
+
+
+def test_cut_pairs_equal_brute_force() -> None:
+    """Every cut of each picture is compared with all others as they are."""
+    x, y = np.indices((32, 32)) / 31
+    at = np.random.default_rng(0).uniform(0, 2, (150, 4))
+    waves = [np.sin(5 * a * x + b) + np.cos(3 * c * y + d) for a, b, c, d in at]
+    pictures = np.stack([(60 * w + 128).ravel() for w in waves]).astype(np.uint8)
+    best = np.max([unit(cut) @ unit(pictures).T for cut in _cuts(pictures)], axis=0)
+    i, j = np.nonzero(np.triu(np.maximum(best, best.T) > CORRELATION, k=1))
+    pairs = cut_alike(pictures, CORRELATION)
+    expected = dict(
+        zip(zip(i, j, strict=True), np.maximum(best, best.T)[i, j], strict=True)
+    )
+    assert len(expected) > 5
+    assert set(zip(pairs["a"], pairs["b"], strict=True)) == set(expected)
+    values = [expected[pair] for pair in zip(pairs["a"], pairs["b"], strict=True)]
+    np.testing.assert_allclose(pairs["product"], values, atol=1e-6)
+
+
+def test_hashes_that_differ_in_two_bits(toy: Manifest, reports: Path) -> None:
+    """Pairs of at most two different bits of 64, with their number."""
+    table = toy.table.copy()
+    values = np.random.default_rng(0).integers(2**63, size=len(table), dtype=np.uint64)
+    values[1:4] = values[0] ^ np.array(
+        [1, 2**40 + 2**7, 2**40 + 2**7 + 2**9], np.uint64
+    )
+    table["phash"] = [f"{value:016x}" for value in values]
+    context = AuditContext(with_table(toy, table), reports, SILENT)
+    pairs = perceptual(context).sort_values(["a", "b"]).to_numpy().tolist()
+    assert pairs == [[0, 1, 1], [0, 2, 2], [2, 3, 1]]
 
 
 def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:

@@ -20,6 +20,7 @@ from featcache.commands.validate import Answers, Validation, validate
 from featcache.core.progress import Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.perceptual_hashes import (
+    BITS,
     BYTES,
     FARTHEST,
     nearest,
@@ -208,14 +209,32 @@ def test_poor_sets(dataset: Manifest, case: str) -> None:
 
 
 def test_nearest_by_hand() -> None:
-    """The fewest different bits; half of them differ from what has no hash."""
+    """The fewest different bits; what has no hash is near to none."""
     reference = np.zeros((3, BYTES), np.uint8)
     reference[1], reference[2] = 0b10101010, 0b11110000
     hashes = np.stack([reference[2], reference[1], reference[0]])
     hashes[1, :2] ^= 0b00000111
     rows, bits = nearest(hashes, reference)
-    assert rows[:2].tolist() == [2, 1]
-    assert bits.tolist() == [0, 6, 288]
+    assert rows.tolist() == [2, 1, -1]
+    assert bits.tolist() == [0, 6, BITS]
+    assert nearest(hashes, reference[:0])[0].tolist() == [-1] * 3
+
+
+def test_nearest_equals_brute_force() -> None:
+    """Up to 64 different bits none is missed, and of level ones the first is meant."""
+    rng = np.random.default_rng(0)
+    reference = rng.integers(256, size=(400, BYTES), dtype=np.uint8)
+    reference[200:210] = reference[:10]
+    flips = np.arange(300)[:, None] > 2 * rng.permuted(
+        np.tile(np.arange(BITS), (300, 1)), axis=1
+    )
+    hashes = np.packbits(np.unpackbits(reference[:300], axis=1) ^ flips, axis=1)
+    apart = np.bitwise_count(hashes[:, None] ^ reference).sum(axis=2, dtype=int)
+    rows, bits = nearest(hashes, reference)
+    near = apart.min(axis=1) <= FARTHEST
+    assert 0 < near.sum() < len(hashes)
+    assert rows.tolist() == np.where(near, apart.argmin(axis=1), -1).tolist()
+    assert bits.tolist() == np.where(near, apart.min(axis=1), BITS).tolist()
 
 
 def test_the_same_picture_is_known_by_its_hash(tmp_path: Path) -> None:
@@ -233,7 +252,7 @@ def test_the_same_picture_is_known_by_its_hash(tmp_path: Path) -> None:
     assert rows.tolist() == list(range(n))
     assert bits.max() <= FARTHEST
     for i in range(n):
-        assert nearest(own[i : i + 1], np.delete(own, i, axis=0))[1] > FARTHEST
+        assert nearest(own[i : i + 1], np.delete(own, i, axis=0))[0] == -1
     assert not perceptual_hash(Image.new("L", (64, 64), 7)).any()
     assert not read_hashes(tmp_path, ["none.png"]).any()
 

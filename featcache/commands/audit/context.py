@@ -161,8 +161,8 @@ class AuditContext:
                 f"No image in {self.manifest.root} can be read, and there is no store "
                 f"of {PIXELS}. Scan the source at its current location."
             )
-        pairs = alike(unit(self.thumbs), CORRELATION)
-        return pd.DataFrame(pairs, columns=["a", "b", "correlation"])
+        pairs = alike(self.thumbs, CORRELATION, unit)
+        return pairs.rename(columns={"product": "correlation"})
 
     @cached_property
     def statistics(self) -> pd.DataFrame:

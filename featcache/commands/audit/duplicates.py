@@ -25,16 +25,21 @@ CONFLICT = "same bytes under two labels"
 
 
 def perceptual(context: AuditContext) -> pd.DataFrame:
-    """Pairs whose perceptual hashes differ in at most 4 of 64 bits: a, b, bits."""
+    """Pairs whose perceptual hashes differ in at most 2 of 64 bits: a, b, bits."""
     known = context.images["phash"].str.fullmatch("[0-9a-f]{16}")
     at = np.flatnonzero(known)
     if not len(at):
         raise NotApplicable("The manifest has no perceptual hashes.")
-    numbers = np.array([list(bytes.fromhex(h)) for h in context.images["phash"][known]])
-    signs = np.unpackbits(numbers.astype(np.uint8), axis=1).astype(np.float32) * 2 - 1
-    pairs = alike(signs, 64 - 2 * BITS - 1)
-    rows = [(at[a], at[b], round((64 - dot) / 2)) for a, b, dot in pairs]
-    return pd.DataFrame(rows, columns=["a", "b", "bits"])
+    hashes = bytes.fromhex("".join(context.images["phash"][known]))
+    rows = np.frombuffer(hashes, np.uint8).reshape(-1, 8)
+    pairs = alike(rows, 1 - (2 * BITS + 1) / 64, _signs)
+    bits = ((1 - pairs["product"]) * 32).round().astype(int)
+    return pd.DataFrame({"a": at[pairs["a"]], "b": at[pairs["b"]], "bits": bits})
+
+
+def _signs(hashes: np.ndarray) -> np.ndarray:
+    """Hashes (N, 8) uint8 as rows (N, 64) of unit length, 1/8 or -1/8 for each bit."""
+    return (np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1) / 8
 
 
 def with_images(context: AuditContext, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -135,13 +140,13 @@ def _perceptual(context: AuditContext) -> Answer:
 
 
 def _cut(context: AuditContext) -> Answer:
-    known = set(zip(context.near["a"], context.near["b"], strict=True))
     pairs = cut_alike(context.thumbs, CORRELATION)
-    new = [pair for pair in pairs if pair[:2] not in known]
+    known = pd.MultiIndex.from_frame(context.near[["a", "b"]])
+    new = pairs[~pd.MultiIndex.from_frame(pairs[["a", "b"]]).isin(known)]
     how = f"correlation above {CORRELATION} only after an edge is cropped"
     return _across_groups(
         context,
-        pd.DataFrame(new, columns=["a", "b", "correlation"]),
+        new.rename(columns={"product": "correlation"}),
         how,
         unreadable=context.unreadable,
     )

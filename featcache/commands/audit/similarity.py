@@ -1,36 +1,31 @@
 """Pairs of pictures that look the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from featcache.dataset.near_duplicates import unit
+from featcache.dataset.similar_pairs import Pairs, Scale, pairs_above
 
-_BLOCK = 1024
 
-
-def alike(rows: np.ndarray, least: float) -> list[tuple[int, int, float]]:
+def alike(rows: np.ndarray, least: float, scale: Scale) -> pd.DataFrame:
     """Pairs of rows whose product is above a limit.
 
     Args:
-        rows: (N, D) of one length, or zeros.
+        rows: (N, ...) in any form.
         least: The limit.
+        scale: Brings rows to unit length, (n, D) float32, or zeros.
 
     Returns:
-        (i, j, product) with i < j, the largest product first.
+        Columns a, b (rows, a < b) and product, the largest product first.
     """
-    pairs: list[tuple[int, int, float]] = []
-    for start in range(0, len(rows), _BLOCK):
-        products = rows[start : start + _BLOCK] @ rows[start:].T
-        i, j = np.nonzero(np.triu(products > least, k=1))
-        at = (i + start).tolist(), (j + start).tolist()
-        pairs += zip(*at, products[i, j].tolist(), strict=True)
-    return sorted(pairs, key=lambda pair: -pair[2])
+    return _table(pairs_above(rows, least, scale=scale))
 
 
-def cut_alike(pictures: np.ndarray, least: float) -> list[tuple[int, int, float]]:
+def cut_alike(pictures: np.ndarray, least: float) -> pd.DataFrame:
     """Pairs that are alike once up to a thirty-second is cut off an edge or several.
 
     Each picture is cut in 15 ways, brought back to its size, and compared with all
@@ -43,16 +38,21 @@ def cut_alike(pictures: np.ndarray, least: float) -> list[tuple[int, int, float]
     Returns:
         As `alike`, of the largest correlation of each pair.
     """
-    whole, best = unit(pictures), dict[tuple[int, int], float]()
-    for cut in _cuts(pictures):
-        rows = unit(cut)
-        for start in range(0, len(rows), _BLOCK):
-            products = rows[start : start + _BLOCK] @ whole.T
-            for i, j in np.argwhere(products > least).tolist():
-                pair = min(start + i, j), max(start + i, j)
-                best[pair] = max(best.get(pair, 0.0), float(products[i, j]))
-    pairs = [(i, j, value) for (i, j), value in best.items() if i < j]
-    return sorted(pairs, key=lambda pair: -pair[2])
+    own = np.arange(len(pictures))
+    return _table(
+        pairs
+        for cut in _cuts(pictures)
+        for pairs in pairs_above(cut, least, scale=unit, others=pictures, joined=own)
+    )
+
+
+def _table(some: Iterable[Pairs]) -> pd.DataFrame:
+    pairs = [Pairs(*(np.empty(0, int),) * 2, np.empty(0)), *some]
+    i, j, products = map(np.concatenate, zip(*pairs, strict=True))
+    a, b = np.minimum(i, j), np.maximum(i, j)
+    table = pd.DataFrame({"a": a, "b": b, "product": products})
+    table = table.sort_values(["product", "a", "b"], ascending=[False, True, True])
+    return table.drop_duplicates(["a", "b"], ignore_index=True)
 
 
 def _cuts(pictures: np.ndarray) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import EXCLUDED, Manifest
-from featcache.dataset.perceptual_hashes import FARTHEST, nearest, read_hashes
+from featcache.dataset.perceptual_hashes import nearest, read_hashes
 from featcache.errors import DatasetError
 from featcache.evaluation.external import Overlap, OverlapImage
 
@@ -79,5 +79,5 @@ def _near(
     return {
         image_id: (NEAR, names[row], int(different))
         for image_id, row, different in zip(table["image_id"], rows, bits, strict=True)
-        if different <= FARTHEST
+        if row >= 0
     }

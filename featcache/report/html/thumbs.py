@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.dataset import images, sources
+from featcache.dataset.similar_pairs import pairs_above
 from featcache.dataset.urls import Location
 from featcache.errors import DatasetError
 
@@ -140,10 +141,9 @@ def look_alikes(
         return []
     pictures = np.stack([small[i] for i in ids])
     codes = pd.factorize(groups.loc[ids])[0]
-    pairs = []
-    for start in range(0, len(ids), 1024):
-        near = pictures[start : start + 1024] @ pictures.T > above
-        for row, column in zip(*np.nonzero(near), strict=True):
-            if start + row < column and codes[start + row] != codes[column]:
-                pairs.append((str(ids[start + row]), str(ids[column])))
-    return pairs
+    pairs = sorted(
+        pair
+        for some in pairs_above(pictures, above, scale=np.asarray, joined=codes)
+        for pair in zip(some.i.tolist(), some.j.tolist(), strict=True)
+    )
+    return [(str(ids[i]), str(ids[j])) for i, j in pairs]
