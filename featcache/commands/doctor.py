@@ -37,6 +37,9 @@ OPTIONAL = {
     "tf2onnx": ("export", "export --to onnx"),
     "pydicom": ("dicom", "DICOM images"),
     "pyarrow": ("parquet", "cache export to .parquet"),
+    **dict.fromkeys(
+        ("aiohttp", "fsspec", "gcsfs", "s3fs"), ("cloud", "images at URLs")
+    ),
     "openpyxl": ("xlsx", "reading .xlsx tables"),
     **dict.fromkeys(
         (

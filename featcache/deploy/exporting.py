@@ -173,13 +173,19 @@ def refuse_carried(parts: ModelParts, to: str) -> None:
     Raises:
         ExportError: Names them.
     """
-    if parts.carried and to != OPENVINO:
+    if not parts.carried or to == OPENVINO:
+        return
+    if parts.in_files:
         raise ExportError(
             f"networks that can be converted to {to}",
-            f"{some(parts.carried)}, which a bundle or a file holds for OpenVINO alone",
-            "Use `to='openvino'`; a bundle of networks of Keras can be exported to any "
-            "format from the run that it was made of.",
+            f"{some(parts.in_files)}, which OpenVINO alone runs",
+            "Use `to='openvino'`, or a run on networks of Keras.",
         )
+    raise ExportError(
+        f"networks that can be converted to {to}",
+        f"a bundle, which carries {some(parts.carried)} in OpenVINO's format",
+        "Use `to='openvino'`, or export the run that it was made of.",
+    )
 
 
 def check_parity(

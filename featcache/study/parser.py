@@ -165,7 +165,7 @@ def _inherit(
 def _dataset(block: Block, trains: list[Block]) -> dict[str, Any]:
     """The arguments of ``scan``; nothing is left to what an earlier scan was told."""
     settings = SECTIONS["dataset"].arguments(scan, block.own)
-    settings["source"] = block.path(settings["source"], "source")
+    settings["source"] = block.place(settings["source"], "source")
     by = settings.setdefault("split_by", NO_SPLIT)
     pool = settings.setdefault("pool", False)
     if by != NO_SPLIT and pool:

@@ -114,9 +114,9 @@ def test_formats_hold_an_ensemble(to, networks, pixels, tmp_path):
     assert exported.parity.difference < 1e-5
     assert (exported.parity.images, exported.parity.on_edge) == (48, 0)
     assert exported.inputs == {"pixels_32": 32, "pixels_40": 40}
-    inputs = {f"pixels_{size}": values[:5] for size, values in pixels.items()}
+    inputs = {f"pixels_{one.side}": values[:5] for one, values in pixels.items()}
     p = FORMATS[to].load(path)(inputs)
-    small = {size: values[:5] for size, values in pixels.items()}
+    small = {resize: values[:5] for resize, values in pixels.items()}
     np.testing.assert_allclose(p, parts.proba(parts.embed(small)), atol=1e-5)
     beside = [path.with_suffix(suffix).name for suffix in FORMATS[to].also]
     assert {one.name for one in tmp_path.iterdir()} == {path.name, *beside}

@@ -20,7 +20,12 @@ from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
 from featcache.commands.export import export
-from featcache.commands.extract import extract
+from featcache.commands.extract import (
+    compute_parts,
+    extract,
+    plan_parts,
+    publish_parts,
+)
 from featcache.commands.finetune import finetune
 from featcache.commands.predict import check_format, predict
 from featcache.commands.scan import scan
@@ -41,7 +46,6 @@ from featcache.study import run as run_study
 # The fewest words with which each command parses.
 LEAST = {
     "scan": ["here"],
-    "extract": ["-b", "densenet121"],
     "finetune": ["-b", "densenet121"],
     "ensemble": ["all"],
     "explain": ["run"],
@@ -63,7 +67,10 @@ LEAST = {
 # The library functions behind each command.
 BEHIND: dict[str, list[Callable[..., Any]]] = {
     "scan": [scan],
-    "extract": [extract, scan, views.Policy, regions.Region, backbones.resolve],
+    "extract": [
+        *(extract, plan_parts, compute_parts, publish_parts),
+        *(scan, views.Policy, regions.Region, backbones.resolve),
+    ],
     "train-head": [train_head],
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
@@ -85,6 +92,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "cache info": [cache.info],
     "cache verify": [cache.verify],
     "cache prune": [cache.prune],
+    "cache compact": [cache.compact],
     "cache export": [cache.export],
     "backbone ls": [list_backbones],
     "backbone describe": [describe],
@@ -94,8 +102,10 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run", "every",
+    "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
+    "every",
     "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
+    "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",
 }  # fmt: skip

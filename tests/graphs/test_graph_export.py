@@ -74,7 +74,7 @@ def test_onnx_networks_go_to_openvino(dataset: Manifest, tmp_path: Path) -> None
     np.testing.assert_allclose(p, expected, atol=1e-5)
     text = (tmp_path / "m.xml").read_text()
     assert "the middle of an image: shortest edge 36, centre crop, bicubic" in text
-    with pytest.raises(ExportError, match=r"vit, which .* OpenVINO alone"):
+    with pytest.raises(ExportError, match="vit, which OpenVINO alone runs"):
         export(dataset, run, tmp_path / "m.keras", to="keras")
     assert not (tmp_path / "m.keras").exists()
 

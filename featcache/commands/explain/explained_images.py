@@ -171,7 +171,7 @@ class ImageLoader:
         """Files below the root and the source by their size: a moved one is among."""
         by_size: dict[int, list[Path]] = {}
         for top in (self.source, self.manifest.root):
-            if top is not None and top.is_dir():
+            if isinstance(top, Path) and top.is_dir():
                 for path in _files(top):
                     by_size.setdefault(path.stat().st_size, []).append(path)
         return by_size

@@ -117,19 +117,21 @@ def _run_engine(
             if time.monotonic() - sealed_at > _SEAL_SECONDS:
                 if waiting:
                     waiting.result()
-                waiting = sealer.submit(_seal, job, lane.pending)
+                waiting = sealer.submit(_seal, request, job, lane.pending)
                 lane.pending, sealed_at = [], time.monotonic()
     finally:
         if waiting:
             waiting.result()
-        sealer.submit(_seal, job, lane.pending).result()
+        sealer.submit(_seal, request, job, lane.pending).result()
         job.seconds = time.monotonic() - started
 
 
-def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
+def _seal(
+    request: ExtractRequest, job: Job, pending: list[tuple[list[int], Outputs]]
+) -> None:
     if not pending:
         return
-    manifest.refuse_removed(job.path.parent.parent)
+    manifest.refuse_removed(request.manifest.folder)
     rows = job.missing.iloc[[row for numbers, _ in pending for row in numbers]]
     names = pending[0][1]
     outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}

@@ -19,6 +19,7 @@ from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
+from featcache.dataset.urls import is_gone
 from featcache.errors import DatasetError, SplitError, UsageError
 from featcache.evaluation import identity, references, runs
 from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
@@ -291,7 +292,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
             "`fold='test'` needs a test set, but `test_size=0` leaves none",
             "Try `test_size=0.2`.",
         )
-    if not dataset.root.exists():
+    if is_gone(dataset.root):
         raise DatasetError(
             f"the images of {dataset.dataset} are no longer in {dataset.root}",
             f"Scan the new folder: {dataset.scan_again()}",

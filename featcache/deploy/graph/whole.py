@@ -18,6 +18,7 @@ from featcache.deploy.graph.networks import (
     Pixels,
 )
 from featcache.deploy.graph.tracing import PROBABILITIES
+from featcache.deploy.model import FeatureNetwork
 from featcache.errors import ExportError
 from featcache.evaluation.calibration import Calibrator
 
@@ -92,8 +93,17 @@ class ModelParts:
     @property
     def carried(self) -> list[str]:
         """Names of the networks that are there in OpenVINO's format alone."""
+        return [one.name for one in self._carried]
+
+    @property
+    def in_files(self) -> list[str]:
+        """Names of those among them that are in ONNX or OpenVINO files."""
+        return [one.name for one in self._carried if one.network]
+
+    @property
+    def _carried(self) -> list[FeatureNetwork]:
         networks = (one for one in self.networks if isinstance(one, CarriedNetwork))
-        return [one.network.name for one in networks]
+        return [one.network for one in networks]
 
     def column_name(self, number: int, output: str) -> str:
         """Of the input of a `head_graph` for an output of a network."""
