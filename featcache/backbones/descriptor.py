@@ -265,8 +265,11 @@ def _check(descriptor: Descriptor, *, is_graph: bool) -> None:
                 f"{name} is {str(value)[:40]!r}, not {' or '.join(map(str, allowed))}"
             )
     for name in ("licence", "source", "output"):
-        if len(getattr(descriptor, name) or "") > _LONGEST:
+        text = getattr(descriptor, name) or ""
+        if len(text) > _LONGEST:
             raise ValueError(f"{name} has more than {_LONGEST} letters")
+        if name != "output" and not text.isprintable():
+            raise ValueError(f"{name} has line breaks or characters that do not show")
     digest = descriptor.weights_digest
     if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
         raise ValueError("weights_digest is not 64 hex digits")
@@ -332,6 +335,8 @@ def _check_canary(descriptor: Descriptor) -> None:
     texts = [canary.resized_by, *canary.framework, *canary.framework.values()]
     if len(texts) > _MOST_TEXTS or max(map(len, texts)) > _SHORT:
         raise ValueError("canary.framework or canary.resized_by is too long")
+    if not "".join(texts).isprintable():
+        raise ValueError("canary.framework has characters that do not show")
 
 
 def _check_contradictions(descriptor: Descriptor, *, is_graph: bool) -> None:

@@ -227,3 +227,13 @@ def test_a_canary_of_another_width(tmp_path: Path) -> None:
     error = str(proving.check(resolve(str(path)), seconds=0).error)
     assert "fails its canary: not 5 finite numbers, as the canary has" in error
     assert "nearest" not in error
+
+
+def test_what_openvino_says_is_cut_to_the_reason(tmp_path: Path) -> None:
+    """Its formats and places in its sources are left out."""
+    path = map_network(tmp_path / "net.onnx", **NONE, input_size=SIDE)
+    for suffix, content in ((".xml", "<net>"), (".bin", ""), (".json", "{}")):
+        path.with_suffix(suffix).write_text(content)
+    with pytest.raises(WeightsError, match="Unable to read the model") as caught:
+        resolve(str(path.with_suffix(".xml")))
+    assert "frontends" not in str(caught.value)

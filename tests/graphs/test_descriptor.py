@@ -28,10 +28,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "another size": ({"input_size": 32, "input_sizes": [64, 96]}, "not 64 to 96"),
     "no digest": ({"weights_digest": "ab"}, "not 64 hex digits"),
     "a book": ({"licence": "x" * 2000}, "licence has more than 1000 letters"),
+    "lines": ({"licence": "MIT\n## Checked"}, "licence has line breaks or"),
+    "colours": ({"source": "\x1b[31mred"}, "source has line breaks or characters"),
+    "turned round": ({"source": "\u202eabc"}, "source has .* that do not show"),
     "too much": ({"std": [1e-300]}, "numbers that are too large"),
     "sizes": ({"input_sizes": [64, 32]}, "input_sizes is not"),
     "canary": ({"canary": {"picture": "a"}}, "canary.input_size"),
     "canary's size": ({"canary": CANARY | {"input_size": 1}}, "is 1, not 32 to"),
+    "canary's text": (
+        {"canary": CANARY | {"framework": {"torch": "\x1b[31m"}}},
+        "canary.framework has characters that do not show",
+    ),
     "canary's key": ({"canary": CANARY | {"embeding": []}}, "mean embedding"),
 }
 

@@ -13,6 +13,7 @@ from toys import train_flat
 from featcache import study
 from featcache.backbones import resolve
 from featcache.commands.bundle import make_bundle
+from featcache.commands.compare import compare
 from featcache.commands.extract import extract
 from featcache.core.progress import Reporter
 from featcache.dataset import images
@@ -261,3 +262,16 @@ def test_an_image_whose_features_are_not_finite(
         assert reason == "its features are not finite numbers of float32"
     with pytest.raises(DatasetError, match=r"unreadable images.*not finite numbers"):
         extract(dataset, [resolve(str(path))], max_bad=0)
+
+
+def test_a_leaderboard_has_short_numbers(dataset: Manifest, tmp_path: Path) -> None:
+    """A scaling in numbers is shown to three digits; records have them all."""
+    path = vector_network(
+        tmp_path / "net.onnx", range=[0, 1], mean=[0.456, 0.4, 0.4], std=[0.229]
+    )
+    extract(dataset, [resolve(str(path))])
+    options = {"folds": 2, "test_size": 0.3, "jobs": 1, "tune": False}
+    reports = tmp_path / "reports" / dataset.dataset
+    train_flat(dataset, reports.parent, heads=["logreg"], **options)
+    (row,) = compare(reports).rows
+    assert row.preprocess == "rgb x 0.0171 0.0171 0.0171 + -1.99 -1.75 -1.75"

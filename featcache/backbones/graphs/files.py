@@ -15,7 +15,7 @@ from featcache.errors import WeightsError
 # initializer, NodeProto.attribute, AttributeProto.t, TensorProto.external_data, and
 # StringStringEntryProto.key and value).
 _GRAPH, _NODE, _INITIALIZER, _ATTRIBUTE, _TENSOR, _EXTERNAL = 7, 1, 5, 5, 5, 13
-_LONGEST = 100  # letters of a file's name that are shown
+_LONGEST = 100  # letters of a file's name that are quoted
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -30,14 +30,14 @@ def weights_files(path: Path) -> list[Path]:
     else:
         names = _external(path)
     for name in names:
-        shown = repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
+        quoted = repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
         if Path(name) != Path(Path(name).name):
             raise WeightsError(
-                f"weights beside {path.name}", f"in {shown}", "Export it again."
+                f"weights beside {path.name}", f"in {quoted}", "Export it again."
             )
         if not isfile(path.parent / name):
             raise WeightsError(
-                f"{path.name} keeps its weights in {shown}, which is not beside it",
+                f"{path.name} keeps its weights in {quoted}, which is not beside it",
                 f"Copy it to {path.parent}.",
             )
     return [path.parent / name for name in names]

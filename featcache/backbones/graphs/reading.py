@@ -17,6 +17,8 @@ from featcache.core.registry import Registry
 from featcache.core.text import some
 from featcache.errors import UsageError, WeightsError
 
+# What lines of OpenVINO's errors begin with that say nothing of the network.
+_NO_REASON = ("Exception", "Check '")
 _WHOLE = ("u8", "u16", "u32", "u64", "i16", "i32", "i64")  # hold 0 to 255
 
 
@@ -246,5 +248,6 @@ def shape_text(shape: Sequence[int | None]) -> str:
 def _reason(error: Exception) -> str:
     """What an error of OpenVINO says, without where in its sources it arose."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("Exception", "Check '"))]
-    return " ".join(kept or lines)[:300].rstrip(".") or type(error).__name__
+    kept = [line for line in lines if not line.startswith(_NO_REASON)]
+    text = " ".join(kept or lines).partition(" Please check that model format")[0]
+    return text[:300].rstrip(".!") or type(error).__name__

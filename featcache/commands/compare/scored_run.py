@@ -1,5 +1,6 @@
 """A run's predictions, scored once for all that the leaderboard says of it."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -103,7 +104,7 @@ def described(scored_run: ScoredRun) -> dict[str, Any]:
         "backbone": record.backbone,
         "weights": record.weights,
         "input_size": record.input_size,
-        "preprocess": common_value([one.preprocess for one in networks or blocks]),
+        "preprocess": common_value([_scaling(one) for one in networks or blocks]),
         "unproven": any(one.canary == "absent" for one in blocks),
         "head": record.head,
         "views": record.views,
@@ -115,6 +116,15 @@ def described(scored_run: ScoredRun) -> dict[str, Any]:
         "n": len(scored_run.right),
         "n_groups": scored_run.draws.groups,
     }
+
+
+def _scaling(block: FeatureBlock) -> str | None:
+    """The input scaling of features, its numbers to three digits."""
+    if block.preprocess is None:
+        return None
+    return re.sub(
+        r"\d+\.\d+", lambda number: f"{float(number[0]):.3g}", block.preprocess
+    )
 
 
 def _policy(record: RunRecord) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from featcache.core.text import NOT_STATED, printable
+from featcache.core.text import NOT_STATED, markdown_cell, printable
 from featcache.deploy.bundle.record import BundleRecord, NetworkRecord
 
 _NAMES = {"auc": "AUC", "log_loss": "log-loss", "ece": "calibration error (ECE)"}
@@ -28,7 +28,7 @@ def _lines(record: BundleRecord) -> Iterator[str]:
         weights = "own weights" if own else f"weights {network.weights}"
         yield (
             f"- Network {printable(network.name)}{size}, {weights} "
-            f"({carried}); {printable(_origin(network))}"
+            f"({carried}); {markdown_cell(printable(_origin(network)))}"
         )
     for member, weight in zip(record.members, record.weights, strict=True):
         share = f", weight {weight:.3g}" if len(record.members) > 1 else ""
