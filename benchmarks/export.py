@@ -84,13 +84,13 @@ def measure(parts: Any, to: str, folder: Path, data: dict[str, Any]) -> dict[str
     from featcache.deploy.parity_images import ParityImages
 
     path = folder / f"model{FORMATS[to].suffix}"
-    (size,) = parts.sizes
+    (resize,) = parts.resizes
     started = time.perf_counter()
     exported = export(
         parts,
         path,
         to=to,
-        images=ParityImages({size: data["new"]}, "phantoms"),
+        images=ParityImages({resize: data["new"]}, "phantoms"),
         force=True,
     )
     seconds = time.perf_counter() - started
@@ -105,7 +105,7 @@ def measure(parts: Any, to: str, folder: Path, data: dict[str, Any]) -> dict[str
     p = np.concatenate(
         [run(seen[at : at + batch]) for at in range(0, len(seen), batch)]
     )
-    apart = np.abs(p - parts.proba(parts.embed({size: seen}))).max(axis=1)
+    apart = np.abs(p - parts.proba(parts.embed({resize: seen}))).max(axis=1)
     return {
         "to": to,
         "megabytes": round(exported.size / 2**20, 2),
@@ -137,8 +137,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     network = backbones.resolve(options.backbone, weights="random")
     graph = backbones.with_pixels(backbones.build(network), network)
-    pixel_graph, size = remembering(PixelGraph(graph)), network.input_size
-    pixels = generated([size], options.train + options.images).pixels[size]
+    pixel_graph, resize = remembering(PixelGraph(graph)), network.resize
+    pixels = generated([resize], options.train + options.images).pixels[resize]
     train, new = pixels[: options.train], pixels[options.train :]
     X = pixel_graph.embed(train)["features"]
     y = np.arange(len(X)) % 3

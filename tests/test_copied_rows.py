@@ -121,8 +121,8 @@ def test_rows_of_other_libraries_do_not_join_a_store(
     module = "featcache.commands.extract"
     toy(part("one", 0, 8))
     two = part("two", 8, 12)
-    for name in (module, f"{module}.copying", f"{module}.plan"):
-        monkeypatch.setattr(f"{name}.versions", lambda: {"featcache": "9"})
+    for name in ("work", "copying", "plan"):
+        monkeypatch.setattr(f"{module}.{name}.versions", lambda: {"featcache": "9"})
     toy(two)
     heard = Heard()
     grown = scan(two.folder.parent.parent / "chest", two.folder.parent, dataset="two")

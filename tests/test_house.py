@@ -27,6 +27,7 @@ BANNED = {
 }
 # A library and the only part of the package that may import it.
 DOORS = {
+    "fsspec": "featcache.dataset.sources.remote",
     "h5py": "featcache.features.store",
     "click": "featcache.cli",
     "tensorflow": "featcache.core.tf",

@@ -156,6 +156,10 @@ def test_an_unknown_name_offers_the_nearest() -> None:
     assert table["kiwi"] == 2
     assert list(table) == ["apple", "kiwi"]
     assert "plum" not in table
+    with pytest.raises(UnknownNameError, match=r"got 'x{150}\.\.\.'\. Or bring"):
+        table["x" * 10**6]
+    with pytest.raises(UnknownNameError, match="expected a fruit, of which there are"):
+        Registry("fruit", {})["kiwi"]
 
 
 def test_errors_survive_pickling() -> None:

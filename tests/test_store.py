@@ -353,8 +353,9 @@ def test_a_full_disk_while_publishing_keeps_the_parts(path: Path) -> None:
 def test_no_room_is_told_before_writing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size of the new store is compared with the free space first."""
+    """The size of the merged store is compared with the free space first."""
     store.seal(path, HEADER, {"features": rows(0, 2)}, keys(0, 2))
+    store.seal(path, HEADER, {"features": rows(2, 2)}, keys(2, 2))
     usage = shutil_usage(total=10**9, used=10**9, free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(StoreError, match="MiB free for"):

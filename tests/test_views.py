@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featcache.dataset.regions import Region
-from featcache.dataset.views import Draw, Policy, draw, render
+from featcache.dataset.views import Draw, Policy, Resize, draw, render
 from featcache.errors import UsageError
 
 IMAGE = "0" * 64
@@ -272,3 +272,13 @@ def test_a_record_gives_the_policy_again() -> None:
         record = json.loads(json.dumps(policy.to_dict()))
         assert Policy.of(record) == policy
         assert Policy.of(record).to_dict() == policy.to_dict()
+
+
+def test_a_thread_of_an_image_does_not_fill_the_memory() -> None:
+    """Of an image of 1 x 60000 pixels no more is resized than is near the square."""
+    tall = Image.new("RGB", (1, 60_000))
+    tall.putdata([(row % 251, row % 241, row % 239) for row in range(60_000)])
+    near = tall.crop((0, 29_980, 1, 30_020))
+    resize = Resize(64, "shortest_edge", 64, "bicubic")
+    difference = render(tall, resize).astype(int) - render(near, resize)
+    assert np.abs(difference).max() <= 1

@@ -14,6 +14,7 @@ from featcache.commands import scan as scanning
 from featcache.commands.extract import StoreResult
 from featcache.core.text import counted
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
+from featcache.dataset.urls import inside, location
 from featcache.dataset.views import Policy
 from featcache.errors import UnknownNameError
 from featcache.evaluation import runs
@@ -56,8 +57,9 @@ class Dataset:
 
     @property
     def paths(self) -> list[str]:
-        """Path of each usable image, for ``featcache.Embedder``."""
-        return [str(self.manifest.root / path) for path in self.manifest.ok["path"]]
+        """Path or URL of each usable image, for ``featcache.Embedder``."""
+        root = self.manifest.root
+        return [str(inside(root, path)) for path in self.manifest.ok["path"]]
 
     @property
     def stores(self) -> list[Path]:
@@ -213,7 +215,7 @@ def scan(
 
     Args:
         source: A folder with one sub-folder a class or with a metadata.csv, a zip of
-            one, or a CSV.
+            one, or a CSV; a path, or a URL such as s3://bucket/folder.
         dataset: A name; by default the source folder's.
         group_by: What stays together: a column, a regular expression for the file
             name or the folders, "dicom:PatientID", "image", or "near-duplicate".
@@ -230,7 +232,7 @@ def scan(
     """
     with show(progress) as reporter:
         result = scanning.scan(
-            Path(source),
+            location(source),
             cache_folder(cache),
             dataset=dataset,
             group_by=group_by,

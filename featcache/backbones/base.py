@@ -109,6 +109,7 @@ class Backbone:
         saved_as: Name Keras gives that file, where it is not the URL's.
         rescale: Factors a channel behind the network's own normalisation, which
             Keras adds only where it loads the ImageNet weights itself.
+        licence: Of the ImageNet weights, where Keras' documentation states it.
     """
 
     module: str
@@ -122,6 +123,7 @@ class Backbone:
     sha256: str = ""
     saved_as: str = ""
     rescale: tuple[float, ...] = ()
+    licence: str = ""
 
     @property
     def architecture(self) -> str:
@@ -264,6 +266,20 @@ class Network:
     def is_baseline(self) -> bool:
         """Whether it is a row that needs no network."""
         return self.weights == NONE
+
+    @property
+    def licence(self) -> str:
+        """Of its weights, as far as it is stated; else empty."""
+        if self.descriptor:
+            return self.descriptor.licence
+        return self.row.licence if self.row and self.weights == IMAGENET else ""
+
+    @property
+    def source(self) -> str:
+        """Where its weights come from, as far as it is stated; else empty."""
+        if self.descriptor:
+            return self.descriptor.source
+        return self.row.architecture if self.row and self.weights == IMAGENET else ""
 
     @property
     def architecture(self) -> str:

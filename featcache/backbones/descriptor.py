@@ -1,6 +1,7 @@
 """Descriptors: the JSON beside a network's file that says how it is to be used."""
 
 import difflib
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ from featcache.dataset.views import (
 from featcache.errors import WeightsError
 
 SMALLEST, LARGEST = 32, 4096  # pixels of an input's side
+_LONGEST = 1000  # letters of a text
+_SHORT, _MOST_TEXTS = 100, 50  # letters of a text about a canary, and such texts
+_HUGE = 1e9  # of a pixel's scaling
+_LARGEST_NUMBER = 1e30  # of an embedding; its inverse is nothing
 RGB, BGR = "rgb", "bgr"
 PROCESSOR = "preprocessor_config.json"  # of Hugging Face
 POOLINGS = {
@@ -221,10 +226,14 @@ def read(path: Path) -> Descriptor:
 def _read(path: Path, *, is_graph: bool) -> dict[str, Any]:
     """The keys of a descriptor in a file, checked."""
     try:
-        value = read_json(path)
-        if isinstance(value, dict) and foreign.is_foreign(value):
+        value = read_json(path, unique=True)
+        if not isinstance(value, dict):
+            raise ValueError("it is not an object of keys and values")
+        if foreign.is_foreign(value):
             value = foreign.descriptor_keys(value)
-        _refuse_unknown(value)
+        _refuse_unknown(value, Descriptor)
+        if isinstance(value.get("canary"), dict):
+            _refuse_unknown(value["canary"], Canary)
         _check(records.from_json(Descriptor, value), is_graph=is_graph)
     except OSError as error:
         raise WeightsError(
@@ -238,13 +247,14 @@ def _read(path: Path, *, is_graph: bool) -> dict[str, Any]:
     return dict(value)
 
 
-def _refuse_unknown(value: Any) -> None:
-    known = [one.name for one in fields(Descriptor)]
-    for key in value if isinstance(value, dict) else ():
+def _refuse_unknown(value: dict[str, Any], kind: type[Descriptor | Canary]) -> None:
+    known = [one.name for one in fields(kind)]
+    of = "" if kind is Descriptor else "of its canary "
+    for key in value:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 3, 0.5)
-            meant = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"it has a key {key[:60]!r}, which means nothing{meant}")
+            near = difflib.get_close_matches(key[:60], known, 3, 0.5)
+            meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise ValueError(f"the key {key[:60]!r} {of}means nothing{meant}")
 
 
 def _check(descriptor: Descriptor, *, is_graph: bool) -> None:
@@ -254,6 +264,12 @@ def _check(descriptor: Descriptor, *, is_graph: bool) -> None:
             raise ValueError(
                 f"{name} is {str(value)[:40]!r}, not {' or '.join(map(str, allowed))}"
             )
+    for name in ("licence", "source", "output"):
+        if len(getattr(descriptor, name) or "") > _LONGEST:
+            raise ValueError(f"{name} has more than {_LONGEST} letters")
+    digest = descriptor.weights_digest
+    if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError("weights_digest is not 64 hex digits")
     _check_sizes(descriptor)
     _check_numbers(descriptor)
     _check_canary(descriptor)
@@ -269,6 +285,11 @@ def _check_sizes(descriptor: Descriptor) -> None:
         low, high = (*descriptor.input_sizes, 0, 0)[:2]
         if len(descriptor.input_sizes) != 2 or not SMALLEST <= low <= high <= LARGEST:
             raise ValueError("input_sizes is not [smallest, largest]")
+        if not low <= (descriptor.input_size or low) <= high:
+            raise ValueError(
+                f"input_size is {descriptor.input_size}, not {low} to {high} as in "
+                "input_sizes"
+            )
     if descriptor.grid is not None and (
         len(descriptor.grid) != 2 or min(descriptor.grid) < 1
     ):
@@ -289,6 +310,10 @@ def _check_numbers(descriptor: Descriptor) -> None:
             raise ValueError(f"{name} has {len(values)} numbers, not {channels}")
     if min(descriptor.std or [1]) <= 0:
         raise ValueError("std is not above 0")
+    numbers = descriptor.numbers
+    values = (*numbers.scale, *numbers.offset) if numbers else ()
+    if any(abs(value) > _HUGE for value in values):
+        raise ValueError("range, mean and std make numbers that are too large")
 
 
 def _check_canary(descriptor: Descriptor) -> None:
@@ -296,9 +321,17 @@ def _check_canary(descriptor: Descriptor) -> None:
     if canary is None:
         return
     if not SMALLEST <= canary.input_size <= LARGEST:
-        raise ValueError(f"canary.input_size is {canary.input_size}")
-    if not any(canary.embedding):
-        raise ValueError("canary.embedding has no number other than 0")
+        size = canary.input_size
+        raise ValueError(f"canary.input_size is {size}, not {SMALLEST} to {LARGEST}")
+    largest = max(map(abs, canary.embedding), default=0)
+    if not 1 / _LARGEST_NUMBER < largest < _LARGEST_NUMBER:
+        raise ValueError(
+            f"the largest number of canary.embedding is {largest:g}, which no network "
+            "gives"
+        )
+    texts = [canary.resized_by, *canary.framework, *canary.framework.values()]
+    if len(texts) > _MOST_TEXTS or max(map(len, texts)) > _SHORT:
+        raise ValueError("canary.framework or canary.resized_by is too long")
 
 
 def _check_contradictions(descriptor: Descriptor, *, is_graph: bool) -> None:

@@ -13,10 +13,12 @@ from featcache.backbones.base import (
 )
 from featcache.backbones.descriptor import LARGEST, SMALLEST, Descriptor, read
 from featcache.backbones.graphs.reading import read as read_graph
+from featcache.backbones.graphs.reading import refuse_type
 from featcache.backbones.graphs.readout import readout
 from featcache.errors import UsageError, WeightsError
 
 _RESERVED = "+@,:*?[]"  # in names of backbones these mean something
+_COLLECTIONS = ("all", "classic5", "baselines")
 _LONGEST = 100  # bytes of a name
 
 _AS_ONNX = (
@@ -122,6 +124,8 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
         descriptor=descriptor,
     )
     _check_grey(network)
+    if graph:
+        refuse_type(graph, mode)
     return network
 
 
@@ -149,19 +153,35 @@ def _check_range(path: Path, descriptor: Descriptor, side: int) -> None:
             str(side),
             f"Use {descriptor.input_size or low}.",
         )
+    edge = descriptor.resize_to
+    if edge and edge < (descriptor.input_size or side):
+        raise UsageError(
+            f'"resize_to" in {path.with_suffix(".json").name} of at least the '
+            f"{descriptor.input_size or side} px of the input",
+            f"{edge}, which leaves black edges",
+            'Correct it, or write "resize": "letterbox" if edges are meant.',
+        )
 
 
 def check_name(path: Path) -> None:
     """Refuses a file whose name cannot be that of a backbone.
 
     Raises:
-        UsageError: It is too long, or has a character that means something else.
+        UsageError: It is too long, has a character that means something else, or
+            stands for several networks.
     """
     name = path.stem
     long = len(name.encode(errors="replace")) > _LONGEST
+    if name.casefold() in _COLLECTIONS:
+        raise UsageError(
+            f"a file name that is none of {', '.join(_COLLECTIONS)}",
+            path.name,
+            "Rename the file: these stand for several networks.",
+        )
     if long or not name.isprintable() or any(c in _RESERVED for c in name):
         raise UsageError(
-            f"a file name of at most {_LONGEST} bytes without {' '.join(_RESERVED)}",
+            f"a file name of at most {_LONGEST} bytes, all of them visible, without "
+            f"{' '.join(_RESERVED)}",
             ascii(path.name),
             "Rename the file: its name becomes that of the backbone.",
         )

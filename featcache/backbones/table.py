@@ -17,6 +17,22 @@ _NOTOP = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 # it loads the ImageNet weights itself.
 _ROOT_STD = (0.229**-0.5, 0.224**-0.5, 0.225**-0.5)
 
+# Of the ImageNet weights, module by module, from the section "License" of each network
+# in docs/templates/applications.md of Keras 2.3. Of later networks Keras states none.
+_LICENCES = {
+    "densenet": "BSD-3-Clause",
+    "inception_resnet_v2": "Apache-2.0",
+    "inception_v3": "Apache-2.0",
+    "mobilenet": "Apache-2.0",
+    "mobilenet_v2": "Apache-2.0",
+    "nasnet": "Apache-2.0",
+    "resnet": "MIT",
+    "resnet_v2": "BSD",
+    "vgg16": "CC-BY-4.0",
+    "vgg19": "CC-BY-4.0",
+    "xception": "MIT",
+}
+
 # Keras' factory, width, default side, what stands for {file} in the family's URL,
 # checksum (32 digits: MD5, 64: SHA-256), and what stands for {tap} in the names of
 # the default taps.
@@ -43,6 +59,7 @@ def _family(
                 taps=tuple(tap.format(file=file, tap=end) for end in taps.split()),
                 saved_as=saved_as.format(file=file),
                 rescale=rescale,
+                licence=_LICENCES.get(module, ""),
             ),
         )
 
@@ -223,5 +240,6 @@ NETWORKS = Registry("network", {name: _ALL[name] for name in CLASSIC5} | _ALL)
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     {**NETWORKS, **ROWS},
-    hint="Or give the path of a .keras file; docs/commands.md lists all.",
+    hint="Or give the path of a .keras, .onnx or .xml file; docs/commands.md lists "
+    "all.",
 )

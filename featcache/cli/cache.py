@@ -1,4 +1,4 @@
-"""``featcache cache``: ls, info, verify, prune and export."""
+"""``featcache cache``: ls, info, verify, prune, compact and export."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,6 +148,7 @@ def _facts(details: "Info") -> Rows:
         *((f"contract: {k}", _text(v)) for k, v in sorted(contract.items())),
         *((f"policy {i}", _text(p)) for i, p in enumerate(header.policies)),
         *((f"note: {k}", _text(v)) for k, v in sorted(header.notes.items())),
+        ("files with rows", str(entry.files)),
         ("sealed parts", str(entry.parts)),
         ("written by", entry.locked_by or "no process"),
     ]
@@ -178,7 +179,7 @@ def _coverage(details: "Info") -> str:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Delete damaged parts; rename damaged stores to NAME.h5.damaged.",
+    help="Delete damaged sealed parts; rename other damaged files to NAME.h5.damaged.",
 )
 @cache_option
 @json_option
@@ -261,6 +262,30 @@ def _freed(pruned: "Pruned") -> str:
     if pruned.done:
         return f"Freed {freed} MiB."
     return f"About {freed} MiB would be freed. Dry run: add --yes to delete."
+
+
+@cache_group.command(short_help="Merge the part files of stores.")
+@click.argument("names", nargs=-1, metavar="[STORE]...")
+@cache_option
+@json_option
+def compact(names: tuple[str, ...], cache: Path, as_json: bool) -> None:
+    """Merge the part files of each STORE into one file (default: all stores)."""
+    from featcache.commands import cache as stores
+
+    paths = [stores.find(cache, name) for name in names] or [
+        path for path in stores.store_paths(cache) if path.exists()
+    ]
+    with bars() as reporter:
+        compacted = stores.compact(paths, reporter=reporter)
+    if as_json:
+        print_json([vars(one) for one in compacted])
+        return
+    headings = [("store", False), ("rows", True), ("files before", True)]
+    rows = [
+        [str(one.path), str(one.rows), str(one.files), mib(one.bytes)]
+        for one in compacted
+    ]
+    print_table([*headings, ("MiB", True)], rows)
 
 
 @cache_group.command(

@@ -1,12 +1,15 @@
 """``featcache extract``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from featcache.cli import extract_parts
 from featcache.cli.completion import complete_networks
+from featcache.cli.extract_parts import parts_options, take_parts
 from featcache.cli.options import (
     cache_option,
     json_option,
@@ -20,27 +23,28 @@ from featcache.cli.options import (
     take,
 )
 from featcache.cli.output import bars, print_json, show
-from featcache.cli.scan import scan_source
+from featcache.cli.scan import Place, scan_source
 from featcache.core.text import counted
 from featcache.errors import UsageError
 
 if TYPE_CHECKING:
+    from featcache.backbones import Network
     from featcache.commands.extract import StoreResult
     from featcache.dataset.manifest import Manifest
+    from featcache.dataset.urls import Location
 
 
 @click.command("extract", short_help="Run frozen backbones and store the features.")
-@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.argument("source", type=Place(), required=False)
 @scanned_dataset_option
 @click.option(
     "-b",
     "--backbone",
     "names",
     multiple=True,
-    required=True,
     metavar="NAME",
     shell_complete=complete_networks,
-    help="A backbone, the path of a .keras file, classic5 for five of "
+    help="A backbone, the path of a .keras, .onnx or .xml file, classic5 for five of "
     "them (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for "
     "features without a network (metadata, pixels48, border); may be repeated.",
 )
@@ -128,10 +132,11 @@ if TYPE_CHECKING:
     help="Maximum share of unreadable images; above it the command fails.",
 )
 @source_options
+@parts_options
 @cache_option
 @json_option
 def extract_command(
-    source: Path | None,
+    source: "Location | None",
     dataset: str | None,
     names: tuple[str, ...],
     cache: Path,
@@ -143,11 +148,19 @@ def extract_command(
     Without SOURCE, a dataset scanned before is used: --dataset, or the only one.
 
     Only missing features are computed, so repeating a command costs nothing.
+
+    On a cluster: --plan-only --parts N once, --part in each task of an array, and
+    --publish once.
     """
-    from featcache.commands.extract import extract
     from featcache.dataset.regions import Region
     from featcache.dataset.views import Policy
 
+    parts = take_parts(settings)
+    if parts["part"] or parts["publish"]:
+        _planned(open_dataset(cache, dataset), as_json, settings["max_bad"], parts)
+        return
+    if not names:
+        raise click.MissingParameter(param_type="option", param_hint="'-b'")
     networks = resolve_networks(names, settings)
     grouping = take(
         settings, "group_by", "per_class", "on_conflict", "split_by", "pool"
@@ -156,11 +169,38 @@ def extract_command(
     manifest = _manifest(source, cache, dataset, grouping)
     region = Region.of_options(settings.pop("region"), settings.pop("mask"))
     draws = take(settings, "flip", "brightness", "zoom", "seed")
-    policy = Policy(**draws, region=region)
+    settings["policy"] = Policy(**draws, region=region)
+    if parts["plan_only"]:
+        settings |= take(parts, "parts", "part_rows")
+        extract_parts.make_plan(manifest, networks, as_json, settings)
+        return
+    _extract(manifest, networks, as_json, settings)
+
+
+def _planned(
+    manifest: "Manifest", as_json: bool, max_bad: float, parts: dict[str, Any]
+) -> None:
+    if parts["part"]:
+        extract_parts.compute(manifest, parts["part"], parts["plan"], as_json)
+    else:
+        stores = extract_parts.publish(manifest, parts["plan"], max_bad)
+        _show(manifest, stores, as_json)
+
+
+def _extract(
+    manifest: "Manifest",
+    networks: "Sequence[Network]",
+    as_json: bool,
+    settings: dict[str, Any],
+) -> None:
+    from featcache.commands.extract import extract
+
     with bars() as reporter:
-        stores = extract(
-            manifest, networks, policy=policy, reporter=reporter, **settings
-        )
+        stores = extract(manifest, networks, reporter=reporter, **settings)
+    _show(manifest, stores, as_json)
+
+
+def _show(manifest: "Manifest", stores: "list[StoreResult]", as_json: bool) -> None:
     if as_json:
         print_json([_record(store) for store in stores])
     else:
@@ -170,7 +210,10 @@ def extract_command(
 
 
 def _manifest(
-    source: Path | None, cache: Path, dataset: str | None, grouping: dict[str, Any]
+    source: "Location | None",
+    cache: Path,
+    dataset: str | None,
+    grouping: dict[str, Any],
 ) -> "Manifest":
     """The manifest of a source that is scanned now, or was before."""
     if source:

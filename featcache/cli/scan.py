@@ -18,20 +18,34 @@ from featcache.core.text import counted
 
 if TYPE_CHECKING:
     from featcache.commands.scan import ScanResult
+    from featcache.dataset.urls import Location
+
+
+class Place(click.ParamType["Location"]):
+    """A path, or a URL."""
+
+    name = "path or url"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> "Location":
+        """Parses the text; what is one already passes."""
+        from featcache.dataset.urls import location
+
+        return location(value)
 
 
 @click.command("scan", short_help="List and check the images of a source.")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=Place())
 @scanned_dataset_option
 @source_options
 @cache_option
 @json_option
 def scan_command(
-    source: Path, dataset: str | None, cache: Path, as_json: bool, **settings: Any
+    source: "Location", dataset: str | None, cache: Path, as_json: bool, **settings: Any
 ) -> None:
     """List and check the images of SOURCE.
 
-    SOURCE is a folder or zip file with one subfolder per class, or a CSV.
+    SOURCE is a folder or zip file with one subfolder per class, or a CSV; or the URL
+    of one, such as s3://bucket/folder or https://host/metadata.csv.
     """
     scanned = scan_source(source, cache, dataset, **settings)
     if as_json:
@@ -46,7 +60,7 @@ def scan_command(
 
 
 def scan_source(
-    source: Path,
+    source: "Location",
     cache: Path,
     dataset: str | None,
     *,
@@ -70,7 +84,8 @@ def scan_source(
         if count := len(scanned.warnings) + len(scanned.unreadable):
             name = f" --dataset {quote(dataset)}" if dataset else ""
             warnings = counted(count, "warning is", "warnings are")
-            again = f"featcache scan {quote(from_here(source))}{name}"
+            named = from_here(source) if isinstance(source, Path) else str(source)
+            again = f"featcache scan {quote(named)}{name}"
             say(f"{warnings} as in the last scan. To see: {again}")
         return scanned
     for warning in scanned.warnings:

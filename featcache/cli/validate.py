@@ -25,6 +25,7 @@ from featcache.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from featcache.dataset.manifest import Manifest
+    from featcache.dataset.urls import Location
 
 
 def parse_mapping(
@@ -163,7 +164,7 @@ def external_dataset(
     """The external dataset: scanned now or before, without the images left out.
 
     Args:
-        source: A path, or the name of a dataset in the cache.
+        source: A path, a URL, or the name of a dataset in the cache.
         cache: The cache folder.
         own: Name of the dataset that the run is of; None for a bundle.
         settings: The options of the external dataset.
@@ -175,9 +176,10 @@ def external_dataset(
     """
     from featcache.dataset import manifest as manifests
     from featcache.dataset.narrowing import narrow
+    from featcache.dataset.urls import is_gone, location
 
-    exclude, path = settings.pop("exclude"), Path(source)
-    if not path.exists() and (cache / source / "manifest.csv").is_file():
+    exclude, path = settings.pop("exclude"), location(source)
+    if is_gone(path) and (cache / source / "manifest.csv").is_file():
         if any(value is not None for value in settings.values()):
             raise UsageError(
                 "a path as SOURCE with --name and the options of a scan",
@@ -196,20 +198,21 @@ def external_dataset(
     return narrow(scanned.manifest, exclude=exclude)
 
 
-def unused_name(path: Path, cache: Path) -> str:
+def unused_name(path: "Location", cache: Path) -> str:
     """The usual name of a source, if no other source has it in the cache.
 
     Raises:
         DatasetError: Another has.
     """
     from featcache.dataset import manifest as manifests
+    from featcache.dataset.urls import absolute
 
     name = manifests.default_name(path)
     try:
         source = manifests.read_settings(cache / name).source
     except (OSError, ValueError, RecursionError):
         return name
-    if source != str(path.absolute()):
+    if source != str(absolute(path)):
         raise DatasetError(
             f"dataset {name} to be made from {source}",
             str(path),

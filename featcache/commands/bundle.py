@@ -76,7 +76,9 @@ def make_bundle(
     check_output(output, "output", force=force)
     if output.is_dir() or not output.parent.is_dir():
         raise UsageError(
-            "`output` a file in a folder that exists", str(output), "Name a file."
+            "`output` a file in a folder that exists",
+            f"{output}, a folder" if output.is_dir() else f"no folder {output.parent}",
+            "Name a file." if output.is_dir() else "Make the folder first.",
         )
     source = ModelSource(dataset.folder, files, reporter)
     model = of_run(run, source)

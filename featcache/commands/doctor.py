@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from featcache.backbones import NETWORKS, Backbone, find_weights
+from featcache.backbones import FILE, NETWORKS, Backbone, find_weights
 from featcache.core.io import lock, temporary_folder, write_text
+from featcache.core.text import NOT_STATED
 from featcache.core.tf import tensorflow
 from featcache.errors import LockedError, WeightsError
+from featcache.features.stored_networks import CANARIES, stored_networks
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -35,7 +37,21 @@ OPTIONAL = {
     "tf2onnx": ("export", "export --to onnx"),
     "pydicom": ("dicom", "DICOM images"),
     "pyarrow": ("parquet", "cache export to .parquet"),
+    **dict.fromkeys(
+        ("aiohttp", "fsspec", "gcsfs", "s3fs"), ("cloud", "images at URLs")
+    ),
     "openpyxl": ("xlsx", "reading .xlsx tables"),
+    **dict.fromkeys(
+        (
+            "torch",
+            "torchvision",
+            "timm",
+            "transformers",
+            "torchxrayvision",
+            "onnxscript",
+        ),
+        ("torch", "backbone export"),
+    ),
 }
 INSTRUCTIONS = {
     "AVX2": {"avx2"},
@@ -84,6 +100,7 @@ def doctor(
         deep: Also start TensorFlow and ask it for its GPUs.
     """
     checks = [*_libraries(), *_devices(), _engine(), *_weights(offline)]
+    checks += _networks(cache)
     for name, folder in (("cache", cache), ("reports", reports)):
         checks += [_room(name, folder), _writing(name, folder)]
     checks.append(_locking(cache))
@@ -206,12 +223,27 @@ def _weights(offline: bool) -> Iterator[Check]:
             yield Check(title, WARN, f"damaged: {have.got}", have.hint)
         elif have:
             kind = row.checksum[0].upper() + " ok" if row.checksum else "no checksum"
-            yield Check(title, PASS, f"{have}, {kind}")
+            licence = f"licence {row.licence or NOT_STATED}"
+            yield Check(title, PASS, f"{have}, {kind}, {licence}")
         else:
             host = urlsplit(row.url).netloc
             if host not in hosts:
                 hosts[host] = not offline and _answers(row.url)
             yield _absent(title, row, hosts[host], offline)
+
+
+def _networks(cache: Path) -> Iterator[Check]:
+    """Networks in files that features of the cache were extracted with."""
+    for one in stored_networks(cache):
+        if one.weights != FILE:
+            continue
+        text = f"licence {one.licence or NOT_STATED}, source {one.source or NOT_STATED}"
+        title, proof = f"network {one.name}", CANARIES[one.canary]
+        if one.canary == "absent":
+            fix = 'Put a "canary" into the JSON beside its file (docs/backbones.md).'
+            yield Check(title, WARN, f"{text}; {proof}", fix)
+        else:
+            yield Check(title, PASS, f"{text}; {proof}")
 
 
 def _have(row: Backbone) -> Path | WeightsError | None:

@@ -50,7 +50,7 @@ def export(
     """
     check_request(output, to, force=force)
     parts = parts_of(of_run(run, ModelSource(dataset.folder, files, reporter)))
-    images = parity_images.of_dataset(run, dataset, parts.sizes)
+    images = parity_images.of_dataset(run, dataset, parts.resizes)
     about = {"run": run.run_id}
     return exporting.export(
         parts, output, to=to, images=images, about=about, force=force
@@ -91,9 +91,8 @@ def export_bundle(
     opened = open_bundle(bundle, files=files)
     parts = parts_of(opened.model)
     refuse_carried(parts, to)
-    if prove(opened):
-        reporter.message(f"{bundle} proved itself on this machine (once a machine)")
-    images = parity_images.of_bundle(opened, parts.sizes)
+    prove(opened, reporter)
+    images = parity_images.of_bundle(opened, parts.resizes)
     about = {"run": opened.record.run, "bundle_sha256": opened.archive.sha256}
     return exporting.export(
         parts, output, to=to, images=images, about=about, force=force

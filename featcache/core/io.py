@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -28,26 +29,47 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
     """Reads JSON that anybody may have written.
 
+    Args:
+        text: The JSON; bytes in UTF-8.
+        unique: Whether an object that has a key twice is refused.
+
     Raises:
-        ValueError: It is no JSON, not UTF-8, or nested too deeply to be read.
+        ValueError: It is no JSON, not UTF-8, nested too deeply to be read, or has a key
+            twice.
     """
     try:
-        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(text, object_pairs_hook=_unique if unique else None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 from byte {error.start} on") from None
 
 
-def read_json(path: Path) -> Any:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    values = dict(pairs)
+    if len(values) < len(keys):
+        ((twice, _),) = Counter(keys).most_common(1)
+        raise ValueError(f"the key {twice[:60]!r} is there twice")
+    return values
+
+
+def read_json(path: Path, *, unique: bool = False) -> Any:
     """Reads a JSON file that anybody may have written.
+
+    Args:
+        path: The file.
+        unique: As for ``parse_json``.
 
     Raises:
         OSError: It cannot be opened.
         ValueError: As for ``parse_json``.
     """
-    return parse_json(path.read_bytes())
+    return parse_json(path.read_bytes(), unique=unique)
 
 
 def digest(value: Any) -> str:

@@ -9,6 +9,7 @@ from featcache.errors import UnknownNameError
 
 Row = TypeVar("Row")
 _LISTED = 20  # names that an error lists
+_LONGEST = 150  # letters of a name that it repeats
 
 
 class Registry(Mapping[str, Row]):
@@ -59,7 +60,8 @@ class Registry(Mapping[str, Row]):
         A long table is not listed: the five nearest names are.
         """
         is_long = len(self._rows) > _LISTED
-        nearest = partial(difflib.get_close_matches, name.lower(), self._rows)
+        start = name.lower()[:_LONGEST]
+        nearest = partial(difflib.get_close_matches, start, self._rows)
         near = nearest(n=5 if is_long else 3, cutoff=0.5)
         offer = f"Did you mean {' or '.join(near)}?" if near else ""
         if "," in name:
@@ -69,8 +71,10 @@ class Registry(Mapping[str, Row]):
         return UnknownNameError(
             f"the name of a {self.kind}, one of {len(self._rows)}"
             if is_long
-            else f"one of {', '.join(self._rows)} as {self.kind}",
-            repr(name),
+            else f"one of {', '.join(self._rows)} as {self.kind}"
+            if self._rows
+            else f"a {self.kind}, of which there are none",
+            repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."),
             " ".join(part for part in (offer, self.hint) if part)
             or "Choose one of these.",
         )

@@ -9,6 +9,7 @@ from featcache.errors import UsageError
 
 # Bytes of a name that becomes part of a file name, which has at most 255.
 LONGEST_NAME = 150
+NOT_STATED = "not stated"  # of a licence or a source that nobody has written down
 _LONGEST_ITEM, _HALF = 300, 140  # letters of an item in a list
 _NEVER_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # categories of Unicode
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')

@@ -16,6 +16,7 @@ from featcache.core import records
 from featcache.core.io import atomic_path, write_json
 from featcache.core.text import some
 from featcache.dataset.own_split import PART, PARTS
+from featcache.dataset.urls import Location, Url, location
 from featcache.errors import DatasetError
 
 COLUMNS = (
@@ -37,7 +38,7 @@ class Settings:
     """How a dataset was scanned; kept so that a later scan does the same.
 
     Attributes:
-        source: The folder, zip or CSV, as an absolute path.
+        source: The folder, zip or CSV, as an absolute path or a URL without secrets.
         root: The folder or zip that the manifest's paths are relative to.
         group_by: Column, regular expression, "dicom:KEYWORD", "image" or
             "near-duplicate".
@@ -91,9 +92,9 @@ class Manifest:
         return self.folder.name
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Location:
         """The folder or zip that the paths are relative to."""
-        return Path(self.settings.root)
+        return location(self.settings.root)
 
     @property
     def ok(self) -> pd.DataFrame:
@@ -303,9 +304,14 @@ def in_use(dataset: Manifest) -> Iterator[Callable[[], None]]:
         raise
 
 
-def default_name(source: Path) -> str:
+def default_name(source: Location) -> str:
     """A dataset's name: that of the source's folder, or of the zip."""
-    zipped = source.suffix.lower() == ".zip" and not source.is_dir()
-    folder = source if source.is_dir() else source.parent
-    name = source.stem if zipped else folder.resolve().name
+    suffix = source.suffix.lower()
+    if isinstance(source, Url):
+        name = (source.parent if suffix == ".csv" else source).name
+        name = name[:-4] if suffix == ".zip" else name
+    else:
+        zipped = suffix == ".zip" and not source.is_dir()
+        folder = source if source.is_dir() else source.parent
+        name = source.stem if zipped else folder.resolve().name
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "data"

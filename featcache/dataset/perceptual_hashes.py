@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from PIL import Image
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.similar_pairs import pairs_above
+from featcache.dataset.urls import Location
 from featcache.errors import UnreadableImageError
 
 _SIDE = 24
@@ -38,7 +38,7 @@ def perceptual_hash(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def read_hashes(
-    root: Path, paths: Sequence[str], *, reporter: Reporter = SILENT
+    root: Location, paths: Sequence[str], *, reporter: Reporter = SILENT
 ) -> NDArray[np.uint8]:
     """Hashes image files.
 

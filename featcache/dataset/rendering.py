@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,11 +10,12 @@ from featcache.dataset import images, sources, views
 from featcache.dataset.images.base import unreadable
 from featcache.dataset.regions import Region
 from featcache.dataset.sources import Masks
+from featcache.dataset.urls import Location
 from featcache.dataset.views import Policy, Resize
 from featcache.errors import UnreadableImageError
 
 
-def read(root: Path, path: str, image_id: str) -> images.Picture:
+def read(root: Location, path: str, image_id: str) -> images.Picture:
     """Reads and decodes the image that the manifest means.
 
     Raises:
@@ -47,7 +47,7 @@ def cutter(
 
 
 def keep_region(
-    image: Image.Image, image_id: str, *, root: Path, region: Region, masks: Masks
+    image: Image.Image, image_id: str, *, root: Location, region: Region, masks: Masks
 ) -> Image.Image:
     """What a region keeps of an image.
 

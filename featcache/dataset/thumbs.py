@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
+from featcache.dataset.urls import Location
 from featcache.errors import UnreadableImageError
 
 
 def read_thumbs(
-    root: Path, paths: Sequence[str], *, reporter: Reporter = SILENT
+    root: Location, paths: Sequence[str], *, reporter: Reporter = SILENT
 ) -> np.ndarray:
     """Reads grey 32x32 pictures from image files.
 

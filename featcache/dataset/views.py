@@ -14,6 +14,7 @@ from featcache.core.io import canonical_json
 from featcache.dataset.regions import OUTSIDE, RING, WHOLE, WHOLE_PICTURE, WIDTH, Region
 from featcache.errors import UsageError
 
+_LONGEST = 16  # times the shorter side, of what is resized
 EXACT, SHORTEST_EDGE, LETTERBOX = "exact", "shortest_edge", "letterbox"
 RULES = (EXACT, SHORTEST_EDGE, LETTERBOX)
 NEAREST, DOWN = "nearest", "down"
@@ -259,25 +260,59 @@ def render(
 Box = tuple[float, float, float, float]
 
 
+def window(resize: Resize, size: tuple[int, int]) -> Box:
+    """What of an image a network sees in its plain view.
+
+    Args:
+        resize: How images are brought to its input.
+        size: Width and height of the image in pixels.
+
+    Returns:
+        Left, top, right and bottom of the square's ends in pixels of the image; with
+        black bars the square ends outside of it.
+    """
+    (width, height), (left, top) = _layout(resize, *size)
+    wide, tall = size[0] / width, size[1] / height
+    right, bottom = left + resize.side, top + resize.side
+    return left * wide, top * tall, right * wide, bottom * tall
+
+
 def _resized(image: Image.Image, resize: Resize, box: Box) -> Image.Image:
     """The part of an image in a box, as a square."""
+    box = _middle(box) if resize.rule == SHORTEST_EDGE else box
+    size, (left, top) = _layout(resize, box[2] - box[0], box[3] - box[1])
+    small = _scaled(image, size, resize, box)
+    return small.crop((left, top, left + resize.side, top + resize.side))
+
+
+def _middle(box: Box) -> Box:
+    """The box, cut to the middle if it is so long that resizing it would fill memory.
+
+    What is left reaches far beyond the square, so that this has the same pixels.
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
+    most = _LONGEST * min(width, height)
+    x, y = max(width - most, 0) / 2, max(height - most, 0) / 2
+    return box[0] + x, box[1] + y, box[2] - x, box[3] - y
+
+
+def _layout(
+    resize: Resize, width: float, height: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """To which size an image is brought, and where the square lies in that."""
     side = resize.side
     if resize.rule == EXACT:
-        return _scaled(image, (side, side), resize, box)
-    width, height = box[2] - box[0], box[3] - box[1]
+        return (side, side), (0, 0)
     if resize.rule == LETTERBOX:
         longest = max(width, height)
         size = (round(side * width / longest), round(side * height / longest))
-        small = _scaled(image, (max(size[0], 1), max(size[1], 1)), resize, box)
+        size = (max(size[0], 1), max(size[1], 1))
     else:
         edge, shortest = resize.edge or side, min(width, height)
         # The longer side is cut down to whole pixels, as torchvision does.
         size = (int(edge * width / shortest), int(edge * height / shortest))
-        small = _scaled(image, size, resize, box)
     rounded = floor if resize.rounding == DOWN else round
-    left = rounded((small.width - side) / 2.0)
-    top = rounded((small.height - side) / 2.0)
-    return small.crop((left, top, left + side, top + side))
+    return size, (rounded((size[0] - side) / 2.0), rounded((size[1] - side) / 2.0))
 
 
 def _scaled(

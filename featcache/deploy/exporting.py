@@ -12,7 +12,7 @@ from featcache.backbones.engines.convert import AGREEMENT
 from featcache.core.io import atomic_path, temporary_folder
 from featcache.core.output_file import check_output
 from featcache.core.text import some
-from featcache.dataset import views
+from featcache.dataset.views import EXACT, LETTERBOX, SHORTEST_EDGE, Resize
 from featcache.deploy.formats import FORMATS, OPENVINO, Predict, save_openvino
 from featcache.deploy.graph import (
     PIXELS,
@@ -105,7 +105,7 @@ def export(
     form = FORMATS[to]
     build: Callable[..., Any] = joined_model if parts.carried else model_graph
     write = save_openvino if parts.carried else form.write
-    images, inputs = images or generated(parts.sizes), parts.inputs
+    images, inputs = images or generated(parts.resizes), parts.inputs
     graph = build(parts)
     description = _described(parts.classes, inputs) | (about or {})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,8 @@ def export(
             with atomic_path(file) as target:
                 os.replace(folder / file.name, target)
     size = sum(file.stat().st_size for file in files)
-    return Exported(path, to, size, inputs, list(parts.classes), parity, images.text)
+    sides = {name: one.side for name, one in inputs.items()}
+    return Exported(path, to, size, sides, list(parts.classes), parity, images.text)
 
 
 def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
@@ -167,17 +168,24 @@ def check_request(path: Path, to: str, *, force: bool = False) -> list[Path]:
 
 
 def refuse_carried(parts: ModelParts, to: str) -> None:
-    """Refuses a format that networks which a bundle carries cannot be written in.
+    """Refuses a format that networks in OpenVINO's format cannot be written in.
 
     Raises:
         ExportError: Names them.
     """
-    if parts.carried and to != OPENVINO:
+    if not parts.carried or to == OPENVINO:
+        return
+    if parts.in_files:
         raise ExportError(
             f"networks that can be converted to {to}",
-            f"a bundle, which carries {some(parts.carried)} in OpenVINO's format",
-            "Use `to='openvino'`, or export the run that it was made of.",
+            f"{some(parts.in_files)}, which OpenVINO alone runs",
+            "Use `to='openvino'`, or a run on networks of Keras.",
         )
+    raise ExportError(
+        f"networks that can be converted to {to}",
+        f"a bundle, which carries {some(parts.carried)} in OpenVINO's format",
+        "Use `to='openvino'`, or export the run that it was made of.",
+    )
 
 
 def check_parity(
@@ -232,25 +240,36 @@ def _on_edge(
     return np.asarray(right)
 
 
-def _run(predict: Predict, inputs: dict[str, int], pixels: Pixels) -> np.ndarray:
+def _run(predict: Predict, inputs: dict[str, Resize], pixels: Pixels) -> np.ndarray:
     count = len(next(iter(pixels.values())))
     batches = [
-        predict({name: pixels[size][at : at + _BATCH] for name, size in inputs.items()})
+        predict({name: pixels[one][at : at + _BATCH] for name, one in inputs.items()})
         for at in range(0, count, _BATCH)
     ]
     return np.concatenate(batches)
 
 
-def _described(classes: Sequence[str], inputs: dict[str, int]) -> dict[str, Any]:
+def _described(classes: Sequence[str], inputs: dict[str, Resize]) -> dict[str, Any]:
     """What the file says of itself."""
+    ways = {name: _resized(one) for name, one in inputs.items()}
+    text = ways.popitem()[1] if len({*ways.values()}) == 1 else str(ways)
+    scaling = "Scaling is part of the graph"
     return {
         "classes": list(classes),
-        "inputs": inputs,
-        PIXELS: "(N, S, S, 3) uint8, RGB, 0-255; a whole image resized to a square, "
-        f"{views.Resize(1).text}. Scaling is part of the graph.",
+        "inputs": {name: one.side for name, one in inputs.items()},
+        PIXELS: f"(N, S, S, 3) uint8, RGB, 0-255; {text}. {scaling}.",
         PROBABILITIES: "(N, C) float32, calibrated, in the order of the classes",
         "use": USE,
     }
+
+
+def _resized(resize: Resize) -> str:
+    """How an image has to be brought to an input, in words."""
+    return {
+        EXACT: f"a whole image resized to a square, {resize.text}",
+        SHORTEST_EDGE: f"the middle of an image: {resize.text}",
+        LETTERBOX: f"a whole image with black bars: {resize.text}",
+    }[resize.rule]
 
 
 def _cannot(to: str, error: Exception) -> ExportError:

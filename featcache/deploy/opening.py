@@ -13,7 +13,7 @@ from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import narrow
 from featcache.dataset.own_split import NO_SPLIT
-from featcache.deploy import training_images
+from featcache.deploy import finetuned, training_images
 from featcache.deploy.bundle.memo import prove
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.trained import of_bundle
@@ -120,11 +120,7 @@ def _opened_bundle(
 ) -> TrainedModel:
     """The model of a bundle that has proved itself on this machine."""
     bundle = open_bundle(path, files=files)
-    if prove(bundle):
-        reporter.message(
-            f"{path} passed its golden cases on this machine (checked once per "
-            "machine)."
-        )
+    prove(bundle, reporter)
     model = replace(of_bundle(bundle), bundle_sha256=bundle.archive.sha256)
     own = model.rule.refusal.calibration.share if model.rule else None
     if refuse not in (None, own):
@@ -187,7 +183,13 @@ def rule_of(
     network = model.networks[number]
     output = network.outputs[0]
     ids = table["image_id"].tolist()
-    X = _plain_features(network, output, ids)
+    try:
+        X = _plain_features(network, output, ids)
+    except StoreError as error:
+        if not finetuned.is_finetuned(run):  # whose head needs none of them
+            raise
+        reporter.message(f"{run.run_id} refuses no image: {error.problem}")
+        return None
     known = training_images.measure(dataset, ids, reporter)
     refusal = Refusal.fit(
         X,
@@ -258,6 +260,6 @@ def _hashes(
     try:
         known = training_images.measure(dataset, ids, reporter)
     except DatasetError as error:
-        reporter.message(f"no near-duplicate of them can be known: {error.problem}")
+        reporter.message(f"near-duplicates are not looked for: {error.problem}")
         return {}
     return dict(zip(ids, known.hashes, strict=True))

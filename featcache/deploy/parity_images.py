@@ -11,6 +11,7 @@ from PIL import Image
 from featcache.core.text import counted
 from featcache.dataset import phantom, rendering, views
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import Resize
 from featcache.deploy.bundle import golden
 from featcache.deploy.bundle.open import Bundle
 from featcache.deploy.graph import Pixels
@@ -20,7 +21,7 @@ from featcache.evaluation.runs import Run
 
 IMAGES = 64
 _SMALLEST_PHANTOM = 64
-_Row = list[np.ndarray]  # an image at each size, (S, S, 3) uint8
+_Row = list[np.ndarray]  # an image for each input, (S, S, 3) uint8
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class ParityImages:
     """Images, cut for the networks of a model.
 
     Attributes:
-        pixels: (N, S, S, 3) uint8 RGB for each input size.
+        pixels: (N, S, S, 3) uint8 RGB for each way to resize them.
         text: What they are, such as "64 images of chest".
     """
 
@@ -36,18 +37,18 @@ class ParityImages:
     text: str
 
 
-def generated(sizes: Sequence[int], count: int = IMAGES) -> ParityImages:
+def generated(resizes: Sequence[Resize], count: int = IMAGES) -> ParityImages:
     """Generated X-rays.
 
     Args:
-        sizes: Of the inputs, in pixels.
+        resizes: How images are brought to the inputs.
         count: How many.
     """
-    return _filled([], "", sizes, count)
+    return _filled([], "", resizes, count)
 
 
 def of_dataset(
-    run: Run, dataset: Manifest, sizes: Sequence[int], count: int = IMAGES
+    run: Run, dataset: Manifest, resizes: Sequence[Resize], count: int = IMAGES
 ) -> ParityImages:
     """Images of a run's dataset; generated ones instead of those that are not there.
 
@@ -57,7 +58,7 @@ def of_dataset(
     Args:
         run: The run.
         dataset: On which it was trained.
-        sizes: Of the inputs, in pixels.
+        resizes: How images are brought to the inputs.
         count: How many.
     """
     paths = dict(zip(dataset.ok["image_id"], dataset.ok["path"], strict=True))
@@ -65,38 +66,38 @@ def of_dataset(
     for image_id in _selected(run.table, count):
         with suppress(UnreadableImageError, KeyError):  # no file, or not in the table
             picture = rendering.read(dataset.root, paths[image_id], image_id)
-            rows.append(_cut(picture.image, sizes))
+            rows.append(_cut(picture.image, resizes))
     name = dataset.dataset
     text = counted(len(rows), f"image of {name}", f"images of {name}")
-    return _filled(rows, text, sizes, count)
+    return _filled(rows, text, resizes, count)
 
 
 def of_bundle(
-    bundle: Bundle, sizes: Sequence[int], count: int = IMAGES
+    bundle: Bundle, resizes: Sequence[Resize], count: int = IMAGES
 ) -> ParityImages:
     """The golden cases of a bundle, and generated X-rays.
 
     Args:
         bundle: The bundle.
-        sizes: Of the inputs, in pixels.
+        resizes: How images are brought to the inputs.
         count: How many in all.
     """
     files = (bundle.archive.read(f"golden/{name}") for name in bundle.record.golden)
-    cases = [_cut(golden.candidate(data).picture.image, sizes) for data in files]
-    return _filled(cases, counted(len(cases), "golden case"), sizes, count)
+    cases = [_cut(golden.candidate(data).picture.image, resizes) for data in files]
+    return _filled(cases, counted(len(cases), "golden case"), resizes, count)
 
 
 def _filled(
-    rows: list[_Row], text: str, sizes: Sequence[int], count: int
+    rows: list[_Row], text: str, resizes: Sequence[Resize], count: int
 ) -> ParityImages:
     """Images, and generated ones behind them up to a count."""
     missing = count - len(rows)
     if missing > 0:
         phantoms = counted(missing, "generated picture")
         text = f"{text} and {phantoms}" if rows else phantoms
-        rows = [*rows, *(_cut(image, sizes) for image in _phantoms(sizes, missing))]
+        rows = [*rows, *(_cut(image, resizes) for image in _phantoms(resizes, missing))]
     columns = map(np.stack, zip(*rows, strict=True))
-    return ParityImages(dict(zip(sizes, columns, strict=True)), text)
+    return ParityImages(dict(zip(resizes, columns, strict=True)), text)
 
 
 def _selected(table: pd.DataFrame, count: int) -> list[str]:
@@ -108,12 +109,13 @@ def _selected(table: pd.DataFrame, count: int) -> list[str]:
     return order["image_id"].head(count).tolist()
 
 
-def _phantoms(sizes: Sequence[int], count: int) -> Iterator[Image.Image]:
-    side, labels = max(*sizes, _SMALLEST_PHANTOM), phantom.CLASSES
+def _phantoms(resizes: Sequence[Resize], count: int) -> Iterator[Image.Image]:
+    side = max(_SMALLEST_PHANTOM, *(one.side for one in resizes))
+    labels = phantom.CLASSES
     for n in range(count):
         yield Image.fromarray(phantom.draw(labels[n % len(labels)], n, size=side).image)
 
 
-def _cut(image: Image.Image, sizes: Sequence[int]) -> _Row:
-    """An image as networks of several sizes see it: whole, resized to a square."""
-    return [views.render(image, size) for size in sizes]
+def _cut(image: Image.Image, resizes: Sequence[Resize]) -> _Row:
+    """An image as each of several networks sees it."""
+    return [views.render(image, resize) for resize in resizes]

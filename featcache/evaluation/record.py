@@ -52,6 +52,8 @@ class FeatureBlock:
         resize: How images were brought to that size, as contracts say it.
         canary: Whether a network in a file has proved its preprocessing ("passed") or
             has nothing to prove it by ("absent"); None for others.
+        licence: Of the weights, as far as it is stated.
+        source: Where they come from, likewise.
     """
 
     backbone: str
@@ -69,6 +71,8 @@ class FeatureBlock:
     width: str | None = None
     resize: str | None = None
     canary: Literal["passed", "absent"] | None = None
+    licence: str = ""
+    source: str = ""
 
     @property
     def image_region(self) -> Region:

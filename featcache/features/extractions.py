@@ -9,6 +9,8 @@ from featcache.core import records
 from featcache.core.command_lines import from_here
 from featcache.core.io import read_json
 
+_NETWORKS = (".keras", ".onnx", ".xml")  # files that are whole networks
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractedNetwork:
@@ -112,7 +114,7 @@ def network_words(
     if not paths:
         return ["-b", f"FOLDER/{backbone}.keras"]
     path = next((path for path in paths if path.is_file()), paths[0])
-    if path.suffix == ".keras" and path.stem == backbone:
+    if path.suffix in _NETWORKS and path.stem == backbone:
         return ["-b", from_here(path)]
     return ["-b", backbone, "--weights", from_here(path)]
 

@@ -231,7 +231,9 @@ def find_taps(stores: Sequence[Store], taps: str | Sequence[str]) -> list[str]:
     if taps in (ALL, "none", ""):
         return list(existing) if taps == ALL else []
     names = taps.split(",") if isinstance(taps, str) else list(taps)
-    table = Registry("stored tap", existing, hint="Or extract it.")
+    table = Registry(
+        "stored tap", existing, hint="Or extract it; all takes all that are stored."
+    )
     for name in names:
         if name not in table:
             raise table.unknown(name)

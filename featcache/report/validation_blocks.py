@@ -144,8 +144,8 @@ def check_file(output: Path, *, force: bool = False) -> None:
     if output.suffix.lower() not in FORMATS or not output.parent.is_dir():
         raise UsageError(
             f"`output` a file in a folder that exists, in {some([*FORMATS])}",
-            str(output),
-            "Name another file.",
+            str(output) if output.parent.is_dir() else f"no folder {output.parent}",
+            "Name another file, or make the folder first.",
         )
     check_output(output, "output", force=force)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.core.registry import Registry
+from featcache.dataset.urls import Location, is_url, location
 from featcache.errors import FeatcacheError, UsageError
 from featcache.study.keys import (
     BOUNDS,
@@ -137,6 +138,11 @@ class Block:
             return text
 
         return re.sub(r"\$\{(\w+)\}", value, text)
+
+    def place(self, text: str, *keys: str | int) -> Location:
+        """A URL, or a path of the file, with variables filled in."""
+        filled = self.filled(text, *keys)
+        return location(filled) if is_url(filled) else self.path(text, *keys)
 
     def path(self, text: str, *keys: str | int) -> Path:
         """A path of the file: variables filled in, relative to the file."""

@@ -1,6 +1,6 @@
 """A ``[[finetune]]`` of a study file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from featcache.backbones import Network
 from featcache.commands.finetune import finetune
@@ -15,19 +15,19 @@ from featcache.study.members import member
 
 
 def read(
-    block: Block, networks: Sequence[Network], trains: Mapping[str, Train]
+    block: Block, networks: Iterable[Network], trains: Mapping[str, Train]
 ) -> Finetune:
     """Checks a block.
 
     Args:
         block: The block.
-        networks: Its backbones.
+        networks: Its backbones, each of which counts once.
         trains: The ``[[train]]`` that its heads may come from.
 
     Raises:
         UsageError: A setting that can never work.
     """
-    section = SECTIONS["finetune"]
+    section, distinct = SECTIONS["finetune"], tuple(dict.fromkeys(networks))
     settings = section.arguments(finetune, block.settings)
     init_head = settings.pop("init_head", None)
     recipe = section.arguments(Policy, block.settings)
@@ -40,10 +40,10 @@ def read(
     if "fold" in settings:
         with block.blaming("fold"):
             Registry("fold", dict.fromkeys(FOLDS))[settings["fold"]]
-    for network in networks:
+    for network in distinct:
         if network.is_baseline:
             got, hint = network.name, "A baseline has no weights: leave it out."
             raise block.error(("backbones",), "networks", got, hint)
     with block.blaming("init_head"):
         named = member(init_head, trains) if init_head else None
-    return Finetune(block.name, tuple(networks), Policy(**recipe), named, settings)
+    return Finetune(block.name, distinct, Policy(**recipe), named, settings)

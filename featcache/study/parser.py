@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from inspect import signature
@@ -19,6 +19,7 @@ from featcache.backbones import (
     expand,
     resolve_all,
 )
+from featcache.backbones.files import is_file
 from featcache.backbones.pooling import poolings_of
 from featcache.backbones.words import own_options
 from featcache.commands.audit import audit
@@ -164,7 +165,7 @@ def _inherit(
 def _dataset(block: Block, trains: list[Block]) -> dict[str, Any]:
     """The arguments of ``scan``; nothing is left to what an earlier scan was told."""
     settings = SECTIONS["dataset"].arguments(scan, block.own)
-    settings["source"] = block.path(settings["source"], "source")
+    settings["source"] = block.place(settings["source"], "source")
     by = settings.setdefault("split_by", NO_SPLIT)
     pool = settings.setdefault("pool", False)
     if by != NO_SPLIT and pool:
@@ -234,7 +235,7 @@ def _extract(block: Block) -> Extract:
         got = "one that leaves all views identical"
         hint = "Allow flip, brightness or zoom to change the image."
         raise block.error(("views",), "a policy that changes the image", got, hint)
-    step = Extract(block.name, tuple(_networks(block)), policy, settings)
+    step = Extract(block.name, tuple(dict.fromkeys(_networks(block))), policy, settings)
     for network in step.networks:
         if settings.get("taps") == "default" and not (
             network.taps or network.is_baseline
@@ -244,26 +245,25 @@ def _extract(block: Block) -> Extract:
     return step
 
 
-def _networks(block: Block) -> list[Network]:
+def _networks(block: Block) -> Iterator[Network]:
     """What an ``[[extract]]`` runs, each backbone in each input size."""
     words = SECTIONS["extract"].arguments(resolve_all, block.settings)
     sizes = words.pop("input_size", None)
     if "weights" in words:
         words["weights"] = _weights(block, words["weights"])
-    networks: list[Network] = []
     for i, name in enumerate(block.settings["backbones"]):
         name = block.filled(name, "backbones", i)
         with block.blaming("backbones", i):
             file, _ = own_options(name)
-        if file.endswith(".keras"):
+            has_path = is_file(file)
+        if has_path:
             name = str(block.path(file, "backbones", i)) + name[len(file) :]
         for size in sizes if isinstance(sizes, list) else [sizes]:
             # What only networks have means nothing to a baseline.
             plain = name in (*BASELINES, "baselines")
             options = {} if plain else words | {"input_size": size}
             with block.blaming("backbones", i):
-                networks += resolve_all([name], **options)
-    return list(dict.fromkeys(networks))
+                yield from resolve_all([name], **options)
 
 
 def _weights(block: Block, text: str) -> str:

@@ -31,8 +31,8 @@ def without_views(model):
 def answers(path, parts, candidates, to="openvino"):
     """What a file says of images, cut as its inputs ask for."""
     pixels = {
-        name: np.stack([views.render(one.picture.image, size) for one in candidates])
-        for name, size in parts.inputs.items()
+        name: np.stack([views.render(one.picture.image, resize) for one in candidates])
+        for name, resize in parts.inputs.items()
     }
     return FORMATS[to].load(path)(pixels)
 
@@ -60,13 +60,13 @@ def test_stored_precision_is_kept(trained, bundled, tmp_path):
     model = open_bundle(bundled(trained("xgboost", views=0))).model
     networks = tuple(replace(one, dtype="float16") for one in model.networks)
     parts = parts_of(replace(model, networks=networks))
-    images = generated(parts.sizes, 8)
+    images = generated(parts.resizes, 8)
     graph = joined_model(parts, probe=True)
     exported = export(parts, tmp_path / "m.xml", to="openvino", images=images)
     assert exported.parity.difference < 1e-5
     path = tmp_path / "probe.xml"
     save_openvino(graph, path, {"use": ""})
-    probed = FORMATS["openvino"].load(path)({"pixels": images.pixels[32]})
+    probed = FORMATS["openvino"].load(path)({"pixels": images.pixels[parts.resizes[0]]})
     embedded = probed[:, len(parts.classes) :]
     np.testing.assert_array_equal(embedded, embedded.astype(np.float16))
 
@@ -102,7 +102,7 @@ def test_weights_folder_has_the_network(trained, bundled, toy_network, monkeypat
     path = bundled(trained("logreg", views=0), reference=True)
     monkeypatch.setenv("FEATCACHE_WEIGHTS", str(toy_network.parent))
     (network,) = parts_of(open_bundle(path).model).networks
-    assert network.size == 32
+    assert network.resize.side == 32
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_only_networks_that_a_head_uses_are_built(trained, opened):
     """Columns are numbered anew among the networks that are in the graph."""
     model = opened(trained("svm", ["toynet@40"], taps="all", views=0))
     (graph,) = parts_of(model).networks
-    assert graph.size == 40
+    assert graph.resize.side == 40
     assert set(graph.model.output) == {
         *("features", "conv2d", "conv2d:max"),
         *("features:gem", "features:grid3"),

@@ -18,6 +18,7 @@ from toys import slow_but
 from featcache import backbones, heads
 from featcache.backbones import Network
 from featcache.dataset import phantom, views
+from featcache.dataset.views import Resize
 from featcache.deploy import exporting, finetuned, formats
 from featcache.deploy.exporting import TOLERANCE, check_parity, export
 from featcache.deploy.formats import FORMATS
@@ -28,6 +29,7 @@ from featcache.errors import ExportError, UnknownNameError, UsageError
 from featcache.evaluation.calibration import Calibrator
 
 CLASSES = ["COVID", "NORMAL", "Viral Pneumonia"]
+S32, S40 = Resize(32), Resize(40)
 TAPS = ("conv2d", "conv2d:max", "features:gem", "features:grid3")
 BLOCKS = tuple((0, name) for name in ("features", *TAPS))
 TEMPERATURE = Calibrator("temperature", {"temperature": 1.5})
@@ -64,8 +66,8 @@ def networks(toy_network: Path) -> list[PixelGraph]:
 
 
 @pytest.fixture(scope="module")
-def pixels() -> dict[int, np.ndarray]:
-    return generated([32, 40], 48).pixels
+def pixels() -> dict[Resize, np.ndarray]:
+    return generated([S32, S40], 48).pixels
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def parts(networks, pixels) -> ModelParts:
 
 def trained(name, networks, pixels, columns=BLOCKS, calibrator=TEMPERATURE, **options):
     """A member that was trained on two thirds of the pixels."""
-    embedded = [one.embed(pixels[one.size][:32]) for one in networks]
+    embedded = [one.embed(pixels[one.resize][:32]) for one in networks]
     X = np.concatenate([embedded[number][tap] for number, tap in columns], axis=1)
     head = heads.make(name, **options)
     short = {k: 2 for k in head.get_params() if k.endswith("epochs")}
@@ -84,7 +86,7 @@ def trained(name, networks, pixels, columns=BLOCKS, calibrator=TEMPERATURE, **op
     return Member(head.set_params(**short).fit(X, y), columns, calibrator)
 
 
-def seen(pixels: dict[int, np.ndarray]) -> ParityImages:
+def seen(pixels: dict[Resize, np.ndarray]) -> ParityImages:
     return ParityImages(pixels, "some pictures")
 
 
@@ -112,9 +114,9 @@ def test_formats_hold_an_ensemble(to, networks, pixels, tmp_path):
     assert exported.parity.difference < 1e-5
     assert (exported.parity.images, exported.parity.on_edge) == (48, 0)
     assert exported.inputs == {"pixels_32": 32, "pixels_40": 40}
-    inputs = {f"pixels_{size}": values[:5] for size, values in pixels.items()}
+    inputs = {f"pixels_{one.side}": values[:5] for one, values in pixels.items()}
     p = FORMATS[to].load(path)(inputs)
-    small = {size: values[:5] for size, values in pixels.items()}
+    small = {resize: values[:5] for resize, values in pixels.items()}
     np.testing.assert_allclose(p, parts.proba(parts.embed(small)), atol=1e-5)
     beside = [path.with_suffix(suffix).name for suffix in FORMATS[to].also]
     assert {one.name for one in tmp_path.iterdir()} == {path.name, *beside}
@@ -156,7 +158,7 @@ def test_formats_hold_every_head(to, name, networks, pixels, tmp_path):
     member = trained(name, networks, pixels)
     path = tmp_path / f"model{FORMATS[to].suffix}"
     parts = ModelParts(CLASSES, networks[:1], [member])
-    held_out = {32: pixels[32][32:]}
+    held_out = {S32: pixels[S32][32:]}
     exported = export(parts, path, to=to, images=seen(held_out))
     assert exported.parity.difference < 1e-5
     assert exported.inputs == {"pixels": 32}
@@ -182,7 +184,7 @@ def test_class_that_a_head_never_saw_has_no_probability(networks, pixels):
     member = trained("logreg", networks, pixels, calibrator=Calibrator())
     member.head.classes_ = np.array([0, 1, 3])
     graph = model_graph(ModelParts([*CLASSES, "x"], networks[:1], [member]))
-    p = np.asarray(graph(pixels[32][:4]))
+    p = np.asarray(graph(pixels[S32][:4]))
     assert p[:, 2].tolist() == [0] * 4
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
 
@@ -242,7 +244,7 @@ def test_file_is_probed_where_a_head_has_steps(networks, pixels, tmp_path, monke
 
     monkeypatch.setattr(ModelParts, "embed", less)
     path = tmp_path / "m.keras"
-    exported = export(parts, path, to="keras", images=seen({32: pixels[32]}))
+    exported = export(parts, path, to="keras", images=seen({S32: pixels[S32]}))
     assert exported.parity.on_edge > 0
     assert list(tmp_path.iterdir()) == [path]
 
@@ -301,7 +303,7 @@ def test_an_old_graph_never_stands_beside_new_weights(
         replaced(source, target)
 
     monkeypatch.setattr(exporting.os, "replace", dies)
-    images = seen({32: pixels[32][:8]})
+    images = seen({S32: pixels[S32][:8]})
     with pytest.raises(KeyboardInterrupt):
         export(parts, path, to="openvino", images=images, force=True)
     assert not path.exists()
@@ -350,7 +352,7 @@ def test_documented_reading_gives_the_probabilities(
     """The examples of the documents run as they stand, with images of any size."""
     monkeypatch.chdir(tmp_path)
     path = Path(f"model{FORMATS[to].suffix}")
-    images = seen({32: pixels[32][:8]})
+    images = seen({S32: pixels[S32][:8]})
     export(parts, path, to=to, images=images)
     image = phantom.draw(CLASSES[0], 3, size=96).image
     Image.fromarray(image).save("chest.png")
@@ -359,7 +361,7 @@ def test_documented_reading_gives_the_probabilities(
     (block,) = (one for one in blocks if path.name in one)
     names: dict[str, Any] = {}
     exec(block, names)
-    cut = {32: views.render(Image.fromarray(image), 32)[None]}
+    cut = {S32: views.render(Image.fromarray(image), S32)[None]}
     expected = parts.proba(parts.embed(cut))[0]
     np.testing.assert_allclose(names["p"], expected, atol=1e-5)
     assert names["classes"] == CLASSES

@@ -10,9 +10,10 @@ from PIL import Image
 from toys import write_images
 
 import featcache
+from featcache.core.progress import Reporter
 from featcache.deploy import opening
 from featcache.deploy.opening import Place, open_model
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, StoreError
 from featcache.features import store
 
 
@@ -169,3 +170,30 @@ def test_excluded_images_were_not_trained_on(trained, extracted):
     ok = extracted.ok
     outside = ok["group"].eq(person) | ok["image_id"].isin(tested["image_id"])
     assert known == frozenset(ok["image_id"][~outside])
+
+
+def test_a_fine_tuned_run_needs_no_frozen_features(
+    finetuned, trained, place, new_image, monkeypatch
+):
+    """Where some of them are gone it answers and refuses nothing; a head needs them."""
+
+    def gone(*_):
+        raise StoreError("features of the training images", "none of 3", "Extract.")
+
+    monkeypatch.setattr(opening, "_plain_features", gone)
+    lines = []
+
+    class Listener(Reporter):
+        def message(self, text):
+            lines.append(text)
+
+    with open_model(finetuned.run_id, place, reporter=Listener()) as model:
+        assert model.rule is None
+        answer = featcache.Predictor(model).predict(new_image)
+    assert answer["status"].tolist() == ["ok"]
+    assert any("refuses no image: expected features of the" in line for line in lines)
+    with (
+        pytest.raises(StoreError, match="none of 3"),
+        open_model(trained("logreg").run_id, place),
+    ):
+        pass

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from featcache.dataset import views
+from featcache.dataset.views import Resize
 from featcache.deploy.bundle import golden
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.parity_images import _selected, generated, of_bundle, of_dataset
@@ -36,17 +37,17 @@ def test_test_images_come_first_and_classes_take_turns():
 def test_images_of_the_dataset(trained, extracted, candidates):
     """They are cut as predict cuts them; few ones are made up with generated ones."""
     run = trained("logreg", views=0)
-    images = of_dataset(run, extracted, [32, 40], count=12)
+    images = of_dataset(run, extracted, [Resize(32), Resize(40)], count=12)
     assert images.text == "12 images of chest"
-    assert {size: x.shape for size, x in images.pixels.items()} == {
+    assert {one.side: x.shape for one, x in images.pixels.items()} == {
         32: (12, 32, 32, 3), 40: (12, 40, 40, 3)
     }  # fmt: skip
     first = _selected(run.table, 12)[0]
     tested = run.table.loc[run.table["split"] == runs.TEST, "image_id"]
     assert first in set(tested)
     expected = views.render(candidates[first].picture.image, 40)
-    np.testing.assert_array_equal(images.pixels[40][0], expected)
-    assert of_dataset(run, extracted, [32]).text == (
+    np.testing.assert_array_equal(images.pixels[Resize(40)][0], expected)
+    assert of_dataset(run, extracted, [Resize(32)]).text == (
         "36 images of chest and 28 generated pictures"
     )
 
@@ -60,8 +61,8 @@ def test_images_that_are_gone_are_generated(left, trained, extracted, tmp_path):
         (tmp_path / paths[image_id]).parent.mkdir()
         shutil.copy(extracted.root / paths[image_id], tmp_path / paths[image_id])
     moved = replace(extracted, settings=replace(extracted.settings, root=str(tmp_path)))
-    images = of_dataset(run, moved, [32], count=4)
-    assert len(images.pixels[32]) == 4
+    images = of_dataset(run, moved, [Resize(32)], count=4)
+    assert len(images.pixels[Resize(32)]) == 4
     text = {0: "4 generated pictures", 1: "1 image of chest and 3 generated pictures"}
     assert images.text == text[left]
 
@@ -69,18 +70,18 @@ def test_images_that_are_gone_are_generated(left, trained, extracted, tmp_path):
 def test_golden_cases_of_a_bundle(trained, bundled):
     """A bundle's own cases come first."""
     bundle = open_bundle(bundled(trained("logreg", views=0)))
-    images = of_bundle(bundle, [32], count=10)
+    images = of_bundle(bundle, [Resize(32)], count=10)
     assert images.text == "8 golden cases and 2 generated pictures"
     data = next(iter(golden.files().values()))
     first = views.render(golden.candidate(data).picture.image, 32)
-    np.testing.assert_array_equal(images.pixels[32][0], first)
+    np.testing.assert_array_equal(images.pixels[Resize(32)][0], first)
 
 
 def test_generated_pictures_are_cut_for_each_size():
     """They are the same at every size, and at every call."""
-    first, again = (generated([40, 96], 3) for _ in range(2))
+    first, again = (generated([Resize(40), Resize(96)], 3) for _ in range(2))
     assert first.text == "3 generated pictures"
-    shapes = {size: x.shape for size, x in first.pixels.items()}
+    shapes = {one.side: x.shape for one, x in first.pixels.items()}
     assert shapes == {40: (3, 40, 40, 3), 96: (3, 96, 96, 3)}
     assert all((x == again.pixels[size]).all() for size, x in first.pixels.items())
-    assert first.pixels[40].dtype == np.uint8
+    assert first.pixels[Resize(40)].dtype == np.uint8

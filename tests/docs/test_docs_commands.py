@@ -12,12 +12,20 @@ from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS
 from featcache.commands import bundle, cache, doctor
 from featcache.commands.audit import audit
+from featcache.commands.backbone.checking import check
+from featcache.commands.backbone.describe import describe
 from featcache.commands.backbone.export import export_backbone
+from featcache.commands.backbone.listing import list_backbones
 from featcache.commands.compare import METRICS, compare
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
 from featcache.commands.export import export
-from featcache.commands.extract import extract
+from featcache.commands.extract import (
+    compute_parts,
+    extract,
+    plan_parts,
+    publish_parts,
+)
 from featcache.commands.finetune import finetune
 from featcache.commands.predict import check_format, predict
 from featcache.commands.scan import scan
@@ -38,7 +46,6 @@ from featcache.study import run as run_study
 # The fewest words with which each command parses.
 LEAST = {
     "scan": ["here"],
-    "extract": ["-b", "densenet121"],
     "finetune": ["-b", "densenet121"],
     "ensemble": ["all"],
     "explain": ["run"],
@@ -51,6 +58,8 @@ LEAST = {
     "bundle verify": ["model.fcb"],
     "dataset rm": ["xrays"],
     "dataset rename": ["xrays", "chest"],
+    "backbone describe": ["densenet121"],
+    "backbone check": [__file__],
     "backbone export": ["timm:resnet50", "-o", "resnet50.onnx"],
     "cache info": ["store"],
     "cache export": ["store", "--to", "file.csv"],
@@ -58,7 +67,10 @@ LEAST = {
 # The library functions behind each command.
 BEHIND: dict[str, list[Callable[..., Any]]] = {
     "scan": [scan],
-    "extract": [extract, scan, views.Policy, regions.Region, backbones.resolve],
+    "extract": [
+        *(extract, plan_parts, compute_parts, publish_parts),
+        *(scan, views.Policy, regions.Region, backbones.resolve),
+    ],
     "train-head": [train_head],
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
@@ -80,14 +92,20 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "cache info": [cache.info],
     "cache verify": [cache.verify],
     "cache prune": [cache.prune],
+    "cache compact": [cache.compact],
     "cache export": [cache.export],
+    "backbone ls": [list_backbones],
+    "backbone describe": [describe],
+    "backbone check": [check],
     "backbone export": [export_backbone],
     "doctor": [doctor.doctor],
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run", "every",
+    "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
+    "every",
     "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
+    "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",
 }  # fmt: skip

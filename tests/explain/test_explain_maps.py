@@ -17,6 +17,7 @@ from featcache.commands.explain.attribution import margins
 from featcache.commands.extract import extract
 from featcache.commands.scan import scan
 from featcache.core.text import file_name
+from featcache.dataset.views import Resize
 from featcache.errors import RunError
 from featcache.evaluation.runs import Run
 from featcache.report.heatmaps import drawing
@@ -122,9 +123,10 @@ def test_occlusion_is_what_the_head_says_of_covered_pictures(
         run, images=[str(dataset.ok["path"].iloc[0])], methods=["occlusion"], patch=32
     ).maps
     explained = model.of_run(run, dataset.folder, files=[toy_network])
-    pixels = one.image.pixels(32)
+    (resize,) = explained.resizes
+    pixels = one.image.pixels(resize)
     grey = np.full_like(pixels, np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8))
-    left = explained.margins(explained.features({32: grey[None]}))[0, one.code]
+    left = explained.margins(explained.features({resize: grey[None]}))[0, one.code]
     assert one.map_sum == pytest.approx(one.score - left, abs=1e-6)
     np.testing.assert_allclose(one.values, one.map_sum / one.values.size)
 
@@ -160,7 +162,7 @@ def test_a_fine_tuned_network_is_explained_like_a_head(
     whole = keras.models.load_model(made.runs[0].folder / "model.keras", compile=False)
     limit = {"linear": 1e-4, "integrated-gradients": 0.05}
     for one in result.maps:
-        p = whole(one.image.pixels(32)[None], training=False).numpy()
+        p = whole(one.image.pixels(Resize(32))[None], training=False).numpy()
         assert one.score == pytest.approx(margins(p)[0, one.code], abs=1e-3)
         if one.method in limit or (one.method == "cam" and head == "softmax"):
             gap = one.map_sum - (one.score - one.base)

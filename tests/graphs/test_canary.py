@@ -290,7 +290,10 @@ def test_keras_files_have_canaries(toy_network: Path, tmp_path: Path) -> None:
 BROKEN = {
     "another picture": ({"picture": "featcache-9"}, "picture featcache-1"),
     "another size": ({"input_size": 48}, "takes no other"),
-    "zeros": ({"embedding": [0.0] * 6}, "no number other than 0"),
+    "zeros": ({"embedding": [0.0] * 6}, "canary.embedding is 0, which no"),
+    "too large": ({"embedding": [1e300] * 6}, "canary.embedding is 1e.300, which no"),
+    "too small": ({"embedding": [1e-300] * 6}, "canary.embedding is 1e-300, which no"),
+    "a long text": ({"framework": {"torch": "2" * 200}}, "canary.framework.* too long"),
     "a size of 3": ({"input_size": 3}, "canary.input_size is 3"),
     "text": ({"embedding": "abc"}, "embedding"),
 }

@@ -13,9 +13,10 @@ from featcache.backbones.descriptor import Descriptor
 from featcache.dataset.views import Resize, render
 from featcache.errors import WeightsError
 
+CANARY = {"picture": "a", "input_size": 32, "embedding": [1.0]}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a typing error": ({"interpolaton": "bicubic"}, "did you mean interpolation"),
-    "far from all": ({"zzzz": 1}, "'zzzz', which means nothing"),
+    "far from all": ({"zzzz": 1}, "'zzzz' means nothing"),
     "range": ({"range": [1, 0]}, "range is not"),
     "mean": ({"mean": [0.5, 0.5]}, "mean has 2 numbers, not 3"),
     "std": ({"std": [0.5, 0, 1]}, "std is not above 0"),
@@ -24,8 +25,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "antialias": ({"interpolation": "lanczos", "antialias": False}, "antialias"),
     "rule": ({"resize": "crop"}, "resize is 'crop', not exact"),
     "layout": ({"layout": "nchw"}, "only for .onnx and .xml"),
+    "another size": ({"input_size": 32, "input_sizes": [64, 96]}, "not 64 to 96"),
+    "no digest": ({"weights_digest": "ab"}, "not 64 hex digits"),
+    "a book": ({"licence": "x" * 2000}, "licence has more than 1000 letters"),
+    "too much": ({"std": [1e-300]}, "numbers that are too large"),
     "sizes": ({"input_sizes": [64, 32]}, "input_sizes is not"),
     "canary": ({"canary": {"picture": "a"}}, "canary.input_size"),
+    "canary's size": ({"canary": CANARY | {"input_size": 1}}, "is 1, not 32 to"),
+    "canary's key": ({"canary": CANARY | {"embeding": []}}, "mean embedding"),
 }
 
 
@@ -37,6 +44,36 @@ def test_a_wrong_key_is_named(
     (tmp_path / "net.json").write_text(json.dumps(keys))
     with pytest.raises(WeightsError, match=message):
         descriptor.read(tmp_path / "net.keras")
+
+
+TEXTS = {
+    "twice": (
+        b'{"preprocess": "tf", "preprocess": "torch"}',
+        "'preprocess' is .* twice",
+    ),
+    "inside": (
+        b'{"canary": {"picture": "a", "picture": "b"}}',
+        "'picture' is .* twice",
+    ),
+    "a list": (b"[]", "not an object of keys"),
+    "latin-1": (b'{"source": "\xe9"}', "not UTF-8 from byte 12 on"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), TEXTS.values(), ids=TEXTS)
+def test_a_text_that_is_no_descriptor(
+    text: bytes, message: str, tmp_path: Path
+) -> None:
+    """What is no object of keys, each once, is refused in plain words."""
+    (tmp_path / "net.json").write_bytes(text)
+    with pytest.raises(WeightsError, match=message):
+        descriptor.read(tmp_path / "net.keras")
+
+
+def test_a_mark_of_utf_8_does_not_count(tmp_path: Path) -> None:
+    """A byte order mark, which editors on Windows write, is no part of the JSON."""
+    (tmp_path / "net.json").write_bytes(b'\xef\xbb\xbf{"preprocess": "tf"}')
+    assert descriptor.read(tmp_path / "net.keras").preprocess == "tf"
 
 
 def test_numbers_of_the_named_scalings() -> None:

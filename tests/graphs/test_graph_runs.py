@@ -2,24 +2,50 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy_graphs import token_network, vector_network
+from onnx import helper
+from toy_graphs import KERNEL, conv, save, token_network, vector_network
 from toys import train_flat
 
+from featcache import study
 from featcache.backbones import resolve
 from featcache.commands.bundle import make_bundle
 from featcache.commands.extract import extract
 from featcache.core.progress import Reporter
 from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.views import render
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.verify import verify
 from featcache.deploy.model import Candidate
 from featcache.deploy.of_run import ModelSource, of_run
-from featcache.errors import ConversionError, StoreError, UsageError, WeightsError
+from featcache.errors import (
+    ConversionError,
+    DatasetError,
+    StoreError,
+    UsageError,
+    WeightsError,
+)
 from featcache.evaluation.runs import PROBABILITY, TEST
+from featcache.features import store
+
+
+def test_a_study_names_it_beside_itself(
+    dataset: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path in a study file is relative to the file, as that of a .keras file is."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    path = vector_network(folder / "own.onnx", range=[0, 1], mean=[0.5], std=[0.5])
+    text = f'[dataset]\nsource = "{dataset.root}"\n'
+    text += '[[extract]]\nbackbones = ["own.onnx"]\n[[train]]\n'
+    (folder / "study.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    (block,) = study.read(folder / "study.toml").extracts
+    assert [network.file for network in block.networks] == [path]
 
 
 def test_from_extraction_to_a_bundle(dataset: Manifest, tmp_path: Path) -> None:
@@ -103,6 +129,68 @@ def test_the_weights_of_a_descriptor(dataset: Manifest, tmp_path: Path) -> None:
     assert not list((dataset.folder / "features").glob("*.h5"))
 
 
+def test_they_are_compared_at_every_call(dataset: Manifest, tmp_path: Path) -> None:
+    """A descriptor of other weights is refused where the features are stored, too."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    extract(dataset, [resolve(str(path))])
+    for scaling in ("tf", "torch"):  # all stored; known weights for a new store
+        vector_network(path, preprocess=scaling, weights_digest="0" * 64)
+        with pytest.raises(WeightsError, match="the weights 00000000"):
+            extract(dataset, [resolve(str(path))])
+
+
+NOT_ALWAYS_THE_SAME: dict[str, tuple[list[Any], str]] = {
+    "not finite": (
+        [conv(), helper.make_node("Sqrt", ["map"], ["features"])],
+        "finite features in .*; got NaN or infinite numbers for pictures of noise",
+    ),
+    "the mean of a batch": (
+        [
+            conv(),
+            helper.make_node("ReduceMean", ["map"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Sub", ["map", "mean"], ["features"]),
+        ],
+        "features of an image that are the same at every call",
+    ),
+    "at random": (
+        [
+            conv(),
+            helper.make_node("RandomNormalLike", ["map"], ["noise"]),
+            helper.make_node("Add", ["map", "noise"], ["features"]),
+        ],
+        "features of an image that are the same at every call",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"), NOT_ALWAYS_THE_SAME.values(), ids=NOT_ALWAYS_THE_SAME
+)
+def test_what_no_image_has_of_its_own(
+    nodes: list[Any], message: str, dataset: Manifest, tmp_path: Path
+) -> None:
+    """Numbers that are none, or depend on more than the image, are never stored."""
+    path = save(
+        tmp_path / "net.onnx", nodes, {"kernel": KERNEL}, preprocess="tf", input_size=32
+    )
+    with pytest.raises((ConversionError, WeightsError), match=message):
+        extract(dataset, [resolve(str(path))])
+    assert not list((dataset.folder / "features").glob("*.h5"))
+
+
+@pytest.mark.parametrize("name", [".", "a/b", "a%2Eb", "%2E", "a:b", "\u00fc <b>"])
+def test_names_of_inner_nodes(name: str, dataset: Manifest, tmp_path: Path) -> None:
+    """A tap may have any name that the network's file gives it."""
+    nodes = [
+        conv(y=name),
+        helper.make_node("ReduceMean", [name], ["features"], axes=[2, 3], keepdims=0),
+    ]
+    path, keys = tmp_path / "net.onnx", {"preprocess": "tf", "input_size": 32}
+    save(path, nodes, {"kernel": KERNEL}, **keys)
+    (result,) = extract(dataset, [resolve(str(path))], taps=name)
+    assert store.open_store(result.path).taps == [name]
+
+
 def test_only_openvino_runs_it(dataset: Manifest, tmp_path: Path) -> None:
     """Another engine is refused; on a GPU machine OpenVINO is taken all the same."""
     path = vector_network(tmp_path / "net.onnx", preprocess="tf")
@@ -121,7 +209,7 @@ def test_no_regions_of_a_vector(dataset: Manifest, tmp_path: Path) -> None:
 def test_scores_of_classes_are_named(dataset: Manifest, tmp_path: Path) -> None:
     """1000 numbers are told to be scores of ImageNet's classes."""
     import onnx
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     path = vector_network(tmp_path / "net.onnx", preprocess="tf")
     model = onnx.load(path)
@@ -141,3 +229,35 @@ def test_scores_of_classes_are_named(dataset: Manifest, tmp_path: Path) -> None:
 
     extract(dataset, [resolve(str(path))], reporter=Listener())
     assert any("gives 1000 numbers" in line for line in lines)
+
+
+def test_an_image_whose_features_are_not_finite(
+    dataset: Manifest, tmp_path: Path
+) -> None:
+    """It counts as unreadable; the others are stored; the next call says the same."""
+    first = dataset.ok["path"].iloc[0]
+    picture = images.read((Path(dataset.root) / first).read_bytes())
+    pixels = render(picture.image, 32)
+    nodes = [
+        conv(),
+        helper.make_node("ReduceMean", ["map"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Sub", ["pixels", "picture"], ["difference"]),
+        helper.make_node("Abs", ["difference"], ["distance"]),
+        helper.make_node("ReduceMax", ["distance"], ["m"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["m", "column"], ["farthest"]),
+        helper.make_node("Div", ["mean", "farthest"], ["features"]),
+    ]
+    weights = {
+        "kernel": KERNEL,
+        "picture": pixels.transpose(2, 0, 1)[None].astype(np.float32),
+        "column": np.array([-1, 1]),
+    }
+    path, keys = tmp_path / "net.onnx", {"preprocess": "none", "input_size": 32}
+    save(path, nodes, weights, **keys)
+    for _ in range(2):
+        (result,) = extract(dataset, [resolve(str(path))], max_bad=1)
+        ((name, reason),) = result.failures
+        assert (name, result.rows) == (first, len(dataset.ok) - 1)
+        assert reason == "its features are not finite numbers of float32"
+    with pytest.raises(DatasetError, match=r"unreadable images.*not finite numbers"):
+        extract(dataset, [resolve(str(path))], max_bad=0)

@@ -17,6 +17,7 @@ from featcache.commands.audit import (
 )
 from featcache.commands.explain import ExplainResult, Figure, HeatMap, MeanMap
 from featcache.commands.explain.explained_images import ExplainedImage
+from featcache.commands.explain.frame import Frame
 from featcache.commands.explain.heatmaps import SIDE
 from featcache.dataset import sources
 from featcache.evaluation.runs import Run
@@ -89,7 +90,7 @@ def write_maps(
         for method in ("linear", "cam"):
             maps.append(HeatMap(
                 subject, row.label, code, method, 1.0, 0.0, 0.5 + n / 100, row.label,
-                hill(), ((7, 7),),
+                hill(), Frame((0, 0, *subject.picture.size)), ((7, 7),),
             ))  # fmt: skip
     grey = np.full((SIDE, SIDE), 128, np.uint8)
     means = [MeanMap(name, "linear", 4, "test", hill(), grey) for name in run.classes]

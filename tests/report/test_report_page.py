@@ -8,16 +8,19 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import report_records
 import report_study
+from records import make_record
 from report_pages import Reader, best, context
 from report_study import CLASSES, IMAGES, Study
 
 from featcache.evaluation import metrics, references
 from featcache.report.html import page as html_page
+from featcache.report.html import provenance_section
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +257,20 @@ def test_the_page_draws_no_resample_of_the_board_again(
     html_page.render(materials)
     test_images = int((best(study).table["split"] == "test").sum())
     assert sizes == [test_images] * 3
+
+
+def test_networks_are_listed_with_their_licences() -> None:
+    """Licence, source and canary of each network once; random ones have none."""
+    blocks = [
+        {"backbone": "net", "weights": "file", "licence": "MIT", "source": "a ward",
+         "canary": "passed"},
+        {"backbone": "vgg16", "weights": "imagenet"},
+        {"backbone": "vgg16", "weights": "random"},
+    ]  # fmt: skip
+    record = make_record(features=[*blocks, *blocks])
+    context = SimpleNamespace(runs=[SimpleNamespace(record=record)])
+    table = provenance_section._networks(context)
+    assert table.rows == [
+        ["net, 32 px", "file", "MIT", "a ward", "passed"],
+        ["vgg16, 32 px", "imagenet", "not stated", "not stated", "not needed"],
+    ]

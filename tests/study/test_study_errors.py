@@ -78,6 +78,7 @@ WRONG = [
     ('name = "trivial"', 'name = "sizes"', "a unique name"),
     ('backbones = ["metadata"]', 'backbones = ["metadat"]', "Did you mean metadata?"),
     ('backbones = ["metadata"]', 'backbones = ["no.keras"]', "no such file"),
+    ('backbones = ["metadata"]', 'backbones = ["no.pt"]', "no.pt cannot be run"),
     ('backbones = ["metadata"]', "seed = 0", "a key backbones in [[extract]] 2"),
     ('backbones = ["${NET}"]', 'backbones = ["${NONET}"]', "variable NONET"),
     ('engine = "tensorflow"', 'engine = "tensorflaw"', "Did you mean tensorflow?"),

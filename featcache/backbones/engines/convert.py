@@ -14,7 +14,7 @@ from featcache.backbones.engines.base import network_name
 from featcache.backbones.graphs import pixels as graph_pixels
 from featcache.core.io import digest, lock
 from featcache.core.versions import installed_versions
-from featcache.errors import ConversionError, StoreError
+from featcache.errors import ConversionError, StoreError, WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -100,6 +100,7 @@ def _write_graph(prepared: PreparedNetwork, path: Path) -> None:
 
     Raises:
         ConversionError: It gives images other numbers together than alone.
+        WeightsError: It gives numbers that are not finite.
     """
     scaling = Preprocess.from_statistics(prepared.contract.statistics)
     try:
@@ -120,12 +121,20 @@ def _refuse_mixing(network: Network, path: Path) -> None:
     alone = list(engine.run(noise[:, None]))
     for name, numbers in together.items():
         each = np.concatenate([one[name] for one in alone])
+        if not (np.isfinite(each).all() and np.isfinite(numbers).all()):
+            path.unlink()
+            raise WeightsError(
+                f"finite {name} in {network.file}",
+                "NaN or infinite numbers for pictures of noise",
+                "Check its weights and the scaling of pixels, or export it again.",
+            )
         if not np.abs(each - numbers).max() <= AGREEMENT * np.abs(numbers).max():
             path.unlink()
             raise ConversionError(
-                f"finite {name} that do not depend on the other images of a batch",
-                f"others in {network.file}",
-                "Export it for batches of one image, or with a free batch size.",
+                f"{name} of an image that are the same at every call, alone and "
+                "beside others",
+                f"other numbers from {network.file}",
+                "Export it for batches of one image, or without random operations.",
             )
 
 

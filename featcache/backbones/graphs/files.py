@@ -4,6 +4,7 @@ import mmap
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
+from os.path import isfile
 from pathlib import Path
 
 from featcache.core.io import sha256_file
@@ -14,6 +15,7 @@ from featcache.errors import WeightsError
 # initializer, NodeProto.attribute, AttributeProto.t, TensorProto.external_data, and
 # StringStringEntryProto.key and value).
 _GRAPH, _NODE, _INITIALIZER, _ATTRIBUTE, _TENSOR, _EXTERNAL = 7, 1, 5, 5, 5, 13
+_LONGEST = 100  # letters of a file's name that are shown
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -23,18 +25,19 @@ def weights_files(path: Path) -> list[Path]:
     Raises:
         WeightsError: One of them is missing or lies elsewhere, or the file is damaged.
     """
-    if path.suffix == ".xml":
+    if path.suffix.lower() == ".xml":
         names = [path.with_suffix(".bin").name]
     else:
         names = _external(path)
     for name in names:
-        if Path(name).name != name:
+        shown = repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
+        if Path(name) != Path(Path(name).name):
             raise WeightsError(
-                f"weights beside {path.name}", f"in {name!r}", "Export it again."
+                f"weights beside {path.name}", f"in {shown}", "Export it again."
             )
-        if not (path.parent / name).is_file():
+        if not isfile(path.parent / name):
             raise WeightsError(
-                f"{path.name} keeps its weights in {name}, which is not beside it",
+                f"{path.name} keeps its weights in {shown}, which is not beside it",
                 f"Copy it to {path.parent}.",
             )
     return [path.parent / name for name in names]
@@ -66,6 +69,8 @@ def _external(path: Path) -> list[str]:
             raise _damaged(path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
+                if not any(_messages(data, (0, len(data)), _GRAPH)):
+                    raise ValueError("no graph")
                 return list(dict.fromkeys(_locations(data)))
             except (ValueError, IndexError) as error:
                 raise _damaged(path) from error

@@ -17,7 +17,9 @@ from featcache.backbones.base import (
 )
 from featcache.backbones.descriptor import Descriptor
 from featcache.backbones.engines import openvino
+from featcache.backbones.graphs.maps import averaged, class_token, map_of
 from featcache.backbones.graphs.reading import (
+    named_outputs,
     output_of,
     read,
     resized,
@@ -29,7 +31,8 @@ from featcache.backbones.pooling import LEAST, POOLINGS, POWER, Pooling, averagi
 from featcache.core.taps import AVG, FEATURES, MAX, split_tap
 from featcache.errors import UsageError
 
-_LAST = 2**62  # behind the last token
+CLS, CLS_MEAN = "cls", "cls+mean"
+CLASS_TOKEN = "class token"  # no node of a network has a name with a space
 
 
 def with_pixels(
@@ -51,26 +54,86 @@ def with_pixels(
         UsageError: A node that gives no map, tokens or vectors.
     """
     assert network.readout
-    assert network.file
-    descriptor = network.descriptor or Descriptor()
-    graph = read(network.file, descriptor)
-    model = resized(graph, network.input_size)
-    scaling = statistics or network.scaling or Preprocess()
+    model = _resized(network)
     values = {
-        FEATURES: _pooled(output_of(model, network.output), network.readout, FEATURES)
+        name: _pooled(_layer(model, network, name), network.readout, name)
+        for name in (FEATURES, *taps)
     }
-    for tap in taps:
-        layer, _ = split_tap(tap)
-        output = output_of(
-            model, network.output if layer == FEATURES else layer, "taps"
-        )
-        values[tap] = _pooled(output, network.readout, tap)
-    return _joined(model, scaling, values, network)
+    return _joined(model, statistics, values, network)
+
+
+def with_maps(
+    network: Network, layers: Sequence[str], *, statistics: Preprocess | None = None
+) -> Any:
+    """A network up to the maps that its features are pooled from.
+
+    Args:
+        network: In a file that OpenVINO reads.
+        layers: Inner nodes; the last map is always there.
+        statistics: The scaling of "featurewise" preprocessing.
+
+    Returns:
+        A model from (N, S, S, 3) uint8 pixels to maps (N, h, w, D), "features" and by
+        its name each layer's; for embeddings of a class token and the mean of the
+        patches the token as well, (N, 1, 1, D), named as `CLASS_TOKEN`. None where one
+        of them gives no map.
+
+    Raises:
+        UnknownNameError: It has no such node.
+    """
+    assert network.readout
+    how, model, values = network.readout, _resized(network), {}
+    for name in dict.fromkeys((FEATURES, *layers)):
+        output = _layer(model, network, name)
+        inner = map_of(output, how, name)
+        if inner is None and name == FEATURES:
+            inner = averaged(output, how, name)
+        if inner is None or not inner.has_grid:
+            return None
+        values[name] = inner.values
+    if how.pooling == CLS:
+        return None
+    if how.pooling == CLS_MEAN:
+        token = class_token(_layer(model, network, FEATURES))
+        ops = openvino.openvino().opset13
+        values[CLASS_TOKEN] = ops.unsqueeze(token, np.array([1, 2]))
+    return _joined(model, statistics, values, network)
+
+
+def layers_with_maps(network: Network) -> list[str]:
+    """Names of the inner nodes that give maps, or tokens on a grid, in their order."""
+    assert network.readout
+    shapes = {n: shape_of(one) for n, one in named_outputs(_resized(network)).items()}
+    rows, columns = network.readout.grid or (0, 0)
+    patches = (rows * columns, rows * columns + network.readout.prefix)
+    return [
+        name
+        for name, shape in shapes.items()
+        if KINDS.get(len(shape)) == MAP
+        or (rows and KINDS.get(len(shape)) == TOKENS and shape[1] in patches)
+    ]
+
+
+def _resized(network: Network) -> Any:
+    assert network.file
+    graph = read(network.file, network.descriptor or Descriptor())
+    return resized(graph, network.input_size)
+
+
+def _layer(model: Any, network: Network, name: str) -> Any:
+    """What a node gives, by its name or that of a tap; "features" is the output."""
+    layer, _ = split_tap(name)
+    option = "output" if name == FEATURES else "taps"
+    return output_of(model, network.output if layer == FEATURES else layer, option)
 
 
 def _joined(
-    model: Any, scaling: Preprocess, values: dict[str, Any], network: Network
+    model: Any,
+    statistics: Preprocess | None,
+    values: dict[str, Any],
+    network: Network,
 ) -> Any:
+    scaling = statistics or network.scaling or Preprocess()
     ov = openvino.openvino()
     ops = ov.opset13
     taken, side = model.input(), network.input_size
@@ -105,49 +168,23 @@ def _pooled(output: Any, how: Readout, name: str) -> Any:
     """(N, D) of an output; of tokens without a grid the mean."""
     ops = openvino.openvino().opset13
     shape = shape_of(output)
-    kind = KINDS.get(len(shape))
-    _, pooling = split_tap(name)
-    pooling = how.pooling if name == FEATURES else pooling
-    value = ops.convert(output, "f32")
-    if kind == VECTOR and pooling == AVG:
-        return value
-    if kind == MAP:
-        if how.layout == NCHW:
-            value = ops.transpose(value, np.array([0, 2, 3, 1]))
-            shape = [shape[0], *shape[2:], shape[1]]
-        return _pooled_map(value, shape, POOLINGS[pooling], name)
-    if kind == TOKENS:
-        return _pooled_tokens(value, shape, how, pooling, name)
-    raise UsageError(
-        "maps or tokens to pool",
-        f"{name.partition(':')[0]} {shape_text(shape)}",
-        "Numbers without places have no regions: leave the pooling out, or name the "
-        'map before them with "output" in the JSON beside the network.',
-    )
-
-
-def _pooled_tokens(
-    tokens: Any, shape: Sequence[int | None], how: Readout, pooling: str, name: str
-) -> Any:
-    ops = openvino.openvino().opset13
-    _, count, width = shape
-    rows, columns = how.grid or (1, -1)  # without one, a row of them
-    prefix = 0 if count == rows * columns else how.prefix
-    if how.grid and count not in (None, prefix + rows * columns):
+    pooling = how.pooling if name == FEATURES else split_tap(name)[1]
+    if KINDS.get(len(shape)) == VECTOR and pooling == AVG:
+        return ops.convert(output, "f32")
+    inner = map_of(output, how, name)
+    if inner is None:
         raise UsageError(
-            f"tokens of {rows} x {columns} patches",
+            "maps or tokens to pool",
             f"{name.partition(':')[0]} {shape_text(shape)}",
-            "Choose another layer.",
+            "Numbers without places have no regions: leave the pooling out, or name "
+            'the map before them with "output" in the JSON beside the network.',
         )
-    first = ops.gather(tokens, np.int64(0), np.int64(1))
-    ends = [np.array([number]) for number in (prefix, _LAST, 1, 1)]
-    patches = ops.slice(tokens, *ends)
-    if pooling == "cls":
-        return first
-    if pooling == "cls+mean":
-        return ops.concat([first, ops.reduce_mean(patches, np.array([1]))], 1)
-    maps = ops.reshape(patches, np.array([0, rows, columns, width]), True)
-    return _pooled_map(maps, [None, rows, columns, width], POOLINGS[pooling], name)
+    if pooling == CLS:
+        return class_token(output)
+    if pooling == CLS_MEAN:
+        mean = ops.reduce_mean(inner.values, np.array([1, 2]))
+        return ops.concat([class_token(output), mean], 1)
+    return _pooled_map(inner.values, inner.shape, POOLINGS[pooling], name)
 
 
 def _pooled_map(

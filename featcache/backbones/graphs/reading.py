@@ -17,6 +17,8 @@ from featcache.core.registry import Registry
 from featcache.core.text import some
 from featcache.errors import UsageError, WeightsError
 
+_WHOLE = ("u8", "u16", "u32", "u64", "i16", "i32", "i64")  # hold 0 to 255
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -35,6 +37,11 @@ class Graph:
     layout: str
     channels: int
     side: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its file leaves open which axis has the channels."""
+        return {*shape_of(self.model.input())[1:]} == {None}
 
     @property
     def beside(self) -> str:
@@ -69,16 +76,40 @@ def read(path: Path, descriptor: Descriptor) -> Graph:
     return Graph(path, model, layout, channels, sides[0])
 
 
+def refuse_type(graph: Graph, preprocess: str) -> None:
+    """Refuses an input whose numbers cannot hold the pixels that it is given.
+
+    Args:
+        graph: The network.
+        preprocess: The scaling of pixels: one of ``PREPROCESS``, or another.
+
+    Raises:
+        UsageError: It takes whole numbers and the pixels are scaled, or it takes
+            truth values, text, or whole numbers below 255.
+    """
+    kind = graph.model.input().get_element_type()
+    is_whole = kind.to_string() in _WHOLE
+    if kind.is_real() or (is_whole and preprocess == "none"):
+        return
+    itself = ', or give `preprocess="none"` if it scales pixels itself' * is_whole
+    raise UsageError(
+        f"an input of floating-point numbers in {graph.path.name}",
+        f"one of {kind.to_string()} with `preprocess={preprocess!r}`",
+        f"Export it with an input of float32{itself}.",
+    )
+
+
 def _read(path: Path) -> Any:
-    weights_files(path)
+    files = [path, *weights_files(path)]
+    whole = f"{some([one.name for one in files])} {'is' if len(files) == 1 else 'are'}"
     try:
         return openvino.core().read_model(path)
     except (RuntimeError, ValueError) as error:
         raise WeightsError(
             f"a network that OpenVINO can read in {path}",
             _reason(error),
-            "Check that the file is complete, or export it again with operations of "
-            "the ONNX standard alone.",
+            f"Check that {whole} complete, or export it again with operations of the "
+            "ONNX standard alone.",
         ) from error
 
 
@@ -92,6 +123,12 @@ def _channels(
     clear = certain if len(certain) == 1 else possible
     layout = descriptor.layout or (clear[0] if len(clear) == 1 else None)
     beside = path.with_suffix(".json").name
+    if not possible:
+        raise WeightsError(
+            f"an input of 3 channels, or of 1, in {path.name}",
+            text,
+            "Export it for images in RGB or in grey.",
+        )
     if layout not in possible:
         raise UsageError(
             f'"layout" in {beside} that fits the input {text} of {path.name}',
@@ -124,7 +161,8 @@ def resized(graph: Graph, side: int) -> Any:
     ov = openvino.openvino()
     shape = [graph.channels, side, side]
     shape = shape if graph.layout == NCHW else [side, side, graph.channels]
-    reason = "it gives no batch"
+    outputs = [f"{name_of(o)} {shape_text(shape_of(o))}" for o in graph.model.outputs]
+    reason = f"it gives {some(outputs)}, not an embedding of each image"
     for batch in (-1, shape_of(graph.model.input())[0] or 1):
         model = graph.model.clone()
         try:
@@ -136,23 +174,32 @@ def resized(graph: Graph, side: int) -> Any:
         if firsts == {None if batch == -1 else batch}:
             return model
     raise UsageError(
-        f"an `input_size` that {graph.path.name} can take",
-        f"{side} ({reason})",
-        "Use the size that it was exported for.",
+        f"{graph.path.name} to take images of {side} px as "
+        f"{shape_text([None, *shape])}",
+        reason,
+        "Use the size that it was exported for"
+        + (f', and the "layout" in {graph.beside}.' if graph.is_open else "."),
     )
 
 
 def output_of(model: Any, name: str | None, option: str = "output") -> Any:
     """An output, or what an inner node gives, by its name."""
+    beside = '"output" in the JSON beside the network'
     if name is None:
         if len(model.outputs) > 1:
             names = [name_of(one) for one in model.outputs]
             raise UsageError(
                 f"the output that is the embedding: one of {some(names)}",
                 f"{len(names)} outputs and no choice",
-                'Write "output" to the JSON beside the network.',
+                f"Write {beside}.",
             )
         return model.output().get_node().input_value(0)
+    place = beside if option == "output" else f"`{option}`"
+    return Registry(f"output for {place}", named_outputs(model))[name]
+
+
+def named_outputs(model: Any) -> dict[str, Any]:
+    """All that its nodes give, by their names."""
     outputs: dict[str, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() in ("Constant", "Parameter", "Result"):
@@ -161,7 +208,7 @@ def output_of(model: Any, name: str | None, option: str = "output") -> Any:
             outputs.setdefault(node.get_friendly_name(), node.output(0))
         for one in node.outputs():
             outputs |= dict.fromkeys(one.get_names(), one)
-    return Registry(f"output for `{option}`", outputs)[name]
+    return outputs
 
 
 def weights_digest(network: Network) -> str:

@@ -31,12 +31,13 @@ def readout(graph: Graph, side: int, descriptor: Descriptor) -> Readout:
     """
     model = resized(graph, side)
     output = output_of(model, descriptor.output)
-    shape = shape_of(output)
-    kind = KINDS.get(len(shape))
+    shape, is_real = shape_of(output), output.get_element_type().is_real()
+    kind = KINDS.get(len(shape)) if is_real and 0 not in shape else None
     if kind is None or shape[-1 if graph.layout == NHWC or kind != MAP else 1] is None:
         raise WeightsError(
             "vectors (N, D), maps (N, D, h, w) or tokens (N, T, D) as output",
-            f"{name_of(output)} {shape_text(shape)} in {graph.path.name}",
+            f"{name_of(output)} {shape_text(shape)} of "
+            f"{output.get_element_type().to_string()} in {graph.path.name}",
             f'Name another output with "output" in {graph.beside}.',
         )
     pooling = descriptor.pooling or AVG
@@ -72,6 +73,12 @@ def _tokens(
             "in front of those of the patches",
             "none",
             "It is 1 for a class token alone, and more with registers.",
+        )
+    if count is not None and prefix >= count:
+        raise UsageError(
+            f'"prefix_tokens" in {graph.beside} below the number of tokens, {count}',
+            str(prefix),
+            f"Correct {graph.beside}.",
         )
     grid = descriptor.grid
     if count is not None and grid is None:

@@ -1,6 +1,7 @@
 """The check of a canary: does the network give the embedding that it should?"""
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ from featcache.backbones.proving.search import (
     Verdict,
 )
 from featcache.core.taps import FEATURES
-from featcache.core.text import counted
+from featcache.core.text import counted, some
 from featcache.dataset.views import render
 from featcache.errors import WeightsError
 
@@ -178,7 +179,9 @@ def _error(own: Network, agreement: Agreement, verdict: Verdict) -> WeightsError
 
 
 def _nearest(agreement: Agreement, closest: Cause | None) -> str:
-    if not closest or closest.agreement.difference * _MUCH > agreement.difference:
+    if not closest or not isfinite(closest.agreement.difference):
+        return ""
+    if closest.agreement.difference * _MUCH > agreement.difference:
         return ""
     return (
         f"; the nearest, with {closest.words}, leaves a relative difference of "
@@ -189,11 +192,11 @@ def _nearest(agreement: Agreement, closest: Cause | None) -> str:
 def _distance(own: Network, agreement: Agreement) -> str:
     assert own.descriptor
     assert own.descriptor.canary
-    made = ", ".join(f"{k} {v}" for k, v in own.descriptor.canary.framework.items())
+    made = some([f"{k} {v}" for k, v in own.descriptor.canary.framework.items()])
     made = f" of {made}" if made else ""
     if agreement.difference == float("inf"):
         width = len(own.descriptor.canary.embedding)
-        return f"not the {width} finite numbers{made}"
+        return f"not {counted(width, 'finite number')}, as the canary{made} has"
     return (
         f"a relative difference of {agreement.difference:.2g} to the embedding{made} "
         f"(at most {CLOSE:g}), cosine {agreement.cosine:.4f} (at least {SAME_WAY:g})"

@@ -31,10 +31,6 @@ class NotApplicable(Exception):  # noqa: N818  (an answer, and no error)
     """A check does not apply here; the text says why, and what would help."""
 
 
-# What a split of odd values raises.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
-
-
 @dataclass(frozen=True, eq=False)
 class AuditContext:
     """A dataset, and what was made of it.

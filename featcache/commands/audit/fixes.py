@@ -13,6 +13,8 @@ from featcache.core.io import atomic_path
 from featcache.core.output_file import check_output
 from featcache.core.text import counted
 from featcache.dataset.manifest import COLUMNS
+from featcache.dataset.sources import is_zip
+from featcache.dataset.urls import Url, inside, is_url
 from featcache.errors import DatasetError, UsageError
 
 _OURS = {*COLUMNS} - {"path", "label", "group"}
@@ -60,8 +62,8 @@ def check_path(context: AuditContext, path: Path, *, force: bool) -> None:
     Raises:
         UsageError: It is none, is there, or is the source.
     """
-    source = Path(context.manifest.settings.source)
-    if path.suffix.lower() != ".csv" or path.resolve() == source.resolve():
+    source = context.manifest.settings.source
+    if path.suffix.lower() != ".csv" or str(path.resolve()) == os.path.realpath(source):
         raise UsageError("a new .csv file for `fix`", str(path), "Name another file.")
     check_output(path, "fix", force=force)
 
@@ -94,10 +96,15 @@ def write(context: AuditContext, path: Path) -> FixedTable:
     moved = int((groups != context.images["group"].to_numpy(str)).sum())
     table["group"] = groups
     root = context.manifest.root
-    if root.is_dir():
+    if isinstance(root, Url):
+        table["path"] = [
+            p if is_zip(root) else str(inside(root, p)) for p in table["path"]
+        ]
+    elif root.is_dir():
         start = path.resolve().parent
         table["path"] = [
-            Path(os.path.relpath(root / p, start)).as_posix() for p in table["path"]
+            p if is_url(p) else Path(os.path.relpath(root / p, start)).as_posix()
+            for p in table["path"]
         ]
     with atomic_path(path) as temp:
         table.to_csv(temp, index=False)

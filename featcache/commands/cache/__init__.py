@@ -1,6 +1,7 @@
 """``featcache cache``: list, check, thin out and export feature stores."""
 
 from featcache.commands.cache.checking import Checked, verify
+from featcache.commands.cache.compacting import Compacted, compact
 from featcache.commands.cache.datasets import (
     DatasetEntry,
     RemovedDataset,
@@ -32,6 +33,7 @@ __all__ = [
     "WAITING",
     "WRITERS",
     "Checked",
+    "Compacted",
     "Coverage",
     "DatasetEntry",
     "Entry",
@@ -41,6 +43,7 @@ __all__ = [
     "Removal",
     "RemovedDataset",
     "RenamedDataset",
+    "compact",
     "export",
     "find",
     "info",

@@ -8,6 +8,7 @@ import numpy as np
 
 from featcache.core.io import fsync_dir
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import counted
 from featcache.errors import StoreError, StoreUnavailableError
 from featcache.features import store
 from featcache.features.store import Store
@@ -48,12 +49,13 @@ def verify(
     repair: bool = False,
     reporter: Reporter = SILENT,
 ) -> list[Checked]:
-    """Reads stores and their sealed parts in full, and compares all checksums.
+    """Reads stores and their parts in full, and compares all checksums.
 
     Args:
         paths: The stores.
-        repair: Remove a damaged part, and one of another contract; move a damaged
-            store aside, never delete it. What cannot be opened stays as it is.
+        repair: Remove a damaged sealed part, and one of another contract; move a
+            damaged store or part file aside, never delete it, and keep the rows of
+            the other part files. What cannot be opened stays as it is.
         reporter: Hears of each file checked, as "verify".
 
     Raises:
@@ -86,6 +88,7 @@ def _check(path: Path, whole: Path) -> Checked | None:
             rows = len(stored.keys)
             for name, filled in stored.filled.items():
                 _count(stored, name, filled)
+            store.check_parts(stored)
             if path != whole and whole.exists():
                 _compare(stored, whole)
             return Checked(path, rows)
@@ -130,8 +133,12 @@ def _repair(one: Checked) -> Checked:
     if _is_part(one.path):
         one.path.unlink()
         done = "removed"
+    elif damaged := store.drop_damaged_parts(one.path):
+        done = f"written anew without {', '.join(file.name for file in damaged)}"
     else:
         done = f"moved to {_aside(one.path).name}"
+        if files := store.rebuild(one.path):
+            done += f" and written anew from {counted(len(files), 'part file')}"
     fsync_dir(one.path.parent)
     return replace(one, repaired=done, hint=_EXTRACT)
 

@@ -13,17 +13,18 @@ from featcache.commands.cache.pruning import Removal, is_dataset
 from featcache.core.io import fsync_dir, lock
 from featcache.core.text import check_name, natural_key, some
 from featcache.dataset import manifest
+from featcache.dataset.urls import is_gone
 from featcache.errors import DatasetError, LockedError
 from featcache.evaluation.identity import ids_in
 
 # The names that featcache gives to what it puts into a dataset's folder.
 _OURS = re.compile(
     r"manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json"
-    r"|picture-statistics\.(json|npz)"
+    r"|picture-statistics\.(json|npz)|plans"
     r"|\..+\.tmp|.+\.lock"
 )
 _FEATURES = re.compile(
-    r".+-(imagenet|random|file|none)-[0-9a-f]{8}\.(h5|parts|lock|h5\.damaged.*)"
+    r".+-(imagenet|random|file|none)-[0-9a-f]{8}\.(h5|parts|data|lock|h5\.damaged.*)"
     r"|\..+\.tmp"
 )
 
@@ -118,7 +119,7 @@ def _entry(folder: Path, reports: Path) -> DatasetEntry:
         images=len(images.ok),
         classes=images.classes,
         source=images.settings.source,
-        state="" if images.root.exists() else "its images are no longer there",
+        state="its images are no longer there" if is_gone(images.root) else "",
     )
 
 
@@ -264,7 +265,7 @@ def _unused(folder: Path, reports: Path) -> Iterator[list[Path]]:
                 f"a run in {path.parent} is being written by {holder}",
                 "Wait for it to end, or stop it; then run the command again.",
             )
-    kinds = ("*.h5", "*.parts", "*.lock")
+    kinds = ("*.h5", "*.parts", "*.data", "*.lock")
     stores = [p for kind in kinds for p in (folder / "features").glob(kind)]
     locks = sorted({path.with_suffix(".lock") for path in stores})
     locks.append(folder / ".manifest.lock")

@@ -35,8 +35,9 @@ class Entry:
         status: "ok"; "damaged"; "unavailable", where it cannot be opened now; or
             "waiting": nothing but sealed parts yet.
         reason: Why the status is not "ok".
-        bytes: Size of the file and its sealed parts.
+        bytes: Size of all its files.
         parts: Sealed parts that wait for the next extract.
+        files: Files that hold the rows: 1, or the number of its part files.
         locked_by: The live process that writes it, if any.
         runs: Ids of the runs that use it.
         backbone: What made the embeddings; this and the rest are empty or 0 where
@@ -61,6 +62,7 @@ class Entry:
     reason: str
     bytes: int
     parts: int
+    files: int
     locked_by: str
     runs: list[str]
     backbone: str = ""
@@ -155,7 +157,7 @@ def ls(cache: Path, reports: Path, *, dataset: str | None = None) -> list[Entry]
 def _entry(path: Path, good: list[Run]) -> Entry:
     parts = store.part_files(path)
     files = [p for p in (path, *parts) if p.exists()]
-    facts: dict[str, Any] = {"runs": []}
+    facts: dict[str, Any] = {"runs": [], "files": 0}
     status, reason = OK, ""
     if not path.exists():
         status, reason = WAITING, "nothing published yet"
@@ -163,6 +165,7 @@ def _entry(path: Path, good: list[Run]) -> Entry:
         # Where nothing is published yet, the first part tells what it will be.
         for stored in map(store.open_store, files[:1]):
             facts = _facts(stored, stored.keys if status == OK else stored.keys[:0])
+            facts["files"] = len(stored.segments) if status == OK else 0
             mine = stored.header.contract_id
             facts["runs"] = [run.run_id for run in good if mine in run.contracts]
     except StoreUnavailableError as error:
@@ -175,7 +178,7 @@ def _entry(path: Path, good: list[Run]) -> Entry:
         path=path,
         status=status,
         reason=reason,
-        bytes=sum(map(size, files)),
+        bytes=sum(map(size, [*files, store.data_folder(path)])),
         parts=len(parts),
         locked_by=owner(path.with_suffix(".lock")),
         **facts,

@@ -15,7 +15,7 @@ import pandas as pd
 
 from featcache.backbones.engines.base import network_name
 from featcache.commands.cache.listing import gone, owner, size, store_paths
-from featcache.core.io import fsync_dir, lock
+from featcache.core.io import lock
 from featcache.core.text import counted
 from featcache.dataset import manifest, sources
 from featcache.dataset.manifest import Manifest
@@ -142,7 +142,8 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
         StoreError: It is being written, damaged, or behind a symbolic link.
         DatasetError: It has no manifest.
     """
-    folders = (path, store.parts_folder(path), path.parent, path.parent.parent)
+    folders = [path, store.parts_folder(path), store.data_folder(path)]
+    folders += [path.parent, path.parent.parent]
     if links := [one for one in folders if one.is_symlink()]:
         raise StoreError("no symbolic links", f"behind the link {links[0]}", "Wait.")
     if holder := owner(path.with_suffix(".lock")):
@@ -178,16 +179,17 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
         n = counted(stored.keys.loc[lost, "image_id"].nunique(), "image")
         reasons.append(f"{counted(lost.sum(), 'row')} of {n} no longer in the manifest")
     if old.any():
-        reasons.append(
-            f"{counted(old.sum(), 'row')} made with masks that have since changed"
-        )
+        rows = counted(old.sum(), "row")
+        reasons.append(f"{rows} made with masks that have since changed")
     if (idle & ~lost).any():
-        reasons.append(
-            f"{counted((idle & ~lost).sum(), 'row')} of policies that no run uses"
-        )
+        rows = counted((idle & ~lost).sum(), "row")
+        reasons.append(f"{rows} of policies that no run uses")
     if not reasons:
         return
-    before, stays = size(path), 1 - (lost | idle | old).mean()
+    before, stays = (
+        size(path) + size(store.data_folder(path)),
+        1 - (lost | idle | old).mean(),
+    )
     removal = Removal("rows", path, "; ".join(reasons), before, int(before * stays))
     if not stays:
         removal = replace(removal, kind="store", what=f"all: {removal.what}")
@@ -226,11 +228,11 @@ def _thin(path: Path, doomed: Doomed) -> None:
         stored.verify()  # what has rotted must not get a fresh checksum
         drop = doomed(stored)
         if drop.all():
-            path.unlink()
-            fsync_dir(path.parent)
+            store.remove(path)
         elif drop.any():
             marked = _marked(stored, drop)
             store.merge(path, marked.header, [marked], keep=_is_named)
+            store.remove_unused(path, store.open_store(path))
 
 
 def _is_named(keys: pd.DataFrame) -> np.ndarray:
@@ -256,14 +258,15 @@ def _parts(path: Path, images: Manifest) -> Iterator[Step]:
     strays = _named(folder, _TEMPORARY.format(r"[0-9]{6,}\.h5"))
     if kept and all(gone(store.open_store(p), images).all() for p in kept):
         what = f"{len(kept)} sealed parts whose images are all gone from the manifest"
-        total = sum(map(size, [*kept, *strays]))
-        yield Removal("parts", folder, what, total), partial(_drop, path)
+        removal = Removal("parts", folder, what, sum(map(size, [*kept, *strays])))
+        yield removal, partial(_drop, path)
         return
     beside = _named(path.parent, _TEMPORARY.format(re.escape(path.name)))
+    if path.exists():
+        beside += store.unused_files(path, store.open_store(path))
     for stray in [*strays, *beside]:
-        removal = Removal(
-            "temporary", stray, "left by a process that has ended", size(stray)
-        )
+        what = "left by a process that has ended"
+        removal = Removal("temporary", stray, what, size(stray))
         yield removal, partial(_unlink, path, stray)
 
 
@@ -286,7 +289,7 @@ def is_dataset(folder: Path) -> bool:
     """Whether a folder of the cache is a dataset, and lies there itself."""
     marks = ("manifest.csv", "dataset.json")
     is_marked = any((folder / mark).is_file() for mark in marks)
-    has_stores = any(_named(folder / "features", rf"{_STORE}\.(h5|parts)"))
+    has_stores = any(_named(folder / "features", rf"{_STORE}\.(h5|parts|data)"))
     return not folder.is_symlink() and (is_marked or has_stores)
 
 
@@ -346,8 +349,8 @@ def _networks(cache: Path) -> Iterator[Step]:
     used = {network_name(contract) for contract in contracts}
     for stem, files in _converted(cache / "openvino").items():
         if _is_old(files[0]) and stem.rpartition("-")[0] not in used:
-            what, total = "no store uses it", sum(map(size, files))
-            removal = Removal("network", files[0], what, total)
+            total = sum(map(size, files))
+            removal = Removal("network", files[0], "no store uses it", total)
             yield removal, partial(_forget, files)
     digests = {contract.weights_digest for contract in contracts}
     digests |= {contract.architecture for contract in contracts}

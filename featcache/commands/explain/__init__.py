@@ -12,6 +12,7 @@ from featcache.commands.explain import (
     heatmaps,
     model,
 )
+from featcache.commands.explain.attribution import CAMS
 from featcache.commands.explain.attribution.contributions import AUTO
 from featcache.commands.explain.class_means import Activations, MeanMap
 from featcache.commands.explain.explained_images import (
@@ -29,6 +30,7 @@ from featcache.commands.explain.heatmaps import (
 )
 from featcache.commands.explain.model import Model
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.text import some
 from featcache.dataset import images as image_files
 from featcache.dataset.manifest import Manifest
 from featcache.deploy.model import Candidate
@@ -163,6 +165,14 @@ def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:
 
 def _resolve_method(explained: Model, method: str, reporter: Reporter) -> str:
     """The method, or occlusion where features are no means of maps."""
+    graphs = [net.name for net in explained.nets if net.is_graph]
+    if method in CAMS and graphs:
+        raise UsageError(
+            f"`methods` without {method} for {some(graphs)}",
+            "a network in an ONNX or OpenVINO file, which OpenVINO runs without "
+            "gradients",
+            "Use auto or cam, which need gradients of the head at most, or occlusion.",
+        )
     if explained.has_maps or method == OCCLUSION:
         return method
     reporter.message(
@@ -266,6 +276,11 @@ def _notes(explained: Model, selected: Sequence[ExplainedImage]) -> list[str]:
             "the plain image"
         )
     for net in explained.nets:
+        if explained.has_maps and not all(part.has_places for part in net.parts):
+            notes.append(
+                f"the class token of {net.name} has no place: its evidence is spread "
+                "evenly over the maps, and counts as such in even_share"
+            )
         if net.is_int8:
             notes.append(
                 f"the features of {net.name} are int8; the maps show its float32 "

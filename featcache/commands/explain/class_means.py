@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from featcache.commands.explain import heatmaps
 from featcache.commands.explain.attribution.base import Array
@@ -14,9 +15,11 @@ from featcache.commands.explain.explained_images import (
     first_of_each,
     readable,
 )
+from featcache.commands.explain.frame import Frame
 from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Recipe
 from featcache.commands.explain.model import Model
 from featcache.core.progress import Reporter
+from featcache.dataset.views import Resize
 from featcache.errors import RunError, UsageError
 from featcache.features.store import FEATURES
 
@@ -50,6 +53,7 @@ class Activations:
 
     Attributes:
         image: The image.
+        picture: What the network saw of it.
         layer: Backbone and layer.
         channels: Their numbers, the strongest (by mean) first.
         means: Their means.
@@ -58,6 +62,7 @@ class Activations:
     """
 
     image: ExplainedImage
+    picture: Image.Image
     layer: str
     channels: list[int]
     means: list[float]
@@ -91,7 +96,7 @@ def means(
         values, picture, method = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE)), ""
         for one in maps:
             values += one.values / len(own)
-            grey = np.asarray(one.image.picture.convert("L").resize((SIDE, SIDE)))
+            grey = np.asarray(one.picture.convert("L").resize((SIDE, SIDE)))
             picture, method = picture + grey / len(own), one.method
         mean = np.rint(picture).astype(np.uint8)
         class_means.append(MeanMap(label, method, len(own), own[0].part, values, mean))
@@ -126,14 +131,14 @@ def activations(
         known = net.layers
         requested = net.taps if layers == "default" else layers.split(",")
         own = [name.strip() for name in requested if name.strip() in known]
-        pixels = heatmaps.render(model, images)[net.size]
+        pixels = heatmaps.render(model, images)[net.resize]
         for name, maps in net.maps(pixels, own).items():
             if layers != "default" and name == FEATURES:
                 continue
             title = "last maps" if name == FEATURES else name
-            text = f"{net.name}@{net.size} {title}"
+            text = f"{net.name}@{net.resize.side} {title}"
             pairs = zip(images, maps, strict=True)
-            strongest += [_strongest(image, text, A) for image, A in pairs]
+            strongest += [_strongest(image, text, A, net.resize) for image, A in pairs]
     if not strongest:
         raise UsageError(
             f"`activations` of layers of {model.run.record.backbone}, such as "
@@ -144,11 +149,14 @@ def activations(
     return strongest
 
 
-def _strongest(image: ExplainedImage, layer: str, A: np.ndarray) -> Activations:
+def _strongest(
+    image: ExplainedImage, layer: str, A: np.ndarray, resize: Resize
+) -> Activations:
     strength = A.mean(axis=(0, 1))
     best = np.argsort(-strength, kind="stable")[:STRONGEST]
     return Activations(
         image,
+        Frame.of([resize], image.picture.size).cut(image.picture),
         layer,
         best.tolist(),
         strength[best].tolist(),

@@ -15,6 +15,7 @@ from featcache.core.text import some
 from featcache.dataset import images, sources, views
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE
+from featcache.dataset.views import Resize
 from featcache.errors import DatasetError, RunError, UnreadableImageError, UsageError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY, Run
@@ -51,9 +52,9 @@ class ExplainedImage:
         """Upright, of mode "L" or "RGB"."""
         return images.decode(self.data)
 
-    def pixels(self, size: int) -> np.ndarray:
-        """Its plain view, (size, size, 3) uint8."""
-        return views.render(self.picture, size)
+    def pixels(self, resize: Resize) -> np.ndarray:
+        """Its plain view, (side, side, 3) uint8."""
+        return views.render(self.picture, resize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +136,14 @@ class ImageLoader:
             "The manifest lists paths and ids; other image files are named by path.",
         )
 
-    def pixels(self, image_ids: Sequence[str], size: int, most: int) -> np.ndarray:
-        """Plain views (n, size, size, 3) of the first images.
+    def pixels(self, image_ids: Sequence[str], resize: Resize, most: int) -> np.ndarray:
+        """Plain views (n, side, side, 3) of the first images.
 
         Without ids, of those that the run was not evaluated on.
         """
         ids = list(image_ids) or sorted({*self.rows.index} - {*self.parts})
         loaded = readable(self, ids[:most], SILENT)
-        return np.stack([image.pixels(size) for image in loaded])
+        return np.stack([image.pixels(resize) for image in loaded])
 
     def _subject(self, image_id: str, path: str, data: bytes) -> ExplainedImage:
         part = self.parts.get(image_id, UNKNOWN)
@@ -170,7 +171,7 @@ class ImageLoader:
         """Files below the root and the source by their size: a moved one is among."""
         by_size: dict[int, list[Path]] = {}
         for top in (self.source, self.manifest.root):
-            if top is not None and top.is_dir():
+            if isinstance(top, Path) and top.is_dir():
                 for path in _files(top):
                     by_size.setdefault(path.stat().st_size, []).append(path)
         return by_size

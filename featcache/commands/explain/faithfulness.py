@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from featcache.commands.explain.attribution import faithful
@@ -67,7 +68,7 @@ def evaluated(
                 even_share=0.0, values=_noise(m.image))
         for m in targets.values()
     ]  # fmt: skip
-    masks = _masks({m.image.image_id: m.image for m in maps}, loader, reporter)
+    masks = _masks({m.image.image_id: m for m in maps}, loader, reporter)
     scored = []
     for done, one in enumerate((*maps, *noise), 1):
         figures = curves(model, one)
@@ -93,17 +94,17 @@ def curves(model: Model, one: HeatMap) -> dict[str, float]:
     shares = np.arange(faithful.STEPS + 1) / faithful.STEPS
     plain = render(model, [one.image])
     stacks: list[Rendered] = [{}, {}]
-    for size, (pixels,) in plain.items():
-        at = (np.arange(size) + 0.5) * SIDE / size
-        near = ranks[np.ix_(at.astype(int), at.astype(int))]
+    for resize, (pixels,) in plain.items():
+        area = one.frame.area(resize, one.image.picture.size)
+        near = ranks[np.ix_(*area.cells(resize.side, SIDE))]
         changed = (near[None] < shares[:, None, None])[..., None]
         grey = np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8)
-        sigma = (_BLUR * size, _BLUR * size, 0)
+        sigma = (_BLUR * resize.side, _BLUR * resize.side, 0)
         blurred = ndimage.gaussian_filter(pixels, sigma)
         for stack, new, old in zip(
             stacks, (grey, pixels), (pixels, blurred), strict=True
         ):
-            stack[size] = np.where(changed, new, old)  # type: ignore[index]
+            stack[resize] = np.where(changed, new, old)  # type: ignore[index]
     p = [model.proba(model.features(stack))[:, one.code] for stack in stacks]
     return dict(zip(("deletion", "insertion"), map(faithful.area, p), strict=True))
 
@@ -145,17 +146,17 @@ def _noise(image: ExplainedImage) -> Array:
 
 
 def _masks(
-    explained: dict[str, ExplainedImage],
+    maps: dict[str, HeatMap],
     loader: ImageLoader,
     reporter: Reporter,
 ) -> dict[str, dict[str, np.ndarray]]:
     """(SIDE, SIDE) masks by image and column; empty ones are no masks."""
     by_image: dict[str, dict[str, np.ndarray]] = {}
     unusable: list[str] = []
-    for image_id, image in explained.items():
+    for image_id, one in maps.items():
         by_image[image_id] = {}
-        for column, path in image.masks.items():
-            mask = _mask(image, path, loader)
+        for column, path in one.image.masks.items():
+            mask = _mask(one, path, loader)
             if isinstance(mask, str):
                 unusable.append(f"{path} ({mask})")
             elif mask.any():
@@ -167,11 +168,13 @@ def _masks(
     return by_image
 
 
-def _mask(image: ExplainedImage, path: str, loader: ImageLoader) -> np.ndarray | str:
+def _mask(one: HeatMap, path: str, loader: ImageLoader) -> np.ndarray | str:
     """A mask on the map's pixels, or why it is none."""
     try:
         data = sources.read_bytes(loader.manifest.root, path)
-        return images.read_mask(data, image.picture, (SIDE, SIDE))
+        mask = Image.fromarray(images.read_mask(data, one.image.picture))
+        seen = one.frame.cut(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        return np.asarray(seen)
     except UnreadableImageError as error:
         return error.got
     except OSError as error:

@@ -8,8 +8,10 @@ import numpy as np
 
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.unroll import maps_of
-from featcache.commands.explain.networks import Pixels, engine, passed
+from featcache.commands.explain.attribution.maps import MEAN
+from featcache.commands.explain.networks import Part, Pixels, engine, passed
 from featcache.core.tf import tensorflow
+from featcache.dataset.views import Resize
 from featcache.deploy import finetuned
 from featcache.errors import RunError
 from featcache.evaluation.record import FINETUNED
@@ -25,8 +27,8 @@ _MEAN_OF = 100  # images whose mean is what an embedding is compared with
 class Renderer(Protocol):
     """Renders at most so many of some images."""
 
-    def __call__(self, image_ids: Sequence[str], size: int, most: int) -> Pixels:
-        """Plain views (n, size, size, 3)."""
+    def __call__(self, image_ids: Sequence[str], resize: Resize, most: int) -> Pixels:
+        """Plain views (n, side, side, 3)."""
 
 
 class FinetunedHead:
@@ -61,19 +63,25 @@ class FinetunedNet:
         model: The whole network, from uint8 pixels to probabilities.
         pooling: Its layer that gives the embedding.
         pixels: How images are looked at.
+        resize: How they are brought to its input.
     """
 
-    matrices = (FEATURES,)
     taps: Sequence[str] = ()
     is_int8 = False
     has_maps = True
+    is_graph = False
 
     def __init__(
-        self, name: str, model: "keras.Model", pooling: Any, pixels: Renderer
+        self,
+        name: str,
+        model: "keras.Model",
+        pooling: Any,
+        pixels: Renderer,
+        resize: Resize,
     ) -> None:
         self.name, self._model, self._pooling, self._look = name, model, pooling, pixels
-        self.size = int(model.input_shape[1])
-        self.widths = [int(pooling.output.shape[-1])]
+        self.resize = resize
+        self.parts = [Part(FEATURES, int(pooling.output.shape[-1]), MEAN)]
 
     @property
     def layers(self) -> list[str]:
@@ -83,7 +91,7 @@ class FinetunedNet:
     def mean(self, image_ids: Sequence[str]) -> np.ndarray:
         """Mean (D,) of the embeddings of the first hundred images."""
         return np.asarray(
-            self.embed(self._look(image_ids, self.size, _MEAN_OF)).mean(axis=0)
+            self.embed(self._look(image_ids, self.resize, _MEAN_OF)).mean(axis=0)
         )
 
     def embed(self, pixels: Pixels) -> np.ndarray:
@@ -134,5 +142,7 @@ def of_run(run: Run, pixels: Renderer | None) -> tuple[FinetunedHead, FinetunedN
     behind = keras.Model(pooling.output, model.output)
     head = keras.models.clone_model(behind)  # whose layers are in no other network
     head.set_weights(behind.get_weights())
-    net = FinetunedNet(run.record.backbone, model, pooling, pixels)
+    (block,) = run.record.features
+    resize = Resize.from_text(block.resize, block.input_size)
+    net = FinetunedNet(run.record.backbone, model, pooling, pixels, resize)
     return FinetunedHead(head), net

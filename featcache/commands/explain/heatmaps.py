@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from featcache.commands.explain.attribution import (
@@ -18,11 +19,13 @@ from featcache.commands.explain.attribution.contributions import AUTO
 from featcache.commands.explain.attribution.maps import (
     SIGNED,
     Spread,
+    everywhere,
     pooled_gradient,
     spread,
     upsampled,
 )
 from featcache.commands.explain.explained_images import ExplainedImage
+from featcache.commands.explain.frame import Area, Frame
 from featcache.commands.explain.model import Model, Rendered
 from featcache.core.progress import Reporter
 from featcache.core.registry import Registry
@@ -59,7 +62,8 @@ class HeatMap:
         probability: Of the class: the model's answer, once `explain` is through;
             before that, the head's own.
         predicted: The most probable class, likewise.
-        values: (SIDE, SIDE), in margin a pixel.
+        values: (SIDE, SIDE), in margin a pixel, over the frame.
+        frame: What the networks see of the image.
         grids: (rows, columns) of the cells behind it, one a block.
         even: The part of the sum that was spread evenly.
         even_share: Absolute contributions spread evenly, as a share of all.
@@ -75,10 +79,16 @@ class HeatMap:
     probability: float
     predicted: str
     values: Array
+    frame: Frame
     grids: tuple[tuple[int, int], ...] = ()
     even: float = 0.0
     even_share: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def picture(self) -> Image.Image:
+        """What the map lies over: the image, or what the networks see of it."""
+        return self.frame.cut(self.image.picture)
 
     @property
     def map_sum(self) -> float:
@@ -127,9 +137,10 @@ def make(
 
 
 def render(model: Model, images: Sequence[ExplainedImage]) -> Rendered:
-    """Plain views of images, at each size that the networks take."""
+    """Plain views of images, in each way that the networks take them."""
     return {
-        size: np.stack([image.pixels(size) for image in images]) for size in model.sizes
+        resize: np.stack([image.pixels(resize) for image in images])
+        for resize in model.resizes
     }
 
 
@@ -173,15 +184,18 @@ def _by_channel(
             one,
             method=recipe.method if recipe.method == CAM else split.method,
             base=float(split.base[n]),
-            values=np.sum([upsampled(part.cells, SIDE) for part in parts], axis=0),
+            values=_laid_out(model, one, [part.cells for part in parts]),
             even=sum(part.even for part in parts),
             even_share=float(shares @ sizes / (sizes.sum() or 1)),
         )
 
 
 def _spreads(model: Model, maps: list[np.ndarray], phi: list[Array]) -> list[Spread]:
+    usual = model.background
     return [
-        spread(A, own, pooling=block.pooling, reference=model.background[block.columns])
+        spread(A, own, pooling=block.pooling, reference=usual[block.columns])
+        if block.has_places
+        else everywhere(own)
         for block, A, own in zip(model.blocks, maps, phi, strict=True)
     ]
 
@@ -191,6 +205,9 @@ def _cam_spreads(
 ) -> list[Spread]:
     spreads = []
     for block, A, own in zip(model.blocks, maps, phi, strict=True):
+        if not block.has_places:
+            spreads.append(everywhere(own))
+            continue
         G = pooled_gradient(A, slopes[block.columns], pooling=block.pooling)
         spreads.append(cam_spread(A.astype(np.float64), G, float(own.sum())))
     return spreads
@@ -206,14 +223,24 @@ def _by_gradient(
     name = recipe.method
     slopes = gradient(model.head, X, np.array([one.code for one in blanks]))
     for n, one in enumerate(blanks):
-        values = np.zeros((SIDE, SIDE))
+        cells = []
         for block, A in zip(model.blocks, maps, strict=True):
             g = slopes[n, block.columns]
             G = pooled_gradient(A[n], g, pooling=block.pooling)
-            values += upsampled(CAMS[name](A[n].astype(np.float64), G), SIDE)
+            cells.append(CAMS[name](A[n].astype(np.float64), G))
+        values = _laid_out(model, one, cells)
         if name not in SIGNED:
             values = np.maximum(values, 0)
         yield replace(one, method=name, values=values)
+
+
+def _laid_out(model: Model, one: HeatMap, cells: Sequence[Array]) -> Array:
+    """The cells of each block where its network looked, and their sum."""
+    size = one.image.picture.size
+    values = np.zeros((SIDE, SIDE))
+    for block, own in zip(model.blocks, cells, strict=True):
+        values += upsampled(own, SIDE, one.frame.area(block.resize, size))
+    return values
 
 
 def _blank(model: Model, part: Sequence[Target], X: np.ndarray) -> list[HeatMap]:
@@ -223,6 +250,7 @@ def _blank(model: Model, part: Sequence[Target], X: np.ndarray) -> list[HeatMap]
         HeatMap(
             image, names[code], code, "", float(margins[n, code]), float("nan"),
             float(p[n, code]), names[int(p[n].argmax())], np.zeros((SIDE, SIDE)),
+            model.frame(image.picture.size),
         )
         for n, (image, code) in enumerate(part)
     ]  # fmt: skip
@@ -232,12 +260,15 @@ def _occluded(
     model: Model, part: Sequence[Target], recipe: Recipe
 ) -> Iterator[HeatMap]:
     """Zeiler and Fergus 2014: how far the margin falls where a grey patch lies."""
-    boxes = patches(max(model.sizes), recipe.patch, recipe.stride)
+    side = max(resize.side for resize in model.resizes)
+    boxes = patches(side, recipe.patch, recipe.stride)
     for image, code in part:
         plain = render(model, [image])
         (one,) = _blank(model, [(image, code)], model.features(plain))
-        margins = model.margins(model.features(occlude(plain, boxes)))[:, code]
-        step = recipe.stride / max(model.sizes) * SIDE
+        areas = [one.frame.area(resize, image.picture.size) for resize in plain]
+        covered = occlude(plain, boxes, areas)
+        margins = model.margins(model.features(covered))[:, code]
+        step = recipe.stride / side * SIDE
         values = overlap_average(one.score - margins, boxes, step)
         yield replace(one, method=OCCLUSION, values=values)
 
@@ -252,17 +283,23 @@ def patches(side: int, patch: int, stride: int) -> Array:
     return np.array([(*rows, *columns) for rows in ends for columns in ends])
 
 
-def occlude(plain: Rendered, boxes: Array) -> Rendered:
-    """One picture, (1, S, S, 3), under each patch in turn; grey is its own mean."""
-    by_size = {}
-    for size, (pixels,) in plain.items():
+def occlude(plain: Rendered, boxes: Array, areas: Sequence[Area]) -> Rendered:
+    """One picture, (1, S, S, 3), under each patch in turn; grey is its own mean.
+
+    Args:
+        plain: The picture, as each network sees it.
+        boxes: (B, 4) patches, as shares of the frame.
+        areas: Where in the frame each network looks.
+    """
+    covered = {}
+    for (resize, (pixels,)), area in zip(plain.items(), areas, strict=True):
         grey = np.rint(pixels.mean(axis=(0, 1))).astype(np.uint8)
         stack = np.repeat(pixels[None], len(boxes), axis=0)
-        for image, box in zip(stack, np.rint(boxes * size).astype(int), strict=True):
+        for image, box in zip(stack, area.pixels(boxes, resize.side), strict=True):
             top, bottom, left, right = box
             image[top:bottom, left:right] = grey
-        by_size[size] = stack
-    return by_size
+        covered[resize] = stack
+    return covered
 
 
 def overlap_average(drops: Array, boxes: Array, step: float) -> Array:
@@ -281,7 +318,7 @@ def overlap_average(drops: Array, boxes: Array, step: float) -> Array:
 
 
 def _check(model: Model, recipe: Recipe) -> None:
-    largest = max(model.sizes)
+    largest = max(resize.side for resize in model.resizes)
     if not 1 <= recipe.patch <= largest or recipe.stride < 1:
         raise UsageError(
             f"`patch` from 1 to {largest} and `stride` of 1 or more",

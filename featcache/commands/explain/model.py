@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache import heads
-from featcache.backbones.pooling import POOLINGS, Pooling
+from featcache.backbones.pooling import Pooling
 from featcache.commands.explain import finetuned, networks
 from featcache.commands.explain.attribution import margins
 from featcache.commands.explain.finetuned import FinetunedHead, FinetunedNet, Renderer
+from featcache.commands.explain.frame import Frame
 from featcache.commands.explain.networks import Net
-from featcache.core.taps import split_tap
+from featcache.dataset.views import Resize
 from featcache.deploy.finetuned import is_finetuned
 from featcache.errors import RunError
 from featcache.evaluation import runs
@@ -23,8 +24,8 @@ from featcache.evaluation.runs import Run
 if TYPE_CHECKING:
     from featcache.heads.base import Head
 
-# From an input size to rendered pixels (N, S, S, 3) of that size.
-Rendered = Mapping[int, np.ndarray]
+# From a way of resizing to pixels (N, S, S, 3) rendered so.
+Rendered = Mapping[Resize, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,15 @@ class Block:
         name: Backbone, input size and tap, for people.
         columns: Its columns of the features.
         pooling: How its features are pooled from their maps.
+        resize: What the network sees of an image.
+        has_places: Whether its maps show places; those of a class token are one cell.
     """
 
     name: str
     columns: slice
     pooling: Pooling
+    resize: Resize
+    has_places: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +67,25 @@ class Model:
         return [self.run.classes[code] for code in self.head.classes_]
 
     @property
-    def sizes(self) -> list[int]:
-        """Input sizes of its networks, each once."""
-        return sorted({net.size for net in self.nets})
+    def resizes(self) -> list[Resize]:
+        """How its networks take images, each way once."""
+        return list(dict.fromkeys(net.resize for net in self.nets))
+
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """All that its networks see of an image of this width and height."""
+        return Frame.of(self.resizes, size)
 
     @property
     def blocks(self) -> list[Block]:
         """What its columns are."""
         blocks, start = [], 0
         for net in self.nets:
-            for name, width in zip(net.matrices, net.widths, strict=True):
-                text = f"{net.name}@{net.size} {name}"
-                columns = slice(start, start + width)
-                pooling = POOLINGS[split_tap(name)[1]]
-                blocks.append(Block(text, columns, pooling))
-                start += width
+            for part in net.parts:
+                text = f"{net.name}@{net.resize.side} {part.name}"
+                columns = slice(start, start + part.width)
+                about = (part.pooling, net.resize, part.has_places)
+                blocks.append(Block(text, columns, *about))
+                start += part.width
         return blocks
 
     @cached_property
@@ -86,11 +95,11 @@ class Model:
 
     def features(self, rendered: Rendered) -> np.ndarray:
         """The head's features (N, D) of rendered pixels."""
-        return np.concatenate([n.embed(rendered[n.size]) for n in self.nets], axis=1)
+        return np.concatenate([n.embed(rendered[n.resize]) for n in self.nets], axis=1)
 
     def maps(self, rendered: Rendered) -> list[np.ndarray]:
         """The maps (N, h, w, c) of each block."""
-        return [maps for net in self.nets for maps in net.see(rendered[net.size])]
+        return [maps for net in self.nets for maps in net.see(rendered[net.resize])]
 
     def pooled(self, maps: Sequence[np.ndarray]) -> np.ndarray:
         """The head's features (N, D) of the maps of each block."""
@@ -144,7 +153,7 @@ def of_run(
         return Model(run, head, [net])
     nets = networks.of_run(run, folder, files=files)
     loaded = heads.load(run.file(heads.RECORD).parent)
-    width = sum(sum(net.widths) for net in nets)
+    width = sum(part.width for net in nets for part in net.parts)
     if loaded.n_features_in_ != width:
         raise RunError(
             f"{loaded.n_features_in_} features for the head of {run.run_id}",

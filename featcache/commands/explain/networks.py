@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from featcache import backbones
 from featcache.backbones import Baseline, Network, Preprocess
 from featcache.backbones.engines.base import Engine
-from featcache.backbones.pooling import last_map
+from featcache.backbones.engines.openvino import OpenVINOEngine
+from featcache.backbones.graphs import pixels as graph_pixels
+from featcache.backbones.graphs import reading
+from featcache.backbones.graphs.pixels import CLASS_TOKEN, CLS, CLS_MEAN
+from featcache.backbones.pooling import POOLINGS, Pooling, last_map
 from featcache.backbones.unroll import maps_of
-from featcache.core.taps import split_tap
+from featcache.core.taps import AVG, split_tap
 from featcache.core.text import some
 from featcache.deploy import networks
 from featcache.errors import RunError, StoreError
@@ -28,19 +32,44 @@ BATCH = 16
 Pixels = np.ndarray  # (N, S, S, 3) uint8
 
 
+class Part(NamedTuple):
+    """Features of a network that are pooled from one map.
+
+    Attributes:
+        name: Of the block of features.
+        width: Its columns.
+        pooling: How they are pooled.
+        has_places: Whether the map shows places; that of a class token is one cell.
+    """
+
+    name: str
+    width: int
+    pooling: Pooling
+    has_places: bool = True
+
+
 class Net:
     """One network of a run, with the blocks of features that it gives.
 
     Args:
-        found: The store whose features the run was trained on.
+        store: The store whose features the run was trained on.
         network: What made it.
         matrices: Names of its blocks, in the order of the head's columns.
     """
 
+    is_graph = False
+
     def __init__(self, store: Store, network: Network, matrices: Sequence[str]) -> None:
         self.store, self.network, self.matrices = store, network, tuple(matrices)
-        self.size = network.input_size
-        self.widths = [store.dims[name] for name in matrices]
+        self.resize = network.resize
+
+    @property
+    def parts(self) -> list[Part]:
+        """Its features, in the order of the head's columns."""
+        return [
+            Part(name, self.store.dims[name], POOLINGS[split_tap(name)[1]])
+            for name in self.matrices
+        ]
 
     @property
     def name(self) -> str:
@@ -74,7 +103,7 @@ class Net:
         parts = [self.store.read(name)[rows].mean(axis=0) for name in self.matrices]
         return np.concatenate(parts)
 
-    @property
+    @cached_property
     def has_maps(self) -> bool:
         """Whether each of its features is pooled from a map."""
         return not self.network.is_baseline and last_map(self._core) is not None
@@ -112,15 +141,17 @@ class Net:
     @cached_property
     def _core(self) -> "keras.Model":
         core = backbones.build(self.network)
+        self._refuse_other_weights(backbones.weights_digest(core))
+        return core
+
+    def _refuse_other_weights(self, got: str) -> None:
         expected = self.store.header.contract.weights_digest
-        got = backbones.weights_digest(core)
         if got != expected:
             raise StoreError(
                 f"the weights {str(expected)[:8]} of {self.store.path.name}",
                 f"{got[:8]} in {self.network.file or self.network.name}",
                 "Pass the original weights file with -b, or extract and train again.",
             )
-        return core
 
     @cached_property
     def _pooled(self) -> Engine:
@@ -132,7 +163,12 @@ class Net:
 
     @cached_property
     def _mapping(self) -> Engine:
-        return self._mapper([split_tap(name)[0] for name in self.matrices])
+        return self._mapper(self._layers)
+
+    @property
+    def _layers(self) -> list[str]:
+        """Whose maps its features are pooled from."""
+        return [split_tap(name)[0] for name in self.matrices]
 
     def _mapper(self, layers: Sequence[str]) -> Engine:
         import keras
@@ -161,6 +197,70 @@ class Net:
         deviation = np.sqrt(mean.var(axis=-1, keepdims=True) + last.epsilon)
         gamma, beta = (weight.numpy() for weight in (last.gamma, last.beta))
         return np.asarray((A - centre) / deviation * gamma + beta)
+
+
+class GraphNet(Net):
+    """A network in a file that OpenVINO reads; see `Net`."""
+
+    is_graph = True
+
+    @property
+    def parts(self) -> list[Part]:  # noqa: D102
+        parts = []
+        for part in super().parts:
+            if part.name != FEATURES or self._pooling in (AVG, CLS):
+                parts.append(part)
+            elif self._pooling == CLS_MEAN:
+                token, half = part.width // 2, part.pooling
+                parts.append(Part(CLASS_TOKEN, token, half, has_places=False))
+                parts.append(Part(FEATURES, part.width - token, half))
+            else:
+                parts.append(part._replace(pooling=POOLINGS[self._pooling]))
+        return parts
+
+    @cached_property
+    def has_maps(self) -> bool:  # noqa: D102
+        return self._map_graph(self._layers) is not None
+
+    @cached_property
+    def layers(self) -> list[str]:  # noqa: D102
+        return graph_pixels.layers_with_maps(self.network)
+
+    def see(self, pixels: Pixels) -> list[np.ndarray]:  # noqa: D102
+        outputs = passed(self._mapping, pixels)
+        return [
+            outputs[part.name if part.name in outputs else split_tap(part.name)[0]]
+            for part in self.parts
+        ]
+
+    def maps(self, pixels: Pixels, layers: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
+        outputs = passed(self._mapper(layers), pixels)
+        return {name: outputs[name] for name in (*layers, FEATURES)}
+
+    @property
+    def _pooling(self) -> str:
+        """How the embedding is pooled."""
+        assert self.network.readout
+        return self.network.readout.pooling
+
+    @cached_property
+    def _pooled(self) -> Engine:
+        taps = [name for name in self.matrices if name != FEATURES]
+        scaling = self._statistics
+        return self._engine(
+            graph_pixels.with_pixels(self.network, taps=taps, statistics=scaling)
+        )
+
+    def _mapper(self, layers: Sequence[str]) -> Engine:
+        return self._engine(self._map_graph(layers))
+
+    def _map_graph(self, layers: Sequence[str]) -> Any:
+        scaling = self._statistics
+        return graph_pixels.with_maps(self.network, layers, statistics=scaling)
+
+    def _engine(self, model: Any) -> Engine:
+        self._refuse_other_weights(reading.weights_digest(self.network))
+        return OpenVINOEngine(model, batch_size=BATCH)
 
 
 def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
@@ -194,7 +294,8 @@ def of_run(run: Run, folder: Path, *, files: Sequence[Path] = ()) -> list[Net]:
                 f"{network.name}, which describes the file",
                 "Explain a run on a backbone, on pixels48 or on border.",
             )
-        nets.append(Net(of_blocks, network, [b.tap or FEATURES for b in own]))
+        kind = GraphNet if network.is_graph else Net
+        nets.append(kind(of_blocks, network, [b.tap or FEATURES for b in own]))
     return nets
 
 

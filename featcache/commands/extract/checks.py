@@ -5,14 +5,33 @@ from collections.abc import Sequence
 from featcache.backbones import Network
 from featcache.backbones.base import VECTOR
 from featcache.backbones.pooling import poolings_of
-from featcache.commands.extract.plan import ExtractRequest
+from featcache.commands.extract.plan import ExtractRequest, check_split
 from featcache.core.taps import AVG
+from featcache.core.text import some
+from featcache.dataset.urls import is_gone
 from featcache.errors import DatasetError, UsageError
 
 ENGINES = ("auto", "tensorflow", "openvino")
 PRECISIONS = ("float32", "int8")
 DTYPES = ("float32", "float16")
 _CLASS_SCORES = (1000, 1001, 21841, 21843)  # of ImageNet
+
+
+def check_call(
+    request: ExtractRequest, networks: Sequence[Network], max_bad: float
+) -> None:
+    """Refuses what no call can do, and tells what means nothing in this one.
+
+    Raises:
+        DatasetError: The images are gone, or the split is not there.
+        UnknownNameError: There is no such pooling.
+        UsageError: An option that cannot be.
+    """
+    check_request(request, max_bad)
+    check_split(request, networks)
+    check_baselines(request, networks)
+    report_class_scores(request, networks)
+    _report_missing_masks(request)
 
 
 def check_request(request: ExtractRequest, max_bad: float) -> None:
@@ -49,7 +68,7 @@ def check_request(request: ExtractRequest, max_bad: float) -> None:
         )
     if not 0 <= max_bad <= 1:
         raise UsageError("`max_bad` from 0 to 1", str(max_bad), "0.05 is 5 %.")
-    if not request.manifest.root.exists():
+    if is_gone(request.manifest.root):
         raise DatasetError(
             f"the images of {request.manifest.dataset} in {request.manifest.root}",
             "no such folder or archive",
@@ -87,3 +106,13 @@ def report_class_scores(request: ExtractRequest, networks: Sequence[Network]) ->
                 "has classes: such scores are poor features. Name an earlier output "
                 f'with "output" in {network.name}.json.'
             )
+
+
+def _report_missing_masks(request: ExtractRequest) -> None:
+    region, missing = request.policy.region, request.masks.missing
+    if missing:
+        request.reporter.message(
+            f"{len(missing)} of {len(request.manifest.ok)} images have no mask in "
+            f"column {region.mask}, so no row for region {region.kind}: "
+            f"{some(missing, 3)}"
+        )

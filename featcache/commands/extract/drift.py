@@ -38,7 +38,7 @@ def check_drift(request: ExtractRequest, job: Job, engine: Engine) -> None:
     if drift > limit:
         raise StoreError(
             f"stored rows of {job.path.name} to be reproduced within {limit:g}",
-            f"a relative difference of {drift:.2g} ({_changed(job)})",
+            f"a relative difference of {drift:.2g} ({changes(job)})",
             "Reinstall the versions used for this store, or move it away and extract "
             "again.",
         )
@@ -49,7 +49,8 @@ def made_by(header: Header) -> dict[str, str]:
     return header.versions | {"engine": header.engine}
 
 
-def _changed(job: Job) -> str:
+def changes(job: Job) -> str:
+    """What differs in engine and libraries between the stored rows and now."""
     assert job.store is not None
     before, now = made_by(job.store.header), made_by(job.header)
     return ", ".join(

@@ -70,6 +70,7 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
     folder = request.cache / "openvino"
     path = memo.path_of(folder, "weights-", identity)
     if identity["weights"] and (known := memo.remembered(path, identity)):
+        refuse_other_weights(network, str(known["weights_digest"]))
         return str(known["weights_digest"])
     if network.is_graph:
         sha256 = reading.weights_digest(network)
@@ -83,14 +84,14 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
     return sha256
 
 
-def refuse_other_weights(network: Network, sha256: str) -> None:
+def refuse_other_weights(network: Network, sha256: str | None) -> None:
     """Refuses weights that the descriptor of a network is not of.
 
     Raises:
         WeightsError: They are others.
     """
     expected = network.descriptor.weights_digest if network.descriptor else None
-    if expected not in (None, sha256):
+    if expected and sha256 and expected != sha256:
         assert network.file is not None
         beside = network.file.with_suffix(".json").name
         raise WeightsError(

@@ -117,22 +117,37 @@ def _run_engine(
             if time.monotonic() - sealed_at > _SEAL_SECONDS:
                 if waiting:
                     waiting.result()
-                waiting = sealer.submit(_seal, job, lane.pending)
+                waiting = sealer.submit(_seal, request, job, lane.pending)
                 lane.pending, sealed_at = [], time.monotonic()
     finally:
         if waiting:
             waiting.result()
-        sealer.submit(_seal, job, lane.pending).result()
+        sealer.submit(_seal, request, job, lane.pending).result()
         job.seconds = time.monotonic() - started
 
 
-def _seal(job: Job, pending: list[tuple[list[int], Outputs]]) -> None:
-    if pending:
-        manifest.refuse_removed(job.path.parent.parent)
-        rows = [row for numbers, _ in pending for row in numbers]
-        names = pending[0][1]
-        outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}
-        store.seal(job.path, job.header, outputs, job.missing.iloc[rows])
+def _seal(
+    request: ExtractRequest, job: Job, pending: list[tuple[list[int], Outputs]]
+) -> None:
+    if not pending:
+        return
+    manifest.refuse_removed(request.manifest.folder)
+    rows = job.missing.iloc[[row for numbers, _ in pending for row in numbers]]
+    names = pending[0][1]
+    outputs = {n: np.concatenate([out[n] for _, out in pending]) for n in names}
+    whole = np.logical_and.reduce([_finite(job, out) for out in outputs.values()])
+    reason = f"its features are not finite numbers of {job.header.dtype}"
+    job.failures |= dict.fromkeys(rows["path"][~whole], reason)
+    if whole.any():
+        outputs = {name: out[whole] for name, out in outputs.items()}
+        store.seal(job.path, job.header, outputs, rows[whole])
+
+
+def _finite(job: Job, values: np.ndarray) -> np.ndarray:
+    """(N,): whether all numbers of a row are, as they are stored."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(job.header.dtype, copy=False)
+    return np.asarray(np.isfinite(stored).all(axis=1))
 
 
 def _batches(

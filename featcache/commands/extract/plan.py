@@ -12,7 +12,8 @@ import pandas as pd
 
 from featcache import backbones, features
 from featcache.backbones import FEATUREWISE, Network
-from featcache.core.progress import Reporter
+from featcache.core.progress import SILENT, Reporter
+from featcache.core.taps import AVG
 from featcache.core.versions import installed_versions
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
@@ -22,7 +23,7 @@ from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import StoreError
 from featcache.features import store
-from featcache.features.contract import Contract
+from featcache.features.contract import FLOAT32, Contract
 from featcache.features.copies import complete_rows
 from featcache.features.keys import RenderingQuery
 from featcache.features.store import FEATURES, Header, Store
@@ -39,7 +40,6 @@ class ExtractRequest:
 
     Attributes:
         manifest: The dataset.
-        cache: The cache folder, for converted networks.
         views: Augmented views beside the plain one.
         policy: Their recipe, and the region that all renderings show.
         taps: Inner layers: "none", "default", or names with commas.
@@ -55,18 +55,22 @@ class ExtractRequest:
     """
 
     manifest: Manifest
-    cache: Path
-    views: int
-    policy: Policy
-    taps: str
-    tap_pooling: str
-    pooling: str
-    engine: str
-    precision: str
-    dtype: str
-    batch_size: int
-    reporter: Reporter
+    views: int = 0
+    policy: Policy = Policy()
+    taps: str = "none"
+    tap_pooling: str = AVG
+    pooling: str = AVG
+    engine: str = "auto"
+    precision: str = FLOAT32
+    dtype: str = FLOAT32
+    batch_size: int = 32
+    reporter: Reporter = SILENT
     split_by: str | None = None
+
+    @property
+    def cache(self) -> Path:
+        """The cache folder, for converted networks."""
+        return self.manifest.folder.parent
 
     @cached_property
     def masks(self) -> Masks:

@@ -15,15 +15,18 @@ from featcache.features.contract import Contract
 def prove(request: ExtractRequest, job: Job) -> None:
     """Checks a network against its canary, once a machine, and notes how that went.
 
-    Networks of the table have none, and need none.
+    Networks of the table have none, and need none. Licence and source are noted of all.
 
     Raises:
         WeightsError: The canary fails, or cannot be checked; says what would help.
     """
-    if job.network.file is None or job.network.row:
+    network, notes = job.network, dict(job.header.notes)
+    if network.is_baseline:
         return
-    note = {"canary": _state(request, job)}
-    job.header = replace(job.header, notes=job.header.notes | note)
+    notes["origin"] = {"licence": network.licence, "source": network.source}
+    if network.file and not network.row:
+        notes["canary"] = _state(request, job)
+    job.header = replace(job.header, notes=notes)
 
 
 def _state(request: ExtractRequest, job: Job) -> dict[str, Any]:

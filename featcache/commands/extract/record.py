@@ -5,14 +5,24 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from featcache.commands.extract.plan import versions
+from featcache.backbones import Network
+from featcache.commands.extract.plan import ExtractRequest, versions
+from featcache.commands.extract.results import StoreResult
 from featcache.core.io import write_json
+from featcache.dataset.urls import without_secrets
+
+# Of a request, in the record of a call.
+_RECORDED = (
+    *("views", "taps", "tap_pooling", "pooling"),
+    *("engine", "precision", "dtype"),
+)
 
 
 @contextmanager
@@ -36,7 +46,7 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         "user": _user(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "command": sys.argv,
+        "command": [without_secrets(word) for word in sys.argv],
         "arguments": arguments,
         "versions": versions(),
         "python": sys.version.split()[0],
@@ -70,3 +80,27 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a user table
         return str(os.getuid())
+
+
+def arguments(request: ExtractRequest, networks: Sequence[Network]) -> dict[str, Any]:
+    """What was asked for, as the record of a call has it."""
+    return {
+        "networks": [
+            {
+                "name": n.name,
+                "weights": n.weights,
+                "input_size": n.input_size,
+                "file": str(n.file.resolve()) if n.file else None,
+            }
+            for n in networks
+        ],
+        "policy": request.policy.to_dict(),
+        "batch_size": request.batch_size,
+        "images": len(request.manifest.ok),
+        **{name: getattr(request, name) for name in _RECORDED},
+    }
+
+
+def recorded(results: Sequence[StoreResult]) -> list[dict[str, Any]]:
+    """What was done for each backbone, as the record of a call has it."""
+    return [asdict(result) | {"path": str(result.path)} for result in results]

@@ -276,6 +276,8 @@ class Work:
             tap=None,
             dim=self.core.output_shape[-1],
             resize=network.resize.text,
+            licence=network.licence,
+            source=network.source,
         )
 
     def results(self, done: dict[int, Trained]) -> tuple[np.ndarray, RunRecord]:

@@ -19,6 +19,7 @@ from featcache.core.io import digest, sha256_file
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import Split
+from featcache.dataset.urls import is_gone
 from featcache.errors import DatasetError, SplitError, UsageError
 from featcache.evaluation import identity, references, runs
 from featcache.evaluation.record import FINETUNED, HeadIdentity, RunRecord, SplitInfo
@@ -273,6 +274,13 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
             f"{network.name} cannot be fine-tuned, because it is no network",
             "Choose a backbone with weights.",
         )
+    if network.is_graph and network.file:
+        raise UsageError(
+            f"{network.file.name} cannot be fine-tuned: OpenVINO runs ONNX and "
+            "OpenVINO files without gradients",
+            "Fine-tune a network of the table, such as densenet121, or a .keras file; "
+            "or train heads on the features of this one: featcache train-head.",
+        )
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"at least two classes in {dataset.dataset}",
@@ -284,7 +292,7 @@ def _check(dataset: Manifest, network: Network, split: Split, fold: str) -> None
             "`fold='test'` needs a test set, but `test_size=0` leaves none",
             "Try `test_size=0.2`.",
         )
-    if not dataset.root.exists():
+    if is_gone(dataset.root):
         raise DatasetError(
             f"the images of {dataset.dataset} are no longer in {dataset.root}",
             f"Scan the new folder: {dataset.scan_again()}",

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from os.path import abspath
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from featcache.commands.scan.decoding import (
     FLAT,
     MEASURED,
     NOTHING,
+    Inspected,
     identify,
     measure,
     measured_facts,
@@ -31,6 +31,8 @@ from featcache.dataset import manifest, near_duplicates, sources
 from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
 from featcache.dataset.own_split import NO_SPLIT, PART, PARTS
+from featcache.dataset.sources import remote
+from featcache.dataset.urls import Location, absolute
 from featcache.errors import DatasetError, UsageError
 
 
@@ -62,7 +64,7 @@ class ScanResult:
 
 
 def scan(
-    source: Path,
+    source: Location,
     cache: Path,
     *,
     dataset: str | None = None,
@@ -81,7 +83,7 @@ def scan(
 
     Args:
         source: Folder with one sub-folder a class or with a metadata.csv, zip of
-            one, or CSV with path,label.
+            one, or CSV with path,label; here, or as `urls.location` names it.
         cache: The cache folder; the manifest goes to ``cache/<dataset>``.
         dataset: Name; by default the source folder's.
         group_by: A column, a regular expression with one group for the file name (or
@@ -112,7 +114,7 @@ def scan(
         raise UsageError(
             "`split_by` or `pool`", "both", "Keep the source's split, or join it."
         )
-    source = Path(abspath(source))
+    source = absolute(source)
     folder = cache / (dataset or manifest.default_name(source))
     what = f"the manifest of {folder.name}"
     warnings: list[str] = []
@@ -133,7 +135,7 @@ def scan(
 
 
 def _settings(
-    source: Path,
+    source: Location,
     known: Settings | None,
     options: dict[str, Any],
     fewest_classes: int,
@@ -176,7 +178,7 @@ def _settings(
 
 
 def _existing(
-    folder: Path, source: Path, warnings: list[str], *, named: bool
+    folder: Path, source: Location, warnings: list[str], *, named: bool
 ) -> tuple[Manifest | None, Settings | None]:
     """What an earlier scan left: all of it, its settings alone, or nothing."""
     if not (folder / "manifest.csv").exists():
@@ -209,11 +211,14 @@ def _scan(
     warnings: list[str],
     reporter: Reporter,
 ) -> ScanResult:
-    files = identify(listing, settings.group_by)
-    ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     facts = measured_facts(old) if old else {}
+    inspected: Inspected = {}
+    files = identify(listing, settings.group_by, facts, inspected)
+    ids, reasons = [f.image_id for f in files], [f.reason for f in files]
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = measure(listing, ids, reasons, facts, reporter, keep=near)
+    n_new, thumbs = measure(
+        listing, ids, reasons, facts, reporter, keep=near, inspected=inspected
+    )
     clusters = previous_clusters(old) if old else {}
     if near and (thumbs or not clusters):
         # Which pictures are near one another only all of them together can tell.
@@ -227,7 +232,7 @@ def _scan(
     measured = pd.DataFrame([facts.get(i, NOTHING) for i in ids], columns=MEASURED)
     table = table.join(measured)
     table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
-    warnings = warnings + listing.warnings + _note_flat(table)
+    warnings = [*warnings, *listing.warnings, *_note_flat(table), *remote.repeated()]
     mark_duplicates(table, settings.on_conflict, warnings)
     patients = [f.patient for f in files]
     if near:

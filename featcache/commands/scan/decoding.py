@@ -10,6 +10,7 @@ from featcache.dataset import images, sources
 from featcache.dataset.grouping import DICOM
 from featcache.dataset.images import dicom
 from featcache.dataset.manifest import UNREADABLE, Manifest
+from featcache.dataset.urls import Url, is_url
 from featcache.errors import UnreadableImageError
 
 MEASURED = ("width", "height", "mode", "phash", "note")
@@ -27,9 +28,30 @@ class File(NamedTuple):
     patient: str
 
 
-def identify(listing: sources.Listing, group_by: str) -> list[File]:
-    """Reads every file once for its id, and DICOM files for what to group by."""
+Inspected = dict[str, images.Inspection | str]  # or why it cannot be, by image_id
+
+
+def identify(
+    listing: sources.Listing,
+    group_by: str,
+    facts: Facts,
+    inspected: Inspected,
+) -> list[File]:
+    """Reads every file once for its id, and DICOM files for what to group by.
+
+    Args:
+        listing: The source's files.
+        group_by: As of the scan.
+        facts: Of the images that need not be decoded.
+        inspected: New images at a URL are decoded at once, and added here, so that
+            none is fetched twice.
+    """
     keyword = _keyword(group_by)
+    is_far = isinstance(listing.root, Url)
+
+    def is_new(path: str, image_id: str) -> bool:
+        known = image_id in facts or image_id in inspected
+        return not known and (is_far or is_url(path))
 
     def identify_one(path: str) -> File:
         try:
@@ -37,12 +59,24 @@ def identify(listing: sources.Listing, group_by: str) -> list[File]:
                 return File("", 0, listing.refused[path], "")
             with sources.loaded(listing.root, path) as data:
                 named = dicom.pseudonym(data, keyword) if dicom.is_dicom(data) else ""
-                return File(images.content_id(data), len(data), "", named)
+                image_id = images.content_id(data)
+                if is_new(path, image_id):
+                    inspected[image_id] = _inspected(data)
+                return File(image_id, len(data), "", named)
         except (OSError, MemoryError) as error:
             return File("", 0, _reason(error), "")
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(identify_one, listing.table["path"]))
+
+
+def _inspected(data: bytes) -> images.Inspection | str:
+    try:
+        return images.inspect(data)
+    except UnreadableImageError as error:
+        return error.got
+    except MemoryError as error:
+        return _reason(error)
 
 
 def _keyword(group_by: str) -> str:
@@ -76,6 +110,7 @@ def measure(
     reporter: Reporter,
     *,
     keep: bool,
+    inspected: Inspected | None = None,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Decodes each distinct new content once; fills ``facts`` and ``reasons``.
 
@@ -86,6 +121,7 @@ def measure(
         facts: Of the images that need not be decoded; the others are added.
         reporter: Follows the images decoded.
         keep: Whether to keep thumbnails.
+        inspected: The images that are decoded already.
 
     Returns:
         How many were decoded, and their thumbnails if these are kept.
@@ -98,11 +134,11 @@ def measure(
     failed: dict[str, str] = {}
 
     def inspect(item: tuple[str, str]) -> tuple[str, images.Inspection | str]:
+        if inspected and item[0] in inspected:
+            return item[0], inspected[item[0]]
         try:
             with sources.loaded(listing.root, item[1]) as data:
-                return item[0], images.inspect(data)
-        except UnreadableImageError as error:
-            return item[0], error.got
+                return item[0], _inspected(data)
         except (OSError, MemoryError) as error:
             return item[0], _reason(error)
 

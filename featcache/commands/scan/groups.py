@@ -1,13 +1,13 @@
 """Grouping: what must stay together in a split."""
 
 import re
-from pathlib import Path
 
 import pandas as pd
 
 from featcache.core.text import counted, some
 from featcache.dataset.grouping import MISSING, NEAR_DUPLICATE, group_pattern
 from featcache.dataset.manifest import IMAGE, UNREADABLE, Manifest, Settings
+from featcache.dataset.urls import Url, location
 from featcache.errors import DatasetError
 
 
@@ -68,8 +68,9 @@ def _inside(table: pd.DataFrame) -> pd.Series:
 def _pattern(by: str, listed: pd.DataFrame, settings: Settings) -> re.Pattern[str]:
     if pattern := group_pattern(by):
         return pattern
-    beside = Path(settings.source) / "metadata.csv"
-    hint = f" Columns come with a CSV: scan {beside}." if beside.is_file() else ""
+    beside = location(settings.source) / "metadata.csv"
+    is_there = not isinstance(beside, Url) and beside.is_file()
+    hint = f" Columns come with a CSV: scan {beside}." if is_there else ""
     columns = ", ".join(c for c in listed.columns if c not in ("path", "label"))
     raise DatasetError(
         "`group_by` with a column, a regular expression with one group, "

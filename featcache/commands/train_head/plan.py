@@ -309,6 +309,8 @@ def _feature_block(block: Block) -> FeatureBlock:
         dim=block.dim,
         resize=contract.resize,
         canary=header.canary,
+        licence=header.licence,
+        source=header.source,
         **block.region.to_dict(),
     )
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
@@ -20,8 +19,9 @@ from featcache.dataset.sources.parts import (
     uneven,
 )
 from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
-from featcache.dataset.sources.tables import list_table
-from featcache.dataset.sources.trees import Archive, Folder
+from featcache.dataset.sources.tables import STRIPPED, list_table
+from featcache.dataset.sources.trees import Archive, Folder, Unlisted, open_tree
+from featcache.dataset.urls import Location, Url, is_gone
 from featcache.errors import DatasetError
 
 __all__ = [
@@ -39,7 +39,7 @@ _TABLE = "metadata.csv"
 
 
 def list_source(
-    source: Path,
+    source: Location,
     *,
     per_class: int | None = None,
     split_by: str | None = None,
@@ -50,7 +50,7 @@ def list_source(
 
     Args:
         source: A folder with one sub-folder a class, or of images and a metadata.csv;
-            a zip of one; or a CSV with path and label.
+            a zip of one; or a CSV with path and label. Each may be a URL.
         per_class: Keep only the first so many of each class, and of each part of a
             split that is kept, in natural order.
         split_by: Keep the split that the source brings: "folder", or a column.
@@ -62,7 +62,7 @@ def list_source(
         DatasetError: The source is missing, empty, broken, or not of these forms; or
             it does not bring such a split.
     """
-    if not source.exists():
+    if is_gone(source):
         raise DatasetError(
             "a folder with one sub-folder per class, a zip of one, or a CSV",
             f"no such path: {source}",
@@ -76,6 +76,8 @@ def list_source(
             f"{error.strerror}: {error.filename}",
             "Make it readable, or download it again.",
         ) from error
+    if isinstance(source, Url) and source.stripped:
+        listing.warnings.append(STRIPPED)
     labels = listing.table["label"].unique()
     if len(labels) < fewest_classes:
         raise DatasetError(
@@ -90,12 +92,16 @@ def list_source(
     return _first_of_each(listing, per_class, parted=bool(split_by))
 
 
-def _list(source: Path, *, pool: bool) -> tuple[Listing, str, list[str]]:
+def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     """The images, the folder that all are in, and folders around the classes."""
-    if not source.is_dir() and not is_zip(source):
+    is_table = source.suffix.lower() == ".csv"
+    if isinstance(source, Url):
+        if is_table:
+            return list_table(Unlisted(source.parent), "", source.name), "", []
+    elif not source.is_dir() and not is_zip(source):
         return list_table(Folder(source.parent), "", source.name), "", []
-    tree: Tree = Folder(source) if source.is_dir() else Archive(source)
-    at = "" if isinstance(tree, Folder) else _top(tree)
+    tree = open_tree(source)
+    at = _top(tree) if isinstance(tree, Archive) else ""
     classes = [f for f in image_folders(tree, at) if holds_images(tree, f)]
     table = f"{at}/{_TABLE}" if at else _TABLE
     if len(classes) < 2 and tree.has(table):
@@ -112,7 +118,7 @@ def _list(source: Path, *, pool: bool) -> tuple[Listing, str, list[str]]:
     if tree.has(table):
         listing.warnings.append(
             f"{_TABLE} is not used, because there are class folders beside it; to use "
-            f"it, scan {source / table if source.is_dir() else 'it unpacked'}"
+            f"it, scan {'it unpacked' if is_zip(source) else source / table}"
         )
     return listing, at, []
 

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Protocol
 
 import pandas as pd
 
 from featcache.core.text import natural_key, some
 from featcache.dataset.manifest import ODD
+from featcache.dataset.urls import Location
 from featcache.errors import DatasetError
 
 SUFFIXES = frozenset(
@@ -24,13 +25,13 @@ class Listing:
     """The files of a source, before their pictures are opened.
 
     Attributes:
-        root: The folder or the zip that paths are relative to.
+        root: The folder or the zip that paths are relative to, here or at a URL.
         table: ``path``, ``label``, perhaps ``mask`` and further columns.
         warnings: What the user should know.
         refused: Path to reason of files in the table that are not to be read.
     """
 
-    root: Path
+    root: Location
     table: pd.DataFrame
     warnings: list[str]
     refused: dict[str, str] = field(default_factory=dict)
@@ -39,7 +40,9 @@ class Listing:
 class Tree(Protocol):
     """Folders and files below a root, by paths with slashes; the root is ``""``."""
 
-    root: Path
+    @property
+    def root(self) -> Location:
+        """The folder or the zip."""
 
     def folders(self, at: str) -> list[str]:
         """The visible folders in a folder, in natural order."""

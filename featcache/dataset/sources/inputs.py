@@ -1,9 +1,10 @@
 """Inputs: the images that files, folders, zips and tables name, without labels."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,8 +16,9 @@ from featcache.dataset.sources.base import SUFFIXES, Tree, kinds, refuse
 from featcache.dataset.sources.folders import images_under
 from featcache.dataset.sources.pictures import image_source
 from featcache.dataset.sources.reading import is_zip, read_bytes, read_file
-from featcache.dataset.sources.tables import path_here, read_table
-from featcache.dataset.sources.trees import Archive, Folder
+from featcache.dataset.sources.tables import STRIPPED, path_here, read_table
+from featcache.dataset.sources.trees import Archive, Bucket, Folder, Unlisted
+from featcache.dataset.urls import Location, Url, absolute, is_url
 from featcache.errors import DatasetError
 
 STDIN = "-"
@@ -85,13 +87,15 @@ def open_inputs(items: Iterable[Any], stdin: Iterable[bytes] | None = None) -> I
     there twice.
 
     Args:
-        items: Paths of images, folders, zips, and of CSVs with a column ``path``
-            (relative to the CSV); pictures of Pillow; or uint8 arrays of pixels.
+        items: Paths or URLs of images, folders, zips, and of CSVs with a column
+            ``path`` (relative to the CSV, or URLs); pictures of Pillow; or uint8
+            arrays of pixels.
         stdin: Lines with a path each, which stand for the item ``-``.
 
     Raises:
         DatasetError: There is no such file, a folder or zip without images, a zip that
-            is broken, a CSV without rows or without paths, or no line.
+            is broken, a CSV without rows or without paths, no line, or a server that
+            does not answer.
         UsageError: An item is none of these.
     """
     parts = [_open(item, number, stdin) for number, item in enumerate(items)]
@@ -107,12 +111,15 @@ def open_inputs(items: Iterable[Any], stdin: Iterable[bytes] | None = None) -> I
 
 
 def _open(item: Any, number: int, stdin: Iterable[bytes] | None) -> Inputs:
-    if not isinstance(item, str | Path):
+    if not isinstance(item, str | Path | Url):
         picture = InputImage("", image_source(item, number).read)
         return Inputs((lambda: iter([picture]),), total=1)
     if item == STDIN and stdin is not None:
         return _of_lines(stdin)
-    name, path = os.fspath(item), Path(os.path.abspath(item))
+    place = absolute(item)
+    if isinstance(place, Url):
+        return _of_url(place)
+    name, path = str(item), place
     try:
         if not name or not os.path.exists(path):
             raise DatasetError(
@@ -134,6 +141,26 @@ def _open(item: Any, number: int, stdin: Iterable[bytes] | None) -> Inputs:
         ) from error
     image = InputImage(name, partial(read_file, path), below=path.name)
     return Inputs((lambda: iter([image]),), total=1)
+
+
+def _of_url(url: Url) -> Inputs:
+    """What is behind a URL, as its ending tells; HTTP has no folders."""
+    name, ending = str(url), url.suffix.lower()
+    try:
+        if ending == ".csv":
+            inputs = _of_table(name, url)
+        elif ending == ".zip":
+            inputs = _of_tree(name, lambda: Archive(url))
+        elif ending in SUFFIXES or url.scheme in ("http", "https"):
+            image = InputImage(name, partial(read_file, url), below=url.name)
+            inputs = Inputs((lambda: iter([image]),), total=1)
+        else:
+            inputs = _of_tree(name, lambda: Bucket(url))
+    except OSError as error:
+        raise DatasetError(
+            f"a readable input {escaped(name)}", str(error.strerror), "Check the URL."
+        ) from None
+    return replace(inputs, notes=(*inputs.notes, STRIPPED)) if url.stripped else inputs
 
 
 def _of_tree(name: str, open_tree: Callable[[], Tree]) -> Inputs:
@@ -159,9 +186,11 @@ def _of_tree(name: str, open_tree: Callable[[], Tree]) -> Inputs:
     return Inputs((images,), total=total, notes=tuple(notes if others else []))
 
 
-def _of_table(name: str, path: Path) -> Inputs:
+def _of_table(name: str, path: Location) -> Inputs:
     """The rows of a CSV; a file that is missing is for the reader to report."""
-    tree, where = Folder(path.parent), escaped(name)
+    tree: Folder | Unlisted
+    tree = Unlisted(path.parent) if isinstance(path, Url) else Folder(path.parent)
+    where = escaped(name)
     table = read_table(tree, path.name, where, _NO_TABLE)
     if "path" not in table.columns:
         raise DatasetError(
@@ -177,7 +206,8 @@ def _of_table(name: str, path: Path) -> Inputs:
 
     def images() -> Iterator[InputImage]:
         names = list(table.columns)
-        for named, values in zip(paths, _rows(table.to_numpy()), strict=True):
+        for row, values in zip(paths, _rows(table.to_numpy()), strict=True):
+            named = str(Url.of(row)) if is_url(row) else row
             read = partial(_read_row, tree, named)
             columns = dict(zip(names, values, strict=True))
             yield InputImage(named, read, columns, below=named)
@@ -189,8 +219,11 @@ def _rows(values: Any) -> Iterator[Sequence[str]]:
     return (row.tolist() for row in values)
 
 
-def _read_row(tree: Folder, path: str) -> bytes:
-    return read_bytes(tree.root, path_here(tree, path))
+def _read_row(tree: Folder | Unlisted, path: str) -> bytes:
+    path = path_here(tree, path)
+    if is_url(path) and not tree.has(path):
+        raise PermissionError(errno.EACCES, "no URL that a table may name", path)
+    return read_bytes(tree.root, path)
 
 
 def _of_lines(stdin: Iterable[bytes]) -> Inputs:
@@ -205,7 +238,8 @@ def _of_lines(stdin: Iterable[bytes]) -> Inputs:
 
     def images() -> Iterator[InputImage]:
         for name in chain([first], names):
-            path = Path(os.path.abspath(name))
+            path = absolute(name)
+            name = str(path) if isinstance(path, Url) else name
             yield InputImage(name, partial(read_file, path), below=path.name)
 
     return Inputs((images,))

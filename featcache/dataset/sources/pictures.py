@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from io import BytesIO
-from os.path import abspath
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from featcache.dataset import images
 from featcache.dataset.sources.reading import read_file
+from featcache.dataset.urls import Location, Url, absolute
 from featcache.errors import UnreadableImageError, UsageError
 
 
@@ -18,7 +18,7 @@ from featcache.errors import UnreadableImageError, UsageError
 class ImageSource:
     """An image: a file, or a picture in memory."""
 
-    path: Path | None = None
+    path: Location | None = None
     picture: Image.Image | None = None
 
     def read(self) -> bytes:
@@ -46,14 +46,14 @@ def image_source(item: Any, number: int) -> ImageSource:
     """An image as it was passed on.
 
     Args:
-        item: A path, a picture, or an array (H, W) or (H, W, 3) of uint8.
+        item: A path, a URL, a picture, or an array (H, W) or (H, W, 3) of uint8.
         number: Its place among the images, for the error.
 
     Raises:
         UsageError: It is none.
     """
-    if isinstance(item, str | Path):
-        return ImageSource(path=Path(abspath(item)))
+    if isinstance(item, str | Path | Url):
+        return ImageSource(path=absolute(item))
     if isinstance(item, Image.Image):
         return ImageSource(picture=item)
     got = type(item).__name__

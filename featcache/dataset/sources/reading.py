@@ -13,35 +13,42 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 from featcache.dataset.images.memory import Budget
-from featcache.errors import UnreadableImageError
+from featcache.dataset.sources import remote
+from featcache.dataset.urls import Location, Url, inside, is_url
+from featcache.errors import FeatcacheError, UnreadableImageError
 
 LIMIT = 2**30  # bytes of one file
 _MOST_RATIO = 1000
+_USUAL = 2**25  # bytes kept for a file whose size only its server knows
 _GUARD = threading.Lock()
 _LOADED = Budget(5 * 2**28)  # bytes of all files that threads work on
 
 
-def is_zip(root: Path) -> bool:
+def is_zip(root: Location) -> bool:
     """Whether a source, or the root of a manifest, is a zip and no folder."""
-    return root.suffix.lower() == ".zip" and not os.path.isdir(root)
+    is_folder = isinstance(root, Path) and os.path.isdir(root)
+    return root.suffix.lower() == ".zip" and not is_folder
 
 
-def read_bytes(root: Path, path: str) -> bytes:
+def read_bytes(root: Location, path: str) -> bytes:
     """Reads a file of a source; safe in threads.
 
     Args:
         root: The source's folder or zip.
-        path: As the listing has it: relative to the root, with slashes.
+        path: As the listing has it: relative to the root, with slashes; or a URL.
 
     Raises:
         OSError: There is no such file, it is no plain file (a pipe would wait for
             ever), larger than 1 GiB, or, in a zip, encrypted, damaged or a bomb.
+        DatasetError: The server behind a URL does not answer.
     """
-    return _read_member(root, path) if is_zip(root) else read_file(root / path)
+    if is_zip(root) and not is_url(path):
+        return _read_member(root, path)
+    return read_file(inside(root, path))
 
 
 @contextmanager
-def loaded(root: Path, path: str) -> Iterator[bytes]:
+def loaded(root: Location, path: str) -> Iterator[bytes]:
     """The bytes of a file for the block, in the memory that threads share for files.
 
     Args:
@@ -50,19 +57,21 @@ def loaded(root: Path, path: str) -> Iterator[bytes]:
 
     Raises:
         OSError: As `read_bytes`.
+        DatasetError: As `read_bytes`.
     """
     with _LOADED.reserve(min(_size(root, path), LIMIT)):
         yield read_bytes(root, path)
 
 
-def _size(root: Path, path: str) -> int:
-    if not is_zip(root):
-        return os.stat(root / path).st_size
+def _size(root: Location, path: str) -> int:
+    if is_url(path) or not is_zip(root):
+        place = inside(root, path)
+        return _USUAL if isinstance(place, Url) else os.stat(place).st_size
     member = _opened(root)[1].get(path)
     return member.file_size if member else 0
 
 
-def read_scanned(root: Path, path: str, image_id: str) -> bytes:
+def read_scanned(root: Location, path: str, image_id: str) -> bytes:
     """Reads a file that the manifest lists, as it was scanned.
 
     Args:
@@ -72,6 +81,7 @@ def read_scanned(root: Path, path: str, image_id: str) -> bytes:
 
     Raises:
         UnreadableImageError: It is gone, or has changed.
+        DatasetError: The server behind a URL does not answer.
     """
     expected, hint = f"the image {path} as it was scanned", "Scan again."
     try:
@@ -84,12 +94,18 @@ def read_scanned(root: Path, path: str, image_id: str) -> bytes:
     return data
 
 
-def read_file(path: Path, size: int = -1) -> bytes:
+def read_file(path: Location, size: int = -1) -> bytes:
     """Reads a plain file, or its first ``size`` bytes.
 
     Raises:
         OSError: It cannot be read, is no plain file, or larger than 1 GiB.
+        DatasetError: The server behind a URL does not answer.
     """
+    if isinstance(path, Url):
+        data = remote.read(path, 0, LIMIT + 1 if size < 0 else size)
+        if len(data) > LIMIT:
+            raise OSError(errno.EFBIG, "larger than 1 GiB", str(path))
+        return data
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -99,12 +115,14 @@ def read_file(path: Path, size: int = -1) -> bytes:
         return file.read(size)
 
 
-def members(path: Path) -> list[str]:
+def members(path: Location) -> list[str]:
     """Names of the files in a zip, with slashes.
 
     Raises:
         OSError: There is no zip, or a broken one.
+        DatasetError: The server behind a URL does not answer.
     """
+    _facts.cache_clear()  # a zip at a URL may be another one by now
     return list(_opened(path)[1])
 
 
@@ -118,7 +136,7 @@ def _plain(name: str) -> str:
     return "/" * name.startswith("/") + "/".join(parts) + "/" * name.endswith("/")
 
 
-def _read_member(path: Path, name: str) -> bytes:
+def _read_member(path: Location, name: str) -> bytes:
     archive, infos = _opened(path)
     if name not in infos:
         raise FileNotFoundError(errno.ENOENT, "no such file in the zip", name)
@@ -131,13 +149,18 @@ def _read_member(path: Path, name: str) -> bytes:
         raise OSError(errno.EFBIG, "unpacks to over 1000 times its size", name)
     try:
         return archive.read(info)
+    except FeatcacheError:  # the server is to blame, and not the zip
+        raise
     except Exception as error:  # zipfile and its codecs raise almost anything
         reason = f"damaged in the zip ({error or type(error).__name__})"
         raise OSError(errno.EIO, reason, name) from error
 
 
-def _opened(path: Path) -> tuple[ZipFile, dict[str, ZipInfo]]:
+def _opened(path: Location) -> tuple[ZipFile, dict[str, ZipInfo]]:
     """Opens a zip once a process; a child's reads must not move its parent's file."""
+    if isinstance(path, Url):
+        with _GUARD:
+            return _parse(path, _facts(path), os.getpid())
     status = os.stat(path)
     with _GUARD:
         return _parse(
@@ -145,18 +168,23 @@ def _opened(path: Path) -> tuple[ZipFile, dict[str, ZipInfo]]:
         )
 
 
+_facts = lru_cache(maxsize=4)(remote.facts)
+
+
 @lru_cache(maxsize=4)
 def _parse(
-    path: Path, stamp: tuple[int, int, int], pid: int
+    path: Location, stamp: tuple[int | str, ...], pid: int
 ) -> tuple[ZipFile, dict[str, ZipInfo]]:
     # ZipFile locks its reads of a file that it is given, and leaves it open: who
     # still reads from a zip that fell out of the cache can go on.
-    file = path.open("rb")
+    file = remote.RangeFile(path) if isinstance(path, Url) else path.open("rb")
     try:
         archive = ZipFile(file)
         names = [(_plain(i.filename), i) for i in archive.infolist()]
     except Exception as error:
         file.close()
+        if isinstance(error, FeatcacheError):
+            raise
         raise OSError(
             errno.EIO, f"not a complete zip file ({error})", str(path)
         ) from error

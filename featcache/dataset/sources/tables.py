@@ -15,9 +15,14 @@ from featcache.dataset.sources.base import (
     refuse,
 )
 from featcache.dataset.sources.reading import read_bytes
+from featcache.dataset.urls import Url, is_url
 from featcache.errors import DatasetError
 
 _TAKEN = {*COLUMNS} - {"path", "label", "group"}
+STRIPPED = (
+    "user names, passwords and query strings in URLs are left out, and not used to "
+    "read; credentials come from the configuration of fsspec"
+)
 _FORMS = (
     "Give a CSV with columns path,label, or a folder with one sub-folder per class."
 )
@@ -38,9 +43,13 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
     table["label"] = table["label"].str.strip()
-    table["path"] = [path_here(tree, before + path) for path in table["path"]]
+    names = [path if is_url(path) else before + path for path in table["path"]]
+    table["path"] = [path_here(tree, name) for name in names]
+    if "mask" in table.columns:
+        table["mask"] = [str(Url.of(m)) if is_url(m) else m for m in table["mask"]]
     _check_rows(tree, where, table)
-    return Listing(tree.root, clean(table, _TAKEN), [])
+    cut = any(is_url(name) and Url.of(name).stripped for name in names)
+    return Listing(tree.root, clean(table, _TAKEN), [STRIPPED] if cut else [])
 
 
 def _check_columns(where: str, table: pd.DataFrame) -> None:
@@ -57,8 +66,11 @@ def _check_columns(where: str, table: pd.DataFrame) -> None:
 def path_here(tree: Tree, path: str) -> str:
     """The path of a file here, which may be written otherwise in the table.
 
-    With the separators of Windows, with ``./`` or ``//``, or in another Unicode form.
+    With the separators of Windows, with ``./`` or ``//``, or in another Unicode form;
+    of a URL without secrets.
     """
+    if is_url(path):
+        return str(Url.of(path))
     if "\\" in path and not tree.has(path):
         path = path.replace("\\", "/")
     if {"", ".", ".."} & {*path.removeprefix("/").split("/")}:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from featcache.dataset.sources.base import refuse, visible
 from featcache.dataset.sources.reading import members, read_file
+from featcache.dataset.sources.remote import list_files
+from featcache.dataset.urls import NETWORK, Location, Url, is_url
 
 _OUTSIDE = re.compile(r"^/|^[a-zA-Z]:|(^|/)\.\.(/|$)")
 
@@ -51,11 +53,11 @@ class Folder:
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
-        return os.path.isfile(self.root / path)
+        return _is_elsewhere(path) or os.path.isfile(self.root / path)
 
     def spelled_as(self, path: str) -> str:
         """The path of that file here, should its Unicode form be another; or empty."""
-        if path.isascii():
+        if path.isascii() or is_url(path):
             return ""
         here = ""
         for part in path.split("/"):
@@ -77,20 +79,11 @@ class Folder:
             return False
 
 
-class Archive:
-    """A zip; its folders are those that the names of its members imply.
+class Names:
+    """Files that are all listed at once; their names imply the folders."""
 
-    Raises:
-        OSError: There is no zip, or a broken one.
-        DatasetError: A name leads out of it.
-    """
-
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location, paths: Iterable[str]) -> None:
         self.root = root
-        paths = members(root)
-        outside = sorted(ascii(path) for path in paths if _OUTSIDE.search(path))
-        rule = "names that stay inside the zip"
-        refuse(str(root), rule, "others", outside, "Pack the folder again.")
         self._files: dict[str, set[str]] = defaultdict(set)
         self._folders: dict[str, set[str]] = defaultdict(set)
         self._composed: dict[str, str] = {}
@@ -115,7 +108,7 @@ class Archive:
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
         at, _, name = path.rpartition("/")
-        return name in self._files.get(at, ())
+        return name in self._files.get(at, ()) or _is_elsewhere(path)
 
     def spelled_as(self, path: str) -> str:
         """The path of that file here, should its Unicode form be another; or empty."""
@@ -124,6 +117,79 @@ class Archive:
     def has_magic(self, path: str) -> bool:
         """Never: it would have to be unpacked."""
         return False
+
+
+class Archive(Names):
+    """A zip, here or at a URL.
+
+    Raises:
+        OSError: There is no zip, or a broken one.
+        DatasetError: A name leads out of it, or a server does not answer.
+    """
+
+    def __init__(self, root: Location) -> None:
+        paths = members(root)
+        outside = sorted(ascii(path) for path in paths if _OUTSIDE.search(path))
+        rule = "names that stay inside the zip"
+        refuse(str(root), rule, "others", outside, "Pack the folder again.")
+        super().__init__(root, paths)
+
+
+class Bucket(Names):
+    """A folder at a URL.
+
+    Raises:
+        OSError: It may not be listed.
+        DatasetError: There is none, or the server does not answer.
+    """
+
+    def __init__(self, root: Url) -> None:
+        super().__init__(root, list_files(root))
+        self._place, self._magic = root, dict[str, bool]()
+
+    def has_magic(self, path: str) -> bool:
+        """Whether a file is DICOM by its bytes 128 to 131."""
+        if path not in self._magic:
+            try:
+                start = read_file(self._place / path, 132)
+            except OSError:
+                start = b""
+            self._magic[path] = start[128:] == b"DICM"
+        return self._magic[path]
+
+
+class Unlisted(Names):
+    """The folder of a table at a URL; a file that is missing shows when it is read."""
+
+    def __init__(self, root: Url) -> None:
+        super().__init__(root, ())
+        self._scheme = root.scheme
+
+    def has(self, path: str) -> bool:
+        """Whether there may be such a file; none of this machine."""
+        if "://" in path:
+            same = path.startswith(f"{self._scheme}://")
+            return same or _is_elsewhere(path)
+        return "\\" not in path
+
+
+def open_tree(place: Location) -> Folder | Archive | Bucket:
+    """The files of a folder or a zip.
+
+    Raises:
+        OSError: It cannot be read.
+        DatasetError: It is empty, broken, or its server does not answer.
+    """
+    if place.suffix.lower() == ".zip" and not isinstance(place, Path):
+        return Archive(place)
+    if isinstance(place, Url):
+        return Bucket(place)
+    return Folder(place) if place.is_dir() else Archive(place)
+
+
+def _is_elsewhere(path: str) -> bool:
+    """Whether the path in a table is a URL that a table may name."""
+    return is_url(path) and path.partition("://")[0].lower() in NETWORK
 
 
 def _holds_any(folder: Path, others: Iterable[Path]) -> bool:

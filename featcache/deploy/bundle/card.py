@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from featcache.core.text import printable
-from featcache.deploy.bundle.record import BundleRecord
+from featcache.core.text import NOT_STATED, printable
+from featcache.deploy.bundle.record import BundleRecord, NetworkRecord
 
 _NAMES = {"auc": "AUC", "log_loss": "log-loss", "ece": "calibration error (ECE)"}
 
@@ -28,7 +28,7 @@ def _lines(record: BundleRecord) -> Iterator[str]:
         weights = "own weights" if own else f"weights {network.weights}"
         yield (
             f"- Network {printable(network.name)}{size}, {weights} "
-            f"({carried}); licence of the weights: {printable(network.licence)}"
+            f"({carried}); {printable(_origin(network))}"
         )
     for member, weight in zip(record.members, record.weights, strict=True):
         share = f", weight {weight:.3g}" if len(record.members) > 1 else ""
@@ -49,6 +49,17 @@ def _lines(record: BundleRecord) -> Iterator[str]:
         "Figures of the training data say little about other hospitals: validate the "
         "model on your own labelled images before relying on it."
     )
+
+
+def _origin(network: NetworkRecord) -> str:
+    """Licence, source, and whether the preprocessing is proven."""
+    text = f"licence of the weights: {network.licence or NOT_STATED}"
+    text += f"; source: {network.source or NOT_STATED}"
+    proof = {
+        "passed": "; preprocessing proven by its canary",
+        "absent": "; preprocessing unproven (no canary)",
+    }
+    return text + proof.get(network.canary or "", "")
 
 
 def _facts(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -130,6 +130,8 @@ def _network(
         content[f"networks/{number}.xml"] = path
         content[f"networks/{number}.bin"] = path.with_suffix(".bin")
     header = network.store.header if network.store else None
+    trained = network.run.record.features[0] if network.run else None
+    origin = header or trained
     file = network.network.file if network.network else None
     return NetworkRecord(
         name=network.name,
@@ -143,6 +145,9 @@ def _network(
         contract=header.contract.to_json() if header else None,
         weights_key=header.weights_key if header else "",
         resize=network.resize.text,
+        licence=origin.licence if origin else "",
+        source=origin.source if origin else "",
+        canary=origin.canary if origin else None,
     )
 
 

@@ -3,6 +3,7 @@
 import platform
 
 from featcache.core import memo
+from featcache.core.progress import SILENT, Reporter
 from featcache.core.user_folder import user_folder
 from featcache.core.versions import installed_versions
 from featcache.deploy.bundle.open import Bundle
@@ -11,11 +12,12 @@ from featcache.deploy.bundle.verify import first_failed, verify
 from featcache.errors import BundleError
 
 
-def prove(bundle: Bundle) -> bool:
+def prove(bundle: Bundle, reporter: Reporter = SILENT) -> None:
     """Verifies a bundle, unless this machine has with these libraries.
 
-    Returns:
-        Whether the proof was made now.
+    Args:
+        bundle: The bundle.
+        reporter: Hears that it was verified.
 
     Raises:
         BundleError: The bundle does not give here what it gave where it was made.
@@ -28,7 +30,7 @@ def prove(bundle: Bundle) -> bool:
     }
     proof = memo.path_of(user_folder("proofs"), "", identity)
     if memo.remembered(proof, identity):
-        return False
+        return
     if failed := first_failed(verify(bundle)):
         versions = [f"{name} {text}" for name, text in bundle.record.versions.items()]
         raise BundleError(
@@ -38,4 +40,7 @@ def prove(bundle: Bundle) -> bool:
             f"it: {', '.join(versions)}.",
         )
     memo.remember(proof, identity)
-    return True
+    reporter.message(
+        f"{bundle.archive.path} passed its golden cases on this machine (checked once "
+        "per machine)."
+    )

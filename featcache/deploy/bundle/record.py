@@ -32,7 +32,9 @@ class NetworkRecord:
         is_member: Whether the bundle carries it, in OpenVINO's format.
         contract: Of its features; None for a network that was fine-tuned.
         weights_key: Names its weights.
-        licence: Of the weights, as far as it is known.
+        licence: Of the weights, as far as it is stated.
+        source: Where they come from, likewise.
+        canary: "passed" or "absent" for a network in a file; None for others.
     """
 
     name: str
@@ -46,7 +48,9 @@ class NetworkRecord:
     contract: dict[str, Any] | None = field(default=None, metadata=NULL)
     weights_key: str = ""
     resize: str | None = None
-    licence: str = "not stated"
+    licence: str = ""
+    source: str = ""
+    canary: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

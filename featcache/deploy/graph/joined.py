@@ -14,8 +14,8 @@ from featcache.deploy.graph.whole import ModelParts, head_graph
 def joined_model(parts: ModelParts, *, probe: bool = False) -> Any:
     """Joins networks with heads and calibration, as a model of OpenVINO.
 
-    The networks are those that a bundle carries, to the bit; heads and calibration are
-    built as in ``model_graph``, on their outputs.
+    The networks are those of a bundle or of a file, to the bit; heads and calibration
+    are built as in ``model_graph``, on their outputs.
 
     Args:
         parts: The model.
@@ -33,14 +33,14 @@ def joined_model(parts: ModelParts, *, probe: bool = False) -> Any:
         function_of(head_graph(parts, probe=probe)).get_concrete_function()
     )
     pixels = {
-        size: ov.opset13.parameter([-1, size, size, 3], np.uint8, name=name)
-        for name, size in parts.inputs.items()
+        one: ov.opset13.parameter([-1, one.side, one.side, 3], np.uint8, name=name)
+        for name, one in parts.inputs.items()
     }
-    for name, size in parts.inputs.items():
-        pixels[size].output(0).set_names({name})
+    for name, one in parts.inputs.items():
+        pixels[one].output(0).set_names({name})
     columns = {one.any_name: one for one in head.inputs}
     for number, network in enumerate(parts.networks):
-        for name, output in _outputs(network, pixels[network.size]).items():
+        for name, output in _outputs(network, pixels[network.resize]).items():
             columns[parts.column_name(number, name)].replace(output)
     return ov.Model([head.outputs[0].node], list(pixels.values()), "featcache")
 

@@ -10,6 +10,7 @@ from featcache.backbones import Network, Preprocess, with_pixels
 from featcache.backbones.engines import openvino
 from featcache.backbones.engines.convert import checked_build
 from featcache.backbones.engines.tensorflow import TensorFlowEngine
+from featcache.dataset.views import Resize
 from featcache.deploy.model import FeatureNetwork
 from featcache.errors import ExportError
 from featcache.features.contract import Contract
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 _BATCH = 16
-Pixels = Mapping[int, np.ndarray]  # (N, S, S, 3) uint8 by size
+Pixels = Mapping[Resize, np.ndarray]  # (N, S, S, 3) uint8 by how they were resized
 Outputs = dict[str, np.ndarray]
 
 
@@ -27,14 +28,14 @@ class NetworkGraph(Protocol):
 
     Attributes:
         dtype: In which its outputs are stored, and so rounded: float32 or float16.
-        size: Side of its input in pixels.
+        resize: How images are brought to the size of its input.
         widths: Columns of each of its outputs.
     """
 
     @property
     def dtype(self) -> str: ...  # noqa: D102
     @property
-    def size(self) -> int: ...  # noqa: D102
+    def resize(self) -> Resize: ...  # noqa: D102
     @property
     def widths(self) -> Mapping[str, int]: ...  # noqa: D102
 
@@ -57,10 +58,12 @@ class PixelGraph:
         model: From (N, S, S, 3) uint8 pixels to a dictionary of outputs (N, width),
             as ``backbones.with_pixels`` gives it.
         dtype: In which its outputs are stored.
+        resizing: How images are brought to its input; None: both sides exactly.
     """
 
     model: "keras.Model"
     dtype: str = "float32"
+    resizing: Resize | None = None
 
     @classmethod
     def of(cls, network: Network, contract: Contract, taps: Sequence[str] = ()) -> Self:
@@ -82,22 +85,15 @@ class PixelGraph:
                 f"the baseline {network.name}, which measures the image in Python",
                 "Export a run on a backbone.",
             )
-        if contract.precision == "int8":
-            raise ExportError(
-                "features of a network in float32",
-                f"int8 features of {network.name}: OpenVINO's quantised network is "
-                "the only one that gives them",
-                "Make a bundle of the run and export that with `to='openvino'`, or "
-                "extract with `precision='float32'` and train on that.",
-            )
+        refuse_int8(network, contract)
         statistics = Preprocess.from_statistics(contract.statistics)
         core = checked_build(network, contract)
         graph = with_pixels(core, network, taps=taps, statistics=statistics)
-        return cls(graph, contract.dtype or "float32")
+        return cls(graph, contract.dtype or "float32", network.resize)
 
     @property
-    def size(self) -> int:  # noqa: D102
-        return int(self.model.input_shape[1])
+    def resize(self) -> Resize:  # noqa: D102
+        return self.resizing or Resize(int(self.model.input_shape[1]))
 
     @property
     def widths(self) -> dict[str, int]:  # noqa: D102
@@ -118,9 +114,25 @@ class PixelGraph:
         return openvino.converted_network(self.model)
 
 
+def refuse_int8(network: Network, contract: Contract) -> None:
+    """Refuses a network that was run in 8 bits.
+
+    Raises:
+        ExportError: Says what can be exported instead.
+    """
+    if contract.precision == "int8":
+        raise ExportError(
+            "features of a network in float32",
+            f"int8 features of {network.name}: OpenVINO's quantised network is "
+            "the only one that gives them",
+            "Make a bundle of the run and export that with `to='openvino'`, or "
+            "extract with `precision='float32'` and train on that.",
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class CarriedNetwork:
-    """A network that a bundle carries in OpenVINO's format; see `NetworkGraph`.
+    """A network that is there in OpenVINO's format alone; see `NetworkGraph`.
 
     Attributes:
         network: The network, with ``carried``.
@@ -133,8 +145,8 @@ class CarriedNetwork:
         return self.network.dtype
 
     @property
-    def size(self) -> int:  # noqa: D102
-        return self.network.size
+    def resize(self) -> Resize:  # noqa: D102
+        return self.network.resize
 
     @property
     def widths(self) -> dict[str, int]:  # noqa: D102

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from featcache.dataset.views import Resize
 from featcache.deploy.graph.calibrators import calibrated
 from featcache.deploy.graph.heads import head_proba
 from featcache.deploy.graph.layers import dense, rounded_to_float16
@@ -17,13 +18,14 @@ from featcache.deploy.graph.networks import (
     Pixels,
 )
 from featcache.deploy.graph.tracing import PROBABILITIES
+from featcache.deploy.model import FeatureNetwork
 from featcache.errors import ExportError
 from featcache.evaluation.calibration import Calibrator
 
 if TYPE_CHECKING:
     import keras
 
-PIXELS = "pixels"  # of an input; with several sizes followed by the size
+PIXELS = "pixels"  # of an input; with several followed by the size
 
 
 class MemberLike(Protocol):
@@ -71,30 +73,45 @@ class ModelParts:
         _refuse_views(self.members)
 
     @property
-    def sizes(self) -> list[int]:
-        """Sides of the inputs in pixels, each once, in ascending order."""
-        return sorted({network.size for network in self.networks})
+    def resizes(self) -> list[Resize]:
+        """How images are brought to the inputs, each way once, the smallest first."""
+        ways = {network.resize for network in self.networks}
+        return sorted(ways, key=lambda one: (one.side, one.rule, one.text))
 
     @property
-    def inputs(self) -> dict[str, int]:
-        """Names of the inputs and their sides in pixels, in the order of `sizes`."""
-        if len(self.sizes) == 1:
-            return {PIXELS: self.sizes[0]}
-        return {f"{PIXELS}_{size}": size for size in self.sizes}
+    def inputs(self) -> dict[str, Resize]:
+        """Names of the inputs, in the order of `resizes`."""
+        if len(self.resizes) == 1:
+            return {PIXELS: self.resizes[0]}
+        inputs: dict[str, Resize] = {}
+        for one in self.resizes:
+            own = [other for other in inputs.values() if other.side == one.side]
+            suffix = f"_{len(own) + 1}" if own else ""
+            inputs[f"{PIXELS}_{one.side}{suffix}"] = one
+        return inputs
 
     @property
     def carried(self) -> list[str]:
         """Names of the networks that are there in OpenVINO's format alone."""
+        return [one.name for one in self._carried]
+
+    @property
+    def in_files(self) -> list[str]:
+        """Names of those among them that are in ONNX or OpenVINO files."""
+        return [one.name for one in self._carried if one.network]
+
+    @property
+    def _carried(self) -> list[FeatureNetwork]:
         networks = (one for one in self.networks if isinstance(one, CarriedNetwork))
-        return [one.network.name for one in networks]
+        return [one.network for one in networks]
 
     def column_name(self, number: int, output: str) -> str:
         """Of the input of a `head_graph` for an output of a network."""
         return f"network_{number}_{list(self.networks[number].widths).index(output)}"
 
     def embed(self, pixels: Pixels) -> list[Outputs]:
-        """Outputs of each network for pixels of each size, as they are stored."""
-        return [network.embed(pixels[network.size]) for network in self.networks]
+        """Outputs of each network for pixels, as they are stored."""
+        return [network.embed(pixels[network.resize]) for network in self.networks]
 
     def proba(self, embedded: Sequence[Outputs]) -> np.ndarray:
         """Calibrated probabilities (N, C), by the heads themselves."""
@@ -121,8 +138,9 @@ def model_graph(parts: ModelParts, *, probe: bool = False) -> "keras.Model":
 
     Returns:
         From (N, S, S, 3) uint8 pixels, RGB, to (N, C) probabilities, "probabilities".
-        With networks of several input sizes it has an input for each, in ascending
-        order, "pixels_224" and so on; else "pixels".
+        With networks that take images in several ways it has an input for each, the
+        smallest first, "pixels_224" and so on, and "pixels_224_2" for a second way of
+        that size; else "pixels".
 
     Raises:
         ExportError: A member has a head or features that cannot be built.
@@ -130,11 +148,11 @@ def model_graph(parts: ModelParts, *, probe: bool = False) -> "keras.Model":
     import keras
 
     pixels = {
-        size: keras.Input((size, size, 3), dtype="uint8", name=name)
-        for name, size in parts.inputs.items()
+        one: keras.Input((one.side, one.side, 3), dtype="uint8", name=name)
+        for name, one in parts.inputs.items()
     }
     networks = (one for one in parts.networks if isinstance(one, PixelGraph))
-    outputs = [one.model(pixels[one.size]) for one in networks]
+    outputs = [one.model(pixels[one.resize]) for one in networks]
     return _graph(parts, list(pixels.values()), outputs, probe)
 
 

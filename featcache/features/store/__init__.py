@@ -1,8 +1,9 @@
 """Feature stores: one HDF5 file holds one dataset of images x one contract.
 
 Rows are keyed by (image_id, view, policy, mask_id); their order has no meaning. Work is
-sealed in parts beside the store and published by merging them into a new file.
-Nothing is ever written in place. The layout is described in docs/file-format.md.
+sealed in parts beside the store and published by merging them into a new file, or above
+a size into a further part file. Nothing is ever written in place. The layout is
+described in docs/file-format.md.
 """
 
 from featcache.features.store.base import (
@@ -21,13 +22,26 @@ from featcache.features.store.cli_words import (
     seed_options,
     tap_options,
 )
+from featcache.features.store.publication import (
+    add,
+    check_parts,
+    compact,
+    data_files,
+    data_folder,
+    drop_damaged_parts,
+    publish,
+    rebuild,
+    remove,
+    remove_unused,
+    unused_files,
+)
 from featcache.features.store.reader import open_store
 from featcache.features.store.write import (
     merge,
     part_files,
     parts_folder,
-    publish,
     seal,
+    write_rows,
     writing,
 )
 
@@ -38,17 +52,28 @@ __all__ = [
     "NO_POLICY",
     "Header",
     "Store",
+    "add",
     "check_contract",
+    "check_parts",
+    "compact",
+    "data_files",
+    "data_folder",
+    "drop_damaged_parts",
     "merge",
     "network_options",
     "open_store",
     "part_files",
     "parts_folder",
     "publish",
+    "rebuild",
     "recipe_options",
+    "remove",
+    "remove_unused",
     "seal",
     "seed_options",
     "store_path",
     "tap_options",
+    "unused_files",
+    "write_rows",
     "writing",
 ]

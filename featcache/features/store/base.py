@@ -13,14 +13,12 @@ from featcache.core.io import digest
 from featcache.core.taps import FEATURES as FEATURES
 from featcache.errors import ContractError
 from featcache.features.contract import FLOAT32, Contract
-from featcache.features.store.opening import damaged, reading
+from featcache.features.store.segments import Segment, starts
 
 SCHEMA = 2
 KEY = ["image_id", "view", "policy", "mask_id"]
 NO_POLICY = -1  # the policy of view 0
 NO_MASK = ""  # the mask of a row that needs none
-TAPS = "taps"  # the group of the inner layers' matrices
-SLAB_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class Header:
         weights_key: Names the weights without building the network.
         engine: What computed the rows.
         versions: Of the libraries that did.
-        notes: Facts beside the contract, such as the drift of int8, and how
-            the canary of a network in a file went.
+        notes: Facts beside the contract, such as the drift of int8, licence and
+            source of the weights, and how the canary of a network in a file went.
     """
 
     contract: Contract
@@ -58,6 +56,16 @@ class Header:
         return note.get("state")
 
     @property
+    def licence(self) -> str:
+        """Of the weights, as far as it is stated; else empty."""
+        return str(self.notes.get("origin", {}).get("licence", ""))
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from, as far as it is stated; else empty."""
+        return str(self.notes.get("origin", {}).get("source", ""))
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """How numbers are stored: float32 or float16."""
         return np.dtype(self.contract.dtype or FLOAT32)
@@ -78,7 +86,9 @@ class Store:
         header: What it says of itself.
         dims: Width of each matrix; "features" and, by layer, the taps.
         filled: Rows of each matrix that are computed; a tap may lack some.
-        checksums: SHA-256 of each matrix, as the file named it when it was opened.
+        checksums: SHA-256 of each matrix, as the file named it when it was opened; of
+            one in several files that of its pieces' digests.
+        segments: The files that the rows lie in, in the order of ``keys``.
         keys: One row an embedding: image_id, view, policy, mask_id, path.
         created: When it was written (ISO 8601).
     """
@@ -88,6 +98,7 @@ class Store:
     dims: dict[str, int]
     filled: dict[str, int]
     checksums: dict[str, str]
+    segments: tuple[Segment, ...]
     keys: pd.DataFrame
     created: str
 
@@ -119,13 +130,36 @@ class Store:
             name: Of the matrix.
             rows: (n,) their numbers, in any order.
         """
-        order = np.argsort(rows, kind="stable")
-        distinct, inverse = np.unique(rows[order], return_inverse=True)
-        with reading(self.path) as file:
-            values = np.asarray(file[dataset_name(name)][distinct], np.float32)
-        result = np.empty((len(rows), values.shape[1]), np.float32)
-        result[order] = values[inverse]
+        result = np.empty((len(rows), self.dims[name]), np.float32)
+        for segment, start in zip(self.segments, starts(self.segments), strict=True):
+            mine = (rows >= start) & (rows < start + segment.rows)
+            if mine.any():
+                distinct, inverse = np.unique(rows[mine] - start, return_inverse=True)
+                result[mine] = segment.select(name, self._like(name), distinct)[inverse]
         return result
+
+    def span(self, name: str, low: int, high: int) -> np.ndarray:
+        """Reads the rows low..high-1 of a matrix as they are stored; `verify` first."""
+        blocks = [self._like(name)]
+        for segment, start in zip(self.segments, starts(self.segments), strict=True):
+            first, last = max(low - start, 0), min(high - start, segment.rows)
+            if first < last:
+                piece = slice(first, last)
+                blocks.append(segment.select(name, self._like(name), piece))
+        return np.concatenate(blocks)
+
+    def _like(self, name: str) -> np.ndarray:
+        return np.empty((0, self.dims[name]), self.header.dtype)
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether the rows lie in part files beside the store's own file."""
+        return any(segment.is_part for segment in self.segments)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all matrices, as they are stored."""
+        return len(self.keys) * sum(self.dims.values()) * self.header.dtype.itemsize
 
     def features(self) -> np.ndarray:
         """Reads all embeddings, (N, D), in the order of ``keys``; see ``read``."""
@@ -133,16 +167,8 @@ class Store:
 
     def slabs(self, name: str = FEATURES) -> Iterator[np.ndarray]:
         """Yields a matrix in blocks of bounded size; verifies it at the end."""
-        sha = hashlib.sha256()
-        with reading(self.path) as file:
-            matrix = file[dataset_name(name)]
-            rows = slab_rows(self.dims[name])
-            for start in range(0, len(self.keys), rows):
-                block = np.ascontiguousarray(matrix[start : start + rows])
-                sha.update(block.data)
-                yield block
-            if sha.hexdigest() != self.checksums[name]:
-                raise damaged(self.path, f"{name} with another checksum")
+        for segment in self.segments:
+            yield from segment.slabs(name, self._like(name))
 
     def verify(self) -> None:
         """Reads every matrix once.
@@ -156,27 +182,15 @@ class Store:
 
     def has(self, name: str) -> np.ndarray:
         """Which rows of a matrix are computed, (N,) bool."""
-        if self.filled.get(name, 0) in (0, len(self.keys)):
-            return np.full(len(self.keys), self.filled.get(name, 0) > 0)
-        blocks = [~np.isnan(block[:, 0]) for block in self.slabs(name)]
-        return np.concatenate(blocks)
-
-
-def dataset_name(name: str) -> str:
-    """Where a matrix lies in the file; a slash in its name begins no group."""
-    if name == FEATURES:
-        return FEATURES
-    return f"{TAPS}/{name.replace('%', '%25').replace('/', '%2F')}"
-
-
-def matrix_name(link: str) -> str:
-    """The name of the matrix that a link in the group of taps is of."""
-    return link.replace("%2F", "/").replace("%25", "%")
-
-
-def slab_rows(dim: int) -> int:
-    """Rows to hold at once."""
-    return max(1, SLAB_BYTES // (dim * 4))
+        pieces = [np.empty(0, bool)]
+        for segment in self.segments:
+            filled = segment.filled.get(name, 0)
+            if filled in (0, segment.rows):
+                pieces.append(np.full(segment.rows, filled > 0))
+            else:
+                slabs = segment.slabs(name, self._like(name))
+                pieces += [~np.isnan(block[:, 0]) for block in slabs]
+        return np.concatenate(pieces)
 
 
 def store_path(folder: Path, header: Header) -> Path:
@@ -203,14 +217,14 @@ def check_contract(store: Store, header: Header) -> None:
 
 def keys_sha256(keys: pd.DataFrame) -> str:
     """SHA-256 over image_id, view, policy and, if any, mask_id of all rows in order."""
-    rows = keys[KEY].itertuples(index=False, name=None)
-    text = "\n".join(" ".join(map(str, row)).rstrip() for row in rows)
-    return hashlib.sha256(text.encode()).hexdigest()
+    columns = [keys[name].tolist() for name in KEY]
+    lines = [f"{i} {v} {p} {m}".rstrip() for i, v, p, m in zip(*columns, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def paths_sha256(keys: pd.DataFrame) -> str:
     """SHA-256 over the paths of all rows in order."""
-    return hashlib.sha256("\n".join(keys["path"]).encode(*_TEXT)).hexdigest()
+    return hashlib.sha256("\n".join(keys["path"].tolist()).encode(*_TEXT)).hexdigest()
 
 
 def header_sha256(

@@ -68,13 +68,13 @@ def _refuse_unavailable(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError("a feature store", f"no such file: {path}", MAKE) from None
     except OSError as error:
-        raise _unavailable(path, error) from error
+        raise unavailable(path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StoreError("a feature store", f"no file, but {path}", MAKE)
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise _unavailable(path, error) from error
+        raise unavailable(path, error) from error
     except OSError:
         pass  # a file system without locks
     finally:
@@ -85,12 +85,13 @@ def _explained(path: Path, error: Exception, what: str) -> StoreError:
     if isinstance(error, MemoryError):
         error = OSError(errno.ENOMEM, "")
     if isinstance(error, OSError) and error.errno in _REASONS:
-        return _unavailable(path, error)
+        return unavailable(path, error)
     text = " ".join(str(error).split()) or type(error).__name__
     return damaged(path, f"{what} ({text})")
 
 
-def _unavailable(path: Path, error: OSError) -> StoreUnavailableError:
+def unavailable(path: Path, error: OSError) -> StoreUnavailableError:
+    """The error of a file that the system does not let us read now."""
     other = (error.strerror or str(error), "Check the disk and the connection to it.")
     reason, hint = _REASONS.get(error.errno or 0, other)
     return StoreUnavailableError(f"to open {path}", reason, f"{hint} {_SAFE}")

@@ -21,15 +21,21 @@ from featcache.features.store.base import (
     NO_MASK,
     NO_POLICY,
     SCHEMA,
-    TAPS,
     Header,
     Store,
     header_sha256,
     keys_sha256,
-    matrix_name,
     paths_sha256,
 )
 from featcache.features.store.opening import MAKE, damaged, reading
+from featcache.features.store.segments import (
+    PARTS,
+    TAPS,
+    Segment,
+    check_mapping,
+    matrix_name,
+    read_segments,
+)
 
 TEXTS = (
     "contract", "contract_id", "policies", "weights", "weights_key", "engine",
@@ -44,10 +50,14 @@ _DEEPEST = 32  # levels of a JSON text
 _EXPANSION = 1100
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: Path, *, all_parts: bool = True) -> Store:
     """Opens a store, checking that it is ours, whole, and true to its contract.
 
     The matrices are checked as they are read.
+
+    Args:
+        path: Its file.
+        all_parts: Refuse one whose part files are not all there.
 
     Raises:
         StoreError: Missing, cut short, edited, of another program, or not complete.
@@ -70,7 +80,11 @@ def open_store(path: Path) -> Store:
         complete = file.attrs.get("complete")
         if not isinstance(complete, bool | np.bool_) or not complete:
             raise damaged(path, "an incomplete file")
-        return _read(path, file)
+        stored = _read(path, file)
+    if all_parts and stored.is_in_parts:
+        for segment in stored.segments:
+            segment.check_presence()
+    return stored
 
 
 def _read(path: Path, file: h5py.File) -> Store:
@@ -83,12 +97,19 @@ def _read(path: Path, file: h5py.File) -> Store:
             f"a contract with id {header.contract_id[:8]}",
             "The file was edited by hand; delete it and extract again.",
         )
-    matrices = _matrices(file, header.dtype)
+    in_parts = PARTS in file
+    matrices = _matrices(file, header.dtype, in_parts)
     keys = _keys(file, len(header.policies))
     rows = {len(matrix) for matrix in matrices.values()}
     if not rows == {len(keys)} == {numbers["rows"]}:
         raise damaged(path, f"{sorted(rows)} embeddings, {len(keys)} keys")
     sealed = {name: _sealed(matrix) for name, matrix in matrices.items()}
+    if in_parts:
+        texts[PARTS] = str(_dataset(file, PARTS, 0).asstr()[()])
+        segments = read_segments(path, _json(texts[PARTS], PARTS))
+        check_mapping(matrices, sealed, segments, len(keys))
+    else:
+        segments = (_own_segment(path, len(keys), sealed),)
     sums = {
         "keys_sha256": keys_sha256(keys),
         "paths_sha256": paths_sha256(keys),
@@ -105,9 +126,18 @@ def _read(path: Path, file: h5py.File) -> Store:
         dims={name: int(matrix.shape[1]) for name, matrix in matrices.items()},
         filled={name: int(values["filled"]) for name, values in sealed.items()},
         checksums={name: str(values["sha256"]) for name, values in sealed.items()},
+        segments=segments,
         keys=keys,
         created=texts["created"],
     )
+
+
+def _own_segment(
+    path: Path, rows: int, sealed: dict[str, dict[str, str | int]]
+) -> Segment:
+    filled = {name: int(values["filled"]) for name, values in sealed.items()}
+    checksums = {name: str(values["sha256"]) for name, values in sealed.items()}
+    return Segment(path, rows, os.path.getsize(path), filled, checksums)
 
 
 def _text(attributes: h5py.AttributeManager, name: str) -> str:
@@ -141,6 +171,13 @@ class _Notes:
     calibration: list[str] = field(default_factory=list)
     drift: dict[str, float] = field(default_factory=dict)
     canary: "_CanaryNote | None" = None
+    origin: "_Origin | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    licence: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +254,9 @@ def _json(text: str, name: str) -> Any:
     return value
 
 
-def _matrices(file: h5py.File, dtype: "np.dtype[Any]") -> dict[str, h5py.Dataset]:
+def _matrices(
+    file: h5py.File, dtype: "np.dtype[Any]", in_parts: bool
+) -> dict[str, h5py.Dataset]:
     """The matrices of a file by name: "features", and the taps by their layers."""
     names = {FEATURES: FEATURES} if FEATURES in file else {}
     if TAPS in file:
@@ -227,7 +266,9 @@ def _matrices(file: h5py.File, dtype: "np.dtype[Any]") -> dict[str, h5py.Dataset
         if FEATURES in group:
             raise ValueError(f"a tap called {FEATURES}")
         names |= {matrix_name(link): f"{TAPS}/{link}" for link in group}
-    matrices = {name: _dataset(file, where, 2) for name, where in names.items()}
+    matrices = {
+        name: _dataset(file, where, 2, in_parts) for name, where in names.items()
+    }
     for name, matrix in matrices.items():
         if matrix.dtype != dtype or not 1 <= matrix.shape[1] <= _WIDEST:
             raise ValueError(
@@ -270,8 +311,12 @@ def _numbers(file: h5py.File, name: str, least: int, most: int) -> np.ndarray:
     return values.astype(int)
 
 
-def _dataset(file: h5py.File, name: str, dimensions: int) -> h5py.Dataset:
+def _dataset(
+    file: h5py.File, name: str, dimensions: int, is_virtual: bool = False
+) -> h5py.Dataset:
     """A dataset whose bytes are in this file, and that they suffice for.
+
+    With ``is_virtual`` one whose bytes are all in other files.
 
     Raises:
         ValueError: There is none of that name and so many dimensions.
@@ -279,9 +324,9 @@ def _dataset(file: h5py.File, name: str, dimensions: int) -> h5py.Dataset:
     dataset = _linked(file, name)
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != dimensions:
         raise ValueError(f"{name} no dataset of {dimensions} dimensions")
-    if dataset.external or dataset.is_virtual:
+    if dataset.external or dataset.is_virtual != is_virtual:
         raise ValueError(f"{name} with its bytes in another file")
-    if dataset.nbytes > _EXPANSION * os.path.getsize(file.filename):
+    if not is_virtual and dataset.nbytes > _EXPANSION * os.path.getsize(file.filename):
         raise ValueError(f"{name} larger than its file can hold")
     return dataset
 

@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.io import ForgivingFile, atomic_path, canonical_json, lock
-from featcache.errors import ContractError, StoreError, StoreUnavailableError
+from featcache.errors import StoreError
 from featcache.features.store.base import (
     KEY,
     NO_MASK,
@@ -26,14 +26,19 @@ from featcache.features.store.base import (
     Header,
     Store,
     check_contract,
-    dataset_name,
     header_sha256,
     keys_sha256,
     paths_sha256,
+)
+from featcache.features.store.segments import (
+    PARTS,
+    Segment,
+    combined_checksum,
+    dataset_name,
+    mapping,
+    parts_text,
     slab_rows,
 )
-from featcache.features.store.opening import reading
-from featcache.features.store.reader import open_store
 
 _CHUNK_BYTES = 512 * 2**10
 _SPARE_BYTES = 16 * 2**20
@@ -70,56 +75,23 @@ def seal(
         keys: N rows of image_id, view, policy, path and, where masks were used,
             mask_id.
     """
-    keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
-    folder = parts_folder(path)
     number = 1 + max((int(part.stem) for part in part_files(path)), default=-1)
+    part = parts_folder(path) / f"{number:06d}.h5"
+    write_rows(part, header, outputs, keys)
+    return part
+
+
+def write_rows(
+    path: Path, header: Header, outputs: Mapping[str, np.ndarray], keys: pd.DataFrame
+) -> None:
+    """Writes a store of rows that are in memory, atomically; as for ``seal``."""
+    keys = keys if "mask_id" in keys else keys.assign(mask_id=NO_MASK)
     # Written in memory first: HDF5 and a full disk do not get on.
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         _fill(file, header, keys, {name: _Given(m) for name, m in outputs.items()})
-    part = folder / f"{number:06d}.h5"
-    with atomic_path(part) as temp:
+    with atomic_path(path) as temp:
         temp.write_bytes(buffer.getbuffer())
-    return part
-
-
-def publish(
-    path: Path, header: Header, *, on_damage: Callable[[str], None] | None = None
-) -> Store | None:
-    """Merges a store and its sealed parts into a new store, then drops the parts.
-
-    A part that is damaged is left out and reported: its rows are missing then,
-    and are computed again. One of another contract is left out too, and stays.
-    Without a store or parts there is nothing to publish.
-
-    Raises:
-        StoreError: No room for the new file, or the old store is damaged.
-        StoreUnavailableError: The store or a part cannot be opened now.
-    """
-    published = [open_store(path)] if path.exists() else []
-    parts, done = [], []
-    for file in part_files(path):
-        try:
-            part = open_store(file)
-            check_contract(part, published[0].header if published else header)
-            part.verify()
-            parts.append(part)
-        except StoreUnavailableError:
-            raise
-        except StoreError as error:
-            if on_damage:
-                on_damage(f"sealed part left out, its rows are computed again: {error}")
-            if isinstance(error, ContractError):
-                continue
-        done.append(file)
-    if parts:
-        merge(path, header, [*published, *parts])
-    for file in [*done, *parts_folder(path).glob(".[0-9]*.h5.*.tmp")]:
-        file.unlink()
-    # What is not ours, or of another contract, stays.
-    with contextlib.suppress(OSError):
-        parts_folder(path).rmdir()
-    return open_store(path) if path.exists() else None
 
 
 def merge(
@@ -153,7 +125,10 @@ def merge(
             header, _ = header.with_policy(policy)
     for policy in last:
         header, _ = header.with_policy(policy)
-    rows = [_remapped(number, s, header) for number, s in enumerate(sources)]
+    rows = [
+        renumbered(source, header).assign(source=n, row=np.arange(len(source.keys)))
+        for n, source in enumerate(sources)
+    ]
     rows_of = pd.concat(rows, ignore_index=True)
     keys = rows_of.drop_duplicates(KEY)
     if keep:
@@ -162,11 +137,68 @@ def merge(
     gathered = {name: _Gathered(name, sources, rows_of, keys) for name in names}
     width = sum(matrix.dim for matrix in gathered.values())
     _check_room(path, len(keys) * width * header.dtype.itemsize)
+    with _new_file(path) as file:
+        _fill(file, header, keys, gathered)
+
+
+def write_master(
+    path: Path,
+    header: Header,
+    keys: pd.DataFrame,
+    dims: Mapping[str, int],
+    segments: Sequence[Segment],
+) -> None:
+    """Writes a store whose matrices lie in part files, atomically.
+
+    Args:
+        path: The store.
+        header: As of a store.
+        keys: N rows, in the order of the segments'.
+        dims: Width of each matrix.
+        segments: The part files; rows of a matrix that one lacks are NaN.
+
+    Raises:
+        StoreError: No room.
+    """
+    with _new_file(path) as file:
+        sealed = {
+            name: _map_matrix(file, name, len(keys), dim, header.dtype, segments)
+            for name, dim in dims.items()
+        }
+        text = parts_text(segments)
+        file.create_dataset(PARTS, data=text, dtype=h5py.string_dtype("utf-8"))
+        _describe(file, header, keys, sealed, {PARTS: text})
+
+
+def _map_matrix(
+    file: h5py.File,
+    name: str,
+    rows: int,
+    dim: int,
+    dtype: "np.dtype[Any]",
+    segments: Sequence[Segment],
+) -> dict[str, str | int]:
+    layout = h5py.VirtualLayout((rows, dim), dtype)
+    for ((low, _), (high, _)), part, dataset in mapping(name, segments, dim):
+        source = h5py.VirtualSource(part, dataset, (high + 1 - low, dim), dtype)
+        layout[low : high + 1] = source
+    target = file.create_virtual_dataset(dataset_name(name), layout, fillvalue=np.nan)
+    sealed: dict[str, str | int] = {
+        "filled": sum(segment.filled.get(name, 0) for segment in segments),
+        "sha256": combined_checksum(name, segments),
+    }
+    target.attrs.update(sealed)
+    return sealed
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file that appears under its name when it is complete."""
     with atomic_path(path) as temp:
         try:
             with ForgivingFile(temp) as raw:
                 with h5py.File(raw, "w") as file:
-                    _fill(file, header, keys, gathered)
+                    yield file
                 raw.raise_first_error()
         except OSError as error:
             raise StoreError(
@@ -176,15 +208,11 @@ def merge(
             ) from error
 
 
-def _remapped(number: int, store: Store, header: Header) -> pd.DataFrame:
-    """A source's keys, with policies numbered as in ``header``, and where they are."""
+def renumbered(store: Store, header: Header) -> pd.DataFrame:
+    """A store's keys, with policies numbered as in a header that has all of them."""
     index = {i: header.policies.index(p) for i, p in enumerate(store.header.policies)}
     index[NO_POLICY] = NO_POLICY
-    return store.keys.assign(
-        policy=store.keys["policy"].map(index),
-        source=number,
-        row=np.arange(len(store.keys)),
-    )
+    return store.keys.assign(policy=store.keys["policy"].map(index))
 
 
 @dataclass
@@ -229,8 +257,7 @@ class _Gathered:
     def _rows(self, store: Store, rows: np.ndarray) -> np.ndarray:
         # One contiguous read: rows that land in one block lie close together.
         low, high = rows.min(), rows.max() + 1
-        with reading(store.path) as file:
-            return np.asarray(file[dataset_name(self.name)][low:high][rows - low])
+        return np.asarray(store.span(self.name, low, high)[rows - low])
 
 
 def _check_room(path: Path, need: int) -> None:
@@ -253,6 +280,17 @@ def _fill(
         name: _write_matrix(file, name, matrix, len(keys), header.dtype)
         for name, matrix in matrices.items()
     }
+    _describe(file, header, keys, sealed, {})
+
+
+def _describe(
+    file: h5py.File,
+    header: Header,
+    keys: pd.DataFrame,
+    sealed: Mapping[str, Mapping[str, str | int]],
+    texts: Mapping[str, str],
+) -> None:
+    """Writes the keys and the attributes; ``texts`` are further ones to digest."""
     for name in ("image_id", "mask_id"):
         if (keys[name] != NO_MASK).any() or name == "image_id":
             text = keys[name].to_numpy().astype("S64")
@@ -274,7 +312,7 @@ def _fill(
     }
     for name, value in attributes.items():
         file.attrs[name] = value
-    file.attrs["header_sha256"] = header_sha256(attributes, sealed)
+    file.attrs["header_sha256"] = header_sha256({**attributes, **texts}, sealed)
     file.attrs["complete"] = True
 
 

@@ -171,7 +171,7 @@ def _sheet(name: str, title: str, maps: list[ShownMap]) -> Sheet:
 
 
 def _image(one: HeatMap) -> ShownImage:
-    thumbnail = fitted(one.image.picture, TILE)
+    thumbnail = fitted(one.picture, TILE)
     about = one.image.image_id, one.image.path, one.image.label, one.image.part
     return ShownImage(*about, 1, np.asarray(thumbnail))
 

@@ -119,7 +119,7 @@ def _single(one: HeatMap, run_id: str, cells: bool) -> "Image":
     """Original, overlay and map side by side."""
     values = density(one.values)
     limit = limit_of([values])
-    picture = fitted(one.image.picture, PANEL)
+    picture = fitted(one.picture, PANEL)
     panels = [
         ("image", picture),
         ("overlay", overlay(picture, values, limit)),
@@ -240,7 +240,7 @@ def _contact_sheet(channels: Activations) -> "Image":
     """The image, then its strongest channels; each on a scale of its own."""
     from PIL import Image
 
-    picture = fitted(channels.image.picture, TILE)
+    picture = fitted(channels.picture, TILE)
     tiles = [("image", picture)]
     for channel, mean, cells in zip(
         channels.channels, channels.means, channels.maps, strict=True

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from featcache.backbones import NONE, RANDOM
 from featcache.core.io import sha256_file
-from featcache.core.text import counted, minute
+from featcache.core.text import NOT_STATED, counted, minute
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
 from featcache.report.html.context import ReportContext
@@ -25,8 +26,8 @@ def tables(
     validations: Sequence[ValidationSection],
 ) -> list[Table]:
     """Parts of the page, stores, digests, versions and machines as tables."""
-    made = [_parts(context, audit, validations), _stores(context), _digests(context)]
-    candidates = [*made, _versions(context), _calls(context)]
+    made = [_parts(context, audit, validations), _networks(context), _stores(context)]
+    candidates = [*made, _digests(context), _versions(context), _calls(context)]
     return [table for table in candidates if table.rows]
 
 
@@ -66,6 +67,25 @@ def _validation(section: ValidationSection) -> list[str]:
         about += f", as the bundle {record.bundle_sha256[:12]}"
     part = f"validation on {record.result.dataset}"
     return [part, minute(record.created), about]
+
+
+def _networks(context: ReportContext) -> Table:
+    """Where the weights come from, and whether their preprocessing is proven."""
+    blocks = [one for run in context.runs for one in run.record.features]
+    rows = [
+        [
+            f"{one.backbone}, {one.input_size} px",
+            one.weights,
+            one.licence or NOT_STATED,
+            one.source or NOT_STATED,
+            one.canary or "not needed",
+        ]
+        for one in blocks
+        if one.weights not in (NONE, RANDOM)
+    ]
+    rows = [list(row) for row in dict.fromkeys(map(tuple, rows))]
+    head = ["network", "weights", "licence", "source", "canary"]
+    return Table("Networks", head, rows)
 
 
 def _stores(context: ReportContext) -> Table:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,8 @@ import pandas as pd
 
 from featcache.dataset import images, sources
 from featcache.dataset.similar_pairs import pairs_above
-from featcache.errors import UnreadableImageError
+from featcache.dataset.urls import Location
+from featcache.errors import DatasetError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +49,7 @@ class Sheets:
         return number, rest % COLUMNS, rest // COLUMNS
 
 
-def sheets(root: Path, paths: pd.Series) -> Sheets:
+def sheets(root: Location, paths: pd.Series) -> Sheets:
     """Reads images and lays out their thumbnails.
 
     Args:
@@ -79,11 +79,11 @@ def sheets(root: Path, paths: pd.Series) -> Sheets:
     )
 
 
-def _tile(root: Path, path: str) -> "tuple[Image, np.ndarray] | str":
+def _tile(root: Location, path: str) -> "tuple[Image, np.ndarray] | str":
     """The thumbnail and the grey 32x32 form of an image, or why there is none."""
     try:
         picture = images.decode(sources.read_bytes(root, path))
-    except UnreadableImageError as error:
+    except DatasetError as error:  # no image, or a server that does not answer
         return f"{path}: {error.got}"
     except OSError as error:
         return f"{path}: {error.strerror or error}"

@@ -13,6 +13,7 @@ from featcache.commands.explain.attribution.contributions import (
 from featcache.commands.explain.attribution.maps import (
     CAMS,
     cam_spread,
+    everywhere,
     spread,
     upsampled,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "cam_spread",
     "contrast",
     "contributions",
+    "everywhere",
     "gradient",
     "margins",
     "spread",

@@ -11,6 +11,7 @@ import numpy as np
 
 from featcache.backbones.pooling import LEAST, POOLINGS, POWER, Pooling
 from featcache.commands.explain.attribution.base import Array
+from featcache.commands.explain.frame import WHOLE, Area
 from featcache.core.taps import AVG, GEM, MAX
 
 # Of a channel's training mean: below, it matters by its absence. Chosen by measuring,
@@ -66,6 +67,12 @@ def spread(
         cells[region] += part
         even, lost = even + own_even, lost + own_lost
     return Spread(cells, even, lost / (np.abs(phi).sum() or 1.0))
+
+
+def everywhere(phi: Array) -> Spread:
+    """Contributions of what has no place in the image, such as a class token."""
+    whole = float(phi.sum())
+    return Spread(np.array([[whole]]), whole, 1.0)
 
 
 def _spread_region(
@@ -157,23 +164,33 @@ CAMS = {"grad-cam": grad_cam, "grad-cam++": grad_cam_plus, "hirescam": hirescam}
 SIGNED = ("hirescam",)  # the others keep what speaks for the class alone
 
 
-def upsampled(cells: Array, side: int) -> Array:
+def upsampled(cells: Array, side: int, area: Area = WHOLE) -> Array:
     """Draws cells (h, w) smoothly on (side, side) pixels; the sum is kept.
 
     Each cell becomes a quadratic B-spline of three cells' width: no peak appears that
     is not one of the cells, and nothing is finer than they are.
+
+    Args:
+        cells: The cells.
+        side: Of the square in pixels.
+        area: The part of the square that the cells lie on; beside it all is 0.
     """
-    rows, columns = (_spline(side, n) for n in cells.shape)
+    rows = _spline(side, cells.shape[0], area.top, area.bottom)
+    columns = _spline(side, cells.shape[1], area.left, area.right)
     return np.asarray(rows @ cells @ columns.T)
 
 
 @lru_cache(maxsize=32)
-def _spline(side: int, cells: int) -> Array:
+def _spline(side: int, cells: int, start: float, end: float) -> Array:
     """(side, cells) weights whose columns sum to one; mirrored at the edges."""
-    at = (np.arange(side) + 0.5) * cells / side - 0.5
+    pixels = ((np.arange(side) + 0.5) / side - start) / (end - start)
+    at = np.where((pixels >= 0) & (pixels <= 1), pixels * cells - 0.5, np.inf)
     away = np.abs(at[:, None] - np.arange(-1, cells + 1))
     near = np.where(away < 0.5, 0.75 - away**2, np.maximum(1.5 - away, 0) ** 2 / 2)
     inner = near[:, 1:-1].copy()
     inner[:, 0] += near[:, 0]
     inner[:, -1] += near[:, -1]
+    between = inner.sum(axis=0) == 0  # cells far smaller than pixels
+    middles = start + (np.arange(cells) + 0.5) / cells * (end - start)
+    inner[(middles[between] * side).astype(int), between] = 1
     return np.asarray(inner / inner.sum(axis=0))

@@ -1,0 +1,276 @@
+"""Where the rows of a store lie: in its own file, or in part files beside it."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from featcache.core import records
+from featcache.core.io import canonical_json, digest
+from featcache.core.taps import FEATURES
+from featcache.errors import StoreError, StoreUnavailableError
+from featcache.features.store.opening import damaged, reading, unavailable
+
+PARTS = "parts"  # the dataset that names the part files of a store in parts
+PART_FILE = re.compile(r"[0-9a-f]{16}\.h5")
+TAPS = "taps"  # the group of the inner layers' matrices
+DATA = ".data"  # the ending of the folder of a store's part files
+SLAB_BYTES = 2 * 2**20
+_REPAIR = (
+    "If another process has just replaced the store, run the command again. Otherwise "
+    "run: featcache cache verify --repair (it keeps the rows of the other parts; the "
+    "next extract computes these again)."
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Successive rows of a store that lie in one file.
+
+    Attributes:
+        path: The file: the store's own, or one of its folder of part files.
+        rows: Their number.
+        bytes: Size of the file.
+        filled: Rows of each matrix that are computed, by the matrix's name.
+        checksums: SHA-256 of each matrix of the file.
+        is_part: Whether it is a part file.
+    """
+
+    path: Path
+    rows: int
+    bytes: int
+    filled: dict[str, int]
+    checksums: dict[str, str]
+    is_part: bool = False
+
+    @property
+    def file(self) -> str:
+        """The part file, relative to the folder of the store."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def damaged(self, got: str) -> StoreError:
+        """The error of a file that is not what was sealed."""
+        if not self.is_part:
+            return damaged(self.path, got)
+        expected = f"the bytes that were written to {self.path}"
+        return StoreError(expected, f"{got}: part {self.file}", _REPAIR)
+
+    def check_presence(self) -> None:
+        """Looks whether the file is there, in its size.
+
+        Raises:
+            StoreError: It is missing or of another size.
+            StoreUnavailableError: The system does not say.
+        """
+        try:
+            size = os.stat(self.path).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise self.damaged("a missing file") from None
+        except OSError as error:
+            raise unavailable(self.path, error) from error
+        if size != self.bytes:
+            raise self.damaged(f"{size} bytes instead of {self.bytes}")
+
+    def slabs(self, name: str, like: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields a matrix in blocks of bounded size; verifies it at the end.
+
+        Args:
+            name: Of the matrix; where the file lacks it, its rows are NaN.
+            like: (0, D) of its type.
+        """
+        step = slab_rows(like.shape[1])
+        starts = range(0, self.rows, step)
+        if name not in self.checksums:
+            for start in starts:
+                yield _missing(min(step, self.rows - start), like)
+            return
+        sha = hashlib.sha256()
+        with self._matrix(name, like) as matrix:
+            for start in starts:
+                end = min(start + step, self.rows)
+                block = np.ascontiguousarray(matrix[start:end])
+                sha.update(block.data)
+                yield block
+            if sha.hexdigest() != self.checksums[name]:
+                raise self.damaged(f"{name} with another checksum")
+
+    def select(self, name: str, like: np.ndarray, rows: Any) -> np.ndarray:
+        """Reads some rows of a matrix, unverified.
+
+        Args:
+            name: Of the matrix; where the file lacks it, its rows are NaN.
+            like: (0, D) of its type.
+            rows: A slice, or numbers in strictly ascending order.
+        """
+        if name not in self.checksums:
+            return _missing(len(np.arange(self.rows)[rows]), like)
+        with self._matrix(name, like) as matrix:
+            return np.asarray(matrix[rows])
+
+    @contextmanager
+    def _matrix(self, name: str, like: np.ndarray) -> Iterator[h5py.Dataset]:
+        if self.is_part:
+            self.check_presence()
+        try:
+            with reading(self.path) as file:
+                matrix = file[dataset_name(name)]
+                if (matrix.shape[1:], matrix.dtype) != (like.shape[1:], like.dtype):
+                    raise self.damaged(f"{name} of another width or type")
+                yield matrix
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            raise error if self.file in error.got else self.damaged(error.got) from None
+
+
+def _missing(rows: int, like: np.ndarray) -> np.ndarray:
+    return np.full((rows, like.shape[1]), np.nan, like.dtype)
+
+
+def starts(segments: Sequence[Segment]) -> list[int]:
+    """The number of the first row of each segment in its store."""
+    ends = np.cumsum([segment.rows for segment in segments])
+    return [
+        int(end) - segment.rows for end, segment in zip(ends, segments, strict=True)
+    ]
+
+
+def combined_checksum(name: str, segments: Sequence[Segment]) -> str:
+    """SHA-256 over the rows and digests of a matrix's pieces, in order."""
+    return digest([[one.rows, one.checksums.get(name)] for one in segments])
+
+
+def mapping(
+    name: str, segments: Sequence[Segment], dim: int
+) -> list[tuple[tuple[tuple[int, int], tuple[int, int]], str, str]]:
+    """The pieces of a virtual matrix, as HDF5 names them.
+
+    Returns:
+        Of each the first and last corner in the matrix, the file, and the dataset in
+        it. A percent sign is doubled, for HDF5 takes one for a number to insert.
+    """
+    return [
+        (
+            ((start, 0), (start + segment.rows - 1, dim - 1)),
+            segment.file.replace("%", "%%"),
+            dataset_name(name).replace("%", "%%"),
+        )
+        for start, segment in zip(starts(segments), segments, strict=True)
+        if name in segment.checksums
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PartRecord:
+    """A part file, as the store names it."""
+
+    file: str
+    bytes: int
+    rows: int
+    matrices: dict[str, "_PieceRecord"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PieceRecord:
+    filled: int
+    sha256: str
+
+
+def read_segments(path: Path, values: Any) -> tuple[Segment, ...]:
+    """The part files of a store, by what it says of them.
+
+    Raises:
+        ValueError: Names a value that is not of its type, or a file elsewhere.
+    """
+    segments = []
+    for number, value in enumerate(values if isinstance(values, list) else [values]):
+        part = records.from_json(_PartRecord, value, f"{PARTS}[{number}]")
+        folder, _, name = part.file.rpartition("/")
+        if folder != f"{path.stem}{DATA}" or not PART_FILE.fullmatch(name):
+            raise ValueError(f"{PARTS}[{number}].file is {part.file!r}")
+        filled = {name: piece.filled for name, piece in part.matrices.items()}
+        sums = {name: piece.sha256 for name, piece in part.matrices.items()}
+        if part.rows < 1 or not all(
+            0 <= count <= part.rows for count in filled.values()
+        ):
+            raise ValueError(f"{PARTS}[{number}].rows {part.rows}")
+        file = path.parent / folder / name
+        segments.append(Segment(file, part.rows, part.bytes, filled, sums, True))
+    return tuple(segments)
+
+
+def check_mapping(
+    matrices: dict[str, h5py.Dataset],
+    sealed: dict[str, dict[str, str | int]],
+    segments: tuple[Segment, ...],
+    rows: int,
+) -> None:
+    """Compares what other programs see, the virtual matrices, with the part files.
+
+    Raises:
+        ValueError: They differ.
+    """
+    names = {name for segment in segments for name in segment.checksums}
+    if sum(one.rows for one in segments) != rows or names != {*matrices}:
+        raise ValueError("parts of other rows or matrices")
+    for name, matrix in matrices.items():
+        filled = sum(segment.filled.get(name, 0) for segment in segments)
+        checksum = combined_checksum(name, segments)
+        if sealed[name] != {"filled": filled, "sha256": checksum}:
+            raise ValueError(f"{name} of other parts")
+        if _mapping(matrix) != mapping(name, segments, matrix.shape[1]):
+            raise ValueError(f"{name} mapped to other rows")
+
+
+def _mapping(matrix: h5py.Dataset) -> list[tuple[Any, str, str]]:
+    """The pieces of a virtual matrix, each a block of rows that is a whole dataset."""
+    whole = h5py.h5s.SEL_ALL
+    pieces = [
+        (piece.vspace.get_select_bounds(), piece.file_name, piece.dset_name)
+        for piece in matrix.virtual_sources()
+        if piece.src_space.get_select_type() == whole
+    ]
+    return sorted(pieces)
+
+
+def parts_text(segments: Sequence[Segment]) -> str:
+    """What a store says of its part files, as canonical JSON."""
+    return canonical_json(
+        [
+            {
+                "file": one.file,
+                "bytes": one.bytes,
+                "rows": one.rows,
+                "matrices": {
+                    name: {"filled": one.filled[name], "sha256": checksum}
+                    for name, checksum in one.checksums.items()
+                },
+            }
+            for one in segments
+        ]
+    )
+
+
+def dataset_name(name: str) -> str:
+    """Where a matrix lies in the file; a slash in its name begins no group."""
+    if name == FEATURES:
+        return FEATURES
+    link = name.replace("%", "%25").replace("/", "%2F")
+    return f"{TAPS}/{'%2E' if link == '.' else link}"  # "." would be the group itself
+
+
+def matrix_name(link: str) -> str:
+    """The name of the matrix that a link in the group of taps is of."""
+    return link.replace("%2F", "/").replace("%2E", ".").replace("%25", "%")
+
+
+def slab_rows(dim: int) -> int:
+    """Rows to hold at once."""
+    return max(1, SLAB_BYTES // (dim * 4))

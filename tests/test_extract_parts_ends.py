@@ -1,0 +1,1 @@
+"""How extraction in parts ends: images lost, disks full, two calls at once, killed."""
