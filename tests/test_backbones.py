@@ -55,7 +55,9 @@ def test_the_studys_five_are_there() -> None:
 
 def test_an_unknown_backbone_offers_the_nearest() -> None:
     """A typo is answered with the name that was meant."""
-    with pytest.raises(UnknownNameError, match=r"mean densenet121.*\.keras file"):
+    with pytest.raises(
+        UnknownNameError, match=r"mean densenet121.*\.keras, \.onnx or \.xml file"
+    ):
         resolve("densnet121")
 
 

@@ -122,7 +122,7 @@ SIDECARS = {
     "[1]": "not an object",
     "{": "Expecting",
     "[" * 100_000: "nested too deeply",
-    '{"taps": ["\udcff"]}': "utf-8",
+    '{"taps": ["\udcff"]}': "not UTF-8",
 }
 
 

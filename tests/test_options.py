@@ -119,7 +119,9 @@ def test_an_option_has_one_spelling() -> None:
 def test_library_errors_name_no_option_of_the_command_line() -> None:
     """Outside of the command line, an option stands in a text only within a command."""
     option = re.compile(r"(?<![-\w])--[a-z]")
-    of_a_command = re.compile(r"featcache |cache verify|^ ?--[a-z-]+( [\w-]+)* ?$")
+    of_a_command = re.compile(
+        r"featcache |cache verify|sbatch |^ ?--[a-z-]+( [\w-]+)* ?$"
+    )
     found = [
         f"{path.name}: {text.value}"
         for path in sorted(PACKAGE.rglob("*.py"))

@@ -11,7 +11,10 @@ CACHE_VARIABLE = "FEATCACHE_CACHE"
 # Which of the two options --cache and --reports a command has.
 OPTIONS = {
     **dict.fromkeys(("scan", "extract"), (CACHE,)),
-    **dict.fromkeys((f"cache {name}" for name in ("verify", "export")), (CACHE,)),
+    **dict.fromkeys(
+        (f"cache {name}" for name in ("verify", "export", "compact")), (CACHE,)
+    ),
+    "backbone ls": (CACHE,),
     **dict.fromkeys(
         (
             *(f"cache {name}" for name in ("ls", "info", "prune")),

@@ -26,6 +26,7 @@ from featcache.commands.train_head import train_head
 from featcache.core.options import parameters
 from featcache.dataset.narrowing import VAL_PARTS
 from featcache.dataset.regions import KINDS, MASK, WHOLE
+from featcache.dataset.urls import Url
 from featcache.dataset.views import Policy
 
 REQUIRED = inspect.Parameter.empty
@@ -195,7 +196,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 _WORDS = {
     str: "a string", Path: "a path", int: "a whole number", float: "a number",
-    bool: "true or false",
+    bool: "true or false", Url: "a URL",
 }  # fmt: skip
 
 
