@@ -133,7 +133,8 @@ class ImageLoader:
         raise DatasetError(
             f"an image file, or the path or id of one image of {self.manifest.dataset}",
             f"{text!r}, which matches {len(matches) or 'none'} of {len(ids)}",
-            "The manifest lists paths and ids; other image files are named by path.",
+            "Check the path: there is no such file. Images of the dataset can also be "
+            "named by their paths or the first digits of their ids in its manifest.csv.",
         )
 
     def pixels(self, image_ids: Sequence[str], resize: Resize, most: int) -> np.ndarray:
