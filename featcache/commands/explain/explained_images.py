@@ -134,7 +134,7 @@ class ImageLoader:
             f"an image file, or the path or id of one image of {self.manifest.dataset}",
             f"{text!r}, which matches {len(matches) or 'none'} of {len(ids)}",
             "Check the path: there is no such file. Images of the dataset can also be "
-            "named by their paths or the first digits of their ids in its manifest.csv.",
+            "named by their paths or the first digits of their ids in manifest.csv.",
         )
 
     def pixels(self, image_ids: Sequence[str], resize: Resize, most: int) -> np.ndarray:
