@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from records import make_record
 from toy_training import images
+from toys import slow_but
 
 from featcache import backbones, heads
 from featcache.commands.finetune import FinetuneResult
@@ -35,7 +36,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("head", "options"), CASES)
+@pytest.mark.parametrize(("head", "options"), slow_but(CASES, *CASES[:1], *CASES[2:]))
 def test_it_starts_where_the_cached_head_is(
     head: str,
     options: dict[str, Any],

@@ -13,6 +13,7 @@ import pytest
 import report_records
 import report_study
 from PIL import Image
+from toys import slow_but
 
 from featcache.evaluation import references
 from featcache.report.html import page as html_page
@@ -317,7 +318,7 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", slow_but(["light", "dark"], "light"))
 def test_all_text_can_be_read(browser: Any, address: str, scheme: str) -> None:
     """Every visible text has a contrast of at least 4.5 to what lies behind it."""
     with Visit(browser, address, color_scheme=scheme) as page:
