@@ -29,6 +29,7 @@ from featcache.commands.extract import measure
 from featcache.commands.finetune import checkpoint
 from featcache.commands.finetune.checkpoint import Checkpoint, State
 from featcache.commands.scan import thumbs
+from featcache.core import memo
 from featcache.core.progress import SILENT
 from featcache.dataset import manifest, splits
 from featcache.dataset.narrowing import narrow
@@ -187,7 +188,7 @@ def _memo(folder: Path) -> Reader:
         "architecture": network.architecture,
         "weights": backbones.weights_key(network),
     }
-    path = folder / "openvino" / f"weights-{measure.digest(identity)[:16]}.json"
+    path = memo.path_of(folder / "openvino", "weights-", identity)
     path.parent.mkdir()
     path.write_text(json.dumps(identity | {"weights_digest": "0" * 64}))
 

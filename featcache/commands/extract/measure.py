@@ -69,8 +69,9 @@ def weights_digest(request: ExtractRequest, job: Job) -> str:
     }
     folder = request.cache / "openvino"
     path = memo.path_of(folder, "weights-", identity)
-    if identity["weights"] and (known := memo.remembered(path, identity)):
-        refuse_other_weights(network, str(known["weights_digest"]))
+    known = memo.remembered(path, identity) if identity["weights"] else None
+    if known and isinstance(known.get("weights_digest"), str):
+        refuse_other_weights(network, known["weights_digest"])
         return str(known["weights_digest"])
     if network.is_graph:
         sha256 = reading.weights_digest(network)
