@@ -70,31 +70,23 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return apply
 
 
-dataset_option = click.option(
-    "--dataset",
-    metavar="NAME",
-    shell_complete=complete_datasets,
-    help="Name of the dataset in the cache; may be omitted if there is only one.",
+def _dataset_option(text: str) -> Callable[[F], F]:
+    return click.option(
+        "--dataset", metavar="NAME", shell_complete=complete_datasets, help=text
+    )
+
+
+dataset_option = _dataset_option(
+    "Name of the dataset in the cache; may be omitted if there is only one."
 )
-trained_dataset_option = click.option(
-    "--dataset",
-    metavar="NAME",
-    shell_complete=complete_datasets,
-    help="Dataset of the runs; may be omitted if only one has any, or if the runs that "
-    "are named determine it.",
+trained_dataset_option = _dataset_option(
+    "Dataset of the runs; may be omitted if only one has any, or if the runs that "
+    "are named determine it."
 )
-scanned_dataset_option = click.option(
-    "--dataset",
-    metavar="NAME",
-    shell_complete=complete_datasets,
-    help="Name of the dataset in the cache.  [default: the name of SOURCE's folder]",
+scanned_dataset_option = _dataset_option(
+    "Name of the dataset in the cache.  [default: the name of SOURCE's folder]"
 )
-dataset_filter_option = click.option(
-    "--dataset",
-    metavar="NAME",
-    shell_complete=complete_datasets,
-    help="Only this dataset.  [default: all]",
-)
+dataset_filter_option = _dataset_option("Only this dataset.  [default: all]")
 cache_option = click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
