@@ -1,4 +1,4 @@
-"""Gradients of margins: of Keras heads on features, and of whole networks on maps."""
+"""Gradients of margins of Keras heads on features."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,35 +29,6 @@ def of_features(model: "keras.Model", Z: Array, codes: np.ndarray) -> Array:
             tape.watch(x)
             value = _margin_sum(model, model.input, x, codes)
         return np.asarray(tape.gradient(value, x).numpy(), np.float64)
-
-
-def of_layer(
-    model: "keras.Model", layer: str, pixels: np.ndarray, codes: np.ndarray
-) -> tuple[Array, Array]:
-    """Maps of an inner layer of a network, and the margins' gradients on them.
-
-    For a network that ends in a head, such as a fine-tuned one. It has to be one flat
-    graph: the layer is one of its own.
-
-    Args:
-        model: From pixels to probabilities; it ends as a head does.
-        layer: Name of a layer that gives maps.
-        pixels: (N, H, W, 3), as the network takes them.
-        codes: (N,) class whose margin is meant, for each row.
-
-    Returns:
-        Maps and gradients, (N, h, w, c) each.
-    """
-    tf = tensorflow()
-    import keras
-
-    maps = model.get_layer(layer).output
-    A = keras.Model(model.input, maps)(tf.constant(pixels), training=False)
-    with tf.GradientTape() as tape:
-        tape.watch(A)
-        value = _margin_sum(model, maps, A, codes)
-    G = tape.gradient(value, A)
-    return A.numpy().astype(np.float64), G.numpy().astype(np.float64)
 
 
 def _margin_sum(model: "keras.Model", inputs: Any, x: Any, codes: np.ndarray) -> Any:
