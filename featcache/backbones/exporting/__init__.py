@@ -29,7 +29,14 @@ from featcache.core.output_file import check_output
 from featcache.core.registry import Registry
 from featcache.errors import ExportError, FeatcacheError, UsageError
 
-__all__ = ["FRAMEWORKS", "ExportedBackbone", "Framework", "Request", "export"]
+__all__ = [
+    "FRAMEWORKS",
+    "ExportedBackbone",
+    "Framework",
+    "Request",
+    "export",
+    "name_of",
+]
 
 _BESIDE = (".json", ".onnx.data")  # in place of .onnx
 _DIGITS = 9  # that tell all numbers of float32 apart
@@ -81,39 +88,23 @@ class ExportedBackbone:
 
 
 def export(
-    spec: str,
-    path: Path,
-    *,
-    random: bool = False,
-    seed: int = 0,
-    input_size: int | None = None,
-    pooling: str | None = None,
-    force: bool = False,
+    spec: str, request: Request, path: Path, *, force: bool = False
 ) -> ExportedBackbone:
-    """Writes a network as ONNX with a descriptor that proves it; see the command.
+    """Writes a network as ONNX with a descriptor that proves it.
 
     Args:
         spec: FRAMEWORK:NAME.
+        request: How the network is wanted; its name is that of the spec.
         path: The ``.onnx`` file.
-        random: Random weights, and no download.
-        seed: Of random weights.
-        input_size: Side of the input in pixels; None for the network's own.
-        pooling: Of tokens or of a map; None for what its framework does.
         force: Replace files that are there.
 
     Raises:
-        UsageError: A spec, suffix, size or pooling that cannot be, a file that is
-            there, or packages that are not.
-        UnknownNameError: No such framework or network.
-        WeightsError: The network cannot be had, or its images are prepared in a way
-            that featcache cannot.
-        ExportError: It cannot be written as ONNX, or the file gives other numbers;
-            nothing was written.
+        FeatcacheError: As ``commands.backbone.export``.
     """
-    framework, name = _parsed(spec)
+    framework = FRAMEWORKS[spec.partition(":")[0]]
     files = _files(path, force=force)
     refuse_missing_packages(framework.packages, framework.extra)
-    original = framework.load(Request(name, random, seed, input_size, pooling))
+    original = framework.load(request)
     expected = checking.reference(original)
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(path) as folder:
@@ -139,7 +130,13 @@ def _publish(folder: Path, files: Sequence[Path]) -> int:
     return sum(x.stat().st_size for x in written if x.suffix != ".json")
 
 
-def _parsed(spec: str) -> tuple[Framework, str]:
+def name_of(spec: str) -> str:
+    """The name of a network in its framework.
+
+    Raises:
+        UsageError: It is not FRAMEWORK:NAME.
+        UnknownNameError: There is no such framework.
+    """
     framework, colon, name = spec.partition(":")
     if not colon or not name:
         raise UsageError(
@@ -147,7 +144,9 @@ def _parsed(spec: str) -> tuple[Framework, str]:
             repr(spec),
             "Such as timm:resnet50 or hf:microsoft/rad-dino.",
         )
-    return FRAMEWORKS[framework], name
+    if framework not in FRAMEWORKS:
+        raise FRAMEWORKS.unknown(framework)
+    return name
 
 
 def _files(path: Path, *, force: bool) -> list[Path]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from featcache.backbones import exporting
-from featcache.backbones.exporting import ExportedBackbone
+from featcache.backbones.exporting import ExportedBackbone, Request
 from featcache.backbones.files import check_size
 from featcache.core.progress import SILENT, Reporter
 
@@ -47,15 +47,9 @@ def export_backbone(
     """
     if input_size is not None:
         check_size(input_size)
-    exported = exporting.export(
-        spec,
-        output,
-        random=random,
-        seed=seed,
-        input_size=input_size,
-        pooling=pooling,
-        force=force,
-    )
+    name = exporting.name_of(spec)
+    request = Request(name, random, seed, input_size, pooling)
+    exported = exporting.export(spec, request, output, force=force)
     resizing = exported.proof.resizing
     if resizing is not None:
         reporter.message(
