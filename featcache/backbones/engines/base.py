@@ -23,6 +23,35 @@ def network_name(contract: "Contract") -> str:
     return f"{contract.backbone}-{made_of.contract_id[:8]}"
 
 
+def noise(count: int, side: int) -> np.ndarray:
+    """Pictures of noise, (count, side, side, 3) uint8, always the same."""
+    shape = (count, side, side, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def batch_distances(engine: "Engine", side: int) -> dict[str, float]:
+    """How far an image's numbers alone are from those that it has beside others.
+
+    Args:
+        engine: Takes three images in a pass, or more.
+        side: Of its input in pixels.
+
+    Returns:
+        By output, relative to its largest number; NaN where numbers are not finite.
+    """
+    pictures = noise(3, side)
+    (together,) = engine.run([pictures])
+    alone = list(engine.run(pictures[:, None]))
+    distances = {}
+    for name, rows in together.items():
+        each = np.concatenate([one[name] for one in alone])
+        largest = float(np.abs(rows).max()) or 1.0
+        finite = np.isfinite(each).all() and np.isfinite(rows).all()
+        apart = float(np.abs(each - rows).max()) / largest if finite else np.nan
+        distances[name] = apart
+    return distances
+
+
 class Engine(ABC):
     """Runs a frozen network in inference mode; built once a process.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,12 @@ import numpy as np
 from featcache.backbones.base import Network, Preprocess
 from featcache.backbones.build import build, weights_digest, with_pixels
 from featcache.backbones.engines import int8, openvino
-from featcache.backbones.engines.base import network_name
+from featcache.backbones.engines.base import (
+    Engine,
+    batch_distances,
+    network_name,
+    noise,
+)
 from featcache.backbones.graphs import pixels as graph_pixels
 from featcache.core.io import digest, lock
 from featcache.core.versions import installed_versions
@@ -109,27 +115,20 @@ def _write_graph(prepared: PreparedNetwork, path: Path) -> None:
         )
     except RuntimeError as error:
         raise openvino.failed("a network that OpenVINO can run", error) from error
+    engine = openvino.OpenVINOEngine(model.clone(), batch_size=4)
+    _refuse_mixing(prepared.network, engine)
     openvino.write(model, path)
-    _refuse_mixing(prepared.network, path)
 
 
-def _refuse_mixing(network: Network, path: Path) -> None:
-    engine = openvino.OpenVINOEngine(path, batch_size=4)
-    shape = (3, *[network.input_size] * 2, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    (together,) = engine.run([noise])
-    alone = list(engine.run(noise[:, None]))
-    for name, numbers in together.items():
-        each = np.concatenate([one[name] for one in alone])
-        if not (np.isfinite(each).all() and np.isfinite(numbers).all()):
-            path.unlink()
+def _refuse_mixing(network: Network, engine: Engine) -> None:
+    for name, distance in batch_distances(engine, network.input_size).items():
+        if isnan(distance):
             raise WeightsError(
                 f"finite {name} in {network.file}",
                 "NaN or infinite numbers for pictures of noise",
                 "Check its weights and the scaling of pixels, or export it again.",
             )
-        if not np.abs(each - numbers).max() <= AGREEMENT * np.abs(numbers).max():
-            path.unlink()
+        if distance > AGREEMENT:
             raise ConversionError(
                 f"{name} of an image that are the same at every call, alone and "
                 "beside others",
@@ -181,10 +180,9 @@ def _compare(reference: "keras.Model", path: Path) -> None:
     """
     from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
-    shape = (2, *reference.input_shape[1:])
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    (expected,) = TensorFlowEngine(reference, batch_size=2).run([noise])
-    (converted,) = openvino.OpenVINOEngine(path, batch_size=2).run([noise])
+    pictures = noise(2, reference.input_shape[1])
+    (expected,) = TensorFlowEngine(reference, batch_size=2).run([pictures])
+    (converted,) = openvino.OpenVINOEngine(path, batch_size=2).run([pictures])
     for name, numbers in expected.items():
         difference = np.abs(converted[name] - numbers).max() / np.abs(numbers).max()
         if not difference < AGREEMENT:

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from featcache import backbones
 from featcache.backbones import Network, proving
-from featcache.backbones.engines.base import Engine
+from featcache.backbones.engines.base import Engine, batch_distances
 from featcache.backbones.engines.convert import AGREEMENT
 from featcache.backbones.engines.openvino import OpenVINOEngine
 from featcache.backbones.files import is_file
 from featcache.backbones.graphs import pixels as graph_pixels
 from featcache.backbones.graphs import reading
-from featcache.core.taps import FEATURES
 from featcache.core.text import counted
 from featcache.errors import FeatcacheError, UsageError
+
+if TYPE_CHECKING:
+    import keras
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 _IMAGES = 3
@@ -60,45 +62,58 @@ def check(file: Path) -> list[BackboneCheck]:
         )
     try:
         network = backbones.resolve(str(file))
-        engine, digest = _opened(network)
+        opened = _opened(network)
     except FeatcacheError as error:
         return [_failed("reads", error)]
     size = f"{network.input_size} px, {counted(network.channels, 'channel')}"
     checks = [BackboneCheck("reads", PASS, size)]
-    checks += _on_noise(network, engine)
-    return [*checks, _canary(network), _weights(network, digest)]
+    checks += _on_noise(network, opened.engine, opened.width)
+    canary = _canary(network, opened.model)
+    return [*checks, canary, _weights(network, opened.digest)]
 
 
-def _opened(network: Network) -> tuple[Engine, str]:
-    """What runs it, and the digest of its weights."""
-    if network.is_graph:
-        model = graph_pixels.with_pixels(network, taps=network.taps)
-        digest = reading.weights_digest(network)
-        return OpenVINOEngine(model, batch_size=_IMAGES), digest
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A network that runs.
+
+    Attributes:
+        engine: What runs it.
+        digest: Of its weights.
+        width: Of the embedding.
+        model: The network, where it is one of Keras.
+    """
+
+    engine: Engine
+    digest: str
+    width: int
+    model: "keras.Model | None" = None
+
+
+def _opened(network: Network) -> _Opened:
+    if network.readout:
+        graph = graph_pixels.with_pixels(network, taps=network.taps)
+        engine = OpenVINOEngine(graph, batch_size=_IMAGES)
+        return _Opened(engine, reading.weights_digest(network), network.readout.width)
     from featcache.backbones.engines.tensorflow import TensorFlowEngine
 
     core = backbones.build(network)
-    graph = backbones.with_pixels(core, network, taps=network.taps)
-    return TensorFlowEngine(graph, batch_size=_IMAGES), backbones.weights_digest(core)
+    whole = backbones.with_pixels(core, network, taps=network.taps)
+    return _Opened(
+        TensorFlowEngine(whole, batch_size=_IMAGES),
+        backbones.weights_digest(core),
+        core.output_shape[-1],
+        core,
+    )
 
 
-def _on_noise(network: Network, engine: Engine) -> Iterator[BackboneCheck]:
-    shape = (_IMAGES, *[network.input_size] * 2, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    (together,) = engine.run([noise])
-    alone = list(engine.run(noise[:, None]))
-    odd = [name for name, rows in together.items() if not np.isfinite(rows).all()]
-    if odd:
+def _on_noise(network: Network, engine: Engine, width: int) -> Iterator[BackboneCheck]:
+    distances = batch_distances(engine, network.input_size)
+    if odd := [name for name, distance in distances.items() if isnan(distance)]:
         fix = "Export it again in float32, or name an earlier output."
         yield BackboneCheck("runs", FAIL, f"{', '.join(odd)} is not finite", fix)
         return
-    width = together[FEATURES].shape[1]
     yield BackboneCheck("runs", PASS, f"{counted(width, 'finite number')} an image")
-    distance = 0.0
-    for name, rows in together.items():
-        each = np.concatenate([one[name] for one in alone])
-        largest = float(np.abs(rows).max()) or 1.0
-        distance = max(distance, float(np.abs(each - rows).max()) / largest)
+    distance = max(distances.values())
     text = f"alone and in a batch {distance:.1g} apart"
     if distance <= AGREEMENT:
         yield BackboneCheck("batches", PASS, text)
@@ -107,9 +122,9 @@ def _on_noise(network: Network, engine: Engine) -> Iterator[BackboneCheck]:
     yield BackboneCheck("batches", FAIL, text, fix)
 
 
-def _canary(network: Network) -> BackboneCheck:
+def _canary(network: Network, model: "keras.Model | None") -> BackboneCheck:
     try:
-        result = proving.check(network)
+        result = proving.check(network, model)
     except FeatcacheError as error:
         return _failed("canary", error)
     if result.state == proving.ABSENT:
