@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from featcache.backbones.archive import config_bytes
 from featcache.backbones.graphs import files as graph_files
 from featcache.backbones.pooling import poolings_of
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from featcache.backbones.descriptor import Descriptor
     from featcache.features.contract import Statistics
 
+GREY = (0.299, 0.587, 0.114)  # of the channels of one picture (BT.601)
 IMAGENET, RANDOM, FILE, NONE = "imagenet", "random", "file", "none"
 
 
@@ -55,6 +58,24 @@ class Preprocess:
         scale = tuple((high - low) / 255 / s for s in stds)
         offset = tuple((low - m) / s for m, s in zip(means, stds, strict=True))
         return cls(scale, offset, bgr)  # type: ignore[arg-type]
+
+    def apply(self, pixels: np.ndarray, channels: int = 3) -> np.ndarray:
+        """Scales pixels as networks do it.
+
+        Args:
+            pixels: (..., 3) RGB, 0-255; not changed.
+            channels: 3, or 1 for the luminance of the scaled channels.
+
+        Returns:
+            (..., channels) float32.
+        """
+        values = pixels.astype(np.float32)
+        values = values[..., ::-1] if self.bgr else values
+        values = values * np.array(self.scale, np.float32)
+        values = values + np.array(self.offset, np.float32)
+        if channels == 1:
+            values = (values @ np.array(GREY, np.float32))[..., None]
+        return np.asarray(values)
 
     @property
     def is_even(self) -> bool:
@@ -143,7 +164,6 @@ class Backbone:
         return ("sha256", self.sha256) if self.sha256 else None
 
 
-GREY = (0.299, 0.587, 0.114)  # of the channels of one picture (BT.601)
 VECTOR, MAP, TOKENS = "vector", "map", "tokens"
 NCHW, NHWC = "nchw", "nhwc"
 GRAPHS = (".onnx", ".xml")  # files of networks that OpenVINO reads itself

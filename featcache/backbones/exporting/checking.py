@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.backbones import canary
-from featcache.backbones.base import GREY, NCHW, Network, Preprocess
+from featcache.backbones.base import NCHW, Network, Preprocess
 from featcache.backbones.descriptor import Descriptor
 from featcache.backbones.engines import openvino
 from featcache.backbones.engines.convert import AGREEMENT
@@ -97,13 +97,7 @@ def prove(network: Network, expected: Reference) -> Proof:
 
 def scaled(pixels: np.ndarray, network: Network) -> np.ndarray:
     """(S, S, 3) uint8 pixels as the network's input: (1, C, S, S) or (1, S, S, C)."""
-    scaling = network.scaling or Preprocess()
-    values = pixels.astype(np.float32)
-    values = values[..., ::-1] if scaling.bgr else values
-    values = values * np.array(scaling.scale, np.float32)
-    values = values + np.array(scaling.offset, np.float32)
-    if network.channels == 1:
-        values = (values @ np.array(GREY, np.float32))[..., None]
+    values = (network.scaling or Preprocess()).apply(pixels, network.channels)
     is_first = network.readout is not None and network.readout.layout == NCHW
     return (values.transpose(2, 0, 1) if is_first else values)[None]
 

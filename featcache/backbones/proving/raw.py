@@ -13,7 +13,8 @@ from featcache.backbones.descriptor import Descriptor
 from featcache.backbones.engines import openvino
 from featcache.backbones.graphs import reading
 from featcache.backbones.graphs.readout import KINDS
-from featcache.core.taps import FEATURES, MAX
+from featcache.backbones.pooling import POOLINGS
+from featcache.core.taps import AVG, FEATURES
 from featcache.errors import FeatcacheError
 
 if TYPE_CHECKING:
@@ -129,12 +130,11 @@ def pooled(output: np.ndarray, layout: str, pooling: str, prefix: int) -> np.nda
     if kind == VECTOR:
         return output
     if kind == MAP:
-        axes = (2, 3) if layout == NCHW else (1, 2)
-        return np.asarray(output.max(axes) if pooling == MAX else output.mean(axes))
-    patches = output[:, prefix:]
-    if pooling == MAX:
-        return np.asarray(patches.max(1))
+        maps = output.transpose(0, 2, 3, 1) if layout == NCHW else output
+        return np.asarray(POOLINGS[pooling](maps))
+    first, patches = output[:, 0], output[:, prefix:, None]  # a column of them
     if pooling == "cls":
-        return np.asarray(output[:, 0])
-    means = np.asarray(patches.mean(1))
-    return np.hstack([output[:, 0], means]) if pooling == "cls+mean" else means
+        return first
+    if pooling == "cls+mean":
+        return np.hstack([first, POOLINGS[AVG](patches)])
+    return np.asarray(POOLINGS[pooling](patches))

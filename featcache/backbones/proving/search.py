@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.backbones import canary
-from featcache.backbones.base import GREY, TOKENS, VECTOR, Network, Preprocess
+from featcache.backbones.base import TOKENS, VECTOR, Network, Preprocess
 from featcache.backbones.descriptor import POOLINGS, Descriptor
 from featcache.backbones.graphs.readout import KINDS
 from featcache.backbones.proving import suspects
@@ -234,13 +234,7 @@ class Search:
         """What the network takes of the picture: (S, S, C) float32."""
         if resize not in self._pictures:
             self._pictures[resize] = render(canary.picture(), resize)
-        pixels = self._pictures[resize].astype(np.float32)
-        pixels = pixels[..., ::-1] if scaling.bgr else pixels
-        x = pixels * np.array(scaling.scale, np.float32)
-        x = x + np.array(scaling.offset, np.float32)
-        if self.network.channels != 1:
-            return np.asarray(x)
-        return np.asarray(x @ np.array(GREY, np.float32)[:, None])
+        return scaling.apply(self._pictures[resize], self.network.channels)
 
     def _read(
         self, combo: tuple[Suspect, ...], outputs: dict[str, np.ndarray], layout: str
