@@ -45,8 +45,7 @@ _DROP_FIRST = (
         "test 95 %",
         "repeats",
     ),
-    "options",
-    *("test", "p", "diff"),
+    *("options", "ranks", "test", "p", "P not better", "diff"),
 )
 _USUAL = ("imagenet", "none", "")  # weights that go without saying
 
@@ -73,6 +72,8 @@ def _columns(board: Leaderboard) -> list[Column]:
         ("diff", True, lambda row: _signed(row.difference)),
         ("p", True, lambda row: _p(row.p_holm)),
         ("tied", False, _tied),
+        ("ranks", True, _ranks),
+        ("P not better", True, lambda row: _p(row.p_not_better)),
         ("McNemar", True, lambda row: _p(row.p_mcnemar)),
         *(_score(name) for name in METRICS if name not in (metric, "brier")),
         ("repeats", True, _repeats),
@@ -149,6 +150,12 @@ def _interval(row: LeaderboardRow, name: str) -> str:
     return "-".join(map(_share, ends)) if ends else ""
 
 
+def _ranks(row: LeaderboardRow) -> str:
+    if row.rank_low == row.rank_high:
+        return str(row.rank_low or "")
+    return f"{row.rank_low}-{row.rank_high}"
+
+
 def _tied(row: LeaderboardRow) -> str:
     if row.is_test_only:
         return ""
@@ -209,7 +216,9 @@ def caption(board: Leaderboard) -> str:
     reference = "the best" if board.against == top.run_id else "".join(against)
     return (
         f"{text}; diff: difference to {reference}; p: paired test over groups; "
-        "tied: Holm-adjusted p >= 0.05"
+        "tied: Holm-adjusted p >= 0.05; ranks: possible ones, of all runs at once with "
+        "95 %; P not better: probability that the run is at least as good as "
+        f"{'the best' if board.against == top.run_id else reference}"
     )
 
 

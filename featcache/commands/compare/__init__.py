@@ -8,6 +8,7 @@ import numpy as np
 from featcache.commands.compare import advantage, unproven
 from featcache.commands.compare import paired_tests as paired
 from featcache.commands.compare.against import reference
+from featcache.commands.compare.claims import Claim, claims
 from featcache.commands.compare.leaderboard import (
     Comparison,
     Confusion,
@@ -87,6 +88,7 @@ def compare(
     ranked = sorted(repeats, key=lambda run: run.rank_key(metric))
     reference_run = next((one for one in ranked if one.run.run_id == named), ranked[0])
     labels = read_labels(reports)
+    claimed = claims({one: repeats[one] for one in ranked}, reference_run, metric)
     rows = [
         LeaderboardRow(
             rank=rank,
@@ -94,6 +96,7 @@ def compare(
             **described(one),
             **scored(one),
             **vars(comparison),
+            **vars(claimed.get(one, Claim())),
             **paired.repeated(repeats[one], repeats[reference_run]),
             **tested(one),
             is_test_only=False,
@@ -141,6 +144,7 @@ def _test_only(
             **described(one),
             **unscored(),
             **vars(Comparison()),
+            **vars(Claim()),
             **tested(one),
             is_test_only=True,
         )

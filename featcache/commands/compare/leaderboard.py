@@ -88,6 +88,10 @@ class LeaderboardRow:
     p_holm: float | None
     p_mcnemar: float | None
     tied: bool | None
+    p_not_better: float | None
+    rank_low: int | None
+    rank_high: int | None
+    claim: str | None
     repeats: int
     accuracy_mean: float
     accuracy_sd: float | None

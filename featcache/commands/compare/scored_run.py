@@ -73,6 +73,12 @@ class ScoredRun:
         """The same on resamples of groups, equal ones for all runs of a leaderboard."""
         return metrics.bootstrap(self.part.y, self.part.p, self.part.groups)
 
+    def posterior(self, metric: str) -> np.ndarray:
+        """A score on draws of the Bayesian bootstrap, equal ones for all runs, (B,)."""
+        return metrics.bayesian_bootstrap(
+            self.part.y, self.part.p, self.part.groups, metric
+        )
+
     @property
     def is_baseline(self) -> bool:
         """Whether it is a control and no result of a network."""

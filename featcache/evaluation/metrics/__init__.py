@@ -1,7 +1,7 @@
 """Scores of predicted probabilities, their intervals over groups, and tests in pairs.
 
 `base` has the scores, `resampling` the bootstrap, `interval` the intervals,
-`paired` the tests.
+`paired` the tests, `ranking` what an order of runs is worth.
 """
 
 from featcache.evaluation.metrics.base import (
@@ -38,9 +38,11 @@ from featcache.evaluation.metrics.paired import (
     share_of_gain,
     sign_flip,
 )
+from featcache.evaluation.metrics.ranking import at_least_as_good, rank_intervals
 from featcache.evaluation.metrics.resampling import (
     RESAMPLES,
     Draws,
+    bayesian_bootstrap,
     bootstrap,
     bootstrap_parts,
     bootstrap_sums,
@@ -55,9 +57,11 @@ __all__ = [
     "Draws",
     "Interval",
     "accuracy",
+    "at_least_as_good",
     "auc_ovr",
     "auc_per_class",
     "balanced_accuracy",
+    "bayesian_bootstrap",
     "bootstrap",
     "bootstrap_parts",
     "bootstrap_sums",
@@ -76,6 +80,7 @@ __all__ = [
     "macro_f1",
     "mcnemar",
     "per_class",
+    "rank_intervals",
     "scores",
     "sensitivity",
     "share_of_gain",

@@ -163,6 +163,45 @@ class _Ranks:
         return ratio(wins / 2, inside.sum(axis=0) * passed[-1])
 
 
+def bayesian_bootstrap(
+    y: ArrayLike,
+    P: ArrayLike,
+    groups: ArrayLike,
+    metric: str,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Array:
+    """A score on B draws of the Bayesian bootstrap over groups, (B,).
+
+    The weights of the groups are drawn from the flat Dirichlet distribution (Rubin,
+    Annals of Statistics 1981), so that each of them counts in each draw.
+
+    Args:
+        y: Class of each image, (N,).
+        P: Its probabilities, (N, C).
+        groups: Its group, (N,).
+        metric: One of ``METRICS``.
+        resamples: B.
+        seed: Of the draws; equal ones make equal draws.
+    """
+    y, P = checked(y, P)
+    count, codes = _group_codes(groups)
+    by_group = sums_by_group(rows(y, P), groups)
+    ranks = [_Ranks.of(y == c, P[:, c]) for c in range(P.shape[1])]
+    rng, scores = np.random.default_rng(seed), []
+    for start in range(0, resamples, _chunk(len(codes))):
+        size = min(_chunk(len(codes)), resamples - start)
+        weights = rng.standard_exponential((size, count))
+        if metric == "auc":
+            of_images = np.ascontiguousarray(weights.T)[codes]
+            areas = np.stack([one.area(of_images) for one in ranks], axis=1)
+            scores.append(mean_of_known(areas))
+        else:
+            scores.append(of_sums(weights @ by_group)[metric])
+    return np.concatenate(scores)
+
+
 def bootstrap_weights(
     groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Iterator[Array]:
