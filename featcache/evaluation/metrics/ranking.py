@@ -106,11 +106,12 @@ class _Pairs:
         second: np.ndarray,
     ) -> None:
         self._draws, self._first, self._second = draws, first, second
-        self._heavier = t.ppf(0.975, groups - 1) / norm.ppf(0.975)  # tails of a few
+        self._groups = groups
         apart = differing[first, second]
         wider = np.sqrt(1 + _PRIOR_GROUPS / np.maximum(apart, 1))
         errors = [standard_error(change, groups) for change in self._changes()]
-        self._errors = np.where(apart > 0, errors, np.inf) * wider
+        self._errors = np.where(apart > 0, errors, np.inf)
+        self._wider = wider
         self._values = scores[first] - scores[second]
 
     def _changes(self) -> Iterator[Array]:
@@ -123,7 +124,8 @@ class _Pairs:
         0 where it is open.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            sizes = np.nan_to_num(np.abs(self._values) / self._errors, posinf=np.inf)
+            sizes = np.abs(self._values) / (self._errors * self._wider)
+        sizes = np.nan_to_num(sizes, posinf=np.inf)
         open_pairs = np.ones(len(sizes), bool)
         while open_pairs.any():
             rejected = open_pairs & (sizes > self._limit(open_pairs, level))
@@ -139,4 +141,7 @@ class _Pairs:
             change = self._draws[self._first[pair]] - self._draws[self._second[pair]]
             away = np.abs(change - np.nanmean(change)) / self._errors[pair]
             largest = np.fmax(largest, away)
-        return float(np.quantile(largest, level) * self._heavier)
+        # Few groups have heavier tails than draws of them, and few values.
+        of_one = t.ppf((1 + level) / 2, self._groups - 1)
+        heavier = of_one / norm.ppf((1 + level) / 2)
+        return float(max(np.quantile(largest, level) * heavier, of_one))
