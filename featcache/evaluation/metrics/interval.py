@@ -4,13 +4,15 @@ Each kind of score has an interval of its own, as none suits all of them near th
 of their scales. Coverage was measured: docs/decisions/0015-statistics.md.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit, logit
 from scipy.stats import t
 
-from featcache.evaluation.metrics.base import METRICS, Array, per_class, scores
+from featcache.evaluation.metrics.base import Array, per_class, scores
 from featcache.evaluation.metrics.resampling import (
     RESAMPLES,
     Draws,
@@ -33,10 +35,10 @@ def intervals(
 ) -> dict[str, Interval]:
     """Interval of every score of `METRICS`, by name; NaN with a single group.
 
-    Accuracy has `wilson`'s with at most as many images as there are; the means over
-    classes (balanced accuracy, macro F1, AUC) have it with the groups of the rarest
-    class, which decide their spread. Log-loss and Brier score have `log_t`, and ECE,
-    which is biased, `squared`.
+    Accuracy has `wilson`'s with at most as many images as there are; balanced accuracy
+    and macro F1 have it with the groups of the rarest class, which decide the spread of
+    means over classes, and AUC has `area` with these. Log-loss and Brier score have
+    `log_t`, and ECE, which is biased, `squared`.
 
     Args:
         y: Class of each image, (N,).
@@ -47,9 +49,12 @@ def intervals(
     """
     draws = draws or bootstrap(y, P, groups)
     by_score = {}
+    shapes: dict[str, Callable[..., Interval]] = _LOSSES | {
+        "accuracy": partial(wilson, images=np.size(y)),
+        "auc": partial(area, pairs=min(_pairs(y))),
+    }
     for name, value in scores(y, P).items():
-        images = np.size(y) if name == "accuracy" else np.inf
-        shape = partial(wilson, images=images) if METRICS[name] else _LOSSES[name]
+        shape = shapes.get(name, wilson)
         basis = draws.basis(name)
         by_score[name] = shape(value, draws.scores[name], groups=basis, level=level)
     return by_score
@@ -65,27 +70,33 @@ def class_intervals(
 ) -> dict[str, list[Interval]]:
     """Interval of each score of `per_class`, one a class.
 
-    That of `wilson`, with the groups that hold the class; for specificity with those
-    that hold another.
+    That of `wilson`, with the groups that hold the class, and for specificity with
+    those that hold another; for AUC that of `area`, with the fewer of both.
     """
     draws = draws or bootstrap(y, P, groups)
-    shares, y, groups = per_class(y, P), np.asarray(y), np.asarray(groups)
-    by_score: dict[str, list[Interval]] = {}
-    for name, values in shares.items():
-        members = [
-            y != c if name == "specificity" else y == c for c in range(len(values))
-        ]
-        by_score[name] = [
-            wilson(
-                float(values[c]),
-                draws.per_class[name][:, c],
-                groups=len(np.unique(groups[of])),
-                images=int(of.sum()) if name != "auc" else np.inf,
-                level=level,
-            )
-            for c, of in enumerate(members)
-        ]
+    y, groups = np.asarray(y), np.asarray(groups)
+    by_score: dict[str, list[Interval]] = {"sensitivity": [], "specificity": []}
+    by_score["auc"] = []
+    pairs = _pairs(y, np.shape(P)[1])
+    for name, values in per_class(y, P).items():
+        for c, value in enumerate(values):
+            inside, outside = (len(np.unique(groups[of])) for of in (y == c, y != c))
+            basis = {"sensitivity": inside, "specificity": outside}
+            images = int((y != c if name == "specificity" else y == c).sum())
+            shape = partial(wilson, images=images)
+            if name == "auc":
+                shape = partial(area, pairs=pairs[c])
+            count = basis.get(name, min(inside, outside))
+            drawn = draws.per_class[name][:, c]
+            by_score[name].append(shape(float(value), drawn, groups=count, level=level))
     return by_score
+
+
+def _pairs(y: ArrayLike, classes: int = 0) -> list[int]:
+    """Pairs of an image of a class and one of another, of each class."""
+    inside = np.bincount(np.asarray(y), minlength=classes)
+    present = inside if classes else inside[inside > 0]
+    return [max(int(pairs), 1) for pairs in present * (np.size(y) - present)]
 
 
 def group_bootstrap(
@@ -153,6 +164,36 @@ def wilson(
     centre = (estimate + z2 / 2) / (1 + z2)
     half = np.sqrt(z2 * spread + z2**2 / 4) / (1 + z2)
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def area(
+    estimate: float, draws: Array, *, groups: int, pairs: int, level: float = 0.95
+) -> Interval:
+    """Interval of an area under the ROC curve: the wider of two, at either end.
+
+    `wilson`'s, and Student's t on the log-odds of the area. Near 1 the draws of an area
+    vary too little, and the first alone is too short; where every pair is in the right
+    order in most draws, so is the second. Log-odds are of at least half a pair in the
+    wrong order.
+
+    Args:
+        estimate: The area on the whole sample, 0 to 1.
+        draws: The area on each resample, (B,).
+        groups: How many groups decide its spread.
+        pairs: Pairs of one image of the class and one of another.
+        level: Coverage asked for, 0 to 1.
+
+    Returns:
+        Lower and upper end, 0 to 1; NaN with a single group.
+    """
+    low, high = wilson(estimate, draws, groups=groups, level=level)
+    if np.isnan(low) or not 0 < estimate < 1:
+        return low, high
+    edge = 0.5 / pairs
+    odds = logit(np.clip([estimate, *draws], edge, 1 - edge))
+    half = _quantile(level, groups) * standard_error(odds[1:], groups)
+    ends = expit([odds[0] - half, odds[0] + half])
+    return float(min(low, ends[0])), float(max(high, ends[1]))
 
 
 def log_t(
