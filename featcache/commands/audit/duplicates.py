@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
+    MOST,
     Answer,
     Check,
     NotApplicable,
@@ -65,14 +66,14 @@ def _bytes(context: AuditContext) -> Answer:
     return conclude(
         bool(len(copies)),
         f"{counts} of another, excluded from all results.{of_copies}",
-        records(copies),
+        records(copies.head(MOST)),
     )
 
 
 def _labels(context: AuditContext) -> Answer:
     table = context.manifest.table
     exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
-    rows = records(exact[["path", "label", "reason"]])
+    rows = records(exact[["path", "label", "reason"]].head(MOST))
     try:
         near = with_images(context, context.near)
     except NotApplicable:
@@ -84,7 +85,7 @@ def _labels(context: AuditContext) -> Answer:
         bool(len(exact) + len(near)),
         f"{counted(len(exact), 'byte-identical file')} and "
         f"{counted(len(near), 'pair')} of near-duplicates with different labels.",
-        [*records(near), *rows],
+        [*records(near.head(MOST)), *rows],
     )
 
 
@@ -117,8 +118,8 @@ def _across_groups(
         f"{len(within)} within a group, "
         f"which a split keeps together, and {len(across)} in two different groups."
         f"{unseen}",
-        [{**row, "within_group": False} for row in records(across)]
-        + [{**row, "within_group": True} for row in records(within)],
+        [{**row, "within_group": False} for row in records(across.head(MOST))]
+        + [{**row, "within_group": True} for row in records(within.head(MOST))],
     )
 
 
@@ -155,7 +156,7 @@ def _cut(context: AuditContext) -> Answer:
 def _across_parts(context: AuditContext) -> Answer:
     if not context.splits:
         raise NotApplicable(f"There is no split yet. Run: {context.train_command}")
-    table, rows = with_images(context, context.near), []
+    table, rows, total, tested = with_images(context, context.near), [], 0, 0
     for name, fold_of in context.splits.items():
         a, b = table["image_id_a"].map(fold_of), table["image_id_b"].map(fold_of)
         apart = a.notna() & b.notna() & (a != b)
@@ -164,13 +165,15 @@ def _across_parts(context: AuditContext) -> Answer:
         parted = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
         parted["part"] = np.where(parted[["place_a", "place_b"]].min(axis=1) < 0,
                                  "test", "fold")  # fmt: skip
-        rows += records(parted.astype({"place_a": int, "place_b": int}))
-    tested = sum(row["part"] == "test" for row in rows)
+        total += len(parted)
+        tested += int((parted["part"] == "test").sum())
+        first = parted.head(MOST).astype({"place_a": int, "place_b": int})
+        rows += records(first)
     return conclude(
         bool(rows),
-        f"{counted(len(rows), 'pair')} of near-duplicates on both sides "
+        f"{counted(total, 'pair')} of near-duplicates on both sides "
         f"{in_splits(context, rows)}: {tested} between train and test, "
-        f"{len(rows) - tested} between two folds.",
+        f"{total - tested} between two folds.",
         rows,
     )
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
+    MOST,
     Answer,
     Check,
     NotApplicable,
@@ -85,7 +86,7 @@ def _candidates(context: AuditContext) -> Answer:
         f"{'label' if len(candidates) == 1 else 'labels'} of {len(candidates)} of "
         f"{len(table)} images"
         + (f" ({listed(by_label, 5)}); ranked for review." if by_label else "."),
-        records(candidates.drop(columns="candidate")),
+        records(candidates.drop(columns="candidate").head(MOST)),
     )
 
 
@@ -141,7 +142,7 @@ def _changed(context: AuditContext) -> Answer:
             if changes
             else "."
         ),
-        records(table[["image_id", "path", "before", "now"]]),
+        records(table[["image_id", "path", "before", "now"]].head(MOST)),
     )
 
 

@@ -99,17 +99,16 @@ def bootstrap_parts(
     table = rows(y, P)
     by_group = [sums_by_group(table * part[:, None], groups) for part in parts]
     ranks = [
-        [_Ranks.of(y[part] == c, P[part, c]) for c in range(P.shape[1])]
+        [_Ranks.of(y[part] == c, P[part, c], codes[part]) for c in range(P.shape[1])]
         for part in parts
     ]
     sums: list[list[Array]] = [[] for _ in parts]
     areas: list[list[Array]] = [[] for _ in parts]
     for times in _group_weights(count, resamples, seed, _chunk(len(codes))):
         counts = np.ascontiguousarray(times.T)
-        for k, part in enumerate(parts):
+        for k in range(len(parts)):
             sums[k].append(times @ by_group[k])
-            of_part = counts[codes[part]]
-            area = [rank.area(of_part) for rank in ranks[k]]
+            area = [rank.area(counts) for rank in ranks[k]]
             areas[k].append(np.stack(area, axis=1))
     return [
         _draws(np.concatenate(sums[k]), np.concatenate(areas[k]), y[part], codes[part])
@@ -131,8 +130,8 @@ class _Ranks:
     """One class against the rest, sorted once for all resamples.
 
     Attributes:
-        inside: Images of the class.
-        outside: All others, by rising probability.
+        inside: Group of each image of the class, by rising probability.
+        outside: Of all others, by rising probability.
         below: How many others lie below each image of the class.
         upto: How many lie below or level with it.
     """
@@ -143,19 +142,21 @@ class _Ranks:
     upto: NDArray[np.intp]
 
     @classmethod
-    def of(cls, positive: NDArray[np.bool_], score: Array) -> "_Ranks":
-        inside, others = np.flatnonzero(positive), np.flatnonzero(~positive)
-        outside = others[np.argsort(score[others], kind="stable")]
+    def of(
+        cls, positive: NDArray[np.bool_], score: Array, codes: NDArray[np.intp]
+    ) -> "_Ranks":
+        order = np.argsort(score, kind="stable")
+        inside, outside = order[positive[order]], order[~positive[order]]
         ladder = score[outside]
         return cls(
-            inside,
-            outside,
+            codes[inside],
+            codes[outside],
             np.searchsorted(ladder, score[inside], "left"),
             np.searchsorted(ladder, score[inside], "right"),
         )
 
     def area(self, counts: Array) -> Array:
-        """Area under the ROC curve of each resample, (B,), from times drawn (N, B)."""
+        """Area under the ROC curve of each resample, (B,), from times drawn (G, B)."""
         passed = np.zeros((len(self.outside) + 1, counts.shape[1]))
         np.cumsum(counts[self.outside], axis=0, out=passed[1:])
         inside = counts[self.inside]
