@@ -1,5 +1,6 @@
 """``featcache finetune --on``: the network of each part as a task of Dask or Ray."""
 
+import pickle
 import shutil
 import time
 from contextlib import closing
@@ -11,7 +12,7 @@ from featcache.commands.finetune.fit_run import MODEL, Trained, Work
 from featcache.commands.finetune.plan import RunPlan
 from featcache.commands.finetune.timing import Budget
 from featcache.core.progress import Messages
-from featcache.core.tf import no_retracing_advice
+from featcache.core.tf import no_retracing_advice, tensorflow
 from featcache.core.workers import Workers
 from featcache.dataset import splits
 from featcache.errors import FeatcacheError, HeadError
@@ -67,7 +68,7 @@ class WorkOn(Work):
 
     def _call(self, part: int, *, seconds: float) -> dict[str, Any]:
         return {
-            "plan": self.plan,
+            "plan": pickle.dumps(self.plan),
             "part": part,
             "seconds": seconds,
             "save_to": self.temp / MODEL if part == splits.TEST else None,
@@ -101,19 +102,22 @@ class PartResult:
 
 
 def fit_part(
-    plan: RunPlan, part: int, seconds: float, save_to: Path | None
+    plan: bytes, part: int, seconds: float, save_to: Path | None
 ) -> PartResult:
     """Trains the network of one part, on a worker.
 
     Args:
-        plan: The run.
+        plan: The run, pickled: the head that it starts from may be of Keras, which
+            would start TensorFlow with threads of its own.
         part: Which of its networks.
         seconds: Most that it may take.
         save_to: The file for the network.
     """
+    tensorflow()
+    run: RunPlan = pickle.loads(plan)
     messages = Messages()
     budget = Budget(time.monotonic() + seconds, 1)
-    work = Work(plan, budget, messages, lambda: None, time_estimated=True)
+    work = Work(run, budget, messages, lambda: None, time_estimated=True)
     try:
         with no_retracing_advice(), work.images.in_use():
             trained = work.part(part)
