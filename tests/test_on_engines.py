@@ -238,7 +238,7 @@ def test_workers_of_several_threads_are_refused(
 ) -> None:
     """Their settings would be shared; the error says how to start them."""
     with (
-        pytest.raises(UsageError, match="--nthreads 1"),
+        pytest.raises(UsageError, match="nthreads 1"),
         workers.opened(scheduler[0]),
     ):
         pass

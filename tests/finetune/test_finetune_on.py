@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import Heard, slow_but
+from toys import Heard
 
 from featcache.commands import finetune as finetuning
 from featcache.commands.finetune import FinetuneResult
@@ -51,9 +51,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize(
-    "on", slow_but(["dask://toy:1", "dask", "ray"], "dask://toy:1")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("on", ["dask://toy:1", "dask", "ray"])
 def test_networks_are_trained_by_workers(
     on: str,
     tune: Callable[..., FinetuneResult],

@@ -168,5 +168,5 @@ def _wait_for_workers(client: "Client", site: "Site", reporter: Reporter) -> Non
         raise UsageError(
             f"workers of one thread each at {site}",
             f"{len(threads)} with more, such as {name} with {count}",
-            "Start them with dask worker --nthreads 1 --nworkers N.",
+            "Start dask worker with nthreads 1, and with nworkers for more processes.",
         )
