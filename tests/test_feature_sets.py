@@ -9,8 +9,8 @@ from toys import POLICY, N, header, make_dataset, train_flat, write_store
 
 import featcache
 from featcache import features
-from featcache.commands.train_head import fit_runs
 from featcache.core.io import write_json
+from featcache.core.workers import local
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
@@ -319,7 +319,7 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
     write_store(dataset, header("a"))
     write_store(dataset, header("b"))
     reads: list[FeatureSet] = []
-    read, beside = Selection.read, fit_runs.side_by_side
+    read, beside = Selection.read, local.side_by_side
     monkeypatch.setattr(Selection, "read", lambda s: reads.append(s) or read(s))
     seen: list[np.ndarray] = []
 
@@ -327,7 +327,7 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
         seen.extend(call["X"] for call in calls)
         return beside(function, calls, n_jobs)
 
-    monkeypatch.setattr(fit_runs, "side_by_side", side_by_side)
+    monkeypatch.setattr(local, "side_by_side", side_by_side)
     names = ["majority", "sklearn.naive_bayes:GaussianNB"]
     found = train("a", "a+b", heads=names, folds=3, repeats=2)
     assert len(found) == 8

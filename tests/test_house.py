@@ -27,9 +27,12 @@ BANNED = {
 }
 # A library and the only part of the package that may import it.
 DOORS = {
+    "dask": "featcache.core.workers.dask",
+    "distributed": "featcache.core.workers.dask",
     "fsspec": "featcache.dataset.sources.remote",
     "h5py": "featcache.features.store",
     "click": "featcache.cli",
+    "ray": "featcache.core.workers.ray",
     "tensorflow": "featcache.core.tf",
     "torch": "featcache.backbones.exporting",
     "timm": "featcache.backbones.exporting",

@@ -77,8 +77,8 @@ def extract(
             ``cache``.
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: views, taps, tap_pooling, pooling, engine, precision, dtype,
-            batch_size, max_bad and split_by, as in docs/commands.md under ``featcache
-            extract``.
+            batch_size, max_bad, split_by and on, as in docs/commands.md under
+            ``featcache extract``.
 
     Raises:
         FeatcacheError: As ``commands.extract.extract``.
@@ -125,8 +125,8 @@ def train_head(
         reports: The reports folder; by default the dataset's, or ``reports``.
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: views, policy, taps, region, mask, tta, tune, transform, pca,
-            calibrate, exclude, group_by, folds, test_size, repeats, seed, split, jobs
-            and force, as in docs/commands.md under ``featcache train-head``.
+            calibrate, exclude, group_by, folds, test_size, repeats, seed, split, jobs,
+            on and force, as in docs/commands.md under ``featcache train-head``.
 
     Raises:
         HeadError: A classifier cannot be imported by its name, or cannot serve.

@@ -19,6 +19,7 @@ def run_study(
     file: str | Path,
     *,
     jobs: int | None = None,
+    on: str = "local",
     cache: str | Path | None = None,
     reports: str | Path | None = None,
     progress: bool | None = None,
@@ -28,6 +29,8 @@ def run_study(
     Args:
         file: The TOML file.
         jobs: Parallel processes for the heads; by default one a core.
+        on: Where to extract and train: "local", "dask" or "ray", or a cluster,
+            "dask://HOST:PORT" or "ray://HOST:PORT"; see docs/cluster.md.
         cache: The cache folder.
         reports: The reports folder.
         progress: Whether to show a bar; by default in notebooks and terminals.
@@ -46,6 +49,7 @@ def run_study(
             home,
             reports=reports_folder(reports),
             jobs=jobs,
+            on=on,
             reporter=reporter,
             draw=sheets.write,
         )

@@ -12,7 +12,9 @@ from featcache.cli.completion import complete_networks
 from featcache.cli.extract_parts import parts_options, take_parts
 from featcache.cli.options import (
     cache_option,
+    is_given,
     json_option,
+    on_option,
     open_dataset,
     policy_options,
     region_options,
@@ -132,6 +134,7 @@ if TYPE_CHECKING:
     help="Maximum share of unreadable images; above it the command fails.",
 )
 @source_options
+@on_option
 @parts_options
 @cache_option
 @json_option
@@ -156,6 +159,12 @@ def extract_command(
     from featcache.dataset.views import Policy
 
     parts = take_parts(settings)
+    if parts["plan_only"] and is_given("on"):
+        raise UsageError(
+            "--plan-only without --on, which plans, computes and publishes",
+            f"--on {settings['on']}",
+            "Leave one of them out.",
+        )
     if parts["part"] or parts["publish"]:
         _planned(open_dataset(cache, dataset), as_json, settings["max_bad"], parts)
         return
@@ -171,6 +180,7 @@ def extract_command(
     draws = take(settings, "flip", "brightness", "zoom", "seed")
     settings["policy"] = Policy(**draws, region=region)
     if parts["plan_only"]:
+        del settings["on"]
         settings |= take(parts, "parts", "part_rows")
         extract_parts.make_plan(manifest, networks, as_json, settings)
         return

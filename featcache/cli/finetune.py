@@ -14,6 +14,7 @@ from featcache.cli.options import (
     calibrate_option,
     dataset_option,
     json_option,
+    on_option,
     open_dataset,
     open_dataset_of_runs,
     options,
@@ -172,6 +173,7 @@ _evaluation_options = options(
     "Compute in float16; auto does so on GPUs.",
     type=click.Choice(["auto", "on", "off"]),
 )
+@on_option
 @click.option("--force", is_flag=True, help="Retrain existing runs.")
 @cache_option
 @reports_option

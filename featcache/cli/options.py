@@ -127,6 +127,14 @@ seed_option = click.option(
 jobs_option = click.option(
     "--jobs", type=int, metavar="N", help="Parallel processes.  [default: one per core]"
 )
+on_option = click.option(
+    "--on",
+    default="local",
+    show_default=True,
+    metavar="local|dask|ray[://HOST:PORT]",
+    help="Where to work: in processes of this machine, or on Dask or Ray; with an "
+    "address, on the cluster there, whose machines see the same files.",
+)
 calibrate_option = click.option(
     "--calibrate/--no-calibrate",
     default=True,

@@ -11,6 +11,7 @@ from featcache.cli.options import (
     cache_option,
     jobs_option,
     json_option,
+    on_option,
     reports_option,
 )
 from featcache.cli.output import bars, print_json, say, show
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     help="Check the file and list the steps without running them.",
 )
 @jobs_option
+@on_option
 @cache_option
 @reports_option
 @json_option
@@ -37,6 +39,7 @@ def run_command(
     file: Path,
     dry_run: bool,
     jobs: int | None,
+    on: str,
     cache: Path,
     reports: Path,
     as_json: bool,
@@ -55,6 +58,7 @@ def run_command(
             cache,
             reports=reports,
             jobs=jobs,
+            on=on,
             reporter=reporter,
             draw=sheets.write,
         )

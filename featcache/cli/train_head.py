@@ -15,6 +15,7 @@ from featcache.cli.options import (
     find_policy,
     jobs_option,
     json_option,
+    on_option,
     open_dataset,
     policy_number_option,
     region_options,
@@ -101,6 +102,7 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
 )
 @seed_option
 @jobs_option
+@on_option
 @click.option("--force", is_flag=True, help="Retrain existing runs.")
 @cache_option
 @reports_option

@@ -22,12 +22,12 @@ THREADS = "FEATCACHE_THREADS"  # set in worker processes
 Result = TypeVar("Result")
 
 _BLAS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
-_ENVIRONMENT = {
+ONE_THREAD = {
     **{f"{name}_NUM_THREADS": "1" for name in _BLAS},
     "VECLIB_MAXIMUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "-1",
     THREADS: "1",
 }
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 _IDLE_SECONDS = 60  # until a worker without work ends
 _POLL_SECONDS = 0.5
 
@@ -58,9 +58,9 @@ def side_by_side(
     Raises:
         UsageError: A process was killed, most likely out of memory.
     """
-    if n_jobs == 1 and _has_one_thread():
+    if n_jobs == 1 and has_one_thread():
         for number, arguments in enumerate(calls):
-            yield number, _call(function, arguments)
+            yield number, call(function, arguments)
     elif calls:
         with warnings.catch_warnings():
             # Workers that grew too large are replaced; that is no news to a user.
@@ -77,7 +77,8 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def _has_one_thread() -> bool:
+def has_one_thread() -> bool:
+    """Whether this process was limited to one thread before TensorFlow started."""
     if os.environ.get(THREADS) != "1":
         return False
     tensorflow = sys.modules.get("tensorflow")
@@ -97,7 +98,7 @@ def _in_workers(
         timeout=_IDLE_SECONDS,
         initializer=_start_worker,
         initargs=(os.getpid(),),
-        env=_ENVIRONMENT,
+        env=ONE_THREAD | NO_GPU,
     )
     try:
         waiting = iter(enumerate(calls))
@@ -106,7 +107,7 @@ def _in_workers(
             # A few at a time: what loky has not yet sent to a worker when it is shut
             # down makes it print a traceback.
             for number, arguments in islice(waiting, 2 * n_workers - len(running)):
-                future = executor.submit(_call, function, _sendable(arguments))
+                future = executor.submit(call, function, sendable(arguments))
                 running[future] = number
             if not running:
                 return
@@ -122,7 +123,12 @@ def _in_workers(
         raise
 
 
-def _call(function: Callable[..., Result], arguments: dict[str, Any]) -> Result | str:
+def call(function: Callable[..., Result], arguments: dict[str, Any]) -> Result | str:
+    """Calls a function in one thread, with the memory maps that `sendable` names.
+
+    Returns:
+        Its result, or as a text the reason why it failed.
+    """
     mapped = {k: v.open() for k, v in arguments.items() if isinstance(v, _Mapped)}
     try:
         with one_thread():
@@ -151,7 +157,8 @@ class _Mapped:
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
-def _sendable(arguments: dict[str, Any]) -> dict[str, Any]:
+def sendable(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with the paths of memory-mapped files in place of their content."""
     return {
         name: _Mapped.of(value) if isinstance(value, np.memmap) else value
         for name, value in arguments.items()

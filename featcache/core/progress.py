@@ -42,6 +42,21 @@ class Silent(Reporter):
 SILENT = Silent()
 
 
+@dataclass
+class Messages(Reporter):
+    """Keeps what is said, such as on a worker for the call that it works for.
+
+    Attributes:
+        texts: The messages.
+    """
+
+    texts: list[str] = field(default_factory=list)
+
+    def message(self, text: str) -> None:
+        """Keeps it."""
+        self.texts.append(text)
+
+
 @dataclass(frozen=True)
 class OneAtATime(Reporter):
     """Lets the threads of a call report one after the other.

@@ -14,14 +14,27 @@ PREFIX, LOCK = "featcache-", "owner.lock"
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Yields a folder in ``$TMPDIR`` that is removed after the block.
+def scratch_folder(home: Path | None = None) -> Iterator[Path]:
+    """Yields a folder that is removed after the block.
 
-    If the process is killed, the next call removes it. The owner is known by the lock
-    inside, which is the kernel's and dies with the process.
+    If the process is killed, the next call removes it. In ``$TMPDIR`` the owner is
+    known by the lock inside, which is the kernel's and dies with the process. Locks of
+    a shared folder may not reach other machines: there each machine removes its own.
+
+    Args:
+        home: The folder that it is made in, which is not listed; by default
+            ``$TMPDIR``.
     """
-    sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner_mark()}_"))
+    if home is None:
+        sweep()
+        prefix = PREFIX
+    else:
+        prefix = f".{PREFIX}"
+        home.mkdir(parents=True, exist_ok=True)
+        for stray in home.glob(f"{prefix}*"):
+            if is_left_behind(stray.name, prefix):
+                shutil.rmtree(stray, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{owner_mark()}_", dir=home))
     with lock(folder / LOCK, f"{folder}", timeout=10):
         try:
             yield folder

@@ -86,8 +86,8 @@ class Section:
 
 
 _SHOWN = frozenset({"region", "mask"})  # as the [[extract]] says
-_TRAINED = _SHOWN | {"manifest", "reports", "policy", "jobs", "force", "reporter"}
-_EXTRACTED = frozenset({"names", "manifest", "networks", "policy", "reporter"})
+_TRAINED = _SHOWN | {"manifest", "reports", "policy", "jobs", "on", "force", "reporter"}
+_EXTRACTED = frozenset({"names", "manifest", "networks", "policy", "on", "reporter"})
 _NAMED = {"name": Key(str), "label": Key(str)}
 _TAPS = {"taps": Key(str | Names, "none")}
 TOP = "the top of the file"

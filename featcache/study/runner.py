@@ -16,6 +16,7 @@ from featcache.commands.train_head import train_head
 from featcache.core.options import arguments
 from featcache.core.progress import SILENT, Indented, Reporter
 from featcache.core.text import counted, some
+from featcache.core.workers import LOCAL, Site
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.splits import SplitOptions
 from featcache.errors import FeatcacheError
@@ -68,6 +69,7 @@ def run(
     *,
     reports: Path = Path("reports"),
     jobs: int | None = None,
+    on: str = LOCAL,
     reporter: Reporter = SILENT,
     draw: Draw | None = None,
 ) -> StudyResult:
@@ -81,6 +83,8 @@ def run(
         cache: The cache folder.
         reports: The reports folder.
         jobs: Parallel processes for the heads; by default one a core.
+        on: Where to extract and train: "local", "dask", "ray" or a cluster; see
+            ``extract``, ``train_head`` and ``finetune``.
         reporter: Hears of each step and how far it is, and what the user should know.
         draw: Draws the maps of an ``[explain]``; it gets an ``ExplainResult``, the
             folder and ``cells``. Without it no maps are made.
@@ -88,7 +92,8 @@ def run(
     Raises:
         DatasetError: The source cannot be used, or lacks a column.
     """
-    work = StudyRunner(study, reports, jobs, reporter)
+    Site.of(on)
+    work = StudyRunner(study, reports, jobs, on, reporter)
     work.fetch()
     data = work.scan(cache)
     reporter.message(f"  {forecast(study, data, reports, jobs)}")
@@ -116,6 +121,7 @@ class StudyRunner:
     study: Study
     reports: Path
     jobs: int | None
+    on: str
     reporter: Reporter
     stores: dict[Source, Store] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
@@ -192,6 +198,7 @@ class StudyRunner:
             data,
             networks,
             policy=block.policy,
+            on=self.on,
             reporter=Indented(self.reporter),
             **block.settings,
         )
@@ -230,6 +237,7 @@ class StudyRunner:
                 self.reports,
                 backbones=names_of_sets,
                 jobs=self.jobs,
+                on=self.on,
                 reporter=self.reporter,
                 **arguments(train_head, block.settings | rows),
             )
@@ -267,6 +275,7 @@ class StudyRunner:
                     [network],
                     reports=self.reports,
                     init_head=head,
+                    on=self.on,
                     reporter=Indented(self.reporter),
                     **arguments(finetune, block.settings | {"policy": block.policy}),
                 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from featcache.commands.extract.checks import (
     check_call,
 )
 from featcache.commands.extract.computing import PartResult, compute_parts
+from featcache.commands.extract.on_workers import Once, extract_on
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
@@ -26,6 +28,7 @@ from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad, result_of
 from featcache.commands.extract.work import compute, prepare, tap_names, with_engines
 from featcache.core.progress import SILENT, OneAtATime, Reporter
+from featcache.core.workers import LOCAL, Site
 from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.sources import remote
 from featcache.dataset.views import Policy
@@ -61,6 +64,7 @@ def extract(
     batch_size: int = 32,
     max_bad: float = 0.05,
     split_by: str | None = None,
+    on: str = LOCAL,
     reporter: Reporter = SILENT,
 ) -> list[StoreResult]:
     """Fills each network's store with the embeddings it lacks.
@@ -91,6 +95,10 @@ def extract(
             after the good ones are stored.
         split_by: The split of the source whose training images "featurewise" and int8
             are measured on, as in `SplitOptions`; by default as its scan says.
+        on: Where to compute: "local" in this process, "dask" or "ray" in processes of
+            one thread on this machine, or a cluster, "dask://HOST:PORT" or
+            "ray://HOST:PORT", whose workers see the cache and the images under the
+            same paths.
         reporter: Hears of the rows done for each backbone, and what the user should
             know meanwhile.
 
@@ -99,7 +107,9 @@ def extract(
             read; or the region needs masks that are not there.
         StoreError: A store is damaged, locked, or does not fit on the disk.
         WeightsError: Weights cannot be had.
+        UsageError: The cluster cannot be reached, or is lost.
     """
+    Site.of(on)
     request = ExtractRequest(
         manifest=manifest,
         views=views,
@@ -114,10 +124,24 @@ def extract(
         reporter=OneAtATime(reporter),
         split_by=split_by,
     )
+    if on != LOCAL:
+        request = replace(request, reporter=Once(request.reporter))
     check_call(request, networks, max_bad)
     if read_only_folder(manifest):
         jobs = [cached_job(request, n, tap_names(request, n)) for n in networks]
         return [result_of(job) for job in {job.path: job for job in jobs}.values()]
+    if on != LOCAL:
+        return extract_on(
+            on, request, networks, max_bad, lambda some: _here(request, some, max_bad)
+        )
+    return _here(request, networks, max_bad)
+
+
+def _here(
+    request: ExtractRequest, networks: Sequence[Network], max_bad: float
+) -> list[StoreResult]:
+    """Computes what is missing in this process."""
+    manifest = request.manifest
     with (
         in_use(manifest) as check,
         recording(manifest.folder, arguments(request, networks)) as record,

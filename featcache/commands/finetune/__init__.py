@@ -3,16 +3,18 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featcache import features
 from featcache.backbones import Network
 from featcache.commands.finetune.fit_run import Work
+from featcache.commands.finetune.on_workers import WorkOn
 from featcache.commands.finetune.plan import RunPlan, plan_run, try_writing
 from featcache.commands.finetune.settings import FOLDS, FinetuneSettings
 from featcache.commands.finetune.timing import Budget
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.workers import LOCAL, Site, opened
 from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
@@ -49,6 +51,7 @@ def finetune(
     fold: str = "all",
     calibrate: bool = True,
     max_minutes: float | None = None,
+    on: str = LOCAL,
     force: bool = False,
     reporter: Reporter = SILENT,
 ) -> FinetuneResult:
@@ -73,6 +76,10 @@ def finetune(
         calibrate: Calibrate the probabilities on the out-of-fold predictions.
         max_minutes: Stop after so many, shared evenly among the networks, and keep
             the best so far.
+        on: Where: "local" in this process, one network after the other; or each
+            network as a task of one thread: "dask" or "ray" on this machine, or a
+            cluster, "dask://HOST:PORT" or "ray://HOST:PORT", whose workers see
+            ``reports``, the cache and the images under the same paths.
         force: Train again what is there.
         reporter: Hears of the steps done for each network, and what the user should
             know meanwhile.
@@ -83,8 +90,17 @@ def finetune(
         UnknownNameError: No such layer.
         SplitError: The folds cannot be made.
         WeightsError: Weights cannot be had.
-        UsageError: A setting that can never work, or a batch that does not fit.
+        UsageError: A setting that can never work, a batch that does not fit, or a
+            cluster that cannot be reached or is lost.
     """
+    Site.of(on)
+    if on != LOCAL:  # paths mean the same on every machine
+        reports = reports.resolve()
+        manifest = replace(manifest, folder=manifest.folder.resolve())
+        networks = [
+            replace(one, file=one.file.resolve()) if one.file else one
+            for one in networks
+        ]
     _check(fold, max_minutes, split)
     dataset = split.narrow(manifest)
     with in_use(manifest) as check:
@@ -114,7 +130,7 @@ def finetune(
         for plan in todo:
             if there[plan]:
                 shutil.rmtree(plan.checkpoints, ignore_errors=True)
-        new_folders = _train(todo, max_minutes, reporter, check)
+        new_folders = _train(todo, max_minutes, on, reporter, check)
     folders = [new_folders.get(plan) or there[plan] for plan in planned]
     return FinetuneResult(
         [runs.load(folder) for folder in folders if folder],
@@ -143,6 +159,7 @@ def _check(fold: str, max_minutes: float | None, split: SplitOptions) -> None:
 def _train(
     todo: Sequence[RunPlan],
     max_minutes: float | None,
+    on: str,
     reporter: Reporter,
     check: Callable[[], None],
 ) -> dict[RunPlan, Path]:
@@ -150,4 +167,10 @@ def _train(
     seconds = float("inf") if max_minutes is None else 60 * max_minutes
     parts = sum(len(plan.parts) for plan in todo)
     budget = Budget(time.monotonic() + seconds, parts)
-    return {plan: Work(plan, budget, reporter, check).run() for plan in todo}
+    if on == LOCAL or not todo:
+        return {plan: Work(plan, budget, reporter, check).run() for plan in todo}
+    with opened(on, reporter=reporter) as workers:
+        return {
+            plan: WorkOn(plan, budget, reporter, check, workers=workers).run()
+            for plan in todo
+        }

@@ -47,13 +47,13 @@ class Trained:
     """The network of one part, and what it says.
 
     Attributes:
-        net: The network, with its best weights.
+        net: The network, with its best weights; None if it is not kept.
         state: How its training went.
         p: (len(held), C) probabilities of the held-out images.
         seconds: Of the predictions.
     """
 
-    net: Net
+    net: Net | None
     state: State
     p: np.ndarray
     seconds: float
@@ -108,13 +108,7 @@ class Work:
             self.images.in_use(),
         ):
             self.begin()
-            done: dict[int, Trained] = {}
-            for part in plan.parts:
-                # Its network is large, and only the last is kept.
-                done = {k: replace(t, net=None) for k, t in done.items()}  # type: ignore[arg-type]
-                gc.collect()
-                self.check()
-                done[part] = self.part(part)
+            done = self.fit_parts()
             whole = [t.state.stopped != training.TIME for t in done.values()]
             folder = plan.folder if all(whole) else plan.short
             self.check()
@@ -128,6 +122,16 @@ class Work:
                     "command with a higher `max_minutes`, or none, resumes them"
                 )
             return folder
+
+    def fit_parts(self) -> dict[int, Trained]:
+        """Trains the network of each part; only the last is kept, for it is large."""
+        done: dict[int, Trained] = {}
+        for part in self.plan.parts:
+            done = {k: replace(t, net=None) for k, t in done.items()}
+            gc.collect()
+            self.check()
+            done[part] = self.part(part)
+        return done
 
     def begin(self) -> None:
         """Marks the folder of checkpoints, and tells of those that are none of ours."""
@@ -259,7 +263,12 @@ class Work:
                 {"fold": k, **row} for k, t in done.items() for row in t.state.history
             ]
             pd.DataFrame(rows).to_csv(temp / "history.csv", index=False)
-            done[splits.TEST].net.model.save(temp / MODEL)
+            self.save_model(done[splits.TEST], temp / MODEL)
+
+    def save_model(self, trained: Trained, path: Path) -> None:
+        """Writes the network of the test part."""
+        assert trained.net
+        trained.net.model.save(path)
 
     def block(self) -> FeatureBlock:
         """What the record says of the network, which has no store."""

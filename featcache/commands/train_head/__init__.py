@@ -1,6 +1,5 @@
 """``featcache train-head``: train and evaluate heads on cached features."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from featcache.commands.train_head.plan import (
     plan_runs,
 )
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.workers import LOCAL, Site, opened
 from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
@@ -50,6 +50,7 @@ def train_head(
     options: HeadOptions = HeadOptions(),
     split: SplitOptions = SplitOptions(),
     jobs: int | None = None,
+    on: str = LOCAL,
     force: bool = False,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
@@ -69,6 +70,9 @@ def train_head(
         options: How they are trained.
         split: On which images and folds.
         jobs: Parallel processes; by default one a core.
+        on: Where they run: "local", "dask" or "ray" on this machine, or a cluster,
+            "dask://HOST:PORT" or "ray://HOST:PORT", whose workers see ``reports``
+            under the same path.
         force: Train again what is there.
         reporter: Hears of the fits done, as "fits".
 
@@ -78,7 +82,9 @@ def train_head(
             or fewer than two classes.
         StoreError: Features are missing.
         SplitError: The folds cannot be made.
+        UsageError: The cluster cannot be reached, or is lost.
     """
+    Site.of(on)
     if jobs is not None and jobs < 1:
         raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
     head_names(heads, options)
@@ -96,13 +102,11 @@ def train_head(
         check()
         planned = plan_call(dataset, reports, backbones, heads, options, split)
         todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
-        train(
-            todo,
-            n_jobs=jobs or os.cpu_count() or 1,
-            force=force,
-            reporter=reporter,
-            check=check,
-        )
+        if todo:
+            with opened(on, jobs=jobs, reporter=reporter) as workers:
+                train(
+                    todo, workers=workers, force=force, reporter=reporter, check=check
+                )
     return TrainResult(
         [runs.load(plan.folder) for plan in planned],
         [plan.folder.name for plan in todo],

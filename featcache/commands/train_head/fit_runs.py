@@ -18,9 +18,9 @@ from featcache.commands.train_head.forecast import (
     past_records,
 )
 from featcache.commands.train_head.plan import RunPlan, TrainingData
-from featcache.core.parallel import one_thread, side_by_side
+from featcache.core.parallel import one_thread
 from featcache.core.progress import SILENT, Reporter
-from featcache.core.scratch import scratch_folder
+from featcache.core.workers import Workers
 from featcache.dataset import splits
 from featcache.evaluation import calibration, fitting, runs
 from featcache.evaluation.fitting import Fit
@@ -38,7 +38,7 @@ Outcomes = dict[int, Fit | str]
 def train(
     todo: Sequence[RunPlan],
     *,
-    n_jobs: int,
+    workers: Workers,
     force: bool = False,
     reporter: Reporter = SILENT,
     check: Callable[[], None] = lambda: None,
@@ -47,7 +47,7 @@ def train(
 
     Args:
         todo: The runs.
-        n_jobs: Parallel processes.
+        workers: Where the folds are fitted.
         force: Replace runs that have come to be there meanwhile.
         reporter: Hears of the fits done, as "fits".
         check: Called before a run is written; raises if it must not be.
@@ -57,13 +57,14 @@ def train(
     tasks.sort(key=lambda task: effort_of(task[0].record).order)
     outcomes: dict[Path, Outcomes] = {plan.folder: {} for plan in todo}
     homes = dict.fromkeys(plan.folder.parent.parent for plan in todo)
+    n_jobs = workers.count
     timings = Timings(past_records(homes), n_jobs)
     forecast = Forecast([effort_of(plan.record) for plan, _ in tasks], n_jobs, timings)
     n_ended = 0
-    with scratch_folder() as temp:
+    with workers.scratch(todo[0].folder.parent.parent) as temp:
         matrices = _matrices(todo, temp)
         calls = [_call(*task, matrices, temp) for task in tasks]
-        with closing(side_by_side(fitting.fit_predict, calls, n_jobs)) as results:
+        with closing(workers.run(fitting.fit_predict, calls)) as results:
             for done, (number, result) in enumerate(results, 1):
                 plan, part = tasks[number]
                 outcomes[plan.folder][part] = result

@@ -1,0 +1,202 @@
+"""``featcache extract --on``: the parts of a plan as tasks of Dask or Ray."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featcache.backbones import Network
+from featcache.commands.extract.computing import compute_parts
+from featcache.commands.extract.part_plan import PartPlan, PlannedNetwork, open_plan
+from featcache.commands.extract.plan import (
+    ExtractRequest,
+    Job,
+    find_missing,
+    known_header,
+)
+from featcache.commands.extract.planning import plan_parts
+from featcache.commands.extract.publishing import publish_parts
+from featcache.commands.extract.results import StoreResult
+from featcache.commands.extract.work import tap_names
+from featcache.core.progress import Messages, Reporter
+from featcache.core.workers import Workers, opened
+from featcache.dataset import manifest
+from featcache.errors import FeatcacheError, StoreError
+from featcache.features import store
+
+# Rows of a network in a part. Parts do not depend on the number of workers, so that a
+# call that was stopped goes on with its parts on any other cluster.
+_LEAST_ROWS, _MOST_ROWS, _PARTS = 256, 4096, 256
+
+
+# Of a request, what `plan_parts` takes.
+_PLANNED = (
+    *("views", "policy", "taps", "tap_pooling", "pooling", "engine", "precision"),
+    *("dtype", "batch_size", "split_by", "reporter"),
+)
+
+
+@dataclass
+class Once(Reporter):
+    """Passes on what it hears, each message once.
+
+    A call is checked in `extract`, in `plan_parts`, and on each worker.
+
+    Attributes:
+        reporter: Who hears it.
+        texts: What was said.
+    """
+
+    reporter: Reporter
+    texts: set[str] = field(default_factory=set)
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Passes it on."""
+        self.reporter.progress(name, done, total)
+
+    def message(self, text: str) -> None:
+        """Passes it on."""
+        if text not in self.texts:
+            self.texts.add(text)
+            self.reporter.message(text)
+
+
+def extract_on(
+    on: str,
+    request: ExtractRequest,
+    networks: Sequence[Network],
+    max_bad: float,
+    cached: Callable[[list[Network]], list[StoreResult]],
+) -> list[StoreResult]:
+    """Plans here, computes the parts on workers, and publishes here.
+
+    Args:
+        on: Where the workers are.
+        request: What is asked for.
+        networks: What is run.
+        max_bad: As for ``extract``.
+        cached: ``extract`` for networks of which nothing is missing.
+
+    Raises:
+        FeatcacheError: As for ``extract``; parts that are computed are kept.
+    """
+    rows = max(_count_missing(request, network) for network in networks)
+    if not rows:
+        return cached(list(networks))
+    options = {name: getattr(request, name) for name in _PLANNED}
+    with opened(on, reporter=request.reporter) as workers:
+        planned = plan_parts(
+            request.manifest, networks, part_rows=part_rows(rows), **options
+        )
+        if not planned.path:  # other datasets of the cache had them all
+            return cached(list(networks))
+        plan = open_plan(request.manifest, planned.plan)
+        _compute(plan, request, workers)
+    published = publish_parts(
+        request.manifest, plan=plan.name, max_bad=max_bad, reporter=request.reporter
+    )
+    return _in_order(plan, networks, published, cached)
+
+
+def part_rows(rows: int) -> int:
+    """Rows of a network in a part: a power of two, by the rows of all parts."""
+    size = _LEAST_ROWS
+    while size < _MOST_ROWS and size * _PARTS < rows:
+        size *= 2
+    return size
+
+
+def _count_missing(request: ExtractRequest, network: Network) -> int:
+    header = known_header(request, network)
+    if not header:
+        return len(request.manifest.ok) * (request.views + 1)
+    path = store.store_path(request.manifest.folder / "features", header)
+    job = Job(network, header, path, tap_names(request, network))
+    job.store = store.open_store(path)
+    find_missing(request, job)
+    return len(job.missing)
+
+
+def _compute(plan: PartPlan, request: ExtractRequest, workers: Workers) -> None:
+    """Computes the parts that are missing; tells of the rows of each network."""
+    reporter, parts = request.reporter, range(len(plan.record.parts))
+    todo = [part for part in parts if not plan.part_folder(part).exists()]
+    folder = request.manifest.folder.resolve()
+    calls = [{"folder": folder, "plan": plan.name, "part": part} for part in todo]
+    texts = [network.network.text for network in plan.record.networks]
+    done = [0] * len(texts)
+
+    def count(part: int) -> None:
+        rows = plan.rows(part).image_of
+        for number, (text, planned) in enumerate(
+            zip(texts, plan.record.networks, strict=True)
+        ):
+            done[number] += len(rows[number])
+            reporter.progress(text, done[number], planned.rows)
+
+    for part in {*parts} - {*todo}:
+        count(part)
+    with closing(workers.run(compute_part, calls, gpu=True)) as results:
+        for number, outcome in results:
+            for text in _messages(outcome, todo[number], plan):
+                reporter.message(text)
+            count(todo[number])
+
+
+def _messages(
+    outcome: tuple[FeatcacheError | None, list[str]] | str, part: int, plan: PartPlan
+) -> list[str]:
+    """What a worker said, if it computed its part.
+
+    Raises:
+        FeatcacheError: It did not.
+    """
+    if isinstance(outcome, str):
+        raise StoreError(
+            f"part {part} of plan {plan.name} to be computed",
+            outcome,
+            "Parts that are computed are kept: put that right and repeat the command.",
+        )
+    error, texts = outcome
+    if error:
+        raise error
+    return texts
+
+
+def compute_part(
+    folder: Path, plan: str, part: int
+) -> tuple[FeatcacheError | None, list[str]]:
+    """Computes a part, on a worker.
+
+    Args:
+        folder: Of the dataset.
+        plan: Name of the plan.
+        part: Number of the part.
+
+    Returns:
+        Its error, and what was said meanwhile.
+    """
+    messages = Messages()
+    try:
+        dataset = manifest.load(folder)
+        compute_parts(dataset, [part], plan=plan, reporter=messages)
+    except FeatcacheError as error:
+        return error, messages.texts
+    return None, messages.texts
+
+
+def _in_order(
+    plan: PartPlan,
+    networks: Sequence[Network],
+    published: Sequence[StoreResult],
+    cached: Callable[[list[Network]], list[StoreResult]],
+) -> list[StoreResult]:
+    """The results of all networks, each store once, in the order of the call."""
+    planned = [PlannedNetwork.words(one.network) for one in plan.record.networks]
+    results: dict[Path, StoreResult] = {}
+    for network in networks:
+        words = PlannedNetwork.words(network)
+        own = [published[planned.index(words)]] if words in planned else []
+        for result in own or cached([network]):
+            results.setdefault(result.path, result)
+    return list(results.values())
