@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from featcache.dataset.sources.parts import (
     uneven,
 )
 from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
+from featcache.dataset.sources.samples import list_shards, shards_of
 from featcache.dataset.sources.tables import STRIPPED, TABLES, list_table
 from featcache.dataset.sources.trees import Archive, Folder, Unlisted, open_tree
 from featcache.dataset.urls import Location, Url, is_gone
@@ -95,6 +97,8 @@ def list_source(
 
 def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     """The images, the folder that all are in, and folders around the classes."""
+    if isinstance(source, Path) and (shards := shards_of(source)):
+        return list_shards(shards), "", []
     is_table = source.suffix.lower() in TABLES
     if isinstance(source, Url):
         if is_table:
