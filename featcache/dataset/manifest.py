@@ -308,7 +308,7 @@ def default_name(source: Location) -> str:
     """A dataset's name: that of the source's folder, or of the zip."""
     suffix = source.suffix.lower()
     if isinstance(source, Url):
-        name = (source.parent if suffix == ".csv" else source).name
+        name = (source.parent if suffix in (".csv", ".parquet") else source).name
         name = name[:-4] if suffix == ".zip" else name
     else:
         zipped = suffix == ".zip" and not source.is_dir()

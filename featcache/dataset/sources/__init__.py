@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,7 +20,8 @@ from featcache.dataset.sources.parts import (
     uneven,
 )
 from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
-from featcache.dataset.sources.tables import STRIPPED, list_table
+from featcache.dataset.sources.samples import list_shards, shards_of
+from featcache.dataset.sources.tables import STRIPPED, TABLES, list_table
 from featcache.dataset.sources.trees import Archive, Folder, Unlisted, open_tree
 from featcache.dataset.urls import Location, Url, is_gone
 from featcache.errors import DatasetError
@@ -50,7 +52,8 @@ def list_source(
 
     Args:
         source: A folder with one sub-folder a class, or of images and a metadata.csv;
-            a zip of one; or a CSV with path and label. Each may be a URL.
+            a zip of one; or a CSV or Parquet file with path and label. Each may be a
+            URL.
         per_class: Keep only the first so many of each class, and of each part of a
             split that is kept, in natural order.
         split_by: Keep the split that the source brings: "folder", or a column.
@@ -94,7 +97,9 @@ def list_source(
 
 def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     """The images, the folder that all are in, and folders around the classes."""
-    is_table = source.suffix.lower() == ".csv"
+    if isinstance(source, Path) and (shards := shards_of(source)):
+        return list_shards(shards), "", []
+    is_table = source.suffix.lower() in TABLES
     if isinstance(source, Url):
         if is_table:
             return list_table(Unlisted(source.parent), "", source.name), "", []

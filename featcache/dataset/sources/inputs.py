@@ -16,7 +16,7 @@ from featcache.dataset.sources.base import SUFFIXES, Tree, kinds, refuse
 from featcache.dataset.sources.folders import images_under
 from featcache.dataset.sources.pictures import image_source
 from featcache.dataset.sources.reading import is_zip, read_bytes, read_file
-from featcache.dataset.sources.tables import STRIPPED, path_here, read_table
+from featcache.dataset.sources.tables import STRIPPED, TABLES, path_here, read_table
 from featcache.dataset.sources.trees import Archive, Bucket, Folder, Unlisted
 from featcache.dataset.urls import Location, Url, absolute, is_url
 from featcache.errors import DatasetError
@@ -83,8 +83,8 @@ def open_inputs(items: Iterable[Any], stdin: Iterable[bytes] | None = None) -> I
 
     A folder is searched like a class folder of `list_source`: hidden files, masks and
     what is no image by its name are left out. A file is taken for an image whatever its
-    name, unless it ends in ``.csv`` or ``.zip``. An image that is named twice is
-    there twice.
+    name, unless it ends in ``.csv``, ``.parquet`` or ``.zip``. An image that is named
+    twice is there twice.
 
     Args:
         items: Paths or URLs of images, folders, zips, and of CSVs with a column
@@ -131,7 +131,7 @@ def _open(item: Any, number: int, stdin: Iterable[bytes] | None) -> Inputs:
             return _of_tree(name, lambda: Folder(path))
         if is_zip(path):
             return _of_tree(name, lambda: Archive(path))
-        if path.suffix.lower() == ".csv":
+        if path.suffix.lower() in TABLES:
             return _of_table(name, path)
     except OSError as error:
         raise DatasetError(
@@ -147,7 +147,7 @@ def _of_url(url: Url) -> Inputs:
     """What is behind a URL, as its ending tells; HTTP has no folders."""
     name, ending = str(url), url.suffix.lower()
     try:
-        if ending == ".csv":
+        if ending in TABLES:
             inputs = _of_table(name, url)
         elif ending == ".zip":
             inputs = _of_tree(name, lambda: Archive(url))

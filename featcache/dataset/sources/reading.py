@@ -13,7 +13,7 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 from featcache.dataset.images.memory import Budget
-from featcache.dataset.sources import remote
+from featcache.dataset.sources import remote, shards
 from featcache.dataset.urls import Location, Url, inside, is_url
 from featcache.errors import FeatcacheError, UnreadableImageError
 
@@ -44,6 +44,8 @@ def read_bytes(root: Location, path: str) -> bytes:
     """
     if is_zip(root) and not is_url(path):
         return _read_member(root, path)
+    if isinstance(root, Path) and (member := shards.packed(root, path)):
+        return shards.read_member(*member, LIMIT)
     return read_file(inside(root, path))
 
 
@@ -64,6 +66,9 @@ def loaded(root: Location, path: str) -> Iterator[bytes]:
 
 
 def _size(root: Location, path: str) -> int:
+    if isinstance(root, Path) and (packed := shards.packed(root, path)):
+        known = shards.index(packed[0]).members.get(packed[1])
+        return known.size if known else 0
     if is_url(path) or not is_zip(root):
         place = inside(root, path)
         return _USUAL if isinstance(place, Url) else os.stat(place).st_size

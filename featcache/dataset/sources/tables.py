@@ -1,4 +1,4 @@
-"""A CSV with path and label, beside its images or in a zip with them."""
+"""A table with path and label, beside its images or in a zip with them."""
 
 import io
 import posixpath
@@ -14,11 +14,14 @@ from featcache.dataset.sources.base import (
     clean,
     refuse,
 )
+from featcache.dataset.sources.parquet import ENDING, read_parquet
 from featcache.dataset.sources.reading import read_bytes
 from featcache.dataset.urls import Url, is_url
 from featcache.errors import DatasetError
 
+TABLES = (".csv", ENDING)
 _TAKEN = {*COLUMNS} - {"path", "label", "group"}
+_COMMAS = " Columns must be separated by commas."
 STRIPPED = (
     "user names, passwords and query strings in URLs are left out, and not used to "
     "read; credentials come from the configuration of fsspec"
@@ -29,10 +32,10 @@ _FORMS = (
 
 
 def list_table(tree: Tree, at: str, name: str) -> Listing:
-    """Lists the images that the CSV ``name`` in the folder ``at`` names.
+    """Lists the images that the table ``name`` in the folder ``at`` names.
 
     Raises:
-        DatasetError: It is no such CSV, or it names what is not there.
+        DatasetError: It is no such table, or it names what is not there.
     """
     before = f"{at}/" if at else ""
     where = f"{tree.root}/{before}{name}"
@@ -58,8 +61,8 @@ def _check_columns(where: str, table: pd.DataFrame) -> None:
         raise DatasetError(
             f"columns path and label in {where}",
             f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
-            f"Add or rename: {', '.join(missing)}. Columns must be separated by "
-            "commas.",
+            f"Add or rename: {', '.join(missing)}."
+            + ("" if where.lower().endswith(ENDING) else _COMMAS),
         )
 
 
@@ -80,17 +83,19 @@ def path_here(tree: Tree, path: str) -> str:
 
 
 def read_table(tree: Tree, path: str, where: str, hint: str) -> pd.DataFrame:
-    """Reads a CSV as text.
+    """Reads a CSV or a Parquet file as text.
 
     Args:
         tree: The files.
-        path: The CSV's.
+        path: The table's.
         where: Its name in errors.
         hint: What to give instead.
 
     Raises:
         DatasetError: It is no CSV, or one with two columns of the same name.
     """
+    if path.lower().endswith(ENDING):
+        return read_parquet(tree.root, path, where, hint)
     try:
         table = pd.read_csv(
             io.BytesIO(read_bytes(tree.root, path)),

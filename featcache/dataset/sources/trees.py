@@ -12,7 +12,7 @@ from featcache.dataset.sources.reading import members, read_file
 from featcache.dataset.sources.remote import list_files
 from featcache.dataset.urls import NETWORK, Location, Url, is_url
 
-_OUTSIDE = re.compile(r"^/|^[a-zA-Z]:|(^|/)\.\.(/|$)")
+OUTSIDE = re.compile(r"^/|^[a-zA-Z]:|(^|/)\.\.(/|$)")
 
 
 class Folder:
@@ -129,7 +129,7 @@ class Archive(Names):
 
     def __init__(self, root: Location) -> None:
         paths = members(root)
-        outside = sorted(ascii(path) for path in paths if _OUTSIDE.search(path))
+        outside = sorted(ascii(path) for path in paths if OUTSIDE.search(path))
         rule = "names that stay inside the zip"
         refuse(str(root), rule, "others", outside, "Pack the folder again.")
         super().__init__(root, paths)
