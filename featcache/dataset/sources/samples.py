@@ -26,15 +26,14 @@ _LABELS = ("cls", "json", "txt")
 
 
 def shards_of(source: Path) -> list[Path]:
-    """The tar, or those of a folder that holds no folders beside them; or none."""
+    """The tar, or those of a folder that holds nothing else; or none."""
     if source.suffix.lower() == ENDING and source.is_file():
         return [source]
     if not source.is_dir():
         return []
     entries = [source / name for name in visible(p.name for p in source.iterdir())]
-    if any(entry.is_dir() for entry in entries):
-        return []
-    return [entry for entry in entries if entry.suffix.lower() == ENDING]
+    is_tar = [entry.suffix.lower() == ENDING and entry.is_file() for entry in entries]
+    return entries if all(is_tar) else []
 
 
 def list_shards(shards: list[Path]) -> Listing:

@@ -87,8 +87,9 @@ def class_intervals(
             if name == "auc":
                 shape = partial(area, pairs=pairs[c])
             count = basis.get(name, min(inside, outside))
-            drawn = draws.per_class[name][:, c]
-            by_score[name].append(shape(float(value), drawn, groups=count, level=level))
+            of_class = draws.per_class[name][:, c]
+            ends = shape(float(value), of_class, groups=count, level=level)
+            by_score[name].append(ends)
     return by_score
 
 

@@ -189,14 +189,14 @@ def bayesian_bootstrap(
     y, P = checked(y, P)
     count, codes = _group_codes(groups)
     by_group = sums_by_group(rows(y, P), groups)
-    ranks = [_Ranks.of(y == c, P[:, c]) for c in range(P.shape[1])]
+    ranks = [_Ranks.of(y == c, P[:, c], codes) for c in range(P.shape[1])]
     rng, scores = np.random.default_rng(seed), []
     for start in range(0, resamples, _chunk(len(codes))):
         size = min(_chunk(len(codes)), resamples - start)
         weights = rng.standard_exponential((size, count))
         if metric == "auc":
-            of_images = np.ascontiguousarray(weights.T)[codes]
-            areas = np.stack([one.area(of_images) for one in ranks], axis=1)
+            by_draw = np.ascontiguousarray(weights.T)
+            areas = np.stack([one.area(by_draw) for one in ranks], axis=1)
             scores.append(mean_of_known(areas))
         else:
             scores.append(of_sums(weights @ by_group)[metric])
