@@ -178,8 +178,8 @@ class Svm(SklearnHead):
                 "Add patients, or use the logreg head.",
             )
         if len(Z) > self.exact_rows:
-            warnings.warn(self._note(len(Z)), ApproximationWarning, stacklevel=2)
-            self.tuning_ = self.tuning_ or summary([], 0, self._note(len(Z)))
+            warnings.warn(self._note, ApproximationWarning, stacklevel=2)
+            self.tuning_ = summary([], 0, self._note)
             return calibrated_machine(Z, codes, folds, self._landmarks(Z), self.C)
         Z = np.asarray(Z)
         machine, rows = self._on_kernel(Z)
@@ -211,7 +211,7 @@ class Svm(SklearnHead):
                 # One calibration for all folds: a few numbers for many rows.
                 proba = LogisticRegression().fit(margin, codes).predict_proba(margin)
                 tried.append(settings | scores(codes, proba))
-        return summary(tried, len(folds), "" if is_exact else self._note(len(Z)))
+        return summary(tried, len(folds), "" if is_exact else self._note)
 
     def _exact_margins(
         self, Z: np.ndarray, codes: np.ndarray, folds: list[Fold], values: list[float]
@@ -234,10 +234,11 @@ class Svm(SklearnHead):
         gamma = self.gamma / (Z.shape[1] * (moments(Z)[1] or 1))
         return Landmarks.of(Z, gamma, most=self.components, seed=self.seed)
 
-    def _note(self, n_rows: int) -> str:
+    @property
+    def _note(self) -> str:
         return (
-            f"more than {self.exact_rows} training rows ({n_rows}): the kernel is "
-            f"approximated by {self.components} of them (Nystroem)"
+            f"more than {self.exact_rows} training rows: the kernel is approximated by "
+            f"{self.components} of them (Nystroem)"
         )
 
     def _machine(self, Z: np.ndarray) -> SVC:
