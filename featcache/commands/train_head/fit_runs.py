@@ -126,7 +126,10 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     X = np.lib.format.open_memmap(path, "w+", np.float32, shape)
     if hasattr(os, "posix_fallocate"):  # a full disk would else kill who writes to it
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
     return X
 
 
