@@ -306,9 +306,7 @@ def test_features_that_are_not_finite_are_refused(
 def test_constant_features_are_no_reason_to_fail(dataset, train, monkeypatch) -> None:
     """Columns that never change say nothing, and a head of them knows nothing."""
     write_store(dataset, header("a"), views=0)
-    monkeypatch.setattr(
-        Selection, "read", lambda self: np.full((N, 6), 3.0, np.float32)
-    )
+    monkeypatch.setattr(Selection, "read", lambda self, out: out.fill(3.0))
     (run,) = train("a", heads=["logreg"], test_size=0, calibrate=False)
     assert not run.failed
     assert run.predictions().p.max() < 0.4
@@ -320,7 +318,9 @@ def test_features_are_read_once_and_mapped(dataset, train, monkeypatch) -> None:
     write_store(dataset, header("b"))
     reads: list[FeatureSet] = []
     read, beside = Selection.read, local.side_by_side
-    monkeypatch.setattr(Selection, "read", lambda s: reads.append(s) or read(s))
+    monkeypatch.setattr(
+        Selection, "read", lambda s, out: reads.append(s) or read(s, out)
+    )
     seen: list[np.ndarray] = []
 
     def side_by_side(function, calls, n_jobs):

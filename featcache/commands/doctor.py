@@ -36,7 +36,9 @@ OPTIONAL = {
     "onnxruntime": ("export", "export --to onnx"),
     "tf2onnx": ("export", "export --to onnx"),
     "pydicom": ("dicom", "DICOM images"),
-    "pyarrow": ("parquet", "cache export to .parquet"),
+    "pyarrow": ("parquet", "Parquet tables, and cache export to .parquet"),
+    "distributed": ("dask", "--on dask"),
+    "ray": ("ray", "--on ray"),
     **dict.fromkeys(
         ("aiohttp", "fsspec", "gcsfs", "s3fs"), ("cloud", "images at URLs")
     ),

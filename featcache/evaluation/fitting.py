@@ -15,6 +15,7 @@ import numpy as np
 
 from featcache.core.text import warning_text
 from featcache.dataset.splits import assert_disjoint
+from featcache.heads.rows import Matrix, take
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,16 @@ def fit_predict(
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         head.fit(
-            X[train].reshape(-1, X.shape[2]),
+            _rows(X, train, views),
             np.repeat(y[train], views),
             groups=np.repeat(groups[train], views),
         )
     fitted = time.perf_counter()
     p = np.zeros((len(held_out), n_classes))
     if len(held_out):
-        seen = X[held_out] if tta else X[held_out, :1]
-        raw = head.predict_proba(seen.reshape(-1, X.shape[2]))
-        p[:, head.classes_] = raw.reshape(len(held_out), seen.shape[1], -1).mean(axis=1)
+        seen = views if tta else 1
+        raw = head.predict_proba(_rows(X, held_out, seen))
+        p[:, head.classes_] = raw.reshape(len(held_out), seen, -1).mean(axis=1)
     predicted = time.perf_counter()
     return Fit(
         p=p,
@@ -102,3 +103,9 @@ def fit_predict(
             dict.fromkeys(warning_text(one.message, one.category) for one in caught)
         ),
     )
+
+
+def _rows(X: np.ndarray, images: np.ndarray, views: int) -> Matrix:
+    """A row for each of the first views of images; not copied where they are many."""
+    rows = images[:, None] * X.shape[1] + np.arange(views)
+    return take(X.reshape(-1, X.shape[2]), rows.ravel())

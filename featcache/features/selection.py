@@ -16,6 +16,8 @@ from featcache.features.extractions import network_words, read_extractions
 from featcache.features.keys import Recipe, RenderingQuery, policy_number
 from featcache.features.store import Store
 
+_ROWS = 4096  # that are checked at once
+
 
 @dataclass(frozen=True)
 class Block:
@@ -51,7 +53,8 @@ class Block:
             to = output_row[start : start + len(slab)]
             out[to[to >= 0]] = slab[to >= 0]
             start += len(slab)
-        bad = ~np.isfinite(out).all(axis=1)
+        parts = (out[at : at + _ROWS] for at in range(0, len(out), _ROWS))
+        bad = np.concatenate([~np.isfinite(part).all(axis=1) for part in parts])
         if bad.any():
             first = self.store.keys["path"].to_numpy()[self.rows[bad][0]]
             raise StoreError(
@@ -93,13 +96,17 @@ class Selection:
         names = dict.fromkeys(block.matrix for block in self.blocks)
         return [name for name in names if name != store.FEATURES]
 
-    def read(self) -> np.ndarray:
+    def read(self, out: np.ndarray | None = None) -> np.ndarray:
         """Reads all blocks: (N, D) float32.
+
+        Args:
+            out: Where to, such as a mapped file; a new array if None.
 
         Raises:
             StoreError: A store is damaged.
         """
-        X = np.empty((len(self.meta), sum(self.dims)), np.float32)
+        shape = len(self.meta), sum(self.dims)
+        X = np.empty(shape, np.float32) if out is None else out
         start = 0
         for block in self.blocks:
             block.read_into(X[:, start : start + block.dim])

@@ -14,16 +14,19 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
+    column_or_1d,
     validate_data,
 )
 
 from featcache.core import checked
 from featcache.errors import HeadError
 from featcache.heads.files import RECORD, Allowed, ours, read_model, write_model
+from featcache.heads.rows import Matrix, Rows, blocks, uncopied
 from featcache.heads.tuning import Fold, held_out_scores, inner_folds, summary
 
 COLUMNS, COMMON = "columns", "common"
 Scale = str | Sequence[int]  # how a head scales its features, see `fitted_scaler`
+ROWS_AT_ONCE = 8192  # that are predicted
 TOO_FEW = "a class has too few groups for inner folds: default settings used"
 
 
@@ -33,6 +36,9 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     A subclass fits on class codes 0..n-1 (`_fit`), gives probabilities in their
     order (`_proba`) and writes and reads its one model file; labels, checks, tuning
     and the record beside the model file live here.
+
+    A subclass that ``streams`` gets features above ``rows.LARGE`` numbers as `Rows`,
+    and reads them block by block instead of holding copies.
 
     A head that can tune itself has an argument ``tune`` and either ``candidates`` or
     a search of its own (`_search`). A head that scales its features has an argument
@@ -44,6 +50,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     Attributes:
         candidates: Settings to try where the head tunes itself.
         most_folds: Inner folds to try them on, where there are groups enough.
+        streams: Whether `_fit` and `_search` take `Rows`.
         classes_: (n_classes,) sorted labels seen by `fit`.
         history_: One row an epoch for heads trained in epochs, else empty.
         tuning_: What was tried and chosen (``tuning.summary``); empty if nothing was
@@ -55,6 +62,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     file: ClassVar[str]
     candidates: ClassVar[Sequence[dict[str, Any]]] = ()
     most_folds: ClassVar[int] = 3
+    streams: ClassVar[bool] = False
     tune = False
     classes_: np.ndarray
     history_: list[dict[str, float]]
@@ -68,7 +76,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Fits the head.
 
         Args:
-            X: (N, D) features.
+            X: (N, D) features, an array or `Rows`.
             y: (N,) labels of at least two classes.
             groups: (N,) what must stay together wherever the head splits its own
                 training rows; None puts every row in a group of its own.
@@ -76,7 +84,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Raises:
             HeadError: Features are not finite, or fewer than two classes.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite=False)
+        X, y = self._validated(X, y)
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
         check_consistent_length(X, groups)
         check_classification_targets(y)
@@ -96,7 +104,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Class probabilities.
 
         Args:
-            X: (N, D) features.
+            X: (N, D) features, an array or `Rows`.
 
         Returns:
             (N, n_classes) float64, columns in the order of ``classes_``; rows sum
@@ -106,11 +114,13 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             HeadError: Features are not finite.
         """
         check_is_fitted(self)
-        X = validate_data(
-            self, X, dtype=np.float32, reset=False, ensure_all_finite=False
-        )
+        if not isinstance(X, Rows):
+            X = validate_data(
+                self, X, dtype=np.float32, reset=False, ensure_all_finite=False
+            )
         _refuse_not_finite(X)
-        proba = np.asarray(self._proba(X), dtype=np.float64)
+        parts = [self._proba(block) for block in blocks(X, ROWS_AT_ONCE)]
+        proba = np.concatenate(parts).astype(np.float64, copy=False)
         # A float32 softmax sums to 1 only to 1e-7; scikit-learn's log_loss warns.
         return np.asarray(proba / proba.sum(axis=1, keepdims=True))
 
@@ -153,6 +163,15 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self._read(folder / self.file)
         return self
 
+    def _validated(self, X: Any, y: Any) -> tuple[Matrix, np.ndarray]:
+        """Features in float32, and labels, as the subclass takes them."""
+        if isinstance(X, Rows) and self.streams:
+            self.n_features_in_ = X.shape[1]
+            return X, column_or_1d(y)
+        X = np.asarray(X) if isinstance(X, Rows) else X
+        X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite=False)
+        return uncopied(X) if self.streams else X, y
+
     def _files(self) -> list[str]:
         """Names of the files that `_write` writes."""
         return [self.file]
@@ -166,7 +185,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             "tuning": self.tuning_,
         }
 
-    def _fit_tuned(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+    def _fit_tuned(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None:
         """Chooses by inner folds over whole groups, then fits on all rows."""
         folds = inner_folds(codes, groups, most=self.most_folds, seed=self.seed)
         self.tuning_ = (
@@ -177,7 +196,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.model_, self.history_ = tuned.model_, tuned.history_
 
     def _search(
-        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+        self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
         """Tries every candidate on every inner fold."""
         tried = []
@@ -188,7 +207,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return summary(tried, len(folds))
 
     @abstractmethod
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None: ...
+    def _fit(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None: ...
 
     @abstractmethod
     def _proba(self, X: np.ndarray) -> np.ndarray: ...
@@ -213,13 +232,13 @@ class SklearnHead(Head):
 
     @abstractmethod
     def _classifier(
-        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+        self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
         """The classifier, fitted on scaled features."""
 
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+    def _fit(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None:
         scaler = fitted_scaler(X, self.scale)
-        classifier = self._classifier(scaler.transform(X), codes, groups)
+        classifier = self._classifier(scaled(X, scaler), codes, groups)
         self.model_ = Pipeline([("scale", scaler), ("classify", classifier)])
 
     def _proba(self, X: np.ndarray) -> np.ndarray:
@@ -236,7 +255,7 @@ class SklearnHead(Head):
         self.model_ = read_model(path, self._allowed())
 
 
-def fitted_scaler(X: np.ndarray, scale: Scale) -> StandardScaler:
+def fitted_scaler(X: Matrix, scale: Scale) -> StandardScaler:
     """Standardises the columns of features.
 
     Args:
@@ -250,7 +269,9 @@ def fitted_scaler(X: np.ndarray, scale: Scale) -> StandardScaler:
     Raises:
         HeadError: The widths do not sum to D.
     """
-    scaler = StandardScaler().fit(X)
+    scaler = StandardScaler()
+    for block in X.blocks() if isinstance(X, Rows) else [X]:
+        scaler.partial_fit(block)
     if scale == COMMON:
         scaler.scale_ = np.full_like(scaler.scale_, np.sqrt(scaler.var_.mean()) or 1)
     elif scale != COLUMNS:
@@ -259,7 +280,15 @@ def fitted_scaler(X: np.ndarray, scale: Scale) -> StandardScaler:
     return scaler
 
 
-def check_blocks(X: np.ndarray, blocks: Sequence[Any]) -> np.ndarray:
+def scaled(X: Matrix, scaler: StandardScaler) -> Matrix:
+    """Features (N, D) as a scaler makes them; `Rows` as they are read, in float32."""
+    if not isinstance(X, Rows):
+        return np.asarray(scaler.transform(X))
+    mean, scale = (a.astype(np.float32) for a in (scaler.mean_, scaler.scale_))
+    return X.then(lambda block: (block - mean) / scale)
+
+
+def check_blocks(X: Matrix, blocks: Sequence[Any]) -> np.ndarray:
     """The widths of the blocks of features, where they fit.
 
     Raises:
@@ -275,15 +304,15 @@ def check_blocks(X: np.ndarray, blocks: Sequence[Any]) -> np.ndarray:
 
 
 def predict_held(
-    head: Head, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, fold: Fold
+    head: Head, X: Matrix, codes: np.ndarray, groups: np.ndarray, fold: Fold
 ) -> np.ndarray:
     """Fits a head on the kept rows of a fold and predicts its held-out rows."""
     kept, held_out = fold
     return head.fit(X[kept], codes[kept], groups[kept]).predict_proba(X[held_out])
 
 
-def _refuse_not_finite(X: np.ndarray) -> None:
-    bad = len(X) - int(np.isfinite(X).all(axis=1).sum())
+def _refuse_not_finite(X: Matrix) -> None:
+    bad = sum(int((~np.isfinite(block).all(axis=1)).sum()) for block in blocks(X))
     if bad:
         raise HeadError(
             "finite features",

@@ -9,10 +9,13 @@ from sklearn.base import clone
 
 from featcache.heads.base import Head
 from featcache.heads.files import damaged
+from featcache.heads.quantised import boosted, held_out_proba, quantised
+from featcache.heads.rows import Matrix, Rows
 from featcache.heads.tuning import Fold, grid, held_out_rows, scores, summary
 
 MOST_TREES = 1000
 PATIENCE = 30  # trees without a better log-loss of the held-out groups
+_STOPPING = {"n_estimators": MOST_TREES, "early_stopping_rounds": PATIENCE}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -50,6 +53,7 @@ class XGBoost(Head):
 
     name = "xgboost"
     file = "model.ubj"
+    streams = True
     candidates = grid(depth=(2, 4), min_child_weight=(1.0, 5.0), columns=(0.1, 0.03))
 
     def _classifier(self, **settings: Any) -> Any:
@@ -68,12 +72,20 @@ class XGBoost(Head):
             **settings,
         )
 
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
-        self.model_ = self._classifier(n_estimators=self.trees).fit(X, codes)
+    def _fit(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None:
+        self.model_ = self._classifier(n_estimators=self.trees)
+        if isinstance(X, Rows):
+            rows = quantised(X, codes, max_bin=self.max_bin)
+            booster, _ = boosted(self.model_, int(codes.max()) + 1, rows)
+            self.model_.load_model(bytearray(booster.save_raw()))
+        else:
+            self.model_.fit(X, codes)
 
     def _search(
-        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+        self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
+        if isinstance(X, Rows):
+            return self._search_streamed(X, codes, folds)
         held_out = codes[held_out_rows(folds)]
         tried = []
         for settings in self.candidates:
@@ -85,14 +97,41 @@ class XGBoost(Head):
             tried.append(settings | {"trees": round(np.mean(trees))} | result)
         return summary(tried, len(folds))
 
+    def _search_streamed(
+        self, X: Rows, codes: np.ndarray, folds: list[Fold]
+    ) -> dict[str, Any]:
+        """The same; the rows of each fold are quantised once for all candidates."""
+        heads = [clone(self).set_params(**settings) for settings in self.candidates]
+        trees: list[list[int]] = [[] for _ in heads]
+        parts: list[list[np.ndarray]] = [[] for _ in heads]
+        for rows in folds:
+            kept, held_out = rows
+            bins = quantised(X[kept], codes[kept], max_bin=self.max_bin)
+            others = quantised(
+                X[held_out], codes[held_out], max_bin=self.max_bin, like=bins
+            )
+            for number, head in enumerate(heads):
+                classifier = head._classifier(**_STOPPING)
+                booster, best = boosted(classifier, codes.max() + 1, bins, others)
+                trees[number].append(best)
+                parts[number].append(held_out_proba(booster, best, others))
+        held_out = codes[held_out_rows(folds)]
+        return summary(
+            [
+                settings
+                | {"trees": round(np.mean(trees[number]))}
+                | scores(held_out, np.concatenate(parts[number]))
+                for number, settings in enumerate(self.candidates)
+            ],
+            len(folds),
+        )
+
     def _stopped(
         self, X: np.ndarray, codes: np.ndarray, fold: Fold
     ) -> tuple[int, np.ndarray]:
         """Trees that are best for a fold's held-out rows, and what they give."""
         kept, held_out = fold
-        model = self._classifier(
-            n_estimators=MOST_TREES, early_stopping_rounds=PATIENCE
-        ).fit(
+        model = self._classifier(**_STOPPING).fit(
             X[kept],
             codes[kept],
             eval_set=[(X[held_out], codes[held_out])],

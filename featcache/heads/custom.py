@@ -14,6 +14,7 @@ from featcache.errors import HeadError
 from featcache.heads import estimators
 from featcache.heads.base import COLUMNS, Scale, SklearnHead
 from featcache.heads.files import Allowed, ours
+from featcache.heads.rows import Matrix
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -64,7 +65,7 @@ class CustomHead(SklearnHead):
         return model.set_params(**fixed)
 
     def _classifier(
-        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+        self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
         model = self.build()
         also = {"groups": groups} if has_fit_parameter(model, "groups") else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy.linalg import eigh
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
@@ -20,14 +21,17 @@ from featcache.heads.base import (
     check_blocks,
     fitted_scaler,
     predict_held,
+    scaled,
 )
 from featcache.heads.files import read_model, write_model
+from featcache.heads.rows import Matrix, Rows, uncopied
 from featcache.heads.tuning import Fold, held_out_scores, inner_folds, summary
 
 NONE, SQRT, L2, TUNE = "none", "sqrt", "l2", "tune"
 TRANSFORMS = (NONE, SQRT, L2)
 COMPONENTS = (64, 128, 256, 512)  # what "tune" tries beside no PCA
 FILE = "embedding.skops"
+_NOTHING = np.empty((0, 0), np.float32)
 
 
 @dataclass
@@ -48,13 +52,13 @@ class Embedding:
     seed: int = 0
     rotation: Pipeline | None = None
 
-    def fit(self, X: np.ndarray) -> np.ndarray:
+    def fit(self, X: Matrix) -> Matrix:
         """Fits the rotation on ``X`` (N, D) and returns what the head sees of it.
 
         Raises:
             HeadError: More components than rows or columns.
         """
-        Z = self._transformed(X)
+        Z = X.then(self._transformed) if isinstance(X, Rows) else self._transformed(X)
         if self.pca == NONE:
             return Z
         if int(self.pca) > min(Z.shape):
@@ -65,10 +69,14 @@ class Embedding:
             )
         scaler = fitted_scaler(Z, self.blocks or COLUMNS)
         pca = PCA(int(self.pca), random_state=self.seed)
+        Z = scaled(Z, scaler)
         with np.errstate(invalid="ignore"):  # shares of no variance at all
-            Z = pca.fit_transform(scaler.transform(Z))
+            if isinstance(Z, Rows):
+                Z = uncopied(components_of(Z, pca))
+            else:
+                Z = np.asarray(pca.fit_transform(Z))
         self.rotation = Pipeline([("scale", scaler), ("pca", pca)])
-        return np.asarray(Z)
+        return Z
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """What the head sees of ``X`` (N, D): (N, D) or (N, components)."""
@@ -90,7 +98,7 @@ class _Trial:
 
     head: Head
     embedding: Embedding
-    Z: np.ndarray
+    Z: Matrix
     scores: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -143,13 +151,14 @@ class Embedded(Head):
     seed: int = 0
 
     name = "embedded"
+    streams = True
 
     @property
     def file(self) -> str:  # type: ignore[override]
         """Name of the inner head's model file."""
         return self.head.file
 
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+    def _fit(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None:
         check_blocks(X, self.blocks or X.shape[1:])
         best = self._best(X, codes, groups)
         if not hasattr(best.head, "classes_"):
@@ -158,7 +167,7 @@ class Embedded(Head):
         self.head_, self.model_ = best.head, best.embedding
         self.history_ = best.head.history_
 
-    def _best(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> _Trial:
+    def _best(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> _Trial:
         """The trial to take; what led to it goes to ``tuning_``."""
         folds = inner_folds(codes, groups, most=self.head.most_folds, seed=self.seed)
         transforms, components = self._choices(X.shape, bool(folds))
@@ -167,12 +176,20 @@ class Embedded(Head):
                 self.tuning_ = summary([], 0, TOO_FEW)
             return self._trial(X, transforms[0], components[0])
 
-        def scored(transform: str, pca: str | int) -> _Trial:
-            return self._trial(X, transform, pca).scored(codes, groups, folds)
+        trials: list[_Trial] = []
 
-        trials = [scored(name, components[0]) for name in transforms]
+        def score(transform: str, pca: str | int) -> None:
+            trial = self._trial(X, transform, pca).scored(codes, groups, folds)
+            trials.append(trial)
+            for other in trials:  # one copy at most is kept of what heads see
+                if other is not min(trials, key=_loss):
+                    other.Z = _NOTHING
+
+        for name in transforms:
+            score(name, components[0])
         taken = min(trials, key=_loss).embedding.transform
-        trials += [scored(taken, k) for k in components[1:]]
+        for k in components[1:]:
+            score(taken, k)
         best = min(trials, key=_loss)
         self.tuning_ = summary([trial.row for trial in trials], len(folds))
         if best.head.tune:
@@ -191,7 +208,7 @@ class Embedded(Head):
             components = (NONE, *fitting)
         return transforms, components
 
-    def _trial(self, X: np.ndarray, transform: str, pca: str | int) -> _Trial:
+    def _trial(self, X: Matrix, transform: str, pca: str | int) -> _Trial:
         embedding = Embedding(transform, pca, self.blocks, self.seed)
         head = clone(self.head)
         if pca != NONE and "scale" in head.get_params():
@@ -228,6 +245,39 @@ class Embedded(Head):
     def _read(self, path: Path) -> None:
         if self.model_.pca != NONE:
             self.model_.rotation = read_model(path.with_name(FILE))
+
+
+def components_of(Z: Rows, pca: PCA) -> np.ndarray:
+    """Fits a PCA by the covariance of scaled rows (N, D), and gives (N, k) float32.
+
+    It is summed block by block in float64; ``pca`` is then as if it had been fitted.
+    """
+    total = np.zeros(Z.shape[1])
+    products = np.zeros((Z.shape[1], Z.shape[1]))
+    for block in Z.blocks():
+        total += block.sum(axis=0, dtype=np.float64)
+        products += block.T @ block
+    pca.mean_ = total / len(Z)
+    covariance = products / len(Z) - np.outer(pca.mean_, pca.mean_)
+    first = Z.shape[1] - pca.n_components
+    values, vectors = eigh(covariance, subset_by_index=(first, Z.shape[1] - 1))
+    values, vectors = values[::-1].clip(0), vectors[:, ::-1]
+    # Signs as scikit-learn's: the largest coordinate of each direction is positive.
+    largest = np.abs(vectors).argmax(axis=0)
+    vectors = vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    spread = len(Z) / (len(Z) - 1)
+    pca.components_ = vectors.T.astype(np.float32)
+    pca.explained_variance_ = values * spread
+    pca.explained_variance_ratio_ = values / np.trace(covariance)
+    pca.singular_values_ = np.sqrt(values * len(Z))
+    pca.noise_variance_ = float(
+        spread * (np.trace(covariance) - values.sum()) / max(first, 1)
+    )
+    pca.n_samples_, pca.n_features_in_ = Z.shape
+    pca.n_components_ = pca.n_components
+    turn = pca.components_.T
+    shift = (pca.mean_ @ turn).astype(np.float32)
+    return np.asarray(Z.then(lambda block: block @ turn - shift, turn.shape[1]))
 
 
 def _loss(trial: _Trial) -> float:

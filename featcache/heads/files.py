@@ -29,9 +29,11 @@ TYPES = frozenset({
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.decomposition._pca.PCA",
     "sklearn.dummy.DummyClassifier",
+    "sklearn.kernel_approximation.Nystroem",
     "sklearn.linear_model._logistic.LogisticRegression",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.svm._classes.LinearSVC",
     "sklearn.svm._classes.SVC",
 })  # fmt: skip
 _NUMBERS = frozenset(

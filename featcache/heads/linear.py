@@ -1,9 +1,11 @@
 """Heads from scikit-learn: class shares, logistic regression, support vectors."""
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from scipy.linalg import qr
@@ -16,8 +18,16 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.svm import SVC
 
 from featcache.errors import HeadError
-from featcache.heads.base import COLUMNS, Scale, SklearnHead, fitted_scaler
-from featcache.heads.logistic import Regression
+from featcache.heads.base import (
+    COLUMNS,
+    Scale,
+    SklearnHead,
+    fitted_scaler,
+    scaled,
+)
+from featcache.heads.nystroem import Landmarks, calibrated_machine, margins_along
+from featcache.heads.rows import Matrix, Rows, moments
+from featcache.heads.streamed import regression
 from featcache.heads.tuning import (
     Fold,
     grid,
@@ -33,13 +43,18 @@ MOST_ROWS = 10_000  # whose kernel (400 MB) is kept in memory
 PATIENCE = 4  # values in a row without a better inner log-loss that end the path
 
 
+class ApproximationWarning(UserWarning):
+    """A head is fitted by an approximation, for there are too many rows."""
+
+
 class Majority(SklearnHead):
     """The class shares of the training rows, whatever the features: the floor."""
 
     name = "majority"
+    streams = True
 
     def _classifier(
-        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+        self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
         return DummyClassifier(strategy="prior").fit(Z, codes)
 
@@ -72,18 +87,19 @@ class LogReg(SklearnHead):
     name = "logreg"
     candidates = grid(C=PATH)
     most_folds = 5
+    streams = True
 
     def _classifier(
-        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+        self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
         C = 1.5 / Z.shape[1] if self.C == "scale" else float(self.C)
         every = np.ones((1, len(Z)), bool)
-        if len(Z) < Z.shape[1]:
+        if _has_span(Z):
             span = _span(Z)
-            solution = Regression(Z @ span, codes, every).fit(C)
+            solution = regression(Z @ span, codes, every).fit(C)
             weights = span @ solution.weights[:, 0]
         else:
-            solution = Regression(Z.astype(np.float64), codes, every).fit(C)
+            solution = regression(Z, codes, every).fit(C)
             weights = solution.weights[:, 0]
         intercepts = solution.intercepts[0]
         model = LogisticRegression(C=C)
@@ -96,18 +112,18 @@ class LogReg(SklearnHead):
         return model
 
     def _search(
-        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+        self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
-        Z = fitted_scaler(X, self.scale).transform(X).astype(np.float64)
-        Z = Z if len(Z) >= Z.shape[1] else Z @ _span(Z)
+        Z = scaled(X, fitted_scaler(X, self.scale))
+        Z = Z @ _span(Z) if _has_span(Z) else Z
         kept = np.zeros((len(folds), len(Z)), bool)
         for number, (rows, _) in enumerate(folds):
             kept[number, rows] = True
-        regression, solution = Regression(Z, codes, kept), None
+        fits, solution = regression(Z, codes, kept), None
         held_out = codes[held_out_rows(folds)]
         tried: list[dict[str, Any]] = []
         for settings in self.candidates:
-            solution = regression.fit(settings["C"], solution)
+            solution = fits.fit(settings["C"], solution)
             parts = [solution.proba(Z[out], fit) for fit, (_, out) in enumerate(folds)]
             tried.append(settings | scores(held_out, np.concatenate(parts)))
             losses = [trial["log_loss"] for trial in tried]
@@ -125,10 +141,16 @@ class Svm(SklearnHead):
     Its margins become probabilities by a sigmoid (Platt 1999), fitted on margins of
     rows held out by group; the machine itself is then fitted on all rows.
 
+    With more than ``exact_rows`` training rows, which a kernel of all pairs would take
+    days for, the kernel is that with ``components`` drawn rows alone, see
+    `nystroem`; a warning says so, and so does ``tuning_["note"]``.
+
     Args:
         tune: Choose C and gamma inside the training rows.
         C: Inverse strength of the penalty.
         gamma: Inverse width of the kernel, as a multiple of 1 / (D x variance).
+        exact_rows: Most training rows with the kernel of all pairs.
+        components: Rows that stand for all others where there are more.
         scale: See ``base.fitted_scaler``.
         seed: Decides the folds of the calibration and the inner folds.
     """
@@ -136,14 +158,17 @@ class Svm(SklearnHead):
     tune: bool = False
     C: float = 3.0
     gamma: float = 1.0
+    exact_rows: int = 20_000
+    components: int = 1_000
     scale: Scale = COLUMNS
     seed: int = 0
 
     name = "svm"
+    streams = True
     candidates = grid(gamma=(0.3, 1.0), C=(1.0, 3.0, 10.0, 30.0))
 
     def _classifier(
-        self, Z: np.ndarray, codes: np.ndarray, groups: np.ndarray
+        self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
         folds = inner_folds(codes, groups, most=5, seed=self.seed)
         if not folds:
@@ -152,6 +177,11 @@ class Svm(SklearnHead):
                 f"{len(np.unique(groups))} groups for {codes.max() + 1} classes",
                 "Add patients, or use the logreg head.",
             )
+        if len(Z) > self.exact_rows:
+            warnings.warn(self._note, ApproximationWarning, stacklevel=2)
+            self.tuning_ = summary([], 0, self._note)
+            return calibrated_machine(Z, codes, folds, self._landmarks(Z), self.C)
+        Z = np.asarray(Z)
         machine, rows = self._on_kernel(Z)
         calibrated = CalibratedClassifierCV(
             machine, method="sigmoid", cv=folds, ensemble=False
@@ -164,24 +194,52 @@ class Svm(SklearnHead):
         return calibrated
 
     def _search(
-        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+        self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
-        Z = fitted_scaler(X, self.scale).transform(X)
+        Z = scaled(X, fitted_scaler(X, self.scale))
+        is_exact = len(Z) <= self.exact_rows
+        Z = np.asarray(Z) if is_exact else Z
         tried = []
         for gamma, same in groupby(self.candidates, itemgetter("gamma")):
-            machine, rows = clone(self).set_params(gamma=gamma)._on_kernel(Z)
-            for settings in same:
-                margin = cross_val_predict(
-                    machine.set_params(C=settings["C"]),
-                    rows,
-                    codes,
-                    cv=folds,
-                    method="decision_function",
-                ).reshape(len(codes), -1)
+            candidates = list(same)
+            values = [settings["C"] for settings in candidates]
+            head = clone(self).set_params(gamma=gamma)
+            margins = head._exact_margins if is_exact else head._margins
+            for settings, margin in zip(
+                candidates, margins(Z, codes, folds, values), strict=True
+            ):
                 # One calibration for all folds: a few numbers for many rows.
                 proba = LogisticRegression().fit(margin, codes).predict_proba(margin)
                 tried.append(settings | scores(codes, proba))
-        return summary(tried, len(folds))
+        return summary(tried, len(folds), "" if is_exact else self._note)
+
+    def _exact_margins(
+        self, Z: np.ndarray, codes: np.ndarray, folds: list[Fold], values: list[float]
+    ) -> Iterator[np.ndarray]:
+        """Margins of held-out rows for each value of C."""
+        machine, rows = self._on_kernel(Z)
+        for C in values:
+            machine.set_params(C=C)
+            yield cross_val_predict(
+                machine, rows, codes, cv=folds, method="decision_function"
+            ).reshape(len(codes), -1)
+
+    def _margins(
+        self, Z: Matrix, codes: np.ndarray, folds: list[Fold], values: list[float]
+    ) -> Iterator[np.ndarray]:
+        """The same by landmarks."""
+        return margins_along(Z, codes, folds, self._landmarks(Z), values)
+
+    def _landmarks(self, Z: Matrix) -> Landmarks:
+        gamma = self.gamma / (Z.shape[1] * (moments(Z)[1] or 1))
+        return Landmarks.of(Z, gamma, most=self.components, seed=self.seed)
+
+    @property
+    def _note(self) -> str:
+        return (
+            f"more than {self.exact_rows} training rows: the kernel is approximated by "
+            f"{self.components} of them (Nystroem)"
+        )
 
     def _machine(self, Z: np.ndarray) -> SVC:
         return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * (Z.var() or 1)))
@@ -197,6 +255,11 @@ class Svm(SklearnHead):
             return machine, Z
         kernel = rbf_kernel(Z, gamma=machine.gamma)
         return SVC(C=self.C, kernel="precomputed"), kernel
+
+
+def _has_span(Z: Matrix) -> TypeGuard[np.ndarray]:
+    """Whether there are fewer rows than columns, and copies of them may be made."""
+    return not isinstance(Z, Rows) and len(Z) < Z.shape[1]
 
 
 def _span(Z: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import randomized_svd
 
+from featcache.heads.rows import Matrix
+
 DIRECTIONS = 64  # principal directions along which steps are scaled
 TOLERANCE = 3e-5  # largest scaled gradient at the end, per log-loss over log(K)
 MOST_STEPS = 2000
@@ -29,7 +31,7 @@ class Solution:
     intercepts: np.ndarray
     steps: int = 0
 
-    def proba(self, Z: np.ndarray, fit: int = 0) -> np.ndarray:
+    def proba(self, Z: Matrix, fit: int = 0) -> np.ndarray:
         """Class probabilities of ``Z`` (N, D) by one of the fits, (N, K)."""
         logits = Z @ self.weights[:, fit] + self.intercepts[fit]
         return np.asarray(softmax(logits, axis=1))

@@ -13,9 +13,11 @@ from featcache.core.tf import as_written, no_retracing_advice, tensorflow
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
 from featcache.heads.files import damaged
+from featcache.heads.rows import Matrix, Rows, blocks
 from featcache.heads.tuning import Fold, grid, group_folds, scores, softening
 
 ROWS_AT_ONCE = 8192
+ROWS_A_READ = 2048  # of a matrix that is not copied, about
 WATCHED = ("val_loss", "val_accuracy", "val_refined", "temperature")  # held-out rows
 STEPS_AT_ONCE = 128  # an epoch in one or a few calls, yet Ctrl-C is heard
 
@@ -28,9 +30,10 @@ class KerasHead(Head):
     """
 
     file = "model.keras"
+    streams = True
     scale: Scale = COLUMNS
 
-    def _network(self, X: np.ndarray) -> Any:
+    def _network(self, X: Matrix) -> Any:
         units, dropout = self._hidden()
         return network(
             X,
@@ -67,7 +70,7 @@ class UntrainedSoftmax(KerasHead):
 
     name = "softmax-untrained"
 
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+    def _fit(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None:
         with _on_cpu():
             self.model_ = self._network(X)
 
@@ -116,7 +119,7 @@ class Softmax(KerasHead):
     name = "softmax"
     candidates = grid(learning_rate=(0.01, 0.001), weight_decay=(0.0, 0.1))
 
-    def _fit(self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> None:
+    def _fit(self, X: Matrix, codes: np.ndarray, groups: np.ndarray) -> None:
         folds = group_folds(codes, groups, folds=10, seed=self.seed)
         everything = np.arange(len(X))
         with _on_cpu():
@@ -135,7 +138,7 @@ class Softmax(KerasHead):
             _soften(self.model_, self.history_[stop.best_epoch]["temperature"])
 
     def _search(
-        self, X: np.ndarray, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
+        self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
         # Settings compare as well without the training anew, in half of the time.
         quick = clone(self).set_params(refit=False)
@@ -143,7 +146,7 @@ class Softmax(KerasHead):
 
     def _train(
         self,
-        X: np.ndarray,
+        X: Matrix,
         codes: np.ndarray,
         rows: np.ndarray,
         *,
@@ -230,7 +233,7 @@ class MlpDropout(Mlp):
 
 
 def network(
-    X: np.ndarray,
+    X: Matrix,
     n_classes: int,
     units: Sequence[int] = (),
     *,
@@ -291,14 +294,14 @@ def _on_cpu() -> Any:
 
 
 def _batches(
-    tf: Any, X: np.ndarray, codes: np.ndarray, rows: np.ndarray, *, size: int, seed: int
+    tf: Any, X: Matrix, codes: np.ndarray, rows: np.ndarray, *, size: int, seed: int
 ) -> Any:
     """Batches of (features, codes) of some rows, shuffled anew each time it is read.
 
     The orders depend on the seed alone: ``Dataset.shuffle`` mixes in what other code of
     the process may have given to ``tf.random.set_seed``.
     """
-    features, targets, rows = tf.constant(X), tf.constant(codes), tf.constant(rows)
+    targets, rows = tf.constant(codes), tf.constant(rows)
     epoch = tf.Variable(0)
 
     def shuffled(_: Any) -> Any:
@@ -309,14 +312,30 @@ def _batches(
 
     once = tf.data.Dataset.from_tensors(0).flat_map(as_written(shuffled))
     counted = once.apply(tf.data.experimental.assert_cardinality(len(rows)))
+    if isinstance(X, Rows):
+        return _read_batches(tf, X, targets, counted, size)
+    features = tf.constant(X)
     return counted.batch(size).map(
         as_written(lambda some: (tf.gather(features, some), tf.gather(targets, some)))
     )
 
 
-def _early_stopping(
-    keras: Any, X: np.ndarray, codes: np.ndarray, *, patience: int
-) -> Any:
+def _read_batches(tf: Any, X: Rows, targets: Any, order: Any, size: int) -> Any:
+    """Batches of (features, codes) in an order, of which only some are in memory."""
+    n_batches = int(order.cardinality().numpy() + size - 1) // size
+
+    def read(some: Any) -> Any:
+        features = tf.numpy_function(X.read, [some], tf.float32)
+        features.set_shape([None, X.shape[1]])
+        several = features, tf.gather(targets, some)
+        return tf.data.Dataset.from_tensor_slices(several).batch(size)
+
+    several = order.batch(size * max(1, ROWS_A_READ // size))
+    batches = several.flat_map(as_written(read))
+    return batches.apply(tf.data.experimental.assert_cardinality(n_batches))
+
+
+def _early_stopping(keras: Any, X: Matrix, codes: np.ndarray, *, patience: int) -> Any:
     """Stops by the log-loss of held-out rows after a temperature of its own."""
 
     class Refined(keras.callbacks.EarlyStopping):  # type: ignore[misc]
@@ -331,13 +350,10 @@ def _early_stopping(
     )
 
 
-def _probabilities(model: Any, X: np.ndarray) -> np.ndarray:
+def _probabilities(model: Any, X: Matrix) -> np.ndarray:
     # Eager on purpose: tracing a graph costs more than these few products.
-    blocks = [
-        model(X[at : at + ROWS_AT_ONCE], training=False).numpy()
-        for at in range(0, len(X), ROWS_AT_ONCE)
-    ]
-    return np.concatenate(blocks)
+    parts = [model(block, training=False).numpy() for block in blocks(X, ROWS_AT_ONCE)]
+    return np.concatenate(parts)
 
 
 def _soften(model: Any, temperature: float) -> None:

@@ -153,7 +153,7 @@ def test_grey_pictures_among_coloured_ones() -> None:
 def test_constant_statistics_have_some_room() -> None:
     """Training images that are all alike refuse another like them only slightly off."""
     rules = PlainRules.fit(np.repeat(CHESTS[:1], 50, axis=0).astype(float))
-    assert rules.scores(CHESTS[:1].astype(float)).max() == 0
+    assert rules.scores(CHESTS[:1].astype(float)).max() < 1e-9
     near = CHESTS[:1].astype(float)
     near[0, column("grey_mean")] += 4
     assert 0 < rules.scores(near).max() < 1

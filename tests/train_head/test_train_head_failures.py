@@ -1,5 +1,6 @@
 """Training heads: failures are told, bad input is refused, processes share a folder."""
 
+import errno
 import json
 import re
 import subprocess
@@ -23,6 +24,7 @@ from featcache.errors import (
     UsageError,
 )
 from featcache.evaluation import fitting, runs
+from featcache.heads import linear
 
 
 def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
@@ -65,6 +67,34 @@ def test_a_warning_of_a_library_is_one_line_with_the_run(
         assert "In 4 of 4 fits. The solver stopped before it converged" in message
         assert "\n" not in message
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_svm_by_landmarks_says_so_once_a_run(
+    train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is trained, and in the record for each part."""
+    monkeypatch.setitem(linear.Svm.__init__.__kwdefaults__, "exact_rows", 10)
+    messages: list[str] = []
+    result = train(heads=["svm"], folds=3, jobs=1, reporter=Heard(messages=messages))
+    record = result.runs[0].record
+    (message,) = [text for text in messages if "ApproximationWarning" in text]
+    assert "more than 10 training rows: the kernel is approximated by" in message
+    assert len([one for one in record.tuning if "Nystroem" in (one.note or "")]) == 4
+    assert record.head_is.params["exact_rows"] == 10
+
+
+def test_too_little_space_for_the_features_is_an_error(
+    train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is written to the mapped file, which would kill the process."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left.*0\.npy"):
+        train()
 
 
 def test_a_head_that_raises_in_one_fold_is_marked_failed(

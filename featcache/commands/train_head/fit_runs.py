@@ -1,5 +1,6 @@
 """Folds side by side, and a record of each run when it is whole."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,15 +105,33 @@ def _ended(plan: RunPlan) -> str:
 def _matrices(todo: Sequence[RunPlan], temp: Path) -> dict[TrainingData, np.ndarray]:
     """Each matrix once, (images, views + 1, D), in a file that all processes map.
 
-    So no more than one is ever in memory whole, and none is sent to a process.
+    None is ever in memory whole, and none is sent to a process.
     """
     matrices = {}
     for number, data in enumerate(dict.fromkeys(plan.data for plan in todo)):
         path = temp / f"{number}.npy"
-        views = data.selection.views + 1
-        np.save(path, data.selection.read().reshape(len(data.codes), views, -1))
+        views, width = data.selection.views + 1, sum(data.selection.dims)
+        X = _mapped(path, (len(data.codes), views, width))
+        data.selection.read(X.reshape(-1, width))
+        X.flush()
         matrices[data] = np.load(path, mmap_mode="r")
     return matrices
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A new file of an array in float32, mapped to be written.
+
+    Raises:
+        OSError: There is too little space for it.
+    """
+    X = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    if hasattr(os, "posix_fallocate"):  # a full disk would else kill who writes to it
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+    return X
 
 
 def _call(

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from featcache.deploy.graph.layers import (
@@ -117,14 +118,18 @@ def _support_vectors(head: Svm, x: Any) -> Any:
     return keras.ops.softmax(keras.ops.log_sigmoid(lines))
 
 
-def _margins(machine: SVC, z: Any) -> Any:
+def _margins(machine: SVC | Pipeline, z: Any) -> Any:
     """The decision function (N, 1), or with more than two classes (N, n)."""
     import keras
 
-    ops, gamma, vectors = keras.ops, machine._gamma, machine.support_vectors_
-    lengths = ops.sum(ops.square(z), axis=1, keepdims=True)
-    products = dense(z, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(axis=1))
-    kernel = ops.exp(products - lengths * float(gamma))
+    ops = keras.ops
+    if isinstance(machine, Pipeline):  # on the kernel with landmarks alone
+        mapping, linear = machine["map"], machine["machine"]
+        kernel = _kernel(z, mapping.gamma, mapping.components_)
+        return dense(
+            kernel, mapping.normalization_.T @ linear.coef_.T, linear.intercept_
+        )
+    kernel = _kernel(z, machine._gamma, machine.support_vectors_)
     pairs = dense(kernel, _dual(machine), machine.intercept_)
     if len(machine.classes_) == 2:
         return pairs
@@ -134,6 +139,16 @@ def _margins(machine: SVC, z: Any) -> Any:
     confidence = dense(pairs, first - second)
     votes = votes + constant(first.sum(axis=0))
     return votes + confidence / (3.0 * (ops.abs(confidence) + 1.0))
+
+
+def _kernel(z: Any, gamma: float, vectors: np.ndarray) -> Any:
+    """The RBF kernel (N, S) of rows with vectors (S, D)."""
+    import keras
+
+    ops = keras.ops
+    lengths = ops.sum(ops.square(z), axis=1, keepdims=True)
+    products = dense(z, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(axis=1))
+    return ops.exp(products - lengths * float(gamma))
 
 
 def _dual(machine: SVC) -> np.ndarray:
