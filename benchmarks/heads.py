@@ -93,7 +93,7 @@ def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, An
         {
             "head": heads.make(name),
             "train": train,
-            "held": held,
+            "held_out": held,
             "n_classes": int(y.max()) + 1,
             "tta": True,
             **data,
@@ -105,7 +105,7 @@ def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, An
     started = time.perf_counter()
     for number, fit in side_by_side(fit_predict, calls, jobs):
         assert isinstance(fit, Fit), fit
-        held = calls[number]["held"]
+        held = calls[number]["held_out"]
         right[calls[number]["head"].name] += int((fit.p.argmax(1) == y[held]).sum())
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "accuracy": {n: right[n] / len(y) for n in names}}
