@@ -29,6 +29,8 @@ def test_a_description_is_json_and_tells_parameters_apart():
         "params": {
             "C": 3.0,
             "gamma": 1.0,
+            "exact_rows": 20_000,
+            "components": 1_000,
             "scale": "columns",
             "seed": 0,
             "tune": False,
