@@ -105,3 +105,28 @@ class Indented(Reporter):
     def ended(self, text: str) -> None:
         """Passes it on, indented."""
         self.reporter.ended(f"  {text}")
+
+
+@dataclass
+class Once(Reporter):
+    """Passes on what it hears, each message once.
+
+    For calls whose parts check the same things anew, such as on each worker.
+
+    Attributes:
+        reporter: Who hears it.
+        texts: What was said.
+    """
+
+    reporter: Reporter
+    texts: set[str] = field(default_factory=set)
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Passes it on."""
+        self.reporter.progress(name, done, total)
+
+    def message(self, text: str) -> None:
+        """Passes it on."""
+        if text not in self.texts:
+            self.texts.add(text)
+            self.reporter.message(text)

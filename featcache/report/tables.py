@@ -218,7 +218,7 @@ def caption(board: Leaderboard) -> str:
         f"{text}; diff: difference to {reference}; p: paired test over groups; "
         "tied: Holm-adjusted p >= 0.05; ranks: possible ones, of all runs at once with "
         "95 %; P not better: probability that the run is at least as good as "
-        f"{'the best' if board.against == top.run_id else reference}"
+        f"{reference}"
     )
 
 

@@ -124,8 +124,9 @@ def conclude(is_finding: bool, message: str, evidence: Sequence[Row] = ()) -> An
 
 
 def records(table: pd.DataFrame) -> list[Row]:
-    """The rows of a table as evidence."""
-    return [{str(name): row[name] for name in row} for row in table.to_dict("records")]
+    """The first `MOST` rows of a table as evidence."""
+    first = table.head(MOST).to_dict("records")
+    return [{str(name): row[name] for name in row} for row in first]
 
 
 def listed(names: Sequence[object], limit: int = 3) -> str:

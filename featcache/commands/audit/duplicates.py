@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    MOST,
     Answer,
     Check,
     NotApplicable,
@@ -66,14 +65,14 @@ def _bytes(context: AuditContext) -> Answer:
     return conclude(
         bool(len(copies)),
         f"{counts} of another, excluded from all results.{of_copies}",
-        records(copies.head(MOST)),
+        records(copies),
     )
 
 
 def _labels(context: AuditContext) -> Answer:
     table = context.manifest.table
     exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
-    rows = records(exact[["path", "label", "reason"]].head(MOST))
+    rows = records(exact[["path", "label", "reason"]])
     try:
         near = with_images(context, context.near)
     except NotApplicable:
@@ -85,7 +84,7 @@ def _labels(context: AuditContext) -> Answer:
         bool(len(exact) + len(near)),
         f"{counted(len(exact), 'byte-identical file')} and "
         f"{counted(len(near), 'pair')} of near-duplicates with different labels.",
-        [*records(near.head(MOST)), *rows],
+        [*records(near), *rows],
     )
 
 
@@ -118,8 +117,8 @@ def _across_groups(
         f"{len(within)} within a group, "
         f"which a split keeps together, and {len(across)} in two different groups."
         f"{unseen}",
-        [{**row, "within_group": False} for row in records(across.head(MOST))]
-        + [{**row, "within_group": True} for row in records(within.head(MOST))],
+        [{**row, "within_group": False} for row in records(across)]
+        + [{**row, "within_group": True} for row in records(within)],
     )
 
 
@@ -167,8 +166,7 @@ def _across_parts(context: AuditContext) -> Answer:
                                  "test", "fold")  # fmt: skip
         total += len(parted)
         tested += int((parted["part"] == "test").sum())
-        first = parted.head(MOST).astype({"place_a": int, "place_b": int})
-        rows += records(first)
+        rows += records(parted.astype({"place_a": int, "place_b": int}))
     return conclude(
         bool(rows),
         f"{counted(total, 'pair')} of near-duplicates on both sides "

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.audit.base import (
-    MOST,
     Answer,
     Check,
     NotApplicable,
@@ -86,7 +85,7 @@ def _candidates(context: AuditContext) -> Answer:
         f"{'label' if len(candidates) == 1 else 'labels'} of {len(candidates)} of "
         f"{len(table)} images"
         + (f" ({listed(by_label, 5)}); ranked for review." if by_label else "."),
-        records(candidates.drop(columns="candidate").head(MOST)),
+        records(candidates.drop(columns="candidate")),
     )
 
 
@@ -142,7 +141,7 @@ def _changed(context: AuditContext) -> Answer:
             if changes
             else "."
         ),
-        records(table[["image_id", "path", "before", "now"]].head(MOST)),
+        records(table[["image_id", "path", "before", "now"]]),
     )
 
 

@@ -56,7 +56,10 @@ def claims(
             np.mean([one.scores[metric] for one in repeats[run].values()])
             for run in runs
         ],
-        [_mean(repeats[run], "draws", metric) for run in runs],
+        [
+            _mean([one.draws.scores[metric] for one in repeats[run].values()])
+            for run in runs
+        ],
         apart,
         groups=min(run.draws.basis(metric) for run in runs),
         larger_is_better=metrics.METRICS[metric],
@@ -83,11 +86,14 @@ def _chances(
     """P(at least as good as the reference) of each other run."""
     if reference not in runs:
         return {}
-    own, column = _mean(repeats[reference], "posterior", metric), runs.index(reference)
+    posterior = [
+        _mean([one.posterior(metric) for one in repeats[run].values()]) for run in runs
+    ]
+    own = runs.index(reference)
     return {
         run: metrics.at_least_as_good(
-            _mean(repeats[run], "posterior", metric) - own,
-            differing=int(apart[row, column]),
+            posterior[row] - posterior[own],
+            differing=int(apart[row, own]),
             larger_is_better=metrics.METRICS[metric],
         )
         for row, run in enumerate(runs)
@@ -95,16 +101,12 @@ def _chances(
     }
 
 
-def _mean(repeats: Repeats, kind: str, metric: str) -> np.ndarray:
+def _mean(draws: Sequence[np.ndarray]) -> np.ndarray:
     """The draws of a run's score; of several repeats, of a mean over some of them."""
-    if kind == "draws":
-        scores = np.stack([run.draws.scores[metric] for run in repeats.values()])
-    else:
-        scores = np.stack([run.posterior(metric) for run in repeats.values()])
-    if len(scores) == 1:
-        return np.asarray(scores[0])
-    rng = np.random.default_rng(0)
-    picks = rng.integers(len(scores), size=scores.shape)
+    if len(draws) == 1:
+        return draws[0]
+    scores = np.stack(draws)
+    picks = np.random.default_rng(0).integers(len(scores), size=scores.shape)
     return np.asarray(np.take_along_axis(scores, picks, axis=0).mean(axis=0))
 
 
@@ -112,24 +114,23 @@ def _differing(runs: Sequence[ScoredRun], metric: str) -> np.ndarray:
     """Groups in which the predictions of two runs differ for a metric, (K, K)."""
     names, codes = np.unique(runs[0].part.groups.astype(str), return_inverse=True)
     count = np.zeros((len(runs), len(runs)), int)
-    seen = [_seen(run, metric, codes) for run in runs]
-    for i, one in enumerate(seen):
-        for j, other in enumerate(seen[:i]):
-            changed = one != other
-            if len(changed) != len(names):  # an image each, and not yet a group each
+    rows = [_compared(run, metric, codes) for run in runs]
+    for i, one in enumerate(rows):
+        for j, other in enumerate(rows[:i]):
+            changed = (one != other).any(axis=1)
+            if metric != "accuracy":  # an image each, and not yet a group each
                 changed = np.bincount(codes, changed, len(names)) > 0
             count[i, j] = count[j, i] = changed.sum()
     return count
 
 
-def _seen(run: ScoredRun, metric: str, codes: np.ndarray) -> np.ndarray:
-    """What a metric sees of a run: of each group, or of each image."""
+def _compared(run: ScoredRun, metric: str, codes: np.ndarray) -> np.ndarray:
+    """What a metric sees of a run, a row for each image; for accuracy, each group."""
     if metric == "accuracy":
-        return np.bincount(codes, run.right)
+        return np.bincount(codes, run.right)[:, None]
     if metric in _BY_CLASS:
-        return np.asarray(run.part.p.argmax(axis=1))
-    # Probabilities of a row that differ do so in some column.
-    return np.asarray(run.part.p @ np.sqrt(np.arange(2.0, 2 + run.part.p.shape[1])))
+        return np.asarray(run.part.p.argmax(axis=1)[:, None])
+    return run.part.p
 
 
 def _sentence(

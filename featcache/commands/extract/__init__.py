@@ -14,7 +14,7 @@ from featcache.commands.extract.checks import (
     check_call,
 )
 from featcache.commands.extract.computing import PartResult, compute_parts
-from featcache.commands.extract.on_workers import Once, extract_on
+from featcache.commands.extract.on_workers import extract_on
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
@@ -27,7 +27,7 @@ from featcache.commands.extract.publishing import publish_parts
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad, result_of
 from featcache.commands.extract.work import compute, prepare, tap_names, with_engines
-from featcache.core.progress import SILENT, OneAtATime, Reporter
+from featcache.core.progress import SILENT, Once, OneAtATime, Reporter
 from featcache.core.workers import LOCAL, Site
 from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.sources import remote

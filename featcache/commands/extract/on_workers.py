@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.backbones import Network
 from featcache.commands.extract.computing import compute_parts
-from featcache.commands.extract.part_plan import PartPlan, PlannedNetwork, open_plan
+from featcache.commands.extract.part_plan import (
+    PartPlan,
+    PlannedNetwork,
+    PlanOptions,
+    open_plan,
+)
 from featcache.commands.extract.plan import (
     ExtractRequest,
     Job,
@@ -18,7 +22,7 @@ from featcache.commands.extract.planning import plan_parts
 from featcache.commands.extract.publishing import publish_parts
 from featcache.commands.extract.results import StoreResult
 from featcache.commands.extract.work import tap_names
-from featcache.core.progress import Messages, Reporter
+from featcache.core.progress import Messages
 from featcache.core.workers import Workers, opened
 from featcache.dataset import manifest
 from featcache.errors import FeatcacheError, StoreError
@@ -28,37 +32,8 @@ from featcache.features import store
 # call that was stopped goes on with its parts on any other cluster.
 _LEAST_ROWS, _MOST_ROWS, _PARTS = 256, 4096, 256
 
-
 # Of a request, what `plan_parts` takes.
-_PLANNED = (
-    *("views", "policy", "taps", "tap_pooling", "pooling", "engine", "precision"),
-    *("dtype", "batch_size", "split_by", "reporter"),
-)
-
-
-@dataclass
-class Once(Reporter):
-    """Passes on what it hears, each message once.
-
-    A call is checked in `extract`, in `plan_parts`, and on each worker.
-
-    Attributes:
-        reporter: Who hears it.
-        texts: What was said.
-    """
-
-    reporter: Reporter
-    texts: set[str] = field(default_factory=set)
-
-    def progress(self, name: str, done: int, total: int) -> None:
-        """Passes it on."""
-        self.reporter.progress(name, done, total)
-
-    def message(self, text: str) -> None:
-        """Passes it on."""
-        if text not in self.texts:
-            self.texts.add(text)
-            self.reporter.message(text)
+_PLANNED = (*PlanOptions.__dataclass_fields__, "split_by", "reporter")
 
 
 def extract_on(

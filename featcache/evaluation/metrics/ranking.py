@@ -108,10 +108,9 @@ class _Pairs:
         self._draws, self._first, self._second = draws, first, second
         self._groups = groups
         apart = differing[first, second]
-        wider = np.sqrt(1 + _PRIOR_GROUPS / np.maximum(apart, 1))
+        self._wider = np.sqrt(1 + _PRIOR_GROUPS / np.maximum(apart, 1))
         errors = [standard_error(change, groups) for change in self._changes()]
         self._errors = np.where(apart > 0, errors, np.inf)
-        self._wider = wider
         self._values = scores[first] - scores[second]
 
     def _changes(self) -> Iterator[Array]:

@@ -188,19 +188,16 @@ def bayesian_bootstrap(
     """
     y, P = checked(y, P)
     count, codes = _group_codes(groups)
-    by_group = sums_by_group(rows(y, P), groups)
+    rng, chunk = np.random.default_rng(seed), _chunk(len(codes))
+    sizes = (min(chunk, resamples - at) for at in range(0, resamples, chunk))
+    draws = (rng.standard_exponential((size, count)) for size in sizes)
+    if metric != "auc":
+        by_group = sums_by_group(rows(y, P), groups)
+        return np.concatenate([of_sums(times @ by_group)[metric] for times in draws])
     ranks = [_Ranks.of(y == c, P[:, c], codes) for c in range(P.shape[1])]
-    rng, scores = np.random.default_rng(seed), []
-    for start in range(0, resamples, _chunk(len(codes))):
-        size = min(_chunk(len(codes)), resamples - start)
-        weights = rng.standard_exponential((size, count))
-        if metric == "auc":
-            by_draw = np.ascontiguousarray(weights.T)
-            areas = np.stack([one.area(by_draw) for one in ranks], axis=1)
-            scores.append(mean_of_known(areas))
-        else:
-            scores.append(of_sums(weights @ by_group)[metric])
-    return np.concatenate(scores)
+    by_draw = (np.ascontiguousarray(times.T) for times in draws)
+    areas = [np.stack([one.area(w) for one in ranks], axis=1) for w in by_draw]
+    return np.asarray(mean_of_known(np.concatenate(areas)))
 
 
 def bootstrap_weights(
