@@ -242,3 +242,25 @@ def test_workers_of_several_threads_are_refused(
         workers.opened(scheduler[0]),
     ):
         pass
+
+
+def test_ray_of_another_call_is_not_joined() -> None:
+    """It would be lost when that call ends."""
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    start = (
+        "import ray, sys; ray.init('local', num_cpus=1, include_dashboard=False, "
+        "log_to_driver=False); print(ray.get_runtime_context().gcs_address, "
+        "flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", start],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with other:
+        address = other.stdout.readline().strip()
+        assert address
+        with workers.opened("ray", jobs=1):
+            assert ray.get_runtime_context().gcs_address != address

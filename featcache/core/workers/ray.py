@@ -106,14 +106,12 @@ def _connect(site: "Site", jobs: int) -> None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise unreachable(str(site), str(error).splitlines()[0]) from error
         return
-    try:
+    started = {
+        "num_cpus": jobs,
+        "include_dashboard": False,
+        "object_store_memory": _STORE_BYTES,
+    }
+    try:  # joins what ``ray start`` began, but not what another call started for itself
+        ray.init(**started, **quiet)
+    except ValueError:  # that one has its own size
         ray.init("auto", **quiet)
-    except ConnectionError:  # there is none to join
-        ray.init(
-            "local",
-            num_cpus=jobs,
-            num_gpus=None,
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            **quiet,
-        )
