@@ -55,7 +55,12 @@ class RayWorkers(ClusterWorkers):
             attempt, process, outcome = ray.get(ready)
         except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
             raise self.deadly(str(error).splitlines()[0]) from error
-        except (exceptions.RaySystemError, ConnectionError) as error:
+        except (
+            exceptions.RaySystemError,
+            exceptions.LocalRayletDiedError,
+            exceptions.NodeDiedError,
+            ConnectionError,
+        ) as error:
             raise self.lost(str(error).splitlines()[0]) from error
         return attempt, process, outcome
 
