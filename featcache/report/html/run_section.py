@@ -114,6 +114,7 @@ def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
     views, split = record.views, record.split
     facts = {
         "label": row.label,
+        "claim": row.claim,
         "features": "; ".join(dict.fromkeys(map(_block, record.features))),
         "members": _members(record),
         "augmented views": f"{views}, and the plain image" if views else "none",
