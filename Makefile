@@ -1,9 +1,17 @@
 # The commands of the README. Each makes .venv from the lock first.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := install --quiet --disable-pip-version-check --constraint requirements.lock
+# Where an environment has its packages.
+PACKAGES := import sysconfig; print(*map(sysconfig.get_path, ["purelib", "platlib"]), sep="\n")
+
+# What Python compiled of the package and the tests is kept, whatever the caller's
+# environment says: each test process and each command would compile it again.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Tests run side by side, so each process keeps to one thread.
-THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 FEATCACHE_THREADS=1
+POOLS := OMP OPENBLAS MKL BLIS NUMEXPR
+THREADS := $(POOLS:%=%_NUM_THREADS=1) VECLIB_MAXIMUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 .PHONY: install demo test test-slow test-all test-real test-torch check format lock clean
@@ -12,7 +20,9 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/python -m pip $(INSTALL) --no-compile --editable '.[dev]'
+	# pip would compile on one core; some packages have templates that are no Python.
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
 demo: install
@@ -29,10 +39,12 @@ test-all: test test-slow
 test-real: install
 	$(BIN)/python -m pytest -m real
 
-# A second environment: PyTorch is large, and nothing but the export needs it.
-.venv-torch/installed: pyproject.toml requirements.lock
-	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,torch]'
+# A second environment: PyTorch is large, and nothing but the export needs it. The
+# packages of the first are below it, and only what they lack is installed.
+.venv-torch/installed: .venv/installed
+	$(BIN)/python -m venv --clear --without-pip .venv-torch
+	$(BIN)/python -c '$(PACKAGES)' > "$$(.venv-torch/bin/python -c '$(PACKAGES)' | head -1)/below.pth"
+	$(BIN)/python -m pip --python .venv-torch/bin/python $(INSTALL) --no-compile --editable '.[torch]'
 	touch $@
 
 test-torch: .venv-torch/installed

@@ -48,7 +48,10 @@ def parse(line: str) -> None:
 def literals() -> Iterator[tuple[str, str]]:
     """Commands in the texts of the package, X for what is filled in, and their file."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        code = path.read_text(encoding="utf-8")
+        if not re.search(r"featcache(?! import\b|[\w.\[/-])", code):
+            continue  # no command in it: each worker reads the whole package here
+        nodes = list(ast.walk(ast.parse(code)))
         joined = [node for node in nodes if isinstance(node, ast.JoinedStr)]
         inner = {id(part) for node in joined for part in node.values}
         for node in nodes:

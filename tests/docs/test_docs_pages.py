@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -31,10 +32,32 @@ from featcache.features import store
 from featcache.features.contract import Contract
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study of the documents: 36 X-rays of 18 patients, two stores, two runs."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        dataset = write_study()
+        names = ["logreg", "majority"]
+        train_head(
+            dataset, Path("reports"), backbones=["densenet121"], heads=names, jobs=1
+        )
+    return folder
+
+
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The study of the documents: 36 X-rays of 18 patients, and two stores."""
+def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the study, in the current folder."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    settings = tmp_path / "cache/xrays/dataset.json"
+    settings.write_text(settings.read_text().replace(str(made), str(tmp_path)))
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_study() -> manifest.Manifest:
+    """Images, their table and embeddings, in the current folder."""
     lines = ["path,label,patient,sex"]
     Path("xrays").mkdir()
     for i in range(36):
@@ -50,7 +73,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = found.folder / "features"
     write_store(row, found, folder / "densenet121-imagenet-7c0e41aa.h5")
     write_store(own, found)
-    return tmp_path
+    return found
 
 
 def write_store(
@@ -78,11 +101,8 @@ def write_store(
 @pytest.fixture
 def run_of_study(study: Path) -> runs.Run:
     """A run of the study, with its files."""
-    found = manifest.load(Path("cache/xrays"))
-    names = ["logreg", "majority"]
-    one = ["densenet121"]
-    result = train_head(found, Path("reports"), backbones=one, heads=names, jobs=1)
-    return result.runs[0]
+    (folder,) = study.glob("reports/xrays/runs/logreg-*")
+    return runs.load(folder)
 
 
 def lines_of_shell() -> Iterator[tuple[str, str]]:
