@@ -355,6 +355,7 @@ def test_each_repeat_has_its_ensemble(write, vote, three) -> None:
     assert [run.run_id for run in other.runs] == [result.runs[1].run_id]
 
 
+@pytest.mark.slow
 def test_permuted_labels_stay_at_chance(tmp_path: Path) -> None:
     """Members that know their training labels by heart have nothing to vote for."""
     count = 360

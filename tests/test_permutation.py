@@ -72,7 +72,10 @@ def test_labels_that_are_shuffled_over_patients_cannot_be_learnt(name, patients)
     assert low <= np.bincount(y).max() / len(y)
 
 
-@pytest.mark.parametrize(("name", "patients"), TRIALS)
+@pytest.mark.parametrize(
+    ("name", "patients"),
+    [one for one in TRIALS if one.values[1] == MANY or not CASES[one.values[0]]],
+)
 def test_rows_of_one_patient_that_are_there_many_times_do_not_help(name, patients):
     """Ten patients' images, each put in ten times, gain nothing: chance it stays."""
     X, y, groups = dataset(patients)

@@ -254,6 +254,7 @@ def folder_in(words: list[str], option: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("folders", [NAMED], indirect=True)
 def test_printed_commands_work(
     study: Path, call: Run, run: Run, folders: dict[str, str]
 ) -> None:

@@ -213,6 +213,7 @@ def forecast(rng: np.random.Generator, groups: int) -> tuple[np.ndarray, ...]:
     return y, softmax(2 * np.eye(3)[y] + noise), codes
 
 
+@pytest.mark.slow
 def test_coverage_of_every_score() -> None:
     """Each holds the truth in at least 92 % of 500 draws; that of ECE is cautious."""
     rng = np.random.default_rng(0)

@@ -309,6 +309,7 @@ def test_trivial_by_its_features(add: Add, reports: Path, kind: str) -> None:
     assert not found["high"].is_baseline
 
 
+@pytest.mark.slow
 def test_coin_flips_are_tied(add: Add, reports: Path) -> None:
     """Of 40 boards of heads that know nothing, few call the best one better."""
     rng, called = np.random.default_rng(0), 0
