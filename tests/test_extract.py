@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from toys import Heard
+from toys import Heard, slow_but
 
 import featcache
 from featcache import backbones
@@ -254,11 +254,11 @@ run(manifest.load(Path(sys.argv[1])), backbones.resolve_all(sys.argv[2:]), views
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("times", slow_but([1, 2], 1))
 def test_kill_minus_9_at_random_moments_changes_nothing(
-    dataset, toy_network: Path, tmp_path: Path
+    dataset, toy_network: Path, tmp_path: Path, times: int
 ) -> None:
-    """Killed twice and run again: the bytes of an undisturbed run.
+    """Killed and run again: the bytes of an undisturbed run.
 
     So it is for a network and for the baselines beside it.
     """
@@ -273,7 +273,7 @@ def test_kill_minus_9_at_random_moments_changes_nothing(
     other = replace(dataset, folder=tmp_path / "cache2" / "chest")
     manifest.save(other)
     command = [sys.executable, "-c", KILLED, str(other.folder), *names]
-    for _ in range(2):
+    for _ in range(times):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for _ in range(rng.randint(4, 20)):
