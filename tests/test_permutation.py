@@ -15,8 +15,8 @@ CASES = (
 )
 VIEWS = 2
 FEW, MANY = 75, 300  # patients
-# Those of many trainings only on many patients, where the interval is narrower.
-MANY_TRAININGS = ("mlp-dropout", "softmax, tuned")
+# Those that take long only on many patients, where the interval is narrower.
+LONG = ("mlp", "mlp-dropout", "softmax, tuned")
 TRIALS = [
     pytest.param(
         name,
@@ -26,7 +26,7 @@ TRIALS = [
     )
     for patients in (FEW, MANY)
     for name in CASES
-    if patients == MANY or name not in MANY_TRAININGS
+    if patients == MANY or name not in LONG
 ]
 
 
