@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featcache.api.embedder import Embedder as Embedder
     from featcache.api.functions import audit as audit
     from featcache.api.functions import compare as compare
+    from featcache.api.functions import curve as curve
     from featcache.api.functions import ensemble as ensemble
     from featcache.api.functions import explain as explain
     from featcache.api.functions import extract as extract
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from featcache.api.predictor import Predictor as Predictor
     from featcache.api.predictor import predict as predict
     from featcache.api.results import AuditResult as AuditResult
+    from featcache.api.results import Curve as Curve
     from featcache.api.results import Explanation as Explanation
     from featcache.api.results import Leaderboard as Leaderboard
     from featcache.api.results import Run as Run
@@ -40,11 +42,13 @@ _MODULES = {
     "api.dataset": ("Dataset", "open", "scan"),
     "api.embedder": ("Embedder",),
     "api.functions": (
-        *("audit", "compare", "ensemble", "explain", "extract", "finetune"),
-        "train_head",
+        *("audit", "compare", "curve", "ensemble", "explain", "extract"),
+        *("finetune", "train_head"),
     ),
     "api.predictor": ("Predictor", "predict"),
-    "api.results": ("AuditResult", "Explanation", "Leaderboard", "Run", "Runs"),
+    "api.results": (
+        *("AuditResult", "Curve", "Explanation", "Leaderboard", "Run", "Runs"),
+    ),
     "api.tools": ("doctor", "phantoms", "run_study"),
     "api.validation": ("validate",),
     "dataset.views": ("Policy",),

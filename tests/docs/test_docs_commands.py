@@ -17,6 +17,7 @@ from featcache.commands.backbone.describe import describe
 from featcache.commands.backbone.export import export_backbone
 from featcache.commands.backbone.listing import list_backbones
 from featcache.commands.compare import METRICS, compare
+from featcache.commands.curve import curve
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
 from featcache.commands.export import export
@@ -75,6 +76,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
     "compare": [compare, page.write],
+    "curve": [curve, page.write],
     "explain": [explain, sheets.write],
     "audit": [audit],
     "run": [run_study],
@@ -105,6 +107,7 @@ AT_THE_DOOR = {
     "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
     "every",
     "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
+    "png",
     "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",

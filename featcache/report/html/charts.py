@@ -8,8 +8,10 @@ import pandas as pd
 
 from featcache.errors import RunError
 from featcache.evaluation import metrics
+from featcache.evaluation.curves import LearningCurve
 from featcache.evaluation.record import CalibrationInfo
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
+from featcache.report.curves import law_line, sentences
 from featcache.report.html import scoring
 from featcache.report.html.svg import Axis, Series, Svg, key, lines
 
@@ -139,3 +141,28 @@ def _epochs(
     y = Axis.around(name, history[list(columns)].to_numpy().ravel())
     svg = lines(series, x, y, label=f"{name} by epoch")
     return Chart(f"Learning: {name}", svg, keys, note)
+
+
+def learning_curve(curve: LearningCurve) -> Chart:
+    """Score by the groups trained on, and the fitted law as far as it is trusted."""
+    points = curve.points
+    groups, scores = [p.groups for p in points], [p.score for p in points]
+    law_groups, law_scores = law_line(curve)
+    measured = Series(
+        0, groups, scores, [4.0] * len(points),
+        low=[p.low for p in points], high=[p.high for p in points],
+    )  # fmt: skip
+    law = Series(1, law_groups, law_scores)
+    ends = [v for p in points for v in (p.low, p.high)]
+    name = curve.metric.replace("_", " ")
+    svg = lines(
+        [law, measured],
+        Axis.around(f"{curve.unit} trained on", [0, *groups, *law_groups], whole=True),
+        Axis.around(f"out-of-fold {name}", [*scores, *ends, *law_scores]),
+        label=f"{name} by {curve.unit} trained on",
+    )
+    keys = [(key(0), "measured, with 95 % interval")]
+    if law_groups.size:
+        keys.append((key(1), "inverse power law"))
+    title = f"More {curve.unit}: {name}"
+    return Chart(title, svg, keys, " ".join(sentences(curve)))

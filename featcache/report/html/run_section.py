@@ -9,12 +9,20 @@ import pandas as pd
 
 from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.commands.compare.scored_run import ScoredRun
+from featcache.commands.curve import read_curves
 from featcache.core.text import minute
 from featcache.evaluation import metrics
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
-from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
+from featcache.report.html.charts import (
+    PARTS,
+    Chart,
+    curves,
+    learning,
+    learning_curve,
+    reliability,
+)
 from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
@@ -87,6 +95,7 @@ def section(context: ReportContext, scored: ScoredRun, row: LeaderboardRow) -> S
             *curves(run, parts[ranked_part], PARTS[ranked_part]),
             *reliability(run, parts),
             *learning(run),
+            *map(learning_curve, read_curves(run)),
         ],
         classes=[
             (PARTS[name], _classes(one, run.classes)) for name, one in by_part.items()
