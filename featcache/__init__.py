@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featcache.api.bundles import bundle as bundle
     from featcache.api.bundles import verify_bundle as verify_bundle
+    from featcache.api.curves import curve as curve
     from featcache.api.dataset import Dataset as Dataset
     from featcache.api.dataset import open as open
     from featcache.api.dataset import scan as scan
     from featcache.api.embedder import Embedder as Embedder
     from featcache.api.functions import audit as audit
     from featcache.api.functions import compare as compare
-    from featcache.api.functions import curve as curve
     from featcache.api.functions import ensemble as ensemble
     from featcache.api.functions import explain as explain
     from featcache.api.functions import extract as extract
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "api.bundles": ("bundle", "verify_bundle"),
+    "api.curves": ("curve",),
     "api.dataset": ("Dataset", "open", "scan"),
     "api.embedder": ("Embedder",),
     "api.functions": (
-        *("audit", "compare", "curve", "ensemble", "explain", "extract"),
-        *("finetune", "train_head"),
+        *("audit", "compare", "ensemble", "explain", "extract", "finetune"),
+        "train_head",
     ),
     "api.predictor": ("Predictor", "predict"),
     "api.results": (

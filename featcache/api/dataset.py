@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.api import display, functions
+from featcache.api import curves, display, functions
 from featcache.api.progress import show
 from featcache.api.results import AuditResult, Curve, Explanation, Leaderboard, Runs
 from featcache.api.words import cache_folder, manifest_of, with_options_of
@@ -98,10 +98,10 @@ class Dataset:
         """Ranks the runs; see ``featcache.compare``."""
         return functions.compare(self, **options)
 
-    @with_options_of(functions.curve)
+    @with_options_of(curves.curve)
     def curve(self, run: Any = 1, **options: Any) -> Curve:
         """How a run's score grows with its patients; see ``featcache.curve``."""
-        return functions.curve(self, run, **options)
+        return curves.curve(self, run, **options)
 
     @with_options_of(functions.explain)
     def explain(

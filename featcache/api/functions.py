@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.api.progress import show
-from featcache.api.results import AuditResult, Curve, Explanation, Leaderboard, Runs
+from featcache.api.results import AuditResult, Explanation, Leaderboard, Runs
 from featcache.api.words import (
     DatasetLike,
     listed,
@@ -23,7 +23,6 @@ from featcache.api.words import (
 from featcache.backbones import resolve_all
 from featcache.commands import audit as auditing
 from featcache.commands import compare as comparing
-from featcache.commands import curve as curves
 from featcache.commands import ensemble as ensembles
 from featcache.commands import explain as explaining
 from featcache.commands import extract as extracting
@@ -297,39 +296,6 @@ def compare(
         manifest=(manifest := manifest_if_there(dataset, cache)),
     )
     return Leaderboard.of(board, folder, manifest)
-
-
-@with_options_of(curves.curve)
-def curve(
-    dataset: DatasetLike = None,
-    run: Any = 1,
-    *,
-    cache: str | Path | None = None,
-    reports: str | Path | None = None,
-    progress: bool | None = None,
-    **options: Any,
-) -> Curve:
-    """How a run's score grows with the patients that it is trained on.
-
-    Args:
-        dataset: Which; see ``featcache.open``.
-        run: A run, its rank or short id, or a part of its id; by default the best.
-        cache: The cache folder.
-        reports: The reports folder.
-        progress: Whether to show a bar; by default in notebooks and terminals.
-        options: metric, draws, classes, seed, jobs and on, as in docs/commands.md under
-            ``featcache curve``.
-
-    Raises:
-        RunError: No such run, or none of a head on cached features.
-        FeatcacheError: As ``commands.curve.curve``.
-    """
-    manifest = manifest_of_runs(dataset, cache, reports, [run])
-    folder = reports_folder(reports, dataset) / manifest.dataset
-    meant = references.find(folder, _reference(run))
-    with show(progress) as reporter:
-        result = curves.curve(manifest, meant, reporter=reporter, **options)
-    return Curve(**vars(result))
 
 
 @with_options_of(explaining.explain)

@@ -20,7 +20,7 @@ def sentences(curve: LearningCurve) -> list[str]:
             f"{test.foretold:.3f} ({test.low:.3f} to {test.high:.3f}) for all of them; "
             f"they give {test.measured:.3f}."
         )
-    return [*lines, *_lacking(curve)]
+    return [*lines, *_needs(curve)]
 
 
 def _outlook(curve: LearningCurve) -> str:
@@ -36,7 +36,7 @@ def _outlook(curve: LearningCurve) -> str:
     )
 
 
-def _lacking(curve: LearningCurve) -> list[str]:
+def _needs(curve: LearningCurve) -> list[str]:
     """A line a class, and which of them is missed most for sure."""
     ordered = sorted(curve.classes, key=lambda one: -np.nan_to_num(one.loss))
     lines = [_of_class(curve, one) for one in ordered]

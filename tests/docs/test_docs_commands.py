@@ -104,9 +104,9 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
-    "every",
-    "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
+    "array_part", "as_json", "backbone", "cache", "confusion_of", "data_only",
+    "dataset", "dry_run", "every",
+    "file", "files", "head", "html", "inputs", "name", "names", "no_refuse", "path",
     "png",
     "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
