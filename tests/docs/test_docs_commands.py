@@ -16,7 +16,7 @@ from featcache.commands.backbone.checking import check
 from featcache.commands.backbone.describe import describe
 from featcache.commands.backbone.export import export_backbone
 from featcache.commands.backbone.listing import list_backbones
-from featcache.commands.compare import METRICS, compare
+from featcache.commands.compare import METRICS, compare, sample_size
 from featcache.commands.curve import curve
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
@@ -75,7 +75,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "train-head": [train_head],
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
-    "compare": [compare, page.write],
+    "compare": [compare, page.write, sample_size],
     "curve": [curve, page.write],
     "explain": [explain, sheets.write],
     "audit": [audit],
@@ -106,9 +106,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 AT_THE_DOOR = {
     "array_part", "as_json", "backbone", "cache", "confusion_of", "data_only",
     "dataset", "dry_run", "every",
-    "file", "files", "head", "html", "inputs", "name", "names", "no_refuse", "path",
-    "png",
-    "plan_only", "publish",
+    "file", "files", "head", "html", "inputs", "name", "names", "needed_by",
+    "no_refuse", "path", "png", "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",
 }  # fmt: skip
