@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featcache.api.bundles import bundle as bundle
     from featcache.api.bundles import verify_bundle as verify_bundle
+    from featcache.api.curves import curve as curve
     from featcache.api.dataset import Dataset as Dataset
     from featcache.api.dataset import open as open
     from featcache.api.dataset import scan as scan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from featcache.api.predictor import Predictor as Predictor
     from featcache.api.predictor import predict as predict
     from featcache.api.results import AuditResult as AuditResult
+    from featcache.api.results import Curve as Curve
     from featcache.api.results import Explanation as Explanation
     from featcache.api.results import Leaderboard as Leaderboard
     from featcache.api.results import Run as Run
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "api.bundles": ("bundle", "verify_bundle"),
+    "api.curves": ("curve",),
     "api.dataset": ("Dataset", "open", "scan"),
     "api.embedder": ("Embedder",),
     "api.functions": (
@@ -44,7 +47,9 @@ _MODULES = {
         "train_head",
     ),
     "api.predictor": ("Predictor", "predict"),
-    "api.results": ("AuditResult", "Explanation", "Leaderboard", "Run", "Runs"),
+    "api.results": (
+        *("AuditResult", "Curve", "Explanation", "Leaderboard", "Run", "Runs"),
+    ),
     "api.tools": ("doctor", "phantoms", "run_study"),
     "api.validation": ("validate",),
     "dataset.views": ("Policy",),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.api import display, functions
+from featcache.api import curves, display, functions
 from featcache.api.progress import show
-from featcache.api.results import AuditResult, Explanation, Leaderboard, Runs
+from featcache.api.results import AuditResult, Curve, Explanation, Leaderboard, Runs
 from featcache.api.words import cache_folder, manifest_of, with_options_of
 from featcache.commands import scan as scanning
 from featcache.commands.extract import StoreResult
@@ -97,6 +97,11 @@ class Dataset:
     def compare(self, **options: Any) -> Leaderboard:
         """Ranks the runs; see ``featcache.compare``."""
         return functions.compare(self, **options)
+
+    @with_options_of(curves.curve)
+    def curve(self, run: Any = 1, **options: Any) -> Curve:
+        """How a run's score grows with its patients; see ``featcache.curve``."""
+        return curves.curve(self, run, **options)
 
     @with_options_of(functions.explain)
     def explain(

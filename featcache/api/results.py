@@ -18,8 +18,9 @@ from featcache.core.text import counted
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
 from featcache.evaluation import runs
-from featcache.report import tables
-from featcache.report.html import page
+from featcache.evaluation.curves import LearningCurve
+from featcache.report import curves, tables
+from featcache.report.html import charts, page
 
 MOST_PICTURES = 6  # that an explanation shows of itself
 
@@ -219,6 +220,26 @@ class Leaderboard(comparing.Leaderboard):
         return f"<Leaderboard of {self.dataset}: {counted(len(self.rows), 'run')}>"
 
     _repr_html_ = to_html
+
+
+@dataclass(frozen=True)
+class Curve(LearningCurve):
+    """How a run's score grows with its groups; see ``featcache.curve``."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a size."""
+        return pd.DataFrame([vars(point) for point in self.points])
+
+    @property
+    def text(self) -> str:
+        """What it says, in sentences."""
+        return "\n".join(curves.sentences(self))
+
+    def _repr_html_(self) -> str:
+        chart = charts.learning_curve(self)
+        notes = [display.note(line) for line in curves.sentences(self)]
+        return display.card(self.label, f"<figure>{chart.svg.text}</figure>", *notes)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from featcache.cli import (
     bundle,
     cache,
     compare,
+    curve,
     dataset,
     demo,
     doctor,
@@ -51,6 +52,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
     ),
     "Evaluation": (
         compare.compare_command,
+        curve.curve_command,
         explain.explain_command,
         validate.validate_command,
     ),

@@ -20,7 +20,7 @@ from featcache.cli.output import print_json, print_table, say, show
 from featcache.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from featcache.commands.compare import Confusion, Leaderboard
+    from featcache.commands.compare import Confusion, Leaderboard, SampleSize
     from featcache.dataset.manifest import Manifest
 
 
@@ -72,6 +72,28 @@ if TYPE_CHECKING:
     "its id.",
 )
 @click.option(
+    "--needed",
+    "needed_by",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="Show instead how many patients this run's claims would take: its rank, short "
+    "id, or part of its id.",
+)
+@click.option(
+    "--half-width",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Of the intervals that --needed plans for: score plus or minus this.",
+)
+@click.option(
+    "--detect",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Difference between two runs that --needed plans for.",
+)
+@click.option(
     "--html",
     is_flag=False,
     flag_value="",
@@ -92,23 +114,26 @@ def compare_command(
     style: str,
     as_json: bool,
     confusion_of: str | None,
+    needed_by: str | None,
+    half_width: float,
+    detect: float,
     html: str | None,
     force: bool,
     cache: Path,
     reports: Path,
 ) -> None:
     """Rank the runs of a dataset, with intervals and paired tests, best first."""
-    from featcache.commands.compare import compare, confusion
+    from featcache.commands.compare import compare, confusion, sample_size
     from featcache.evaluation import references
 
-    runs = [one for one in (against, confusion_of) if one]
+    runs = [one for one in (against, confusion_of, needed_by) if one]
     folder = reports / dataset_name(dataset, cache, reports, runs)
     if as_json and is_given("style"):
         raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"
     if confusion_of:
         refuse_ignored(
-            ("metric", "against", "part", "style", "html"),
+            ("metric", "against", "part", "style", "html", "needed_by"),
             "--confusion without options of the leaderboard",
             "Leave them out; with --json it is printed as JSON.",
         )
@@ -131,6 +156,16 @@ def compare_command(
         say(f"Not ranked: {line}")
     for line in board.warnings:
         say(f"Warning: {line}")
+    if needed_by:
+        refuse_ignored(
+            ("style", "html"),
+            "--needed without --format and --html",
+            "Leave them out; with --json it is printed as JSON.",
+        )
+        run = references.find(folder, needed_by, split)
+        size = sample_size(board, run, half_width=half_width, detect=detect)
+        print_needed(size, as_json=as_json)
+        return
     print_board(board, "json" if as_json else style)
     if html is not None:
         write_html(board, folder, cache, file, force=force)
@@ -218,3 +253,43 @@ def print_confusion(matrix: "Confusion", *, as_json: bool) -> None:
             for s in next(iter(matrix.scores.values()))
         ]
         print_table([("", False), *names, *scores], rows)
+
+
+def print_needed(size: "SampleSize", *, as_json: bool) -> None:
+    """Prints how many patients the claims of a run would take, on stdout."""
+    if as_json:
+        from featcache.core import records
+
+        print_json(records.to_json(size))
+        return
+    unit = size.unit
+    show(
+        f"{size.run} {size.run_id}: {size.groups} {unit}, {size.images} images now. "
+        f"For 95 % intervals of plus or minus {size.half_width:g}:"
+    )
+    rows = [
+        [
+            name.replace("_", " "),
+            "–" if one.groups is None else str(one.groups),
+            "–" if one.images is None else str(one.images),
+            "–" if one.design_effect is None else f"{one.design_effect:.2f}",
+            one.reason or "",
+        ]
+        for name, one in size.needed.items()
+    ]
+    print_table(
+        [("score", False), (unit, True), ("images", True), ("design effect", True),
+         ("", False)],
+        rows,
+    )  # fmt: skip
+    if test := size.detection:
+        show(
+            f"To tell it from {test.against} by {test.metric}, with 80 % power: "
+            f"{_number(test.groups_for_detect, unit)} for a difference of "
+            f"{test.detect:g}; {_number(test.groups_for_observed, unit)} for the "
+            f"{test.observed:+.3f} seen here."
+        )
+
+
+def _number(groups: int | None, unit: str) -> str:
+    return f"no number of {unit} known" if groups is None else f"{groups} {unit}"

@@ -1,5 +1,7 @@
 """Operating points of a run, chosen on its out-of-fold predictions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from featcache.evaluation import runs
@@ -11,12 +13,15 @@ from featcache.evaluation.operating_points import (
 from featcache.evaluation.runs import Run
 
 
-def points_of(run: Run, sensitivity: float = 0.95) -> OperatingPoints | None:
+def points_of(
+    run: Run, sensitivity: float = 0.95, *, prevalences: Sequence[float] = ()
+) -> OperatingPoints | None:
     """The operating points of a run; None without out-of-fold predictions.
 
     Args:
         run: The run; its calibrated probabilities are used.
         sensitivity: At which specificity is to be as high as it can be.
+        prevalences: Of any class, at which predictive values are stated as well.
 
     Raises:
         UsageError: A sensitivity that is no share.
@@ -29,6 +34,7 @@ def points_of(run: Run, sensitivity: float = 0.95) -> OperatingPoints | None:
     options = PointOptions(
         sensitivity=sensitivity,
         specificity=sensitivity,
+        prevalences=dict.fromkeys(run.classes, tuple(prevalences)),
         unit="patients" if by_patient else "groups",
     )
     folds = table["fold"].to_numpy(np.int64)

@@ -24,6 +24,8 @@ from featcache.report import tables
 CALLS = {
     ("compare", "against"): "compare --against {}",
     ("compare", "confusion_of"): "compare --confusion {}",
+    ("compare", "needed_by"): "compare --needed {}",
+    ("curve", "reference"): "curve {} --no-classes",
     ("ensemble", "members"): "ensemble {}",
     ("explain", "reference"): "explain {}",
     ("export", "reference"): "export {} --to onnx -o model.onnx",

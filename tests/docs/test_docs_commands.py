@@ -16,7 +16,8 @@ from featcache.commands.backbone.checking import check
 from featcache.commands.backbone.describe import describe
 from featcache.commands.backbone.export import export_backbone
 from featcache.commands.backbone.listing import list_backbones
-from featcache.commands.compare import METRICS, compare
+from featcache.commands.compare import METRICS, compare, sample_size
+from featcache.commands.curve import curve
 from featcache.commands.ensemble import ensemble
 from featcache.commands.explain import explain
 from featcache.commands.export import export
@@ -74,7 +75,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "train-head": [train_head],
     "finetune": [finetune, views.Policy, backbones.resolve],
     "ensemble": [ensemble],
-    "compare": [compare, page.write],
+    "compare": [compare, page.write, sample_size],
+    "curve": [curve, page.write],
     "explain": [explain, sheets.write],
     "audit": [audit],
     "run": [run_study],
@@ -102,10 +104,10 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "array_part", "as_json", "cache", "confusion_of", "data_only", "dataset", "dry_run",
-    "every",
-    "file", "files", "html", "inputs", "name", "names", "no_refuse", "path",
-    "plan_only", "publish",
+    "array_part", "as_json", "backbone", "cache", "confusion_of", "data_only",
+    "dataset", "dry_run", "every",
+    "file", "files", "head", "html", "inputs", "name", "names", "needed_by",
+    "no_refuse", "path", "png", "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",
 }  # fmt: skip

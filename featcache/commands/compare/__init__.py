@@ -15,6 +15,7 @@ from featcache.commands.compare.leaderboard import (
     Leaderboard,
     LeaderboardRow,
 )
+from featcache.commands.compare.sample_size import SampleSize, sample_size
 from featcache.commands.compare.scored_run import (
     ScoredRun,
     described,
@@ -35,8 +36,10 @@ __all__ = [
     "Confusion",
     "Leaderboard",
     "LeaderboardRow",
+    "SampleSize",
     "compare",
     "confusion",
+    "sample_size",
 ]
 
 

@@ -21,6 +21,7 @@ from featcache.evaluation.external.scores import (
     differences,
     evaluate,
     internal_scores,
+    sample_sizes,
 )
 from featcache.evaluation.external.subgroups import (
     Heterogeneity,
@@ -69,6 +70,7 @@ __all__ = [
     "read_validations",
     "recalibrate",
     "record_path",
+    "sample_sizes",
     "subgroups",
     "write_validation",
 ]

@@ -1,4 +1,4 @@
-"""How large a set has to be for an interval of a stated length."""
+"""How large a set has to be: for an interval, or to tell two runs apart."""
 
 import math
 
@@ -9,6 +9,7 @@ from featcache.evaluation.metrics.resampling import standard_error
 
 HALF_WIDTH = 0.05
 _NORMAL = 1.959964  # its 97.5 % quantile
+_POWER = 0.841621  # its 80 % quantile
 
 
 def needed(
@@ -57,3 +58,25 @@ def cautious_variance(value: float, groups: int) -> float:
     """Variance of a share of groups that was moved towards one half."""
     share = (groups * value + 2) / (groups + 4)
     return share * (1 - share) / (groups + 4)
+
+
+def groups_to_detect(change: Array, *, groups: int, difference: float) -> int | None:
+    """How many groups show a difference between two runs with 80 % power.
+
+    A two-sided paired test at 5 % with groups as its unit: their number times the
+    variance of the difference over them, times ((1.96 + 0.84) / difference)^2. How
+    often the runs disagree, and how alike the images of a group are, is in the
+    variance of the draws.
+
+    Args:
+        change: Difference of the two scores on each resample of whole groups, (B,).
+        groups: How many groups there are.
+        difference: That is to be detected, above 0.
+
+    Returns:
+        None with a single group, or where the runs never differ.
+    """
+    error = standard_error(change, groups)
+    if math.isnan(error) or not error:
+        return None
+    return math.ceil(groups * (error * (_NORMAL + _POWER) / difference) ** 2)

@@ -23,7 +23,7 @@ from featcache.evaluation.external.calibration_lines import (
     curve,
     intercept_and_slope,
 )
-from featcache.evaluation.external.sample_size import needed
+from featcache.evaluation.external.sample_size import HALF_WIDTH, needed
 from featcache.evaluation.figures import ONE_GROUP, Figure, groups_of, shares
 from featcache.evaluation.metrics import Draws
 from featcache.evaluation.operating_points import OperatingPoint, at_points
@@ -47,6 +47,22 @@ def evaluate(
         UsageError: Labels and probabilities do not fit together.
     """
     return _Scored(data, list(classes), list(points)).scores()
+
+
+def sample_sizes(
+    data: Predictions, classes: Sequence[str], half_width: float = HALF_WIDTH
+) -> dict[str, Needed]:
+    """How many groups give each score an interval of this length.
+
+    Args:
+        data: Class indices, probabilities (N, C) and groups of images like those.
+        classes: Names of the C classes.
+        half_width: Half the length of the interval.
+
+    Returns:
+        By score: accuracy, balanced_accuracy, auc, and "sensitivity of CLASS".
+    """
+    return _Scored(data, list(classes), []).needed(half_width)
 
 
 def differences(external: Scores, internal: Scores) -> dict[str, Figure]:
@@ -157,7 +173,7 @@ class _Scored:
                 )
                 for point, rate in zip(self.points, rates, strict=True)
             ],
-            needed=self._needed(),
+            needed=self.needed(),
             **self._overall(),
         )
 
@@ -210,8 +226,12 @@ class _Scored:
     def _class_reason(self, value: float) -> str:
         return ONE_GROUP if np.isfinite(value) else "one class"
 
-    def _needed(self) -> dict[str, Needed]:
-        sizes = {"groups": self.draws.groups, "images": len(self.data.y)}
+    def needed(self, half_width: float = HALF_WIDTH) -> dict[str, Needed]:
+        sizes: dict[str, Any] = {
+            "groups": self.draws.groups,
+            "images": len(self.data.y),
+            "half_width": half_width,
+        }
         result = {
             name: needed(
                 self.values[name],

@@ -53,6 +53,7 @@ class OperatingPoint:
         groups: With the class; for "rule_in", without it.
         groups_needed: How many that would take; None where no number would do.
         note: What to know of the point; empty if nothing.
+        fold_thresholds: That of the other folds, for each fold.
     """
 
     class_name: str
@@ -67,6 +68,7 @@ class OperatingPoint:
     groups: int
     groups_needed: int | None
     note: str = ""
+    fold_thresholds: list[MaybeNaN] = field(default_factory=list, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)

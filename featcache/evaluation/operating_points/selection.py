@@ -129,7 +129,8 @@ class _OutOfFold:
             [self._reason(c) for c in columns] * 2,
         )
         return [
-            self._point(c, kind, *by_point[k]) for k, (c, kind) in enumerate(wanted)
+            self._point(c, kind, self._by_fold(cut[:, k]), *by_point[k])
+            for k, (c, kind) in enumerate(wanted)
         ]
 
     def triage(self, pairs: Sequence[OperatingPoint], cut: Array) -> list[Triage]:
@@ -177,7 +178,12 @@ class _OutOfFold:
         return low if kind == "rule_out" else high
 
     def _point(
-        self, c: int, kind: Kind, sensitivity: Figure, specificity: Figure
+        self,
+        c: int,
+        kind: Kind,
+        by_fold: list[float],
+        sensitivity: Figure,
+        specificity: Figure,
     ) -> OperatingPoint:
         rule_in = kind == "rule_in"
         target = self.options.specificity if rule_in else self.options.sensitivity
@@ -201,7 +207,13 @@ class _OutOfFold:
             groups=count,
             groups_needed=needed,
             note=note,
+            fold_thresholds=by_fold,
         )
+
+    def _by_fold(self, cut: Array) -> list[float]:
+        """The threshold that was used in each fold, from `cross_fitted`."""
+        _, first = np.unique(self.folds, return_index=True)
+        return [float(value) for value in cut[first]]
 
     def _predictive(
         self, c: int, sensitivity: Figure, specificity: Figure

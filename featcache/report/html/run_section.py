@@ -9,17 +9,30 @@ import pandas as pd
 
 from featcache.commands.compare import LeaderboardRow, confusion
 from featcache.commands.compare.scored_run import ScoredRun
-from featcache.core.text import minute
+from featcache.commands.curve import read_curves
+from featcache.core.text import minute, percent
+from featcache.deploy.points import points_of
 from featcache.evaluation import metrics
+from featcache.evaluation.operating_points import OperatingPoint
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
 from featcache.report.html import scoring
-from featcache.report.html.charts import PARTS, Chart, curves, learning, reliability
+from featcache.report.html.charts import (
+    PARTS,
+    Chart,
+    curves,
+    decisions,
+    learning,
+    learning_curve,
+    reliability,
+    risk,
+)
 from featcache.report.html.context import ReportContext, source_columns
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
 _MOST_ERRORS = 12
+_RARE = 0.05  # a prevalence outside hospitals, beside that of the data
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,23 @@ class SourceRow:
     groups: int
     accuracy: Estimate
     strip: Svg
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """An operating point: its threshold, and what it costs, as texts.
+
+    Attributes:
+        name: The class.
+        threshold: With the least and the largest of the folds.
+        rates: Sensitivity and specificity.
+        predictive: PPV and NPV at each prevalence.
+    """
+
+    name: str
+    threshold: str
+    rates: list[str]
+    predictive: list[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +95,7 @@ class Section:
     charts: list[Chart]
     classes: list[tuple[str, list[tuple[ClassScores, Svg]]]]
     sources: dict[str, list[SourceRow]]
+    points: list[PointRow]
     tuning: list[str]
     errors: list[Error]
 
@@ -75,6 +106,7 @@ def section(context: ReportContext, scored: ScoredRun, row: LeaderboardRow) -> S
     Where one part is shown, it is that which the leaderboard is about.
     """
     ranked_part, run = context.board.part, scored.run
+    points = _points(run) if ranked_part == TRAIN else []
     by_part = {name: one for name in PARTS if len((one := scored.on(name)).right)}
     parts = {name: one.part for name, one in by_part.items()}
     return Section(
@@ -84,14 +116,18 @@ def section(context: ReportContext, scored: ScoredRun, row: LeaderboardRow) -> S
         scores=_scores(by_part),
         matrices=_matrices(run),
         charts=[
-            *curves(run, parts[ranked_part], PARTS[ranked_part]),
+            *curves(run, parts[ranked_part], PARTS[ranked_part], points),
             *reliability(run, parts),
+            risk(parts[ranked_part], PARTS[ranked_part]),
+            *decisions(parts[ranked_part], run.classes, PARTS[ranked_part]),
             *learning(run),
+            *map(learning_curve, read_curves(run)),
         ],
         classes=[
             (PARTS[name], _classes(one, run.classes)) for name, one in by_part.items()
         ],
         sources=_sources(context, run, ranked_part),
+        points=[_point_row(point) for point in points],
         tuning=_tuning(run),
         errors=_errors(context, run),
     )
@@ -106,6 +142,27 @@ def _classes(
 
 def _strip(one: Estimate) -> Svg:
     return interval(one.value, one.ends)
+
+
+def _points(run: Run) -> list[OperatingPoint]:
+    """The operating points at 95 % sensitivity."""
+    points = points_of(run, prevalences=[_RARE])
+    every = points.points if points else []
+    known = [one for one in every if np.isfinite(one.threshold)]
+    return [one for one in known if one.kind == "sensitivity"]
+
+
+def _point_row(point: OperatingPoint) -> PointRow:
+    by_fold = point.fold_thresholds
+    threshold = "–"
+    if np.isfinite(point.threshold):
+        threshold = f"{point.threshold:.3f} ({min(by_fold):.3f}–{max(by_fold):.3f})"
+    return PointRow(
+        point.class_name,
+        threshold,
+        [str(point.sensitivity), str(point.specificity)],
+        [(percent(v.prevalence), str(v.ppv), str(v.npv)) for v in point.predictive],
+    )
 
 
 def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:

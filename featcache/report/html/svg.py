@@ -70,8 +70,8 @@ class Series:
     y: ArrayLike
     marks: Sequence[float] = ()
     faint: bool = False
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
+    low: Sequence[float] | np.ndarray = ()
+    high: Sequence[float] | np.ndarray = ()
 
 
 def _round_ticks(low: float, high: float, *, whole: bool) -> list[float]:

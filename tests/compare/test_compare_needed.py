@@ -1,0 +1,72 @@
+"""How many groups the claims of a run would take."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_board import Add
+
+from featcache.commands.compare import compare, sample_size
+from featcache.errors import UsageError
+from featcache.evaluation import references
+from featcache.evaluation.external.sample_size import groups_to_detect
+
+
+def test_the_power_of_a_paired_test() -> None:
+    """As many groups as the formula says detect the difference four times in five."""
+    rng = np.random.default_rng(0)
+
+    def t_values(count: int, mean: float, times: int = 2000) -> np.ndarray:
+        changes = rng.normal(mean, 1.0, (times, count))
+        return changes.mean(axis=1) / (changes.std(axis=1, ddof=1) / count**0.5)
+
+    means = rng.normal(0, 1.0, (4000, 100)).mean(axis=1)
+    count = groups_to_detect(means, groups=100, difference=0.25)
+    assert count is not None
+    power = (np.abs(t_values(count, 0.25)) > 1.96).mean()
+    assert 0.76 < power < 0.84
+
+
+def test_a_run_and_the_next(add: Add, reports: Path) -> None:
+    """A narrower interval takes the square of groups; the other run is the next."""
+    add("good", range(6))
+    add("worse", range(0, 40, 2))
+    board = compare(reports)
+    run = references.find(reports, "good")
+    wide, narrow = (sample_size(board, run, half_width=width) for width in (0.04, 0.02))
+    assert wide.detection
+    assert wide.detection.against_id.startswith("worse")
+    assert wide.detection.observed == pytest.approx(14 / 200)
+    ratio = narrow.needed["accuracy"].groups / wide.needed["accuracy"].groups
+    assert ratio == pytest.approx(4, rel=0.05)
+    assert wide.detection.groups_for_observed < wide.detection.groups_for_detect
+
+
+def test_alone_or_alike_no_number_is_made_up(add: Add, reports: Path) -> None:
+    """Without another run nothing is detected; equal runs need no known number."""
+    add("good", range(6))
+    alone = sample_size(compare(reports), references.find(reports, "good"))
+    assert alone.detection is None
+    add("same", range(6))
+    equal = sample_size(compare(reports), references.find(reports, "good"))
+    assert equal.detection
+    assert equal.detection.groups_for_detect is None
+    with pytest.raises(UsageError, match="half_width"):
+        sample_size(compare(reports), references.find(reports, "good"), half_width=0)
+
+
+def test_the_command(add: Add, reports: Path, run: Callable[..., Any]) -> None:
+    """Text names every score; JSON has the same; formats are refused."""
+    add("good", range(6))
+    add("worse", range(0, 40, 2))
+    words = ("compare", "--reports", reports.parent, "--needed", "good")
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "sensitivity of COVID" in out
+    assert "80 % power" in out
+    code, out, _ = run(*words, "--json")
+    assert set(json.loads(out)["needed"]) >= {"accuracy", "auc"}
+    assert run(*words, "--html")[0] == 1
