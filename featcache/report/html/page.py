@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from featcache.commands.audit.base import named
-from featcache.commands.compare import Leaderboard
+from featcache.commands.compare import Leaderboard, LeaderboardRow
 from featcache.core.io import write_text
 from featcache.core.output_file import check_output
 from featcache.core.text import minute, percent, sentence
@@ -27,6 +27,7 @@ from featcache.report.html import (
     freshness,
     gaps_section,
     provenance_section,
+    summary_section,
 )
 from featcache.report.html.audit_section import AuditSection, read_audit
 from featcache.report.html.charts import PARTS
@@ -119,7 +120,7 @@ def render(context: ReportContext) -> str:
         ]
     ]
     map_points = points(context)
-    head = _headline(context)
+    head, gaps = _headline(context), gaps_section.gaps(context)
     audit = read_audit(context, head["best"].run_id)
     tiles, pairs = _thumbnails(context, map_points, sections, audit)
     maps = map_sections(context, context.runs[: len(sections)])
@@ -143,7 +144,8 @@ def render(context: ReportContext) -> str:
             part=PARTS[context.board.part],
             on_test=context.board.part == TEST,
             table=_leaderboard(context.board, len(sections)),
-            gaps=gaps_section.gaps(context),
+            gaps=gaps,
+            summary=_summary(context, head["best"], gaps),
             audit=audit,
             sections=sections,
             map_sections=maps,
@@ -168,6 +170,13 @@ def render(context: ReportContext) -> str:
             script_digest=_digest(script),
         )
     )
+
+
+def _summary(
+    context: ReportContext, row: LeaderboardRow, gaps: list[gaps_section.Gap]
+) -> summary_section.Summary:
+    (scored,) = [one for one in context.board.scored if one.run.run_id == row.run_id]
+    return summary_section.summary(scored, row, gaps)
 
 
 def _environment() -> Any:
