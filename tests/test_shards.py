@@ -43,7 +43,7 @@ def test_labels_come_from_cls_json_txt_or_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "members in"),
+        ([], "has no members"),
         (["../a.png"], "stay inside"),
         (["/a.png"], "stay inside"),
         (["x/a.png", "x/a.png"], "each name once"),
