@@ -117,9 +117,9 @@ def test_a_scan_groups_by_the_names_of_the_images(tmp_path: Path) -> None:
     assert result.manifest.ok["group"].tolist() == ["p0", "p0", "p1"]
     assert result.counts == {"COVID": 1, "NORMAL": 2}
     reasons = dict(result.unreadable)
-    assert "holds nothing" in reasons["x.parquet/image/3"]
+    assert "no image in the row" in reasons["x.parquet/image/3"]
     assert "x.parquet/image/4/p9_9.png" in reasons
-    assert "only a path ('/etc/passwd')" in reasons["x.parquet/image/5/passwd"]
+    assert "names a file elsewhere" in reasons["x.parquet/image/5/passwd"]
 
 
 def test_the_card_names_classes_where_the_file_does_not(tmp_path: Path) -> None:
@@ -143,6 +143,19 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
     inputs = list(open_inputs([tmp_path]))
     assert [image.columns["label"] for image in inputs] == ["NORMAL", "", "", "COVID"]
     assert [image.read() for image in inputs] == [v["bytes"] for v in values(4) if v]
+
+
+@pytest.mark.parametrize("fields", [["bytes"], ["bytes", "path"]])
+def test_predict_takes_rows_with_nothing_but_an_image(
+    fields: list[str], tmp_path: Path
+) -> None:
+    """Whether its file had a name or not."""
+    images = [{name: v[name] for name in fields} for v in values(3) if v]
+    source = write(tmp_path / "x.parquet", pa.table({"image": images}))
+    inputs = list(open_inputs([source]))
+    assert [image.read() for image in inputs] == [image["bytes"] for image in images]
+    with pytest.raises(DatasetError, match="a column label"):
+        list_source(source)
 
 
 def test_masks_in_a_column_go_with_their_images(tmp_path: Path) -> None:

@@ -38,17 +38,19 @@ class Rows(Protocol):
 
     Attributes:
         schema: Of its columns.
+        n_rows: That can be read.
         broken_at: The row at which the file breaks off, or None.
     """
 
     schema: Any
+    n_rows: int
     broken_at: int | None
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Record batches with these columns; of ``image.path`` at least that field."""
 
-    def cell(self, column: str, row: int) -> Any:
-        """The struct in a cell; safe in threads."""
+    def cell(self, column: str, row: int) -> bytes | None:
+        """The bytes in a cell, if there are any; safe in threads."""
 
 
 def is_cell(name: str) -> bool:
@@ -66,12 +68,10 @@ def read_cell(file: Location, name: str, limit: int) -> bytes:
     match = _CELL.fullmatch(name)
     if not match:
         raise FileNotFoundError(errno.ENOENT, "no column and row of a file", name)
-    value = open_rows(file).cell(match[1], int(match[2]))
-    data = value.get("bytes") if isinstance(value, dict) else None
-    if not isinstance(data, bytes):
-        path = value.get("path") if isinstance(value, dict) else None
-        what = f"only a path ({str(path)[:80]!r})" if path else "nothing"
-        raise OSError(errno.ENODATA, f"the row holds {what} instead of an image", name)
+    data = open_rows(file).cell(match[1], int(match[2]))
+    if data is None:
+        reason = "no image in the row: it is empty, or names a file elsewhere"
+        raise OSError(errno.ENODATA, reason, name)
     if len(data) > limit:
         raise OSError(errno.EFBIG, "larger than 1 GiB", name)
     return data
@@ -86,6 +86,31 @@ def need_pyarrow(where: object) -> None:
     if find_spec("pyarrow") is None:
         fix = "Run: pip install 'featcache[parquet]', or give a CSV."
         raise DatasetError(f"pyarrow, to read {where}", "it is not installed", fix)
+
+
+def image_columns(schema: Any) -> list[str]:
+    """The columns that are structs with bytes."""
+    from pyarrow import types
+
+    return [
+        name
+        for name, field in zip(schema.names, schema, strict=True)
+        if "bytes" in struct_fields(field)
+        and _is_binary(field.type.field("bytes").type, types)
+    ]
+
+
+def struct_fields(field: Any) -> list[str]:
+    """The names in a struct; none of another type."""
+    from pyarrow import types
+
+    if not types.is_struct(field.type):
+        return []
+    return [field.type.field(number).name for number in range(field.type.num_fields)]
+
+
+def _is_binary(kind: Any, types: Any) -> bool:
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def open_rows(file: Location) -> Rows:
@@ -107,7 +132,7 @@ def _opened(file: Location, version: tuple[int | str, ...], pid: int) -> Rows:
     is_arrow = file.suffix.lower() == ARROW
     try:
         return _ArrowRows(file) if is_arrow else _ParquetRows(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _damaged(error, file) from error
 
 
@@ -137,14 +162,16 @@ class _ParquetRows:
         groups = range(self._file.metadata.num_row_groups)
         counts = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._starts = [0, *accumulate(counts)]
+        self.n_rows = self._starts[-1]
+        self._images = image_columns(self.schema)
         self._cursors: dict[str, _Cursor] = {}
         self._lock = threading.Lock()
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         yield from self._file.iter_batches(_BATCH, columns=columns)
 
-    def cell(self, column: str, row: int) -> Any:
-        if column not in self.schema.names or row >= self._starts[-1]:
+    def cell(self, column: str, row: int) -> bytes | None:
+        if column not in self._images or row >= self.n_rows:
             raise FileNotFoundError(errno.ENOENT, "no such row", f"{column}/{row}")
         with self._lock:
             if column not in self._cursors:
@@ -157,14 +184,15 @@ class _Cursor:
 
     def __init__(self, file: Any, column: str, starts: Sequence[int]) -> None:
         self._file, self._column, self._starts = file, column, starts
+        self._bytes = f"{column}.bytes"
         self._group, self._next = -1, 0
         self._batches: Iterator[Any] = iter(())
-        self._recent: OrderedDict[int, Any] = OrderedDict()
+        self._recent: OrderedDict[int, bytes | None] = OrderedDict()
         self._size = 0
         self._broken: dict[int, tuple[int, str]] = {}  # row and reason, by row group
 
-    def read(self, row: int) -> Any:
-        """The struct in the row.
+    def read(self, row: int) -> bytes | None:
+        """The bytes in the row.
 
         Raises:
             OSError: The row group is damaged there or before.
@@ -176,18 +204,18 @@ class _Cursor:
             raise OSError(errno.EIO, self._broken[group][1], self._column)
         if group != self._group or row < self._next:
             self._batches = self._file.iter_batches(
-                1, row_groups=[group], columns=[self._column], use_threads=False
+                1, row_groups=[group], columns=[self._bytes], use_threads=False
             )
             self._group, self._next = group, self._starts[group]
         while self._next <= row:
             value = self._step()
         return value
 
-    def _step(self) -> Any:
+    def _step(self) -> bytes | None:
         import pyarrow as pa
 
         try:
-            value = next(self._batches).column(0)[0].as_py()
+            value = _bytes_of(next(self._batches).column(0)[0])
         except (pa.ArrowException, OSError, StopIteration, ValueError) as error:
             text = (str(error).strip() or "it ends too early").splitlines()[0][:200]
             reason = f"damaged in the Parquet file ({text})"
@@ -195,16 +223,18 @@ class _Cursor:
             self._group = -1
             raise OSError(errno.EIO, reason, self._column) from error
         if self._next not in self._recent:
-            self._size += _bytes_of(value)
+            self._size += len(value or b"")
         self._recent[self._next] = value
         while self._size > _KEPT and len(self._recent) > 1:
-            self._size -= _bytes_of(self._recent.popitem(last=False)[1])
+            self._size -= len(self._recent.popitem(last=False)[1] or b"")
         self._next += 1
         return value
 
 
-def _bytes_of(value: Any) -> int:
-    return len(value.get("bytes") or b"") if isinstance(value, dict) else 0
+def _bytes_of(struct: Any) -> bytes | None:
+    """The bytes in a struct; the other fields need not be text that can be read."""
+    data: bytes | None = struct["bytes"].as_py() if struct.is_valid else None
+    return data
 
 
 class _ArrowRows:
@@ -226,10 +256,12 @@ class _ArrowRows:
         except (pa.ArrowException, OSError):
             is_whole = False
         self._starts = [0, *accumulate(len(batch) for batch in self._batches)]
+        self.n_rows = self._starts[-1]
         with file.open("rb") as end:
             end.seek(-len(_END), os.SEEK_END)
             if not is_whole or end.read() != _END:
-                self.broken_at = self._starts[-1]
+                self.broken_at = self.n_rows
+        self._images = image_columns(self.schema)
         self._checked: set[tuple[int, str]] = set()
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
@@ -240,11 +272,11 @@ class _ArrowRows:
             arrays = [self._column(number, name) for name in names]
             yield pa.RecordBatch.from_arrays(arrays, names)
 
-    def cell(self, column: str, row: int) -> Any:
-        if column not in self.schema.names or row >= self._starts[-1]:
+    def cell(self, column: str, row: int) -> bytes | None:
+        if column not in self._images or row >= self.n_rows:
             raise FileNotFoundError(errno.ENOENT, "no such row", f"{column}/{row}")
         number = bisect_right(self._starts, row) - 1
-        return self._column(number, column)[row - self._starts[number]].as_py()
+        return _bytes_of(self._column(number, column)[row - self._starts[number]])
 
     def _column(self, number: int, name: str) -> Any:
         """A column of a batch; its offsets are checked, as Arrow trusts them."""

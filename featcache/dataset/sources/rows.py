@@ -14,7 +14,12 @@ import pandas as pd
 from featcache.core.text import counted, some
 from featcache.dataset.manifest import COLUMNS, ODD
 from featcache.dataset.sources.base import Listing, check_labels, clean, name_of, refuse
-from featcache.dataset.sources.cells import Rows, open_rows
+from featcache.dataset.sources.cells import (
+    Rows,
+    image_columns,
+    open_rows,
+    struct_fields,
+)
 from featcache.dataset.sources.parquet import as_text
 from featcache.dataset.sources.parts import with_parts
 from featcache.dataset.urls import Location, inside
@@ -88,8 +93,7 @@ def _list_file(
     image, mask = _columns_of_images(where, rows.schema, features)
     label = _label_column(where, rows.schema, features, required=labelled)
     plain = _plain_columns(rows.schema, {image, mask}, notes)
-    table = _texts(where, rows, image, plain)
-    names = table.pop(_NAME)
+    table, names = _texts(where, rows, image, plain)
     if label:
         table[label] = _class_names(where, table[label], features.get(label, {}))
         table = clean(table.rename(columns={label: "label"}), _TAKEN)
@@ -104,36 +108,35 @@ def _list_file(
     return table
 
 
-_NAME = "\0name"  # of the column with the images' names; no schema has such a one
-
-
-def _texts(where: str, rows: Rows, image: str, plain: list[str]) -> pd.DataFrame:
+def _texts(
+    where: str, rows: Rows, image: str, plain: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
     """The plain columns as text, and the images' names with a slash before them."""
     import pyarrow as pa
 
-    has_path = "path" in _fields(rows.schema.field(image))
-    tables = []
+    has_path = "path" in struct_fields(rows.schema.field(image))
+    columns = [*([f"{image}.path"] if has_path else []), *plain]
+    names, tables = list[str](), list[pd.DataFrame]()
     try:
-        for batch in rows.batches([f"{image}.path" if has_path else image, *plain]):
-            table = as_text(batch.select(plain))
-            structs = batch.column(image)
-            names = (
-                structs.field("path").to_pylist() if has_path else [None] * len(batch)
-            )
-            tables.append(table.assign(**{_NAME: [*map(_spelled, names)]}))
-    except (pa.ArrowException, OSError) as error:
+        for batch in rows.batches(columns) if columns else ():
+            tables.append(as_text(batch.select(plain)))
+            if has_path:
+                paths = batch.column(image).field("path").cast(pa.binary())
+                names += map(_spelled, paths.to_pylist())
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise DatasetError(
             f"columns that can be read in {where}", reason, "Download it again."
         ) from error
-    columns = [*plain, _NAME]
-    empty = pd.DataFrame({name: pd.Series(dtype=str) for name in columns})
-    return pd.concat([empty, *tables], ignore_index=True)
+    table = pd.DataFrame(index=range(rows.n_rows), columns=plain, dtype=str)
+    if plain and tables:
+        table = pd.concat(tables, ignore_index=True)
+    return table, names or [""] * rows.n_rows
 
 
-def _spelled(path: Any) -> str:
+def _spelled(path: bytes | None) -> str:
     """The name of an image behind a slash; none that no table keeps."""
-    name = name_of(path.replace("\\", "/")) if isinstance(path, str) else ""
+    name = name_of((path or b"").decode("utf-8", "surrogateescape").replace("\\", "/"))
     return "" if not name or ODD.search(name) else f"/{name}"
 
 
@@ -150,27 +153,9 @@ def checked_features(record: Any) -> Features:
     return {name: kind for name, kind in record.items() if isinstance(kind, dict)}
 
 
-def _fields(field: Any) -> list[str]:
-    from pyarrow import types
-
-    if not types.is_struct(field.type):
-        return []
-    return [field.type.field(number).name for number in range(field.type.num_fields)]
-
-
 def _image_columns(schema: Any, features: Features) -> list[str]:
-    from pyarrow import types
-
-    return [
-        field.name
-        for field in schema
-        if "bytes" in _fields(field)
-        and (
-            types.is_binary(kind := field.type.field("bytes").type)
-            or types.is_large_binary(kind)
-        )
-        and features.get(field.name, {}).get("_type", "Image") == "Image"
-    ]
+    kinds = {name: features.get(name, {}).get("_type") for name in schema.names}
+    return [n for n in image_columns(schema) if kinds[n] in (None, "Image")]
 
 
 def _columns_of_images(where: str, schema: Any, features: Features) -> tuple[str, str]:

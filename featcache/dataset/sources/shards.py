@@ -80,7 +80,7 @@ def check_plain(tar: Location) -> None:
             )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _index(tar: Location, version: tuple[int | str, ...]) -> Index:
     check_plain(tar)
     members: dict[str, Member] = {}
