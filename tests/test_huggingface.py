@@ -265,11 +265,22 @@ def incomplete(root: Path) -> Path:
     return folder
 
 
-def hostile(root: Path) -> Path:
-    folder = save(root / "ds", table(values(2)))
-    state = {"_data_files": [{"filename": "../../x.arrow"}]}
-    (folder / "state.json").write_text(json.dumps(state))
-    return folder
+def hostile(name: Any) -> Callable[[Path], Path]:
+    def make(root: Path) -> Path:
+        save(root, table(values(2)))
+        folder = save(root / "ds", table(values(2)))
+        state = {"_data_files": [{"filename": name}]}
+        (folder / "state.json").write_text(json.dumps(state))
+        return folder
+
+    return make
+
+
+def outside(root: Path) -> Path:
+    save(root, table(values(2)))
+    (root / "ds").mkdir()
+    (root / "ds" / "dataset_dict.json").write_text('{"splits": [".."]}')
+    return root / "ds"
 
 
 def pointer(root: Path) -> Path:
@@ -303,14 +314,17 @@ def lines(text: str) -> Callable[[Path], Path]:
         (renamed("a/b", "label", "age"), "without / or ."),
         (without_images, "a column of images"),
         (incomplete, "missing: 'data-00000"),
-        (hostile, "missing: '../../x.arrow'"),
+        (hostile("../data-00000-of-00001.arrow"), "missing: '../data"),
+        (hostile(3), "missing: 3"),
+        (outside, r"dataset_dict.json names"),
         (pointer, "git lfs pull"),
         (several, "one configuration"),
         (lines('{"file_name": "a.png", "label": "x"}\n' * 2), "each path once"),
         (lines('{"file_name": "b.png", "label": "x"}\n'), "missing: b.png"),
         (lines('{"file_name": "a.png", "label": ["x"]}\n'), "objects as label"),
-        (lines('{"file_name": "a.png"\n'), "line 1"),
-        (lines("[1]\n"), "line 1 is no object"),
+        (lines('\n{"file_name": "a.png"\n'), "line 2"),
+        (lines("[1]\n"), "line 1: no object"),
+        (lines('{"file_name": "a.png", "label": "x", "b": "\\ud800"}'), "line 1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused(

@@ -169,6 +169,25 @@ def test_a_compressed_tar_is_refused_with_the_command_to_unpack(
             open_inputs([place])
 
 
+@pytest.mark.parametrize("text", ["[1]", '{"a": "\\ud800"}', "[" * 10**5, "{"])
+def test_json_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
+    """And text that no table keeps; the member is named."""
+    pack(tmp_path / "s.tar", ("x/a.png", b"x"), ("x/a.json", text.encode()))
+    with pytest.raises(DatasetError, match=r"JSON object in x/a\.json"):
+        list_source(tmp_path / "s.tar")
+
+
+def test_keys_of_json_do_not_replace_our_columns(tmp_path: Path) -> None:
+    """Nor do they break the lines of the manifest."""
+    about = b'{"path": "/etc", "mask": "m", "image_id": "1", "a\\rb": "c\\rd"}'
+    pack(tmp_path / "s.tar", ("x/a.png", b"x"), ("x/a.json", about), ("y/a.png", b"x"))
+    table = list_source(tmp_path / "s.tar").table
+    ours = {"given_path": "/etc", "given_mask": "m", "given_image_id": "1"}
+    assert table.iloc[0].to_dict() == ours | {
+        "path": "s.tar/x/a.png", "label": "x", "a\\rb": "c\nd",
+    }  # fmt: skip
+
+
 def test_predict_takes_tars_without_labels(tmp_path: Path) -> None:
     """A name that no table keeps is a bad image, and an empty tar a note."""
     pack(tmp_path / "a.tar", ("1.png", b"1"), ("x\ny.png", b"2"), ("1.json", b"{}"))

@@ -41,9 +41,9 @@ def row_files(tree: Tree) -> RowFiles | None:
     """
     if tree.has(_SPLITS):
         splits = _record(tree, _SPLITS).get("splits")
-        names = [name for name in splits or [] if tree.has(f"{name}/{_SAVED}")]
-        if not isinstance(splits, list) or len(names) < len(splits) or not names:
-            raise _incomplete(tree, _SPLITS, str(splits)[:200])
+        names = splits if isinstance(splits, list) else []
+        if not names or not all(_is_in(tree, "", name, f"/{_SAVED}") for name in names):
+            raise _incomplete(tree, _SPLITS, ascii(splits)[:200])
         saved = [_saved(tree, f"{name}/") for name in names]
         files = [file for one in saved for file in one.files]
         return RowFiles(files, saved[0].features)
@@ -59,15 +59,21 @@ def _saved(tree: Tree, at: str) -> RowFiles:
         names = [file["filename"] for file in files]
     except (TypeError, KeyError):
         raise _incomplete(tree, at + _SAVED, str(files)[:200]) from None
-    lost = [name for name in names if name != name_of(name) or not tree.has(at + name)]
+    lost = [ascii(name) for name in names if not _is_in(tree, at, name)]
     if lost or not names:
-        raise _incomplete(tree, at + _SAVED, some([ascii(name) for name in lost]))
+        raise _incomplete(tree, at + _SAVED, some(lost))
     info = _record(tree, at + _INFO) if tree.has(at + _INFO) else {}
     features = info.get("features")
     return RowFiles(
         [at + name for name in names],
         checked_features(features) if isinstance(features, dict) else {},
     )
+
+
+def _is_in(tree: Tree, at: str, name: Any, file: str = "") -> bool:
+    """Whether a record names a file, or a folder with that file, beside itself."""
+    is_plain = isinstance(name, str) and name == name_of(name) and name != ".."
+    return is_plain and tree.has(f"{at}{name}{file}")
 
 
 def _incomplete(tree: Tree, record: str, names: str) -> DatasetError:

@@ -25,29 +25,41 @@ def read_json_lines(root: Location, path: str, where: str, hint: str) -> pd.Data
     Raises:
         DatasetError: A line is no object, or holds lists or objects.
     """
-    rows, nested = [], dict[str, None]()
+    rows, nested, number = [], dict[str, None](), 0
     try:
         lines = read_bytes(root, path).decode("utf-8-sig").split("\n")
-        for number, line in enumerate(lines, 1):
+        for line in lines:
+            number += 1
             if not line.strip():
                 continue
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError(f"line {number} is no object")
+            record = parse_object(line)
             nested |= {k: None for k, v in record.items() if isinstance(v, dict | list)}
             rows.append({key.strip(): _text(value) for key, value in record.items()})
     except (ValueError, OSError, RecursionError) as error:
-        at = (
-            f"line {len(rows) + 1}: " if isinstance(error, json.JSONDecodeError) else ""
-        )
         expected = f"a JSON object (UTF-8) in each line of {where}"
-        raise DatasetError(expected, f"{at}{error}"[:200], hint) from error
+        reason = f"line {number}: {error}" if number else str(error)
+        raise DatasetError(expected, reason[:200], hint) from error
     if nested:
         rule = f"text and numbers in {where}"
         raise DatasetError(
             rule, f"lists or objects as {some([*nested])}", "Remove them."
         )
     return pd.DataFrame(rows, dtype=str).fillna("")
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """The object that a JSON text holds.
+
+    Raises:
+        ValueError: It is none, or has text that no table keeps.
+        RecursionError: It is nested too deeply.
+    """
+    record = json.loads(text)
+    if not isinstance(record, dict):
+        raise ValueError("no object")
+    if "\\ud" in text.lower():  # half a character, which UTF-8 does not have
+        json.dumps(record, ensure_ascii=False).encode()
+    return record
 
 
 def _text(value: Any) -> str:

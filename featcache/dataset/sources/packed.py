@@ -1,12 +1,12 @@
 """Images inside files that stay packed: members of tars, cells of Parquet and Arrow."""
 
+import os
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 from featcache.dataset.sources import cells, shards
 from featcache.dataset.sources.remote import version
-from featcache.dataset.urls import Location, Url, is_url
+from featcache.dataset.urls import Location, Url, inside
 
 _PACKED = re.compile(r"(.+?\.(?:tar|parquet|arrow))/(.+)", re.DOTALL | re.IGNORECASE)
 
@@ -57,15 +57,15 @@ def find_packed(root: Location, path: str) -> Packed | None:
         OSError: A file at a URL may not be read.
         DatasetError: A server does not answer.
     """
-    match = None if is_url(path) else _PACKED.fullmatch(path)
+    match = _PACKED.fullmatch(path)
     if not match:
         return None
-    file = root / match[1]
+    file = inside(root, match[1])
     if isinstance(file, Url):
         try:
             version(file)
         except FileNotFoundError:
             return None
-    elif not Path(file).is_file():
+    elif not os.path.isfile(file):
         return None
     return Packed(file, match[2])

@@ -1,8 +1,6 @@
 """WebDataset: tars whose members KEY.png and KEY.cls or KEY.json are one sample."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -19,6 +17,7 @@ from featcache.dataset.sources.base import (
     refuse,
     suffix,
 )
+from featcache.dataset.sources.json_lines import parse_object
 from featcache.dataset.sources.parts import with_parts
 from featcache.dataset.sources.reading import LIMIT, read_bytes
 from featcache.dataset.sources.shards import (
@@ -173,11 +172,10 @@ def _facts(shard: Location, members: Index, name: str) -> dict[str, str]:
 
 def _of_json(shard: Location, name: str, text: str) -> dict[str, str]:
     try:
-        record: Any = json.loads(text)
-        pairs = record.items()
-    except (ValueError, AttributeError, RecursionError):
+        pairs = parse_object(text).items()
+    except (ValueError, RecursionError):
         raise DatasetError(
-            f"an object in {name} of {shard}", "none", "Pack it again."
+            f"a JSON object in {name} of {shard}", "none", "Pack it again."
         ) from None
     plain = {k: v for k, v in pairs if isinstance(v, str | int | float)}
     named = {f"given_{key}" if key in _OURS else key: plain[key] for key in plain}
