@@ -47,12 +47,13 @@ def list_source(
     pool: bool = False,
     fewest_classes: int = 2,
 ) -> Listing:
-    """Lists the images of a folder-per-class, of a zip, or of a CSV.
+    """Lists the images of a folder, of an archive, of a table, or of rows.
 
     Args:
         source: A folder with one sub-folder a class, or of images and a metadata.csv;
-            a zip of one; or a CSV or Parquet file with path and label. Each may be a
-            URL.
+            a zip of one; a CSV, JSON lines or Parquet file with path and label; a tar,
+            several in braces, or a folder of them; or a Parquet file or a folder of
+            Hugging Face with rows of images. Each may be a URL.
         per_class: Keep only the first so many of each class, and of each part of a
             split that is kept, in natural order.
         split_by: Keep the split that the source brings: "folder", or a column.
