@@ -158,6 +158,24 @@ def test_predict_takes_rows_with_nothing_but_an_image(
         list_source(source)
 
 
+def test_columns_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    """With one line for all files."""
+    rows = table(values(2)).append_column(" box", pa.array([[1], [2]]))
+    rows = rows.append_column(" ward ", pa.array(["a", "b"]))
+    for part in ("train", "test"):
+        write(tmp_path / f"{part}-0.parquet", rows)
+    listing = list_source(tmp_path)
+    columns = ["path", "label", "age", " ward ", "split"]
+    assert listing.table.columns.tolist() == columns
+    notes = [note for note in listing.warnings if "left out" in note]
+    assert notes == [
+        "columns that are no text, number or date are left out:  took, box"
+    ]
+    binary = pa.table({"image": pa.array(values(1), IMAGE), "label": [b"x"]})
+    with pytest.raises(DatasetError, match=r"one label in a cell .*binary"):
+        list_source(write(tmp_path / "b" / "x.parquet", binary))
+
+
 def test_masks_in_a_column_go_with_their_images(tmp_path: Path) -> None:
     """They are read like the images."""
     both = table(values(2)).append_column("mask", pa.array(values(2, 7), IMAGE))
@@ -219,6 +237,12 @@ def test_a_folder_of_images_is_read_by_its_metadata(tmp_path: Path) -> None:
     assert rows(listing) == [("test/pics/1.png", "B"), ("train/pics/1.png", "A")]
     assert listing.table["split"].tolist() == ["test", "train"]
     assert listing.table["age"].tolist() == ["3", "3"]
+    (tmp_path / "test" / "metadata.jsonl").unlink()
+    listing = list_source(tmp_path / "train", fewest_classes=1)
+    assert rows(listing) == [("pics/1.png", "A")]
+    listing = list_source(tmp_path, fewest_classes=1)
+    assert rows(listing) == [("train/pics/1.png", "A")]
+    assert "no part of the split: test" in listing.warnings[0]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

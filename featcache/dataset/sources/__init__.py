@@ -114,7 +114,7 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     table = metadata_in(tree, at)
     if tables := tables_of(tree, at, classes, parts):
         listings = [list_table(tree, *one) for one in tables]
-        if len(tables) == 1:
+        if tables[0][0] == at:
             return listings[0], at, []
         folders = [folder for folder, _ in tables]
         return _join(listings, classes, folders), at, []

@@ -132,7 +132,7 @@ def _opened(file: Location, version: tuple[int | str, ...], pid: int) -> Rows:
     is_arrow = file.suffix.lower() == ARROW
     try:
         return _ArrowRows(file) if is_arrow else _ParquetRows(file)
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(error, file) from error
 
 

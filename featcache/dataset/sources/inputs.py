@@ -123,7 +123,7 @@ def _open(item: Any, number: int, stdin: Iterable[bytes] | None) -> Inputs:
     name, path = str(item), place
     try:
         if name and (listing := list_packed(path, labelled=False)):
-            return _of_listing(os.path.dirname(name.partition("{")[0]), listing)
+            return _of_listing(name, os.path.dirname(name.partition("{")[0]), listing)
         if not name or not os.path.exists(path):
             raise DatasetError(
                 "an image, a folder, an archive or a table",
@@ -132,7 +132,7 @@ def _open(item: Any, number: int, stdin: Iterable[bytes] | None) -> Inputs:
             )
         if path.is_dir():
             if listing := list_packed_tree(Folder(path), labelled=False):
-                return _of_listing(name, listing)
+                return _of_listing(name, name, listing)
             return _of_tree(name, lambda: Folder(path))
         if is_zip(path):
             return _of_tree(name, lambda: Archive(path))
@@ -153,7 +153,7 @@ def _of_url(url: Url) -> Inputs:
     name, ending = str(url), url.suffix.lower()
     try:
         if listing := list_packed(url, labelled=False):
-            inputs = _of_listing(str(listing.root), listing)
+            inputs = _of_listing(name, str(listing.root), listing)
         elif ending in TABLES:
             inputs = _of_table(name, url)
         elif ending == ".zip":
@@ -162,7 +162,7 @@ def _of_url(url: Url) -> Inputs:
             image = InputImage(name, partial(read_file, url), below=url.name)
             inputs = Inputs((lambda: iter([image]),), total=1)
         elif listing := list_packed_tree(tree := Bucket(url), labelled=False):
-            inputs = _of_listing(name, listing)
+            inputs = _of_listing(name, name, listing)
         else:
             inputs = _of_tree(name, lambda: tree)
     except OSError as error:
@@ -195,7 +195,7 @@ def _of_tree(name: str, open_tree: Callable[[], Tree]) -> Inputs:
     return Inputs((images,), total=total, notes=tuple(notes if others else []))
 
 
-def _of_listing(base: str, listing: Listing) -> Inputs:
+def _of_listing(name: str, base: str, listing: Listing) -> Inputs:
     """The images of tars or of files with rows, behind the name of their folder."""
     table = listing.table
     if "label" in table.columns and not table["label"].any():
@@ -209,7 +209,7 @@ def _of_listing(base: str, listing: Listing) -> Inputs:
             facts = dict(zip(names, values, strict=True))
             yield InputImage(os.path.join(base, path), read, facts, below=path)
 
-    notes = tuple(f"{escaped(base)}: {note}" for note in listing.warnings)
+    notes = tuple(f"{escaped(name)}: {note}" for note in listing.warnings)
     return Inputs((images,), tuple(columns.columns), len(paths), notes)
 
 

@@ -9,6 +9,7 @@ from featcache.dataset.sources import braces, remote
 from featcache.dataset.sources.base import Listing, Tree, refuse
 from featcache.dataset.sources.cells import PARQUET
 from featcache.dataset.sources.huggingface import row_files
+from featcache.dataset.sources.reading import is_zip
 from featcache.dataset.sources.rows import has_images, list_rows
 from featcache.dataset.sources.samples import list_shards, tars_of
 from featcache.dataset.sources.shards import ENDING, check_plain, is_compressed, is_tar
@@ -58,6 +59,8 @@ def list_packed_tree(tree: Tree, *, labelled: bool = True) -> Listing | None:
         OSError: A file cannot be read.
         DatasetError: One is broken, compressed, or has no images or labels.
     """
+    if is_zip(tree.root):
+        return None
     remote.known_facts.cache_clear()
     if tars := tars_of(tree):
         return _list_tars(tree.root, tars, labelled)

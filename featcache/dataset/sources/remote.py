@@ -98,7 +98,7 @@ def facts(url: Url) -> tuple[int, str]:
     return info["size"], " ".join(str(info[key]) for key in keys if key in info)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def known_facts(url: Url) -> tuple[int, str]:
     """As `facts`, asked once a process; until the cache is cleared."""
     return facts(url)

@@ -130,7 +130,7 @@ def _texts(
         ) from error
     table = pd.DataFrame(index=range(rows.n_rows), columns=plain, dtype=str)
     if plain and tables:
-        table = pd.concat(tables, ignore_index=True)
+        table = pd.concat(tables, ignore_index=True).set_axis(plain, axis=1)
     return table, names or [""] * rows.n_rows
 
 
@@ -194,9 +194,7 @@ def _label_column(
     ]  # fmt: skip
     named = [name for name in _LABELS if name in schema.names]
     named = named or (classes if len(classes) == 1 else [])
-    from pyarrow import types
-
-    if named and not types.is_nested(schema.field(named[0]).type):
+    if named and _is_plain(schema.field(named[0])):
         return named[0]
     if not required:
         return ""
@@ -214,20 +212,25 @@ def _label_column(
 
 def _plain_columns(schema: Any, images: set[str], notes: list[str]) -> list[str]:
     """The columns that can be text; the others are named in a note."""
-    from pyarrow import types
-
-    others = [
-        field.name
-        for field in schema
-        if types.is_nested(field.type)
-        or types.is_binary(field.type)
-        or types.is_large_binary(field.type)
-    ]
+    others = [field.name for field in schema if not _is_plain(field)]
     dropped = [ascii(name)[1:-1] for name in others if name not in images]
     if dropped:
         names = some(dropped, 12)
         notes.append(f"columns that are no text, number or date are left out: {names}")
     return [name for name in schema.names if name not in others]
+
+
+def _is_plain(field: Any) -> bool:
+    """Whether a column can be text."""
+    import pyarrow as pa
+
+    if pa.types.is_nested(field.type) or "binary" in str(field.type):
+        return False
+    try:
+        pa.nulls(0, field.type).cast(pa.string())
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _class_names(
