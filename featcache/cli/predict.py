@@ -88,8 +88,8 @@ def predict_command(
 ) -> None:
     """Apply a trained RUN or BUNDLE to new images: one row per image.
 
-    INPUT is an image, a folder, a zip file, a CSV with a column path, or - for paths
-    on standard input, one per line.
+    INPUT is an image, a folder, a zip, a tar, a table with a column path, a Parquet
+    file or folder of Hugging Face, or - for paths on standard input, one per line.
     """
     from featcache.commands.predict import check_format, predict, write, write_text
     from featcache.dataset.sources.inputs import open_inputs

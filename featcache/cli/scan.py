@@ -44,8 +44,9 @@ def scan_command(
 ) -> None:
     """List and check the images of SOURCE.
 
-    SOURCE is a folder or zip file with one subfolder per class, or a CSV; or the URL
-    of one, such as s3://bucket/folder or https://host/metadata.csv.
+    SOURCE is a folder or zip file with one subfolder per class, a table with path and
+    label, tars ('shards/{000..009}.tar'), a dataset folder of Hugging Face, or the URL
+    of one of these, such as s3://bucket/folder or https://host/metadata.csv.
     """
     scanned = scan_source(source, cache, dataset, **settings)
     if as_json:

@@ -36,7 +36,8 @@ OPTIONAL = {
     "onnxruntime": ("export", "export --to onnx"),
     "tf2onnx": ("export", "export --to onnx"),
     "pydicom": ("dicom", "DICOM images"),
-    "pyarrow": ("parquet", "Parquet tables, and cache export to .parquet"),
+    "pyarrow": ("parquet", "Parquet and Arrow files, and export to .parquet"),
+    "pyyaml": ("parquet", "the dataset cards of Hugging Face"),
     "distributed": ("dask", "--on dask"),
     "ray": ("ray", "--on ray"),
     **dict.fromkeys(

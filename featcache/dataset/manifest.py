@@ -27,6 +27,7 @@ OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
 EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
 IMAGE = "image"  # the grouping in which every image stands alone
 _SCHEMA = 1
+_IN_FOLDER = (".csv", ".jsonl", ".parquet", ".tar")  # files that a folder names
 _LARGEST = 2**63 - 1  # of a number in the table
 # Control characters, and the surrogates that stand for bytes that are no UTF-8:
 # no CSV keeps them.
@@ -308,7 +309,7 @@ def default_name(source: Location) -> str:
     """A dataset's name: that of the source's folder, or of the zip."""
     suffix = source.suffix.lower()
     if isinstance(source, Url):
-        name = (source.parent if suffix in (".csv", ".parquet") else source).name
+        name = (source.parent if suffix in _IN_FOLDER else source).name
         name = name[:-4] if suffix == ".zip" else name
     else:
         zipped = suffix == ".zip" and not source.is_dir()

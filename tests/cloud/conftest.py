@@ -15,7 +15,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def forget() -> None:
         remote._file_system.cache_clear()
-        reading._facts.cache_clear()
+        remote.known_facts.cache_clear()
         reading._parse.cache_clear()
         list(remote.repeated())
 

@@ -1,9 +1,8 @@
-"""Sources: which files a folder, a zip or a CSV names, before any is opened."""
+"""Sources: which images a folder, a table or an archive names, before any is opened."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
@@ -12,6 +11,8 @@ from featcache.dataset.own_split import PART
 from featcache.dataset.sources.base import SUFFIXES, Listing, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders, list_classes
 from featcache.dataset.sources.masks import Masks, find_masks
+from featcache.dataset.sources.metadata import metadata_in, tables_of
+from featcache.dataset.sources.packs import list_packed, list_packed_tree, several
 from featcache.dataset.sources.parts import (
     assign_parts,
     outer_folders,
@@ -20,7 +21,6 @@ from featcache.dataset.sources.parts import (
     uneven,
 )
 from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
-from featcache.dataset.sources.samples import list_shards, shards_of
 from featcache.dataset.sources.tables import STRIPPED, TABLES, list_table
 from featcache.dataset.sources.trees import Archive, Folder, Unlisted, open_tree
 from featcache.dataset.urls import Location, Url, is_gone
@@ -37,7 +37,6 @@ __all__ = [
     "read_bytes",
     "read_scanned",
 ]
-_TABLE = "metadata.csv"
 
 
 def list_source(
@@ -48,12 +47,13 @@ def list_source(
     pool: bool = False,
     fewest_classes: int = 2,
 ) -> Listing:
-    """Lists the images of a folder-per-class, of a zip, or of a CSV.
+    """Lists the images of a folder, of an archive, of a table, or of rows.
 
     Args:
         source: A folder with one sub-folder a class, or of images and a metadata.csv;
-            a zip of one; or a CSV or Parquet file with path and label. Each may be a
-            URL.
+            a zip of one; a CSV, JSON lines or Parquet file with path and label; a tar,
+            several in braces, or a folder of them; or a Parquet file or a folder of
+            Hugging Face with rows of images. Each may be a URL.
         per_class: Keep only the first so many of each class, and of each part of a
             split that is kept, in natural order.
         split_by: Keep the split that the source brings: "folder", or a column.
@@ -65,7 +65,7 @@ def list_source(
         DatasetError: The source is missing, empty, broken, or not of these forms; or
             it does not bring such a split.
     """
-    if is_gone(source):
+    if is_gone(source) and not several(source):
         raise DatasetError(
             "a folder with one sub-folder per class, a zip of one, or a CSV",
             f"no such path: {source}",
@@ -97,8 +97,8 @@ def list_source(
 
 def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     """The images, the folder that all are in, and folders around the classes."""
-    if isinstance(source, Path) and (shards := shards_of(source)):
-        return list_shards(shards), "", []
+    if listing := list_packed(source):
+        return listing, "", []
     is_table = source.suffix.lower() in TABLES
     if isinstance(source, Url):
         if is_table:
@@ -106,12 +106,18 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     elif not source.is_dir() and not is_zip(source):
         return list_table(Folder(source.parent), "", source.name), "", []
     tree = open_tree(source)
+    if listing := list_packed_tree(tree):
+        return listing, "", []
     at = _top(tree) if isinstance(tree, Archive) else ""
     classes = [f for f in image_folders(tree, at) if holds_images(tree, f)]
-    table = f"{at}/{_TABLE}" if at else _TABLE
-    if len(classes) < 2 and tree.has(table):
-        return list_table(tree, at, _TABLE), at, []
     parts = part_folders(tree, classes)
+    table = metadata_in(tree, at)
+    if tables := tables_of(tree, at, classes, parts):
+        listings = [list_table(tree, *one) for one in tables]
+        if tables[0][0] == at:
+            return listings[0], at, []
+        folders = [folder for folder, _ in tables]
+        return _join(listings, classes, folders), at, []
     if pool and not parts:
         parts = outer_folders(tree, classes)
     if parts:
@@ -120,10 +126,11 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
         return listing, at, parts
     listing = list_classes(tree, at)
     listing.warnings.extend(same_subfolders(tree, classes))
-    if tree.has(table):
+    if table:
+        place = source / f"{at}/{table}".removeprefix("/")
         listing.warnings.append(
-            f"{_TABLE} is not used, because there are class folders beside it; to use "
-            f"it, scan {'it unpacked' if is_zip(source) else source / table}"
+            f"{table} is not used, because there are class folders beside it; to use "
+            f"it, scan {'it unpacked' if is_zip(source) else place}"
         )
     return listing, at, []
 
@@ -148,9 +155,9 @@ def _join(
 def _top(tree: Tree) -> str:
     """The one folder in which most programs pack everything, if there is one."""
     folders = image_folders(tree, "")
-    if len(folders) != 1 or tree.has(_TABLE):
+    if len(folders) != 1 or metadata_in(tree, ""):
         return ""
-    inner = tree.folders(folders[0]) or tree.has(f"{folders[0]}/{_TABLE}")
+    inner = tree.folders(folders[0]) or metadata_in(tree, folders[0])
     return folders[0] if inner else ""
 
 

@@ -95,8 +95,9 @@ def clean(table: pd.DataFrame, taken: Collection[str]) -> pd.DataFrame:
 
     A lone carriage return would end a row of the manifest.
     """
-    clash = [column for column in table.columns if column in taken]
-    table = table.rename(columns={column: f"given_{column}" for column in clash})
+    odd = {name: ascii(name)[1:-1] for name in table.columns if ODD.search(name)}
+    clash = {name: f"given_{name}" for name in table.columns if name in taken}
+    table = table.rename(columns=odd | clash)
     return table.replace(r"\r\n?", "\n", regex=True)
 
 

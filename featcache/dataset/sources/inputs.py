@@ -12,8 +12,9 @@ from typing import Any
 
 from featcache.core.text import some
 from featcache.dataset.manifest import ODD
-from featcache.dataset.sources.base import SUFFIXES, Tree, kinds, refuse
+from featcache.dataset.sources.base import SUFFIXES, Listing, Tree, kinds, refuse
 from featcache.dataset.sources.folders import images_under
+from featcache.dataset.sources.packs import list_packed, list_packed_tree
 from featcache.dataset.sources.pictures import image_source
 from featcache.dataset.sources.reading import is_zip, read_bytes, read_file
 from featcache.dataset.sources.tables import STRIPPED, TABLES, path_here, read_table
@@ -82,14 +83,14 @@ def open_inputs(items: Iterable[Any], stdin: Iterable[bytes] | None = None) -> I
     """Checks what was named, and counts its images; none of them is opened.
 
     A folder is searched like a class folder of `list_source`: hidden files, masks and
-    what is no image by its name are left out. A file is taken for an image whatever its
-    name, unless it ends in ``.csv``, ``.parquet`` or ``.zip``. An image that is named
-    twice is there twice.
+    what is no image by its name are left out. A file is taken for an image whatever
+    its name, unless it ends like a table (``.csv``, ``.jsonl``, ``.parquet``), a zip or
+    a tar. An image that is named twice is there twice.
 
     Args:
-        items: Paths or URLs of images, folders, zips, and of CSVs with a column
-            ``path`` (relative to the CSV, or URLs); pictures of Pillow; or uint8
-            arrays of pixels.
+        items: Paths or URLs of images, folders, zips, tars, Parquet files with images,
+            and of tables with a column ``path`` (relative to the table, or URLs);
+            pictures of Pillow; or uint8 arrays of pixels.
         stdin: Lines with a path each, which stand for the item ``-``.
 
     Raises:
@@ -121,13 +122,17 @@ def _open(item: Any, number: int, stdin: Iterable[bytes] | None) -> Inputs:
         return _of_url(place)
     name, path = str(item), place
     try:
+        if name and (listing := list_packed(path, labelled=False)):
+            return _of_listing(name, os.path.dirname(name.partition("{")[0]), listing)
         if not name or not os.path.exists(path):
             raise DatasetError(
-                "an image, a folder, a zip or a CSV",
+                "an image, a folder, an archive or a table",
                 f"no such file: {escaped(name)}",
                 "Check the path.",
             )
         if path.is_dir():
+            if listing := list_packed_tree(Folder(path), labelled=False):
+                return _of_listing(name, name, listing)
             return _of_tree(name, lambda: Folder(path))
         if is_zip(path):
             return _of_tree(name, lambda: Archive(path))
@@ -147,15 +152,19 @@ def _of_url(url: Url) -> Inputs:
     """What is behind a URL, as its ending tells; HTTP has no folders."""
     name, ending = str(url), url.suffix.lower()
     try:
-        if ending in TABLES:
+        if listing := list_packed(url, labelled=False):
+            inputs = _of_listing(name, str(listing.root), listing)
+        elif ending in TABLES:
             inputs = _of_table(name, url)
         elif ending == ".zip":
             inputs = _of_tree(name, lambda: Archive(url))
         elif ending in SUFFIXES or url.scheme in ("http", "https"):
             image = InputImage(name, partial(read_file, url), below=url.name)
             inputs = Inputs((lambda: iter([image]),), total=1)
+        elif listing := list_packed_tree(tree := Bucket(url), labelled=False):
+            inputs = _of_listing(name, name, listing)
         else:
-            inputs = _of_tree(name, lambda: Bucket(url))
+            inputs = _of_tree(name, lambda: tree)
     except OSError as error:
         raise DatasetError(
             f"a readable input {escaped(name)}", str(error.strerror), "Check the URL."
@@ -184,6 +193,30 @@ def _of_tree(name: str, open_tree: Callable[[], Tree]) -> Inputs:
             yield InputImage(os.path.join(name, path), read, below=path)
 
     return Inputs((images,), total=total, notes=tuple(notes if others else []))
+
+
+def _of_listing(name: str, base: str, listing: Listing) -> Inputs:
+    """The images of tars or of files with rows, behind the name of their folder."""
+    table = listing.table
+    if "label" in table.columns and not table["label"].any():
+        table = table.drop(columns="label")
+    paths, columns = table["path"], table.drop(columns="path")
+
+    def images() -> Iterator[InputImage]:
+        names = list(columns.columns)
+        for path, values in zip(paths, _rows(columns.to_numpy()), strict=True):
+            read = partial(_read_listed, listing, path)
+            facts = dict(zip(names, values, strict=True))
+            yield InputImage(os.path.join(base, path), read, facts, below=path)
+
+    notes = tuple(f"{escaped(name)}: {note}" for note in listing.warnings)
+    return Inputs((images,), tuple(columns.columns), len(paths), notes)
+
+
+def _read_listed(listing: Listing, path: str) -> bytes:
+    if path in listing.refused:
+        raise OSError(errno.EINVAL, listing.refused[path], path)
+    return read_bytes(listing.root, path)
 
 
 def _of_table(name: str, path: Location) -> Inputs:

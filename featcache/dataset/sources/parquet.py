@@ -1,18 +1,17 @@
 """A Parquet table of paths, read as text by record batches."""
 
 import io
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from featcache.core.text import some
+from featcache.dataset.sources.cells import need_pyarrow
 from featcache.dataset.sources.reading import read_bytes
 from featcache.dataset.urls import Location
 from featcache.errors import DatasetError
 
-ENDING = ".parquet"
 _BATCH = 2**16  # rows that are converted at once
 
 
@@ -29,9 +28,7 @@ def read_parquet(root: Location, path: str, where: str, hint: str) -> pd.DataFra
         DatasetError: It is no Parquet file, has a column that is no text, number or
             date, or pyarrow is missing.
     """
-    if find_spec("pyarrow") is None:
-        fix = "Run: pip install 'featcache[parquet]', or give a CSV."
-        raise DatasetError(f"pyarrow, to read {where}", "it is not installed", fix)
+    need_pyarrow(where)
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -41,7 +38,7 @@ def read_parquet(root: Location, path: str, where: str, hint: str) -> pd.DataFra
         with parquet.ParquetFile(file) as table:
             _check_schema(where, table.schema_arrow)
             batches = table.iter_batches(_BATCH)
-            frames = [_as_text(batch) for batch in batches]
+            frames = [as_text(batch) for batch in batches]
             names = table.schema_arrow.names
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -67,12 +64,11 @@ def _check_schema(where: str, schema: Any) -> None:
         raise DatasetError(
             f"columns of text, numbers or dates in {where}",
             some(others),
-            "Leave them out. Pictures inside a Parquet file are not read: write them "
-            "to files, and their paths to a column path.",
+            "Leave them out. Images in a Parquet file are structs of bytes and path.",
         )
 
 
-def _as_text(batch: Any) -> pd.DataFrame:
+def as_text(batch: Any) -> pd.DataFrame:
     """The rows as text; what is missing is empty."""
     import pyarrow as pa
 

@@ -1,7 +1,10 @@
 """A split that a source brings: folders or a column named train, val and test."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+
+import pandas as pd
 
 from featcache.core.text import some
 from featcache.dataset.own_split import FOLDER, PART, PARTS, check_parts, part_of
@@ -125,6 +128,24 @@ def assign_parts(
     if pool or not brought:
         return listing
     return replace(listing, warnings=[*listing.warnings, _notice(listing, brought[0])])
+
+
+def with_parts(table: pd.DataFrame, files: Sequence[str]) -> pd.DataFrame:
+    """Adds the column ``split`` where files of several parts hold the images.
+
+    Args:
+        table: Of the images.
+        files: The file of each, such as ``data/train-00000-of-00003.parquet``.
+    """
+    parts = {file: _part_of_file(file) for file in {*files}}
+    if len({*parts.values()} - {""}) < 2 or PART in table.columns:
+        return table
+    return table.assign(**{PART: [parts[file] for file in files]})
+
+
+def _part_of_file(path: str) -> str:
+    words = re.split(r"[\W_\d]+", name_of(path))
+    return _part_in(path) or next(filter(None, map(part_of, words)), "")
 
 
 def _notice(listing: Listing, by: str) -> str:

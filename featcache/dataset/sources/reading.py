@@ -13,13 +13,14 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 from featcache.dataset.images.memory import Budget
-from featcache.dataset.sources import remote, shards
+from featcache.dataset.sources import remote
+from featcache.dataset.sources.packed import find_packed
 from featcache.dataset.urls import Location, Url, inside, is_url
 from featcache.errors import FeatcacheError, UnreadableImageError
 
 LIMIT = 2**30  # bytes of one file
 _MOST_RATIO = 1000
-_USUAL = 2**25  # bytes kept for a file whose size only its server knows
+_USUAL = 2**25  # bytes kept for a file whose size only reading it tells
 _GUARD = threading.Lock()
 _LOADED = Budget(5 * 2**28)  # bytes of all files that threads work on
 
@@ -44,8 +45,8 @@ def read_bytes(root: Location, path: str) -> bytes:
     """
     if is_zip(root) and not is_url(path):
         return _read_member(root, path)
-    if isinstance(root, Path) and (member := shards.packed(root, path)):
-        return shards.read_member(*member, LIMIT)
+    if packed := find_packed(root, path):
+        return packed.read(LIMIT)
     return read_file(inside(root, path))
 
 
@@ -66,10 +67,9 @@ def loaded(root: Location, path: str) -> Iterator[bytes]:
 
 
 def _size(root: Location, path: str) -> int:
-    if isinstance(root, Path) and (packed := shards.packed(root, path)):
-        known = shards.index(packed[0]).members.get(packed[1])
-        return known.size if known else 0
     if is_url(path) or not is_zip(root):
+        if packed := find_packed(root, path):
+            return packed.size(_USUAL)
         place = inside(root, path)
         return _USUAL if isinstance(place, Url) else os.stat(place).st_size
     member = _opened(root)[1].get(path)
@@ -127,7 +127,7 @@ def members(path: Location) -> list[str]:
         OSError: There is no zip, or a broken one.
         DatasetError: The server behind a URL does not answer.
     """
-    _facts.cache_clear()  # a zip at a URL may be another one by now
+    remote.known_facts.cache_clear()  # a zip at a URL may be another one by now
     return list(_opened(path)[1])
 
 
@@ -163,22 +163,13 @@ def _read_member(path: Location, name: str) -> bytes:
 
 def _opened(path: Location) -> tuple[ZipFile, dict[str, ZipInfo]]:
     """Opens a zip once a process; a child's reads must not move its parent's file."""
-    if isinstance(path, Url):
-        with _GUARD:
-            return _parse(path, _facts(path), os.getpid())
-    status = os.stat(path)
     with _GUARD:
-        return _parse(
-            path, (status.st_ino, status.st_size, status.st_mtime_ns), os.getpid()
-        )
-
-
-_facts = lru_cache(maxsize=4)(remote.facts)
+        return _parse(path, remote.version(path), os.getpid())
 
 
 @lru_cache(maxsize=4)
 def _parse(
-    path: Location, stamp: tuple[int | str, ...], pid: int
+    path: Location, version: tuple[int | str, ...], pid: int
 ) -> tuple[ZipFile, dict[str, ZipInfo]]:
     # ZipFile locks its reads of a file that it is given, and leaves it open: who
     # still reads from a zip that fell out of the cache can go on.

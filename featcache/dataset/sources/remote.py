@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from featcache.core.text import counted
-from featcache.dataset.urls import Url, without_secrets
+from featcache.dataset.urls import Location, Url, without_secrets
 from featcache.errors import DatasetError
 
 DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
@@ -96,6 +96,25 @@ def facts(url: Url) -> tuple[int, str]:
         raise OSError(errno.EIO, "its size is not known to the server", str(url))
     keys = ("ETag", "etag", "LastModified", "mtime", "updated", "created")
     return info["size"], " ".join(str(info[key]) for key in keys if key in info)
+
+
+@lru_cache(maxsize=4096)
+def known_facts(url: Url) -> tuple[int, str]:
+    """As `facts`, asked once a process; until the cache is cleared."""
+    return facts(url)
+
+
+def version(place: Location) -> tuple[int | str, ...]:
+    """What changes with a file: inode, size and time; of a URL what its server tells.
+
+    Raises:
+        OSError: There is no such file, or it may not be read.
+        DatasetError: The server does not answer.
+    """
+    if isinstance(place, Url):
+        return known_facts(place)
+    status = os.stat(place)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class RangeFile(io.RawIOBase):

@@ -1,80 +1,126 @@
 """WebDataset: tars whose members KEY.png and KEY.cls or KEY.json are one sample."""
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from featcache.core.text import some
 from featcache.dataset.manifest import COLUMNS, ODD
+from featcache.dataset.own_split import part_of
 from featcache.dataset.sources.base import (
     SUFFIXES,
     Listing,
+    Tree,
     check_labels,
     clean,
+    name_of,
     refuse,
     suffix,
-    visible,
 )
-from featcache.dataset.sources.reading import LIMIT
-from featcache.dataset.sources.shards import ENDING, Index, index, read_member
+from featcache.dataset.sources.json_lines import parse_object
+from featcache.dataset.sources.parts import with_parts
+from featcache.dataset.sources.reading import LIMIT, read_bytes
+from featcache.dataset.sources.shards import (
+    COMPRESSED,
+    ENDING,
+    Index,
+    index,
+    read_member,
+)
 from featcache.dataset.sources.trees import OUTSIDE
+from featcache.dataset.urls import Location, inside
 from featcache.errors import DatasetError
 
 _LABELS = ("cls", "json", "txt")
+_MASKS = ("mask.png", "seg.png")  # beside an image with the same key
+_NAMES = ("classnames.txt", "classes.txt")  # of the classes 0, 1, ..., one per line
+_BESIDE = {"", ".txt", ".md", ".json", ".jsonl", ".yaml", ".yml", ".html"}
+_OURS = ("path", "mask")
+_TAKEN = {*COLUMNS} - {"path", "label", "group"}
 
 
-def shards_of(source: Path) -> list[Path]:
-    """The tar, or those of a folder that holds nothing else; or none."""
-    if source.suffix.lower() == ENDING and source.is_file():
-        return [source]
-    if not source.is_dir():
+def tars_of(tree: Tree) -> list[str]:
+    """The tars of a folder that holds no other images, perhaps in folders of a split.
+
+    Text beside them, such as a README, is passed over; compressed tars are listed too.
+    """
+    folders = tree.folders("")
+    if not all(part_of(name_of(folder)) for folder in folders):
         return []
-    entries = [source / name for name in visible(p.name for p in source.iterdir())]
-    is_tar = [entry.suffix.lower() == ENDING and entry.is_file() for entry in entries]
-    return entries if all(is_tar) else []
+    files = [path for at in ("", *folders) for path in tree.files(at)]
+    tars = [p for p in files if p.lower().endswith((ENDING, *COMPRESSED))]
+    others = {suffix(path) for path in files if path not in tars}
+    return tars if others <= _BESIDE else []
 
 
-def list_shards(shards: list[Path]) -> Listing:
+def list_shards(
+    root: Location, tars: Sequence[str], *, labelled: bool = True
+) -> Listing:
     """Lists the images of tars; a path is ``SHARD.tar/MEMBER``.
+
+    Args:
+        root: The folder of the tars.
+        tars: Their paths in it.
+        labelled: Refuse images without a label.
 
     Raises:
         OSError: One cannot be read, or is no tar.
-        DatasetError: One has no members, names that lead out of it or occur twice, or
-            images without a label.
+        DatasetError: One has names that lead out of it or occur twice, or images
+            without a label, or all are empty.
     """
     rows: list[dict[str, str]] = []
+    files: list[str] = []
     refused: dict[str, str] = {}
     notes = []
-    for shard in shards:
-        members = index(shard)
-        _check_names(shard, members)
-        rows += _samples(shard, members, refused)
+    for tar in tars:
+        place = inside(root, tar)
+        members = index(place)
+        _check_names(place, members)
+        rows += _samples(place, tar, members, refused)
+        files += [tar] * (len(rows) - len(files))
+        if not members.members:
+            notes.append(f"{tar} has no members")
         if members.broken_at is not None:
             notes.append(
-                f"{shard.name} is broken at byte {members.broken_at}; what is behind "
+                f"{tar} is broken at byte {members.broken_at}; what is behind "
                 "that, and an image before it whose label is lost, is left out"
             )
     if not rows:
         raise DatasetError(
-            f"images in {some([shard.name for shard in shards])}",
-            "none",
+            f"images in {some([*tars])}",
+            "; ".join(notes) or "none",
             f"Images end in {', '.join(sorted(SUFFIXES))}.",
         )
-    table = pd.DataFrame(rows).fillna("")
-    blank = table.loc[table["label"] == "", "path"].tolist()
-    fix = "Add KEY.cls, KEY.txt, or KEY.json with a label, or pack class folders."
-    where = str(shards[0].parent)
-    refuse(where, "a label for each image", "none for", blank, fix)
-    check_labels(where, table["label"].tolist())
-    table = clean(table, {*COLUMNS} - {"path", "label", "group"})
-    return Listing(shards[0].parent, table, notes, refused)
+    table = with_parts(pd.DataFrame(rows).fillna(""), files)
+    _name_classes(root, table)
+    if labelled:
+        blank = table.loc[table["label"] == "", "path"].tolist()
+        fix = "Add KEY.cls, KEY.txt, or KEY.json with a label, or pack class folders."
+        refuse(str(root), "a label for each image", "none for", blank, fix)
+        check_labels(str(root), table["label"].tolist())
+    table = clean(table, _TAKEN)
+    return Listing(root, table, notes, refused)
 
 
-def _check_names(shard: Path, members: Index) -> None:
-    if not members.members:
-        raise DatasetError(f"members in {shard}", "none", "Pack it again.")
+def _name_classes(root: Location, table: pd.DataFrame) -> None:
+    """Replaces the numbers of classes by their names, if a file lists these."""
+    labels = table["label"]
+    if not labels.str.fullmatch(r"\d{1,9}").all():
+        return
+    for file in _NAMES:
+        try:
+            text = read_bytes(root, file).decode("utf-8-sig", "replace")
+        except OSError:
+            continue
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        odd = sorted(label for label in {*labels} if int(label) >= len(names))
+        rule = f"classes from 0 to {len(names) - 1}, as {file} has {len(names)} names"
+        refuse(str(root), rule, "others", odd, "Correct it; its first line is class 0.")
+        table["label"] = [names[int(label)] for label in labels]
+        return
+
+
+def _check_names(shard: Location, members: Index) -> None:
     again = "Pack it again."
     outside = [ascii(name) for name in members.members if OUTSIDE.search(name)]
     refuse(str(shard), "names that stay inside the tar", "others", outside, again)
@@ -83,27 +129,37 @@ def _check_names(shard: Path, members: Index) -> None:
 
 
 def _samples(
-    shard: Path, members: Index, refused: dict[str, str]
+    shard: Location, tar: str, members: Index, refused: dict[str, str]
 ) -> list[dict[str, str]]:
     rows = []
     for name in members.members:
-        if suffix(name) not in SUFFIXES or name.rpartition("/")[2].startswith("."):
+        if suffix(name) not in SUFFIXES or name_of(name).startswith("."):
             continue
-        path = f"{shard.name}/{name}"
+        if _key(name)[1] in _MASKS:
+            continue
+        path = f"{tar}/{name}"
         if ODD.search(path):
             path = ascii(path)[1:-1]
             refused[path] = "a name with control characters or not in UTF-8: rename it"
         facts = _facts(shard, members, name)
         # A tar that was cut short ends in an image whose label is gone.
         if facts["label"] or not members.members[name].reason:
-            rows.append({"path": path, **facts})
+            masks = (f"{_key(name)[0]}.{mask}" for mask in _MASKS)
+            mask = next((f"{tar}/{m}" for m in masks if m in members.members), "")
+            rows.append({"path": path, **facts} | ({"mask": mask} if mask else {}))
     return rows
 
 
-def _facts(shard: Path, members: Index, name: str) -> dict[str, str]:
+def _key(name: str) -> tuple[str, str]:
+    """The key of a sample and what follows it, parted at the first dot of the file."""
+    folder, slash, file = name.rpartition("/")
+    key, _, ending = file.partition(".")
+    return folder + slash + key, ending.lower()
+
+
+def _facts(shard: Location, members: Index, name: str) -> dict[str, str]:
     """The label of a sample, and the plain values of its JSON as columns."""
-    folder, _, file = name.rpartition("/")
-    key = f"{folder}/" * bool(folder) + file.partition(".")[0]
+    folder, key = name.rpartition("/")[0], _key(name)[0]
     texts = {
         kind: read_member(shard, f"{key}.{kind}", LIMIT).decode("utf-8", "replace")
         for kind in _LABELS
@@ -114,13 +170,13 @@ def _facts(shard: Path, members: Index, name: str) -> dict[str, str]:
     return {**facts, "label": label.strip() or folder.rpartition("/")[2]}
 
 
-def _of_json(shard: Path, name: str, text: str) -> dict[str, str]:
+def _of_json(shard: Location, name: str, text: str) -> dict[str, str]:
     try:
-        record: Any = json.loads(text)
-        pairs = record.items()
-    except (ValueError, AttributeError, RecursionError):
+        pairs = parse_object(text).items()
+    except (ValueError, RecursionError):
         raise DatasetError(
-            f"an object in {name} of {shard}", "none", "Pack it again."
+            f"a JSON object in {name} of {shard}", "none", "Pack it again."
         ) from None
-    plain = {k: v for k, v in pairs if isinstance(v, str | int | float) and k != "path"}
-    return {key: str(value) for key, value in plain.items()}
+    plain = {k: v for k, v in pairs if isinstance(v, str | int | float)}
+    named = {f"given_{key}" if key in _OURS else key: plain[key] for key in plain}
+    return {key: str(value) for key, value in named.items()}

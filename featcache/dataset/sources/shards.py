@@ -2,14 +2,26 @@
 
 import errno
 import os
-import re
 import tarfile
+import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
+
+from featcache.dataset.sources import remote
+from featcache.dataset.urls import Location, Url
+from featcache.errors import DatasetError
 
 ENDING = ".tar"
-_PACKED = re.compile(r"(.+?\.tar)/(.+)", re.DOTALL | re.IGNORECASE)
+# How a compressed tar begins, and what unpacks it; an index of offsets needs it plain.
+_UNPACK = {
+    b"\x1f\x8b": "gunzip -k",
+    b"BZh": "bunzip2 -k",
+    b"\xfd7zXZ": "unxz -k",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+}
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_GUARD = threading.Lock()
 
 
 class Member(NamedTuple):
@@ -28,29 +40,54 @@ class Index(NamedTuple):
     broken_at: int | None
 
 
-def packed(root: Path, path: str) -> tuple[Path, str] | None:
-    """The tar and the member that ``NAME.tar/MEMBER`` names, if there is that tar."""
-    match = _PACKED.fullmatch(path)
-    if match and (root / match[1]).is_file():
-        return root / match[1], match[2]
-    return None
+def is_tar(file: Location) -> bool:
+    """Whether a name is that of a tar."""
+    return file.suffix.lower() == ENDING
 
 
-def index(tar: Path) -> Index:
+def is_compressed(file: Location) -> bool:
+    """Whether a name is that of a compressed tar."""
+    return file.name.lower().endswith(COMPRESSED)
+
+
+def index(tar: Location) -> Index:
     """The members of a tar; its headers are read once per process and version.
 
     Raises:
         OSError: It cannot be read, or is no tar.
+        DatasetError: It is compressed, or a server does not answer.
     """
-    status = os.stat(tar)
-    return _index(tar, (status.st_ino, status.st_size, status.st_mtime_ns))
+    version = remote.version(tar)
+    with _GUARD:  # or each thread would read all headers of the next tar
+        return _index(tar, version)
 
 
-@lru_cache(maxsize=16)
-def _index(tar: Path, stamp: tuple[int, int, int]) -> Index:
+def check_plain(tar: Location) -> None:
+    """Refuses a compressed tar: it would be unpacked anew for each image.
+
+    Raises:
+        OSError: It cannot be read.
+        DatasetError: It is compressed.
+    """
+    with _opened(tar) as file:
+        start = file.read(6)
+    for magic, command in _UNPACK.items():
+        if start.startswith(magic):
+            raise DatasetError(
+                f"an uncompressed tar in {tar}",
+                "a compressed one, in which no image can be read without all before it",
+                f"Unpack it once: {command} {tar.name} (the .tar is read as it is).",
+            )
+
+
+@lru_cache(maxsize=64)
+def _index(tar: Location, version: tuple[int | str, ...]) -> Index:
+    check_plain(tar)
     members: dict[str, Member] = {}
     repeated = []
-    with tar.open("rb") as file:
+    with _opened(tar) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
         try:
             archive = tarfile.TarFile(fileobj=file)
         except tarfile.TarError as error:
@@ -62,13 +99,19 @@ def _index(tar: Path, stamp: tuple[int, int, int]) -> Index:
                     continue
                 if info.name in members:
                     repeated.append(info.name)
-                members[info.name] = _member(info, stamp[1])
+                members[info.name] = _member(info, end)
         except tarfile.TarError:
             return Index(members, repeated, archive.offset)
         # A header that is broken ends a tar for the library like its last block.
         file.seek(archive.offset)
         broken = any(file.read(tarfile.BLOCKSIZE))
         return Index(members, repeated, archive.offset if broken else None)
+
+
+def _opened(tar: Location) -> BinaryIO:
+    if isinstance(tar, Path):
+        return tar.open("rb")
+    return cast(BinaryIO, remote.RangeFile(tar))
 
 
 def _member(info: tarfile.TarInfo, end: int) -> Member:
@@ -82,17 +125,20 @@ def _member(info: tarfile.TarInfo, end: int) -> Member:
     return Member(info.offset_data, info.size, reason)
 
 
-def read_member(tar: Path, name: str, limit: int) -> bytes:
+def read_member(tar: Location, name: str, limit: int) -> bytes:
     """The bytes of a member; safe in threads.
 
     Raises:
         OSError: There is none, it is larger than the limit, or not to be read.
+        DatasetError: The tar is compressed, or a server does not answer.
     """
     member = index(tar).members.get(name)
     if member is None:
         raise FileNotFoundError(errno.ENOENT, "no such file in the tar", name)
     if member.reason or member.size > limit:
         raise OSError(errno.EIO, member.reason or "larger than 1 GiB", name)
+    if isinstance(tar, Url):
+        return remote.read(tar, member.offset, member.offset + member.size)
     with tar.open("rb") as file:
         file.seek(member.offset)
         return file.read(member.size)

@@ -14,12 +14,14 @@ from featcache.dataset.sources.base import (
     clean,
     refuse,
 )
-from featcache.dataset.sources.parquet import ENDING, read_parquet
+from featcache.dataset.sources.cells import PARQUET
+from featcache.dataset.sources.json_lines import JSON_LINES, read_json_lines
+from featcache.dataset.sources.parquet import read_parquet
 from featcache.dataset.sources.reading import read_bytes
 from featcache.dataset.urls import Url, is_url
 from featcache.errors import DatasetError
 
-TABLES = (".csv", ENDING)
+TABLES = (".csv", PARQUET, JSON_LINES)
 _TAKEN = {*COLUMNS} - {"path", "label", "group"}
 _COMMAS = " Columns must be separated by commas."
 STRIPPED = (
@@ -62,7 +64,7 @@ def _check_columns(where: str, table: pd.DataFrame) -> None:
             f"columns path and label in {where}",
             f"columns {some([ascii(c[:40]) for c in table.columns]) or '(none)'}",
             f"Add or rename: {', '.join(missing)}."
-            + ("" if where.lower().endswith(ENDING) else _COMMAS),
+            + (_COMMAS if where.lower().endswith(".csv") else ""),
         )
 
 
@@ -83,7 +85,7 @@ def path_here(tree: Tree, path: str) -> str:
 
 
 def read_table(tree: Tree, path: str, where: str, hint: str) -> pd.DataFrame:
-    """Reads a CSV or a Parquet file as text.
+    """Reads a CSV, a Parquet file or JSON lines as text.
 
     Args:
         tree: The files.
@@ -92,10 +94,12 @@ def read_table(tree: Tree, path: str, where: str, hint: str) -> pd.DataFrame:
         hint: What to give instead.
 
     Raises:
-        DatasetError: It is no CSV, or one with two columns of the same name.
+        DatasetError: It is no such file, or one with two columns of the same name.
     """
-    if path.lower().endswith(ENDING):
-        return read_parquet(tree.root, path, where, hint)
+    if path.lower().endswith(PARQUET):
+        return _with_path(read_parquet(tree.root, path, where, hint))
+    if path.lower().endswith(JSON_LINES):
+        return _with_path(read_json_lines(tree.root, path, where, hint))
     try:
         table = pd.read_csv(
             io.BytesIO(read_bytes(tree.root, path)),
@@ -115,7 +119,14 @@ def read_table(tree: Tree, path: str, where: str, hint: str) -> pd.DataFrame:
             str(error).strip().splitlines()[0],
             hint,
         ) from error
-    return table
+    return _with_path(table)
+
+
+def _with_path(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column ``path``, which Hugging Face calls ``file_name``."""
+    if "path" in table.columns:
+        return table
+    return table.rename(columns={"file_name": "path"})
 
 
 def _check_rows(tree: Tree, where: str, table: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featcache.dataset.sources.base import refuse, visible
+from featcache.dataset.sources.packed import find_packed
 from featcache.dataset.sources.reading import members, read_file
 from featcache.dataset.sources.remote import list_files
 from featcache.dataset.urls import NETWORK, Location, Url, is_url
@@ -53,7 +54,10 @@ class Folder:
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
-        return _is_elsewhere(path) or os.path.isfile(self.root / path)
+        if _is_elsewhere(path) or os.path.isfile(self.root / path):
+            return True
+        packed = find_packed(self.root, path)
+        return packed is not None and packed.exists()
 
     def spelled_as(self, path: str) -> str:
         """The path of that file here, should its Unicode form be another; or empty."""
