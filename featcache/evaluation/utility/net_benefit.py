@@ -83,12 +83,12 @@ def _curve(
     by_group = np.concatenate([hits, alarms], axis=1)  # (G, 2 (T + 1))
     draws = bootstrap_sums(by_group, np.arange(groups), resamples=_RESAMPLES)
     value, all_value = _benefit(by_group.sum(axis=0)[None])
-    drawn, all_drawn = _benefit(draws)
+    of_draws, all_of_draws = _benefit(draws)
     if not 0 < inside.sum() < len(inside):
         value = np.full_like(value, np.nan)
-    half = _half_widths(drawn, groups)
+    half = _half_widths(of_draws, groups)
     against = (value - np.maximum(all_value, 0))[0]
-    margin = _half_widths(drawn - np.maximum(all_drawn, 0), groups)
+    margin = _half_widths(of_draws - np.maximum(all_of_draws, 0), groups)
     return DecisionCurve(
         class_name=name,
         benefit=value[0],

@@ -77,12 +77,12 @@ def risk_coverage(y: ArrayLike, p: ArrayLike, groups: ArrayLike) -> RiskCoverage
         for weights in bootstrap_weights(names, resamples=_RESAMPLES)
     ]
     risks = accepted[0] / COVERAGES
-    drawn = np.concatenate([one for one, _ in draws]) / COVERAGES
+    of_draws = np.concatenate([one for one, _ in draws]) / COVERAGES
     count = len(np.unique(names))
     ends = np.array(
         [
             wilson(risk, column, groups=count, images=max(1.0, round(c * len(y))))
-            for risk, column, c in zip(risks, drawn.T, COVERAGES, strict=True)
+            for risk, column, c in zip(risks, of_draws.T, COVERAGES, strict=True)
         ]
     )
     areas = np.concatenate([one for _, one in draws])
