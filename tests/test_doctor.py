@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
 
 from featcache.backbones import NETWORKS
+from featcache.backbones.engines import openvino, speed
 from featcache.commands import doctor
 
 Run = Callable[..., tuple[int, str, str]]
@@ -32,6 +34,7 @@ def _no_weights_and_no_network(tmp_path: Path, monkeypatch: Patch) -> None:
         raise URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(doctor, "int8_speedup", lambda: 2.0)  # else two seconds
 
 
 def checks(run: Run, *options: object, code: int = 0) -> dict[str, dict[str, str]]:
@@ -85,12 +88,13 @@ def test_nothing_is_left_behind(run: Run, tmp_path: Path) -> None:
 
 
 def test_tensorflow_is_not_started() -> None:
-    """Only --deep loads TensorFlow."""
+    """Only --deep loads TensorFlow; int8 is measured without."""
     code = (
         "import sys; from featcache.cli import cli; cli.main(['doctor', '--offline'], "
         "standalone_mode=False); sys.exit('tensorflow' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert b" x float32 on this CPU, measured" in done.stdout
 
 
 def no_room(patch: Patch) -> None:
@@ -229,26 +233,66 @@ def test_weights_that_are_here(
 
 
 @pytest.mark.parametrize(
-    ("flags", "cpu", "int8"),
+    ("flags", "cpu"),
     [
-        (
-            "flags : fpu avx2 avx512f avx512_vnni",
-            "AVX2, AVX-512, VNNI",
-            "worthwhile: VNNI",
-        ),
-        ("flags : fpu avx2", "AVX2", "gains little"),
-        ("Features : asimd", "no vector instructions listed", "gains little"),
+        ("flags : fpu avx2 avx512f avx512_vnni", "AVX2, AVX-512, VNNI"),
+        ("Features : asimd", "no vector instructions listed"),
     ],
 )
-def test_the_processor_decides_on_int8(
-    run: Run, monkeypatch: Patch, flags: str, cpu: str, int8: str
-) -> None:
-    """int8 pays where the processor has VNNI or AMX."""
+def test_instructions(run: Run, monkeypatch: Patch, flags: str, cpu: str) -> None:
+    """The vector instructions of the processor are listed."""
     Path("cpuinfo").write_text(f"processor : 0\n{flags}\n")
     monkeypatch.setattr(doctor, "CPUINFO", Path("cpuinfo"))
-    found = checks(run, "--offline")
-    assert found["cpu"]["result"].endswith(cpu)
-    assert int8 in found["int8"]["result"]
+    assert checks(run, "--offline")["cpu"]["result"].endswith(cpu)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "result"),
+    [
+        (2.345, "2.3 x float32 on this CPU, measured: --precision int8 pays"),
+        (0.9, "0.9 x float32 on this CPU, measured: --precision int8 does not pay"),
+    ],
+)
+def test_the_measurement_decides_on_int8(
+    run: Run, monkeypatch: Patch, speedup: float, result: str
+) -> None:
+    """Whether int8 pays is what was measured, whatever the processor's flags."""
+    monkeypatch.setattr(doctor, "int8_speedup", lambda: speedup)
+    check = checks(run, "--offline")["int8"]
+    assert (check["result"], check["value"]) == (result, round(speedup, 2))
+
+
+def test_without_openvino_int8_is_not_measured(run: Run, monkeypatch: Patch) -> None:
+    """It is a warning and stops no other check."""
+    monkeypatch.setattr(doctor, "int8_speedup", speed.int8_speedup)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    check = checks(run, "--offline")["int8"]
+    assert (check["status"], check["value"]) == ("WARN", None)
+
+
+def test_int8_is_measured_on_int8() -> None:
+    """All convolutions of the quantised network are computed in 8 bits."""
+    for is_int8, precision in ((False, "f32"), (True, "u8")):
+        network = openvino.core().compile_model(
+            speed.blocks(is_int8=is_int8), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        kinds = [node.rt_info for node in network.get_runtime_model().get_ops()]
+        computed = [
+            kind["runtimePrecision"].value
+            for kind in kinds
+            if kind["layerType"].value == "Convolution"
+        ]
+        assert computed == [precision] * 7
+
+
+def test_the_speedup_is_that_of_the_fastest_turns(monkeypatch: Patch) -> None:
+    """Float32 in 4 s at best and int8 in 2 s: twice as fast."""
+    seconds = {False: iter([9.0, 4.0]), True: iter([2.0, 3.0])}
+    engines = {kind: SimpleNamespace(requests=1, kind=kind) for kind in seconds}
+    monkeypatch.setattr(speed, "_SECONDS", 0)
+    monkeypatch.setattr(speed, "_engine", lambda *, is_int8: engines[is_int8])
+    monkeypatch.setattr(speed, "_seconds", lambda engine, _: next(seconds[engine.kind]))
+    assert speed.int8_speedup() == 2.0
 
 
 def test_a_gpu_that_does_not_answer(run: Run, monkeypatch: Patch) -> None:

@@ -31,6 +31,10 @@ from featcache.errors import (
 from featcache.features import store
 
 OV = {"engine": "openvino"}
+NOT_NEEDED = {
+    *("tensorflow", "keras", "sklearn", "scipy", "xgboost", "joblib", "jinja2"),
+    *("imagehash", "pydicom", "nncf"),
+}
 
 
 @pytest.fixture
@@ -336,24 +340,26 @@ def test_auto_is_tensorflow_on_a_gpu_and_openvino_on_a_cpu(monkeypatch) -> None:
     assert choose.preferred("tensorflow") == "tensorflow"
 
 
-def test_what_is_converted_needs_no_tensorflow(dataset, toy, toy_network: Path) -> None:
-    """A process that only runs a converted network never loads TensorFlow."""
-    from featcache.dataset import manifest
-
+def test_little_is_loaded_for_a_converted_network(
+    dataset, toy, toy_network: Path, image_folder: Path
+) -> None:
+    """A second call, and a list of what is stored, load no library without need."""
     toy(dataset, **OV)
-    manifest.save(dataset)
+    options = ["--cache", str(dataset.folder.parent)]
+    extraction = [str(image_folder), "-b", str(toy_network), "--views", "1"]
+    calls = [["extract", *extraction, "--json"], ["cache", "ls"], ["dataset", "ls"]]
     code = (
-        "import sys; from pathlib import Path; from featcache import backbones\n"
-        "from featcache.dataset import manifest\n"
-        "from featcache.commands.extract import extract\n"
-        f"d = manifest.load(Path({str(dataset.folder)!r}))\n"
-        f"r = extract(d, [backbones.resolve({str(toy_network)!r})], views=1)\n"
-        "print(r[0].engine, r[0].computed, 'tensorflow' in sys.modules)"
+        "import sys; from featcache.cli import cli\n"
+        f"for call in {calls}:\n"
+        f"    cli([*call, *{options}], standalone_mode=False)\n"
+        f"sys.exit(str({NOT_NEEDED} & {{*sys.modules}} or ''))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    assert done.stdout == "openvino 36 False\n"
+    assert done.stderr.strip() == ""
+    assert '"engine": "openvino"' in done.stdout
+    assert '"computed": 36' in done.stdout
 
 
 FIRST_USE = """

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,21 @@ def test_batches_are_not_changed(engine: OpenVINOEngine) -> None:
     pixels.flags.writeable = False
     features(engine, pixels)
     assert (pixels == kept).all()
+
+
+def test_no_stream_waits_for_the_next_batch(path: Path) -> None:
+    """Before a result is waited for, two requests were started for each stream."""
+    engine, taken = OpenVINOEngine(path, batch_size=1), 0
+    streams = engine._network.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+
+    def batches() -> Iterator[np.ndarray]:
+        nonlocal taken
+        for pixels in images(3 * streams)[:, None]:
+            taken += 1
+            yield pixels
+
+    next(engine.run(batches()))
+    assert taken > 2 * streams
 
 
 def test_a_run_may_be_left(engine: OpenVINOEngine) -> None:

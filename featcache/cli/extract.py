@@ -112,8 +112,8 @@ if TYPE_CHECKING:
     default="float32",
     show_default=True,
     metavar="float32|int8",
-    help="int8 quantises the network: several times faster on recent CPUs "
-    "and slightly less exact; uses a separate store.",
+    help="int8 quantises the network: faster on most CPUs (featcache doctor measures "
+    "how much) and slightly less exact; uses a separate store.",
 )
 @click.option(
     "--dtype",

@@ -16,7 +16,6 @@ from featcache.core import checked
 from featcache.core.io import atomic_folder, lock, write_json
 from featcache.dataset import splits
 from featcache.errors import RunError
-from featcache.evaluation import metrics
 from featcache.evaluation.identity import evaluation_id, short_id
 from featcache.evaluation.record import FAILED, RunRecord
 
@@ -126,6 +125,8 @@ class Run:
 
     def _refuse_others(self, table: pd.DataFrame) -> None:
         """Raises ValueError for predictions that are not those of the record."""
+        from featcache.evaluation import metrics  # here: scipy.stats loads slowly
+
         wrong_images = "its predictions are not of the images that its record says"
         # A network evaluated on the test set alone has no predictions of the others.
         is_whole = TRAIN in self.record.scores or (table["split"] == TRAIN).any()
@@ -207,6 +208,8 @@ def scores(
         groups: (N,) groups.
         folds: (N,) folds, or `splits.TEST`.
     """
+    from featcache.evaluation import metrics  # here: scipy.stats loads slowly
+
     test = folds == splits.TEST
     by_part = {}
     for name, part in ((TRAIN, ~test), (TEST, test)):

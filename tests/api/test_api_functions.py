@@ -353,8 +353,9 @@ def test_phantoms_are_written_once(tmp_path):
         featcache.phantoms(tmp_path / "x", images=4, size=64)
 
 
-def test_the_doctor_shows_its_checks(tmp_path):
+def test_the_doctor_shows_its_checks(tmp_path, monkeypatch):
     """A row for each check, with its fix."""
+    monkeypatch.setattr("featcache.commands.doctor.int8_speedup", lambda: 2.0)
     checks = featcache.doctor(offline=True, cache=tmp_path, reports=str(tmp_path))
     page = checks._repr_html_()
     assert all(f"<td>{check.status}</td>" in page for check in checks)
