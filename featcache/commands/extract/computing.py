@@ -1,8 +1,11 @@
 """``featcache extract --part``: computes parts of a plan, and nothing but them."""
 
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +32,7 @@ from featcache.core import checked, records
 from featcache.core.io import temporary_folder
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import some
+from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.errors import StoreError, UsageError
 
@@ -42,7 +46,7 @@ class PartResult:
         part: Its number.
         path: Its folder.
         rows: Embeddings of all networks that are in it; 0 where it was there already.
-        seconds: Spent in computing.
+        seconds: From its first image to its last, and writing them.
         failures: (path, reason) of each image that could not be read.
     """
 
@@ -78,19 +82,44 @@ def compute_parts(
             was made with has changed, so that the numbers would be others.
         UsageError: There is no such part.
     """
-    opened = open_plan(manifest, plan)
-    count = len(opened.record.parts)
-    if wrong := [str(part) for part in parts if not 0 <= part < count]:
-        raise UsageError(
-            f"parts from 0 to {count - 1}",
-            some(wrong),
-            f"Plan {opened.name} has {count} parts; let the array begin at 0.",
-        )
-    with _while_there(opened):
-        todo = [part for part in parts if not is_finished(opened, part)]
-        for part in sorted({*parts} - {*todo}):
-            reporter.message(f"part {part} of plan {opened.name} is computed already")
-        return _Worker(opened, manifest, OneAtATime(reporter)).run(todo)
+    return _Worker(open_plan(manifest, plan), manifest).run(parts, reporter)
+
+
+def compute_kept(
+    folder: Path,
+    plan: str,
+    parts: Sequence[int],
+    *,
+    session: str,
+    reporter: Reporter = SILENT,
+) -> list[PartResult]:
+    """Computes parts as ``compute_parts``, and keeps what the next ones need.
+
+    The first call of a session in this process reads the manifest, checks the plan and
+    opens the networks; its further parts cost their images.
+
+    Args:
+        folder: Of the dataset.
+        plan: Name of the plan.
+        parts: Numbers of the parts, from 0.
+        session: Names the calls that belong together.
+        reporter: Hears of the rows done.
+
+    Raises:
+        FeatcacheError: As for ``compute_parts``.
+    """
+    with _opening:
+        worker = _kept_worker(folder, plan, session)
+    return worker.run(parts, reporter)
+
+
+_opening = threading.Lock()
+
+
+@lru_cache(maxsize=1)  # networks are large
+def _kept_worker(folder: Path, plan: str, session: str) -> "_Worker":
+    dataset = manifests.load(folder)
+    return _Worker(open_plan(dataset, plan), dataset)
 
 
 @contextmanager
@@ -112,24 +141,40 @@ def _while_there(plan: PartPlan) -> Iterator[None]:
 
 
 class _Worker:
-    """Makes the engines once, and computes parts with them."""
+    """Makes the engines once, and computes parts with them; from any thread."""
 
-    def __init__(
-        self, plan: PartPlan, manifest: Manifest, reporter: OneAtATime
-    ) -> None:
+    def __init__(self, plan: PartPlan, manifest: Manifest) -> None:
         self.plan = plan
-        request = plan.record.options.request(manifest)
-        self.request = replace(request, reporter=reporter)
+        self.request = plan.record.options.request(manifest)
         self.images = manifest.ok
         self.number_of = pd.Index(self.images["image_id"])
+        self.work: Work | None = None
+        self.opening = threading.Lock()
 
-    def run(self, parts: Sequence[int]) -> list[PartResult]:
-        """Computes parts one after the other."""
-        if not parts:
-            return []
-        check_request(self.request, 0)
+    def run(self, parts: Sequence[int], reporter: Reporter) -> list[PartResult]:
+        """Computes those parts that are not there, one after the other."""
+        plan, count = self.plan, len(self.plan.record.parts)
+        if wrong := [str(part) for part in parts if not 0 <= part < count]:
+            raise UsageError(
+                f"parts from 0 to {count - 1}",
+                some(wrong),
+                f"Plan {plan.name} has {count} parts; let the array begin at 0.",
+            )
+        request = replace(self.request, reporter=OneAtATime(reporter))
+        with _while_there(plan):
+            todo = [part for part in parts if not is_finished(plan, part)]
+            for part in sorted({*parts} - {*todo}):
+                reporter.message(f"part {part} of plan {plan.name} is computed already")
+            if not todo:
+                return []
+            with self.opening:
+                self.work = self.work or self._open(request)
+            return [self._compute(request, part, self.work) for part in todo]
+
+    def _open(self, request: ExtractRequest) -> Work:
+        check_request(request, 0)
         networks = [one.network for one in self.plan.record.networks]
-        self.plan.refuse_changes(self.request.manifest, networks)
+        self.plan.refuse_changes(request.manifest, networks)
         pairs = zip(
             self.plan.record.networks, networks, self.plan.references, strict=True
         )
@@ -138,23 +183,16 @@ class _Worker:
             for planned, network, rows in pairs
         ]
         for job in jobs:
-            prove(self.request, job)
-        work = with_engines(self.request, jobs)
-        self._report_changes(jobs)
-        return [self._compute(part, work) for part in parts]
+            prove(request, job)
+        work = with_engines(request, jobs)
+        _report_changes(request, jobs)
+        return work
 
-    def _report_changes(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if text := changes(job):
-                self.request.reporter.message(
-                    f"{job.network.text}: this machine computes by other libraries "
-                    f"than the plan's ({text}); its numbers agree within the tolerance"
-                )
-
-    def _compute(self, part: int, work: Work) -> PartResult:
+    def _compute(self, request: ExtractRequest, part: int, work: Work) -> PartResult:
+        started = time.monotonic()
         rows = self.plan.rows(part)
         target = self.plan.part_folder(part)
-        request, failures = self._part_request(rows)
+        request, failures = self._part_request(request, rows)
         target.parent.mkdir(exist_ok=True)
         with temporary_folder(target) as temp:
             own = [
@@ -182,17 +220,17 @@ class _Worker:
             part=part,
             path=target,
             rows=sum(len(job.store.keys) for job in jobs if job.store),
-            seconds=sum(job.seconds for job in jobs),
+            seconds=time.monotonic() - started,
             failures=sorted(failures.items()),
         )
 
-    def _part_request(self, rows: PartRows) -> tuple[ExtractRequest, dict[str, str]]:
+    def _part_request(
+        self, request: ExtractRequest, rows: PartRows
+    ) -> tuple[ExtractRequest, dict[str, str]]:
         """The request for a part's images alone, and those that lost their masks."""
         numbers = self.number_of.get_indexer([image_id for image_id, *_ in rows.images])
-        manifest = replace(
-            self.request.manifest, table=self.images.iloc[sorted(numbers)]
-        )
-        request = replace(self.request, manifest=manifest)
+        manifest = replace(request.manifest, table=self.images.iloc[sorted(numbers)])
+        request = replace(request, manifest=manifest)
         masks, lost = request.masks, {}
         for image_id, path, mask_id in rows.images:
             if path in masks.lost:
@@ -219,3 +257,12 @@ class _Worker:
             failures={},
             seconds=0.0,
         )
+
+
+def _report_changes(request: ExtractRequest, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if text := changes(job):
+            request.reporter.message(
+                f"{job.network.text}: this machine computes by other libraries "
+                f"than the plan's ({text}); its numbers agree within the tolerance"
+            )
