@@ -4,7 +4,7 @@ A dataset is a name, a `Dataset` or a manifest; None is the only one of the cach
 is taken wherever there are paths, and one name where there may be several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,10 @@ from featcache.report.heatmaps import sheets
 Paths = str | Path | Sequence[str | Path]
 
 
-@with_options_of(extracting.extract, without=["policy"])
-def extract(
-    dataset: DatasetLike = None,
-    backbones: Paths = "densenet121",
+def on_networks(
+    function: Callable[..., Any],
+    dataset: DatasetLike,
+    backbones: Paths,
     *,
     weights: str | Path = "imagenet",
     preprocess: str = "imagenet",
@@ -52,6 +52,35 @@ def extract(
     region: str = "whole",
     mask: str = "mask",
     seed: int = 0,
+    cache: str | Path | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Any:
+    """Calls a function of ``commands.extract`` with the words of ``extract``."""
+    policy = Policy(flip, brightness, zoom, seed, Region.of_options(region, mask))
+    with show(progress) as reporter:
+        networks = resolve_all(
+            texts(backbones),
+            str(weights),
+            preprocess=preprocess,
+            input_size=input_size,
+            seed=seed,
+            reporter=reporter,
+        )
+        return function(
+            manifest_of(dataset, cache),
+            networks,
+            policy=policy,
+            reporter=reporter,
+            **options,
+        )
+
+
+@with_options_of(on_networks, extracting.extract, without=["policy"])
+def extract(
+    dataset: DatasetLike = None,
+    backbones: Paths = "densenet121",
+    *,
     cache: str | Path | None = None,
     progress: bool | None = None,
     **options: Any,
@@ -83,23 +112,15 @@ def extract(
     Raises:
         FeatcacheError: As ``commands.extract.extract``.
     """
-    policy = Policy(flip, brightness, zoom, seed, Region.of_options(region, mask))
-    with show(progress) as reporter:
-        networks = resolve_all(
-            texts(backbones),
-            str(weights),
-            preprocess=preprocess,
-            input_size=input_size,
-            seed=seed,
-            reporter=reporter,
-        )
-        return extracting.extract(
-            manifest_of(dataset, cache),
-            networks,
-            policy=policy,
-            reporter=reporter,
-            **options,
-        )
+    results: list[StoreResult] = on_networks(
+        extracting.extract,
+        dataset,
+        backbones,
+        cache=cache,
+        progress=progress,
+        **options,
+    )
+    return results
 
 
 @with_options_of(training.train_head)

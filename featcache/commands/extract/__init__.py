@@ -13,7 +13,12 @@ from featcache.commands.extract.checks import (
     PRECISIONS,
     check_call,
 )
-from featcache.commands.extract.computing import PartResult, compute_parts
+from featcache.commands.extract.computing import (
+    PartResult,
+    compute_kept,
+    compute_parts,
+    missing_parts,
+)
 from featcache.commands.extract.on_workers import extract_on
 from featcache.commands.extract.plan import (
     ExtractRequest,
@@ -41,9 +46,11 @@ __all__ = [
     "PartResult",
     "PlanResult",
     "StoreResult",
+    "compute_kept",
     "compute_parts",
     "extract",
     "find_store",
+    "missing_parts",
     "plan_parts",
     "publish_parts",
 ]

@@ -113,6 +113,21 @@ def compute_kept(
     return worker.run(parts, reporter)
 
 
+def missing_parts(manifest: Manifest, plan: str | None = None) -> list[int]:
+    """Parts of a plan that are not there, or not as they were written.
+
+    Args:
+        manifest: The dataset.
+        plan: First digits of the plan's name; by default the only one.
+
+    Raises:
+        StoreError: No such plan.
+    """
+    opened = open_plan(manifest, plan)
+    numbers = range(len(opened.record.parts))
+    return [number for number in numbers if not is_finished(opened, number)]
+
+
 _opening = threading.Lock()
 
 
