@@ -73,7 +73,7 @@ def test_a_publication_that_was_killed_is_repeated(
     """Rows that are in the store already are not there twice."""
     compute_parts(border, range(4))
     with monkeypatch.context() as patch:
-        patch.setattr("featcache.commands.extract.publishing._remove", None)
+        patch.setattr("featcache.commands.extract.publishing.remove", None)
         with pytest.raises(TypeError):
             publish_parts(border)
     assert publish_parts(border)[0].rows == 36

@@ -31,6 +31,7 @@ from featcache.commands.extract.planning import PlanResult, plan_parts
 from featcache.commands.extract.publishing import publish_parts
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad, result_of
+from featcache.commands.extract.stale import idle_plans
 from featcache.commands.extract.work import compute, prepare, tap_names, with_engines
 from featcache.core.progress import SILENT, Once, OneAtATime, Reporter
 from featcache.core.workers import LOCAL, Site
@@ -50,6 +51,7 @@ __all__ = [
     "compute_parts",
     "extract",
     "find_store",
+    "idle_plans",
     "missing_parts",
     "plan_parts",
     "publish_parts",

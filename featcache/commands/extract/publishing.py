@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from featcache.backbones import Network
 from featcache.commands.extract.drift import made_by
@@ -68,7 +69,7 @@ def publish_parts(
         ]
         record["failures"] = {path: why for r in results for path, why in r.failures}
         record["stores"] = recorded(results)
-        _remove(opened)
+        remove(opened.folder)
         refuse_bad(manifest, results, max_bad)
     return results
 
@@ -170,9 +171,10 @@ def _report_makers(
         )
 
 
-def _remove(plan: PartPlan) -> None:
-    gone = plan.folder.with_name(f".{plan.name}.{owner_mark()}_done.old")
-    os.replace(plan.folder, gone)
+def remove(folder: Path) -> None:
+    """Removes a plan, which nobody sees half removed."""
+    gone = folder.with_name(f".{folder.name.strip('.')}.{owner_mark()}_done.old")
+    os.replace(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
     with suppress(OSError):  # other plans
-        plan.folder.parent.rmdir()
+        folder.parent.rmdir()
