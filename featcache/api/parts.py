@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from featcache.api import functions
+from featcache.api.networks import Paths, on_networks
 from featcache.api.progress import show
 from featcache.api.words import DatasetLike, manifest_of, with_options_of
 from featcache.commands import extract as extracting
@@ -45,10 +45,10 @@ class Plan:
         return extracting.missing_parts(manifests.load(self.folder), self.name)
 
 
-@with_options_of(functions.on_networks, extracting.extract, without=["max_bad", "on"])
+@with_options_of(on_networks, extracting.extract, without=["max_bad", "on"])
 def plan_parts(
     dataset: DatasetLike = None,
-    backbones: functions.Paths = "densenet121",
+    backbones: Paths = "densenet121",
     *,
     parts: int | None = None,
     part_rows: int | None = None,
@@ -74,7 +74,7 @@ def plan_parts(
         FeatcacheError: As ``commands.extract.plan_parts``.
     """
     manifest = manifest_of(dataset, cache)
-    result: PlanResult = functions.on_networks(
+    result: PlanResult = on_networks(
         extracting.plan_parts,
         manifest,
         backbones,
