@@ -105,7 +105,6 @@ def compute_part(
 
     Raises:
         FeatcacheError: As ``commands.extract.compute_parts``.
-        OSError: The disk is full, or cannot be written.
     """
     with show(progress) as reporter:
         results = extracting.compute_kept(

@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +17,8 @@ from featcache.commands.extract.part_files import (
     install,
     is_finished,
 )
-from featcache.commands.extract.part_plan import (
-    PARTS,
-    PLAN,
-    PartPlan,
-    PartRows,
-    open_plan,
-)
+from featcache.commands.extract.part_plan import PartPlan, PartRows, open_plan
+from featcache.commands.extract.part_work import in_work, writing_to
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.commands.extract.proof import prove
 from featcache.commands.extract.work import Work, compute, with_engines
@@ -79,7 +73,8 @@ def compute_parts(
 
     Raises:
         StoreError: No such plan; or the images, a network or a library that the plan
-            was made with has changed, so that the numbers would be others.
+            was made with has changed, so that the numbers would be others; or the disk
+            is full, or cannot be written.
         UsageError: There is no such part.
     """
     return _Worker(open_plan(manifest, plan), manifest).run(parts, reporter)
@@ -137,24 +132,6 @@ def _kept_worker(folder: Path, plan: str, session: str) -> "_Worker":
     return _Worker(open_plan(dataset, plan), dataset)
 
 
-@contextmanager
-def _while_there(plan: PartPlan) -> Iterator[None]:
-    """Lets an error say so if the plan was published meanwhile."""
-    try:
-        yield
-    except (OSError, StoreError) as error:
-        if (plan.folder / PLAN).exists():
-            raise
-        with suppress(OSError):
-            for folder in (plan.folder / PARTS, plan.folder, plan.folder.parent):
-                folder.rmdir()
-        raise StoreError(
-            f"plan {plan.name}",
-            "none any more: it was published or removed while this call ran",
-            "Nothing is left to compute if it was published.",
-        ) from error
-
-
 class _Worker:
     """Makes the engines once, and computes parts with them; from any thread."""
 
@@ -176,7 +153,7 @@ class _Worker:
                 f"Plan {plan.name} has {count} parts; let the array begin at 0.",
             )
         request = replace(self.request, reporter=OneAtATime(reporter))
-        with _while_there(plan):
+        with in_work(plan):
             todo = [part for part in parts if not is_finished(plan, part)]
             for part in sorted({*parts} - {*todo}):
                 reporter.message(f"part {part} of plan {plan.name} is computed already")
@@ -184,7 +161,11 @@ class _Worker:
                 return []
             with self.opening:
                 self.work = self.work or self._open(request)
-            return [self._compute(request, part, self.work) for part in todo]
+            results = []
+            for part in todo:
+                with writing_to(plan.folder, f"part {part} of plan {plan.name}"):
+                    results.append(self._compute(request, part, self.work))
+            return results
 
     def _open(self, request: ExtractRequest) -> Work:
         check_request(request, 0)

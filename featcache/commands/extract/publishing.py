@@ -16,6 +16,7 @@ from featcache.commands.extract.part_plan import (
     open_plan,
     read_plan,
 )
+from featcache.commands.extract.part_work import in_work, writing_to
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad
 from featcache.core.io import owner_mark
@@ -48,12 +49,15 @@ def publish_parts(
     Raises:
         DatasetError: As for ``extract``.
         LockedError: Another call is publishing it.
-        StoreError: Parts are missing; names them as an array.
+        StoreError: Parts are missing; names them as an array. Or the disk is full or
+            cannot be written: a store that is done stays, and the call can be repeated.
     """
     opened = open_plan(manifest, plan)
     networks = [one.network for one in opened.record.networks]
     request = opened.record.options.request(manifest)
     with (
+        in_work(opened),
+        writing_to(manifest.folder, f"what plan {opened.name} has"),
         in_use(manifest),
         ExitStack() as locks,
         recording(manifest.folder, arguments(request, networks)) as record,
