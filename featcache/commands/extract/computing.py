@@ -39,7 +39,7 @@ class PartResult:
         plan: Name of the plan.
         part: Its number.
         path: Its folder.
-        rows: Embeddings of all networks that are in it; 0 where it was there already.
+        rows: Embeddings of all networks that are in it.
         seconds: From its first image to its last, and writing them.
         failures: (path, reason) of each image that could not be read.
     """
