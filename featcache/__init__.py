@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from featcache.api.functions import extract as extract
     from featcache.api.functions import finetune as finetune
     from featcache.api.functions import train_head as train_head
+    from featcache.api.parts import Plan as Plan
+    from featcache.api.parts import compute_part as compute_part
+    from featcache.api.parts import plan_parts as plan_parts
+    from featcache.api.parts import publish_parts as publish_parts
     from featcache.api.predictor import Predictor as Predictor
     from featcache.api.predictor import predict as predict
     from featcache.api.results import AuditResult as AuditResult
@@ -46,6 +50,7 @@ _MODULES = {
         *("audit", "compare", "ensemble", "explain", "extract", "finetune"),
         "train_head",
     ),
+    "api.parts": ("Plan", "compute_part", "plan_parts", "publish_parts"),
     "api.predictor": ("Predictor", "predict"),
     "api.results": (
         *("AuditResult", "Curve", "Explanation", "Leaderboard", "Run", "Runs"),

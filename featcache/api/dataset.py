@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from featcache.api import curves, display, functions
+from featcache.api.networks import Paths
 from featcache.api.progress import show
 from featcache.api.results import AuditResult, Curve, Explanation, Leaderboard, Runs
 from featcache.api.words import cache_folder, manifest_of, with_options_of
@@ -72,19 +73,19 @@ class Dataset:
         return Runs(runs.list_runs(self.reports / self.name)[0], [])
 
     @with_options_of(functions.extract)
-    def extract(self, backbones: functions.Paths, **options: Any) -> list[StoreResult]:
+    def extract(self, backbones: Paths, **options: Any) -> list[StoreResult]:
         """Runs frozen backbones over the images; see ``featcache.extract``."""
         return functions.extract(self, backbones, **options)
 
     @with_options_of(functions.train_head)
     def train_heads(
-        self, heads: Any = "all", backbones: functions.Paths = "all", **options: Any
+        self, heads: Any = "all", backbones: Paths = "all", **options: Any
     ) -> Runs:
         """Trains heads on stored features; see ``featcache.train_head``."""
         return functions.train_head(self, heads, backbones, **options)
 
     @with_options_of(functions.finetune)
-    def finetune(self, backbones: functions.Paths, **options: Any) -> Runs:
+    def finetune(self, backbones: Paths, **options: Any) -> Runs:
         """Trains whole networks; see ``featcache.finetune``."""
         return functions.finetune(self, backbones, **options)
 
@@ -105,7 +106,7 @@ class Dataset:
 
     @with_options_of(functions.explain)
     def explain(
-        self, run: Any = None, images: functions.Paths = (), **options: Any
+        self, run: Any = None, images: Paths = (), **options: Any
     ) -> Explanation:
         """Draws heat maps of a run, by default the best; see ``featcache.explain``."""
         return functions.explain(self, run, images, **options)

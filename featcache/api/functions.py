@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from featcache.api.networks import Paths, on_networks
 from featcache.api.progress import show
 from featcache.api.results import AuditResult, Explanation, Leaderboard, Runs
 from featcache.api.words import (
@@ -30,28 +31,16 @@ from featcache.commands import finetune as finetuning
 from featcache.commands import train_head as training
 from featcache.commands.extract import StoreResult
 from featcache.core.options import arguments
-from featcache.dataset.regions import Region
 from featcache.dataset.views import Policy
 from featcache.evaluation import references, runs
 from featcache.report.heatmaps import sheets
 
-Paths = str | Path | Sequence[str | Path]
 
-
-@with_options_of(extracting.extract, without=["policy"])
+@with_options_of(on_networks, extracting.extract, without=["policy"])
 def extract(
     dataset: DatasetLike = None,
     backbones: Paths = "densenet121",
     *,
-    weights: str | Path = "imagenet",
-    preprocess: str = "imagenet",
-    input_size: int | None = None,
-    flip: bool = True,
-    brightness: tuple[float, float] = (0.8, 1.25),
-    zoom: tuple[float, float] = (1.0, 1.2),
-    region: str = "whole",
-    mask: str = "mask",
-    seed: int = 0,
     cache: str | Path | None = None,
     progress: bool | None = None,
     **options: Any,
@@ -83,23 +72,15 @@ def extract(
     Raises:
         FeatcacheError: As ``commands.extract.extract``.
     """
-    policy = Policy(flip, brightness, zoom, seed, Region.of_options(region, mask))
-    with show(progress) as reporter:
-        networks = resolve_all(
-            texts(backbones),
-            str(weights),
-            preprocess=preprocess,
-            input_size=input_size,
-            seed=seed,
-            reporter=reporter,
-        )
-        return extracting.extract(
-            manifest_of(dataset, cache),
-            networks,
-            policy=policy,
-            reporter=reporter,
-            **options,
-        )
+    results: list[StoreResult] = on_networks(
+        extracting.extract,
+        dataset,
+        backbones,
+        cache=cache,
+        progress=progress,
+        **options,
+    )
+    return results
 
 
 @with_options_of(training.train_head)

@@ -233,11 +233,13 @@ def prune(cache: Path, reports: Path, as_json: bool, **settings: Any) -> None:
     """Show which rows and files are unused, and delete them with --yes.
 
     These are rows of images no longer in the manifest, leftovers of killed
-    processes, and converted networks without a store.
+    processes, plans that are done or outdated, and converted networks without a
+    store.
     """
     from featcache.commands import cache as stores
+    from featcache.commands.extract import idle_plans
 
-    pruned = stores.prune(cache, reports, **settings)
+    pruned = stores.prune(cache, reports, plans=idle_plans, **settings)
     for line in pruned.excluded:
         say(f"Skipped: {line}")
     if as_json:

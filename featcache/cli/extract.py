@@ -194,7 +194,7 @@ def _planned(
         extract_parts.compute(manifest, parts["part"], parts["plan"], as_json)
     else:
         stores = extract_parts.publish(manifest, parts["plan"], max_bad)
-        _show(manifest, stores, as_json)
+        _show(manifest, stores, as_json, of_tasks=True)
 
 
 def _extract(
@@ -210,12 +210,18 @@ def _extract(
     _show(manifest, stores, as_json)
 
 
-def _show(manifest: "Manifest", stores: "list[StoreResult]", as_json: bool) -> None:
+def _show(
+    manifest: "Manifest",
+    stores: "list[StoreResult]",
+    as_json: bool,
+    *,
+    of_tasks: bool = False,
+) -> None:
     if as_json:
         print_json([_record(store) for store in stores])
     else:
         for store in stores:
-            show(_summary(store))
+            show(_summary(store, of_tasks))
         show(f"Next: featcache train-head --dataset {quote(manifest.dataset)}")
 
 
@@ -242,7 +248,7 @@ def _record(store: "StoreResult") -> dict[str, Any]:
     return vars(store) | {"path": store.path, "failures": failures}
 
 
-def _summary(store: "StoreResult") -> str:
+def _summary(store: "StoreResult", of_tasks: bool) -> str:
     size = f" {store.input_size} px" if store.input_size else ""
     rows = f"{counted(store.rows, 'row')} of {counted(store.dim, 'feature')}"
     what = f"{store.backbone}{size} ({store.weights}): {rows}"
@@ -257,7 +263,8 @@ def _summary(store: "StoreResult") -> str:
     failed = f", {copied}" if copied else ""
     if store.failures:
         failed += f"; {counted(len(store.failures), 'image')} failed"
+    of_all, each = (" of all tasks", " each") if of_tasks else ("", "")
     return (
-        f"{what}, {store.computed} computed in {store.seconds:.1f} s "
-        f"({rate:.0f}/s){failed}. {store.path}"
+        f"{what}, {store.computed} computed in {store.seconds:.1f} s{of_all} "
+        f"({rate:.0f}/s{each}){failed}. {store.path}"
     )

@@ -85,6 +85,7 @@ def test_star_import_hides_only_open():
         (featcache.explain, explain.explain, {"images", "methods", "files"}),
         (featcache.scan, scan.scan, {"fewest_classes"}),
         (featcache.audit, audit.audit, set()),
+        (featcache.plan_parts, extract.extract, {"policy", "max_bad", "on"}),
     ],
 )
 def test_a_function_takes_the_options_of_its_command(function, command, own):

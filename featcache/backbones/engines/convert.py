@@ -91,6 +91,8 @@ def to_float32(prepared: PreparedNetwork) -> Path:
         ConversionError: OpenVINO cannot run it, or gives other numbers.
     """
     path = _path(prepared, precision="float32")
+    if openvino.is_written(path):
+        return path
     with lock(path.with_suffix(".lock"), path.name, timeout=600):
         if prepared.network.is_graph and not path.exists():
             _write_graph(prepared, path)
@@ -146,13 +148,14 @@ def to_int8(prepared: PreparedNetwork) -> Path:
     """
     image_ids = list(prepared.calibration_ids)
     path = _path(prepared, calibration=digest(image_ids))
-    source = to_float32(prepared)
-    if not openvino.is_whole(source):
-        source.unlink(missing_ok=True)
+    if not openvino.is_whole(path):
         source = to_float32(prepared)
-    with lock(path.with_suffix(".lock"), path.name, timeout=3600):
-        if not openvino.is_whole(path):
-            int8.quantise(source, path, prepared.pixels(image_ids))
+        if not openvino.is_whole(source):
+            source.unlink(missing_ok=True)
+            source = to_float32(prepared)
+        with lock(path.with_suffix(".lock"), path.name, timeout=3600):
+            if not openvino.is_whole(path):
+                int8.quantise(source, path, prepared.pixels(image_ids))
     expected, got = prepared.contract.quantised, openvino.digest(path)
     if expected not in (None, got):
         raise StoreError(

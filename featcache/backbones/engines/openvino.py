@@ -279,6 +279,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def is_written(path: Path) -> bool:
+    """Whether all files of a network are there; it needs no lock to say so.
+
+    The record is written last.
+    """
+    return path.exists() and path.with_suffix(".json").exists()
+
+
 def is_whole(path: Path) -> bool:
     """Whether a network is there as it was written."""
     try:

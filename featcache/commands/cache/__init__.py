@@ -24,7 +24,8 @@ from featcache.commands.cache.listing import (
     ls,
     store_paths,
 )
-from featcache.commands.cache.pruning import Pruned, Removal, prune
+from featcache.commands.cache.pruning import prune
+from featcache.commands.cache.removals import Pruned, Removal
 
 __all__ = [
     "DAMAGED",

@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from featcache.backbones.engines.base import network_name
 from featcache.commands.cache.listing import gone, owner, size, store_paths
+from featcache.commands.cache.removals import PlanFinder, Pruned, Removal, Step
 from featcache.core.io import lock
 from featcache.core.text import counted
 from featcache.dataset import manifest, sources
@@ -45,44 +46,6 @@ Recipes = list[Recipe | None]
 Doomed = Callable[[Store], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Removal:
-    """One thing that nobody needs.
-
-    Attributes:
-        kind: "rows", "store", "parts", "temporary", "network", "digest" or "lock".
-        path: The file or folder.
-        what: What of it, and why.
-        before: Its bytes.
-        after: Its bytes afterwards; an estimate until it is done.
-    """
-
-    kind: str
-    path: Path
-    what: str
-    before: int
-    after: int = 0
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What can be removed, or was.
-
-    Attributes:
-        removals: One by one.
-        excluded: What is damaged, being written or without a manifest, and stays.
-        done: Whether they are removed, or only shown.
-    """
-
-    removals: list[Removal]
-    excluded: list[str]
-    done: bool
-
-
-# A removal, and the function that does it.
-Step = tuple[Removal, Callable[[], None]]
-
-
 def prune(
     cache: Path,
     reports: Path,
@@ -90,6 +53,7 @@ def prune(
     dataset: str | None = None,
     policies: bool = False,
     yes: bool = False,
+    plans: PlanFinder = lambda folder: (),
 ) -> Pruned:
     """Finds what nobody needs, and removes it if told to.
 
@@ -104,6 +68,7 @@ def prune(
         dataset: Only this dataset; by default all, and the converted networks.
         policies: Also rows of policies that no run uses.
         yes: Remove; otherwise only tell.
+        plans: Finds the plans of a dataset's folder that nobody needs; by default none.
 
     Raises:
         RunError: A run cannot be read, and so not what it uses (``policies``).
@@ -118,6 +83,7 @@ def prune(
     folders = [manifest.find(cache, dataset)] if dataset else sorted(cache.glob("*/"))
     for folder in filter(is_dataset, folders):
         steps += _left_behind(folder, _OF_DATASET)
+        steps += _plans(folder, plans, excluded)
         if not (folder / "features").is_symlink():
             steps += _left_behind(folder / "features", _OF_FEATURES)
     if not dataset and not (cache / "openvino").is_symlink():
@@ -157,6 +123,18 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
     if path.exists():
         used = _used(reports / images.dataset, path) if reports else None
         yield from _rows(path, images, used)
+
+
+def _plans(folder: Path, find: PlanFinder, excluded: list[str]) -> Iterator[Step]:
+    try:
+        for plan in () if (folder / "plans").is_symlink() else find(folder):
+            if plan.is_stale:
+                removal = Removal("plan", plan.folder, plan.reason, size(plan.folder))
+                yield removal, plan.remove
+            else:
+                excluded.append(f"{plan.folder}: {plan.reason}")
+    except DatasetError as error:
+        excluded.append(f"{folder / 'plans'}: {error.got}")
 
 
 def _used(reports: Path, path: Path) -> Recipes:

@@ -13,7 +13,12 @@ from featcache.commands.extract.checks import (
     PRECISIONS,
     check_call,
 )
-from featcache.commands.extract.computing import PartResult, compute_parts
+from featcache.commands.extract.computing import (
+    PartResult,
+    compute_kept,
+    compute_parts,
+    missing_parts,
+)
 from featcache.commands.extract.on_workers import extract_on
 from featcache.commands.extract.plan import (
     ExtractRequest,
@@ -26,6 +31,7 @@ from featcache.commands.extract.planning import PlanResult, plan_parts
 from featcache.commands.extract.publishing import publish_parts
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad, result_of
+from featcache.commands.extract.stale import idle_plans
 from featcache.commands.extract.work import compute, prepare, tap_names, with_engines
 from featcache.core.progress import SILENT, Once, OneAtATime, Reporter
 from featcache.core.workers import LOCAL, Site
@@ -41,9 +47,12 @@ __all__ = [
     "PartResult",
     "PlanResult",
     "StoreResult",
+    "compute_kept",
     "compute_parts",
     "extract",
     "find_store",
+    "idle_plans",
+    "missing_parts",
     "plan_parts",
     "publish_parts",
 ]

@@ -1,8 +1,10 @@
 """``featcache extract --part``: computes parts of a plan, and nothing but them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +17,8 @@ from featcache.commands.extract.part_files import (
     install,
     is_finished,
 )
-from featcache.commands.extract.part_plan import (
-    PARTS,
-    PLAN,
-    PartPlan,
-    PartRows,
-    open_plan,
-)
+from featcache.commands.extract.part_plan import PartPlan, PartRows, open_plan
+from featcache.commands.extract.part_work import in_work, writing_to
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.commands.extract.proof import prove
 from featcache.commands.extract.work import Work, compute, with_engines
@@ -29,6 +26,7 @@ from featcache.core import checked, records
 from featcache.core.io import temporary_folder
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import some
+from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.errors import StoreError, UsageError
 
@@ -41,8 +39,8 @@ class PartResult:
         plan: Name of the plan.
         part: Its number.
         path: Its folder.
-        rows: Embeddings of all networks that are in it; 0 where it was there already.
-        seconds: Spent in computing.
+        rows: Embeddings of all networks that are in it.
+        seconds: From its first image to its last, and writing them.
         failures: (path, reason) of each image that could not be read.
     """
 
@@ -75,61 +73,104 @@ def compute_parts(
 
     Raises:
         StoreError: No such plan; or the images, a network or a library that the plan
-            was made with has changed, so that the numbers would be others.
+            was made with has changed, so that the numbers would be others; or the disk
+            is full, or cannot be written.
         UsageError: There is no such part.
     """
+    return _Worker(open_plan(manifest, plan), manifest).run(parts, reporter)
+
+
+def compute_kept(
+    folder: Path,
+    plan: str,
+    parts: Sequence[int],
+    *,
+    session: str,
+    reporter: Reporter = SILENT,
+) -> list[PartResult]:
+    """Computes parts as ``compute_parts``, and keeps what the next ones need.
+
+    The first call of a session in this process reads the manifest, checks the plan and
+    opens the networks; its further parts cost their images.
+
+    Args:
+        folder: Of the dataset.
+        plan: Name of the plan.
+        parts: Numbers of the parts, from 0.
+        session: Names the calls that belong together.
+        reporter: Hears of the rows done.
+
+    Raises:
+        FeatcacheError: As for ``compute_parts``.
+    """
+    with _opening:
+        worker = _kept_worker(folder, plan, session)
+    return worker.run(parts, reporter)
+
+
+def missing_parts(manifest: Manifest, plan: str | None = None) -> list[int]:
+    """Parts of a plan that are not there, or not as they were written.
+
+    Args:
+        manifest: The dataset.
+        plan: First digits of the plan's name; by default the only one.
+
+    Raises:
+        StoreError: No such plan.
+    """
     opened = open_plan(manifest, plan)
-    count = len(opened.record.parts)
-    if wrong := [str(part) for part in parts if not 0 <= part < count]:
-        raise UsageError(
-            f"parts from 0 to {count - 1}",
-            some(wrong),
-            f"Plan {opened.name} has {count} parts; let the array begin at 0.",
-        )
-    with _while_there(opened):
-        todo = [part for part in parts if not is_finished(opened, part)]
-        for part in sorted({*parts} - {*todo}):
-            reporter.message(f"part {part} of plan {opened.name} is computed already")
-        return _Worker(opened, manifest, OneAtATime(reporter)).run(todo)
+    numbers = range(len(opened.record.parts))
+    return [number for number in numbers if not is_finished(opened, number)]
 
 
-@contextmanager
-def _while_there(plan: PartPlan) -> Iterator[None]:
-    """Lets an error say so if the plan was published meanwhile."""
-    try:
-        yield
-    except (OSError, StoreError) as error:
-        if (plan.folder / PLAN).exists():
-            raise
-        with suppress(OSError):
-            for folder in (plan.folder / PARTS, plan.folder, plan.folder.parent):
-                folder.rmdir()
-        raise StoreError(
-            f"plan {plan.name}",
-            "none any more: it was published or removed while this call ran",
-            "Nothing is left to compute if it was published.",
-        ) from error
+_opening = threading.Lock()
+
+
+@lru_cache(maxsize=1)  # networks are large
+def _kept_worker(folder: Path, plan: str, session: str) -> "_Worker":
+    dataset = manifests.load(folder)
+    return _Worker(open_plan(dataset, plan), dataset)
 
 
 class _Worker:
-    """Makes the engines once, and computes parts with them."""
+    """Makes the engines once, and computes parts with them; from any thread."""
 
-    def __init__(
-        self, plan: PartPlan, manifest: Manifest, reporter: OneAtATime
-    ) -> None:
+    def __init__(self, plan: PartPlan, manifest: Manifest) -> None:
         self.plan = plan
-        request = plan.record.options.request(manifest)
-        self.request = replace(request, reporter=reporter)
+        self.request = plan.record.options.request(manifest)
         self.images = manifest.ok
         self.number_of = pd.Index(self.images["image_id"])
+        self.work: Work | None = None
+        self.opening = threading.Lock()
 
-    def run(self, parts: Sequence[int]) -> list[PartResult]:
-        """Computes parts one after the other."""
-        if not parts:
-            return []
-        check_request(self.request, 0)
+    def run(self, parts: Sequence[int], reporter: Reporter) -> list[PartResult]:
+        """Computes those parts that are not there, one after the other."""
+        plan, count = self.plan, len(self.plan.record.parts)
+        if wrong := [str(part) for part in parts if not 0 <= part < count]:
+            raise UsageError(
+                f"parts from 0 to {count - 1}",
+                some(wrong),
+                f"Plan {plan.name} has {count} parts; let the array begin at 0.",
+            )
+        request = replace(self.request, reporter=OneAtATime(reporter))
+        with in_work(plan):
+            todo = [part for part in parts if not is_finished(plan, part)]
+            for part in sorted({*parts} - {*todo}):
+                reporter.message(f"part {part} of plan {plan.name} is computed already")
+            if not todo:
+                return []
+            with self.opening:
+                self.work = self.work or self._open(request)
+            results = []
+            for part in todo:
+                with writing_to(plan.folder, f"part {part} of plan {plan.name}"):
+                    results.append(self._compute(request, part, self.work))
+            return results
+
+    def _open(self, request: ExtractRequest) -> Work:
+        check_request(request, 0)
         networks = [one.network for one in self.plan.record.networks]
-        self.plan.refuse_changes(self.request.manifest, networks)
+        self.plan.refuse_changes(request.manifest, networks)
         pairs = zip(
             self.plan.record.networks, networks, self.plan.references, strict=True
         )
@@ -138,23 +179,16 @@ class _Worker:
             for planned, network, rows in pairs
         ]
         for job in jobs:
-            prove(self.request, job)
-        work = with_engines(self.request, jobs)
-        self._report_changes(jobs)
-        return [self._compute(part, work) for part in parts]
+            prove(request, job)
+        work = with_engines(request, jobs)
+        _report_changes(request, jobs)
+        return work
 
-    def _report_changes(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if text := changes(job):
-                self.request.reporter.message(
-                    f"{job.network.text}: this machine computes by other libraries "
-                    f"than the plan's ({text}); its numbers agree within the tolerance"
-                )
-
-    def _compute(self, part: int, work: Work) -> PartResult:
+    def _compute(self, request: ExtractRequest, part: int, work: Work) -> PartResult:
+        started = time.monotonic()
         rows = self.plan.rows(part)
         target = self.plan.part_folder(part)
-        request, failures = self._part_request(rows)
+        request, failures = self._part_request(request, rows)
         target.parent.mkdir(exist_ok=True)
         with temporary_folder(target) as temp:
             own = [
@@ -182,17 +216,17 @@ class _Worker:
             part=part,
             path=target,
             rows=sum(len(job.store.keys) for job in jobs if job.store),
-            seconds=sum(job.seconds for job in jobs),
+            seconds=time.monotonic() - started,
             failures=sorted(failures.items()),
         )
 
-    def _part_request(self, rows: PartRows) -> tuple[ExtractRequest, dict[str, str]]:
+    def _part_request(
+        self, request: ExtractRequest, rows: PartRows
+    ) -> tuple[ExtractRequest, dict[str, str]]:
         """The request for a part's images alone, and those that lost their masks."""
         numbers = self.number_of.get_indexer([image_id for image_id, *_ in rows.images])
-        manifest = replace(
-            self.request.manifest, table=self.images.iloc[sorted(numbers)]
-        )
-        request = replace(self.request, manifest=manifest)
+        manifest = replace(request.manifest, table=self.images.iloc[sorted(numbers)])
+        request = replace(request, manifest=manifest)
         masks, lost = request.masks, {}
         for image_id, path, mask_id in rows.images:
             if path in masks.lost:
@@ -219,3 +253,12 @@ class _Worker:
             failures={},
             seconds=0.0,
         )
+
+
+def _report_changes(request: ExtractRequest, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if text := changes(job):
+            request.reporter.message(
+                f"{job.network.text}: this machine computes by other libraries "
+                f"than the plan's ({text}); its numbers agree within the tolerance"
+            )

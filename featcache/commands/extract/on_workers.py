@@ -1,11 +1,15 @@
 """``featcache extract --on``: the parts of a plan as tasks of Dask or Ray."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import uuid4
 
 from featcache.backbones import Network
-from featcache.commands.extract.computing import compute_parts
+from featcache.commands.extract.computing import compute_kept
+from featcache.commands.extract.part_files import is_finished, read_record
 from featcache.commands.extract.part_plan import (
     PartPlan,
     PlannedNetwork,
@@ -24,7 +28,6 @@ from featcache.commands.extract.results import StoreResult
 from featcache.commands.extract.work import tap_names
 from featcache.core.progress import Messages
 from featcache.core.workers import Workers, opened
-from featcache.dataset import manifest
 from featcache.errors import FeatcacheError, StoreError
 from featcache.features import store
 
@@ -66,10 +69,14 @@ def extract_on(
         if not planned.path:  # other datasets of the cache had them all
             return cached(list(networks))
         plan = open_plan(request.manifest, planned.plan)
-        _compute(plan, request, workers)
+        seconds = _compute(plan, request, workers)
     published = publish_parts(
         request.manifest, plan=plan.name, max_bad=max_bad, reporter=request.reporter
     )
+    published = [
+        replace(one, seconds=seconds[one.path.name] if one.computed else 0.0)
+        for one in published
+    ]
     return _in_order(plan, networks, published, cached)
 
 
@@ -92,14 +99,51 @@ def _count_missing(request: ExtractRequest, network: Network) -> int:
     return len(job.missing)
 
 
-def _compute(plan: PartPlan, request: ExtractRequest, workers: Workers) -> None:
-    """Computes the parts that are missing; tells of the rows of each network."""
+@dataclass
+class _Span:
+    """The time in which parts were computed side by side, by this machine's clock.
+
+    Starting the workers and opening the networks for the first part is before it.
+
+    Attributes:
+        begin: When the first part began; None before any has ended.
+        end: When the last one ended.
+    """
+
+    begin: float | None = None
+    end: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Takes in a part that ended just now, and took so long."""
+        self.end = time.monotonic()
+        begin = self.end - seconds
+        self.begin = begin if self.begin is None else min(begin, self.begin)
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.begin if self.begin is not None else 0.0
+
+
+def _compute(
+    plan: PartPlan, request: ExtractRequest, workers: Workers
+) -> dict[str, float]:
+    """Computes the parts that are missing; tells of the rows of each network.
+
+    Returns:
+        By store, how long its rows took: this call's parts together, and each part
+        that was there already.
+    """
     reporter, parts = request.reporter, range(len(plan.record.parts))
-    todo = [part for part in parts if not plan.part_folder(part).exists()]
-    folder = request.manifest.folder.resolve()
-    calls = [{"folder": folder, "plan": plan.name, "part": part} for part in todo]
+    todo = [part for part in parts if not is_finished(plan, part)]
+    common = {
+        "folder": request.manifest.folder.resolve(),
+        "plan": plan.name,
+        "session": uuid4().hex,
+    }
     texts = [network.network.text for network in plan.record.networks]
     done = [0] * len(texts)
+    seconds = {network.store: 0.0 for network in plan.record.networks}
 
     def count(part: int) -> None:
         rows = plan.rows(part).image_of
@@ -109,18 +153,39 @@ def _compute(plan: PartPlan, request: ExtractRequest, workers: Workers) -> None:
             done[number] += len(rows[number])
             reporter.progress(text, done[number], planned.rows)
 
-    for part in {*parts} - {*todo}:
+    for part in sorted({*parts} - {*todo}):
         count(part)
+        record = read_record(plan, part)
+        seconds = {
+            name: s + record.seconds.get(name, 0.0) for name, s in seconds.items()
+        }
+    span, calls = _Span(), [common | {"part": part} for part in todo]
     with closing(workers.run(compute_part, calls, gpu=True)) as results:
         for number, outcome in results:
-            for text in _messages(outcome, todo[number], plan):
+            computed = _checked(outcome, todo[number], plan)
+            span.add(computed.seconds)
+            for text in computed.texts:
                 reporter.message(text)
             count(todo[number])
+    return {name: spent + span.seconds for name, spent in seconds.items()}
 
 
-def _messages(
-    outcome: tuple[FeatcacheError | None, list[str]] | str, part: int, plan: PartPlan
-) -> list[str]:
+@dataclass
+class Computed:
+    """What a worker has to say of a part.
+
+    Attributes:
+        error: Why it was not computed.
+        texts: What was said meanwhile.
+        seconds: That its images took.
+    """
+
+    error: FeatcacheError | None = None
+    texts: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _checked(outcome: Computed | str, part: int, plan: PartPlan) -> Computed:
     """What a worker said, if it computed its part.
 
     Raises:
@@ -132,32 +197,21 @@ def _messages(
             outcome,
             "Parts that are computed are kept: put that right and repeat the command.",
         )
-    error, texts = outcome
-    if error:
-        raise error
-    return texts
+    if outcome.error:
+        raise outcome.error
+    return outcome
 
 
-def compute_part(
-    folder: Path, plan: str, part: int
-) -> tuple[FeatcacheError | None, list[str]]:
-    """Computes a part, on a worker.
-
-    Args:
-        folder: Of the dataset.
-        plan: Name of the plan.
-        part: Number of the part.
-
-    Returns:
-        Its error, and what was said meanwhile.
-    """
-    messages = Messages()
+def compute_part(folder: Path, plan: str, part: int, session: str) -> Computed:
+    """Computes a part, on a worker; see ``compute_kept``."""
+    messages, computed = Messages(), Computed()
     try:
-        dataset = manifest.load(folder)
-        compute_parts(dataset, [part], plan=plan, reporter=messages)
+        parts = compute_kept(folder, plan, [part], session=session, reporter=messages)
+        computed.seconds = sum(one.seconds for one in parts)
     except FeatcacheError as error:
-        return error, messages.texts
-    return None, messages.texts
+        computed.error = error
+    computed.texts = messages.texts
+    return computed
 
 
 def _in_order(

@@ -66,9 +66,7 @@ def read_part(plan: PartPlan, number: int) -> Part:
         StoreError: It is of another plan, cut short, or has other rows.
         ValueError: Likewise.
     """
-    folder = plan.part_folder(number)
-    value = checked.read_record(folder / RECORD)
-    record = records.from_json(PartRecord, value, RECORD)
+    folder, record = plan.part_folder(number), read_record(plan, number)
     if (record.schema, record.plan_id) != (SCHEMA, plan.record.plan_id):
         raise ValueError(f"a part of plan {record.plan_id[:12]}")
     if record.part != number:
@@ -81,6 +79,17 @@ def read_part(plan: PartPlan, number: int) -> Part:
         path = folder / reference.path.name
         stores.append(_store(path, record, reference, due) if len(due) else None)
     return Part(record, stores)
+
+
+def read_record(plan: PartPlan, number: int) -> PartRecord:
+    """Reads what a finished part says of itself.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is not as it was written.
+    """
+    value = checked.read_record(plan.part_folder(number) / RECORD)
+    return records.from_json(PartRecord, value, RECORD)
 
 
 def _store(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from featcache.backbones import Network
 from featcache.commands.extract.drift import made_by
@@ -15,6 +16,7 @@ from featcache.commands.extract.part_plan import (
     open_plan,
     read_plan,
 )
+from featcache.commands.extract.part_work import in_work, writing_to
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad
 from featcache.core.io import owner_mark
@@ -47,12 +49,15 @@ def publish_parts(
     Raises:
         DatasetError: As for ``extract``.
         LockedError: Another call is publishing it.
-        StoreError: Parts are missing; names them as an array.
+        StoreError: Parts are missing; names them as an array. Or the disk is full or
+            cannot be written: a store that is done stays, and the call can be repeated.
     """
     opened = open_plan(manifest, plan)
     networks = [one.network for one in opened.record.networks]
     request = opened.record.options.request(manifest)
     with (
+        in_work(opened),
+        writing_to(manifest.folder, f"what plan {opened.name} has"),
         in_use(manifest),
         ExitStack() as locks,
         recording(manifest.folder, arguments(request, networks)) as record,
@@ -68,7 +73,7 @@ def publish_parts(
         ]
         record["failures"] = {path: why for r in results for path, why in r.failures}
         record["stores"] = recorded(results)
-        _remove(opened)
+        remove(opened.folder)
         refuse_bad(manifest, results, max_bad)
     return results
 
@@ -170,9 +175,10 @@ def _report_makers(
         )
 
 
-def _remove(plan: PartPlan) -> None:
-    gone = plan.folder.with_name(f".{plan.name}.{owner_mark()}_done.old")
-    os.replace(plan.folder, gone)
+def remove(folder: Path) -> None:
+    """Removes a plan, which nobody sees half removed."""
+    gone = folder.with_name(f".{folder.name.strip('.')}.{owner_mark()}_done.old")
+    os.replace(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
     with suppress(OSError):  # other plans
-        plan.folder.parent.rmdir()
+        folder.parent.rmdir()

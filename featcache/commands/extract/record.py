@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
@@ -38,7 +38,7 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         ends well, in an error, or by Ctrl-C. A record that still says "running" is
         that of a process that was killed.
     """
-    path = _unused_path(folder)
+    path = _own_path(folder)
     started = time.monotonic()
     record: dict[str, Any] = {
         "status": "running",
@@ -51,7 +51,11 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
         "versions": versions(),
         "python": sys.version.split()[0],
     }
-    write_json(path, record)
+    try:
+        write_json(path, record)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     try:
         yield record
         record["status"] = "done"
@@ -67,12 +71,15 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
             write_json(path, record)
 
 
-def _unused_path(folder: Path) -> Path:
-    """A name of its own, though a process may make several calls in a second."""
+def _own_path(folder: Path) -> Path:
+    """A name that no other call has, not even one of this process and second."""
     name = f"extract-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    endings = chain([""], (f"-{number}" for number in count(2)))
-    paths = (folder / f"{name}{ending}.json" for ending in endings)
-    return next(path for path in paths if not path.exists())
+    for ending in chain([""], (f"-{number}" for number in count(2))):
+        path = folder / f"{name}{ending}.json"
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            break
+    return path
 
 
 def _user() -> str:

@@ -24,7 +24,8 @@ class StoreResult:
         rows: Embeddings in the store now.
         computed: Embeddings computed by this call; 0: all was cached.
         copied: Embeddings that this call copied from other datasets of the cache.
-        seconds: Spent in computing them.
+        seconds: Spent in computing them; of a plan that was published, in all its tasks
+            together.
         failures: (path, reason) of each image that could not be read.
     """
 
