@@ -11,7 +11,7 @@ from typing import Any
 
 
 class WebServer:
-    """Serves ``files`` by path, with ranges; the next answers may be ``faults``."""
+    """Serves ``files`` by path, with ranges; the next GETs may end in ``faults``."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -47,7 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, wanted = self.path, self.headers.get("Range", "")
         self.web.requests.append((path, wanted))
         data = self.web.files.get(path.partition("?")[0])
-        status = self.web.faults.pop(0) if self.web.faults else 200
+        fails = self.web.faults and self.command == "GET"
+        status = self.web.faults.pop(0) if fails else 200
         status = 404 if data is None and status == 200 else status
         data = data if data is not None and status == 200 else b"no"
         size = len(data)

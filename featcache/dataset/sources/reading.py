@@ -76,6 +76,32 @@ def _size(root: Location, path: str) -> int:
     return member.file_size if member else 0
 
 
+def stamp(root: Location, path: str) -> str:
+    """What changes when a file does, without reading it; empty where nothing says so.
+
+    Of a member of a zip or a tar, that of the archive.
+
+    Args:
+        root: As for `read_bytes`.
+        path: As for `read_bytes`.
+
+    Raises:
+        DatasetError: The server behind a URL does not answer.
+    """
+    place, zipped = inside(root, path), is_zip(root) and not is_url(path)
+    if zipped:
+        place = root
+    elif isinstance(root, Path) and (member := shards.packed(root, path)):
+        place = member[0]
+    try:
+        if isinstance(place, Url):
+            return (_facts if zipped else remote.facts)(place)[1]
+        at = os.stat(place)
+    except OSError:
+        return ""
+    return f"{at.st_ino} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}"
+
+
 def read_scanned(root: Location, path: str, image_id: str) -> bytes:
     """Reads a file that the manifest lists, as it was scanned.
 
