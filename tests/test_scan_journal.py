@@ -5,6 +5,10 @@ import io
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +230,40 @@ def test_a_full_disk_is_an_error_that_names_the_journal(
     assert path.stat().st_size == Full.left
     n_whole = path.read_bytes().count(b"\n") - 1
     assert resumed(image_folder, tmp_path) == n_whole
+
+
+def many(folder: Path, n: int = 300) -> Path:
+    """A folder of small images in two classes, and one that is broken."""
+    for number in range(n):
+        path = folder / "AB"[number % 2] / f"p{number // 3:03d}_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(number, 40 + number % 170).save(path)
+    (folder / "A" / "bad.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("by", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)]
+)
+def test_processes_may_be_killed_and_write_the_same(
+    tmp_path: Path, by: signal.Signals, exit_code: int
+) -> None:
+    """Two that are killed and three that go on end as a single one."""
+    source = many(tmp_path / "s")
+    scan(source, tmp_path / "whole", jobs=1)
+    words = [sys.executable, "-m", "featcache", "scan", str(source), "--jobs"]
+    where = ["--cache", str(tmp_path / "cut")]
+    path, command = tmp_path / "cut" / "s" / journal.FILE, [*words, "2", *where]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(by)
+    assert process.returncode == exit_code
+    again = subprocess.run([*words, "3", *where], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"going on: \d+ of 301 images were read before", again.stderr)
+    for name in ("manifest.csv", "dataset.json", "thumbs.npz"):
+        written = (tmp_path / "cut" / "s" / name).read_bytes()
+        assert written == (tmp_path / "whole" / "s" / name).read_bytes(), name
+    assert not path.exists()

@@ -1,8 +1,8 @@
 """The journal of a scan: what it has read, so that a killed one goes on from there.
 
 The first line says of which scan it is, each further line is a file. A line begins with
-the CRC-32 of the rest; the first that it does not fit, such as one that a killed process
-left half written, ends the journal.
+the CRC-32 of the rest. The first that does not fit ends the journal: the process was
+killed while it wrote it.
 """
 
 import base64
