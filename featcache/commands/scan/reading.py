@@ -122,6 +122,7 @@ class Reader:
     def _read(self, rows: _Array, decode: _Array, name: str) -> None:
         done = len(self._paths) - len(rows) if name == "scan" else 0
         total = done + len(rows)
+        self._options.reporter.progress(name, done, total)
         for chunk, reading in self._readings(rows, decode):
             remote.add_repeated(reading.repeated)
             if reading.error:

@@ -26,8 +26,9 @@ _LOADED = Budget(5 * 2**28)  # bytes of all files that threads work on
 
 def is_zip(root: Location) -> bool:
     """Whether a source, or the root of a manifest, is a zip and no folder."""
-    is_folder = isinstance(root, Path) and os.path.isdir(root)
-    return root.suffix.lower() == ".zip" and not is_folder
+    if root.suffix.lower() != ".zip":
+        return False
+    return not isinstance(root, Path) or not os.path.isdir(root)
 
 
 def read_bytes(root: Location, path: str) -> bytes:
