@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,12 +79,14 @@ class S3:
 
     Attributes:
         endpoint: Its address.
-        fails: Whether the n-th GET is answered by 503.
+        fault: The status that the n-th request of a path is answered with, or 0.
+        delay: Seconds before the n-th request of a path is answered.
         count: GETs so far.
     """
 
     endpoint: str = ""
-    fails: Callable[[int], bool] = lambda _: False
+    fault: Callable[[int, str], int] = lambda *_: 0
+    delay: Callable[[int, str], float] = lambda *_: 0.0
     count: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -114,9 +117,10 @@ class S3:
             if environ["REQUEST_METHOD"] == "GET":
                 with self.guard:
                     self.count += 1
-                    fails = self.fails(self.count)
-                if fails:
-                    start_response("503 Slow Down", [("Content-Length", "0")])
+                    number, path = self.count, environ["PATH_INFO"]
+                time.sleep(self.delay(number, path))
+                if status := self.fault(number, path):
+                    start_response(f"{status} No", [("Content-Length", "0")])
                     return [b""]
             return app(environ, start_response)
 
