@@ -33,8 +33,8 @@ _CREDENTIALS = (
 )
 _INSTALL = "Run: pip install 'featcache[cloud]'"
 _VERSIONS = (
-    *("ETag", "etag", "LastModified", "Last-Modified", "mtime", "updated", "created"),
-)
+    "ETag", "etag", "LastModified", "Last-Modified", "mtime", "updated", "created",
+)  # fmt: skip
 _GUARD = threading.Lock()
 _REPEATED: Counter[str] = Counter()
 _T = TypeVar("_T")
