@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.progress import Progress
 from toys import HEARS_CTRL_C
 
 from featcache import cli
@@ -346,23 +345,6 @@ def test_bars_are_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
         reporter.progress("scan", 1, 2)
         reporter.progress("scan", 2, 2)
     assert capsys.readouterr() == ("", "")
-
-
-def test_the_rate_is_that_of_this_call() -> None:
-    """What an earlier call has done counts for the bar, and not for its speed."""
-    clock = [0.0]
-    drawing = Progress(get_time=lambda: clock[0], disable=True)
-    reporter = output.Bars(drawing)
-    for now, done, rate in ((0, 9000, ""), (20, 9800, "40/s"), (45, 9900, "20/s")):
-        clock[0] = now
-        reporter.progress("scan", done, 10000)
-        [task] = drawing.tasks
-        assert (task.completed, task.fields["rate"]) == (done, rate)
-    assert task.time_remaining == 25  # at the speed of the last half minute
-    reporter.progress("fits", 0, 9)
-    clock[0] += 4
-    reporter.progress("fits", 6, 9)
-    assert drawing.tasks[1].fields["rate"] == "1.5/s"
 
 
 def test_version(run) -> None:

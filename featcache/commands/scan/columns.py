@@ -1,15 +1,16 @@
-"""What is known of each file of a listing, held as columns: 10 million rows fit."""
+"""What is known of each file of a listing, held as columns."""
 
 import sys
 
 import numpy as np
 import pandas as pd
 
-from featcache.commands.scan.files import File
+from featcache.commands.scan.files import File, Picture
 from featcache.dataset.manifest import UNREADABLE, Manifest
 
 FLAT = "flat: all pixels have one grey value"  # the reason of such an image
 MEASURED = ("width", "height", "mode", "phash")
+_NO_PICTURE = Picture(0, 0, "", "", flat=False)
 
 
 class Columns:
@@ -36,10 +37,10 @@ class Columns:
         self.reason[row] = sys.intern(file.reason)
         self.patient[row] = sys.intern(file.patient)
         self.is_measured[row] = file.picture is not None
-        if picture := file.picture:
-            self.width[row], self.height[row] = picture.width, picture.height
-            self.mode[row], self.phash[row] = sys.intern(picture.mode), picture.phash
-            self.flat[row] = picture.flat
+        picture = file.picture or _NO_PICTURE
+        self.width[row], self.height[row] = picture.width, picture.height
+        self.mode[row], self.phash[row] = sys.intern(picture.mode), picture.phash
+        self.flat[row] = picture.flat
 
     def fill(self, facts: pd.DataFrame) -> None:
         """Completes the rows of known images.
