@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 from toys import picture
 
+from featcache.cli import output
 from featcache.core.command_lines import from_here
 
 Run = Callable[..., tuple[int, str, str]]
@@ -172,3 +174,20 @@ def test_warnings_of_a_scan_are_not_repeated(image_folder: Path, run: Run) -> No
     (image_folder / "COVID" / "y empty.png").touch()
     _, _, err = run(*extract)
     assert said[0] in err
+
+
+def test_the_rate_is_that_of_this_call() -> None:
+    """What an earlier call has done counts for the bar, and not for its speed."""
+    clock = [0.0]
+    drawing = Progress(get_time=lambda: clock[0], disable=True)
+    reporter = output.Bars(drawing)
+    for now, done, rate in ((0, 9000, ""), (20, 9800, "40/s"), (45, 9900, "20/s")):
+        clock[0] = now
+        reporter.progress("scan", done, 10000)
+        [task] = drawing.tasks
+        assert (task.completed, task.fields["rate"]) == (done, rate)
+    assert task.time_remaining == 25  # at the speed of the last half minute
+    reporter.progress("fits", 0, 9)
+    clock[0] += 4
+    reporter.progress("fits", 6, 9)
+    assert drawing.tasks[1].fields["rate"] == "1.5/s"

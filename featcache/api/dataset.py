@@ -213,6 +213,7 @@ def scan(
     on_conflict: str | None = None,
     split_by: str | None = None,
     pool: bool | None = None,
+    jobs: int | None = None,
     cache: str | Path | None = None,
     reports: str | Path | None = None,
     progress: bool | None = None,
@@ -229,6 +230,7 @@ def scan(
         on_conflict: The same bytes under two labels: "error" or "drop".
         split_by: Keep the split that the source brings: "folder", or a column.
         pool: Join the parts of that split.
+        jobs: Parallel processes; by default one a core for 10,000 files or more.
         cache: The cache folder; by default ``$FEATCACHE_CACHE``, else ``cache``.
         reports: The reports folder; by default ``reports``.
         progress: Whether to show a bar; by default in notebooks and terminals.
@@ -246,6 +248,7 @@ def scan(
             on_conflict=on_conflict,
             split_by=split_by,
             pool=pool,
+            jobs=jobs,
             reporter=reporter,
         )
     return Dataset(result.manifest, reports, result.warnings)

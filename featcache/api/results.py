@@ -17,7 +17,7 @@ from featcache.commands.explain import ExplainResult
 from featcache.core.text import counted
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError
-from featcache.evaluation import runs
+from featcache.evaluation import references, runs
 from featcache.evaluation.curves import LearningCurve
 from featcache.report import curves, tables
 from featcache.report.html import charts, page
@@ -200,6 +200,24 @@ class Leaderboard(comparing.Leaderboard):
             *(display.note(f"Warning: {one}", warning=True) for one in self.warnings),
             *(display.note(f"Not ranked: {one}") for one in self.excluded),
         )
+
+    def sample_size(
+        self, run: Any = 1, *, half_width: float = 0.05, detect: float = 0.02
+    ) -> comparing.SampleSize:
+        """How many groups a run's claims would take; see ``compare --needed``.
+
+        Args:
+            run: A run, its rank or short id, or a part of its id.
+            half_width: Half the length of the intervals.
+            detect: The difference to the other run to detect with 80 % power.
+
+        Raises:
+            RunError: No such run.
+            UsageError: A length or difference that is not between 0 and 1.
+        """
+        name = run.run_id if isinstance(run, runs.Run) else str(run)
+        meant = references.find(self.folder, name, self.split)
+        return comparing.sample_size(self, meant, half_width=half_width, detect=detect)
 
     def report(self, path: str | Path | None = None, *, force: bool = False) -> Path:
         """Writes the whole report as one HTML page; see docs/report.md.

@@ -89,6 +89,7 @@ class Bars(Said):
     def __init__(self, drawing: "Progress") -> None:
         self._drawing = drawing
         self._tasks: dict[str, TaskID] = {}
+        self._before: dict[str, int] = {}  # done when the bar was new
         self._doing = ""
 
     def progress(self, name: str, done: int, total: int) -> None:
@@ -96,9 +97,10 @@ class Bars(Said):
         drawing = self._drawing
         if name not in self._tasks:
             self._tasks[name] = drawing.add_task(name, rate="")
-        number = self._tasks[name]
+            self._before[name] = done
+        number, new = self._tasks[name], done - self._before[name]
         elapsed = drawing.tasks[drawing.task_ids.index(number)].elapsed
-        rate = f"{done / elapsed:.0f}/s" if elapsed else ""
+        rate = _rate(new / elapsed) if elapsed and new else ""
         drawing.update(number, completed=done, total=total, rate=self._doing or rate)
         if done >= total:
             self._doing = ""
@@ -106,6 +108,10 @@ class Bars(Said):
     def doing(self, text: str) -> None:
         """Shows it beside the bar, instead of the rate."""
         self._doing = printable(text)
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:.{0 if per_second >= 10 else 1}f}/s"
 
 
 @contextmanager

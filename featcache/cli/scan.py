@@ -37,6 +37,13 @@ class Place(click.ParamType["Location"]):
 @click.argument("source", type=Place())
 @scanned_dataset_option
 @source_options
+@click.option(
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="Parallel processes.  [default: one per core for 10,000 files or more, else "
+    "threads of one process]",
+)
 @cache_option
 @json_option
 def scan_command(

@@ -12,7 +12,8 @@ _BY_PATH = (
     r"|.*/explain/[^/]+/(maps\.json|maps\.npz|faithfulness\.json|study\.json)"
 )
 _OF_DATASET = (
-    r"manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json"
+    r"manifest\.csv|dataset\.json|thumbs\.npz|scan\.journal|splits-.+\.json"
+    r"|extract-.+\.json"
 )
 _BESIDE = {
     "dataset.json": _OF_DATASET,

@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from featcache.core import scratch
 from featcache.errors import FeatcacheError, UsageError
 
 THREADS = "FEATCACHE_THREADS"  # set in worker processes
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _BLAS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
@@ -30,6 +32,7 @@ ONE_THREAD = {
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 _IDLE_SECONDS = 60  # until a worker without work ends
 _POLL_SECONDS = 0.5
+_AHEAD = 4  # calls a thread that are begun, or done, before their turn
 
 
 def side_by_side(
@@ -66,6 +69,33 @@ def side_by_side(
             # Workers that grew too large are replaced; that is no news to a user.
             warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
             yield from _in_workers(function, calls, min(n_jobs, len(calls)))
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+) -> Generator[Result, None, None]:
+    """Calls a function with each item in threads; holds a bounded number of both.
+
+    Yields:
+        The results, in order.
+    """
+    if n_threads == 1:
+        yield from map(function, items)
+        return
+    waiting = iter(items)
+    with ThreadPoolExecutor(n_threads) as pool:
+        running = deque(
+            pool.submit(function, item) for item in islice(waiting, _AHEAD * n_threads)
+        )
+        try:
+            while running:
+                yield running.popleft().result()
+                running.extend(
+                    pool.submit(function, item) for item in islice(waiting, 1)
+                )
+        finally:
+            for future in running:
+                future.cancel()
 
 
 @contextmanager
@@ -119,7 +149,7 @@ def _in_workers(
     except TerminatedWorkerError as error:
         raise UsageError(
             "a worker process was killed, probably out of memory",
-            "Try fewer `jobs`; finished runs are kept.",
+            "Try fewer `jobs`; finished work is kept.",
         ) from error
     except BaseException:
         executor.shutdown(wait=True, kill_workers=True)

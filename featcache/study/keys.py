@@ -95,7 +95,7 @@ SECTIONS = {
     TOP: Section(own={"name": Key(str), "seed": Key(int, 0)}),
     "dataset": Section(
         (scan,),
-        fixed=frozenset({"cache", "fewest_classes", "reporter"}),
+        fixed=frozenset({"cache", "fewest_classes", "jobs", "reporter"}),
         renamed={"dataset": "name"},
     ),
     "extract": Section(

@@ -82,7 +82,7 @@ def run(
         study: What to do; see ``study.read``.
         cache: The cache folder.
         reports: The reports folder.
-        jobs: Parallel processes for the heads; by default one a core.
+        jobs: Parallel processes for the scan and the heads; by default one a core.
         on: Where to extract and train: "local", "dask", "ray" or a cluster; see
             ``extract``, ``train_head`` and ``finetune``.
         reporter: Hears of each step and how far it is, and what the user should know.
@@ -172,6 +172,7 @@ class StudyRunner:
         result = scan(
             arguments.pop("source"),
             cache,
+            jobs=self.jobs,
             reporter=self.reporter,
             **arguments,
         )

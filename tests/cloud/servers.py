@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 
 class WebServer:
-    """Serves ``files`` by path, with ranges; the next answers may be ``faults``."""
+    """Serves ``files`` by path, with ranges; the next GETs may end in ``faults``."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -47,7 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, wanted = self.path, self.headers.get("Range", "")
         self.web.requests.append((path, wanted))
         data = self.web.files.get(path.partition("?")[0])
-        status = self.web.faults.pop(0) if self.web.faults else 200
+        fails = self.web.faults and self.command == "GET"
+        status = self.web.faults.pop(0) if fails else 200
         status = 404 if data is None and status == 200 else status
         data = data if data is not None and status == 200 else b"no"
         size = len(data)
@@ -77,12 +79,14 @@ class S3:
 
     Attributes:
         endpoint: Its address.
-        fails: Whether the n-th GET is answered by 503.
+        fault: The status that the n-th request of a path is answered with, or 0.
+        delay: Seconds before the n-th request of a path is answered.
         count: GETs so far.
     """
 
     endpoint: str = ""
-    fails: Callable[[int], bool] = lambda _: False
+    fault: Callable[[int, str], int] = lambda *_: 0
+    delay: Callable[[int, str], float] = lambda *_: 0.0
     count: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -113,9 +117,10 @@ class S3:
             if environ["REQUEST_METHOD"] == "GET":
                 with self.guard:
                     self.count += 1
-                    fails = self.fails(self.count)
-                if fails:
-                    start_response("503 Slow Down", [("Content-Length", "0")])
+                    number, path = self.count, environ["PATH_INFO"]
+                time.sleep(self.delay(number, path))
+                if status := self.fault(number, path):
+                    start_response(f"{status} No", [("Content-Length", "0")])
                     return [b""]
             return app(environ, start_response)
 

@@ -20,7 +20,8 @@ from featcache.evaluation.identity import ids_in
 
 # The names that featcache gives to what it puts into a dataset's folder.
 _OURS = re.compile(
-    r"manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json"
+    r"manifest\.csv|dataset\.json|thumbs\.npz|scan\.journal"
+    r"|splits-.+\.json|extract-.+\.json"
     r"|picture-statistics\.(json|npz)|plans"
     r"|\..+\.tmp|.+\.lock"
 )

@@ -159,7 +159,7 @@ def _here(
         check()
         results = [result_of(job) for job in jobs]
         record["stores"] = recorded(results)
-        refuse_bad(manifest, results, max_bad)
+        refuse_bad(manifest, results, max_bad, request.reporter)
     return results
 
 

@@ -74,7 +74,7 @@ def publish_parts(
         record["failures"] = {path: why for r in results for path, why in r.failures}
         record["stores"] = recorded(results)
         remove(opened.folder)
-        refuse_bad(manifest, results, max_bad)
+        refuse_bad(manifest, results, max_bad, reporter)
     return results
 
 

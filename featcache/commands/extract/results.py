@@ -1,10 +1,12 @@
 """What calls to extract come to."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from featcache.commands.extract.plan import Job
-from featcache.core.text import percent, some
+from featcache.core.progress import Reporter
+from featcache.core.text import counted, percent, some
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE, Manifest
 from featcache.errors import DatasetError
 
@@ -63,8 +65,13 @@ def result_of(job: Job) -> StoreResult:
     )
 
 
-def refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) -> None:
-    """Refuses a call in which too many images could not be read.
+def refuse_bad(
+    manifest: Manifest,
+    results: list[StoreResult],
+    max_bad: float,
+    reporter: Reporter,
+) -> None:
+    """Refuses a call in which too many images could not be read; reports fewer.
 
     Raises:
         DatasetError: Names some of them.
@@ -72,13 +79,21 @@ def refuse_bad(manifest: Manifest, results: list[StoreResult], max_bad: float) -
     table = manifest.table[manifest.table["status"] != DUPLICATE]
     unreadable = table[table["status"] == UNREADABLE]
     bad = dict(zip(unreadable["path"], unreadable["reason"], strict=True))
-    for result in results:
-        bad |= dict(result.failures)
+    failures = dict(chain.from_iterable(result.failures for result in results))
+    bad |= failures
+    again = f"scan again: {manifest.scan_again(manifest.settings.source)}"
     if len(bad) > max_bad * len(table):
         raise DatasetError(
             f"at most {percent(max_bad)} unreadable images (`max_bad`)",
-            f"{len(bad)} of {len(table)}: "
-            + some([f"{path} ({reason})" for path, reason in bad.items()], 3),
-            "The readable ones are stored. Replace the files and scan again, or raise "
-            "`max_bad`.",
+            f"{len(bad)} of {len(table)}: " + some(_reasons(failures | bad), 3),
+            "The readable ones are stored. Raise `max_bad`, or replace the files and "
+            f"{again}",
         )
+    if failures:
+        images = counted(len(failures), "image has", "images have")
+        text = some(_reasons(failures), 3)
+        reporter.message(f"{images} no features: {text}. To include them, {again}")
+
+
+def _reasons(bad: dict[str, str]) -> list[str]:
+    return [f"{path} ({reason})" for path, reason in bad.items()]

@@ -9,20 +9,16 @@ import numpy as np
 import pandas as pd
 
 from featcache.commands.scan import thumbs as small
-from featcache.commands.scan.decoding import (
-    FLAT,
-    MEASURED,
-    NOTHING,
-    Inspected,
-    identify,
-    measure,
-    measured_facts,
-)
+from featcache.commands.scan.columns import FLAT, Columns, facts_of
 from featcache.commands.scan.duplicates import mark_duplicates
 from featcache.commands.scan.groups import (
+    check_grouping,
+    dicom_keyword,
     given_groups,
     previous_clusters,
 )
+from featcache.commands.scan.journal import Journal
+from featcache.commands.scan.reading import Options, Reader
 from featcache.commands.scan.suspicions import suspicions
 from featcache.core.io import lock
 from featcache.core.progress import SILENT, Reporter
@@ -32,8 +28,10 @@ from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
 from featcache.dataset.own_split import NO_SPLIT, PART, PARTS
 from featcache.dataset.sources import remote
-from featcache.dataset.urls import Location, absolute
+from featcache.dataset.urls import Location, Url, absolute, is_url
 from featcache.errors import DatasetError, UsageError
+
+WAIT_SECONDS = 60.0  # for another scan of the dataset
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,13 @@ def scan(
     split_by: str | None = None,
     pool: bool | None = None,
     fewest_classes: int = 2,
+    jobs: int | None = None,
     reporter: Reporter = SILENT,
 ) -> ScanResult:
     """Makes or refreshes the manifest of a source.
+
+    A scan that was killed goes on where it was: what it has read is in a journal beside
+    the manifest.
 
     Options left at None keep what the dataset was last scanned with, so that a
     refresh does not silently regroup it.
@@ -98,7 +100,11 @@ def scan(
             with these; "none" for splits that are drawn.
         pool: Join the parts of the split that the source brings.
         fewest_classes: How many there must be; 1 for images that are only scored.
-        reporter: Hears how many images are read, as "scan".
+        jobs: Parallel processes; by default one a core for 10,000 files here or more,
+            and threads of this process for fewer and for those at URLs. The result is
+            the same.
+        reporter: Hears how many files are read, as "scan", and how many of them have to
+            be decoded later, as "decode".
 
     Raises:
         DatasetError: The source or its grouping cannot be used.
@@ -108,6 +114,8 @@ def scan(
         raise UsageError(
             "`per_class` of 0 (all) or more", str(per_class), "Give 0 or more."
         )
+    if jobs is not None and jobs < 1:
+        raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
     if dataset:
         check_name(dataset, "dataset")
     if split_by not in (None, NO_SPLIT) and pool:
@@ -119,7 +127,7 @@ def scan(
     what = f"the manifest of {folder.name}"
     warnings: list[str] = []
     try:
-        with lock(folder / ".manifest.lock", what, timeout=60):
+        with lock(folder / ".manifest.lock", what, timeout=WAIT_SECONDS):
             old, known = _existing(folder, source, warnings, named=bool(dataset))
             options = {
                 "group_by": group_by, "per_class": per_class,
@@ -128,10 +136,11 @@ def scan(
             listing, settings = _settings(
                 source, known, options, fewest_classes, warnings
             )
-            return _scan(folder, settings, listing, old, warnings, reporter)
+            reading = {"jobs": jobs, "reporter": reporter}
+            return _scan(folder, settings, listing, old, warnings, reading)
     finally:
         with suppress(OSError):
-            folder.rmdir()  # empty only if the scan failed on a new dataset
+            folder.rmdir()  # empty only if a new dataset has neither file nor journal
 
 
 def _settings(
@@ -209,59 +218,90 @@ def _scan(
     listing: sources.Listing,
     old: Manifest | None,
     warnings: list[str],
-    reporter: Reporter,
+    reading: dict[str, Any],
 ) -> ScanResult:
-    facts = measured_facts(old) if old else {}
-    inspected: Inspected = {}
-    files = identify(listing, settings.group_by, facts, inspected)
-    ids, reasons = [f.image_id for f in files], [f.reason for f in files]
+    check_grouping(listing.table, settings)
     near = settings.group_by == NEAR_DUPLICATE
-    n_new, thumbs = measure(
-        listing, ids, reasons, facts, reporter, keep=near, inspected=inspected
-    )
-    clusters = previous_clusters(old) if old else {}
-    if near and (thumbs or not clusters):
-        # Which pictures are near one another only all of them together can tell.
-        thumbs |= {i: thumb for i, thumb in small.load(folder).items() if i in facts}
-        facts = {i: facts[i] for i in thumbs}
-        n_reread, more = measure(listing, ids, reasons, facts, reporter, keep=True)
-        n_new, thumbs = n_new + n_reread, thumbs | more
-        clusters = near_duplicates.cluster({i: thumbs[i] for i in ids if i in thumbs})
-    table = listing.table.drop(columns="group", errors="ignore")
-    table = table.assign(image_id=ids, bytes=[f.size for f in files], reason=reasons)
-    measured = pd.DataFrame([facts.get(i, NOTHING) for i in ids], columns=MEASURED)
-    table = table.join(measured)
-    table["status"] = np.where(table["reason"] == "", OK, UNREADABLE)
-    warnings = [*warnings, *listing.warnings, *_note_flat(table), *remote.repeated()]
-    mark_duplicates(table, settings.on_conflict, warnings)
-    patients = [f.patient for f in files]
-    if near:
-        table["group"] = [clusters.get(i, i) for i in ids]
-        if len({*patients} - {""}) > 1:
-            warnings.append(_PATIENTS_ARE_KNOWN)
-    else:
-        by, listed = settings.group_by, listing.table
-        listed = listed.assign(**{by: patients}) if by.startswith(DICOM) else listed
-        table["group"] = given_groups(table, listed, settings, warnings)
-    extra = [c for c in table.columns if c not in manifest.COLUMNS]
-    result = Manifest(folder, settings, table[[*manifest.COLUMNS, *extra]])
-    if result.ok.empty:
-        raise DatasetError(
-            f"at least one readable image in {settings.source}",
-            f"{len(table)} files, none readable ({table['reason'].iloc[0]})",
-            "Replace the files.",
-        )
-    same = old and old.settings == settings and old.table.equals(result.table)
-    if not same:
-        manifest.save(result)
-    if near and thumbs:
-        small.save(folder, {i: thumbs[i] for i in ids if i in thumbs})
+    keyword = dicom_keyword(settings.group_by)
+    options = Options(keyword, keep_thumbs=near, **reading)
+    with Journal(folder, settings.source, keyword) as journal:
+        reader = Reader(listing, options, journal)
+        _read(reader, listing, old)
+        clusters = _clusters(reader, folder, old) if near else {}
+        columns, thumbs = reader.columns, reader.thumbs
+        table = _table(listing, columns)
+        warnings = [*warnings, *listing.warnings, *_note_flat(table, columns.flat)]
+        warnings += remote.repeated()
+        mark_duplicates(table, settings.on_conflict, warnings)
+        ids = columns.image_id
+        if near:
+            table["group"] = [clusters.get(i, i) for i in ids]
+            if len({*columns.patient} - {""}) > 1:
+                warnings.append(_PATIENTS_ARE_KNOWN)
+        else:
+            by, listed = settings.group_by, listing.table
+            if by.startswith(DICOM):
+                listed = listed.assign(**{by: columns.patient})
+            table["group"] = given_groups(table, listed, settings, warnings)
+        extra = [c for c in table.columns if c not in manifest.COLUMNS]
+        result = Manifest(folder, settings, table[[*manifest.COLUMNS, *extra]])
+        if result.ok.empty:
+            raise DatasetError(
+                f"at least one readable image in {settings.source}",
+                f"{len(table)} files, none readable ({table['reason'].iloc[0]})",
+                "Replace the files.",
+            )
+        same = old and old.settings == settings and old.table.equals(result.table)
+        if not same:
+            manifest.save(result)
+        if near and thumbs:
+            small.save(folder, {i: thumbs[i] for i in ids if i in thumbs})
+        journal.remove()
+    n_new = pd.Series(ids[reader.decoded & (ids != "")]).nunique()
     return replace(_summary(result, warnings, n_new), changed=not same)
 
 
-def _note_flat(table: pd.DataFrame) -> list[str]:
-    """Turns the column of notes into reasons of usable images; counts the flat ones."""
-    flat = (table.pop("note") == FLAT) & (table["status"] == OK)
+def _read(reader: Reader, listing: sources.Listing, old: Manifest | None) -> None:
+    """Reads all files; an image that an earlier scan has measured is not decoded."""
+    decode = np.full(len(listing.table), old is None)
+    if old:
+        # A new name may be that of a known image, which its bytes tell. What is far is
+        # not fetched twice for that.
+        paths = listing.table["path"]
+        is_far = isinstance(listing.root, Url) | paths.map(is_url)
+        decode = (is_far & ~paths.isin(old.table["path"])).to_numpy(bool)
+    reader.resume()
+    reader.read(decode)
+    if old:
+        reader.columns.fill(facts_of(old))
+    reader.decode_missing()
+
+
+def _clusters(reader: Reader, folder: Path, old: Manifest | None) -> dict[str, str]:
+    """Near-duplicate groups by image_id."""
+    clusters = previous_clusters(old) if old else {}
+    if clusters and not reader.thumbs:
+        return clusters
+    # Which pictures are near one another only all of them together can tell.
+    reader.thumbs |= small.load(folder)
+    reader.decode_missing(thumbs=True)
+    ids = reader.columns.image_id[reader.columns.reason == ""]
+    return near_duplicates.cluster({i: reader.thumbs[i] for i in ids})
+
+
+def _table(listing: sources.Listing, columns: Columns) -> pd.DataFrame:
+    """The listing with what was read of each file."""
+    names = ("image_id", "width", "height", "mode", "phash", "reason")
+    return listing.table.drop(columns="group", errors="ignore").assign(
+        bytes=columns.size,
+        status=np.where(columns.reason == "", OK, UNREADABLE),
+        **{name: getattr(columns, name) for name in names},
+    )
+
+
+def _note_flat(table: pd.DataFrame, flat: np.ndarray) -> list[str]:
+    """Gives usable images of one grey value that as their reason; counts them."""
+    flat = flat & (table["status"] == OK)
     table.loc[flat, "reason"] = FLAT
     if not flat.any():
         return []

@@ -5,16 +5,41 @@ import re
 import pandas as pd
 
 from featcache.core.text import counted, some
-from featcache.dataset.grouping import MISSING, NEAR_DUPLICATE, group_pattern
+from featcache.dataset.grouping import DICOM, MISSING, NEAR_DUPLICATE, group_pattern
+from featcache.dataset.images import dicom
 from featcache.dataset.manifest import IMAGE, UNREADABLE, Manifest, Settings
 from featcache.dataset.urls import Url, location
 from featcache.errors import DatasetError
 
 
+def dicom_keyword(group_by: str) -> str:
+    """The DICOM element to read: the one to group by, else the patient's id."""
+    if not group_by.startswith(DICOM):
+        return dicom.PATIENT
+    keyword = group_by.removeprefix(DICOM)
+    dicom.check_keyword(keyword)
+    return keyword
+
+
+def check_grouping(listed: pd.DataFrame, settings: Settings) -> None:
+    """Refuses a grouping that can never work, before any image is read.
+
+    Raises:
+        DatasetError: It is neither a column nor anything else.
+    """
+    by = settings.group_by
+    if by not in (IMAGE, NEAR_DUPLICATE, *listed.columns) and not by.startswith(DICOM):
+        _pattern(by, listed, settings)
+
+
 def given_groups(
     table: pd.DataFrame, listed: pd.DataFrame, settings: Settings, warnings: list[str]
 ) -> pd.Series:
-    """Groups from a column, a regular expression, or each image its own."""
+    """Groups from a column, a regular expression, or each image its own.
+
+    Raises:
+        DatasetError: No image has a group.
+    """
     by = settings.group_by
     if by == IMAGE:
         return table["image_id"]

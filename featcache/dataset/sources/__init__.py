@@ -20,7 +20,13 @@ from featcache.dataset.sources.parts import (
     same_subfolders,
     uneven,
 )
-from featcache.dataset.sources.reading import is_zip, loaded, read_bytes, read_scanned
+from featcache.dataset.sources.reading import (
+    is_zip,
+    loaded,
+    read_bytes,
+    read_scanned,
+    stamp,
+)
 from featcache.dataset.sources.tables import STRIPPED, TABLES, list_table
 from featcache.dataset.sources.trees import Archive, Folder, Unlisted, open_tree
 from featcache.dataset.urls import Location, Url, is_gone
@@ -36,6 +42,7 @@ __all__ = [
     "loaded",
     "read_bytes",
     "read_scanned",
+    "stamp",
 ]
 
 
@@ -149,7 +156,7 @@ def _join(
     if others:
         notes.append(f"left out because they are no part of the split: {some(others)}")
     refused = {path: why for one in listings for path, why in one.refused.items()}
-    return Listing(listings[0].root, table, notes, refused)
+    return Listing(listings[0].root, table, notes, refused, listings[0].stamps)
 
 
 def _top(tree: Tree) -> str:

@@ -1,7 +1,7 @@
 """What the forms of a source share: the listing, names, and refusals."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -29,12 +29,14 @@ class Listing:
         table: ``path``, ``label``, perhaps ``mask`` and further columns.
         warnings: What the user should know.
         refused: Path to reason of files in the table that are not to be read.
+        stamps: Path to what changes with a file, where listing it has said so.
     """
 
     root: Location
     table: pd.DataFrame
     warnings: list[str]
     refused: dict[str, str] = field(default_factory=dict)
+    stamps: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tree(Protocol):
@@ -43,6 +45,10 @@ class Tree(Protocol):
     @property
     def root(self) -> Location:
         """The folder or the zip."""
+
+    @property
+    def stamps(self) -> Mapping[str, str]:
+        """Path to what changes with a file, where listing the files has said so."""
 
     def folders(self, at: str) -> list[str]:
         """The visible folders in a folder, in natural order."""

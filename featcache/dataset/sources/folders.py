@@ -65,7 +65,7 @@ def list_classes(tree: Tree, at: str = "") -> Listing:
     if not table["mask"].any():
         table = table.drop(columns="mask")
     table = add_columns(tree, at, table, notes)
-    return Listing(tree.root, table, notes, refused)
+    return Listing(tree.root, table, notes, refused, tree.stamps)
 
 
 def image_folders(tree: Tree, at: str) -> list[str]:

@@ -27,8 +27,9 @@ _LOADED = Budget(5 * 2**28)  # bytes of all files that threads work on
 
 def is_zip(root: Location) -> bool:
     """Whether a source, or the root of a manifest, is a zip and no folder."""
-    is_folder = isinstance(root, Path) and os.path.isdir(root)
-    return root.suffix.lower() == ".zip" and not is_folder
+    if root.suffix.lower() != ".zip":
+        return False
+    return not isinstance(root, Path) or not os.path.isdir(root)
 
 
 def read_bytes(root: Location, path: str) -> bytes:
@@ -74,6 +75,33 @@ def _size(root: Location, path: str) -> int:
         return _USUAL if isinstance(place, Url) else os.stat(place).st_size
     member = _opened(root)[1].get(path)
     return member.file_size if member else 0
+
+
+def stamp(root: Location, path: str) -> str:
+    """What changes when a file does, without reading it; empty where nothing says so.
+
+    Of what stands in a zip, a tar or a table, that of the whole file.
+
+    Args:
+        root: As for `read_bytes`.
+        path: As for `read_bytes`.
+
+    Raises:
+        DatasetError: The server behind a URL does not answer.
+    """
+    try:
+        if is_zip(root) and not is_url(path):
+            place, asked_once = root, True
+        elif packed := find_packed(root, path):
+            place, asked_once = packed.file, True
+        else:
+            place, asked_once = inside(root, path), False
+        if isinstance(place, Url):
+            return (remote.known_facts if asked_once else remote.facts)(place)[1]
+        at = os.stat(place)
+    except OSError:
+        return ""
+    return f"{at.st_ino} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}"
 
 
 def read_scanned(root: Location, path: str, image_id: str) -> bytes:

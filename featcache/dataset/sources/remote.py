@@ -32,6 +32,9 @@ _CREDENTIALS = (
     "never in the URL (see docs/cloud.md)."
 )
 _INSTALL = "Run: pip install 'featcache[cloud]'"
+_VERSIONS = (
+    "ETag", "etag", "LastModified", "Last-Modified", "mtime", "updated", "created",
+)  # fmt: skip
 _GUARD = threading.Lock()
 _REPEATED: Counter[str] = Counter()
 _T = TypeVar("_T")
@@ -58,8 +61,8 @@ def _ranged(system: Any, path: str, start: int, end: int) -> bytes:
     return data
 
 
-def list_files(root: Url) -> list[str]:
-    """The files below a prefix, by paths relative to it.
+def list_files(root: Url) -> dict[str, str]:
+    """The files below a prefix, by paths relative to it, each with its stamp.
 
     Raises:
         OSError: They may not be listed.
@@ -72,19 +75,22 @@ def list_files(root: Url) -> list[str]:
             "Give the URL of a CSV with columns path,label, or of a zip.",
         )
     system, base = _opened(root)
-    names: list[str] = _retried(root, lambda: system.find(base))
+    infos: dict[str, Any] = _retried(root, lambda: system.find(base, detail=True))
     before = f"{base.rstrip('/')}/"
-    paths = [name[len(before) :] for name in names if name.startswith(before)]
-    paths = [path for path in paths if path and not path.endswith("/")]
-    if not paths:
+    stamps = {
+        name[len(before) :]: _stamp(info)
+        for name, info in infos.items()
+        if name.startswith(before) and name != before and not name.endswith("/")
+    }
+    if not stamps:
         raise DatasetError(
             f"files below {root}", "none", "Check the bucket and the prefix."
         )
-    return paths
+    return stamps
 
 
 def facts(url: Url) -> tuple[int, str]:
-    """Size of a file, and what changes with its content.
+    """Size of a file, and what changes with its content, or an empty text.
 
     Raises:
         OSError: There is no such file, it may not be read, or its size is not known.
@@ -94,8 +100,13 @@ def facts(url: Url) -> tuple[int, str]:
     info: dict[str, Any] = _retried(url, lambda: system.info(path))
     if not isinstance(info.get("size"), int):
         raise OSError(errno.EIO, "its size is not known to the server", str(url))
-    keys = ("ETag", "etag", "LastModified", "mtime", "updated", "created")
-    return info["size"], " ".join(str(info[key]) for key in keys if key in info)
+    return info["size"], _stamp(info)
+
+
+def _stamp(info: dict[str, Any]) -> str:
+    """What changes with a file, of what its server says; a size alone is not enough."""
+    version = " ".join(str(info[key]) for key in _VERSIONS if info.get(key))
+    return f"{info.get('size')} {version}" if version else ""
 
 
 @lru_cache(maxsize=4096)
@@ -174,12 +185,23 @@ class RangeFile(io.RawIOBase):
         return data
 
 
-def repeated() -> Iterator[str]:
-    """A line a host on requests that had to be repeated since the last call."""
+def take_repeated() -> dict[str, int]:
+    """Requests that had to be repeated since the last call, by host."""
     with _GUARD:
         counts = {**_REPEATED}
         _REPEATED.clear()
-    for host, count in sorted(counts.items()):
+    return counts
+
+
+def add_repeated(counts: dict[str, int]) -> None:
+    """Counts requests that another process had to repeat."""
+    with _GUARD:
+        _REPEATED.update(counts)
+
+
+def repeated() -> Iterator[str]:
+    """A line a host on requests that had to be repeated since the last call."""
+    for host, count in sorted(take_repeated().items()):
         yield f"{counted(count, 'request')} to {host} had to be repeated"
 
 

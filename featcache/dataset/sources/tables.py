@@ -54,7 +54,8 @@ def list_table(tree: Tree, at: str, name: str) -> Listing:
         table["mask"] = [str(Url.of(m)) if is_url(m) else m for m in table["mask"]]
     _check_rows(tree, where, table)
     cut = any(is_url(name) and Url.of(name).stripped for name in names)
-    return Listing(tree.root, clean(table, _TAKEN), [STRIPPED] if cut else [])
+    notes = [STRIPPED] if cut else []
+    return Listing(tree.root, clean(table, _TAKEN), notes, stamps=tree.stamps)
 
 
 def _check_columns(where: str, table: pd.DataFrame) -> None:

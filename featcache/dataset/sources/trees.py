@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from featcache.dataset.sources.base import refuse, visible
@@ -18,6 +18,8 @@ OUTSIDE = re.compile(r"^/|^[a-zA-Z]:|(^|/)\.\.(/|$)")
 
 class Folder:
     """A folder on disk; links are followed, but not in circles."""
+
+    stamps: Mapping[str, str] = {}
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -86,6 +88,8 @@ class Folder:
 class Names:
     """Files that are all listed at once; their names imply the folders."""
 
+    stamps: Mapping[str, str] = {}
+
     def __init__(self, root: Location, paths: Iterable[str]) -> None:
         self.root = root
         self._files: dict[str, set[str]] = defaultdict(set)
@@ -148,7 +152,8 @@ class Bucket(Names):
     """
 
     def __init__(self, root: Url) -> None:
-        super().__init__(root, list_files(root))
+        self.stamps = list_files(root)
+        super().__init__(root, self.stamps)
         self._place, self._magic = root, dict[str, bool]()
 
     def has_magic(self, path: str) -> bool:
