@@ -10,11 +10,9 @@ from typing import Any, TypeGuard
 import numpy as np
 from scipy.linalg import qr
 from sklearn.base import ClassifierMixin, clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.model_selection import cross_val_predict
 from sklearn.svm import SVC
 
 from featcache.errors import HeadError
@@ -24,6 +22,13 @@ from featcache.heads.base import (
     SklearnHead,
     fitted_scaler,
     scaled,
+)
+from featcache.heads.kernel import (
+    calibrated_on,
+    held_out_margins,
+    machine_margins,
+    on_rows,
+    proba_of,
 )
 from featcache.heads.nystroem import Landmarks, calibrated_machine, margins_along
 from featcache.heads.rows import Matrix, Rows, moments
@@ -183,15 +188,19 @@ class Svm(SklearnHead):
             return calibrated_machine(Z, codes, folds, self._landmarks(Z), self.C)
         Z = np.asarray(Z)
         machine, rows = self._on_kernel(Z)
-        calibrated = CalibratedClassifierCV(
-            machine, method="sigmoid", cv=folds, ensemble=False
-        ).fit(rows, codes)
-        if rows is not Z:  # calibrated on the kernel matrix, to be used on features
-            fitted = calibrated.calibrated_classifiers_[0]
-            fitted.estimator = self._machine(Z).fit(Z, codes)
-            calibrated.set_params(estimator=self._machine(Z))
-            calibrated.n_features_in_ = Z.shape[1]
-        return calibrated
+        margins = held_out_margins(machine, rows, codes, folds)
+        machine.fit(rows, codes)
+        if rows is not Z:
+            machine = on_rows(machine, Z, self._gamma(Z))
+        calibrated = calibrated_on(margins, codes, folds, machine)
+        return calibrated.set_params(estimator=self._machine(Z))
+
+    def _proba(self, X: np.ndarray) -> np.ndarray:
+        scaler, calibrated = self.model_["scale"], self.model_["classify"]
+        machine = calibrated.calibrated_classifiers_[0].estimator
+        if not isinstance(machine, SVC):
+            return super()._proba(X)
+        return proba_of(calibrated, machine_margins(machine, scaler.transform(X)))
 
     def _search(
         self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
@@ -219,10 +228,7 @@ class Svm(SklearnHead):
         """Margins of held-out rows for each value of C."""
         machine, rows = self._on_kernel(Z)
         for C in values:
-            machine.set_params(C=C)
-            yield cross_val_predict(
-                machine, rows, codes, cv=folds, method="decision_function"
-            ).reshape(len(codes), -1)
+            yield held_out_margins(machine.set_params(C=C), rows, codes, folds)
 
     def _margins(
         self, Z: Matrix, codes: np.ndarray, folds: list[Fold], values: list[float]
@@ -242,7 +248,10 @@ class Svm(SklearnHead):
         )
 
     def _machine(self, Z: np.ndarray) -> SVC:
-        return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * (Z.var() or 1)))
+        return SVC(C=self.C, gamma=self._gamma(Z))
+
+    def _gamma(self, Z: np.ndarray) -> float:
+        return float(self.gamma / (Z.shape[1] * (Z.var() or 1)))
 
     def _on_kernel(self, Z: np.ndarray) -> tuple[SVC, np.ndarray]:
         """A machine, and what to fit it on: the kernel of all rows where that fits.
@@ -250,10 +259,9 @@ class Svm(SklearnHead):
         One matrix product serves all folds; the machine itself would compute each
         value of the kernel anew in every fold, ten times slower.
         """
-        machine = self._machine(Z)
         if len(Z) > MOST_ROWS:
-            return machine, Z
-        kernel = rbf_kernel(Z, gamma=machine.gamma)
+            return self._machine(Z), Z
+        kernel = rbf_kernel(Z, gamma=self._gamma(Z))
         return SVC(C=self.C, kernel="precomputed"), kernel
 
 
