@@ -30,6 +30,7 @@ from featcache.heads.kernel import (
     on_rows,
     proba_of,
 )
+from featcache.heads.logistic import Solution
 from featcache.heads.nystroem import Landmarks, calibrated_machine, margins_along
 from featcache.heads.rows import Matrix, Rows, moments
 from featcache.heads.streamed import regression
@@ -40,12 +41,12 @@ from featcache.heads.tuning import (
     inner_folds,
     scores,
     summary,
+    walk_down,
 )
 
 # The usual protocol of a linear probe: 45 values, spaced evenly in the logarithm.
 PATH = tuple(float(f"{C:.3g}") for C in np.logspace(-6, 5, 45))
 MOST_ROWS = 10_000  # whose kernel (400 MB) is kept in memory
-PATIENCE = 4  # values in a row without a better inner log-loss that end the path
 
 
 class ApproximationWarning(UserWarning):
@@ -68,10 +69,10 @@ class Majority(SklearnHead):
 class LogReg(SklearnHead):
     """L2 logistic regression on scaled features.
 
-    Tuned, it walks up a path of 45 values of C, from the strongest penalty to the
-    weakest, all inner folds together, until the inner log-loss has stopped falling:
-    beyond, the head only overfits more. Each value starts where the last one ended and
-    is fitted to its own optimum.
+    Tuned, it walks along a path of 45 values of C from the one that it would have, all
+    inner folds together, to where the inner log-loss is smallest: every second value
+    first, then the neighbours of the best. Each starts at the solution of the nearest
+    one and is fitted to its own optimum.
 
     ``model_["classify"]`` has ``coef_`` (n_classes, D; one row for two classes) and
     ``intercept_`` for the features that ``model_["scale"]`` gives.
@@ -97,7 +98,7 @@ class LogReg(SklearnHead):
     def _classifier(
         self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
-        C = 1.5 / Z.shape[1] if self.C == "scale" else float(self.C)
+        C = self._strength(Z.shape[1])
         every = np.ones((1, len(Z)), bool)
         if _has_span(Z):
             span = _span(Z)
@@ -124,19 +125,27 @@ class LogReg(SklearnHead):
         kept = np.zeros((len(folds), len(Z)), bool)
         for number, (rows, _) in enumerate(folds):
             kept[number, rows] = True
-        fits, solution = regression(Z, codes, kept), None
+        fits = regression(Z, codes, kept)
         held_out = codes[held_out_rows(folds)]
-        tried: list[dict[str, Any]] = []
-        for settings in self.candidates:
-            solution = fits.fit(settings["C"], solution)
+        trials: dict[int, dict[str, Any]] = {}
+        solutions: dict[int, Solution] = {}
+
+        def log_loss(number: int) -> float:
+            settings = self.candidates[number]
+            nearest = min(solutions, key=lambda n: abs(n - number), default=number)
+            solution = fits.fit(settings["C"], solutions.get(nearest))
             parts = [solution.proba(Z[out], fit) for fit, (_, out) in enumerate(folds)]
-            tried.append(settings | scores(held_out, np.concatenate(parts)))
-            losses = [trial["log_loss"] for trial in tried]
-            if len(losses) - np.argmin(losses) > PATIENCE:
-                break
-        ended = f"path ended at C={settings['C']:g}: no better for {PATIENCE} values"
-        whole = len(tried) == len(self.candidates)
-        return summary(tried, len(folds), "" if whole else ended)
+            trials[number] = settings | scores(held_out, np.concatenate(parts))
+            solutions[number] = solution
+            return float(trials[number]["log_loss"])
+
+        values = np.log([settings["C"] for settings in self.candidates])
+        first = int(np.abs(values - np.log(self._strength(X.shape[1]))).argmin())
+        walk_down(log_loss, len(values), first)
+        return summary([trials[number] for number in sorted(trials)], len(folds))
+
+    def _strength(self, width: int) -> float:
+        return 1.5 / width if self.C == "scale" else float(self.C)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
