@@ -50,8 +50,8 @@ class Descent:
                 tf.TensorSpec([None, widths[0]], tf.float32),
                 tf.TensorSpec([None], tf.int64),
                 tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([], tf.int32),
-                tf.TensorSpec([], tf.int32),
+                tf.TensorSpec([], tf.int64),
+                tf.TensorSpec([], tf.int64),
             ],
         )
 
@@ -64,10 +64,11 @@ class Descent:
 
     def start(self, weights: list[np.ndarray], rate: float, seed: int) -> None:
         """Begins anew at some weights: kernel and bias of each layer."""
+        tf = tensorflow()
         for variable, value in zip(self._weights, weights, strict=True):
             variable.assign(value)
         for velocity in self._velocities:
-            velocity.assign(velocity * 0)
+            velocity.assign(tf.zeros_like(velocity))
         self._step, self._rate, self._seed = 0, rate, seed
 
     @property

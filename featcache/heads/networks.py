@@ -308,7 +308,7 @@ class EarlyStopping:
         proba = _probabilities(model, self._X)
         figures = *scores(self._codes, proba).values(), *softening(self._codes, proba)
         row |= dict(zip(WATCHED, figures, strict=True))
-        if row["val_refined"] < self.best.get("val_refined", np.inf):
+        if not self.best or row["val_refined"] < self.best["val_refined"]:
             self.best, self.weights = row, model.get_weights()
             return False
         return bool(row["epoch"] - self.best["epoch"] >= self._patience)
