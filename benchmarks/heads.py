@@ -2,6 +2,7 @@
 
     python benchmarks/heads.py
     python benchmarks/heads.py --store cache/xrays/features/densenet121-....h5 --views 2
+    python benchmarks/heads.py --heads all --against ../featcache-before
 
 Each measurement trains on 5 folds by group and refits on all images, in a process of
 its own that has loaded its libraries; the variants take turns, so that a noisy machine
@@ -13,7 +14,11 @@ Variants, of each head that they know:
     plain       scikit-learn, XGBoost or Keras in a loop, their own threads; for logreg
                 StandardScaler and LogisticRegressionCV over the same values of C with
                 GroupKFold; for Keras the study's SGD, 20 epochs of batches of 32
+    before      featcache of another checkout (`--against`), in the same way
     all         every head of the table in one call of featcache, default options
+
+CPU seconds are those of the fits alone, one thread each; on a machine that others use,
+they tell more than the seconds on the clock.
 """
 
 import argparse
@@ -36,7 +41,7 @@ from measurements import append
 HEADS = ("logreg", "softmax", "mlp", "mlp-dropout", "xgboost")
 LIBRARIES = ("featcache", "scikit-learn", "xgboost", "tensorflow", "keras", "numpy")
 FOLDS = 5
-SLOW_FIRST = ("xgboost", "svm", "logreg", "mlp-dropout", "mlp", "softmax")
+SLOW_FIRST = ("xgboost", "mlp-dropout", "mlp", "svm", "logreg", "softmax")
 
 
 def generate(images: int, width: int, views: int, seed: int = 0) -> dict[str, Any]:
@@ -85,7 +90,6 @@ def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, An
     """What ``featcache train-head`` does between reading and recording."""
     from featcache import heads
     from featcache.core.parallel import side_by_side
-    from featcache.evaluation.fitting import Fit, fit_predict
 
     y, groups = data["y"], data["groups"]
     folds = parts(y, groups)
@@ -102,13 +106,26 @@ def featcache(names: list[str], data: dict[str, Any], jobs: int) -> dict[str, An
         for train, held in folds
     ]
     right: dict[str, int] = defaultdict(int)
+    cpu: dict[str, float] = defaultdict(float)
     started = time.perf_counter()
-    for number, fit in side_by_side(fit_predict, calls, jobs):
-        assert isinstance(fit, Fit), fit
-        held = calls[number]["held_out"]
-        right[calls[number]["head"].name] += int((fit.p.argmax(1) == y[held]).sum())
+    for number, result in side_by_side(timed_fit, calls, jobs):
+        assert isinstance(result, tuple), result
+        p, spent = result
+        name, held = calls[number]["head"].name, calls[number]["held_out"]
+        right[name] += int((p.argmax(1) == y[held]).sum())
+        cpu[name] += spent
     seconds = time.perf_counter() - started
-    return {"seconds": seconds, "accuracy": {n: right[n] / len(y) for n in names}}
+    accuracy = {n: right[n] / len(y) for n in names}
+    return {"seconds": seconds, "accuracy": accuracy, "cpu": cpu}
+
+
+def timed_fit(**call: Any) -> tuple[np.ndarray, float]:
+    """Probabilities of the held-out images, and CPU seconds."""
+    from featcache.evaluation.fitting import fit_predict
+
+    started = time.process_time()
+    p = fit_predict(**call).p
+    return p, time.process_time() - started
 
 
 def plain(name: str, data: dict[str, Any], jobs: int) -> dict[str, Any]:
@@ -221,12 +238,19 @@ def measure(variant: str, name: str, file: Path, jobs: int) -> dict[str, Any]:
     return featcache([*TABLE] if name == "all" else [name], data, jobs)
 
 
-def run(variant: str, name: str, file: Path, jobs: int) -> dict[str, Any]:
-    """Measures in a process of its own."""
+def run(variant: str, name: str, file: Path, options: Any) -> dict[str, Any]:
+    """Measures in a process of its own, which has one checkout of featcache."""
     load = os.getloadavg()[0]
     command = [sys.executable, __file__, "--one", variant, name, str(file)]
-    command += ["--jobs", str(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--jobs", str(options.jobs)]
+    checkout = options.against if variant == "before" else Path(__file__).parents[1]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(checkout.resolve())},
+    )
     if done.returncode:
         sys.exit(f"{variant} {name}: {done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -238,8 +262,10 @@ def side_by_side(options: argparse.Namespace, file: Path) -> list[dict[str, Any]
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for _ in range(options.repeats):
         for name in options.heads:
-            for variant in ("featcache",) if name == "all" else options.variants:
-                one = run(variant, name, file, options.jobs)
+            for variant in options.variants:
+                if (variant, name) == ("plain", "all"):
+                    continue
+                one = run(variant, name, file, options)
                 found[variant, name].append(one)
                 print(f"{name:12} {variant:10} {one['seconds']:7.1f} s", flush=True)
     show(found, options)
@@ -251,6 +277,7 @@ def side_by_side(options: argparse.Namespace, file: Path) -> list[dict[str, Any]
             "seconds": round(one["seconds"], 2),
             "accuracy": " ".join(f"{n}={a:.4f}" for n, a in one["accuracy"].items()),
             "load": one["load"],
+            "cpu": " ".join(f"{n}={s:.1f}" for n, s in one.get("cpu", {}).items()),
         }
         for (variant, name), ones in found.items()
         for one in ones
@@ -258,11 +285,14 @@ def side_by_side(options: argparse.Namespace, file: Path) -> list[dict[str, Any]
 
 
 def show(found: Any, options: argparse.Namespace) -> None:
-    """Prints the table: seconds are medians, the ratio is that of medians."""
-    print(f"{'head':13}{'featcache s':>12}{'plain s':>9}{'ratio':>7}", end="")
-    print(f"{'accuracy':>10}{'plain':>7}{'load':>11}")
+    """Prints the tables: seconds are medians, the ratio is that of medians."""
+    if options.against:
+        show_cpu(found)
+    other = "before" if options.against else "plain"
+    print(f"{'head':13}{'featcache s':>12}{other + ' s':>9}{'ratio':>7}", end="")
+    print(f"{'accuracy':>10}{other:>7}{'load':>11}")
     for name in options.heads:
-        ones = [found.get((variant, name), []) for variant in ("featcache", "plain")]
+        ones = [found.get((variant, name), []) for variant in ("featcache", other)]
         seconds = [_median(x["seconds"] for x in one) for one in ones]
         right = [_median(x["accuracy"].get(name, np.nan) for x in one) for one in ones]
         loads = [x["load"] for one in ones for x in one]
@@ -271,6 +301,22 @@ def show(found: Any, options: argparse.Namespace) -> None:
             f"{name:13}{seconds[0]:12.1f}{seconds[1]:9.1f}{ratio:7.2f}"
             f"{right[0]:10.3f}{right[1]:7.3f}{min(loads):6.1f}-{max(loads):.1f}"
         )
+
+
+def show_cpu(found: Any) -> None:
+    """Prints CPU seconds and accuracy of each head, before and now."""
+    print(f"{'head':18}{'before':>8}{'now: CPU s':>12}{'before':>8}{'accuracy':>10}")
+    for (variant, name), ones in found.items():
+        if variant != "featcache":
+            continue
+        before = found["before", name]
+        for head in ones[0]["cpu"]:
+            row = [
+                _median(one[figure][head] for one in several)
+                for figure in ("cpu", "accuracy")
+                for several in (before, ones)
+            ]
+            print(f"{head:18}{row[0]:8.1f}{row[1]:12.1f}{row[2]:8.4f}{row[3]:10.4f}")
 
 
 def _median(values: Any) -> float:
@@ -291,17 +337,21 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--heads", nargs="+", default=[*HEADS, "all"])
     parser.add_argument("--variants", nargs="+", default=["featcache", "plain"])
+    parser.add_argument("--seed", type=int, default=0, help="of what is generated")
+    parser.add_argument("--against", type=Path, help="another checkout of featcache")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         variant, name, file = options.one
         print(json.dumps(measure(variant, name, Path(file), options.jobs)))
         return
+    if options.against:
+        options.variants = ["before", "featcache"]
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         if options.store:
             data = read(options.store, options.views)
         else:
-            data = generate(options.images, options.width, options.views)
+            data = generate(options.images, options.width, options.views, options.seed)
         options.rows = "x".join(map(str, data["X"].shape))
         np.savez(file := Path(folder) / "features.npz", **data)
         append(Path(__file__), side_by_side(options, file), LIBRARIES)

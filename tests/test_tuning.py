@@ -155,13 +155,24 @@ def test_noise_wants_a_strong_penalty_and_clear_classes_a_weak_one():
     assert weak > 10
 
 
-def test_the_path_ends_when_it_has_got_no_better_for_a_while():
-    """Large C is slow and overfits; the record says where the path ended."""
-    found = heads.make("logreg").fit(*clouds(distance=0)).tuning_
-    losses = [row["log_loss"] for row in found["tried"]]
-    assert len(losses) < len(linear.PATH)
-    assert len(losses) - 1 - np.argmin(losses) == linear.PATIENCE
-    assert f"ended at C={found['tried'][-1]['C']:g}" in found["note"]
+def test_the_walk_ends_between_two_values_that_are_no_better():
+    """A few of the 45 are tried, in their order, and the best is not the last."""
+    tried = heads.make("logreg").fit(*clouds(distance=1)).tuning_["tried"]
+    numbers = [linear.PATH.index(trial["C"]) for trial in tried]
+    best = int(np.argmin([trial["log_loss"] for trial in tried]))
+    assert numbers == sorted(numbers)
+    assert len(numbers) < 15
+    assert numbers[best - 1 : best + 2] == [numbers[best] + n for n in (-1, 0, 1)]
+
+
+@pytest.mark.parametrize("lowest", [0, 7, 10, 23])
+@pytest.mark.parametrize("first", [0, 10, 11, 23])
+def test_a_walk_finds_where_a_loss_is_smallest(first, lowest):
+    """From wherever it starts, to either end, and no setting is tried twice."""
+    tried = []
+    tuning.walk_down(lambda n: tried.append(n) or abs(n - lowest), 24, first)
+    assert lowest in tried
+    assert len(tried) == len(set(tried)) < 18
 
 
 def test_each_log_loss_on_the_path_is_that_of_a_fit_at_its_own_c():

@@ -66,8 +66,8 @@ HEADS: Registry[HeadRow] = Registry(
         "softmax": _keras("Softmax", "one trained softmax layer"),
         "mlp": _keras("Mlp", "dense 500-200, ReLU"),
         "mlp-dropout": _keras("MlpDropout", "dense 500-dropout 0.5-200, ReLU"),
-        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True, revision=2),
-        "svm": _sklearn("Svm", "RBF support vector machine, calibrated"),
+        "logreg": _sklearn("LogReg", "L2 logistic regression", tune=True, revision=3),
+        "svm": _sklearn("Svm", "RBF support vector machine, calibrated", revision=2),
         "xgboost": HeadRow(
             "featcache.heads.boosted:XGBoost", "xgboost", "gradient-boosted trees"
         ),

@@ -10,11 +10,9 @@ from typing import Any, TypeGuard
 import numpy as np
 from scipy.linalg import qr
 from sklearn.base import ClassifierMixin, clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.model_selection import cross_val_predict
 from sklearn.svm import SVC
 
 from featcache.errors import HeadError
@@ -25,6 +23,14 @@ from featcache.heads.base import (
     fitted_scaler,
     scaled,
 )
+from featcache.heads.kernel import (
+    calibrated_on,
+    held_out_margins,
+    machine_margins,
+    on_rows,
+    proba_of,
+)
+from featcache.heads.logistic import Solution
 from featcache.heads.nystroem import Landmarks, calibrated_machine, margins_along
 from featcache.heads.rows import Matrix, Rows, moments
 from featcache.heads.streamed import regression
@@ -35,12 +41,12 @@ from featcache.heads.tuning import (
     inner_folds,
     scores,
     summary,
+    walk_down,
 )
 
 # The usual protocol of a linear probe: 45 values, spaced evenly in the logarithm.
 PATH = tuple(float(f"{C:.3g}") for C in np.logspace(-6, 5, 45))
 MOST_ROWS = 10_000  # whose kernel (400 MB) is kept in memory
-PATIENCE = 4  # values in a row without a better inner log-loss that end the path
 
 
 class ApproximationWarning(UserWarning):
@@ -63,10 +69,10 @@ class Majority(SklearnHead):
 class LogReg(SklearnHead):
     """L2 logistic regression on scaled features.
 
-    Tuned, it walks up a path of 45 values of C, from the strongest penalty to the
-    weakest, all inner folds together, until the inner log-loss has stopped falling:
-    beyond, the head only overfits more. Each value starts where the last one ended and
-    is fitted to its own optimum.
+    Tuned, it walks along a path of 45 values of C from the one that it would have, all
+    inner folds together, to where the inner log-loss is smallest: every second value
+    first, then the neighbours of the best. Each starts at the solution of the nearest
+    one and is fitted to its own optimum.
 
     ``model_["classify"]`` has ``coef_`` (n_classes, D; one row for two classes) and
     ``intercept_`` for the features that ``model_["scale"]`` gives.
@@ -92,7 +98,7 @@ class LogReg(SklearnHead):
     def _classifier(
         self, Z: Matrix, codes: np.ndarray, groups: np.ndarray
     ) -> ClassifierMixin:
-        C = 1.5 / Z.shape[1] if self.C == "scale" else float(self.C)
+        C = self._strength(Z.shape[1])
         every = np.ones((1, len(Z)), bool)
         if _has_span(Z):
             span = _span(Z)
@@ -119,19 +125,27 @@ class LogReg(SklearnHead):
         kept = np.zeros((len(folds), len(Z)), bool)
         for number, (rows, _) in enumerate(folds):
             kept[number, rows] = True
-        fits, solution = regression(Z, codes, kept), None
+        fits = regression(Z, codes, kept)
         held_out = codes[held_out_rows(folds)]
-        tried: list[dict[str, Any]] = []
-        for settings in self.candidates:
-            solution = fits.fit(settings["C"], solution)
+        trials: dict[int, dict[str, Any]] = {}
+        solutions: dict[int, Solution] = {}
+
+        def log_loss(number: int) -> float:
+            settings = self.candidates[number]
+            nearest = min(solutions, key=lambda n: abs(n - number), default=number)
+            solution = fits.fit(settings["C"], solutions.get(nearest))
             parts = [solution.proba(Z[out], fit) for fit, (_, out) in enumerate(folds)]
-            tried.append(settings | scores(held_out, np.concatenate(parts)))
-            losses = [trial["log_loss"] for trial in tried]
-            if len(losses) - np.argmin(losses) > PATIENCE:
-                break
-        ended = f"path ended at C={settings['C']:g}: no better for {PATIENCE} values"
-        whole = len(tried) == len(self.candidates)
-        return summary(tried, len(folds), "" if whole else ended)
+            trials[number] = settings | scores(held_out, np.concatenate(parts))
+            solutions[number] = solution
+            return float(trials[number]["log_loss"])
+
+        values = np.log([settings["C"] for settings in self.candidates])
+        first = int(np.abs(values - np.log(self._strength(X.shape[1]))).argmin())
+        walk_down(log_loss, len(values), first)
+        return summary([trials[number] for number in sorted(trials)], len(folds))
+
+    def _strength(self, width: int) -> float:
+        return 1.5 / width if self.C == "scale" else float(self.C)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -183,15 +197,19 @@ class Svm(SklearnHead):
             return calibrated_machine(Z, codes, folds, self._landmarks(Z), self.C)
         Z = np.asarray(Z)
         machine, rows = self._on_kernel(Z)
-        calibrated = CalibratedClassifierCV(
-            machine, method="sigmoid", cv=folds, ensemble=False
-        ).fit(rows, codes)
-        if rows is not Z:  # calibrated on the kernel matrix, to be used on features
-            fitted = calibrated.calibrated_classifiers_[0]
-            fitted.estimator = self._machine(Z).fit(Z, codes)
-            calibrated.set_params(estimator=self._machine(Z))
-            calibrated.n_features_in_ = Z.shape[1]
-        return calibrated
+        margins = held_out_margins(machine, rows, codes, folds)
+        machine.fit(rows, codes)
+        if rows is not Z:
+            machine = on_rows(machine, Z, self._gamma(Z))
+        calibrated = calibrated_on(margins, codes, folds, machine)
+        return calibrated.set_params(estimator=self._machine(Z))
+
+    def _proba(self, X: np.ndarray) -> np.ndarray:
+        scaler, calibrated = self.model_["scale"], self.model_["classify"]
+        machine = calibrated.calibrated_classifiers_[0].estimator
+        if not isinstance(machine, SVC):
+            return super()._proba(X)
+        return proba_of(calibrated, machine_margins(machine, scaler.transform(X)))
 
     def _search(
         self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
@@ -219,10 +237,7 @@ class Svm(SklearnHead):
         """Margins of held-out rows for each value of C."""
         machine, rows = self._on_kernel(Z)
         for C in values:
-            machine.set_params(C=C)
-            yield cross_val_predict(
-                machine, rows, codes, cv=folds, method="decision_function"
-            ).reshape(len(codes), -1)
+            yield held_out_margins(machine.set_params(C=C), rows, codes, folds)
 
     def _margins(
         self, Z: Matrix, codes: np.ndarray, folds: list[Fold], values: list[float]
@@ -242,7 +257,10 @@ class Svm(SklearnHead):
         )
 
     def _machine(self, Z: np.ndarray) -> SVC:
-        return SVC(C=self.C, gamma=self.gamma / (Z.shape[1] * (Z.var() or 1)))
+        return SVC(C=self.C, gamma=self._gamma(Z))
+
+    def _gamma(self, Z: np.ndarray) -> float:
+        return float(self.gamma / (Z.shape[1] * (Z.var() or 1)))
 
     def _on_kernel(self, Z: np.ndarray) -> tuple[SVC, np.ndarray]:
         """A machine, and what to fit it on: the kernel of all rows where that fits.
@@ -250,10 +268,9 @@ class Svm(SklearnHead):
         One matrix product serves all folds; the machine itself would compute each
         value of the kernel anew in every fold, ten times slower.
         """
-        machine = self._machine(Z)
         if len(Z) > MOST_ROWS:
-            return machine, Z
-        kernel = rbf_kernel(Z, gamma=machine.gamma)
+            return self._machine(Z), Z
+        kernel = rbf_kernel(Z, gamma=self._gamma(Z))
         return SVC(C=self.C, kernel="precomputed"), kernel
 
 

@@ -1,6 +1,6 @@
 """Keras heads: the study's softmax layer and multi-layer perceptrons."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,16 @@ import numpy as np
 from sklearn.base import clone
 
 from featcache.core import keras_file
-from featcache.core.tf import as_written, no_retracing_advice, tensorflow
+from featcache.core.tf import tensorflow
 from featcache.errors import HeadError
 from featcache.heads.base import COLUMNS, Head, Scale, fitted_scaler
+from featcache.heads.descent import Descent, descent
 from featcache.heads.files import damaged
 from featcache.heads.rows import Matrix, Rows, blocks
 from featcache.heads.tuning import Fold, grid, group_folds, scores, softening
 
 ROWS_AT_ONCE = 8192
-ROWS_A_READ = 2048  # of a matrix that is not copied, about
 WATCHED = ("val_loss", "val_accuracy", "val_refined", "temperature")  # held-out rows
-STEPS_AT_ONCE = 128  # an epoch in one or a few calls, yet Ctrl-C is heard
 
 
 class KerasHead(Head):
@@ -127,15 +126,15 @@ class Softmax(KerasHead):
                 self.history_ = self._train(X, codes, everything, epochs=self.epochs)
                 return
             train, held_out = folds[0]
-            stop = _early_stopping(
-                _keras(), X[held_out], codes[held_out], patience=self.patience
-            )
+            stop = EarlyStopping(X[held_out], codes[held_out], self.patience)
             self.history_ = self._train(
-                X, codes, train, epochs=self.epochs, callbacks=[stop]
+                X, codes, train, epochs=self.epochs, stop=stop.is_due
             )
             if self.refit:
-                self._train(X, codes, everything, epochs=stop.best_epoch + 1)
-            _soften(self.model_, self.history_[stop.best_epoch]["temperature"])
+                self._train(X, codes, everything, epochs=int(stop.best["epoch"]))
+            else:
+                self.model_.set_weights(stop.weights)
+            _soften(self.model_, stop.best["temperature"])
 
     def _search(
         self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
@@ -151,54 +150,41 @@ class Softmax(KerasHead):
         rows: np.ndarray,
         *,
         epochs: int,
-        callbacks: Sequence[Any] = (),
+        stop: Callable[[Any, dict[str, float]], bool] = lambda *_: False,
     ) -> list[dict[str, float]]:
         """Trains a new ``model_`` on some rows; a history with one row an epoch."""
-        keras, tf = _keras(), tensorflow()
         self.model_ = self._network(X[rows])
-        # A second model on the same layers is compiled, so that the kept one stays
-        # free of optimizer state.
-        trainer = keras.Model(self.model_.input, self.model_.output)
-        trainer.compile(
-            self._optimizer(keras),
-            "sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            steps_per_execution=min(-(-len(rows) // self.batch_size), STEPS_AT_ONCE),
-        )
-        with no_retracing_advice():
-            history = trainer.fit(
-                _batches(tf, X, codes, rows, size=self.batch_size, seed=self.seed),
-                epochs=epochs,
-                callbacks=list(callbacks),
-                shuffle=False,
-                verbose=0,
-            ).history
-        if not np.isfinite(history["loss"][-1]):
+        history: list[dict[str, float]] = []
+        with self._descent() as descending:
+            descending.start(self.model_.get_weights(), self.learning_rate, self.seed)
+            for epoch in range(1, epochs + 1):
+                order = rows[_order(len(rows), self.seed, epoch)]
+                figures = descending.epoch(self._reader(X), order, codes[order])
+                history.append({"epoch": epoch, **figures})
+                self._refuse_not_finite(history[-1])
+                self.model_.set_weights(descending.weights)
+                if stop(self.model_, history[-1]):
+                    break
+        return history
+
+    def _descent(self) -> Descent:
+        dense = [layer for layer in self.model_.layers if hasattr(layer, "units")]
+        widths = self.n_features_in_, *(layer.units for layer in dense)
+        _, dropout = self._hidden()
+        return descent(widths, dropout, self.batch_size, self.weight_decay)
+
+    def _reader(self, X: Matrix) -> Callable[[np.ndarray], Any]:
+        """What gives some rows of features, scaled."""
+        scale = self.model_.get_layer("scale")
+        return lambda rows: scale(X.read(rows) if isinstance(X, Rows) else X[rows])
+
+    def _refuse_not_finite(self, row: dict[str, float]) -> None:
+        if not np.isfinite(row["loss"]):
             raise HeadError(
                 f"a finite loss when training {self.name}",
-                f"{history['loss'][-1]} in epoch {len(history['loss'])}",
+                f"{row['loss']} in epoch {row['epoch']}",
                 f"Lower learning_rate (now {self.learning_rate}).",
             )
-        return _by_epoch(history)
-
-    def _optimizer(self, keras: Any) -> Any:
-        # The old ``decay`` argument: rate / (1 + decay * step).
-        schedule = keras.optimizers.schedules.InverseTimeDecay(
-            self.learning_rate, decay_steps=1, decay_rate=1e-6
-        )
-
-        class OneReplicaSgd(keras.optimizers.SGD):  # type: ignore[misc]
-            # Summing over replicas leaks each fit's graph and weights in TensorFlow
-            # up to 2.21 (tensorflow/tensorflow#97697); we only have one.
-            def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-                return grads_and_vars
-
-        return OneReplicaSgd(
-            schedule,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=self.weight_decay or None,
-        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -293,61 +279,39 @@ def _on_cpu() -> Any:
     return tensorflow().device("CPU:0")
 
 
-def _batches(
-    tf: Any, X: Matrix, codes: np.ndarray, rows: np.ndarray, *, size: int, seed: int
-) -> Any:
-    """Batches of (features, codes) of some rows, shuffled anew each time it is read.
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The numbers 0..count-1 in the order of an epoch, by these seeds alone."""
+    tf = tensorflow()
+    shuffle = tf.random.experimental.index_shuffle
+    return np.asarray(shuffle(tf.range(count), [seed, epoch], count - 1))
 
-    The orders depend on the seed alone: ``Dataset.shuffle`` mixes in what other code of
-    the process may have given to ``tf.random.set_seed``.
+
+class EarlyStopping:
+    """Stops by the log-loss of held-out rows after a temperature of its own.
+
+    Args:
+        X: (N, D) the held-out rows.
+        codes: (N,) their class codes.
+        patience: Epochs without a smaller one before stopping.
+
+    Attributes:
+        best: The history's row of the best epoch.
+        weights: Of the network after it.
     """
-    targets, rows = tf.constant(codes), tf.constant(rows)
-    epoch = tf.Variable(0)
 
-    def shuffled(_: Any) -> Any:
-        order = tf.random.experimental.index_shuffle(
-            tf.range(len(rows)), [seed, epoch.assign_add(1)], len(rows) - 1
-        )
-        return tf.data.Dataset.from_tensor_slices(tf.gather(rows, order))
+    def __init__(self, X: Matrix, codes: np.ndarray, patience: int) -> None:
+        self._X, self._codes, self._patience = X, codes, patience
+        self.best: dict[str, float] = {}
 
-    once = tf.data.Dataset.from_tensors(0).flat_map(as_written(shuffled))
-    counted = once.apply(tf.data.experimental.assert_cardinality(len(rows)))
-    if isinstance(X, Rows):
-        return _read_batches(tf, X, targets, counted, size)
-    features = tf.constant(X)
-    return counted.batch(size).map(
-        as_written(lambda some: (tf.gather(features, some), tf.gather(targets, some)))
-    )
-
-
-def _read_batches(tf: Any, X: Rows, targets: Any, order: Any, size: int) -> Any:
-    """Batches of (features, codes) in an order, of which only some are in memory."""
-    n_batches = int(order.cardinality().numpy() + size - 1) // size
-
-    def read(some: Any) -> Any:
-        features = tf.numpy_function(X.read, [some], tf.float32)
-        features.set_shape([None, X.shape[1]])
-        several = features, tf.gather(targets, some)
-        return tf.data.Dataset.from_tensor_slices(several).batch(size)
-
-    several = order.batch(size * max(1, ROWS_A_READ // size))
-    batches = several.flat_map(as_written(read))
-    return batches.apply(tf.data.experimental.assert_cardinality(n_batches))
-
-
-def _early_stopping(keras: Any, X: Matrix, codes: np.ndarray, *, patience: int) -> Any:
-    """Stops by the log-loss of held-out rows after a temperature of its own."""
-
-    class Refined(keras.callbacks.EarlyStopping):  # type: ignore[misc]
-        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-            proba = _probabilities(self.model, X)
-            figures = *scores(codes, proba).values(), *softening(codes, proba)
-            logs.update(zip(WATCHED, figures, strict=True))
-            super().on_epoch_end(epoch, logs)
-
-    return Refined(
-        "val_refined", mode="min", patience=patience, restore_best_weights=True
-    )
+    def is_due(self, model: Any, row: dict[str, float]) -> bool:
+        """Adds the held-out rows' figures to an epoch's; whether it is the last."""
+        proba = _probabilities(model, self._X)
+        figures = *scores(self._codes, proba).values(), *softening(self._codes, proba)
+        row |= dict(zip(WATCHED, figures, strict=True))
+        if not self.best or row["val_refined"] < self.best["val_refined"]:
+            self.best, self.weights = row, model.get_weights()
+            return False
+        return bool(row["epoch"] - self.best["epoch"] >= self._patience)
 
 
 def _probabilities(model: Any, X: Matrix) -> np.ndarray:
@@ -360,12 +324,3 @@ def _soften(model: Any, temperature: float) -> None:
     """Divides the logits by a temperature, in the weights of the last layer."""
     layer = model.get_layer("softmax")
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
-
-
-def _by_epoch(history: dict[str, list[float]]) -> list[dict[str, float]]:
-    logged = ("loss", "accuracy", *WATCHED)
-    columns = [name for name in logged if name in history]
-    return [
-        {"epoch": n + 1, **{name: float(history[name][n]) for name in columns}}
-        for n in range(len(history["loss"]))
-    ]

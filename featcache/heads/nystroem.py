@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.kernel_approximation import Nystroem
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
+from featcache.heads.kernel import calibrated_on
 from featcache.heads.logistic import Solution
 from featcache.heads.rows import BLOCK, Matrix, blocks
 from featcache.heads.streamed import HingeRegression
@@ -87,20 +87,6 @@ class Landmarks:
         return Pipeline([("map", mapping), ("machine", machine)])
 
 
-class _Margins(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Passes on margins of held-out rows, so that scikit-learn can calibrate them."""
-
-    def fit(self, margins: np.ndarray, codes: np.ndarray) -> "_Margins":
-        self.classes_ = np.unique(codes)
-        return self
-
-    def decision_function(self, margins: np.ndarray) -> np.ndarray:
-        return margins[:, 0] if margins.shape[1] == 1 else margins
-
-    def predict(self, margins: np.ndarray) -> np.ndarray:
-        return np.asarray(self.classes_[margins.argmax(axis=1)])
-
-
 def calibrated_machine(
     Z: Matrix, codes: np.ndarray, folds: list[Fold], landmarks: Landmarks, C: float
 ) -> CalibratedClassifierCV:
@@ -121,13 +107,9 @@ def calibrated_machine(
     kept = np.vstack([_kept(folds, len(codes)), np.ones(len(codes), bool)])
     solution = HingeRegression(described, codes, kept).fit(C)
     margins = held_out_margins(described, solution, folds)
-    calibrated = CalibratedClassifierCV(
-        _Margins(), method="sigmoid", cv=folds, ensemble=False
-    ).fit(margins, codes)
     machine = landmarks.machine(solution, len(folds), C)
-    calibrated.calibrated_classifiers_[0].estimator = machine
+    calibrated = calibrated_on(margins, codes, folds, machine)
     calibrated.set_params(estimator=LinearSVC(C=C, loss="hinge"), cv=None)
-    calibrated.n_features_in_ = Z.shape[1]
     return calibrated
 
 

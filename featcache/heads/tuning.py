@@ -68,6 +68,31 @@ def grid(**values: Sequence[Any]) -> list[dict[str, Any]]:
     return [dict(zip(values, c, strict=True)) for c in product(*values.values())]
 
 
+def walk_down(loss: Callable[[int], float], count: int, first: int) -> None:
+    """Walks along settings 0..count-1 until both neighbours of one are no better.
+
+    Strides of two, then of one: right where the loss falls and rises once. A step down
+    is tried first, for weak penalties are slow to fit.
+
+    Args:
+        loss: Of a setting; is called once for each that is tried.
+        count: Settings.
+        first: The one to start at.
+    """
+    losses = {first: loss(first)}
+    best = first
+    for stride in (2, 1):
+        before = None
+        while before != best:
+            before = best
+            for near in (best - stride, best + stride):
+                if 0 <= near < count and near not in losses:
+                    losses[near] = loss(near)
+                    if losses[near] < losses[best]:
+                        best = near
+                        break
+
+
 def scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:
     """Mean log-loss and accuracy of held-out rows.
 

@@ -51,6 +51,18 @@ def test_the_svm_refuses_a_class_of_one_group():
         heads.make("svm").fit(X, Y, np.searchsorted(LABELS, Y))
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_svm_answers_as_scikit_learn_does(classes):
+    """Its margins by matrix products are those that libsvm computes one by one."""
+    rows = np.isin(Y, LABELS[:classes])
+    noise = np.random.default_rng(0).normal(scale=2, size=(rows.sum(), 8))
+    near = X[rows] + noise.astype(np.float32)
+    head = heads.make("svm").fit(near, Y[rows], GROUPS[rows])
+    expected = head.model_.predict_proba(near)
+    assert expected.max(axis=1).min() < 0.8
+    np.testing.assert_allclose(head.predict_proba(near), expected, rtol=0, atol=1e-9)
+
+
 def _trainings(monkeypatch):
     """The rows and epochs of each training of a network, as they come."""
     seen = []

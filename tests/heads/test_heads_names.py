@@ -25,7 +25,7 @@ def test_a_description_is_json_and_tells_parameters_apart():
     assert len({json.dumps(d, sort_keys=True) for d in described}) == 2 * len(NAMES)
     assert heads.describe("svm") == {
         "head": "svm",
-        "revision": 1,
+        "revision": 2,
         "params": {
             "C": 3.0,
             "gamma": 1.0,

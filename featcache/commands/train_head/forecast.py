@@ -12,7 +12,7 @@ from featcache.evaluation import runs
 from featcache.evaluation.record import HeadIdentity, RunRecord
 
 # Roughly what a fit takes for its size beside that of a quick head: for the order.
-_COSTS = {"logreg": 40, "xgboost": 20, "svm": 15, "mlp-dropout": 7, "mlp": 2}
+_COSTS = {"xgboost": 20, "mlp-dropout": 14, "mlp": 12, "svm": 6, "logreg": 5}
 _LOADING = 30  # seconds that the first fit of a process may spend on libraries
 _TELLING = 10  # seconds; to know that there is less than this left is no help
 _CLOSE = 2  # bounds that differ by less are one number

@@ -1,7 +1,6 @@
 """Heads as layers, one function per kind of head."""
 
 from functools import singledispatch
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from featcache.errors import ExportError
 from featcache.heads.boosted import XGBoost
 from featcache.heads.custom import CustomHead
 from featcache.heads.embedded import L2, SQRT, Embedded, Embedding
+from featcache.heads.kernel import pair_weights, sides
 from featcache.heads.linear import LogReg, Majority, Svm
 from featcache.heads.networks import KerasHead
 
@@ -130,11 +130,11 @@ def _margins(machine: SVC | Pipeline, z: Any) -> Any:
             kernel, mapping.normalization_.T @ linear.coef_.T, linear.intercept_
         )
     kernel = _kernel(z, machine._gamma, machine.support_vectors_)
-    pairs = dense(kernel, _dual(machine), machine.intercept_)
+    pairs = dense(kernel, pair_weights(machine), machine.intercept_)
     if len(machine.classes_) == 2:
         return pairs
     # scikit-learn's votes of the pairs, with the sum of margins to break ties.
-    first, second = _sides(len(machine.classes_))
+    first, second = sides(len(machine.classes_))
     votes = dense(ops.cast(ops.less(pairs, 0), "float32"), second - first)
     confidence = dense(pairs, first - second)
     votes = votes + constant(first.sum(axis=0))
@@ -149,29 +149,6 @@ def _kernel(z: Any, gamma: float, vectors: np.ndarray) -> Any:
     lengths = ops.sum(ops.square(z), axis=1, keepdims=True)
     products = dense(z, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(axis=1))
     return ops.exp(products - lengths * float(gamma))
-
-
-def _dual(machine: SVC) -> np.ndarray:
-    """(S, pairs) what each support vector weighs in each pair of classes."""
-    dual = machine.dual_coef_
-    if len(machine.classes_) == 2:
-        return np.asarray(dual.T)
-    ends = np.cumsum(machine.n_support_)
-    rows = [
-        slice(end - n, end) for end, n in zip(ends, machine.n_support_, strict=True)
-    ]
-    pairs = list(combinations(range(len(rows)), 2))
-    weights = np.zeros((dual.shape[1], len(pairs)))
-    for column, (one, other) in enumerate(pairs):
-        weights[rows[one], column] = dual[other - 1, rows[one]]
-        weights[rows[other], column] = dual[one, rows[other]]
-    return weights
-
-
-def _sides(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which class stands first, and which second, in each pair: (pairs, classes)."""
-    pairs = np.array(list(combinations(range(classes), 2)))
-    return np.eye(classes)[pairs[:, 0]], np.eye(classes)[pairs[:, 1]]
 
 
 @head_proba.register
