@@ -11,6 +11,7 @@ from featcache.commands.cache.datasets import (
     rename_dataset,
 )
 from featcache.commands.cache.exporting import WRITERS, Exported, export
+from featcache.commands.cache.leftovers import Removal
 from featcache.commands.cache.listing import (
     DAMAGED,
     OK,
@@ -24,7 +25,7 @@ from featcache.commands.cache.listing import (
     ls,
     store_paths,
 )
-from featcache.commands.cache.pruning import Pruned, Removal, prune
+from featcache.commands.cache.pruning import Pruned, prune
 
 __all__ = [
     "DAMAGED",

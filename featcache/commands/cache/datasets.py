@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from featcache.commands.cache.leftovers import Removal
 from featcache.commands.cache.listing import owner, size
-from featcache.commands.cache.pruning import Removal, is_dataset
+from featcache.commands.cache.pruning import is_dataset
 from featcache.core.io import fsync_dir, lock
 from featcache.core.text import check_name, natural_key, some
 from featcache.dataset import manifest
