@@ -158,7 +158,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     try:
         with _named_after(folder.parent, temp):
             yield temp
-            for path in temp.iterdir():
+            for path in temp.rglob("*"):
+                if path.is_dir():
+                    fsync_dir(path)
+                    continue
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             fsync_dir(temp)

@@ -31,6 +31,7 @@ __all__ = [
     "find_sets",
     "find_taps",
     "load",
+    "select",
     "tap_names",
 ]
 
@@ -93,14 +94,24 @@ def load(
         OSError: There is too little space beside the store (``mmap``).
         DatasetError: Its dataset has no manifest.
     """
+    return Features.of(select(path, views=views, policy=policy, taps=taps), mmap=mmap)
+
+
+def select(
+    path: str | Path,
+    *,
+    views: int = 0,
+    policy: Policy | None = None,
+    taps: str | Sequence[str] = (),
+) -> Selection:
+    """What `load` reads."""
     stored = store.open_store(Path(path))
-    selection = FeatureSet((stored,)).select(
+    return FeatureSet((stored,)).select(
         manifest.load(stored.path.parent.parent),
         views=views,
         policy=policy,
         taps=tap_names(stored, taps),
     )
-    return Features.of(selection, mmap=mmap)
 
 
 def tap_names(stored: Store, taps: str | Sequence[str]) -> list[str]:

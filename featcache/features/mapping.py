@@ -11,9 +11,11 @@ import numpy as np
 from featcache.core.io import owner_mark, remove_of_the_dead
 from featcache.features.selection import Selection
 
+Mapped = np.memmap[Any, Any]
 
-def map_rows(selection: Selection) -> np.memmap[Any, Any]:
-    """Reads a selection into a temporary file beside its store, and maps it read-only.
+
+def map_rows(selection: Selection, *, beside: Path | None = None) -> Mapped:
+    """Reads a selection into a temporary file, and maps it read-only.
 
     The file is needed as often as rows are not in the manifest's order, or lie in
     several files: so it is made always. It goes with the last array that is mapped
@@ -23,6 +25,8 @@ def map_rows(selection: Selection) -> np.memmap[Any, Any]:
 
     Args:
         selection: (N, D) rows.
+        beside: A path in whose folder, and under whose name, the temporary file is; by
+            default that of the store.
 
     Returns:
         (N, D) float32.
@@ -31,14 +35,14 @@ def map_rows(selection: Selection) -> np.memmap[Any, Any]:
         StoreError: A store is damaged.
         OSError: There is too little space for 4 x N x D bytes.
     """
-    target = selection.blocks[0].store.path.with_suffix(".npy")
+    target = beside or selection.blocks[0].store.path.with_suffix(".npy")
     remove_of_the_dead(target)
     mark = f"{owner_mark()}_{secrets.token_hex(4)}"
     path = target.with_name(f".{target.name}.{mark}.tmp")
     try:
         shape = len(selection.meta), sum(selection.dims)
         selection.read(open_mapped(path, shape))
-        X: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+        X: Mapped = np.load(path, mmap_mode="r")
         weakref.finalize(X, _remove, path, os.getpid())
     except BaseException:
         path.unlink(missing_ok=True)
@@ -51,7 +55,7 @@ def _remove(path: Path, pid: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def open_mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+def open_mapped(path: Path, shape: tuple[int, ...]) -> Mapped:
     """A new file of an array in float32, mapped to be written.
 
     Raises:

@@ -36,6 +36,7 @@ from featcache.features.store.publication import (
     unused_files,
 )
 from featcache.features.store.reader import open_store
+from featcache.features.store.segments import dataset_name
 from featcache.features.store.write import (
     merge,
     part_files,
@@ -58,6 +59,7 @@ __all__ = [
     "compact",
     "data_files",
     "data_folder",
+    "dataset_name",
     "drop_damaged_parts",
     "merge",
     "network_options",
