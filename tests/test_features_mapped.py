@@ -131,7 +131,7 @@ def test_what_a_killed_process_left_goes(path: Path) -> None:
 
 def test_what_is_damaged_is_not_mapped(path: Path) -> None:
     """Each part is compared with its checksum, as ever; no file stays."""
-    part = store.open_store(path).segments[0].path
+    part = store.open_store(path).segments[0].files[0].path
     content = part.read_bytes()
     at = content.index(rows(5, 1).tobytes())
     part.write_bytes(content[:at] + b"\x01" + content[at + 1 :])

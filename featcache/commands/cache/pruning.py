@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from featcache.commands.cache.leftovers import (
     OF_DATASET,
@@ -97,10 +96,17 @@ def prune(
     for removal, act in steps:
         try:
             act()
-            removals.append(replace(removal, after=size(removal.path)))
+            removals.append(replace(removal, after=_size(removal)))
         except (StoreError, LockedError) as error:
             excluded.append(f"{removal.path}: {error.got}")
     return Pruned(removals, excluded, True)
+
+
+def _size(removal: Removal) -> int:
+    """Bytes of what there is now; of a store, with its part files."""
+    of_store = removal.kind in ("rows", "store")
+    beside = size(store.data_folder(removal.path)) if of_store else 0
+    return size(removal.path) + beside
 
 
 def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
@@ -190,34 +196,14 @@ def _idle(stored: Store, used: Recipes | None) -> np.ndarray:
 
 
 def _thin(path: Path, doomed: Doomed) -> None:
-    """Rewrites a store without some of its rows; without any, deletes it."""
+    """Removes some rows of a store; if these are all, deletes it."""
     with store.writing(path):
         stored = store.open_store(path)
-        stored.verify()  # what has rotted must not get a fresh checksum
         drop = doomed(stored)
         if drop.all():
             store.remove(path)
         elif drop.any():
-            marked = _marked(stored, drop)
-            store.merge(path, marked.header, [marked], keep=_is_named)
-            store.remove_unused(path, store.open_store(path))
-
-
-def _is_named(keys: pd.DataFrame) -> np.ndarray:
-    return (keys["image_id"] != "").to_numpy()
-
-
-def _marked(stored: Store, drop: np.ndarray) -> Store:
-    """The store with rows to drop under an empty id, and without empty policies."""
-    policy = stored.keys["policy"]
-    kept = sorted({*policy[~drop]} - {store.NO_POLICY})
-    number = {old: new for new, old in enumerate(kept)}
-    keys = stored.keys.assign(
-        image_id=stored.keys["image_id"].where(~drop, ""),
-        policy=[number.get(p, store.NO_POLICY) for p in policy],
-    )
-    policies = [stored.header.policies[i] for i in kept]
-    return replace(stored, header=replace(stored.header, policies=policies), keys=keys)
+            store.drop_rows(path, drop)
 
 
 def _parts(path: Path, images: Manifest) -> Iterator[Step]:
