@@ -3,10 +3,12 @@
     python benchmarks/store_operations.py
     python benchmarks/store_operations.py --rows 100000 --folder /mnt/large
 
-A store of --rows x --width random numbers is published once; a copy of it has part files.
-Each operation is a process of its own, both kinds by turns: adding 1,000 rows; a tap of
---tap columns for 1,000 of the rows; a full check; loading, into memory and mapped;
-reading 1,000 rows with h5py alone; exports; deleting 500 rows; merging the part files.
+A store of --rows x --width random numbers is published once; a copy of it becomes one
+in part files. Each operation is a process of its own, both kinds by turns: adding 1,000
+rows; a tap of --tap columns for 1,000 of the rows; a full check; loading, into memory
+and mapped; reading 1,000 rows with h5py alone; exports; deleting 500 rows; merging the
+part files.
+
 The page cache is as it comes, so that most of what is read is in it.
 
 Own memory is RssAnon, looked up every 20 ms, beyond what the process had with its
@@ -48,6 +50,7 @@ OPERATIONS = (
 
 
 def path_of(folder: Path) -> Path:
+    """The store in a folder of either kind."""
     return store.store_path(folder / "cache/large/features", HEADER)
 
 
@@ -65,7 +68,7 @@ def build(folder: Path, rows: int, width: int) -> None:
     table["reason"] = ""
     for name in ("width", "height", "bytes"):
         table[name] = 1
-    table = table[manifest.COLUMNS]
+    table = table[[*manifest.COLUMNS]]
     manifest.save(Manifest(folder / "cache/large", Settings("x", "x", "none"), table))
 
 
@@ -126,7 +129,7 @@ def measure_here(name: str, kind: str, folder: Path, *shape: int) -> dict[str, A
 
 
 def _written() -> int:
-    """Bytes that this process has written with calls; what it has mapped is not in it."""
+    """Bytes that this process has written; what it has mapped is not counted."""
     text = Path("/proc/self/io").read_text()
     return int(next(x for x in text.splitlines() if x.startswith("wchar")).split()[1])
 
@@ -168,7 +171,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--tap", type=int, default=256)
     parser.add_argument("--operations", nargs="+", default=OPERATIONS)
-    parser.add_argument("--folder", type=Path, help="where the stores lie meanwhile")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    help_folder = "where the stores lie; they are used if they are there, and stay"
+    parser.add_argument("--folder", type=Path, help=help_folder)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -176,15 +181,22 @@ def main() -> None:
         shape = args.rows, args.width, args.tap
         print(json.dumps(measure_here(name, kind, Path(folder), *shape)))
         return
-    with tempfile.TemporaryDirectory(dir=args.folder) as temp:
-        folders = {kind: Path(temp) / kind.replace(" ", "-") for kind in KINDS}
-        first, second = folders.values()
+    with tempfile.TemporaryDirectory() as temp:
+        measure_all(args.folder or Path(temp), args)
+
+
+def measure_all(home: Path, args: argparse.Namespace) -> None:
+    """Every operation, on both kinds by turns."""
+    folders = {kind: home / kind.replace(" ", "-") for kind in KINDS}
+    first, second = folders.values()
+    if not first.exists():
         build(first, args.rows, args.width)
-        shutil.copytree(first, second)
-        for name in args.operations:
-            for kind, folder in folders.items():
-                if kind == "part files" or name != "compact":
-                    measure(name, kind, folder, args)
+    if not second.exists():  # files are never written in place
+        shutil.copytree(first, second, copy_function=os.link)
+    for name in args.operations:
+        for kind in args.kinds:
+            if kind == "part files" or name != "compact":
+                measure(name, kind, folders[kind], args)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,18 @@ def test_only_files_of_the_rows_get_another(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_rows_without_a_tap_take_no_space(path: Path) -> None:
+    """Blocks that are NaN alone are not written, and read and hashed as such."""
+    wide = 200_000
+    store.seal(path, HEADER, {"wide": np.ones((1, wide), np.float32)}, keys(1004, 1))
+    stored = store.publish(path, HEADER)
+    assert stored is not None
+    assert stored.segments[0].files[1].bytes < 2.5 * 4 * wide  # and not 6
+    matrix = stored.read("wide")
+    assert (matrix[4] == 1).all()
+    assert np.isnan(np.delete(matrix, 4, 0)).all()
+
+
 def test_rows_and_values_come_at_once(path: Path) -> None:
     """Sealed parts of new rows, and of taps of old ones; then all is one file."""
     both = {"features": rows(1009, 1), "a/b": tap(1009, 1)}

@@ -37,7 +37,10 @@ _FOLDERS = {
     ".parquet": re.compile(r"part-[0-9]{5,}\.parquet"),
     ".zarr": re.compile("|".join([r"zarr\.json", "features", "taps", PART, *COLUMNS])),
 }
-_PACKAGES = {".parquet": ("pyarrow", "parquet"), ".zarr": ("zarr", "zarr")}
+_PACKAGES = {
+    ".parquet": "pyarrow",
+    ".zarr": "zarr",
+}  # the extra is called as the ending
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,9 @@ def _writer(to: Path, part_rows: int | None, force: bool) -> Write:
         check_output_folder(to, "to", _FOLDERS[to.suffix], force=force)
     else:
         check_output(to, "to", force=force)
-    package, extra = _PACKAGES.get(to.suffix, ("numpy", ""))
-    if not find_spec(package):
+    package = _PACKAGES.get(to.suffix)
+    if package and not find_spec(package):
+        extra = to.suffix.removeprefix(".")
         raise UsageError(
             f"{package}, to write {to.suffix}",
             "it is not installed",

@@ -141,17 +141,17 @@ def _with_matrices(
     names = dict.fromkeys(name for part in parts for name in part.dims)
     has = {name: stored.has(name) for name in names}
     ends = np.cumsum([segment.rows for segment in stored.segments])
-    lacking: dict[int, set[str]] = {}
+    missing: dict[int, set[str]] = {}
     for part, numbers in zip(parts, rows, strict=True):
         for name in part.dims:
             filling = numbers[part.has(name) & (numbers >= 0)]
             filling = filling[~has[name][filling]]
             for number in np.unique(np.searchsorted(ends, filling, "right")):
-                lacking.setdefault(int(number), set()).add(name)
-    if not lacking:
+                missing.setdefault(int(number), set()).add(name)
+    if not missing:
         return stored
     segments = [as_parts(path, segment) for segment in stored.segments]
-    for number, of_segment in lacking.items():
+    for number, of_segment in missing.items():
         piece = stored.part(number, number + 1)
         sources = [_matrices(one, of_segment) for one in (piece, *parts)]
         segments[number] = _beside(path, header, segments[number], sources)

@@ -10,11 +10,7 @@ from featcache.features.store.base import FEATURES, KEY, Header, Store
 from featcache.features.store.data_files import data_files, written_part
 from featcache.features.store.reader import open_store
 from featcache.features.store.segments import RowFile, Segment
-from featcache.features.store.write import (
-    renumbered,
-    rows_in,
-    write_master,
-)
+from featcache.features.store.write import renumbered, rows_in, write_master
 
 
 def drop_damaged_parts(path: Path) -> list[Path]:
@@ -46,9 +42,9 @@ def drop_damaged_parts(path: Path) -> list[Path]:
     if not stored.is_in_parts or not left:
         return []
     write_master(path, *joined(stored.header, left))
-    for path in damaged:
-        if path.exists():
-            path.rename(path.with_name(f"{path.name}.damaged"))
+    for file in damaged:
+        if file.exists():
+            file.rename(file.with_name(f"{file.name}.damaged"))
     return damaged
 
 

@@ -342,12 +342,16 @@ def _write_matrix(
         (rows, matrix.dim),
         dtype,
         chunks=(chunk, matrix.dim),
+        fillvalue=np.nan,
         fletcher32=True,
     )
     start, filled, sha = 0, 0, hashlib.sha256()
     for block in matrix.blocks():
         stored = np.ascontiguousarray(block, dtype)
-        target[start : start + len(stored)] = stored
+        if np.isnan(stored).all():  # is not written, and takes no space
+            stored = np.full_like(stored, np.nan)
+        else:
+            target[start : start + len(stored)] = stored
         sha.update(stored.data)
         filled += int((~np.isnan(stored[:, 0])).sum())
         start += len(stored)
