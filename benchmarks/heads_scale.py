@@ -18,14 +18,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measurements import append
+from measurements import append, peak_memory
 
 HEADS = ("logreg", "softmax", "mlp", "mlp-dropout", "xgboost", "svm")
 LIBRARIES = ("featcache", "scikit-learn", "xgboost", "tensorflow", "keras", "numpy")
@@ -109,31 +106,6 @@ def _warm_up(name: str) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4)).astype(np.float32)
     heads.make(name).fit(X, np.arange(60) % 3).predict_proba(X)
-
-
-@contextmanager
-def peak_memory() -> Iterator[dict[str, int]]:
-    """The largest RssAnon inside, in bytes beyond that at the start, as "peak"."""
-    start, ended = _anonymous(), threading.Event()
-    memory = {"peak": 0}
-
-    def watch() -> None:
-        while not ended.wait(0.02):
-            memory["peak"] = max(memory["peak"], _anonymous() - start)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield memory
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _anonymous() -> int:
-    status = Path("/proc/self/status").read_text()
-    line = next(x for x in status.splitlines() if x.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
 
 
 def run(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import csv
 import os
 import platform
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -42,3 +44,28 @@ def version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "none"
+
+
+@contextmanager
+def peak_memory() -> Iterator[dict[str, int]]:
+    """The largest RssAnon inside, in bytes beyond that at the start, as "peak"."""
+    start, ended = _anonymous(), threading.Event()
+    memory = {"peak": 0}
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            memory["peak"] = max(memory["peak"], _anonymous() - start)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _anonymous() -> int:
+    status = Path("/proc/self/status").read_text()
+    line = next(x for x in status.splitlines() if x.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024

@@ -86,7 +86,7 @@ def measure(folder: Path, rows: int, width: int, publications: int) -> None:
                 "publication": number + 1,
                 "seconds": round(seconds, 2),
                 "written_mib": round(sum(written) / 2**20, 1),
-                "files": len(opened.segments),
+                "files": opened.n_files,
                 "open_seconds": round(time.perf_counter() - start, 2),
                 "load": round(load, 1),
             }

@@ -39,7 +39,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def part_of(path: Path, number: int) -> Path:
-    return store.open_store(path, all_parts=False).segments[number].path
+    return store.open_store(path, all_parts=False).segments[number].files[0].path
+
+
+def used_files(stored: store.Store) -> set[Path]:
+    return {file.path for segment in stored.segments for file in segment.files}
 
 
 def grown(path: Path) -> store.Store:
@@ -93,7 +97,7 @@ def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     fill(path, (0, 60))
     before = path.stat()
     stored = fill(path, (60, 10))
-    first, second = (segment.path for segment in stored.segments)
+    first, second = (segment.files[0].path for segment in stored.segments)
     assert (first.stat().st_ino, first.stat().st_mtime_ns) == (
         before.st_ino,
         before.st_mtime_ns,
@@ -123,19 +127,8 @@ def test_small_part_files_are_joined(path: Path) -> None:
     for number in range(1008, 1020):
         stored = fill(path, (number, 1))
     assert len(stored.segments) <= 5
-    assert {one.path for one in stored.segments} == {*store.data_files(path)}
+    assert used_files(stored) == {*store.data_files(path)}
     assert np.array_equal(stored.features(), rows(1000, 20))
-
-
-def test_a_matrix_of_rows_that_are_there_makes_one_file(path: Path) -> None:
-    """Inner layers that are added to old rows lie beside their embeddings."""
-    tap = {"fire4": rows(1000, 8)[:, :2]}
-    store.seal(path, HEADER, tap, keys(1000, 8))
-    stored = store.publish(path, HEADER)
-    assert stored is not None
-    assert len(stored.segments) == 1
-    assert np.array_equal(stored.read("fire4"), rows(1000, 8)[:, :2])
-    assert not store.data_folder(path).exists()
 
 
 def test_rows_that_are_there_add_nothing(path: Path) -> None:
@@ -361,7 +354,7 @@ def test_a_kill_while_the_store_grows_loses_nothing(
         stored = store.publish(copy, HEADER)
         assert stored is not None
         assert np.array_equal(stored.features(), rows(1000, 9))
-        assert {*store.data_files(copy)} == {one.path for one in stored.segments}
+        assert used_files(stored) == {*store.data_files(copy)}
         assert not store.parts_folder(copy).exists()
         if not was_killed:
             break

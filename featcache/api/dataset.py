@@ -123,6 +123,7 @@ class Dataset:
         views: int = 0,
         policy: Policy | None = None,
         taps: str | Sequence[str] = (),
+        mmap: bool = False,
     ) -> Features:
         """Stored features with labels and groups, in the manifest's order.
 
@@ -132,6 +133,7 @@ class Dataset:
             views: Augmented views to load beside the plain one.
             policy: Their recipe; by default the newest in the store.
             taps: Inner layers to append: their names, or "all".
+            mmap: Map ``X`` from a temporary file; see ``featcache.load``.
 
         Returns:
             ``X, y, groups, meta``; (views + 1) rows an image, view 0 first.
@@ -153,10 +155,7 @@ class Dataset:
             policy=policy,
             taps=find_taps(sets[0].stores, taps),
         )
-        meta = selection.meta
-        return Features(
-            selection.read(), meta["label"].to_numpy(), meta["group"].to_numpy(), meta
-        )
+        return Features.of(selection, mmap=mmap)
 
     def __repr__(self) -> str:
         return f"<Dataset {self.name}: {counted(len(self.manifest.ok), 'image')}>"

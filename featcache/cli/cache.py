@@ -291,15 +291,21 @@ def compact(names: tuple[str, ...], cache: Path, as_json: bool) -> None:
 
 
 @cache_group.command(
-    short_help="Export a store with its labels as npz, csv or parquet."
+    short_help="Export a store with its labels as Parquet, Zarr, npz or csv."
 )
 @click.argument("store")
 @click.option(
     "--to",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Output file: .npz, .parquet or .csv.",
+    help="Output file: .npz, .parquet or .csv; or .zarr, a folder.",
+)
+@click.option(
+    "--part-rows",
+    type=int,
+    metavar="ROWS",
+    help="Make .parquet a folder of files with so many rows each.",
 )
 @click.option(
     "--views",
@@ -314,7 +320,7 @@ def compact(names: tuple[str, ...], cache: Path, as_json: bool) -> None:
 @cache_option
 @json_option
 def export(store: str, cache: Path, as_json: bool, **settings: Any) -> None:
-    """Write STORE with labels, groups, image ids, views and paths to one file."""
+    """Write STORE with labels, groups, image ids, views and paths to FILE."""
     from featcache.commands import cache as stores
     from featcache.dataset.regions import WHOLE_PICTURE
     from featcache.features import FeatureSet

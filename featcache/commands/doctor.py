@@ -45,6 +45,7 @@ OPTIONAL = {
         ("aiohttp", "fsspec", "gcsfs", "s3fs"), ("cloud", "images at URLs")
     ),
     "openpyxl": ("xlsx", "reading .xlsx tables"),
+    "zarr": ("zarr", "cache export to .zarr"),
     **dict.fromkeys(
         (
             "torch",

@@ -113,7 +113,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OSError: It cannot be written; names the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_of_the_dead(path)
+    remove_of_the_dead(path)
     temp = path.with_name(f".{path.name}.{owner_mark()}.tmp")
     try:
         with _named_after(path.parent, temp):
@@ -132,7 +132,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
     What a killed process has left is removed by the next call for the same path.
     """
-    _remove_of_the_dead(path)
+    remove_of_the_dead(path)
     prefix = f".{path.name}.{owner_mark()}_"
     with _named_after(path.parent, path.parent / prefix):
         temp = tempfile.TemporaryDirectory(".tmp", prefix, path.parent)
@@ -151,14 +151,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         OSError: It cannot be written; names the folder that it would be in.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_of_the_dead(folder)
+    remove_of_the_dead(folder)
     prefix = f".{folder.name}.{owner_mark()}_"
     with _named_after(folder.parent, folder.parent / prefix):
         temp = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         with _named_after(folder.parent, temp):
             yield temp
-            for path in temp.iterdir():
+            for path in temp.rglob("*"):
+                if path.is_dir():
+                    fsync_dir(path)
+                    continue
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             fsync_dir(temp)
@@ -196,12 +199,24 @@ def is_left_behind(name: str, prefix: str) -> bool:
         name: Of the file: the prefix, an `owner_mark`, and more.
         prefix: How the names of such files begin.
     """
-    mark = rf"([0-9]{{1,9}})_{_pid_space()}(_[a-z0-9_]+)?(\.tmp|\.old)?"
-    match = re.fullmatch(re.escape(prefix) + mark, name)
-    return match is not None and not _is_alive(int(match[1]))
+    return name.startswith(prefix) and is_alive(name[len(prefix) :]) is False
 
 
-def _remove_of_the_dead(path: Path) -> None:
+def is_alive(mark: str) -> bool | None:
+    """Whether the owner of a temporary file lives.
+
+    Args:
+        mark: What follows the prefix in the file's name: an `owner_mark`, and more.
+
+    Returns:
+        None if it is no mark, or one of another machine or container.
+    """
+    pattern = rf"([0-9]{{1,9}})_{_pid_space()}(_[a-z0-9_]+)?(\.tmp|\.old)?"
+    match = re.fullmatch(pattern, mark)
+    return _is_running(int(match[1])) if match else None
+
+
+def remove_of_the_dead(path: Path) -> None:
     """Removes temporary files and folders of a path whose process has died."""
     with suppress(OSError):
         for stray in path.parent.iterdir():
@@ -213,7 +228,7 @@ def _remove_of_the_dead(path: Path) -> None:
                 stray.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -41,6 +41,10 @@ def check_output(
     """
     if not path.exists() and not path.is_symlink():
         return
+    if path.is_dir():
+        raise UsageError(
+            f"`{argument}` a new file", f"{path}, a folder", "Name another file."
+        )
     if any(map(is_record, (path, path.resolve()))):
         raise UsageError(
             f"`{argument}` a file of your own",
@@ -52,6 +56,38 @@ def check_output(
             f"`{argument}` a new file",
             f"{path}, which exists",
             "Name another file, or use `force=True` to replace it.",
+        )
+
+
+def check_output_folder(
+    path: Path, argument: str, names: re.Pattern[str], *, force: bool = False
+) -> None:
+    """Refuses to write over what is there, but for what was written so before.
+
+    Args:
+        path: The folder to write.
+        argument: The option that names it.
+        names: What such a folder consists of, at its top.
+        force: Replace a folder of nothing else.
+
+    Raises:
+        UsageError: There is a file, a link, a folder of other things, or any folder
+            without ``force``.
+    """
+    if not path.exists() and not path.is_symlink():
+        return
+    is_own = path.is_dir() and not path.is_symlink()
+    if not is_own or not all(names.fullmatch(one.name) for one in path.iterdir()):
+        raise UsageError(
+            f"`{argument}` a new folder, or one that was exported before",
+            f"{path}, which is something else",
+            "Name another folder.",
+        )
+    if not force:
+        raise UsageError(
+            f"`{argument}` a new folder",
+            f"{path}, which exists",
+            "Name another folder, or use `force=True` to replace it.",
         )
 
 

@@ -16,6 +16,7 @@ from featcache.dataset.splits import Split, SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import SplitError, UsageError
 from featcache.features import store
+from featcache.features.mapping import map_rows
 from featcache.features.selection import Block, Selection
 from featcache.features.sets import ALL, FeatureSet, find_sets, find_taps
 from featcache.features.store import Store
@@ -30,6 +31,7 @@ __all__ = [
     "find_sets",
     "find_taps",
     "load",
+    "select",
     "tap_names",
 ]
 
@@ -41,7 +43,8 @@ class Features(NamedTuple):
     """One row an embedding; all four in the same order.
 
     Attributes:
-        X: (N, D) float32 embeddings, then those of the taps asked for.
+        X: (N, D) float32 embeddings, then those of the taps asked for; with
+            ``mmap`` mapped from a file, and read-only.
         y: (N,) labels.
         groups: (N,) groups.
         meta: N rows: image_id, view, policy, and the manifest's further columns.
@@ -52,6 +55,17 @@ class Features(NamedTuple):
     groups: np.ndarray
     meta: pd.DataFrame
 
+    @classmethod
+    def of(cls, selection: Selection, *, mmap: bool = False) -> "Features":
+        """Reads a selection.
+
+        Args:
+            selection: Whose rows.
+            mmap: Map them from a file; see `map_rows`.
+        """
+        X, meta = map_rows(selection) if mmap else selection.read(), selection.meta
+        return cls(X, meta["label"].to_numpy(), meta["group"].to_numpy(), meta)
+
 
 def load(
     path: str | Path,
@@ -59,6 +73,7 @@ def load(
     views: int = 0,
     policy: Policy | None = None,
     taps: str | Sequence[str] = (),
+    mmap: bool = False,
 ) -> Features:
     """Loads a store with labels and groups, in the manifest's order.
 
@@ -67,24 +82,35 @@ def load(
         views: Augmented views to load beside the plain one (view 0) of each image.
         policy: Their recipe; by default the newest in the store.
         taps: Inner layers to append to the embedding: their names, or "all".
+        mmap: Map ``X`` read-only from a temporary file beside the store, of 4 x N x D
+            bytes, which goes with the array: it then takes no memory that the system
+            could not use otherwise. The labels and ``meta`` are in memory as ever.
 
     Returns:
         ``X, y, groups, meta``; (views + 1) rows an image, view 0 first.
 
     Raises:
         StoreError: The store is damaged, or lacks rows that were asked for.
+        OSError: There is too little space beside the store (``mmap``).
         DatasetError: Its dataset has no manifest.
     """
+    return Features.of(select(path, views=views, policy=policy, taps=taps), mmap=mmap)
+
+
+def select(
+    path: str | Path,
+    *,
+    views: int = 0,
+    policy: Policy | None = None,
+    taps: str | Sequence[str] = (),
+) -> Selection:
+    """What `load` reads."""
     stored = store.open_store(Path(path))
-    selection = FeatureSet((stored,)).select(
+    return FeatureSet((stored,)).select(
         manifest.load(stored.path.parent.parent),
         views=views,
         policy=policy,
         taps=tap_names(stored, taps),
-    )
-    meta = selection.meta
-    return Features(
-        selection.read(), meta["label"].to_numpy(), meta["group"].to_numpy(), meta
     )
 
 

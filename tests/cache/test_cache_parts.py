@@ -71,7 +71,7 @@ def test_compact_makes_one_file(run: Run) -> None:
 
 def test_compact_stops_at_damage(run: Run) -> None:
     """What has rotted gets no fresh checksum."""
-    part = store.open_store(PATH).segments[0].path
+    part = store.open_store(PATH).segments[0].files[0].path
     with h5py.File(part, "r+") as file:
         file["features"][0] += 50
     before = PATH.read_bytes()
@@ -81,14 +81,16 @@ def test_compact_stops_at_damage(run: Run) -> None:
     assert PATH.read_bytes() == before
 
 
-def test_prune_makes_one_file_of_what_stays(run: Run) -> None:
-    """Rows of images that left go, wherever they lie; so do all part files."""
-    images(1, 3, 7)
+def test_prune_writes_only_files_of_its_rows(run: Run) -> None:
+    """The size afterwards is that of all files, which the other one is still of."""
+    before = store.open_store(PATH).segments[0].files
+    images(*range(7))
     total = PATH.stat().st_size + sum(p.stat().st_size for p in DATA.iterdir())
     (done,) = json.loads(run("cache", "prune", "--yes", "--json")[1])["removals"]
-    assert (done["before"], done["after"]) == (total, PATH.stat().st_size)
-    assert np.array_equal(store.open_store(PATH).features()[:, 0], [1, 3, 7])
-    assert left() == {PATH.name}
+    after = PATH.stat().st_size + sum(p.stat().st_size for p in DATA.iterdir())
+    assert (done["before"], done["after"]) == (total, after)
+    assert np.array_equal(store.open_store(PATH).features(), rows(0, 7))
+    assert store.open_store(PATH).segments[0].files == before
 
 
 def test_prune_of_all_rows_removes_all_files() -> None:

@@ -27,7 +27,7 @@ from toy_stores import (
 import featcache
 from featcache.backbones.engines.base import network_name
 from featcache.commands import cache
-from featcache.commands.cache import pruning
+from featcache.commands.cache import leftovers
 from featcache.errors import RunError
 from featcache.features import store
 
@@ -151,7 +151,7 @@ def age(path: Path) -> Path:
     """Makes a file two days old."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    old = time.time() - 2 * pruning.OLD_SECONDS
+    old = time.time() - 2 * leftovers.OLD_SECONDS
     os.utime(path, (old, old))
     return path
 

@@ -41,7 +41,7 @@ def compact(paths: Sequence[Path], *, reporter: Reporter = SILENT) -> list[Compa
     compacted = []
     for done, path in enumerate(paths, start=1):
         with store.writing(path):
-            files = len(store.open_store(path).segments)
+            files = store.open_store(path).n_files
             rows = len(store.compact(path).keys)
         compacted.append(Compacted(path, rows, files, path.stat().st_size))
         reporter.progress("compact", done, len(paths))

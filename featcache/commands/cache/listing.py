@@ -165,7 +165,7 @@ def _entry(path: Path, good: list[Run]) -> Entry:
         # Where nothing is published yet, the first part tells what it will be.
         for stored in map(store.open_store, files[:1]):
             facts = _facts(stored, stored.keys if status == OK else stored.keys[:0])
-            facts["files"] = len(stored.segments) if status == OK else 0
+            facts["files"] = stored.n_files if status == OK else 0
             mine = stored.header.contract_id
             facts["runs"] = [run.run_id for run in good if mine in run.contracts]
     except StoreUnavailableError as error:

@@ -1,6 +1,5 @@
 """Folds side by side, and a record of each run when it is whole."""
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from featcache.dataset import splits
 from featcache.evaluation import calibration, fitting, runs
 from featcache.evaluation.fitting import Fit
 from featcache.evaluation.record import FAILED, OK, RunRecord, TuningInfo
+from featcache.features.mapping import open_mapped
 
 # What warnings of libraries mean for a run.
 _MEANING = {
@@ -111,27 +111,11 @@ def _matrices(todo: Sequence[RunPlan], temp: Path) -> dict[TrainingData, np.ndar
     for number, data in enumerate(dict.fromkeys(plan.data for plan in todo)):
         path = temp / f"{number}.npy"
         views, width = data.selection.views + 1, sum(data.selection.dims)
-        X = _mapped(path, (len(data.codes), views, width))
+        X = open_mapped(path, (len(data.codes), views, width))
         data.selection.read(X.reshape(-1, width))
         X.flush()
         matrices[data] = np.load(path, mmap_mode="r")
     return matrices
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A new file of an array in float32, mapped to be written.
-
-    Raises:
-        OSError: There is too little space for it.
-    """
-    X = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    if hasattr(os, "posix_fallocate"):  # a full disk would else kill who writes to it
-        with path.open("r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from error
-    return X
 
 
 def _call(

@@ -22,20 +22,20 @@ from featcache.features.store.cli_words import (
     seed_options,
     tap_options,
 )
-from featcache.features.store.publication import (
-    add,
-    check_parts,
-    compact,
+from featcache.features.store.data_files import (
     data_files,
     data_folder,
-    drop_damaged_parts,
-    publish,
-    rebuild,
     remove,
-    remove_unused,
     unused_files,
 )
+from featcache.features.store.publication import add, compact, drop_rows, publish
 from featcache.features.store.reader import open_store
+from featcache.features.store.repair import (
+    check_parts,
+    drop_damaged_parts,
+    rebuild,
+)
+from featcache.features.store.segments import dataset_name
 from featcache.features.store.write import (
     merge,
     part_files,
@@ -58,7 +58,9 @@ __all__ = [
     "compact",
     "data_files",
     "data_folder",
+    "dataset_name",
     "drop_damaged_parts",
+    "drop_rows",
     "merge",
     "network_options",
     "open_store",
@@ -68,7 +70,6 @@ __all__ = [
     "rebuild",
     "recipe_options",
     "remove",
-    "remove_unused",
     "seal",
     "seed_options",
     "store_path",

@@ -151,10 +151,29 @@ class Store:
     def _like(self, name: str) -> np.ndarray:
         return np.empty((0, self.dims[name]), self.header.dtype)
 
+    def part(self, first: int, end: int | None) -> "Store":
+        """The store with the rows of some of its segments alone."""
+        segments = self.segments[first:end]
+        start = sum(segment.rows for segment in self.segments[:first])
+        rows = sum(segment.rows for segment in segments)
+        names = [n for n in self.dims if any(n in one.checksums for one in segments)]
+        return replace(
+            self,
+            dims={name: self.dims[name] for name in names},
+            filled={n: sum(one.filled.get(n, 0) for one in segments) for n in names},
+            segments=segments,
+            keys=self.keys.iloc[start : start + rows].reset_index(drop=True),
+        )
+
     @property
     def is_in_parts(self) -> bool:
         """Whether the rows lie in part files beside the store's own file."""
         return any(segment.is_part for segment in self.segments)
+
+    @property
+    def n_files(self) -> int:
+        """Files that the rows lie in."""
+        return sum(len(segment.files) for segment in self.segments)
 
     @property
     def nbytes(self) -> int:

@@ -7,9 +7,6 @@ them as one matrix.
 
 import contextlib
 import os
-import re
-import secrets
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +14,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featcache.core.io import atomic_path, fsync_dir
+from featcache.core.io import fsync_dir
 from featcache.errors import ContractError, StoreError, StoreUnavailableError
-from featcache.features.store.base import KEY, Header, Store, check_contract
+from featcache.features.store.base import NO_POLICY, Header, Store, check_contract
+from featcache.features.store.data_files import (
+    as_parts,
+    new_part,
+    remove_unused,
+    written_part,
+)
 from featcache.features.store.reader import open_store
-from featcache.features.store.segments import DATA, PART_FILE, Segment
+from featcache.features.store.repair import joined, rebuild
+from featcache.features.store.segments import Segment
 from featcache.features.store.write import (
+    joint_header,
     merge,
     part_files,
     parts_folder,
     renumbered,
+    rows_in,
     write_master,
 )
 
@@ -34,25 +40,13 @@ from featcache.features.store.write import (
 PARTS_ABOVE = 2**30
 
 
-def data_folder(path: Path) -> Path:
-    """The folder of the part files of a store that is not one file."""
-    return path.with_suffix(DATA)
-
-
-def data_files(path: Path) -> list[Path]:
-    """The files in that folder under names of part files, temporary ones too."""
-    names = rf"{PART_FILE.pattern}|\.{PART_FILE.pattern}\.[a-z0-9_]+\.tmp"
-    files = data_folder(path).glob("*")
-    return sorted(file for file in files if re.fullmatch(names, file.name))
-
-
 def publish(
     path: Path, header: Header, *, on_damage: Callable[[str], None] | None = None
 ) -> Store | None:
     """Adds the sealed parts of a store to it, then drops them.
 
-    A store of at least ``PARTS_ABOVE`` bytes gets another part file, unless matrices
-    are added to rows that it has; any other is merged with them into one new file.
+    A store of at least ``PARTS_ABOVE`` bytes gets further part files; any other is
+    merged with them into one new file.
 
     A part that is damaged is left out and reported: its rows are missing then,
     and are computed again. One of another contract is left out too, and stays.
@@ -114,44 +108,78 @@ def add(
         published: The store, if it is there.
         parts: Stores of further rows, or of matrices that its rows lack.
     """
-    for stored in published:
-        if not stored.is_in_parts and stored.nbytes < PARTS_ABOVE:
-            continue
-        numbers = [_numbers(stored, part) for part in parts]
-        if any(_fills(stored, *pair) for pair in zip(parts, numbers, strict=True)):
-            continue
-        if new_rows := sum(int((rows < 0).sum()) for rows in numbers):
-            _extend(path, header, stored, parts, new_rows)
+    if not any(one.is_in_parts or one.nbytes >= PARTS_ABOVE for one in published):
+        merge(path, header, [*published, *parts])
         return
-    merge(path, header, [*published, *parts])
+    (stored,) = published
+    rows = [_numbers(stored, part) for part in parts]
+    filled = _with_matrices(path, header, stored, parts, rows)
+    if new_rows := sum(int((one < 0).sum()) for one in rows):
+        _extend(path, header, filled, parts, new_rows)
+    elif filled is not stored:
+        write_master(path, filled.header, filled.keys, filled.dims, filled.segments)
 
 
 def _numbers(stored: Store, part: Store) -> np.ndarray:
     """Which row of a store each row of a part is, (n,); -1 for none."""
-    header = stored.header
-    for policy in part.header.policies:
-        header, _ = header.with_policy(policy)
-    return _rows_in(stored.keys, renumbered(part, header))
+    header = joint_header([stored], part.header)
+    return rows_in(stored.keys, renumbered(part, header))
 
 
-def _rows_in(stored: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
-    """The row of each key among stored ones, (n,); -1 for none."""
-    near = np.flatnonzero(stored["image_id"].isin(keys["image_id"]))
-    rows = _index(stored.iloc[near]).get_indexer(_index(keys))
-    return np.asarray(np.append(near, -1)[rows])
+def _with_matrices(
+    path: Path,
+    header: Header,
+    stored: Store,
+    parts: Sequence[Store],
+    rows: Sequence[np.ndarray],
+) -> Store:
+    """The store with the parts' values for rows that it has without them.
 
-
-def _index(keys: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(keys[KEY])
-
-
-def _fills(stored: Store, part: Store, rows: np.ndarray) -> bool:
-    """Whether a part has a matrix's values for rows of the store that lack them."""
-    common = rows >= 0
-    return bool(common.any()) and any(
-        bool((part.has(name)[common] & ~stored.has(name)[rows[common]]).any())
-        for name in part.dims
+    They go into files beside those of the rows, with nothing else: what else there is
+    of these rows is neither read nor written.
+    """
+    names = dict.fromkeys(name for part in parts for name in part.dims)
+    has = {name: stored.has(name) for name in names}
+    ends = np.cumsum([segment.rows for segment in stored.segments])
+    missing: dict[int, set[str]] = {}
+    for part, numbers in zip(parts, rows, strict=True):
+        for name in part.dims:
+            filling = numbers[part.has(name) & (numbers >= 0)]
+            filling = filling[~has[name][filling]]
+            for number in np.unique(np.searchsorted(ends, filling, "right")):
+                missing.setdefault(int(number), set()).add(name)
+    if not missing:
+        return stored
+    segments = [as_parts(path, segment) for segment in stored.segments]
+    for number, of_segment in missing.items():
+        piece = stored.part(number, number + 1)
+        sources = [_matrices(one, of_segment) for one in (piece, *parts)]
+        segments[number] = _beside(path, header, segments[number], sources)
+    stored_names = {name for segment in segments for name in segment.checksums}
+    dims = {n: d for one in (*parts, stored) for n, d in one.dims.items()}
+    return replace(
+        stored,
+        header=joint_header([stored, *parts], header),
+        dims={name: dim for name, dim in dims.items() if name in stored_names},
+        segments=tuple(segments),
     )
+
+
+def _matrices(stored: Store, names: set[str]) -> Store:
+    """A store with some of its matrices alone."""
+    dims = {name: dim for name, dim in stored.dims.items() if name in names}
+    return replace(stored, dims=dims)
+
+
+def _beside(
+    path: Path, header: Header, segment: Segment, sources: list[Store]
+) -> Segment:
+    """A segment with one more file, of the matrices and of the first source's rows."""
+    new, own = new_part(path), sources[0].keys
+    merge(new, header, sources, keep=lambda keys: rows_in(own, keys) >= 0)
+    (file,) = written_part(new).files
+    kept = [one for one in segment.files if {*one.checksums} - {*file.checksums}]
+    return replace(segment, files=(*kept, file))
 
 
 def _extend(
@@ -168,79 +196,66 @@ def _extend(
     if not count:
         merge(path, header, [stored, *parts])
         return
-    kept, last = _slice(stored, 0, count), _slice(stored, count, None)
-    new = _new_part(path)
+    kept, last = stored.part(0, count), stored.part(count, None)
+    new = new_part(path)
     # First the policies of the store, for its keys have their numbers.
-    sources = [_slice(stored, 0, 0), *([last] if last.segments else []), *parts]
-    merge(new, header, sources, keep=lambda keys: _rows_in(kept.keys, keys) < 0)
+    sources = [stored.part(0, 0), *([last] if last.segments else []), *parts]
+    merge(new, header, sources, keep=lambda keys: rows_in(kept.keys, keys) < 0)
     part = open_store(new)
-    segments = [_as_part(path, segment) for segment in kept.segments]
+    segments = [as_parts(path, segment) for segment in kept.segments]
     keys = pd.concat([kept.keys, part.keys], ignore_index=True)
-    segments += [replace(segment, is_part=True) for segment in part.segments]
-    write_master(path, part.header, keys, stored.dims | part.dims, segments)
+    dims = stored.dims | part.dims
+    write_master(path, part.header, keys, dims, [*segments, written_part(new)])
 
 
-def _slice(stored: Store, first: int, end: int | None) -> Store:
-    """A store with the rows of some of its segments alone."""
-    segments = stored.segments[first:end]
-    start = sum(segment.rows for segment in stored.segments[:first])
-    rows = sum(segment.rows for segment in segments)
-    names = [n for n in stored.dims if any(n in one.checksums for one in segments)]
-    return replace(
-        stored,
-        dims={name: stored.dims[name] for name in names},
-        filled={n: sum(one.filled.get(n, 0) for one in segments) for n in names},
-        segments=segments,
-        keys=stored.keys.iloc[start : start + rows].reset_index(drop=True),
-    )
+def drop_rows(path: Path, drop: np.ndarray) -> None:
+    """Removes rows of a store, and policies that no row is of then.
 
-
-def _new_part(path: Path) -> Path:
-    data_folder(path).mkdir(exist_ok=True)
-    return data_folder(path) / f"{secrets.token_hex(8)}.h5"
-
-
-def _as_part(path: Path, segment: Segment) -> Segment:
-    """A segment in a part file: the store's own file gets a second name as one."""
-    if segment.is_part:
-        return segment
-    part = _new_part(path)
-    try:
-        os.link(path, part)
-    except OSError:  # a file system without links
-        with atomic_path(part) as temp:
-            shutil.copyfile(path, temp)
-    fsync_dir(part.parent)
-    return replace(segment, path=part, is_part=True)
-
-
-def remove_unused(path: Path, stored: Store) -> None:
-    """Removes part files that a store does not name, as after a crash.
+    Of a store in parts, only files with such rows are read and written anew, unless it
+    is so small then that it becomes one file. The caller is its only writer.
 
     Args:
-        path: The store, whose only writer the caller is.
-        stored: The same, opened now.
+        path: The store.
+        drop: (N,) bool; not all.
+
+    Raises:
+        StoreError: No room, or what has to be read is damaged: what has rotted must
+            not get a fresh checksum.
     """
-    for file in unused_files(path, stored):
-        file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # what is not ours stays
-        data_folder(path).rmdir()
+    marked = _marked(open_store(path), drop)
+    if not marked.is_in_parts or marked.nbytes * (~drop).mean() < PARTS_ABOVE:
+        merge(path, marked.header, [marked], keep=_is_named)
+    else:
+        pieces = [marked.part(i, i + 1) for i in range(len(marked.segments))]
+        left = [_thinned(path, one) for one in pieces if _is_named(one.keys).any()]
+        write_master(path, *joined(marked.header, left))
+    remove_unused(path, open_store(path))
 
 
-def unused_files(path: Path, stored: Store) -> list[Path]:
-    """Part files that a store does not name."""
-    named = {segment.path for segment in stored.segments}
-    return [file for file in data_files(path) if file not in named]
+def _marked(stored: Store, drop: np.ndarray) -> Store:
+    """The store with rows to drop under an empty id, and without empty policies."""
+    policy = stored.keys["policy"]
+    kept = sorted({*policy[~drop]} - {NO_POLICY})
+    number = {old: new for new, old in enumerate(kept)}
+    keys = stored.keys.assign(
+        image_id=stored.keys["image_id"].where(~drop, ""),
+        policy=[number.get(p, NO_POLICY) for p in policy],
+    )
+    policies = [stored.header.policies[i] for i in kept]
+    return replace(stored, header=replace(stored.header, policies=policies), keys=keys)
 
 
-def remove(path: Path) -> None:
-    """Removes a store and its part files; the caller is its only writer."""
-    path.unlink(missing_ok=True)
-    fsync_dir(path.parent)
-    for file in data_files(path):
-        file.unlink()
-    with contextlib.suppress(OSError):  # what is not ours stays
-        data_folder(path).rmdir()
+def _is_named(keys: pd.DataFrame) -> np.ndarray:
+    return (keys["image_id"] != "").to_numpy()
+
+
+def _thinned(path: Path, piece: Store) -> Store:
+    """The rows of a segment without the marked ones; a file of its own if any are."""
+    if _is_named(piece.keys).all():
+        return piece
+    new = new_part(path)
+    merge(new, piece.header, [piece], keep=_is_named)
+    return replace(open_store(new), segments=(written_part(new),))
 
 
 def compact(path: Path) -> Store:
@@ -255,121 +270,3 @@ def compact(path: Path) -> Store:
         stored = open_store(path)
     remove_unused(path, stored)
     return stored
-
-
-def drop_damaged_parts(path: Path) -> list[Path]:
-    """Writes a store in parts anew without its damaged part files.
-
-    These are moved aside. The caller is its only writer.
-
-    Returns:
-        These files; none if nothing was done, because the store's own file is
-        damaged, or no part is whole.
-
-    Raises:
-        StoreUnavailableError: A file cannot be opened now.
-    """
-    try:
-        stored = open_store(path, all_parts=False)
-    except StoreUnavailableError:
-        raise
-    except StoreError:
-        return []
-    pieces = [_slice(stored, i, i + 1) for i in range(len(stored.segments))]
-    whole = [piece for piece in pieces if _is_whole(piece)]
-    if not stored.is_in_parts or not whole:
-        return []
-    files = {segment.path for piece in whole for segment in piece.segments}
-    damaged = [one.path for one in stored.segments if one.path not in files]
-    write_master(path, *_joined(stored.header, whole))
-    for file in damaged:
-        if file.exists():
-            file.rename(file.with_name(f"{file.name}.damaged"))
-    return damaged
-
-
-def rebuild(path: Path) -> list[Path]:
-    """Writes the file of a store in parts anew where it is missing.
-
-    The caller is its only writer.
-
-    Returns:
-        The part files that it names, the largest first; of those of other contracts
-        or with rows that others have, left by a crash, none.
-    """
-    stores = [one for file in data_files(path) for one in _whole_store(file)]
-    stores.sort(key=lambda one: len(one.keys), reverse=True)
-    pieces: list[Store] = []
-    for stored in stores:
-        if not pieces:
-            header, keys = stored.header, stored.keys[:0]
-        for policy in stored.header.policies:
-            header, _ = header.with_policy(policy)
-        own = renumbered(stored, header)
-        if header.contract == stored.header.contract and _are_new(own, keys):
-            keys = pd.concat([keys, own])
-            pieces.append(replace(stored, keys=own))
-    if pieces:
-        write_master(path, *_joined(header, pieces))
-    return [segment.path for piece in pieces for segment in piece.segments]
-
-
-def _whole_store(file: Path) -> list[Store]:
-    try:
-        stored = open_store(file)
-    except StoreUnavailableError:
-        raise
-    except StoreError:
-        return []
-    segments = tuple(replace(one, is_part=True) for one in stored.segments)
-    return [replace(stored, segments=segments)] if _is_whole(stored) else []
-
-
-def _are_new(keys: pd.DataFrame, stored: pd.DataFrame) -> bool:
-    return bool((_rows_in(stored, keys) < 0).all())
-
-
-def check_parts(stored: Store) -> None:
-    """Opens the part files of a store, and compares their keys with the store's.
-
-    Raises:
-        StoreError: Names the first that is missing, damaged or of other rows.
-        StoreUnavailableError: One cannot be opened now.
-    """
-    for number, segment in enumerate(stored.segments):
-        if segment.is_part:
-            columns = ["image_id", "view", "mask_id", "path"]
-            keys = _slice(stored, number, number + 1).keys[columns]
-            if not _part_keys(segment)[columns].equals(keys):
-                raise segment.damaged("keys of other rows")
-
-
-def _part_keys(segment: Segment) -> pd.DataFrame:
-    segment.check_presence()
-    try:
-        return open_store(segment.path).keys
-    except StoreUnavailableError:
-        raise
-    except StoreError as error:
-        raise segment.damaged(error.got) from error
-
-
-def _is_whole(stored: Store) -> bool:
-    try:
-        check_parts(stored)
-        stored.verify()
-    except StoreUnavailableError:
-        raise
-    except StoreError:
-        return False
-    return True
-
-
-def _joined(
-    header: Header, pieces: list[Store]
-) -> tuple[Header, pd.DataFrame, dict[str, int], list[Segment]]:
-    """What ``write_master`` needs to put parts together."""
-    keys = pd.concat([piece.keys for piece in pieces], ignore_index=True)
-    segments = [segment for piece in pieces for segment in piece.segments]
-    dims = {name: dim for piece in pieces for name, dim in piece.dims.items()}
-    return header, keys, dims, segments

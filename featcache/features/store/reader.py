@@ -31,6 +31,7 @@ from featcache.features.store.opening import MAKE, damaged, reading
 from featcache.features.store.segments import (
     PARTS,
     TAPS,
+    RowFile,
     Segment,
     check_mapping,
     matrix_name,
@@ -83,7 +84,8 @@ def open_store(path: Path, *, all_parts: bool = True) -> Store:
         stored = _read(path, file)
     if all_parts and stored.is_in_parts:
         for segment in stored.segments:
-            segment.check_presence()
+            for one in segment.files:
+                one.check_presence()
     return stored
 
 
@@ -137,7 +139,8 @@ def _own_segment(
 ) -> Segment:
     filled = {name: int(values["filled"]) for name, values in sealed.items()}
     checksums = {name: str(values["sha256"]) for name, values in sealed.items()}
-    return Segment(path, rows, os.path.getsize(path), filled, checksums)
+    file = RowFile(path, os.path.getsize(path), filled, checksums)
+    return Segment(rows, (file,))
 
 
 def _text(attributes: h5py.AttributeManager, name: str) -> str:

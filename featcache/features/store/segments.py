@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,11 @@ _REPAIR = (
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Successive rows of a store that lie in one file.
+class RowFile:
+    """A file with matrices of successive rows of a store.
 
     Attributes:
         path: The file: the store's own, or one of its folder of part files.
-        rows: Their number.
         bytes: Size of the file.
         filled: Rows of each matrix that are computed, by the matrix's name.
         checksums: SHA-256 of each matrix of the file.
@@ -44,14 +43,13 @@ class Segment:
     """
 
     path: Path
-    rows: int
     bytes: int
     filled: dict[str, int]
     checksums: dict[str, str]
     is_part: bool = False
 
     @property
-    def file(self) -> str:
+    def name(self) -> str:
         """The part file, relative to the folder of the store."""
         return f"{self.path.parent.name}/{self.path.name}"
 
@@ -60,7 +58,7 @@ class Segment:
         if not self.is_part:
             return damaged(self.path, got)
         expected = f"the bytes that were written to {self.path}"
-        return StoreError(expected, f"{got}: part {self.file}", _REPAIR)
+        return StoreError(expected, f"{got}: part {self.name}", _REPAIR)
 
     def check_presence(self) -> None:
         """Looks whether the file is there, in its size.
@@ -78,44 +76,17 @@ class Segment:
         if size != self.bytes:
             raise self.damaged(f"{size} bytes instead of {self.bytes}")
 
-    def slabs(self, name: str, like: np.ndarray) -> Iterator[np.ndarray]:
-        """Yields a matrix in blocks of bounded size; verifies it at the end.
-
-        Args:
-            name: Of the matrix; where the file lacks it, its rows are NaN.
-            like: (0, D) of its type.
-        """
-        step = slab_rows(like.shape[1])
-        starts = range(0, self.rows, step)
-        if name not in self.checksums:
-            for start in starts:
-                yield _missing(min(step, self.rows - start), like)
-            return
-        sha = hashlib.sha256()
-        with self._matrix(name, like) as matrix:
-            for start in starts:
-                end = min(start + step, self.rows)
-                block = np.ascontiguousarray(matrix[start:end])
-                sha.update(block.data)
-                yield block
-            if sha.hexdigest() != self.checksums[name]:
-                raise self.damaged(f"{name} with another checksum")
-
-    def select(self, name: str, like: np.ndarray, rows: Any) -> np.ndarray:
-        """Reads some rows of a matrix, unverified.
-
-        Args:
-            name: Of the matrix; where the file lacks it, its rows are NaN.
-            like: (0, D) of its type.
-            rows: A slice, or numbers in strictly ascending order.
-        """
-        if name not in self.checksums:
-            return _missing(len(np.arange(self.rows)[rows]), like)
-        with self._matrix(name, like) as matrix:
-            return np.asarray(matrix[rows])
-
     @contextmanager
-    def _matrix(self, name: str, like: np.ndarray) -> Iterator[h5py.Dataset]:
+    def matrix(self, name: str, like: np.ndarray) -> Iterator[h5py.Dataset]:
+        """Opens a matrix.
+
+        Args:
+            name: Of the matrix.
+            like: (0, D) of its type.
+
+        Raises:
+            StoreError: The file is damaged.
+        """
         if self.is_part:
             self.check_presence()
         try:
@@ -127,7 +98,80 @@ class Segment:
         except StoreUnavailableError:
             raise
         except StoreError as error:
-            raise error if self.file in error.got else self.damaged(error.got) from None
+            raise error if self.name in error.got else self.damaged(error.got) from None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Successive rows of a store, and the files that their matrices lie in.
+
+    Attributes:
+        rows: Their number.
+        files: Each with all of these rows; of a matrix that several have, the last
+            one's counts.
+    """
+
+    rows: int
+    files: tuple[RowFile, ...]
+
+    @property
+    def filled(self) -> dict[str, int]:
+        """Rows of each matrix that are computed, by the matrix's name."""
+        return {name: n for file in self.files for name, n in file.filled.items()}
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each matrix."""
+        return {
+            name: sum_ for one in self.files for name, sum_ in one.checksums.items()
+        }
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the rows lie in part files."""
+        return any(file.is_part for file in self.files)
+
+    def file_of(self, name: str) -> RowFile | None:
+        """The file that has a matrix."""
+        return next((f for f in reversed(self.files) if name in f.checksums), None)
+
+    def slabs(self, name: str, like: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields a matrix in blocks of bounded size; verifies it at the end.
+
+        Args:
+            name: Of the matrix; where the files lack it, its rows are NaN.
+            like: (0, D) of its type.
+        """
+        step = slab_rows(like.shape[1])
+        starts = range(0, self.rows, step)
+        file = self.file_of(name)
+        if file is None:
+            for start in starts:
+                yield _missing(min(step, self.rows - start), like)
+            return
+        sha = hashlib.sha256()
+        with file.matrix(name, like) as matrix:
+            for start in starts:
+                end = min(start + step, self.rows)
+                block = np.ascontiguousarray(matrix[start:end])
+                sha.update(block.data)
+                yield block
+            if sha.hexdigest() != file.checksums[name]:
+                raise file.damaged(f"{name} with another checksum")
+
+    def select(self, name: str, like: np.ndarray, rows: Any) -> np.ndarray:
+        """Reads some rows of a matrix, unverified.
+
+        Args:
+            name: Of the matrix; where the files lack it, its rows are NaN.
+            like: (0, D) of its type.
+            rows: A slice, or numbers in strictly ascending order.
+        """
+        file = self.file_of(name)
+        if file is None:
+            return _missing(len(np.arange(self.rows)[rows]), like)
+        with file.matrix(name, like) as matrix:
+            return np.asarray(matrix[rows])
 
 
 def _missing(rows: int, like: np.ndarray) -> np.ndarray:
@@ -159,22 +203,29 @@ def mapping(
     return [
         (
             ((start, 0), (start + segment.rows - 1, dim - 1)),
-            segment.file.replace("%", "%%"),
+            file.name.replace("%", "%%"),
             dataset_name(name).replace("%", "%%"),
         )
         for start, segment in zip(starts(segments), segments, strict=True)
-        if name in segment.checksums
+        if (file := segment.file_of(name))
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PartRecord:
+class _FileRecord:
     """A part file, as the store names it."""
 
     file: str
     bytes: int
-    rows: int
     matrices: dict[str, "_PieceRecord"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SegmentRecord(_FileRecord):
+    """Its first file, and those with further matrices."""
+
+    rows: int
+    beside: list[_FileRecord] = field(default_factory=list, metadata=records.OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,19 +242,23 @@ def read_segments(path: Path, values: Any) -> tuple[Segment, ...]:
     """
     segments = []
     for number, value in enumerate(values if isinstance(values, list) else [values]):
-        part = records.from_json(_PartRecord, value, f"{PARTS}[{number}]")
-        folder, _, name = part.file.rpartition("/")
-        if folder != f"{path.stem}{DATA}" or not PART_FILE.fullmatch(name):
-            raise ValueError(f"{PARTS}[{number}].file is {part.file!r}")
-        filled = {name: piece.filled for name, piece in part.matrices.items()}
-        sums = {name: piece.sha256 for name, piece in part.matrices.items()}
-        if part.rows < 1 or not all(
-            0 <= count <= part.rows for count in filled.values()
-        ):
-            raise ValueError(f"{PARTS}[{number}].rows {part.rows}")
-        file = path.parent / folder / name
-        segments.append(Segment(file, part.rows, part.bytes, filled, sums, True))
+        where = f"{PARTS}[{number}]"
+        record = records.from_json(_SegmentRecord, value, where)
+        files = [_part_file(path, one, where) for one in (record, *record.beside)]
+        counts = [count for file in files for count in file.filled.values()]
+        if record.rows < 1 or not all(0 <= count <= record.rows for count in counts):
+            raise ValueError(f"{where}.rows {record.rows}")
+        segments.append(Segment(record.rows, tuple(files)))
     return tuple(segments)
+
+
+def _part_file(path: Path, record: _FileRecord, where: str) -> RowFile:
+    folder, _, name = record.file.rpartition("/")
+    if folder != f"{path.stem}{DATA}" or not PART_FILE.fullmatch(name):
+        raise ValueError(f"{where}.file is {record.file!r}")
+    filled = {name: piece.filled for name, piece in record.matrices.items()}
+    sums = {name: piece.sha256 for name, piece in record.matrices.items()}
+    return RowFile(path.parent / folder / name, record.bytes, filled, sums, True)
 
 
 def check_mapping(
@@ -242,20 +297,20 @@ def _mapping(matrix: h5py.Dataset) -> list[tuple[Any, str, str]]:
 
 def parts_text(segments: Sequence[Segment]) -> str:
     """What a store says of its part files, as canonical JSON."""
-    return canonical_json(
-        [
-            {
-                "file": one.file,
-                "bytes": one.bytes,
-                "rows": one.rows,
-                "matrices": {
-                    name: {"filled": one.filled[name], "sha256": checksum}
-                    for name, checksum in one.checksums.items()
-                },
-            }
-            for one in segments
-        ]
-    )
+    entries = []
+    for segment in segments:
+        first, *beside = map(_file_record, segment.files)
+        record = _SegmentRecord(**vars(first), rows=segment.rows, beside=beside)
+        entries.append(records.to_json(record))
+    return canonical_json(entries)
+
+
+def _file_record(file: RowFile) -> _FileRecord:
+    pieces = {
+        name: _PieceRecord(filled=file.filled[name], sha256=checksum)
+        for name, checksum in file.checksums.items()
+    }
+    return _FileRecord(file=file.name, bytes=file.bytes, matrices=pieces)
 
 
 def dataset_name(name: str) -> str:

@@ -114,17 +114,10 @@ def merge(
         StoreError: No room, or a source is damaged: what has rotted must not get a
             fresh checksum.
     """
-    last = header.policies
     for source in sources:
         check_contract(source, header)
         source.verify()
-    # Engine, versions and notes are those of the newest rows.
-    header = replace(sources[-1].header, policies=[])
-    for source in sources:
-        for policy in source.header.policies:
-            header, _ = header.with_policy(policy)
-    for policy in last:
-        header, _ = header.with_policy(policy)
+    header = joint_header(sources, header)
     rows = [
         renumbered(source, header).assign(source=n, row=np.arange(len(source.keys)))
         for n, source in enumerate(sources)
@@ -139,6 +132,15 @@ def merge(
     _check_room(path, len(keys) * width * header.dtype.itemsize)
     with _new_file(path) as file:
         _fill(file, header, keys, gathered)
+
+
+def joint_header(sources: Sequence[Store], header: Header) -> Header:
+    """The header of the rows of all sources: the newest's, with everyone's policies."""
+    joint = replace(sources[-1].header, policies=[])
+    for one in (*(source.header for source in sources), header):
+        for policy in one.policies:
+            joint, _ = joint.with_policy(policy)
+    return joint
 
 
 def write_master(
@@ -213,6 +215,17 @@ def renumbered(store: Store, header: Header) -> pd.DataFrame:
     index = {i: header.policies.index(p) for i, p in enumerate(store.header.policies)}
     index[NO_POLICY] = NO_POLICY
     return store.keys.assign(policy=store.keys["policy"].map(index))
+
+
+def rows_in(stored: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
+    """The row of each key among stored ones, (n,); -1 for none."""
+    near = np.flatnonzero(stored["image_id"].isin(keys["image_id"]))
+    rows = _index(stored.iloc[near]).get_indexer(_index(keys))
+    return np.asarray(np.append(near, -1)[rows])
+
+
+def _index(keys: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(keys[KEY])
 
 
 @dataclass
@@ -329,12 +342,16 @@ def _write_matrix(
         (rows, matrix.dim),
         dtype,
         chunks=(chunk, matrix.dim),
+        fillvalue=np.nan,
         fletcher32=True,
     )
     start, filled, sha = 0, 0, hashlib.sha256()
     for block in matrix.blocks():
         stored = np.ascontiguousarray(block, dtype)
-        target[start : start + len(stored)] = stored
+        if np.isnan(stored).all():  # is not written, and takes no space
+            stored = np.full_like(stored, np.nan)
+        else:
+            target[start : start + len(stored)] = stored
         sha.update(stored.data)
         filled += int((~np.isnan(stored[:, 0])).sum())
         start += len(stored)
