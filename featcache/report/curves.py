@@ -37,12 +37,15 @@ def _outlook(curve: LearningCurve) -> str:
 
 
 def _needs(curve: LearningCurve) -> list[str]:
-    """A line a class, and which of them is missed most for sure."""
+    """A line a class, the largest loss first, and whose loss is no accident."""
     ordered = sorted(curve.classes, key=lambda one: -np.nan_to_num(one.loss))
     lines = [_of_class(curve, one) for one in ordered]
-    if ordered and ordered[0].low > 0:
-        name, unit = ordered[0].class_name, curve.unit
-        lines.append(f"{name} {unit} are what is lacking most.")
+    if sure := [one.class_name for one in ordered if one.low > 0]:
+        names = ", ".join(sure)
+        lines.append(
+            f"More {curve.unit} of {names} would help: without half of them the score "
+            "is lower, with 95 % confidence."
+        )
     return lines
 
 
