@@ -168,15 +168,15 @@ def _across_parts(context: AuditContext) -> Answer:
     if not context.splits:
         raise NotApplicable(f"There is no split yet. Run: {context.train_command}")
     ids, scans_own = context.images["image_id"], made_by_scan(context)
-    places = {name: ids.map(of).to_numpy(float) for name, of in context.splits.items()}
-    tallies, tested = {name: Tally() for name in places}, 0
+    fold_of = {name: ids.map(of).to_numpy(float) for name, of in context.splits.items()}
+    tallies, tested = {name: Tally() for name in fold_of}, 0
     for pairs in context.near.chunks():
         table = with_images(context, pairs)
         if scans_own:  # of its groups none may be parted
             alike = (table["group_a"] == table["group_b"]).to_numpy()
             pairs, table = pairs[alike], table[alike]
-        for name, place in places.items():
-            a, b = place[pairs["a"]], place[pairs["b"]]
+        for name, fold in fold_of.items():
+            a, b = fold[pairs["a"]], fold[pairs["b"]]
             apart = ~np.isnan(a) & ~np.isnan(b) & (a != b)
             a, b = a[apart].astype(int), b[apart].astype(int)
             parted = table[apart].assign(split=name, place_a=a, place_b=b)

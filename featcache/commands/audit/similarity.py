@@ -21,6 +21,11 @@ from featcache.dataset.thumbs import resize_all
 BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 _CHUNK = 2**16  # pairs that are looked at together
 _CACHE = 64  # MiB of pairs in memory
+_EDGES = [
+    (left, top, right, bottom)
+    for left, top, right, bottom in product((0, 1), repeat=4)
+    if left or top or right or bottom
+]
 _PIECES = [np.uint64(0xFFFF << start) for start in range(0, 64, 16)]
 
 
@@ -78,7 +83,7 @@ def cut_alike(pictures: np.ndarray, least: float) -> Iterator[Pairs]:
     if not len(pictures):
         return
     boxes, own = sort_into_boxes(pictures, unit), np.arange(len(pictures))
-    for edges in list(product((0, 1), repeat=4))[1:]:
+    for edges in _EDGES:
         scale = partial(_cut_to_unit, edges=edges)
         for i, j, value in pairs_above(
             pictures, least, scale=scale, others=boxes, joined=own
