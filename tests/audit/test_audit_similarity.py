@@ -1,5 +1,6 @@
 """Pairs that look the same are those of brute force, each once."""
 
+import sqlite3
 from itertools import product
 
 import numpy as np
@@ -31,6 +32,21 @@ def test_each_pair_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     (empty,) = PairTable([]).chunks()
     assert [*empty] == ["a", "b", "product"]
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the folder that is full, and as an error that the command line knows."""
+    connect = sqlite3.connect
+
+    def small(name: str) -> sqlite3.Connection:
+        base = connect(name)
+        base.execute("PRAGMA max_page_count = 3")
+        return base
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    i = np.arange(5000)
+    with pytest.raises(OSError, match=r"full.*TMPDIR"):
+        PairTable([Pairs(i, i + 1, np.ones(5000))])
 
 
 def cuts(pictures: np.ndarray) -> list[np.ndarray]:

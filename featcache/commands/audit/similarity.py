@@ -1,7 +1,9 @@
 """Pairs of pictures that look the same, however many there are."""
 
+import errno
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import combinations, product
 
@@ -36,7 +38,11 @@ class PairTable:
     """
 
     def __init__(self, pairs: Iterable[Pairs]) -> None:
-        """Collects pairs; one may come several times, and either way round."""
+        """Collects pairs; one may come several times, and either way round.
+
+        Raises:
+            OSError: The disk is full; also of `chunks`.
+        """
         self._base = sqlite3.connect("")
         self._base.execute(f"PRAGMA cache_size = -{_CACHE * 1024}")
         self._base.execute("PRAGMA journal_mode = OFF")
@@ -46,11 +52,12 @@ class PairTable:
         )
         for i, j, value in pairs:
             first, last = np.minimum(i, j).tolist(), np.maximum(i, j).tolist()
-            self._base.executemany(
-                "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-                " SET product = max(product, excluded.product)",
-                zip(first, last, value.tolist(), strict=True),
-            )
+            with _as_os_errors():
+                self._base.executemany(
+                    "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET product = max(product, excluded.product)",
+                    zip(first, last, value.tolist(), strict=True),
+                )
 
     def chunks(self) -> Iterator[pd.DataFrame]:
         """Yields all pairs, the largest product first, some at a time.
@@ -58,13 +65,23 @@ class PairTable:
         Columns a, b (rows, a < b) and product; at least one table.
         """
         order = "SELECT a, b, product FROM pairs ORDER BY product DESC, a, b"
-        cursor = self._base.execute(order)
         types = {"a": int, "b": int, "product": float}
-        some = cursor.fetchmany(_CHUNK)
-        while True:
-            yield pd.DataFrame(some, columns=[*types]).astype(types)
-            if not (some := cursor.fetchmany(_CHUNK)):
-                return
+        with _as_os_errors():
+            cursor = self._base.execute(order)
+            some = cursor.fetchmany(_CHUNK)
+            while True:
+                yield pd.DataFrame(some, columns=[*types]).astype(types)
+                if not (some := cursor.fetchmany(_CHUNK)):
+                    return
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        where = "the temporary folder ($TMPDIR)"
+        raise OSError(errno.ENOSPC, str(error), where) from error
 
 
 def cut_alike(pictures: np.ndarray, least: float) -> Iterator[Pairs]:
