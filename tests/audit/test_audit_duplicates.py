@@ -253,6 +253,7 @@ def test_all_rows_are_in_files(
     assert len(of(result, "FC003").evidence) == 3
     assert of(result, "FC003").message.startswith("10 pairs")
     assert tables["FC003"]["correlation"].is_monotonic_decreasing
+    assert set(tables["FC004"]["bits"]) <= {0, 1, 2}
     for code in ("FC002", "FC003", "FC005"):
         first = pd.DataFrame(of(result, code).evidence)
         pd.testing.assert_frame_equal(tables[code].head(3), first)

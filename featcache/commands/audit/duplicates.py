@@ -1,6 +1,6 @@
 """FC001 to FC006: the same image twice."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -43,9 +43,13 @@ def perceptual(context: AuditContext) -> Iterator[Pairs]:
         yield Pairs(at[i], at[j], value)
 
 
-def with_images(context: AuditContext, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs with the path, label and group of both."""
-    table = pairs.rename(columns={"product": "correlation"})
+def with_images(
+    context: AuditContext, pairs: pd.DataFrame, *, in_bits: bool = False
+) -> pd.DataFrame:
+    """Pairs with the path, label and group of both, and how alike they are."""
+    table = pairs.rename(columns={"product": "bits" if in_bits else "correlation"})
+    if in_bits:
+        table["bits"] = ((1 - table["bits"]) * 32).round().astype(int)
     for side in ("a", "b"):
         rows = context.images.iloc[pairs[side].to_numpy(int)]
         for column in ("image_id", "path", "label", "group"):
@@ -104,19 +108,21 @@ def made_by_scan(context: AuditContext) -> bool:
 def _across_groups(
     context: AuditContext,
     code: str,
-    chunks: Iterable[pd.DataFrame],
+    similar: PairTable,
     how: str,
     *,
     unreadable: int = 0,
     settled: bool = False,
+    in_bits: bool = False,
 ) -> Answer:
     across, within = Tally(), Tally()
-    for pairs in chunks:
-        table = with_images(context, pairs)
-        table["within_group"] = table["group_a"] == table["group_b"]
-        across.add(table[~table["within_group"]])
-        within.add(table[table["within_group"]])
-        context.write_rows(code, table)
+    for is_within, tally in ((False, across), (True, within)):
+        for pairs in similar.chunks():
+            table = with_images(context, pairs, in_bits=in_bits)
+            table["within_group"] = table["group_a"] == table["group_b"]
+            table = table[table["within_group"] == is_within]
+            tally.add(table)
+            context.write_rows(code, table)
     unseen = f" {counted(unreadable, 'image')} cannot be read." if unreadable else ""
     if settled and across.count:
         unseen += " The groups are scan's own near-duplicates, so these are no leak."
@@ -135,7 +141,7 @@ def _near(context: AuditContext) -> Answer:
     return _across_groups(
         context,
         "FC003",
-        context.near.chunks(),
+        context.near,
         f"correlation above {CORRELATION}",
         unreadable=context.unreadable,
         settled=made_by_scan(context),
@@ -143,14 +149,9 @@ def _near(context: AuditContext) -> Answer:
 
 
 def _perceptual(context: AuditContext) -> Answer:
-    chunks = (
-        pairs.assign(bits=((1 - pairs["product"]) * 32).round().astype(int)).drop(
-            columns="product"
-        )
-        for pairs in PairTable(perceptual(context)).chunks()
-    )
     how = f"at most {BITS} of 64 hash bits differ"
-    return _across_groups(context, "FC004", chunks, how)
+    table = PairTable(perceptual(context))
+    return _across_groups(context, "FC004", table, how, in_bits=True)
 
 
 def _cut(context: AuditContext) -> Answer:
@@ -158,7 +159,7 @@ def _cut(context: AuditContext) -> Answer:
     return _across_groups(
         context,
         "FC006",
-        PairTable(cut_alike(context.thumbs, CORRELATION)).chunks(),
+        PairTable(cut_alike(context.thumbs, CORRELATION)),
         f"correlation above {CORRELATION} only after an edge is cropped",
         unreadable=context.unreadable,
     )
