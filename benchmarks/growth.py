@@ -1,35 +1,42 @@
 r"""How seconds and memory grow with the number of images, step by step.
 
     python benchmarks/growth.py --images 2000 20000
-    python benchmarks/growth.py --images 200000 --folder /scratch --keep
+    python benchmarks/growth.py --images 200000 --folder /scratch --keep --steps scan
+    python benchmarks/growth.py --images 200000 --folder /scratch --keep --steps audit
 
 The images are generated: 32x32 PNGs of smooth noise and a faint pattern of their class,
 three classes, about ten images of a patient; 2 % are copies of other images of the
 same patient with a little more noise. Each step is a command in a process of its own,
 on what the steps before it left: scan (groups by file name), extract of all
 baselines but for 1,000 images, extract of these 1,000 (the publication of +1,000 rows),
-train-head with each of two heads, compare, audit, and compare --html. Near-duplicates,
-as scan finds them without groups, are a call in a process of its own that reads the
-images again; the split is drawn within train-head.
+extract of a small network of random weights (two convolutions, 64 features, 32 px), so
+that the checks of runs have a run; train-head; compare, audit, and compare --html.
+Near-duplicates, as scan finds them without groups, and the split are calls in processes
+of their own; the first reads the images again. xgboost learns from the 64 features.
 
 CPU seconds are of all threads; memory is the most that one process held. The slope of a
 step is that of the logarithm of its CPU seconds above those of an empty command,
-between two numbers of images; 1 is proportional. Prints a table and appends it to
-benchmarks/growth.csv with machine, versions, load and date.
+from the next smaller number of images in the table; 1 is proportional. Each step is
+appended to benchmarks/growth.csv as it ends, with machine, versions, load and date, so
+that a long call can be continued with ``--folder``, ``--keep`` and ``--steps``.
 """
 
 import argparse
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from measurements import append
 from PIL import Image
 
@@ -38,6 +45,16 @@ LIBRARIES = ("featcache", "numpy", "pandas", "scikit-learn", "xgboost")
 CLASSES = ("covid", "normal", "pneumonia")
 SIDE, COARSE = 32, 8
 MORE = 1000
+BEFORE_MORE = ("scan", "near-duplicates", "extract -b baselines")
+EMPTY = 0.2  # CPU seconds of an empty command
+SCAN = ("scan", "images", "--dataset", "growth", "--group-by", r"p(\d+)_")
+SPLIT = """
+from pathlib import Path
+from featcache.dataset.manifest import load
+from featcache.dataset.splits import assign_folds
+images = load(Path("cache/growth")).ok
+assign_folds(images["image_id"].tolist(), images["label"], images["group"])
+"""
 NEAR_DUPLICATES = """
 from pathlib import Path
 from featcache.dataset.manifest import load
@@ -96,47 +113,104 @@ def timed(home: Path, arguments: list[str]) -> dict[str, Any]:
     }
 
 
-def steps(home: Path, images: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Runs all steps on a number of images, and yields what each cost.
+def write_network(path: Path) -> None:
+    """Writes a network of random weights (64 features of 32x32) as OpenVINO IR."""
+    import openvino as ov
+    from openvino import opset13 as ops
 
-    The first steps have 1,000 images fewer, which their rows say.
+    rng = np.random.default_rng(0)
+    image = ops.parameter([-1, SIDE, SIDE, 3], np.float32, name="image")
+    value = ops.transpose(image, np.array([0, 3, 1, 2]))
+    for n_in, n_out in ((3, 16), (16, 64)):
+        kernel = rng.normal(0, (2 / 9 / n_in) ** 0.5, (n_out, n_in, 3, 3))
+        value = ops.convolution(
+            value, kernel.astype(np.float32), [2, 2], [1, 1], [1, 1], [1, 1]
+        )
+        value = ops.relu(value)
+    value = ops.reduce_mean(value, np.array([2, 3]), keep_dims=False)
+    network = ov.Model([ops.result(value)], [image], "net")
+    ov.save_model(network, path, compress_to_fp16=False)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps on a number of images, in a folder of their own.
+
+    Attributes:
+        home: The folder.
+        images: Their number; the first steps have 1,000 fewer.
     """
 
-    def command(*words: str) -> dict[str, Any]:
-        return timed(home, [str(ROOT / "cli.py"), *words])
+    home: Path
+    images: int
 
-    source, report = home / "images", home / "report.html"
-    scan = ("scan", "images", "--dataset", "growth", "--group-by", r"p(\d+)_")
-    extract = ("extract", "--dataset", "growth", "-b", "baselines")
-    train = ("train-head", "--dataset", "growth", "-b", "pixels48", "--no-tune")
-    yield "empty command", command("--version")
-    write_images(source, 0, images - MORE)
-    first = {"images": images - MORE}
-    yield "scan", command(*scan) | first
-    yield "near-duplicates", timed(home, ["-c", NEAR_DUPLICATES]) | first
-    yield "extract -b baselines", command(*extract) | first
-    write_images(source, images - MORE, MORE)
-    command(*scan)
-    yield "extract +1,000", command(*extract)
-    for head in ("logreg", "xgboost"):
-        yield f"train-head {head}", command(*train, "-H", head, "--jobs", "1")
-    yield "compare", command("compare", "--dataset", "growth")
-    yield "audit", command("audit", "--dataset", "growth")
-    cost = command("compare", "--dataset", "growth", "--html", str(report))
-    yield "report", cost | {"report_mib": round(report.stat().st_size / 2**20, 2)}
+    def names(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Each step, in order, and what runs it."""
+        network = ("-b", "net.xml", "--input-size", str(SIDE), "--preprocess", "tf")
+        return {
+            "empty command": partial(self.command, "--version"),
+            "scan": self.scan,
+            "near-duplicates": partial(self.call, NEAR_DUPLICATES),
+            "extract -b baselines": partial(self.extract, "-b", "baselines"),
+            "extract +1,000": self.extract_more,
+            "extract network": partial(self.extract, *network),
+            "split": partial(self.call, SPLIT),
+            "train-head logreg": partial(self.train, "pixels48", "logreg"),
+            "train-head logreg, network": partial(self.train, "net", "logreg"),
+            "compare": partial(self.command, "compare", "--dataset", "growth"),
+            "audit": partial(self.command, "audit", "--dataset", "growth"),
+            "report": self.report,
+            "train-head xgboost, network": partial(self.train, "net", "xgboost"),
+        }
+
+    def command(self, *words: str) -> dict[str, Any]:
+        """Runs a command."""
+        return timed(self.home, [str(ROOT / "cli.py"), *words])
+
+    def call(self, code: str) -> dict[str, Any]:
+        """Runs Python code."""
+        return timed(self.home, ["-c", code])
+
+    def scan(self) -> dict[str, Any]:
+        """Writes all images but 1,000, and scans them."""
+        write_images(self.home / "images", 0, self.images - MORE)
+        write_network(self.home / "net.xml")
+        return self.command(*SCAN)
+
+    def extract(self, *words: str) -> dict[str, Any]:
+        """Extracts features."""
+        return self.command("extract", "--dataset", "growth", *words)
+
+    def extract_more(self) -> dict[str, Any]:
+        """Writes and scans 1,000 images more, and extracts their baselines."""
+        write_images(self.home / "images", self.images - MORE, MORE)
+        self.command(*SCAN)
+        return self.extract("-b", "baselines")
+
+    def train(self, backbone: str, head: str) -> dict[str, Any]:
+        """Trains a head."""
+        words = ("-b", backbone, "-H", head, "--no-tune", "--jobs", "1")
+        return self.command("train-head", "--dataset", "growth", *words)
+
+    def report(self) -> dict[str, Any]:
+        """Writes the page."""
+        page = self.home / "report.html"
+        cost = self.command("compare", "--dataset", "growth", "--html", str(page))
+        return cost | {"report_mib": round(page.stat().st_size / 2**20, 2)}
 
 
-def slopes(rows: list[dict[str, Any]]) -> None:
-    """Adds to each row the slope from the row of the same step before it."""
-    before: dict[str, tuple[int, float]] = {}
-    empty = min(row["cpu_seconds"] for row in rows if row["step"] == "empty command")
-    for row in rows:
-        cost = max(row["cpu_seconds"] - empty, 0.05)
-        images, last = before.get(row["step"], (0, 0.0))
-        if images and images != row["images"]:
-            growth = math.log(row["images"] / images)
-            row["slope"] = round(math.log(cost / last) / growth, 2)
-        before[row["step"]] = row["images"], cost
+def slope(row: dict[str, Any]) -> float | str:
+    """The slope of a step from the next smaller number of images in the table."""
+    path = Path(__file__).with_suffix(".csv")
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=[*row])
+    cost = max(row["cpu_seconds"] - EMPTY, 0.05)
+    before = table[(table["step"] == row["step"]) & (table["images"] < row["images"])]
+    if before.empty:
+        return ""
+    last = before.sort_values(["images", "date"]).iloc[-1]
+    less = max(float(last["cpu_seconds"]) - EMPTY, 0.05)
+    growth = math.log(row["images"] / last["images"])
+    return round(math.log(cost / less) / growth, 2)
 
 
 def main() -> None:
@@ -145,27 +219,26 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[2000, 20_000])
     parser.add_argument("--folder", type=Path, help="for images and cache")
     parser.add_argument("--keep", action="store_true", help="keep what is written")
+    parser.add_argument("--steps", nargs="+", help="only these; by default all")
     options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="growth-"))
     names = ["images", "step", "seconds", "cpu_seconds", "peak_mib", "slope"]
     names += ["report_mib", "load"]
-    rows: list[dict[str, Any]] = []
     for images in sorted(options.images):
-        home = Path(tempfile.mkdtemp(prefix=f"growth{images}-", dir=options.folder))
-        before = len(rows)
+        home = folder / f"growth{images}"
+        home.mkdir(exist_ok=True)
         try:
-            for step, cost in steps(home, images):
-                row = {"images": images, "step": step} | cost
-                rows.append({"report_mib": "", "slope": ""} | row)
-                print(*(f"{k} {v}" for k, v in row.items()), sep="  ", flush=True)
-            slopes(rows)
-            added = [{n: row[n] for n in names} for row in rows[before:]]
-            append(Path(__file__), added, LIBRARIES)
+            for step, run in Steps(home, images).names().items():
+                if options.steps and step not in options.steps:
+                    continue
+                n = images - MORE if step in BEFORE_MORE else images
+                row = {"images": n, "step": step, "report_mib": ""} | run()
+                row["slope"] = slope(row)
+                append(Path(__file__), [{name: row[name] for name in names}], LIBRARIES)
+                print(*(f"{name} {row[name]}" for name in names), sep="  ", flush=True)
         finally:
             if not options.keep:
-                subprocess.run(["rm", "-r", str(home)], check=True)
-    print("\n| " + " | ".join(names) + " |\n" + "| --- " * len(names) + "|")
-    for row in rows:
-        print("| " + " | ".join(str(row[name]) for name in names) + " |")
+                shutil.rmtree(home)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 r"""Near-duplicates: the time by bounds, and by comparing each picture with all others.
 
     FEATCACHE_REAL_DATA=... python benchmarks/near_duplicates.py --images 20000 100000
+    FEATCACHE_REAL_DATA=... python benchmarks/near_duplicates.py --ways cropped
 
 The pictures are 32x32 greys of phantoms, or, with $FEATCACHE_REAL_DATA, of darkcovid.
 Two at a time are mixed, shifted and magnified along both axes, brightened or darkened,
@@ -8,8 +9,9 @@ and get noise; 2 % are copies of others with more noise. Any two correlate about
 as two radiographs do, which the table says.
 
 Each way is measured in one run on the same pictures: "bounds" as audit does, "clusters"
-as scan does, and "all pairs" by products of blocks of 1024 rows, up to ``--all-pairs``
-images. Their pairs are compared. CPU seconds are of all threads together; memory is
+as scan does, "cropped" as audit does for edges that are cut off, and "all pairs" by
+products of blocks of 1024 rows, up to ``--all-pairs`` images, whose pairs are compared
+with those of "bounds". CPU seconds are of all threads together; memory is
 what the process grew by at most, the list of pairs included, and 0 where the system
 does not say. Prints a table and appends it to benchmarks/near_duplicates.csv with
 machine, versions and date.
@@ -27,6 +29,7 @@ import numpy as np
 from measurements import append
 from PIL import Image
 
+from featcache.commands.audit.similarity import PairTable, cut_alike
 from featcache.dataset.near_duplicates import CORRELATION, cluster, unit
 from featcache.dataset.phantom import draw
 from featcache.dataset.similar_pairs import pairs_above
@@ -34,6 +37,7 @@ from featcache.dataset.thumbs import read_thumbs
 
 BLOCK = 1024
 SIDE = 32
+WAYS = ["bounds", "clusters", "cropped", "all pairs"]
 CLASSES = ("COVID", "NORMAL", "Viral Pneumonia")
 LIBRARIES = ("featcache", "numpy", "scipy", "scikit-learn")
 
@@ -80,8 +84,21 @@ def pictures(base: np.ndarray, n: int) -> np.ndarray:
 
 def by_bounds(rows: np.ndarray) -> set[tuple[int, int]]:
     """As audit does."""
-    some = pairs_above(rows, CORRELATION, scale=unit)
-    return {pair for p in some for pair in zip(p.i.tolist(), p.j.tolist(), strict=True)}
+    return listed(PairTable(pairs_above(rows, CORRELATION, scale=unit)))
+
+
+def by_cropped(rows: np.ndarray) -> int:
+    """As audit does for cut edges; how many pairs."""
+    return len(listed(PairTable(cut_alike(rows, CORRELATION))))
+
+
+def listed(pairs: PairTable) -> set[tuple[int, int]]:
+    """All pairs of a table."""
+    return {
+        pair
+        for chunk in pairs.chunks()
+        for pair in zip(chunk["a"].tolist(), chunk["b"].tolist(), strict=True)
+    }
 
 
 def by_all_pairs(rows: np.ndarray) -> set[tuple[int, int]]:
@@ -121,18 +138,26 @@ def peak(*, reset: bool = False) -> float:
     return int(line) / 1024
 
 
-def measure(name: str, base: np.ndarray, n: int, most: int) -> list[dict[str, Any]]:
+def measure(
+    name: str, base: np.ndarray, n: int, ways: list[str], most: int
+) -> list[dict[str, Any]]:
     """The rows of the table for a number of images."""
     rows = pictures(base, n)
     some = unit(rows[:2000])
     products = (some @ some.T)[np.triu_indices(len(some), 1)]
     median, high = np.percentile(products, [50, 99.9]).round(3).tolist()
     about = {"pictures": name, "images": n, "median_r": median, "r_999": high}
-    pairs, spent = timed(by_bounds, rows)
-    table = [{**about, "way": "bounds", "pairs": len(pairs), **spent}]
-    n_clusters, spent = timed(by_clusters, rows)
-    table.append({**about, "way": "clusters", "pairs": n - n_clusters, **spent})
-    if n <= most:
+    table, pairs = [], set[tuple[int, int]]()
+    if "bounds" in ways:
+        pairs, spent = timed(by_bounds, rows)
+        table.append({**about, "way": "bounds", "pairs": len(pairs), **spent})
+    if "clusters" in ways:
+        n_clusters, spent = timed(by_clusters, rows)
+        table.append({**about, "way": "clusters", "pairs": n - n_clusters, **spent})
+    if "cropped" in ways:
+        n_pairs, spent = timed(by_cropped, rows)
+        table.append({**about, "way": "cropped", "pairs": n_pairs, **spent})
+    if "all pairs" in ways and n <= most:
         expected, spent = timed(by_all_pairs, rows)
         table.append({**about, "way": "all pairs", "pairs": len(expected), **spent})
         print(f"{n} images: {len(pairs ^ expected)} pairs differ")
@@ -144,16 +169,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[2000, 20_000])
     parser.add_argument("--all-pairs", type=int, default=20_000, metavar="MOST")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     options = parser.parse_args()
     name, base = originals()
     by_bounds(pictures(base, 500))  # what is imported on first use
-    table = []
     for n in options.images:
-        table += measure(name, base, n, options.all_pairs)
-        for row in table[-3:]:
-            if row["images"] == n:
-                print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-    append(Path(__file__), table, LIBRARIES)
+        table = measure(name, base, n, options.ways, options.all_pairs)
+        for row in table:
+            print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        append(Path(__file__), table, LIBRARIES)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ RECORDS = (
     "reports/x/runs/1/run.json",
     "reports/x/runs/1/predictions.csv",
     "reports/x/audit.json",
+    "reports/x/audit/FC003.csv",
     "reports/x/explain/1/maps.npz",
 )
 

@@ -9,6 +9,7 @@ from featcache.errors import UsageError
 _BY_PATH = (
     r".*/features/([^/]+\.parts/)?[^/]+\.(h5|damaged[0-9]*)"
     r"|.*/openvino/[^/]+\.(xml|bin|json)"
+    r"|.*/audit/FC[0-9]+\.csv"
     r"|.*/explain/[^/]+/(maps\.json|maps\.npz|faithfulness\.json|study\.json)"
 )
 _OF_DATASET = (

@@ -9,7 +9,7 @@ from PIL import Image
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
-from featcache.dataset.similar_pairs import pairs_above
+from featcache.dataset.similar_pairs import pairs_above, sort_into_boxes
 from featcache.dataset.urls import Location
 from featcache.errors import UnreadableImageError
 
@@ -81,10 +81,11 @@ def nearest(
     """
     rows = np.full(len(hashes), -1, np.intp)
     bits = np.full(len(hashes), BITS, np.int64)
+    if not len(reference):
+        return rows, bits
     limit = 1 - (2 * FARTHEST + 1) / BITS
-    for pairs in pairs_above(
-        hashes, limit, scale=_signs, others=reference, directions=_DIRECTIONS
-    ):
+    boxes = sort_into_boxes(reference, _signs, basis=_DIRECTIONS)
+    for pairs in pairs_above(hashes, limit, scale=_signs, others=boxes):
         different = np.rint((1 - pairs.product) * BITS / 2).astype(np.int64)
         order = np.lexsort((pairs.j, different, pairs.i))
         _, least = np.unique(pairs.i[order], return_index=True)

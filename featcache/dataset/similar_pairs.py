@@ -40,12 +40,14 @@ class Pairs(NamedTuple):
     product: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _Boxes:
+@dataclass(frozen=True, eq=False)
+class Boxes:
     """Rows sorted into boxes.
 
     Attributes:
         rows: (N, ...) as they came.
+        scale: What brings them to unit length.
+        basis: (D, K - 1) the directions.
         order: (N,) rows, box by box.
         shadows: (N, K) float32 in that order.
         edges: (B + 1,) where the boxes begin in that order, and N.
@@ -54,6 +56,8 @@ class _Boxes:
     """
 
     rows: np.ndarray
+    scale: Scale
+    basis: NDArray[np.float32]
     order: NDArray[np.intp]
     shadows: NDArray[np.float32]
     edges: NDArray[np.intp]
@@ -61,14 +65,29 @@ class _Boxes:
     high: NDArray[np.float32]
 
 
+def sort_into_boxes(
+    rows: np.ndarray, scale: Scale, *, basis: NDArray[np.float32] | int = 24
+) -> Boxes:
+    """Sorts rows, so that others can be compared with them.
+
+    Args:
+        rows: (N, ...) in any form.
+        scale: Brings some of the rows to unit length, (n, D) float32, or zeros.
+        basis: Orthonormal directions (D, K), or how many to compute.
+    """
+    with one_thread():
+        if isinstance(basis, int):
+            basis = _directions(rows, basis, scale)
+        return _boxes(rows, basis, scale)
+
+
 def pairs_above(
     rows: np.ndarray,
     limit: float,
     *,
     scale: Scale,
-    others: np.ndarray | None = None,
+    others: Boxes | None = None,
     joined: NDArray[np.intp] | None = None,
-    directions: int = 24,
 ) -> Iterator[Pairs]:
     """Finds the pairs of rows whose product is above a limit.
 
@@ -76,22 +95,18 @@ def pairs_above(
         rows: (N, ...) in any form.
         limit: The limit, above 0.
         scale: Brings some of the rows to unit length, (n, D) float32, or zeros.
-        others: (M, ...) of the same form to compare the rows with; without, the rows
-            are compared with one another.
+        others: What to compare the rows with; without, the rows are compared with one
+            another.
         joined: (N,) numbers; pairs of the same number are left out. May be changed
             between two results.
-        directions: Of shadows.
 
     Yields:
         Pairs in no particular order, each once; without ``others`` i < j.
     """
-    reference = rows if others is None else others
-    if not len(rows) or not len(reference):
+    if not len(rows):
         return
-    with one_thread():
-        basis = _directions(reference, directions, scale)
-        left = _boxes(rows, basis, scale)
-        right = left if others is None else _boxes(others, basis, scale)
+    left = sort_into_boxes(rows, scale, basis=24 if others is None else others.basis)
+    right = left if others is None else others
 
     def compare(task: tuple[int, NDArray[np.intp]]) -> Pairs:
         box, near = task
@@ -102,7 +117,7 @@ def pairs_above(
         if joined is not None:
             apart = joined[i] != joined[j]
             i, j = i[apart], j[apart]
-        product = _products(rows, i, reference, j, scale)
+        product = products(left, i, right, j)
         above = product > limit
         i, j = i[above], j[above]
         if others is None:
@@ -126,7 +141,7 @@ def _directions(rows: np.ndarray, most: int, scale: Scale) -> NDArray[np.float32
     return np.ascontiguousarray(directions.T, dtype=np.float32)
 
 
-def _boxes(rows: np.ndarray, basis: NDArray[np.float32], scale: Scale) -> _Boxes:
+def _boxes(rows: np.ndarray, basis: NDArray[np.float32], scale: Scale) -> Boxes:
     from sklearn.neighbors import KDTree
 
     shadows = np.empty((len(rows), basis.shape[1] + 1), np.float32)
@@ -143,11 +158,11 @@ def _boxes(rows: np.ndarray, basis: NDArray[np.float32], scale: Scale) -> _Boxes
     leaves = leaves[np.argsort(nodes["idx_start"][leaves])]
     edges = np.append(nodes["idx_start"][leaves], len(rows))
     low, high = bounds[:, leaves].astype(np.float32)
-    return _Boxes(rows, order, shadows[order], edges, low, high)
+    return Boxes(rows, scale, basis, order, shadows[order], edges, low, high)
 
 
 def _near_boxes(
-    left: _Boxes, right: _Boxes, limit: float
+    left: Boxes, right: Boxes, limit: float
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """Each box of the left with those of the right that are near it, some at a time."""
     for box, low, high in zip(count(), left.low, left.high):
@@ -159,7 +174,7 @@ def _near_boxes(
 
 
 def _candidates(
-    left: _Boxes, box: int, right: _Boxes, near: NDArray[np.intp], limit: float
+    left: Boxes, box: int, right: Boxes, near: NDArray[np.intp], limit: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs of a box and others whose shadows are near, by position in their orders."""
     start, end = left.edges[box : box + 2]
@@ -187,12 +202,12 @@ def _farthest(limit: float) -> float:
     return 2 * (1 - limit + _SLACK)
 
 
-def _products(
-    rows: np.ndarray, i: np.ndarray, others: np.ndarray, j: np.ndarray, scale: Scale
+def products(
+    left: Boxes, i: np.ndarray, right: Boxes, j: np.ndarray
 ) -> NDArray[np.float64]:
-    """The products (P,) of pairs of rows in double precision."""
+    """The products (P,) of rows ``i`` and others ``j`` in double precision."""
     own, at = np.unique(i, return_inverse=True)
     other, to = np.unique(j, return_inverse=True)
-    products = scale(rows[own]).astype(float) @ scale(others[other]).astype(float).T
-    values: NDArray[np.float64] = products[at, to]
+    a, b = left.scale(left.rows[own]), right.scale(right.rows[other])
+    values: NDArray[np.float64] = (a.astype(float) @ b.astype(float).T)[at, to]
     return values

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from PIL import Image
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
 from featcache.dataset.urls import Location
 from featcache.errors import UnreadableImageError
+
+_BILINEAR = Image.Resampling.BILINEAR
 
 
 def read_thumbs(
@@ -37,3 +40,36 @@ def read_thumbs(
             thumbs[i] = thumb
             reporter.progress("read images", i + 1, len(paths))
     return thumbs
+
+
+def resize_all(
+    pictures: np.ndarray, side: int, *, cut: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> np.ndarray:
+    """Resizes many small square pictures as Pillow does each of them (bilinear).
+
+    Pillow resizes along one axis after the other, so that all pictures can be rows of
+    one.
+
+    Args:
+        pictures: (N, D) uint8 greys.
+        side: Of the results, in pixels.
+        cut: Pixels to leave out on the left, top, right and bottom.
+
+    Returns:
+        (N, side * side) uint8.
+    """
+    if not len(pictures):
+        return np.empty((0, side * side), np.uint8)
+    own = int(pictures.shape[1] ** 0.5)
+    left, top, right, bottom = cut
+    wide = _resize_rows(pictures.reshape(-1, own), side, left, own - right)
+    tall = wide.reshape(-1, own, side).swapaxes(1, 2).reshape(-1, own)
+    both = _resize_rows(tall, side, top, own - bottom)
+    return both.reshape(-1, side, side).swapaxes(1, 2).reshape(-1, side * side)
+
+
+def _resize_rows(rows: np.ndarray, width: int, start: int, end: int) -> np.ndarray:
+    """Resizes rows of pixels (N, W) from ``start`` to ``end``, (N, width) uint8."""
+    image = Image.fromarray(np.ascontiguousarray(rows))
+    box = (start, 0, end, len(rows))
+    return np.asarray(image.resize((width, len(rows)), _BILINEAR, box=box))

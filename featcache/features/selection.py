@@ -1,12 +1,13 @@
 """Rows of stores side by side: which they are, and reading them."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import WHOLE_PICTURE, Region
@@ -40,19 +41,28 @@ class Block:
         """Number of columns."""
         return self.store.dims[self.matrix]
 
+    def slabs(self) -> Iterator[tuple[NDArray[np.intp], np.ndarray]]:
+        """Yields the block's rows some at a time: their numbers (n,) and (n, dim).
+
+        Raises:
+            StoreError: The bytes are not those that were sealed.
+        """
+        number = np.full(len(self.store.keys), -1)
+        number[self.rows] = np.arange(len(self.rows))
+        start = 0
+        for slab in self.store.slabs(self.matrix):
+            to = number[start : start + len(slab)]
+            yield to[to >= 0], slab[to >= 0]
+            start += len(slab)
+
     def read_into(self, out: np.ndarray) -> None:
         """Reads the block's rows into ``out`` (N, dim), a slab at a time.
 
         Raises:
             StoreError: The bytes are not those that were sealed, or not finite.
         """
-        output_row = np.full(len(self.store.keys), -1)
-        output_row[self.rows] = np.arange(len(self.rows))
-        start = 0
-        for slab in self.store.slabs(self.matrix):
-            to = output_row[start : start + len(slab)]
-            out[to[to >= 0]] = slab[to >= 0]
-            start += len(slab)
+        for to, slab in self.slabs():
+            out[to] = slab
         parts = (out[at : at + _ROWS] for at in range(0, len(out), _ROWS))
         bad = np.concatenate([~np.isfinite(part).all(axis=1) for part in parts])
         if bad.any():

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from audit_toys import FOLDS, of, planted, with_table, write_split
 from PIL import Image
@@ -15,15 +16,18 @@ from featcache.commands.audit import (
     NOT_APPLICABLE,
     PASSED,
     audit,
+    base,
+    context,
     fixes,
+    similarity,
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.duplicates import perceptual
-from featcache.commands.audit.similarity import _cuts, alike, cut_alike
+from featcache.commands.audit.similarity import PairTable
 from featcache.commands.scan import scan
 from featcache.core.progress import SILENT
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.near_duplicates import CORRELATION, unit
+from featcache.dataset.near_duplicates import CORRELATION
 from featcache.errors import DatasetError, UsageError
 
 
@@ -211,37 +215,6 @@ def test_a_patient_in_several_classes(toy: Manifest, reports: Path) -> None:
     assert answer.status == NOT_APPLICABLE
 
 
-def test_a_flat_picture_is_like_no_other() -> None:
-    """Pictures of one grey, or lost ones, are no near-duplicates."""
-    flat = np.full((3, 1024), 7, np.uint8)
-    assert alike(flat, CORRELATION, unit).empty
-
-
-def test_each_pair_is_a_row() -> None:
-    """Each pair stands once, the most alike first."""
-    rows = np.array([[1, 0], [0, 1], [1, 0], [0.6, 0.8]], np.float32)
-    pairs = alike(rows, 0.5, np.asarray)
-    assert pairs[["a", "b"]].to_numpy().tolist() == [[0, 2], [1, 3], [0, 3], [2, 3]]
-
-
-def test_cut_pairs_equal_brute_force() -> None:
-    """Every cut of each picture is compared with all others as they are."""
-    x, y = np.indices((32, 32)) / 31
-    at = np.random.default_rng(0).uniform(0, 2, (150, 4))
-    waves = [np.sin(5 * a * x + b) + np.cos(3 * c * y + d) for a, b, c, d in at]
-    pictures = np.stack([(60 * w + 128).ravel() for w in waves]).astype(np.uint8)
-    best = np.max([unit(cut) @ unit(pictures).T for cut in _cuts(pictures)], axis=0)
-    i, j = np.nonzero(np.triu(np.maximum(best, best.T) > CORRELATION, k=1))
-    pairs = cut_alike(pictures, CORRELATION)
-    expected = dict(
-        zip(zip(i, j, strict=True), np.maximum(best, best.T)[i, j], strict=True)
-    )
-    assert len(expected) > 5
-    assert set(zip(pairs["a"], pairs["b"], strict=True)) == set(expected)
-    values = [expected[pair] for pair in zip(pairs["a"], pairs["b"], strict=True)]
-    np.testing.assert_allclose(pairs["product"], values, atol=1e-6)
-
-
 def test_hashes_that_differ_in_two_bits(toy: Manifest, reports: Path) -> None:
     """Pairs of at most two different bits of 64, with their number."""
     table = toy.table.copy()
@@ -250,9 +223,40 @@ def test_hashes_that_differ_in_two_bits(toy: Manifest, reports: Path) -> None:
         [1, 2**40 + 2**7, 2**40 + 2**7 + 2**9], np.uint64
     )
     table["phash"] = [f"{value:016x}" for value in values]
+    table.loc[20, "phash"] = ""
     context = AuditContext(with_table(toy, table), reports, SILENT)
-    pairs = perceptual(context).sort_values(["a", "b"]).to_numpy().tolist()
-    assert pairs == [[0, 1, 1], [0, 2, 2], [2, 3, 1]]
+    (pairs,) = PairTable(perceptual(context)).chunks()
+    assert pairs[["a", "b"]].to_numpy().tolist() == [[0, 1], [2, 3], [0, 2]]
+    assert ((1 - pairs["product"]) * 32).round().tolist() == [1, 1, 2]
+
+
+def test_all_rows_are_in_files(
+    tmp_path: Path, reports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the evidence, the most alike first; of an audit before nothing is left."""
+    monkeypatch.setattr(base, "MOST", 3)
+    monkeypatch.setattr(similarity, "_CHUNK", 2)
+    monkeypatch.setattr(context, "MOST_ROWS", 9)
+    dataset = scan(
+        planted(tmp_path / "x"), tmp_path / "cache", group_by="image"
+    ).manifest
+    ids = dataset.ok.set_index("path")["image_id"]
+    write_split(dataset, dict.fromkeys(ids, 0) | {ids["a/dark.png"]: -1})
+    folder = reports / dataset.dataset / "audit"
+    folder.mkdir(parents=True)
+    (folder / "FC040.csv").touch()
+    result = audit(dataset, reports)
+    tables = {path.stem: pd.read_csv(path) for path in folder.iterdir()}
+    counts = {code: len(table) for code, table in tables.items()}
+    near = int(of(result, "FC004").message.split()[0])
+    assert counts == {"FC002": 4, "FC003": 9, "FC005": 4, "FC004": near}
+    assert len(of(result, "FC003").evidence) == 3
+    assert of(result, "FC003").message.startswith("10 pairs")
+    assert tables["FC003"]["correlation"].is_monotonic_decreasing
+    assert set(tables["FC004"]["bits"]) <= {0, 1, 2}
+    for code in ("FC002", "FC003", "FC005"):
+        first = pd.DataFrame(of(result, code).evidence)
+        pd.testing.assert_frame_equal(tables[code].head(3), first)
 
 
 def test_cut_edges_are_seen_through(tmp_path: Path, reports: Path) -> None:

@@ -1,6 +1,6 @@
 """``featcache audit``: could runs take shortcuts in the data?"""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +53,7 @@ __all__ = [
     "audit",
 ]
 SCHEMA = 1
-FILE = "audit.json"
+FILE, ROWS = "audit.json", "audit"
 CHECKS = Registry(
     "check",
     {
@@ -113,8 +113,9 @@ def audit(
 ) -> AuditResult:
     """Runs every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
 
-    What each check looks for, and what a finding means: docs/audit.md. No image, split
-    or run is changed.
+    What each check looks for, and what a finding means: docs/audit.md. All pairs of
+    similar images, and all label candidates, are written to ``audit/CODE.csv`` beside
+    it. No image, split or run is changed.
 
     Args:
         dataset: Which images.
@@ -142,9 +143,11 @@ def audit(
     if checklist is not None:
         check_output(checklist, "checklist", force=force)
     findings = []
-    for number, check in enumerate(CHECKS.values(), 1):
-        findings.append(run_check(check, context))
-        reporter.progress("checks", number, len(CHECKS))
+    with io.atomic_folder(context.reports / ROWS) as rows:
+        context = replace(context, rows=rows)
+        for number, check in enumerate(CHECKS.values(), 1):
+            findings.append(run_check(check, context))
+            reporter.progress("checks", number, len(CHECKS))
     result = AuditResult(
         dataset.dataset,
         context.best.run_id if context.best else None,

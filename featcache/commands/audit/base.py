@@ -21,6 +21,7 @@ __all__ = [
     "Finding",
     "NotApplicable",
     "Row",
+    "Tally",
     "conclude",
     "in_splits",
     "listed",
@@ -49,6 +50,24 @@ class Answer:
     message: str
     evidence: list[Row] = field(default_factory=list)
     severity: str = ""
+
+
+@dataclass
+class Tally:
+    """Rows that come some at a time, the gravest first.
+
+    Attributes:
+        count: How many came.
+        rows: The first `MOST` as evidence.
+    """
+
+    count: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Counts rows, and keeps those that are among the first."""
+        self.count += len(table)
+        self.rows += records(table.head(MOST - len(self.rows)))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ STRONG = 0.3  # Cramér's V: Cohen's medium effect for two classes (1988)
 LEVEL, DRAWS = 0.05, 999
 BY_CHANCE = 0.001
 LOWER = 0.1  # accuracy below that of all images
+_columns = WeakKeyDictionary[AuditContext, dict[str, pd.Series]]()
 _KEPT_OUT = ("mask", "lesion")
 # A column so named is a source, also where each of its values has one class.
 SOURCE_NAME = re.compile(
@@ -46,6 +48,12 @@ def columns(context: AuditContext) -> dict[str, pd.Series]:
     words, or the group, is none, unless its name says that it is a source; a published
     split is none; a folder that is a class is left out of its path.
     """
+    if context not in _columns:  # several checks need them
+        _columns[context] = _few_valued(context)
+    return _columns[context]
+
+
+def _few_valued(context: AuditContext) -> dict[str, pd.Series]:
     table = context.images
     own = [c for c in table if c == "mode" or c not in (*COLUMNS, *_KEPT_OUT)]
     by_name = {

@@ -7,22 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from featcache import features
-from featcache.commands.audit.similarity import alike
+from featcache.commands.audit.similarity import PairTable
 from featcache.core.command_lines import Folders
 from featcache.core.progress import Reporter
 from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.near_duplicates import CORRELATION, unit
+from featcache.dataset.similar_pairs import pairs_above
 from featcache.dataset.splits import read_folds
-from featcache.dataset.thumbs import read_thumbs
+from featcache.dataset.thumbs import read_thumbs, resize_all
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.external import ValidationRecord, read_validations
 from featcache.evaluation.runs import Run
 
+MOST_ROWS = 1_000_000  # of a check's file
 PIXELS, METADATA = "pixels48", "metadata"
 STATISTICS = ("width", "height", "aspect", "mean", "spread")
 
@@ -40,12 +41,14 @@ class AuditContext:
         reports: ``reports/<dataset>``.
         reporter: Hears of what takes time.
         split: Of the runs; None for the newest.
+        rows: The folder for the rows of checks that may have many; None for none.
     """
 
     manifest: Manifest
     reports: Path
     reporter: Reporter
     split: str | None = None
+    rows: Path | None = None
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -127,20 +130,15 @@ class AuditContext:
 
         From the store of ``pixels48`` where it is, else from the files.
         """
-        stored = self.baseline(PIXELS)
-        if stored is None:
+        thumbs = np.zeros((len(self.images), images.THUMB_SIDE**2), np.uint8)
+        try:
+            (block,) = self.baseline(PIXELS).blocks
+            for rows, slab in block.slabs():
+                thumbs[rows] = resize_all(slab.astype(np.uint8), images.THUMB_SIDE)
+        except (FeatcacheError, ValueError):
             paths = self.images["path"].tolist()
             return read_thumbs(self.manifest.root, paths, reporter=self.reporter)
-        side = int(stored.shape[1] ** 0.5)
-        size = (images.THUMB_SIDE,) * 2
-        return np.stack([
-            np.asarray(
-                Image.fromarray(row.reshape(side, side).astype(np.uint8)).resize(
-                    size, Image.Resampling.BILINEAR
-                )
-            ).ravel()
-            for row in stored
-        ])  # fmt: skip
+        return thumbs
 
     @cached_property
     def unreadable(self) -> int:
@@ -148,10 +146,8 @@ class AuditContext:
         return int((~self.thumbs.any(axis=1)).sum())
 
     @cached_property
-    def near(self) -> pd.DataFrame:
-        """Pairs of `images` whose grey 32x32 pictures correlate above 0.99.
-
-        Columns a, b (rows of `images`) and correlation, the largest first.
+    def near(self) -> PairTable:
+        """Pairs of rows of `images` whose grey 32x32 pictures correlate above 0.99.
 
         Raises:
             NotApplicable: No picture can be read.
@@ -161,28 +157,42 @@ class AuditContext:
                 f"No image in {self.manifest.root} can be read, and there is no store "
                 f"of {PIXELS}. Scan the source at its current location."
             )
-        pairs = alike(self.thumbs, CORRELATION, unit)
-        return pairs.rename(columns={"product": "correlation"})
+        return PairTable(pairs_above(self.thumbs, CORRELATION, scale=unit))
 
     @cached_property
     def statistics(self) -> pd.DataFrame:
         """Statistics of each of `images`: `STATISTICS` as far as they are known."""
-        stored = self.baseline(METADATA)
-        if stored is not None:
-            return pd.DataFrame(stored[:, : len(STATISTICS)], columns=[*STATISTICS])
-        table = self.images[["width", "height"]].astype(float)
-        return table.assign(aspect=table["width"] / table["height"])
-
-    def baseline(self, name: str) -> np.ndarray | None:
-        """The plain rows (N, D) of a baseline's store in the order of `images`.
-
-        None where there is no store, or it lacks images.
-        """
         try:
-            (feature_set,) = features.find_sets(self.manifest, [name])
-            return feature_set.select(self.manifest, views=0).read()
+            rows = self.baseline(METADATA).read()
+            return pd.DataFrame(rows[:, : len(STATISTICS)], columns=[*STATISTICS])
         except (FeatcacheError, ValueError):
-            return None
+            table = self.images[["width", "height"]].astype(float)
+            return table.assign(aspect=table["width"] / table["height"])
+
+    def baseline(self, name: str) -> features.Selection:
+        """The plain rows of a baseline's store in the order of `images`.
+
+        Raises:
+            FeatcacheError: There is no store, or it lacks images.
+        """
+        (feature_set,) = features.find_sets(self.manifest, [name])
+        return feature_set.select(self.manifest, views=0)
+
+    def write_rows(self, code: str, table: pd.DataFrame) -> None:
+        """Appends rows to the file of a check, up to a million."""
+        if self.rows is None:
+            return
+        path = self.rows / f"{code}.csv"
+        left = MOST_ROWS - self._written.get(code, 0)
+        self._written[code] = self._written.get(code, 0) + len(table)
+        if left > 0 and len(table):
+            header = not path.exists()
+            table.head(left).to_csv(path, mode="a", header=header, index=False)
+
+    @cached_property
+    def _written(self) -> dict[str, int]:
+        """Rows of each check."""
+        return {}
 
 
 def out_of_fold(run: Run) -> pd.DataFrame:

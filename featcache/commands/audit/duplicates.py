@@ -1,5 +1,7 @@
 """FC001 to FC006: the same image twice."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +9,7 @@ from featcache.commands.audit.base import (
     Answer,
     Check,
     NotApplicable,
+    Tally,
     conclude,
     in_splits,
     of_all,
@@ -14,37 +17,39 @@ from featcache.commands.audit.base import (
 )
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.audit.own_splits import sorted_copies
-from featcache.commands.audit.similarity import alike, cut_alike
+from featcache.commands.audit.similarity import (
+    BITS,
+    PairTable,
+    cut_alike,
+    near_hashes,
+)
 from featcache.core.text import counted
 from featcache.dataset.grouping import NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, UNREADABLE
 from featcache.dataset.near_duplicates import CORRELATION
+from featcache.dataset.similar_pairs import Pairs
 
-BITS = 2  # of 64 that may differ between perceptual hashes of one picture
 CONFLICT = "same bytes under two labels"
 
 
-def perceptual(context: AuditContext) -> pd.DataFrame:
-    """Pairs whose perceptual hashes differ in at most 2 of 64 bits: a, b, bits."""
+def perceptual(context: AuditContext) -> Iterator[Pairs]:
+    """Pairs whose perceptual hashes differ in at most 2 of 64 bits."""
     known = context.images["phash"].str.fullmatch("[0-9a-f]{16}")
     at = np.flatnonzero(known)
     if not len(at):
         raise NotApplicable("The manifest has no perceptual hashes.")
     hashes = bytes.fromhex("".join(context.images["phash"][known]))
-    rows = np.frombuffer(hashes, np.uint8).reshape(-1, 8)
-    pairs = alike(rows, 1 - (2 * BITS + 1) / 64, _signs)
-    bits = ((1 - pairs["product"]) * 32).round().astype(int)
-    return pd.DataFrame({"a": at[pairs["a"]], "b": at[pairs["b"]], "bits": bits})
+    for i, j, value in near_hashes(np.frombuffer(hashes, ">u8").astype(np.uint64)):
+        yield Pairs(at[i], at[j], value)
 
 
-def _signs(hashes: np.ndarray) -> np.ndarray:
-    """Hashes (N, 8) uint8 as rows (N, 64) of unit length, 1/8 or -1/8 for each bit."""
-    return (np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1) / 8
-
-
-def with_images(context: AuditContext, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs with the path, label and group of both."""
-    table = pairs.copy()
+def with_images(
+    context: AuditContext, pairs: pd.DataFrame, *, in_bits: bool = False
+) -> pd.DataFrame:
+    """Pairs with the path, label and group of both, and how alike they are."""
+    table = pairs.rename(columns={"product": "bits" if in_bits else "correlation"})
+    if in_bits:
+        table["bits"] = ((1 - table["bits"]) * 32).round().astype(int)
     for side in ("a", "b"):
         rows = context.images.iloc[pairs[side].to_numpy(int)]
         for column in ("image_id", "path", "label", "group"):
@@ -73,18 +78,21 @@ def _labels(context: AuditContext) -> Answer:
     table = context.manifest.table
     exact = table[(table["status"] == DUPLICATE) & (table["reason"] == CONFLICT)]
     rows = records(exact[["path", "label", "reason"]])
+    near = Tally()
     try:
-        near = with_images(context, context.near)
+        for pairs in context.near.chunks():
+            table = with_images(context, pairs)
+            table = table[table["label_a"] != table["label_b"]]
+            near.add(table)
+            context.write_rows("FC002", table)
     except NotApplicable:
         if exact.empty:
             raise
-        near = pd.DataFrame(columns=["label_a", "label_b"])
-    near = near[near["label_a"] != near["label_b"]]
     return conclude(
-        bool(len(exact) + len(near)),
+        bool(len(exact) + near.count),
         f"{counted(len(exact), 'byte-identical file')} and "
-        f"{counted(len(near), 'pair')} of near-duplicates with different labels.",
-        [*records(near), *rows],
+        f"{counted(near.count, 'pair')} of near-duplicates with different labels.",
+        [*near.rows, *rows],
     )
 
 
@@ -99,55 +107,60 @@ def made_by_scan(context: AuditContext) -> bool:
 
 def _across_groups(
     context: AuditContext,
-    pairs: pd.DataFrame,
+    code: str,
+    similar: PairTable,
     how: str,
     *,
     unreadable: int = 0,
     settled: bool = False,
+    in_bits: bool = False,
 ) -> Answer:
-    table = with_images(context, pairs)
-    apart = table["group_a"] != table["group_b"]
-    across, within = table[apart], table[~apart]
+    across, within = Tally(), Tally()
+    for is_within, tally in ((False, across), (True, within)):
+        for pairs in similar.chunks():
+            table = with_images(context, pairs, in_bits=in_bits)
+            table["within_group"] = table["group_a"] == table["group_b"]
+            table = table[table["within_group"] == is_within]
+            tally.add(table)
+            context.write_rows(code, table)
     unseen = f" {counted(unreadable, 'image')} cannot be read." if unreadable else ""
-    if settled and len(across):
+    if settled and across.count:
         unseen += " The groups are scan's own near-duplicates, so these are no leak."
+    total = across.count + within.count
     return conclude(
-        bool(len(across)) and not settled,
-        f"{counted(len(table), 'pair looks', 'pairs look')} the same ({how}): "
-        f"{len(within)} within a group, "
-        f"which a split keeps together, and {len(across)} in two different groups."
+        bool(across.count) and not settled,
+        f"{counted(total, 'pair looks', 'pairs look')} the same ({how}): "
+        f"{within.count} within a group, "
+        f"which a split keeps together, and {across.count} in two different groups."
         f"{unseen}",
-        [{**row, "within_group": False} for row in records(across)]
-        + [{**row, "within_group": True} for row in records(within)],
+        [*across.rows, *within.rows],
     )
 
 
 def _near(context: AuditContext) -> Answer:
-    how = f"correlation above {CORRELATION}"
     return _across_groups(
         context,
+        "FC003",
         context.near,
-        how,
+        f"correlation above {CORRELATION}",
         unreadable=context.unreadable,
         settled=made_by_scan(context),
     )
 
 
 def _perceptual(context: AuditContext) -> Answer:
-    return _across_groups(
-        context, perceptual(context), f"at most {BITS} of 64 hash bits differ"
-    )
+    how = f"at most {BITS} of 64 hash bits differ"
+    table = PairTable(perceptual(context))
+    return _across_groups(context, "FC004", table, how, in_bits=True)
 
 
 def _cut(context: AuditContext) -> Answer:
-    pairs = cut_alike(context.thumbs, CORRELATION)
-    known = pd.MultiIndex.from_frame(context.near[["a", "b"]])
-    new = pairs[~pd.MultiIndex.from_frame(pairs[["a", "b"]]).isin(known)]
-    how = f"correlation above {CORRELATION} only after an edge is cropped"
+    context.near  # noqa: B018  (not applicable where that is not)
     return _across_groups(
         context,
-        new.rename(columns={"product": "correlation"}),
-        how,
+        "FC006",
+        PairTable(cut_alike(context.thumbs, CORRELATION)),
+        f"correlation above {CORRELATION} only after an edge is cropped",
         unreadable=context.unreadable,
     )
 
@@ -155,20 +168,27 @@ def _cut(context: AuditContext) -> Answer:
 def _across_parts(context: AuditContext) -> Answer:
     if not context.splits:
         raise NotApplicable(f"There is no split yet. Run: {context.train_command}")
-    table, rows, total, tested = with_images(context, context.near), [], 0, 0
-    for name, fold_of in context.splits.items():
-        a, b = table["image_id_a"].map(fold_of), table["image_id_b"].map(fold_of)
-        apart = a.notna() & b.notna() & (a != b)
-        if made_by_scan(context):  # of its groups none may be parted
-            apart &= table["group_a"] == table["group_b"]
-        parted = table[apart].assign(split=name, place_a=a[apart], place_b=b[apart])
-        parted["part"] = np.where(parted[["place_a", "place_b"]].min(axis=1) < 0,
-                                 "test", "fold")  # fmt: skip
-        total += len(parted)
-        tested += int((parted["part"] == "test").sum())
-        rows += records(parted.astype({"place_a": int, "place_b": int}))
+    ids, scans_own = context.images["image_id"], made_by_scan(context)
+    fold_of = {name: ids.map(of).to_numpy(float) for name, of in context.splits.items()}
+    tallies, tested = {name: Tally() for name in fold_of}, 0
+    for pairs in context.near.chunks():
+        table = with_images(context, pairs)
+        if scans_own:  # of its groups none may be parted
+            alike = (table["group_a"] == table["group_b"]).to_numpy()
+            pairs, table = pairs[alike], table[alike]
+        for name, fold in fold_of.items():
+            a, b = fold[pairs["a"]], fold[pairs["b"]]
+            apart = ~np.isnan(a) & ~np.isnan(b) & (a != b)
+            a, b = a[apart].astype(int), b[apart].astype(int)
+            parted = table[apart].assign(split=name, place_a=a, place_b=b)
+            parted["part"] = np.where(np.minimum(a, b) < 0, "test", "fold")
+            tallies[name].add(parted)
+            tested += int((parted["part"] == "test").sum())
+            context.write_rows("FC005", parted)
+    rows = [row for tally in tallies.values() for row in tally.rows]
+    total = sum(tally.count for tally in tallies.values())
     return conclude(
-        bool(rows),
+        bool(total),
         f"{counted(total, 'pair')} of near-duplicates on both sides "
         f"{in_splits(context, rows)}: {tested} between train and test, "
         f"{total - tested} between two folds.",

@@ -90,9 +90,11 @@ def write(context: AuditContext, path: Path) -> FixedTable:
             str(reason),
         ) from reason
     table = context.images.drop(columns=[c for c in _OURS if c in context.images])
-    groups = joined(
-        context.images["group"].to_numpy(str), pairs[["a", "b"]].to_numpy(int)
-    )
+    groups, labels = context.images["group"].to_numpy(str), table["label"].to_numpy()
+    two_labels = 0
+    for some in pairs.chunks():
+        groups = joined(groups, some[["a", "b"]].to_numpy())
+        two_labels += int((labels[some["a"]] != labels[some["b"]]).sum())
     moved = int((groups != context.images["group"].to_numpy(str)).sum())
     table["group"] = groups
     root = context.manifest.root
@@ -108,10 +110,8 @@ def write(context: AuditContext, path: Path) -> FixedTable:
         ]
     with atomic_path(path) as temp:
         table.to_csv(temp, index=False)
-    labels = context.images["label"].to_numpy()
-    two = labels[pairs["a"].to_numpy(int)] != labels[pairs["b"].to_numpy(int)]
     dropped = len(context.manifest.table) - len(table)
-    return FixedTable(path, len(table), dropped, moved, int(two.sum()))
+    return FixedTable(path, len(table), dropped, moved, two_labels)
 
 
 def joined(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:

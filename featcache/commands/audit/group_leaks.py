@@ -32,14 +32,14 @@ def _groups(context: AuditContext) -> Answer:
             continue
         assigned = context.images.assign(place=context.images["image_id"].map(fold_of))
         assigned = assigned.dropna(subset="place").astype({"place": int})
-        for group, of in assigned.groupby("group", sort=False):
+        several = assigned.groupby("group")["place"].transform("nunique") > 1
+        for group, of in assigned[several].groupby("group", sort=False):
             where = sorted(of["place"].unique().tolist())
-            if len(where) > 1:
-                divided += 1
-                paths = of["path"].head(6).tolist()
-                parts = ["test" if p == TEST else f"fold {p}" for p in where]
-                rows.append({"split": name, "group": str(group), "parts": parts,
-                             "images": len(of), "paths": paths})  # fmt: skip
+            divided += 1
+            paths = of["path"].head(6).tolist()
+            parts = ["test" if p == TEST else f"fold {p}" for p in where]
+            rows.append({"split": name, "group": str(group), "parts": parts,
+                         "images": len(of), "paths": paths})  # fmt: skip
     unread = f"; {counted(broken, 'split file')} cannot be read" if broken else ""
     of_files = (
         f"{counted(divided, 'group is', 'groups are')} in more than one part, "

@@ -76,7 +76,8 @@ def _candidates(context: AuditContext) -> Answer:
     if context.best is None:
         raise NotApplicable(f"No run of a network. Run: {context.train_command}")
     table = ranked(context, context.best)
-    candidates = table[table["candidate"]]
+    candidates = table[table["candidate"]].drop(columns="candidate")
+    context.write_rows("FC040", candidates)
     counts = candidates.groupby("label").size().sort_values(ascending=False)
     by_label = [f"{n} {label}" for label, n in counts.items()]
     return conclude(
@@ -85,7 +86,7 @@ def _candidates(context: AuditContext) -> Answer:
         f"{'label' if len(candidates) == 1 else 'labels'} of {len(candidates)} of "
         f"{len(table)} images"
         + (f" ({listed(by_label, 5)}); ranked for review." if by_label else "."),
-        records(candidates.drop(columns="candidate")),
+        records(candidates),
     )
 
 

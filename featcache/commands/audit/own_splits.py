@@ -59,8 +59,12 @@ def in_words(name: str) -> str:
 
 def parts_of(parts: pd.Series, by: pd.Series) -> pd.Series:
     """For each row, all parts that rows of the same image or group are in, in words."""
-    together = parts.groupby(by).agg(lambda one: BETWEEN.join(sorted({*one} - {""})))
-    return by.map(together)
+    pairs = pd.DataFrame({"by": by, "part": parts}).drop_duplicates()
+    pairs = pairs[pairs["part"] != ""]
+    several = pairs["by"].duplicated(keep=False)
+    joined = pairs[several].sort_values("part").groupby("by")["part"]
+    of_one = pairs[~several].set_index("by")["part"]
+    return by.map(pd.concat([of_one, joined.agg(BETWEEN.join)])).fillna("")
 
 
 def crossing_copies(copies: pd.DataFrame, name: str, parts: pd.Series) -> str:

@@ -1,70 +1,147 @@
-"""Pairs of pictures that look the same."""
+"""Pairs of pictures that look the same, however many there are."""
 
+import errno
+import sqlite3
 from collections.abc import Iterable, Iterator
-from itertools import product
+from contextlib import contextmanager
+from functools import partial
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from numpy.typing import NDArray
 
 from featcache.dataset.near_duplicates import unit
-from featcache.dataset.similar_pairs import Pairs, Scale, pairs_above
+from featcache.dataset.similar_pairs import (
+    Pairs,
+    pairs_above,
+    products,
+    sort_into_boxes,
+)
+from featcache.dataset.thumbs import resize_all
+
+BITS = 2  # of 64 that may differ between perceptual hashes of one picture
+_CHUNK = 2**16  # pairs that are looked at together
+_CACHE = 64  # MiB of pairs in memory
+_EDGES = [
+    (left, top, right, bottom)
+    for left, top, right, bottom in product((0, 1), repeat=4)
+    if left or top or right or bottom
+]
+_PIECES = [np.uint64(0xFFFF << start) for start in range(0, 64, 16)]
 
 
-def alike(rows: np.ndarray, least: float, scale: Scale) -> pd.DataFrame:
-    """Pairs of rows whose product is above a limit.
+class PairTable:
+    """Pairs of rows, each once with its largest product.
 
-    Args:
-        rows: (N, ...) in any form.
-        least: The limit.
-        scale: Brings rows to unit length, (n, D) float32, or zeros.
-
-    Returns:
-        Columns a, b (rows, a < b) and product, the largest product first.
+    They are in a temporary file where they do not fit into 64 MiB.
     """
-    return _table(pairs_above(rows, least, scale=scale))
+
+    def __init__(self, pairs: Iterable[Pairs]) -> None:
+        """Collects pairs; one may come several times, and either way round.
+
+        Raises:
+            OSError: The disk is full; also of `chunks`.
+        """
+        self._base = sqlite3.connect("")
+        self._base.execute(f"PRAGMA cache_size = -{_CACHE * 1024}")
+        self._base.execute("PRAGMA journal_mode = OFF")
+        self._base.execute(
+            "CREATE TABLE pairs (a INTEGER, b INTEGER, product REAL,"
+            " PRIMARY KEY (a, b)) WITHOUT ROWID"
+        )
+        for i, j, value in pairs:
+            first, last = np.minimum(i, j).tolist(), np.maximum(i, j).tolist()
+            with _as_os_errors():
+                self._base.executemany(
+                    "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET product = max(product, excluded.product)",
+                    zip(first, last, value.tolist(), strict=True),
+                )
+
+    def chunks(self) -> Iterator[pd.DataFrame]:
+        """Yields all pairs, the largest product first, some at a time.
+
+        Columns a, b (rows, a < b) and product; at least one table.
+        """
+        order = "SELECT a, b, product FROM pairs ORDER BY product DESC, a, b"
+        types = {"a": int, "b": int, "product": float}
+        with _as_os_errors():
+            cursor = self._base.execute(order)
+            some = cursor.fetchmany(_CHUNK)
+            while True:
+                yield pd.DataFrame(some, columns=[*types]).astype(types)
+                if not (some := cursor.fetchmany(_CHUNK)):
+                    return
 
 
-def cut_alike(pictures: np.ndarray, least: float) -> pd.DataFrame:
-    """Pairs that are alike once up to a thirty-second is cut off an edge or several.
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        where = "the temporary folder ($TMPDIR)"
+        raise OSError(errno.ENOSPC, str(error), where) from error
+
+
+def cut_alike(pictures: np.ndarray, least: float) -> Iterator[Pairs]:
+    """Pairs that are alike only once a thirty-second is cut off an edge or several.
 
     Each picture is cut in 15 ways, brought back to its size, and compared with all
     others as they are.
 
     Args:
-        pictures: (N, D) greys of square pictures.
+        pictures: (N, D) uint8, greys of square pictures.
         least: The correlation above which two are alike.
 
-    Returns:
-        As `alike`, of the largest correlation of each pair.
+    Yields:
+        Pairs with the correlation after a cut; each as often as it is found.
     """
-    own = np.arange(len(pictures))
-    return _table(
-        pairs
-        for cut in _cuts(pictures)
-        for pairs in pairs_above(cut, least, scale=unit, others=pictures, joined=own)
-    )
+    if not len(pictures):
+        return
+    boxes, own = sort_into_boxes(pictures, unit), np.arange(len(pictures))
+    for edges in _EDGES:
+        scale = partial(_cut_to_unit, edges=edges)
+        for i, j, value in pairs_above(
+            pictures, least, scale=scale, others=boxes, joined=own
+        ):
+            new = products(boxes, i, boxes, j) <= least
+            yield Pairs(i[new], j[new], value[new])
 
 
-def _table(some: Iterable[Pairs]) -> pd.DataFrame:
-    pairs = [Pairs(*(np.empty(0, int),) * 2, np.empty(0)), *some]
-    i, j, products = map(np.concatenate, zip(*pairs, strict=True))
-    a, b = np.minimum(i, j), np.maximum(i, j)
-    table = pd.DataFrame({"a": a, "b": b, "product": products})
-    table = table.sort_values(["product", "a", "b"], ascending=[False, True, True])
-    return table.drop_duplicates(["a", "b"], ignore_index=True)
-
-
-def _cuts(pictures: np.ndarray) -> Iterator[np.ndarray]:
-    """The pictures (N, D) without a row or column of pixels at some of their edges."""
+def _cut_to_unit(
+    pictures: np.ndarray, *, edges: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
     side = int(pictures.shape[1] ** 0.5)
-    squares = [Image.fromarray(one.reshape(side, side)) for one in pictures]
-    for left, top, right, bottom in product((0, 1), repeat=4):
-        if left or top or right or bottom:
-            box = (left, top, side - right, side - bottom)
-            yield np.stack([
-                np.asarray(
-                    one.resize((side, side), Image.Resampling.BILINEAR, box=box)
-                ).ravel()
-                for one in squares
-            ])  # fmt: skip
+    return unit(resize_all(pictures, side, cut=edges))
+
+
+def near_hashes(hashes: NDArray[np.uint64]) -> Iterator[Pairs]:
+    """Pairs of 64-bit hashes that differ in at most `BITS` bits.
+
+    Two such hashes agree in at least two of four pieces of 16 bits, so that only those
+    that do are compared: neighbours in the order of two pieces.
+
+    Args:
+        hashes: (N,).
+
+    Yields:
+        Pairs, each once, with the share of bits that agree less that of those that
+        do not.
+    """
+    before: list[np.uint64] = []
+    for mask in (a | b for a, b in combinations(_PIECES, 2)):
+        order = np.argsort(hashes & mask, kind="stable")
+        keys, step = (hashes & mask)[order], 1
+        at = np.arange(len(keys) - 1)
+        while len(at := at[keys[at] == keys[at + step]]):
+            i, j = order[at], order[at + step]
+            differ = hashes[i] ^ hashes[j]
+            bits = np.bitwise_count(differ)
+            near = bits <= BITS
+            for other in before:  # where they were found already
+                near &= (differ & other) != 0
+            yield Pairs(i[near], j[near], 1 - bits[near] / 32)
+            step += 1
+            at = at[at + step < len(keys)]
+        before.append(mask)
