@@ -117,12 +117,17 @@ def test_a_flat_curve_promises_nothing() -> None:
 
 
 def test_all_right_has_a_width() -> None:
-    """If every prediction is right there is no gain, and points have an interval."""
+    """If every prediction is right, points have an interval, and no gain lacks one."""
     truth = np.eye(CLASSES)[Y] * 0.8 + 0.2 / 3
     sizes = [Size(share, share * 80, share * 480, [truth, truth]) for share in SHARES]
     measured = measure(sizes, Y, GROUPS, "accuracy")
     assert all(point.low < point.score == 1 for point in measured.points())
-    assert all(one.gain == 0 for one in fit_curve(measured).ahead)
+    fit = fit_curve(measured)
+    assert fit.refused
+    assert "no band" in fit.refused
+    need = class_need("COVID", 80, measure(sizes[-2:], Y, GROUPS, "accuracy"))
+    assert need.loss == 0
+    assert np.isnan([need.low, need.high]).all()
 
 
 def test_the_class_that_is_lacking_costs_most() -> None:
