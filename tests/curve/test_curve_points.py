@@ -80,6 +80,13 @@ def test_a_power_law_is_fitted_exactly() -> None:
     assert law.errors(groups)[1] == pytest.approx(np.full(5, groups @ groups / 310e3))
 
 
+def test_no_law_rises() -> None:
+    """Resamples that lie above the best score have no error below nought."""
+    groups = np.array([20.0, 40.0, 80.0, 160.0])
+    laws = fit_power_laws(groups, np.array([[-0.04, -0.03, -0.02, -0.01]]))
+    assert laws.floor[0] == laws.scale[0] == 0
+
+
 def test_the_gain_of_a_law_is_within_its_band() -> None:
     """Doubling adds what the true law says, and half of the curve foretells it all."""
     fit = fit_of(lambda n: 0.95 - 0.6 * n**-0.5)
