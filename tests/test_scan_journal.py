@@ -125,18 +125,19 @@ def test_a_link_is_neither_followed_nor_waited_for(
     image_folder: Path, tmp_path: Path
 ) -> None:
     """Nothing is written over what a link leads to; a pipe does not hang."""
-    path = tmp_path / image_folder.name / journal.FILE
-    path.parent.mkdir()
+    cache = tmp_path / "cache"
+    path = cache / image_folder.name / journal.FILE
+    path.parent.mkdir(parents=True)
     own = tmp_path / "own.txt"
     own.write_text("precious")
     path.symlink_to(own)
     with pytest.raises(DatasetError, match="Remove it"):
-        scan(image_folder, tmp_path, jobs=1)
+        scan(image_folder, cache, jobs=1)
     assert own.read_text() == "precious"
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(DatasetError, match="Remove it"):
-        scan(image_folder, tmp_path, jobs=1)
+        scan(image_folder, cache, jobs=1)
 
 
 @pytest.mark.parametrize("at", [0, 5])

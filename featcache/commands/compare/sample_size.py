@@ -96,11 +96,10 @@ def sample_size(
             "featcache compare lists them.",
         )
     one = own[0]
-    by_patient = "patient" in run.record.split.group_by.lower()
     return SampleSize(
         run=run.short_id,
         run_id=run.run_id,
-        unit="patients" if by_patient else "groups",
+        unit=run.record.split.unit,
         groups=one.draws.groups,
         images=len(one.right),
         half_width=half_width,
