@@ -74,6 +74,12 @@ def test_words_and_pictures(learnt: Any) -> None:
     assert "patients" in text
     assert "Training without half of" in text
     assert curve_picture.terminal(learnt).count("●") == len(learnt.points)
+    bands = curve_picture._bands(learnt)
+    assert len(bands) == len(learnt.fit.ahead)
+    assert all(
+        low <= a.score <= high
+        for a, (_, low, high) in zip(learnt.fit.ahead, bands, strict=True)
+    )
     assert curve_picture.png(learnt).size == (960, 600)
     assert charts.learning_curve(learnt).svg.text.count('<path class="s0"') == len(
         learnt.points
