@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache.evaluation.curves import LearningCurve
-from featcache.report.curves import law_line
+from featcache.report.curves import gain_bands, law_line
 from featcache.report.heatmaps import drawing
 from featcache.report.tables import METRIC_NAMES
 
@@ -36,7 +36,7 @@ class _Plane:
         """The plane that holds all points, intervals and the law."""
         groups, scores = law_line(curve)
         ends = [v for p in curve.points for v in (p.low, p.score, p.high)]
-        ends += [v for _, *of_band in _bands(curve) for v in of_band]
+        ends += [v for _, *of_band in gain_bands(curve) for v in of_band]
         values = np.array([v for v in (*ends, *scores) if math.isfinite(v)] or [0.0])
         every = [*groups, *(point.groups for point in curve.points)]
         low, high = float(values.min()), float(values.max())
@@ -60,7 +60,7 @@ def terminal(curve: LearningCurve) -> str:
 
     for groups, score in zip(*law_line(curve), strict=True):
         dots[cell(groups, score)] = True
-    for groups, low, high in [*_intervals(curve), *_bands(curve)]:
+    for groups, low, high in [*_intervals(curve), *gain_bands(curve)]:
         top, column = cell(groups, high)
         dots[top : cell(groups, low)[0] + 1, column] = True
     blocks = dots.reshape(_ROWS, 4, _COLUMNS, 2).swapaxes(1, 2)
@@ -76,14 +76,6 @@ def terminal(curve: LearningCurve) -> str:
 def _intervals(curve: LearningCurve) -> list[tuple[float, float, float]]:
     return [
         (p.groups, p.low, p.high) for p in curve.points if math.isfinite(p.low + p.high)
-    ]
-
-
-def _bands(curve: LearningCurve) -> list[tuple[float, float, float]]:
-    """Groups and both ends of what is expected of more of them."""
-    return [
-        (a.groups, a.score - a.gain + a.low, a.score - a.gain + a.high)
-        for a in (curve.fit.ahead if curve.fit else ())
     ]
 
 
@@ -115,7 +107,7 @@ def png(curve: LearningCurve) -> "Image":
     law = [at(*pair) for pair in zip(*law_line(curve), strict=True)]
     if law:
         pen.line(law, _LAW, 4)
-    for color, bars in ((_POINT, _intervals(curve)), (_LAW, _bands(curve))):
+    for color, bars in ((_POINT, _intervals(curve)), (_LAW, gain_bands(curve))):
         for groups, low, high in bars:
             pen.line([at(groups, low), at(groups, high)], color, 2)
     for point in curve.points:

@@ -78,3 +78,11 @@ def law_line(curve: LearningCurve) -> tuple[np.ndarray, np.ndarray]:
     last = fit.ahead[-1].groups if fit.ahead else fit.unit
     groups = np.geomspace(curve.points[0].groups, last, 80)
     return groups, 1 - law.errors(groups)[0]
+
+
+def gain_bands(curve: LearningCurve) -> list[tuple[float, float, float]]:
+    """Groups and both ends of the score that is expected of more of them."""
+    return [
+        (a.groups, a.score - a.gain + a.low, a.score - a.gain + a.high)
+        for a in (curve.fit.ahead if curve.fit else ())
+    ]

@@ -74,7 +74,7 @@ def test_words_and_pictures(learnt: Any) -> None:
     assert "patients" in text
     assert "Training without half of" in text
     assert curve_picture.terminal(learnt).count("●") == len(learnt.points)
-    bands = curve_picture._bands(learnt)
+    bands = curves.gain_bands(learnt)
     assert len(bands) == len(learnt.fit.ahead)
     assert all(
         low <= a.score <= high
