@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,39 @@ def test_a_line_that_was_cut_short_is_dropped(
     stopped(image_folder, tmp_path, left + 8)
     assert resumed(image_folder, tmp_path) == left + 8
     assert left < 16
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'["A/1.png"]', b'{"a":1}', b'"x"', b"[1,2,3,4,5,6,7]", b"[" * 100_000, b"nix",
+     b'["p","i",1,"","","s",[1,2,3]]', b'["p","i",1,"","","s",[1,2,"","",true,3]]'],
+)  # fmt: skip
+def test_a_line_of_another_form_ends_the_journal(
+    image_folder: Path, tmp_path: Path, text: bytes
+) -> None:
+    """Its checksum fits; what stands before it is used, and the scan ends."""
+    path = stopped(image_folder, tmp_path)
+    path.write_bytes(path.read_bytes() + b"%08x %s\n" % (zlib.crc32(text), text))
+    assert resumed(image_folder, tmp_path) == 16
+
+
+def test_a_link_is_neither_followed_nor_waited_for(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    """Nothing is written over what a link leads to; a pipe does not hang."""
+    cache = tmp_path / "cache"
+    path = cache / image_folder.name / journal.FILE
+    path.parent.mkdir(parents=True)
+    own = tmp_path / "own.txt"
+    own.write_text("precious")
+    path.symlink_to(own)
+    with pytest.raises(DatasetError, match="Remove it"):
+        scan(image_folder, cache, jobs=1)
+    assert own.read_text() == "precious"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DatasetError, match="Remove it"):
+        scan(image_folder, cache, jobs=1)
 
 
 @pytest.mark.parametrize("at", [0, 5])

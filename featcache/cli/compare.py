@@ -21,7 +21,10 @@ from featcache.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from featcache.commands.compare import Confusion, Leaderboard, SampleSize
+    from featcache.commands.compare.sample_size import Detection
     from featcache.dataset.manifest import Manifest
+
+_OF_NEEDED = ("half_width", "detect")
 
 
 @click.command("compare", short_help="Rank the runs, with confidence intervals.")
@@ -133,13 +136,15 @@ def compare_command(
     as_json = as_json or style == "json"
     if confusion_of:
         refuse_ignored(
-            ("metric", "against", "part", "style", "html", "needed_by"),
+            ("metric", "against", "part", "style", "html", "needed_by", *_OF_NEEDED),
             "--confusion without options of the leaderboard",
             "Leave them out; with --json it is printed as JSON.",
         )
         matrix = confusion(references.find(folder, confusion_of, split))
         print_confusion(matrix, as_json=as_json)
         return
+    if not needed_by:
+        refuse_ignored(_OF_NEEDED, "--needed RUN with these", "Name the run.")
     file = Path(html) if html else None
     if file:
         from featcache.report.html import page
@@ -283,13 +288,22 @@ def print_needed(size: "SampleSize", *, as_json: bool) -> None:
         rows,
     )  # fmt: skip
     if test := size.detection:
-        show(
-            f"To tell it from {test.against} by {test.metric}, with 80 % power: "
-            f"{_number(test.groups_for_detect, unit)} for a difference of "
-            f"{test.detect:g}; {_number(test.groups_for_observed, unit)} for the "
-            f"{test.observed:+.3f} seen here."
-        )
+        show(_detection(size, test))
 
 
-def _number(groups: int | None, unit: str) -> str:
-    return f"no number of {unit} known" if groups is None else f"{groups} {unit}"
+def _detection(size: "SampleSize", test: "Detection") -> str:
+    from featcache.report.tables import METRIC_NAMES
+
+    metric = METRIC_NAMES.get(test.metric, test.metric.replace("_", " "))
+    text = f"To tell it from {test.against} by {metric}, with 80 % power: "
+    if test.groups_for_detect is None:
+        alone = size.groups < 2
+        why = "there is a single group" if alone else "the two never differ here"
+        return f"{text}not known, as {why}."
+    text += f"{test.groups_for_detect} {size.unit} for a difference of {test.detect:g}"
+    if test.groups_for_observed is None:
+        return f"{text}; none was seen here."
+    return (
+        f"{text}; {test.groups_for_observed} {size.unit} for the {test.observed:+.3f} "
+        "seen here."
+    )

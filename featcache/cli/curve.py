@@ -95,10 +95,11 @@ def curve_command(
     from featcache.report import curve_picture
     from featcache.report.heatmaps import drawing
 
-    if (reference is None) != bool(backbone and head):
+    of_new = [name for name in (backbone, head) if name]
+    if len(of_new) != (0 if reference else 2):
         raise UsageError(
             "a RUN, or both --backbone and --head",
-            "neither" if reference is None else "both",
+            " and ".join([*filter(None, [reference]), *of_new]) or "neither",
             "See the runs: featcache compare",
         )
     if png:

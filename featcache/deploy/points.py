@@ -30,12 +30,11 @@ def points_of(
     if table["fold"].nunique() < 2:
         return None
     part = run.predictions(runs.TRAIN)
-    by_patient = "patient" in run.record.split.group_by.lower()
     options = PointOptions(
         sensitivity=sensitivity,
         specificity=sensitivity,
         prevalences=dict.fromkeys(run.classes, tuple(prevalences)),
-        unit="patients" if by_patient else "groups",
+        unit=run.record.split.unit,
     )
     folds = table["fold"].to_numpy(np.int64)
     return operating_points(part.y, part.p, part.groups, folds, run.classes, options)

@@ -110,6 +110,11 @@ class SplitInfo:
     split_by: str | None = None
     own_val: bool = False
 
+    @property
+    def unit(self) -> str:
+        """What its groups are called: "patients" or "groups"."""
+        return "patients" if "patient" in self.group_by.lower() else "groups"
+
     def __post_init__(self) -> None:
         if not all(map(is_file_name, (self.name, self.base))):
             raise ValueError(f"split.name {self.name!r} or its base {self.base!r}")

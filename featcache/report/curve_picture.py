@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache.evaluation.curves import LearningCurve
-from featcache.report.curves import law_line
+from featcache.report.curves import gain_bands, law_line
 from featcache.report.heatmaps import drawing
 from featcache.report.tables import METRIC_NAMES
 
@@ -36,6 +36,7 @@ class _Plane:
         """The plane that holds all points, intervals and the law."""
         groups, scores = law_line(curve)
         ends = [v for p in curve.points for v in (p.low, p.score, p.high)]
+        ends += [v for _, *of_band in gain_bands(curve) for v in of_band]
         values = np.array([v for v in (*ends, *scores) if math.isfinite(v)] or [0.0])
         every = [*groups, *(point.groups for point in curve.points)]
         low, high = float(values.min()), float(values.max())
@@ -59,7 +60,7 @@ def terminal(curve: LearningCurve) -> str:
 
     for groups, score in zip(*law_line(curve), strict=True):
         dots[cell(groups, score)] = True
-    for groups, low, high in _intervals(curve):
+    for groups, low, high in [*_intervals(curve), *gain_bands(curve)]:
         top, column = cell(groups, high)
         dots[top : cell(groups, low)[0] + 1, column] = True
     blocks = dots.reshape(_ROWS, 4, _COLUMNS, 2).swapaxes(1, 2)
@@ -106,8 +107,9 @@ def png(curve: LearningCurve) -> "Image":
     law = [at(*pair) for pair in zip(*law_line(curve), strict=True)]
     if law:
         pen.line(law, _LAW, 4)
-    for groups, low, high in _intervals(curve):
-        pen.line([at(groups, low), at(groups, high)], _POINT, 2)
+    for color, bars in ((_POINT, _intervals(curve)), (_LAW, gain_bands(curve))):
+        for groups, low, high in bars:
+            pen.line([at(groups, low), at(groups, high)], color, 2)
     for point in curve.points:
         if math.isfinite(point.score):
             x, y = at(point.groups, point.score)
@@ -134,5 +136,6 @@ def _axes(sheet: "Image", plane: _Plane, curve: LearningCurve) -> None:
     if curve.fit and curve.fit.ahead:
         drawing.text(sheet, (right, bottom + 10), f"{plane.last:.0f}", 18, anchor="ma")
     name = METRIC_NAMES.get(curve.metric, curve.metric)
-    title = f"{curve.label}: out-of-fold {name} by {curve.unit} trained on"
-    drawing.text(sheet, (left, 30), title, 22, width=right - left)
+    title = f"Out-of-fold {name} by {curve.unit} trained on"
+    drawing.text(sheet, (left, 20), title, 22, width=right - left)
+    drawing.text(sheet, (left, 52), curve.label, 18, width=right - left)

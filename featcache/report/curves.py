@@ -20,6 +20,10 @@ def sentences(curve: LearningCurve) -> list[str]:
             f"{test.foretold:.3f} ({test.low:.3f} to {test.high:.3f}) for all of them; "
             f"they give {test.measured:.3f}."
         )
+    elif curve.fit and not curve.fit.refused:
+        lines.append(
+            f"This could not be checked: too few sizes up to half of the {curve.unit}."
+        )
     return [*lines, *_needs(curve)]
 
 
@@ -31,8 +35,8 @@ def _outlook(curve: LearningCurve) -> str:
         return f"No look ahead: {curve.fit.refused}."
     (twice,) = [one for one in curve.fit.ahead if one.times == 2]
     return (
-        f"Doubling your {curve.unit} is expected to add {100 * twice.gain:.1f} points "
-        f"of {name} ({100 * twice.low:.1f} to {100 * twice.high:.1f})."
+        f"Doubling your {curve.unit} is expected to add {_points(twice.gain)} points "
+        f"of {name} ({_points(twice.low)} to {_points(twice.high)})."
     )
 
 
@@ -53,10 +57,15 @@ def _of_class(curve: LearningCurve, need: ClassNeed) -> str:
     whose = f"half of the {need.groups:.0f} {need.class_name} {curve.unit}"
     if math.isnan(need.loss):
         return f"Without {whose} there is no score."
-    return (
-        f"Training without {whose} costs {100 * need.loss:.1f} points "
-        f"({100 * need.low:.1f} to {100 * need.high:.1f})."
-    )
+    cost = f"Training without {whose} costs {_points(need.loss)} points"
+    if math.isnan(need.low):
+        return f"{cost}; no interval can be given."
+    return f"{cost} ({_points(need.low)} to {_points(need.high)})."
+
+
+def _points(difference: float) -> str:
+    """A difference of scores in hundredths; a small negative one is no -0.0."""
+    return f"{round(100 * difference, 1) + 0.0:.1f}"
 
 
 def law_line(curve: LearningCurve) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +78,11 @@ def law_line(curve: LearningCurve) -> tuple[np.ndarray, np.ndarray]:
     last = fit.ahead[-1].groups if fit.ahead else fit.unit
     groups = np.geomspace(curve.points[0].groups, last, 80)
     return groups, 1 - law.errors(groups)[0]
+
+
+def gain_bands(curve: LearningCurve) -> list[tuple[float, float, float]]:
+    """Groups and both ends of the score that is expected of more of them."""
+    return [
+        (a.groups, a.score - a.gain + a.low, a.score - a.gain + a.high)
+        for a in (curve.fit.ahead if curve.fit else ())
+    ]

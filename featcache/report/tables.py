@@ -201,13 +201,21 @@ _PARTS = {TRAIN: "out-of-fold on", TEST: "on the test set of"}
 
 def caption(board: Leaderboard) -> str:
     """What was ranked, by what, on how many images, and against which run."""
+    return f"{board.dataset}: {subject(board)}; {legend(board)}"
+
+
+def subject(board: Leaderboard) -> str:
+    """What was ranked, by what, and on how many images."""
     top = board.rows[0]
-    text = (
-        f"{board.dataset}: {counted(top.n, 'image')} of "
-        f"{counted(top.n_groups, 'group')}, "
-        f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}; "
-        "95 % intervals by bootstrap over groups"
+    return (
+        f"{counted(top.n, 'image')} of {counted(top.n_groups, 'group')}, "
+        f"{_PARTS[board.part]} split {board.split}, ranked by {board.metric}"
     )
+
+
+def legend(board: Leaderboard) -> str:
+    """What the columns of a leaderboard are, and against which run."""
+    top, text = board.rows[0], "95 % intervals by bootstrap over groups"
     if board.test_only:
         text += f"; {TEST_ONLY}: {len(board.test_only)} further, by test accuracy"
     if len(board.rows) < 2:

@@ -12,7 +12,7 @@ from toy_board import Add
 from featcache.commands.compare import compare, sample_size
 from featcache.errors import UsageError
 from featcache.evaluation import references
-from featcache.evaluation.external.sample_size import groups_to_detect
+from featcache.evaluation.external.sample_size import groups_to_detect, needed
 
 
 def test_the_power_of_a_paired_test() -> None:
@@ -54,8 +54,21 @@ def test_alone_or_alike_no_number_is_made_up(add: Add, reports: Path) -> None:
     equal = sample_size(compare(reports), references.find(reports, "good"))
     assert equal.detection
     assert equal.detection.groups_for_detect is None
-    with pytest.raises(UsageError, match="half_width"):
-        sample_size(compare(reports), references.find(reports, "good"), half_width=0)
+    for width in (0, 1, 1e-300, float("nan")):
+        with pytest.raises(UsageError, match="half_width"):
+            sample_size(
+                compare(reports), references.find(reports, "good"), half_width=width
+            )
+
+
+def test_a_few_patients_are_never_enough() -> None:
+    """Near a perfect score and for a large difference, the variance says too little."""
+    draws = np.random.default_rng(0).normal(0.99, 0.01, 4000)
+    size = needed(0.99, draws, basis=100, groups=100, images=100)
+    assert size.groups is not None
+    worth = 0.99 * 0.01 / draws.var()
+    assert size.groups == pytest.approx(34.6 * 100 / worth, abs=2)
+    assert groups_to_detect(draws, groups=100, difference=0.9) == 6
 
 
 def test_the_command(add: Add, reports: Path, run: Callable[..., Any]) -> None:
@@ -70,3 +83,14 @@ def test_the_command(add: Add, reports: Path, run: Callable[..., Any]) -> None:
     code, out, _ = run(*words, "--json")
     assert set(json.loads(out)["needed"]) >= {"accuracy", "auc"}
     assert run(*words, "--html")[0] == 1
+    assert run(*words[:-2], "--detect", "0.1")[0] == 1
+
+
+def test_runs_that_never_differ_are_said_to(
+    add: Add, reports: Path, run: Callable[..., Any]
+) -> None:
+    """Equal predictions leave no number of patients to print."""
+    add("good", range(6))
+    add("same", range(6))
+    words = ("compare", "--reports", reports.parent, "--needed", "good")
+    assert "not known, as the two never differ here" in run(*words)[1]

@@ -1,6 +1,8 @@
 """``featcache curve`` on a store whose features nearly tell the class."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,25 @@ def test_words_and_pictures(learnt: Any) -> None:
     assert "patients" in text
     assert "Training without half of" in text
     assert curve_picture.terminal(learnt).count("●") == len(learnt.points)
+    bands = curves.gain_bands(learnt)
+    assert len(bands) == len(learnt.fit.ahead)
+    assert all(
+        low <= a.score <= high
+        for a, (_, low, high) in zip(learnt.fit.ahead, bands, strict=True)
+    )
     assert curve_picture.png(learnt).size == (960, 600)
     assert charts.learning_curve(learnt).svg.text.count('<path class="s0"') == len(
         learnt.points
     )
+
+
+def test_words_of_what_cannot_be_known(learnt: Any) -> None:
+    """No interval, no check and no negative nought."""
+    need = replace(learnt.classes[0], loss=-1e-9, low=math.nan, high=math.nan)
+    fit = replace(learnt.fit, back_test=None)
+    text = " ".join(curves.sentences(replace(learnt, fit=fit, classes=[need])))
+    assert "costs 0.0 points; no interval" in text
+    assert "could not be checked" in text
 
 
 def test_the_command_prints_saves_and_refuses(
@@ -93,6 +110,9 @@ def test_the_command_prints_saves_and_refuses(
     assert np.asarray(Image.open(picture)).any()
     again = CliRunner().invoke(cli, [*call, "--png", str(picture)])
     assert again.exit_code == 1
+    both = CliRunner().invoke(cli, [*call, "-b", "toy"])
+    assert both.exit_code == 1
+    assert "got 1 and toy" in both.stderr
     neither = CliRunner().invoke(cli, ["curve", *folders])
     assert neither.exit_code == 1
 
@@ -109,9 +129,11 @@ def test_the_python_face_shows_itself(home: tuple[Manifest, Run]) -> None:
 
 
 def test_what_has_no_curve_is_refused(home: tuple[Manifest, Run]) -> None:
-    """One draw, and runs without cached features."""
-    with pytest.raises(UsageError, match="draws"):
-        curve(*home, draws=1)
+    """One draw, no seed, no process, and runs without cached features."""
+    wrong: list[dict[str, Any]] = [{"draws": 1}, {"seed": -1}, {"jobs": -3}]
+    for options in wrong:
+        with pytest.raises(UsageError, match=next(iter(options))):
+            curve(*home, **options)
     control = train_flat(
         home[0], home[1].folder.parents[2], heads=["logreg"], tune=False, jobs=1,
         folds=3, test_size=0.0,

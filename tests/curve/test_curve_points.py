@@ -80,6 +80,13 @@ def test_a_power_law_is_fitted_exactly() -> None:
     assert law.errors(groups)[1] == pytest.approx(np.full(5, groups @ groups / 310e3))
 
 
+def test_no_law_rises() -> None:
+    """Resamples that lie above the best score have no error below nought."""
+    groups = np.array([20.0, 40.0, 80.0, 160.0])
+    laws = fit_power_laws(groups, np.array([[-0.04, -0.03, -0.02, -0.01]]))
+    assert laws.floor[0] == laws.scale[0] == 0
+
+
 def test_the_gain_of_a_law_is_within_its_band() -> None:
     """Doubling adds what the true law says, and half of the curve foretells it all."""
     fit = fit_of(lambda n: 0.95 - 0.6 * n**-0.5)
@@ -117,12 +124,17 @@ def test_a_flat_curve_promises_nothing() -> None:
 
 
 def test_all_right_has_a_width() -> None:
-    """If every prediction is right there is no gain, and points have an interval."""
+    """If every prediction is right, points have an interval, and no gain lacks one."""
     truth = np.eye(CLASSES)[Y] * 0.8 + 0.2 / 3
     sizes = [Size(share, share * 80, share * 480, [truth, truth]) for share in SHARES]
     measured = measure(sizes, Y, GROUPS, "accuracy")
     assert all(point.low < point.score == 1 for point in measured.points())
-    assert all(one.gain == 0 for one in fit_curve(measured).ahead)
+    fit = fit_curve(measured)
+    assert fit.refused
+    assert "no band" in fit.refused
+    need = class_need("COVID", 80, measure(sizes[-2:], Y, GROUPS, "accuracy"))
+    assert need.loss == 0
+    assert np.isnan([need.low, need.high]).all()
 
 
 def test_the_class_that_is_lacking_costs_most() -> None:

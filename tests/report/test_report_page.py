@@ -20,7 +20,7 @@ from report_study import CLASSES, IMAGES, Study
 
 from featcache.evaluation import metrics, references
 from featcache.report.html import page as html_page
-from featcache.report.html import provenance_section
+from featcache.report.html import provenance_section, summary_section
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,23 @@ def test_text_of_the_data_is_never_markup(page: str) -> None:
     assert 'odd "0" <b>.png' in read.text
     assert "<img" not in page
     assert "<b>.png" not in page
+
+
+def test_no_text_turns_what_is_behind_it() -> None:
+    """An override is spelled out; markup stays as it is."""
+    template = html_page._environment().from_string("{{ name }}{{ name|breakable }}")
+    assert template.render(name="a\u202eb_") == r"a\u202eb_a\u202eb_<wbr>"
+    assert template.render(name="é\u200d") == "é\u200d" * 2
+
+
+def test_the_first_screen_is_short_and_in_words(page: str) -> None:
+    """Nothing of the leaderboard's terms is above it, and names have an end."""
+    first = page[page.index("<h1>") : page.index('id="leaderboard"')]
+    assert "In short" in first
+    assert "No model was tested on images of a" in first
+    assert "Holm" not in first
+    assert "Holm" in page
+    assert len(summary_section._short("L" * 300)) == 40
 
 
 def test_every_run_has_a_section_in_its_order(page: str) -> None:

@@ -10,6 +10,8 @@ from featcache.evaluation.external import Needed, sample_sizes
 from featcache.evaluation.external.sample_size import HALF_WIDTH, groups_to_detect
 from featcache.evaluation.runs import Run
 
+_LEAST = 1e-4  # no study is as large as a smaller one would take
+
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
@@ -78,12 +80,14 @@ def sample_size(
         detect: The difference to detect with 80 % power.
 
     Raises:
-        UsageError: A length or difference that is not between 0 and 1, or a run that
+        UsageError: A length or difference below 0.0001 or not below 1, or a run that
             the leaderboard does not rank.
     """
     for name, value in (("half_width", half_width), ("detect", detect)):
-        if not 0 < value < 1:
-            raise UsageError(f"`{name}` between 0 and 1", f"{value:g}", "Try 0.02.")
+        if not _LEAST <= value < 1:
+            raise UsageError(
+                f"`{name}` from {_LEAST:g} to below 1", f"{value:g}", "Try 0.02."
+            )
     own = [one for one in board.scored if one.run.run_id == run.run_id]
     if not own:
         raise UsageError(
@@ -92,11 +96,10 @@ def sample_size(
             "See the runs: featcache compare",
         )
     one = own[0]
-    by_patient = "patient" in run.record.split.group_by.lower()
     return SampleSize(
         run=run.short_id,
         run_id=run.run_id,
-        unit="patients" if by_patient else "groups",
+        unit=run.record.split.unit,
         groups=one.draws.groups,
         images=len(one.right),
         half_width=half_width,

@@ -8,7 +8,8 @@ from featcache.commands.curve.fits import Training, fit_sizes, run_training
 from featcache.core import checked
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.registry import Registry
-from featcache.core.workers import LOCAL, Site, opened
+from featcache.core.text import counted
+from featcache.core.workers import LOCAL, Site, check_jobs, opened
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError, UsageError
 from featcache.evaluation.curves import (
@@ -62,17 +63,21 @@ def curve(
 
     Raises:
         UnknownNameError: No such metric.
-        UsageError: Fewer than two draws, or a cluster that cannot be reached.
+        UsageError: Fewer than two draws, a negative seed, no process, or a cluster that
+            cannot be reached.
         RunError: A run without cached features or out-of-fold predictions; or its head
             cannot be fitted at any size.
         StoreError: Its features are gone or damaged.
     """
     _METRICS[metric]
     Site.of(on)
+    check_jobs(jobs)
     if draws < 2:
         raise UsageError(
             "`draws` of at least 2, to see how they differ", str(draws), "Try 5."
         )
+    if seed < 0:
+        raise UsageError("a seed of 0 or above", str(seed), "Use `seed=0`.")
     training = run_training(manifest, run, seed=seed)
     with opened(on, jobs=jobs, reporter=reporter) as workers:
         sizes, halves = fit_sizes(
@@ -134,8 +139,8 @@ def _fit_of(measured: Measured, sizes: int) -> tuple[CurveFit | None, str]:
         return None, "with a single group there is no interval and no curve"
     if sizes < LEAST_SIZES:
         return None, (
-            f"{sizes} sizes are too few for a curve, which needs {LEAST_SIZES}: the "
-            "rarest class has too few groups"
+            f"{counted(sizes, 'size is', 'sizes are')} too few for a curve, which "
+            f"needs {LEAST_SIZES}: the rarest class has too few groups"
         )
     return fit_curve(measured), ""
 

@@ -123,7 +123,7 @@ def run_training(manifest: Manifest, run: Run, *, seed: int) -> Training:
         part.groups,
         table["fold"].to_numpy(int),
         seed,
-        "patients" if "patient" in record.split.group_by.lower() else "groups",
+        record.split.unit,
         run.classes,
     )
 

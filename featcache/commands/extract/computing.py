@@ -25,7 +25,7 @@ from featcache.commands.extract.work import Work, compute, with_engines
 from featcache.core import checked, records
 from featcache.core.io import temporary_folder
 from featcache.core.progress import SILENT, OneAtATime, Reporter
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.errors import StoreError, UsageError
@@ -150,7 +150,7 @@ class _Worker:
             raise UsageError(
                 f"parts from 0 to {count - 1}",
                 some(wrong),
-                f"Plan {plan.name} has {count} parts; let the array begin at 0.",
+                f"Plan {plan.name} has {counted(count, 'part')}; the first is 0.",
             )
         request = replace(self.request, reporter=OneAtATime(reporter))
         with in_work(plan):

@@ -23,6 +23,7 @@ from featcache.commands.scan.suspicions import suspicions
 from featcache.core.io import lock
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import check_name
+from featcache.core.workers import check_jobs
 from featcache.dataset import manifest, near_duplicates, sources
 from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
@@ -114,8 +115,7 @@ def scan(
         raise UsageError(
             "`per_class` of 0 (all) or more", str(per_class), "Give 0 or more."
         )
-    if jobs is not None and jobs < 1:
-        raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
+    check_jobs(jobs)
     if dataset:
         check_name(dataset, "dataset")
     if split_by not in (None, NO_SPLIT) and pool:

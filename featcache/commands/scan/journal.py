@@ -9,6 +9,7 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Self
@@ -16,9 +17,12 @@ from typing import Any, Self
 from featcache.commands.scan.files import File, Picture
 from featcache.core.io import canonical_json
 from featcache.dataset.images import DECODER_VERSION
+from featcache.errors import DatasetError
 
 FILE = "scan.journal"
 _SCHEMA = 1
+_FACTS = [str, str, int, str, str, str]  # of a line, before the picture
+_OF_PICTURE = [int, int, str, str, bool]
 
 
 class Journal:
@@ -47,7 +51,16 @@ class Journal:
         """Path and file of each line, a later one of the same path counts.
 
         To be run to the end before anything is added.
+
+        Raises:
+            DatasetError: It is a link, which could lead to any file, or no file.
         """
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+            raise DatasetError(
+                f"{self.path} to be a file of featcache's own",
+                "a link, a folder or a device",
+                "Remove it, and scan again.",
+            )
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -57,10 +70,12 @@ class Journal:
                 record = _parse(line)
                 if record is None or (number == 0 and record != self._head):
                     return
+                entry = _entry(record) if number else None
+                if number and entry is None:
+                    return
                 self._end += len(line)
-                if number:
-                    path, *facts, picture = record
-                    yield path, File._make([*facts, _picture(picture)])
+                if entry:
+                    yield entry
 
     def add(self, files: Iterable[tuple[str, File]]) -> None:
         """Appends files that could be read and can be recognised as unchanged.
@@ -107,11 +122,24 @@ def _line(path: str, file: File) -> bytes:
 def _parse(line: bytes) -> Any:
     crc, _, text = line.removesuffix(b"\n").partition(b" ")
     whole = line.endswith(b"\n") and crc == b"%08x" % zlib.crc32(text)
-    return json.loads(text) if whole else None
+    with suppress(ValueError, RecursionError):
+        return json.loads(text) if whole else None
+    return None
+
+
+def _entry(record: Any) -> tuple[str, File] | None:
+    """Path and file of a line; None if its checksum fits, but not what it says."""
+    with suppress(TypeError, ValueError):
+        path, *facts, picture = record
+        if [type(value) for value in (path, *facts)] == _FACTS:
+            return path, File._make([*facts, _picture(picture)])
+    return None
 
 
 def _picture(values: list[Any] | None) -> Picture | None:
     if values is None:
         return None
     *facts, thumb = values
+    if [type(value) for value in facts] != _OF_PICTURE:
+        raise TypeError
     return Picture._make([*facts, base64.b64decode(thumb)])

@@ -15,11 +15,11 @@ from featcache.commands.train_head.plan import (
     plan_runs,
 )
 from featcache.core.progress import SILENT, Reporter
-from featcache.core.workers import LOCAL, Site, opened
+from featcache.core.workers import LOCAL, Site, check_jobs, opened
 from featcache.dataset.manifest import Manifest, in_use
 from featcache.dataset.narrowing import straddling
 from featcache.dataset.splits import Split, SplitOptions
-from featcache.errors import DatasetError, UsageError
+from featcache.errors import DatasetError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 
@@ -85,8 +85,7 @@ def train_head(
         UsageError: The cluster cannot be reached, or is lost.
     """
     Site.of(on)
-    if jobs is not None and jobs < 1:
-        raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
+    check_jobs(jobs)
     head_names(heads, options)
     dataset = split.narrow(manifest)
     with in_use(manifest) as check:

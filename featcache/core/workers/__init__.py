@@ -16,7 +16,7 @@ from featcache.core.registry import Registry
 from featcache.core.workers.base import Workers
 from featcache.errors import UsageError
 
-__all__ = ["ENGINES", "LOCAL", "Site", "Workers", "opened"]
+__all__ = ["ENGINES", "LOCAL", "Site", "Workers", "check_jobs", "opened"]
 
 LOCAL = "local"
 # Modules with a function ``opened``; they import their library when it is called.
@@ -69,6 +69,16 @@ class Site(NamedTuple):
         return cls(name, where[1], int(where[2]))
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Refuses a number of processes that cannot be.
+
+    Raises:
+        UsageError: It is less than one.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError("`jobs` of 1 or more", str(jobs), "Leave it out.")
+
+
 @contextmanager
 def opened(
     on: str, *, jobs: int | None = None, reporter: Reporter = SILENT
@@ -83,9 +93,10 @@ def opened(
 
     Raises:
         UnknownNameError: No such engine.
-        UsageError: It is not installed, or cannot be reached.
+        UsageError: It is not installed, or cannot be reached; or ``jobs`` below 1.
     """
     site = Site.of(on)
+    check_jobs(jobs)
     if site.host and jobs is not None:
         raise UsageError(
             f"`jobs` of workers that this call starts, not of {site}",

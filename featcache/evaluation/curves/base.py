@@ -108,7 +108,7 @@ class ClassNeed:
         class_name: The class; the others keep all their groups.
         groups: It has in training, the mean over folds.
         loss: Of the score, by half of them; positive where they are missed.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval; NaN where there is none.
         high: Upper end.
     """
 

@@ -214,6 +214,11 @@ def _reason(
     measured: Measured, p_misfit: float, back_test: BackTest | None
 ) -> str | None:
     """Why not to look ahead; None where nothing speaks against it."""
+    if not np.ptp(measured.resampled, axis=0).any():
+        return (
+            f"the score is {measured.means[-1]:.3f} with every number and on every "
+            "resample, so that no band can be given"
+        )
     if fall := _fall(measured):
         before, after = fall
         return (
@@ -252,6 +257,9 @@ def _fall(measured: Measured) -> tuple[CurvePoint, CurvePoint] | None:
 def class_need(name: str, groups: float, measured: Measured) -> ClassNeed:
     """What half of the groups of one class cost.
 
+    There is no interval with a single group, nor where no resample changes the score:
+    one of no length would be too sure.
+
     Args:
         name: The class.
         groups: It has in training.
@@ -260,6 +268,8 @@ def class_need(name: str, groups: float, measured: Measured) -> ClassNeed:
     loss = float(measured.means[1] - measured.means[0])
     change = measured.resampled[:, 1] - measured.resampled[:, 0]
     low, high = loss + np.quantile(change - change.mean(), [0.025, 0.975])
+    if measured.basis < 2 or not np.ptp(change):
+        low = high = math.nan
     return ClassNeed(
         class_name=name, groups=groups, loss=loss, low=float(low), high=float(high)
     )

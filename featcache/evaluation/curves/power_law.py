@@ -75,6 +75,8 @@ def _least_squares(falls: Array, errors: Array, weights: Array) -> tuple[Array, 
     away = (falls - mean_fall) * weights
     scale = np.maximum(errors @ away / (falls @ away), 0.0)
     floor = mean - scale * mean_fall
-    through_zero = errors @ (falls * weights) / (np.square(falls) @ weights)
+    through_zero = np.maximum(
+        errors @ (falls * weights) / (np.square(falls) @ weights), 0.0
+    )
     negative = floor < 0
     return np.where(negative, 0.0, floor), np.where(negative, through_zero, scale)

@@ -10,6 +10,7 @@ from featcache.evaluation.metrics.resampling import standard_error
 HALF_WIDTH = 0.05
 _NORMAL = 1.959964  # its 97.5 % quantile
 _POWER = 0.841621  # its 80 % quantile
+_FEWEST = 6  # groups: the signs of five differences cannot reach p < 0.05
 
 
 def needed(
@@ -27,7 +28,9 @@ def needed(
     The bootstrap's variance falls with the number of groups, so that it takes
     groups x (1.96 x standard error / half width)^2. A share of 0 or 1, which has no
     variance, is moved by two successes and two failures first (Agresti and Coull, Am.
-    Stat. 1998), a group counting as one image.
+    Stat. 1998), a group counting as one image. Near 0 and 1 that is too few, so that it
+    takes no less than Wilson's interval at 1: 1.96^2 x (1 / (2 half widths) - 1)
+    independent images.
 
     Args:
         value: A score from 0 to 1.
@@ -43,8 +46,10 @@ def needed(
         reason = ONE_GROUP if math.isfinite(value) else "there is no score"
         return Needed(half_width=half_width, groups=None, images=None, reason=reason)
     variance = error**2 or cautious_variance(value, basis)
-    count = math.ceil(groups * variance * (_NORMAL / half_width) ** 2)
     spread = value * (1 - value)
+    worth = spread / error**2 if spread and error else basis
+    fewest = _NORMAL**2 * (0.5 / half_width - 1) / worth
+    count = math.ceil(groups * max(variance * (_NORMAL / half_width) ** 2, fewest))
     effect = variance * of_images / spread if of_images and spread and error else None
     return Needed(
         half_width=half_width,
@@ -74,9 +79,10 @@ def groups_to_detect(change: Array, *, groups: int, difference: float) -> int | 
         difference: That is to be detected, above 0.
 
     Returns:
-        None with a single group, or where the runs never differ.
+        At least 6; None with a single group, or where the runs never differ.
     """
     error = standard_error(change, groups)
     if math.isnan(error) or not error:
         return None
-    return math.ceil(groups * (error * (_NORMAL + _POWER) / difference) ** 2)
+    count = math.ceil(groups * (error * (_NORMAL + _POWER) / difference) ** 2)
+    return max(count, _FEWEST)

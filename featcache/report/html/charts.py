@@ -8,7 +8,7 @@ import pandas as pd
 
 from featcache.errors import RunError
 from featcache.evaluation import metrics
-from featcache.evaluation.curves import LearningCurve
+from featcache.evaluation.curves import Ahead, LearningCurve
 from featcache.evaluation.operating_points import OperatingPoint
 from featcache.evaluation.record import CalibrationInfo
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -19,7 +19,7 @@ from featcache.evaluation.utility import (
 )
 from featcache.evaluation.utility.net_benefit import THRESHOLDS
 from featcache.evaluation.utility.risk_coverage import COVERAGES
-from featcache.report.curves import law_line, sentences
+from featcache.report.curves import gain_bands, law_line, sentences
 from featcache.report.html import scoring
 from featcache.report.html.svg import Axis, Series, Svg, key, lines
 
@@ -232,17 +232,28 @@ def learning_curve(curve: LearningCurve) -> Chart:
         0, groups, scores, [4.0] * len(points),
         low=[p.low for p in points], high=[p.high for p in points],
     )  # fmt: skip
-    law = Series(1, law_groups, law_scores)
+    law, bands = Series(1, law_groups, law_scores), gain_bands(curve)
     ends = [v for p in points for v in (p.low, p.high)]
+    ends += [v for _, *of_band in bands for v in of_band]
+    expected = [_expected(curve.fit.ahead, bands)] if curve.fit and bands else []
     name = curve.metric.replace("_", " ")
     svg = lines(
-        [law, measured],
+        [law, *expected, measured],
         Axis.around(f"{curve.unit} trained on", [0, *groups, *law_groups], whole=True),
         Axis.around(f"out-of-fold {name}", [*scores, *ends, *law_scores]),
         label=f"{name} by {curve.unit} trained on",
     )
     keys = [(key(0), "measured, with 95 % interval")]
     if law_groups.size:
-        keys.append((key(1), "inverse power law"))
+        text = ", with the 95 % band of the gain" if bands else ""
+        keys.append((key(1), f"inverse power law{text}"))
     title = f"More {curve.unit}: {name}"
     return Chart(title, svg, keys, " ".join(sentences(curve)))
+
+
+def _expected(ahead: Sequence[Ahead], bands: Sequence[tuple[float, ...]]) -> Series:
+    """The law's points ahead in the band of the gain, which begins where it is none."""
+    today = ahead[0].score - ahead[0].gain
+    start = (ahead[0].groups / ahead[0].times, today, today)
+    groups, low, high = np.array([start, *bands]).T
+    return Series(1, groups, [today, *(a.score for a in ahead)], low=low, high=high)

@@ -16,7 +16,7 @@ from featcache.commands.audit.base import named
 from featcache.commands.compare import Leaderboard, LeaderboardRow
 from featcache.core.io import write_text
 from featcache.core.output_file import check_output
-from featcache.core.text import minute, percent, sentence
+from featcache.core.text import minute, percent, printable, sentence
 from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.metrics import METRICS
@@ -46,12 +46,13 @@ from featcache.report.html.thumbs import (
     sheets,
 )
 from featcache.report.html.validation_section import read_sections
-from featcache.report.tables import CONTROLS, TEST_ONLY_HEADING, caption
+from featcache.report.tables import CONTROLS, TEST_ONLY_HEADING, legend, subject
 from featcache.report.validation_rows import COLUMNS as VALIDATION_COLUMNS
 
 MOST_SECTIONS = 40  # runs with a section of their own; the table has them all
 OPEN_SECTIONS = 2
 _MARK = '<meta name="generator" content="featcache">'  # of every page
+_OVERRIDES = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 _FILES = {TRAIN: "report.html", TEST: "report-test.html"}
 
 
@@ -133,7 +134,8 @@ def render(context: ReportContext) -> str:
         .render(
             board=context.board,
             classes=context.best.classes,
-            caption=caption(context.board).removeprefix(f"{context.board.dataset}: "),
+            subject=subject(context.board),
+            legend=legend(context.board),
             reference=context.board.against,
             warnings=[
                 context.folders.complete(line)
@@ -187,15 +189,27 @@ def _environment() -> Any:
         loader=PackageLoader("featcache.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_without_overrides,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
         "share": _share, "percent": percent, "words": _words, "p_value": _p_value,
-        "minute": minute, "with_command": _with_command,
+        "minute": minute, "sentence": sentence, "with_command": _with_command,
         "breakable": _breakable, "decimals": "{:.3f}".format,
     }  # fmt: skip
     return environment
+
+
+def _without_overrides(value: Any) -> Any:
+    r"""Text with ``\u202e`` and its like spelled out, which turn what follows."""
+    return (
+        _OVERRIDES.sub(lambda m: printable(m[0]), value) if _is_text(value) else value
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not hasattr(value, "__html__")
 
 
 def _text(name: str) -> str:
@@ -214,7 +228,8 @@ def _share(value: float | None) -> str:
 
 def _breakable(name: str) -> Svg:
     """A long name that may be broken behind each + and _."""
-    return Svg(re.sub(r"([+_])", r"\1<wbr>", escape(name)))
+    name = escape(_without_overrides(name))
+    return Svg(re.sub(r"([+_])", r"\1<wbr>", name))
 
 
 def _with_command(message: str) -> Svg:

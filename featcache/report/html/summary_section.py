@@ -18,6 +18,7 @@ _OF = 100  # images that a picture stands for
 _COLUMNS, _SIDE = 20, 15
 _MOST = 8  # classes in the picture
 _NAMED = 3  # open questions
+_LETTERS = 40  # of a name
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Summary:
         pictures: For each class, its name and of 100 of its images how many the model
             names as which class.
         legend: The classes.
-        open_questions: Titles of the first of what was not checked.
+        open_questions: Titles of the first of what was not checked, within a sentence.
         more: How many there are beside these.
     """
 
@@ -48,42 +49,54 @@ def summary(scored: ScoredRun, row: LeaderboardRow, gaps: Sequence[Gap]) -> Summ
         row: Its row of the leaderboard.
         gaps: What was not checked.
     """
-    classes = scored.run.classes
+    classes = [_short(name) for name in scored.run.classes]
     counts = metrics.confusion(scored.part.y, scored.part.p)
     with_images = [c for c in range(len(classes)) if counts[c].sum()][:_MOST]
     return Summary(
-        sentences=[*_accuracy(scored, row), *_classes(scored)],
+        sentences=[*_accuracy(scored, row), *_recognised(scored, classes)],
         pictures=[(classes[c], _picture(counts[c], c, classes)) for c in with_images],
         legend=[(key(c, line=False), name) for c, name in enumerate(classes)][:STYLES],
-        open_questions=[gap.title for gap in gaps[:_NAMED]],
+        open_questions=[_inside(gap.title) for gap in gaps[:_NAMED]],
         more=max(len(gaps) - _NAMED, 0),
     )
 
 
 def _accuracy(scored: ScoredRun, row: LeaderboardRow) -> list[str]:
     right = _frequency(row.accuracy, row.interval("accuracy"))
-    groups = counted(scored.draws.groups, "group")
+    unit = scored.run.record.split.unit.removesuffix("s")
     text = (
-        f"Of 100 images that it was not trained on, {row.head} on {row.backbone} names "
-        f"the right class of {right}; {groups} of images were kept together."
+        f"Of 100 images that it was not trained on, {_short(row.head)} on "
+        f"{row.backbone} classifies {right} correctly; measured on "
+        f"{counted(row.n, 'image')} of {counted(scored.draws.groups, unit)}. No model "
+        f"was tested on images of a {unit} that it was trained on."
     )
     return [text, row.claim] if row.claim else [text]
 
 
-def _classes(scored: ScoredRun) -> list[str]:
+def _recognised(scored: ScoredRun, names: Sequence[str]) -> list[str]:
     every = scoring.per_class(scored.part, scored.run.classes, scored.draws)
     return [
-        f"Of 100 {one.name} images it recognises {_frequency(rate.value, rate.ends)}."
-        for one in every
+        f"Of 100 {name} images it recognises {_frequency(rate.value, rate.ends)}."
+        for name, one in zip(names, every, strict=True)
         if one.n and (rate := one.scores["sensitivity"])
     ]
+
+
+def _short(name: str) -> str:
+    """A name as the first screen has room for it."""
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+
+
+def _inside(title: str) -> str:
+    """A title within a sentence: with a small letter, unless its first word is not."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
 
 
 def _frequency(value: float, ends: tuple[float, float] | None) -> str:
     of_100 = f"{100 * value:.0f}"
     if not ends:
         return f"{of_100} (with a single group there is no interval)"
-    return f"{of_100} (95 %: {100 * ends[0]:.0f} to {100 * ends[1]:.0f})"
+    return f"{of_100} (95\u00a0%: {100 * ends[0]:.0f} to {100 * ends[1]:.0f})"
 
 
 def _picture(counts: np.ndarray, true: int, classes: Sequence[str]) -> Svg:

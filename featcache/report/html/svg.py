@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 WIDTH, HEIGHT = 340, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 40
 _MOST_POINTS = 120
 STYLES = 8  # colours and marks in the style sheet
 
