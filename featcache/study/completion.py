@@ -16,7 +16,7 @@ from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.deploy import networks as deployed
-from featcache.errors import UsageError
+from featcache.errors import RunError, UsageError
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import FLOAT32
@@ -90,7 +90,13 @@ class Completion:
 
     def controls(self) -> None:
         """Runs of the baselines, and of the best network on parts of the images."""
-        best = next(run for run in self.runs if not run.record.is_baseline)
+        best = next((run for run in self.runs if not run.record.is_baseline), None)
+        if best is None:
+            raise RunError(
+                "a run of a network that did not fail",
+                "none",
+                "Run featcache train-head, which says why.",
+            )
         split = split_of(best, self.manifest)
         extract(self.manifest, [*map(resolve, BASELINES)], reporter=self.reporter)
         self.train([*BASELINES], split)
