@@ -341,6 +341,7 @@ print({"tensorflow", "keras", "openvino", "nncf"} & {*sys.modules})
 """
 
 
+@pytest.mark.slow
 def test_alone_they_load_no_network_library(image_folder: Path, tmp_path: Path) -> None:
     """Neither TensorFlow nor OpenVINO is imported, at the first call and later."""
     command = [sys.executable, "-c", ALONE, str(image_folder), "-b", "baselines"]

@@ -243,6 +243,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     assert "Finished work is kept: run the same command" in err
 
 
+@pytest.mark.slow
 def test_a_real_sigint_leaves_no_lock(
     image_folder: Path, toy_network: Path, tmp_path: Path
 ) -> None:

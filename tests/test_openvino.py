@@ -316,6 +316,7 @@ except KeyboardInterrupt:
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_converting_calls_nobody(toy_network: Path, tmp_path: Path) -> None:
     """Conversion and quantisation call nobody, say nothing, leave no id."""
     body = f"""

@@ -278,6 +278,7 @@ def test_all_are_the_stores_that_have_the_region(
     assert both.record.backbone == "border+pixels48:ring"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", slow_but([True, False], True))
 def test_the_audit_tells_markers_from_lungs(
     tmp_path: Path, run: Callable[..., tuple[int, str, str]], shortcut: bool

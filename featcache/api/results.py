@@ -204,7 +204,7 @@ class Leaderboard(comparing.Leaderboard):
     def sample_size(
         self, run: Any = 1, *, half_width: float = 0.05, detect: float = 0.02
     ) -> comparing.SampleSize:
-        """How many groups a run's claims would take; see ``compare --needed``.
+        """How many groups a run's claims would take; see docs/compare.md.
 
         Args:
             run: A run, its rank or short id, or a part of its id.

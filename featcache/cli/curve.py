@@ -99,7 +99,7 @@ def curve_command(
         raise UsageError(
             "a RUN, or both --backbone and --head",
             "neither" if reference is None else "both",
-            "featcache compare lists the runs.",
+            "See the runs: featcache compare",
         )
     if png:
         check_output(png, "png", force=force)

@@ -19,8 +19,9 @@ OPTIONS = {
         (
             *(f"cache {name}" for name in ("ls", "info", "prune")),
             *(f"dataset {name}" for name in ("ls", "rm", "rename")),
-            *("audit", "train-head", "finetune", "ensemble", "compare", "explain"),
-            *("validate", "bundle make", "predict", "export", "run", "demo", "doctor"),
+            *("audit", "train-head", "finetune", "ensemble", "compare", "curve"),
+            *("explain", "validate", "bundle make", "predict", "export", "run", "demo"),
+            "doctor",
         ),
         (CACHE, REPORTS),
     ),

@@ -143,6 +143,7 @@ def test_patches_cover_the_picture_to_its_edges() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "fold"),
     slow_but(product(["softmax", "mlp"], ["all", "test"]), ("softmax", "test")),

@@ -94,6 +94,7 @@ def test_too_large_a_batch(
         tune(fold="test")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,7 @@ def test_a_closed_block_stands_still(toy_network: Path, optimizer: str) -> None:
                      for w in ("kernel", "bias")}  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", ["off", "on"])
+@pytest.mark.parametrize("precision", slow_but(["off", "on"], "on"))
 def test_a_moving_average(toy_network: Path, precision: str) -> None:
     """With momentum 0.25, a quarter of the old and three of the new weights."""
     net, asked = make_net(toy_network, ema=0.25, mixed_precision=precision)
@@ -136,6 +136,7 @@ def test_a_moving_average(toy_network: Path, precision: str) -> None:
     np.testing.assert_array_equal(net.trainable[0].numpy(), seen[1])
 
 
+@pytest.mark.slow
 def test_an_estimate_changes_nothing(toy_network: Path, dataset: Manifest) -> None:
     """Times are above 0, and no weight, no state of the optimizer has moved."""
     net, asked = make_net(toy_network, head="mlp-dropout", ema=0.5)

@@ -85,6 +85,7 @@ def test_networks_are_trained_by_workers(
     assert started == [on]  # a run that is there needs no workers
 
 
+@pytest.mark.slow
 def test_an_error_of_a_worker_is_that_of_a_call(
     tune: Callable[..., FinetuneResult],
     dataset: Manifest,
@@ -101,6 +102,7 @@ def test_an_error_of_a_worker_is_that_of_a_call(
         path.write_bytes(kept)
 
 
+@pytest.mark.slow
 def test_time_is_shared_by_those_that_work_at_once(
     tune: Callable[..., FinetuneResult],
     started: list[str],

@@ -21,6 +21,7 @@ from featcache.dataset.manifest import Manifest
 from featcache.evaluation import runs
 
 
+@pytest.mark.slow
 def test_a_time_limit(
     tune: Callable[..., FinetuneResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

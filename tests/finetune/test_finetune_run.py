@@ -24,6 +24,7 @@ from featcache.evaluation import runs
 from featcache.evaluation.record import FINETUNED
 
 
+@pytest.mark.slow
 def test_a_run_as_any_other(
     whole: Undisturbed,
     tune: Callable[..., FinetuneResult],
@@ -164,6 +165,7 @@ def test_outcomes_of_a_test_part_alone() -> None:
     assert found["test"]["accuracy"] == 0.75
 
 
+@pytest.mark.slow
 def test_a_test_part_alone_is_ranked_by_it(
     tune: Callable[..., FinetuneResult], cached: Callable[..., runs.Run]
 ) -> None:

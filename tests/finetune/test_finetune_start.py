@@ -115,6 +115,7 @@ def test_a_fold_starts_from_a_head_that_never_saw_it(
     assert not np.allclose(found.weights[0], saved.weights[0], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_initial_head_is_fitted_by_one_thread(
     cached: Callable[..., runs.Run],
     dataset: Manifest,

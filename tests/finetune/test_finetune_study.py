@@ -89,6 +89,7 @@ def test_errors_of_a_study_name_the_key(line: str, named: str, toml: Path) -> No
         study.read(toml)
 
 
+@pytest.mark.slow
 def test_a_study_fine_tunes(toml: Path, tmp_path: Path) -> None:
     """It starts from the head of its own [[train]], is ranked and averaged with it."""
     reports = tmp_path / "reports"

@@ -153,6 +153,7 @@ cli.main(["predict", "run", "--batch-size", "2", *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly(scans: Path) -> None:
     """As with ``| head -n 1``: no traceback, and not all images are answered."""
     folder = Path(__file__).parent

@@ -144,6 +144,7 @@ def test_the_file_of_a_network_is_looked_up() -> None:
     assert parsed(line)[1]["names"] == ("/new/own net.keras",)
 
 
+@pytest.mark.slow
 def test_the_commands_find_their_own_run(
     image_folder: Path,
     toy_network: Path,

@@ -19,6 +19,7 @@ from featcache.report.heatmaps import records, sheets
 from featcache.report.html import explain_section, gaps_section
 
 
+@pytest.mark.slow
 def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
     """Means of each class, six images with two maps each; other runs have none."""
     report_records.write_maps(study, best(study))
@@ -74,6 +75,7 @@ def test_errors_come_before_classes(study: Study) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
     """Of 20 errors the 12 with the highest probability, in the order of the sheet."""
     folder = report_records.write_maps(study, best(study), errors=True, images=20)
@@ -83,6 +85,7 @@ def test_the_surest_are_shown_and_the_rest_counted(study: Study) -> None:
     assert group.note.endswith("8 more images are on the sheet.")
 
 
+@pytest.mark.slow
 def test_three_runs_are_shown_with_maps(study: Study) -> None:
     """A fourth is named with its folder."""
     contract = {"contract_id": best(study).record.contract_id}
@@ -128,6 +131,7 @@ def test_broken_records_of_maps_cost_only_themselves(study: Study) -> None:
         assert f"{best(study).run_id}/{name}, which cannot be used" in problems
 
 
+@pytest.mark.slow
 def test_an_empty_folder_of_maps_is_only_named(study: Study) -> None:
     """As after a call that drew nothing for the page."""
     (study.reports / "explain" / best(study).run_id).mkdir(parents=True)

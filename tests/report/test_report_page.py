@@ -175,6 +175,7 @@ def test_compare_writes_the_report(
     assert run(*words, "--html", "own.html")[0] == 0
 
 
+@pytest.mark.slow
 def test_compare_names_a_page_that_is_stale(
     study: Study, run: Callable[..., tuple[int, str, str]]
 ) -> None:

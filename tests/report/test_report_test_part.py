@@ -66,6 +66,7 @@ def test_data_of_the_test_part_knows_the_whole_split(study: Study) -> None:
     assert len(of_page.best.table) < len(of_page.evaluated) == IMAGES
 
 
+@pytest.mark.slow
 def test_a_run_of_the_test_part_has_its_curve(study: Study) -> None:
     """That of its one model, where there are no folds."""
     only_tested(study)

@@ -44,6 +44,7 @@ def test_a_wrong_file_costs_nothing(
     assert sorted(file.parent.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_labels_and_what_is_not_ranked_are_told(
     file: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_head_that_raises_is_marked_failed_and_the_others_go_on(
     assert train().new_run_ids == [result.runs[1].run_id]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_warning_of_a_library_is_one_line_with_the_run(
     train, capfd: pytest.CaptureFixture[str]

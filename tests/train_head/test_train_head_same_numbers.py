@@ -38,6 +38,7 @@ def predictions(
     return {path.parent.name: path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heads", "count", "width"),
     [(QUICK, 90, 6), pytest.param(EVERY, 150, 300, marks=pytest.mark.slow)],

@@ -89,7 +89,7 @@ def sample_size(
         raise UsageError(
             "`needed` a run that the leaderboard ranks",
             run.run_id,
-            "featcache compare lists them.",
+            "See the runs: featcache compare",
         )
     one = own[0]
     by_patient = "patient" in run.record.split.group_by.lower()

@@ -150,7 +150,7 @@ def _refuse_others(run: Run, folds: int) -> None:
         raise RunError(
             "a run of a head on cached features, with folds",
             f"{run.run_id}, {reason}",
-            "Choose another run: featcache compare lists them.",
+            "Choose another run. To see them: featcache compare",
         )
 
 

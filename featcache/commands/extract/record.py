@@ -73,6 +73,7 @@ def recording(folder: Path, arguments: dict[str, Any]) -> Iterator[dict[str, Any
 
 def _own_path(folder: Path) -> Path:
     """A name that no other call has, not even one of this process and second."""
+    folder.mkdir(parents=True, exist_ok=True)
     name = f"extract-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     for ending in chain([""], (f"-{number}" for number in count(2))):
         path = folder / f"{name}{ending}.json"

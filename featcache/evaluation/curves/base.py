@@ -150,7 +150,7 @@ class LearningCurve:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As ``--json`` and the record have it."""
+        """As the record has it."""
         return records.to_json(self)
 
     @classmethod

@@ -120,11 +120,12 @@ def render(context: ReportContext) -> str:
         ]
     ]
     map_points = points(context)
-    head, gaps = _headline(context), gaps_section.gaps(context)
+    head = _headline(context)
     audit = read_audit(context, head["best"].run_id)
     tiles, pairs = _thumbnails(context, map_points, sections, audit)
     maps = map_sections(context, context.runs[: len(sections)])
     validations = read_sections(context)
+    gaps = gaps_section.gaps(context)  # last: all above list what cannot be opened
     css, script = _text("report.css"), _text("report.js")
     return str(
         _environment()

@@ -13,6 +13,7 @@ from featcache.commands.curve import read_curves
 from featcache.core.text import minute, percent
 from featcache.deploy.points import points_of
 from featcache.evaluation import metrics
+from featcache.evaluation.figures import Figure
 from featcache.evaluation.operating_points import OperatingPoint
 from featcache.evaluation.record import FeatureBlock, RunRecord
 from featcache.evaluation.runs import TEST, TRAIN, Predictions, Run
@@ -56,7 +57,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class PointRow:
-    """An operating point: its threshold, and what it costs, as texts.
+    """An operating point: its threshold, and what it costs.
 
     Attributes:
         name: The class.
@@ -66,9 +67,9 @@ class PointRow:
     """
 
     name: str
-    threshold: str
-    rates: list[str]
-    predictive: list[tuple[str, str, str]]
+    threshold: Estimate
+    rates: list[Estimate]
+    predictive: list[tuple[str, Estimate, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,19 @@ def _points(run: Run) -> list[OperatingPoint]:
 
 def _point_row(point: OperatingPoint) -> PointRow:
     by_fold = point.fold_thresholds
-    threshold = "–"
-    if np.isfinite(point.threshold):
-        threshold = f"{point.threshold:.3f} ({min(by_fold):.3f}–{max(by_fold):.3f})"
     return PointRow(
         point.class_name,
-        threshold,
-        [str(point.sensitivity), str(point.specificity)],
-        [(percent(v.prevalence), str(v.ppv), str(v.npv)) for v in point.predictive],
+        Estimate(point.threshold, min(by_fold), max(by_fold)),
+        [_estimate(point.sensitivity), _estimate(point.specificity)],
+        [
+            (percent(v.prevalence), _estimate(v.ppv), _estimate(v.npv))
+            for v in point.predictive
+        ],
     )
+
+
+def _estimate(figure: Figure) -> Estimate:
+    return Estimate(figure.value, figure.low, figure.high)
 
 
 def _facts(run: Run, row: LeaderboardRow) -> list[tuple[str, str]]:
