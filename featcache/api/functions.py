@@ -32,8 +32,10 @@ from featcache.commands import train_head as training
 from featcache.commands.extract import StoreResult
 from featcache.core.options import arguments
 from featcache.dataset.views import Policy
+from featcache.errors import UsageError
 from featcache.evaluation import references, runs
 from featcache.report.heatmaps import sheets
+from featcache.study import completion
 
 
 @with_options_of(on_networks, extracting.extract, without=["policy"])
@@ -342,6 +344,9 @@ def audit(
     dataset: DatasetLike = None,
     *,
     split: str | None = None,
+    complete: bool = False,
+    backbones: Paths = (),
+    jobs: int | None = None,
     fix: str | Path | None = None,
     checklist: str | Path | None = None,
     force: bool = False,
@@ -354,6 +359,11 @@ def audit(
     Args:
         dataset: Which; see ``featcache.open``.
         split: The split of the runs to look at; by default the newest.
+        complete: First compute what checks lack: runs of a network, of the baselines,
+            and of parts of the images.
+        backbones: With ``complete``: one or several networks, as for ``extract``, to
+            extract and train on as well.
+        jobs: With ``complete``: parallel processes for the heads.
         fix: A CSV to write, without duplicates.
         checklist: A markdown file to write.
         force: Replace these two where they are there.
@@ -363,12 +373,22 @@ def audit(
 
     Raises:
         RunError: There is no run on that split.
-        UsageError: ``fix`` or ``checklist`` names a file that must not be written.
+        UsageError: Options of ``complete`` without it, or no network for it; ``fix``
+            or ``checklist`` names a file that must not be written.
     """
+    if not complete and (texts(backbones) or jobs):
+        raise UsageError("`complete=True`", "backbones or jobs alone", "Add it.")
     with show(progress) as reporter:
+        manifest = manifest_of_runs(dataset, cache, reports)
+        folder = reports_folder(reports, dataset)
+        if complete:
+            names = texts(backbones)
+            completion.complete(
+                manifest, folder, names, split=split, jobs=jobs, reporter=reporter
+            )
         result = auditing.audit(
-            manifest_of_runs(dataset, cache, reports),
-            reports_folder(reports, dataset),
+            manifest,
+            folder,
             split=split,
             fix=Path(fix) if fix else None,
             checklist=Path(checklist) if checklist else None,

@@ -5,12 +5,15 @@ from typing import Any
 
 import click
 
+from featcache.cli.completion import complete_networks
 from featcache.cli.options import (
     cache_option,
     force_option,
+    jobs_option,
     json_option,
     open_dataset_of_runs,
     options,
+    refuse_ignored,
     reports_option,
     trained_dataset_option,
 )
@@ -22,6 +25,21 @@ audit_options = options(
         metavar="NAME",
         help="Split whose runs are checked.  [default: the newest run's]",
     ),
+    click.option(
+        "--complete",
+        is_flag=True,
+        help="First compute what checks lack: baselines, parts of the images, runs.",
+    ),
+    click.option(
+        "-b",
+        "--backbone",
+        "names",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_networks,
+        help="With --complete: also extract and train on this network.",
+    ),
+    jobs_option,
     click.option("--strict", is_flag=True, help="Exit with 1 if an issue is found."),
     click.option(
         "--fix",
@@ -47,6 +65,9 @@ audit_options = options(
 @json_option
 def audit_command(
     dataset: str | None,
+    complete: bool,
+    names: tuple[str, ...],
+    jobs: int | None,
     strict: bool,
     cache: Path,
     reports: Path,
@@ -56,9 +77,25 @@ def audit_command(
     """Check a dataset, its splits and its runs for causes of optimistic scores."""
     from featcache.commands.audit import audit
     from featcache.evaluation import identity
+    from featcache.study import completion
 
+    if not complete:
+        refuse_ignored(
+            ("names", "jobs"),
+            "--complete with --backbone and --jobs",
+            "Add it, or leave them out.",
+        )
     manifest = open_dataset_of_runs(cache, reports, dataset)
     with bars() as reporter:
+        if complete:
+            completion.complete(
+                manifest,
+                reports,
+                names,
+                split=settings["split"],
+                jobs=jobs,
+                reporter=reporter,
+            )
         audited = audit(manifest, reports, reporter=reporter, **settings)
     if as_json:
         print_json(audited.rows)

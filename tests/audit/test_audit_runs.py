@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from audit_toys import FOLDS, PATIENT, Y, make_run, of, put_store, with_table
 from toys import CLASSES, N
@@ -114,9 +115,18 @@ def test_confident_learning_by_hand() -> None:
                   [0.25, 0.75]])  # fmt: skip
     y = np.array([0, 0, 1, 1, 1, 0])
     assert P[y == 0, 0].mean() == pytest.approx(0.6)
-    counted, margin = labels.conflicts(y, P)
-    assert counted.tolist() == [0, 0, -1, 1, -1, 1]
-    assert margin[[0, 5]] == pytest.approx([0.8, -0.5])
+    assert labels.confident(y, P).tolist() == [False] * 5 + [True]
+
+
+def test_the_least_probable_labels_come_first() -> None:
+    """And not the largest margins; images predicted as labelled are not listed."""
+    P = np.array([[0.3, 0.6, 0.1], [0.2, 0.4, 0.4], [0.9, 0.1, 0], [0.1, 0.9, 0]])
+    table = pd.DataFrame(P, columns=[f"p_{name}" for name in "abc"])
+    table = table.assign(image_id=[*"wxyz"], path=[*"WXYZ"], label=[*"aaaa"])
+    rows = labels.ranked([*"abc"], table)
+    assert rows["path"].tolist() == ["Z", "X", "W"]
+    assert rows["probability"].tolist() == [0.1, 0.2, 0.3]
+    assert rows["suggested"].tolist() == ["b", "b", "b"]
 
 
 def test_planted_label_errors_come_first(toy: Manifest, reports: Path) -> None:

@@ -43,6 +43,7 @@ from featcache.report.heatmaps import sheets
 from featcache.report.html import page
 from featcache.study import demo
 from featcache.study import run as run_study
+from featcache.study.completion import complete
 
 # The fewest words with which each command parses.
 LEAST = {
@@ -78,7 +79,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "compare": [compare, page.write, sample_size],
     "curve": [curve, page.write],
     "explain": [explain, sheets.write],
-    "audit": [audit],
+    "audit": [audit, complete],
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
@@ -104,7 +105,8 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "array_part", "as_json", "backbone", "cache", "confusion_of", "data_only",
+    "array_part", "as_json", "backbone", "cache", "complete", "confusion_of",
+    "data_only",
     "dataset", "dry_run", "every",
     "file", "files", "head", "html", "inputs", "name", "names", "needed_by",
     "no_refuse", "path", "png", "plan_only", "publish",

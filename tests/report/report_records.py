@@ -35,7 +35,7 @@ def write_audit(study: Study, run_id: str | None, **changes: Any) -> Path:
     ok = study.manifest.ok.reset_index(drop=True)
     candidates = [
         {"image_id": row.image_id, "path": row.path, "label": row.label,
-         "suggested": "plain", "probability": 0.1, "margin": -0.5}
+         "suggested": "plain", "probability": 0.1, "confident": True}
         for row in ok.head(CANDIDATES).itertuples()
     ]  # fmt: skip
     near = [pair(ok, 0, 3), pair(ok, 1, 40), pair(ok, 2, 41)]

@@ -1,6 +1,7 @@
 """A dataset with its splits and runs, opened once for all checks."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from featcache import features
+from featcache.commands.audit import detail
 from featcache.commands.audit.similarity import PairTable
 from featcache.core.command_lines import Folders
 from featcache.core.progress import Reporter
 from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.near_duplicates import CORRELATION, unit
-from featcache.dataset.similar_pairs import pairs_above
+from featcache.dataset.similar_pairs import Pairs, pairs_above
 from featcache.dataset.splits import read_folds
 from featcache.dataset.thumbs import read_thumbs, resize_all
 from featcache.errors import FeatcacheError
@@ -147,7 +149,7 @@ class AuditContext:
 
     @cached_property
     def near(self) -> PairTable:
-        """Pairs of rows of `images` whose grey 32x32 pictures correlate above 0.99.
+        """Pairs of rows of `images` that are the same, small and in detail.
 
         Raises:
             NotApplicable: No picture can be read.
@@ -157,7 +159,14 @@ class AuditContext:
                 f"No image in {self.manifest.root} can be read, and there is no store "
                 f"of {PIXELS}. Scan the source at its current location."
             )
-        return PairTable(pairs_above(self.thumbs, CORRELATION, scale=unit))
+        return self.confirmed(pairs_above(self.thumbs, CORRELATION, scale=unit))
+
+    def confirmed(self, candidates: Iterable[Pairs]) -> PairTable:
+        """The pairs of rows of `images` that are the same in detail, of candidates."""
+        paths = self.images["path"].tolist()
+        return detail.confirmed(
+            candidates, self.manifest.root, paths, reporter=self.reporter
+        )
 
     @cached_property
     def statistics(self) -> pd.DataFrame:

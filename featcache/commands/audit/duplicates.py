@@ -16,6 +16,7 @@ from featcache.commands.audit.base import (
     records,
 )
 from featcache.commands.audit.context import AuditContext
+from featcache.commands.audit.detail import MOST
 from featcache.commands.audit.own_splits import sorted_copies
 from featcache.commands.audit.similarity import (
     BITS,
@@ -105,6 +106,21 @@ def made_by_scan(context: AuditContext) -> bool:
     return context.manifest.settings.group_by == NEAR_DUPLICATE
 
 
+def compared(similar: PairTable) -> str:
+    """What the comparison in detail changed: sentences, or nothing."""
+    text = ""
+    if similar.dropped:
+        more = counted(similar.dropped, "more pair looks", "more pairs look")
+        text = f" {more} the same only when small, and not in detail."
+    if similar.unconfirmed:
+        pairs = counted(similar.unconfirmed, "pair was", "pairs were")
+        text += (
+            f" {pairs} not compared in detail: a file cannot be read, or there are "
+            f"more than {MOST:,} pairs."
+        )
+    return text
+
+
 def _across_groups(
     context: AuditContext,
     code: str,
@@ -123,7 +139,9 @@ def _across_groups(
             table = table[table["within_group"] == is_within]
             tally.add(table)
             context.write_rows(code, table)
-    unseen = f" {counted(unreadable, 'image')} cannot be read." if unreadable else ""
+    unseen = compared(similar)
+    if unreadable:
+        unseen += f" {counted(unreadable, 'image')} cannot be read."
     if settled and across.count:
         unseen += " The groups are scan's own near-duplicates, so these are no leak."
     total = across.count + within.count
@@ -150,7 +168,7 @@ def _near(context: AuditContext) -> Answer:
 
 def _perceptual(context: AuditContext) -> Answer:
     how = f"at most {BITS} of 64 hash bits differ"
-    table = PairTable(perceptual(context))
+    table = context.confirmed(perceptual(context))
     return _across_groups(context, "FC004", table, how, in_bits=True)
 
 
@@ -159,7 +177,7 @@ def _cut(context: AuditContext) -> Answer:
     return _across_groups(
         context,
         "FC006",
-        PairTable(cut_alike(context.thumbs, CORRELATION)),
+        context.confirmed(cut_alike(context.thumbs, CORRELATION)),
         f"correlation above {CORRELATION} only after an edge is cropped",
         unreadable=context.unreadable,
     )

@@ -18,75 +18,70 @@ from featcache.commands.audit.context import AuditContext, codes, probabilities,
 from featcache.commands.audit.probe import LinearProbe
 from featcache.evaluation import metrics
 from featcache.evaluation.identity import relabelled
-from featcache.evaluation.runs import Run
 
 DRAWS = 3
 
 
-def conflicts(y: np.ndarray, P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confident(y: np.ndarray, P: np.ndarray) -> np.ndarray:
     """Confident learning (Northcutt, Jiang and Chuang, JAIR 2021).
 
     The threshold of a class is the mean probability of the class over the images
     that are labelled so. An image is counted for the most probable of the classes
     whose threshold it reaches; where that is not its label, it is off the diagonal of
-    the confident joint, and a candidate. The order is by normalized margin: the
-    label's probability less the largest other, the least first.
+    the confident joint.
 
     Args:
         y: Labels, (N,) class indices.
         P: Out-of-fold probabilities, (N, C).
 
     Returns:
-        (N,) the class that each image is counted for, -1 for none, and (N,) margins.
+        (N,) whether an image is counted for another class than its label.
     """
     thresholds = np.array([
         P[y == c, c].mean() if (y == c).any() else np.inf for c in range(P.shape[1])
     ])  # fmt: skip
     reached = np.where(thresholds <= P, P, -1.0)
-    counted = np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), -1)
-    at = np.arange(len(y))
-    others = P.copy()
-    others[at, y] = -1.0
-    return counted, P[at, y] - others.max(axis=1)
+    return np.asarray((reached.max(axis=1) >= 0) & (reached.argmax(axis=1) != y))
 
 
-def ranked(context: AuditContext, run: Run) -> pd.DataFrame:
-    """All out-of-fold images, candidates first, each in the order of the margins.
+def ranked(classes: list[str], table: pd.DataFrame) -> pd.DataFrame:
+    """The out-of-fold images whose label is not what a run predicts.
 
-    Columns image_id, path, label, suggested, probability (of the label), margin and
-    candidate.
+    The least probable labels come first: planted errors are more often at the front
+    then than by the margin to the prediction (docs/decisions/0050-audit-figures.md).
+
+    Args:
+        classes: Of the run.
+        table: Its out-of-fold rows, with the path.
+
+    Returns:
+        Columns image_id, path, label, suggested, probability (of the label) and
+        confident.
     """
-    table = context.predictions
-    P, y = probabilities(table, run.classes), codes(table, run.classes)
-    counted, margin = conflicts(y, P)
-    rows = table[["image_id", "path", "label"]].assign(
-        suggested=np.array(run.classes)[P.argmax(axis=1)],
+    P, y = probabilities(table, classes), codes(table, classes)
+    rows: pd.DataFrame = table[["image_id", "path", "label"]].assign(
+        suggested=np.array(classes)[P.argmax(axis=1)],
         probability=P[np.arange(len(y)), y],
-        margin=margin,
-        candidate=(counted >= 0) & (counted != y),
+        confident=confident(y, P),
     )
-    rows.loc[rows["candidate"], "suggested"] = np.array(run.classes)[
-        counted[rows["candidate"]]
-    ]
-    keys = ["candidate", "margin", "image_id"]
-    return rows.sort_values(keys, ascending=[False, True, True], ignore_index=True)
+    rows = rows[P.argmax(axis=1) != y]
+    return rows.sort_values(["probability", "image_id"], ignore_index=True)
 
 
 def _candidates(context: AuditContext) -> Answer:
     if context.best is None:
         raise NotApplicable(f"No run of a network. Run: {context.train_command}")
-    table = ranked(context, context.best)
-    candidates = table[table["candidate"]].drop(columns="candidate")
-    context.write_rows("FC040", candidates)
-    counts = candidates.groupby("label").size().sort_values(ascending=False)
+    rows = ranked(context.best.classes, context.predictions)
+    context.write_rows("FC040", rows)
+    counts = rows.loc[rows["confident"], "label"].value_counts()
     by_label = [f"{n} {label}" for label, n in counts.items()]
     return conclude(
-        bool(len(candidates)),
-        f"{context.best.run_id} confidently contradicts the "
-        f"{'label' if len(candidates) == 1 else 'labels'} of {len(candidates)} of "
-        f"{len(table)} images"
+        bool(by_label),
+        f"{context.best.run_id} contradicts the "
+        f"{'label' if len(rows) == 1 else 'labels'} of {len(rows)} of "
+        f"{len(context.predictions)} images, {counts.sum()} of them confidently"
         + (f" ({listed(by_label, 5)}); ranked for review." if by_label else "."),
-        records(candidates),
+        records(rows),
     )
 
 

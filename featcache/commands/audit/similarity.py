@@ -35,6 +35,9 @@ class PairTable:
     """Pairs of rows, each once with its largest product.
 
     They are in a temporary file where they do not fit into 64 MiB.
+
+    Attributes:
+        dropped: How many are the same only when small, and are no pairs any more.
     """
 
     def __init__(self, pairs: Iterable[Pairs]) -> None:
@@ -47,25 +50,56 @@ class PairTable:
         self._base.execute(f"PRAGMA cache_size = -{_CACHE * 1024}")
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute(
-            "CREATE TABLE pairs (a INTEGER, b INTEGER, product REAL,"
+            "CREATE TABLE pairs (a INTEGER, b INTEGER, product REAL, detail REAL,"
             " PRIMARY KEY (a, b)) WITHOUT ROWID"
         )
+        self.dropped = 0
         for i, j, value in pairs:
             first, last = np.minimum(i, j).tolist(), np.maximum(i, j).tolist()
             with _as_os_errors():
                 self._base.executemany(
-                    "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                    "INSERT INTO pairs VALUES (?, ?, ?, NULL) ON CONFLICT DO UPDATE"
                     " SET product = max(product, excluded.product)",
                     zip(first, last, value.tolist(), strict=True),
                 )
 
+    def least_alike(self, most: int) -> list[tuple[int, int]]:
+        """The pairs with the least products, in the order of their rows."""
+        order = "SELECT a, b FROM pairs ORDER BY product, a, b LIMIT ?"
+        with _as_os_errors():
+            return sorted(self._base.execute(order, [most]).fetchall())
+
+    def set_detail(self, a: int, b: int, value: float, least: float) -> None:
+        """Notes how alike a pair is in detail, or drops it where that is too little.
+
+        Args:
+            a: Its first row.
+            b: Its last row.
+            value: The correlation; NaN where it is not known, which keeps the pair.
+            least: What a pair has to reach.
+        """
+        with _as_os_errors():
+            if value < least:
+                self.dropped += 1
+                self._base.execute("DELETE FROM pairs WHERE (a, b) = (?, ?)", (a, b))
+            else:
+                update = "UPDATE pairs SET detail = ? WHERE (a, b) = (?, ?)"
+                self._base.execute(update, (value, a, b))
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many were not compared in detail."""
+        count = "SELECT count(*) FROM pairs WHERE detail IS NULL"
+        return int(self._base.execute(count).fetchone()[0])
+
     def chunks(self) -> Iterator[pd.DataFrame]:
         """Yields all pairs, the largest product first, some at a time.
 
-        Columns a, b (rows, a < b) and product; at least one table.
+        Columns a, b (rows, a < b), product and detail (NaN where the images were not
+        compared in detail); at least one table.
         """
-        order = "SELECT a, b, product FROM pairs ORDER BY product DESC, a, b"
-        types = {"a": int, "b": int, "product": float}
+        order = "SELECT * FROM pairs ORDER BY product DESC, a, b"
+        types = {"a": int, "b": int, "product": float, "detail": float}
         with _as_os_errors():
             cursor = self._base.execute(order)
             some = cursor.fetchmany(_CHUNK)

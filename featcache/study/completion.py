@@ -1,0 +1,175 @@
+"""``featcache audit --complete``: the features and runs that its checks need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcache.backbones import BASELINES, NONE, Network, resolve, resolve_all
+from featcache.commands.audit.context import AuditContext
+from featcache.commands.extract import extract
+from featcache.commands.train_head import HeadOptions, train_head
+from featcache.core.progress import SILENT, Reporter
+from featcache.dataset.manifest import Manifest
+from featcache.dataset.narrowing import FOLD, JOIN
+from featcache.dataset.own_split import NO_SPLIT
+from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
+from featcache.dataset.splits import SplitOptions
+from featcache.dataset.views import Policy
+from featcache.deploy import networks as deployed
+from featcache.errors import RunError, UsageError
+from featcache.evaluation.runs import Run
+from featcache.features import store
+from featcache.features.contract import FLOAT32
+
+HEADS = ("logreg", "xgboost")  # those of features without a network
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What makes up for what an audit lacks; each step does only what is missing.
+
+    Attributes:
+        manifest: The dataset.
+        reports: The folder of runs of all datasets.
+        split: Of the runs; None for the newest, or the default.
+        jobs: Parallel processes for the heads.
+        reporter: Hears of each step.
+    """
+
+    manifest: Manifest
+    reports: Path
+    split: str | None = None
+    jobs: int | None = None
+    reporter: Reporter = SILENT
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of the evaluation that an audit looks at, the best first."""
+        home = self.reports / self.manifest.dataset
+        return AuditContext(self.manifest, home, self.reporter, self.split).runs
+
+    def train(
+        self,
+        names: Sequence[str],
+        split: SplitOptions,
+        region: str = WHOLE,
+    ) -> None:
+        """Trains both heads on feature sets, of a part of the images."""
+        train_head(
+            self.manifest,
+            self.reports,
+            backbones=names,
+            heads=HEADS,
+            options=HeadOptions(region=region),
+            split=split,
+            jobs=self.jobs,
+            reporter=self.reporter,
+        )
+
+    def networks(self, wanted: Sequence[Network]) -> None:
+        """Runs of networks: of those that are named, else of those in the cache."""
+        best = next((run for run in self.runs if not run.record.is_baseline), None)
+        if best and not wanted:
+            return
+        if wanted:
+            results = extract(self.manifest, wanted, reporter=self.reporter)
+            names = [result.path.stem for result in results]
+        else:
+            paths = sorted((self.manifest.folder / "features").glob("*.h5"))
+            headers = [store.open_store(path).header for path in paths]
+            names = [path.stem for path, header in zip(paths, headers, strict=True)
+                     if header.weights != NONE]  # fmt: skip
+        if not names:
+            raise UsageError(
+                "`backbone`, a network to compare the baselines with",
+                "none, and no features of one in the cache",
+                "Name one: featcache audit --complete -b mobilenet_v2",
+            )
+        split = SplitOptions(split=self.split)
+        self.train(names, split_of(best, self.manifest) if best else split)
+
+    def controls(self) -> None:
+        """Runs of the baselines, and of the best network on parts of the images."""
+        best = next((run for run in self.runs if not run.record.is_baseline), None)
+        if best is None:
+            raise RunError(
+                "a run of a network that did not fail",
+                "none",
+                "Run featcache train-head, which says why.",
+            )
+        split = split_of(best, self.manifest)
+        extract(self.manifest, [*map(resolve, BASELINES)], reporter=self.reporter)
+        self.train([*BASELINES], split)
+        masks = self.manifest.ok.get(MASK)
+        has_masks = masks is not None and bool(masks.ne("").all())
+        for kind in (RING, INSIDE, OUTSIDE) if has_masks else (RING,):
+            self.region(best, Region(kind), split)
+
+    def region(self, best: Run, region: Region, split: SplitOptions) -> None:
+        """Runs of the best run's networks on a part of the images."""
+        blocks = [block for block in best.record.features if block.weights != NONE]
+        names = dict.fromkeys(str(block.store) for block in blocks if block.store)
+        for name in names:
+            header = store.open_store(self.manifest.folder / "features" / name).header
+            files = [Path(file) for file in (best.record.network_file,) if file]
+            extract(
+                self.manifest,
+                [deployed.resolve(header, self.manifest.folder, files)],
+                policy=Policy(region=region),
+                precision=header.contract.precision or FLOAT32,
+                dtype=header.contract.dtype or FLOAT32,
+                reporter=self.reporter,
+            )
+        stems = [Path(name).stem for name in names]
+        if stems:
+            self.train(stems, split, region.kind)
+
+
+def complete(
+    manifest: Manifest,
+    reports: Path,
+    backbones: Sequence[str] = (),
+    *,
+    split: str | None = None,
+    jobs: int | None = None,
+    reporter: Reporter = SILENT,
+) -> None:
+    """Computes what the audit's checks lack: features, and heads on them.
+
+    Runs of networks (of ``backbones``; else of what is in the cache, unless there is a
+    run), the baselines, and the best run's networks on the outer ring and, where every
+    image has a mask, inside and outside of it; all on the split of the best run.
+
+    Args:
+        manifest: The dataset.
+        reports: The folder of runs of all datasets.
+        backbones: Networks to extract and train on first; see ``resolve_all``.
+        split: As for ``audit``.
+        jobs: Parallel processes for the heads; by default one a core.
+        reporter: Hears of the steps.
+
+    Raises:
+        UsageError: No network is named, and none is in the cache.
+        FeatcacheError: As ``extract`` and ``train_head``.
+    """
+    work = Completion(manifest, reports, split, jobs, reporter)
+    work.networks(resolve_all(backbones, reporter=reporter) if backbones else [])
+    work.controls()
+
+
+def split_of(run: Run, manifest: Manifest) -> SplitOptions:
+    """The options that evaluate on the images and the split of a run."""
+    record, info = run.record, run.record.split
+    is_site, settings = "=" in (info.split_by or ""), manifest.settings
+    split_by = info.split_by or (NO_SPLIT if settings.split_by else None)
+    return SplitOptions(
+        exclude=record.exclude,
+        group_by=None if settings.group_by == info.group_by else info.group_by,
+        folds=info.folds,
+        test_size=SplitOptions().test_size if info.split_by else info.test_size,
+        split_by=None if is_site else split_by,
+        test_where=info.split_by if is_site else None,
+        val_part=FOLD if info.own_val else JOIN,
+        seed=info.seed,
+        split=info.base,
+    )
