@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import Heard, picture
+from toys import HEARS_CTRL_C, Heard, picture
 
 from featcache.commands.scan import journal, scan
 from featcache.core.io import lock
@@ -286,7 +286,8 @@ def test_processes_may_be_killed_and_write_the_same(
     """Two that are killed and three that go on end as a single one."""
     source = many(tmp_path / "s")
     scan(source, tmp_path / "whole", jobs=1)
-    words = [sys.executable, "-m", "featcache", "scan", str(source), "--jobs"]
+    code = f"{HEARS_CTRL_C}; from featcache.cli import main; main()"
+    words = [sys.executable, "-c", code, "scan", str(source), "--jobs"]
     where = ["--cache", str(tmp_path / "cut")]
     path, command = tmp_path / "cut" / "s" / journal.FILE, [*words, "2", *where]
     with subprocess.Popen(command, start_new_session=True) as process:

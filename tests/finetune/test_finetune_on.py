@@ -52,7 +52,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.slow
-@pytest.mark.parametrize("on", ["dask://toy:1", "dask", "ray"])
+@pytest.mark.parametrize("on", ["dask://toy:1", "dask"])
 def test_networks_are_trained_by_workers(
     on: str,
     tune: Callable[..., FinetuneResult],

@@ -41,7 +41,7 @@ def predictions(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("heads", "count", "width"),
-    [(QUICK, 90, 6), pytest.param(EVERY, 150, 300, marks=pytest.mark.slow)],
+    [(EVERY, 150, 300)],
 )
 def test_jobs_rows_folder_locale_and_hashes_do_not_reach_the_numbers(
     tmp_path: Path, heads: tuple[str, ...], count: int, width: int
