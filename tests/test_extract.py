@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from toys import Heard, slow_but
+from toys import Heard
 
 import featcache
 from featcache import backbones
