@@ -83,7 +83,7 @@ class Completion:
             raise UsageError(
                 "`backbone`, a network to compare the baselines with",
                 "none, and no features of one in the cache",
-                "Name one: featcache audit --complete -b mobilenet_v2",
+                "Name one: featcache audit --complete -b mobilenetv2",
             )
         split = SplitOptions(split=self.split)
         self.train(names, split_of(best, self.manifest) if best else split)
