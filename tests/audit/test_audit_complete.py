@@ -66,7 +66,7 @@ def test_without_a_network_it_says_which_option_names_one(
     toy: Manifest, reports: Path
 ) -> None:
     """Nothing is computed before."""
-    with pytest.raises(UsageError, match="-b mobilenet_v2"):
+    with pytest.raises(UsageError, match="-b mobilenetv2"):
         completion.complete(toy, reports)
     assert not list(toy.folder.glob("features/*"))
 
