@@ -24,7 +24,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("word", slow_but(WORDS, "regions", "ensemble"))
+@pytest.mark.parametrize("word", slow_but(WORDS, "ensemble"))
 def test_a_bundle_says_what_its_run_says(word, run_of, bundled, opened, candidates):
     """Without the cache, the answers are those of the run; all stages pass."""
     run = run_of[word]()

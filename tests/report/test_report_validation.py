@@ -88,7 +88,7 @@ def test_calibration_curves_have_their_intervals(study: Study) -> None:
     lines = svg.lines([Series(0, [0, 1], [0, 1], low=[0, 0.5], high=[0.5, 1])],
                       Axis("x"), Axis("y"), label="")  # fmt: skip
     (band,) = re.findall(r'<polygon class="s0" points="([^"]+)"', lines.text)
-    assert band == "46.0,210.0 328.0,110.0 328.0,10.0 46.0,110.0"
+    assert band == "54.0,210.0 328.0,110.0 328.0,10.0 54.0,110.0"
     none = Series(0, [0, 1], [0, 1], low=[np.nan, 0], high=[np.nan, 1])
     assert "polygon" not in svg.lines([none], Axis("x"), Axis("y"), label="").text
 
