@@ -133,3 +133,22 @@ def test_a_worker_maps_a_file_and_has_one_thread(
     np.testing.assert_array_equal(row[1], [3, 5, 7])
     calls = [{"key": name} for name in ("FEATCACHE_THREADS", "OMP_NUM_THREADS")]
     assert dict(side_by_side(os.getenv, calls, 1)) == {0: "1", 1: "1"}
+
+
+@pytest.mark.slow
+def test_joblib_works_in_the_same_process() -> None:
+    """Its pool of processes is its own, and ours is ours."""
+    code = """if True:
+        import joblib
+        from featcache.core.parallel import side_by_side
+        if __name__ == "__main__":
+            for _ in range(2):
+                print(sorted(side_by_side(dict, [{"x": 1}, {"x": 2}], 2)))
+                calls = [joblib.delayed(abs)(i) for i in (-1, -2)]
+                print(joblib.Parallel(n_jobs=2)(calls))
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "FEATCACHE_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.splitlines()[-1] == "[1, 2]", done.stderr

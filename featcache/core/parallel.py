@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Self, TypeVar
 
@@ -123,16 +124,9 @@ def has_one_thread() -> bool:
 def _in_workers(
     function: Callable[..., Result], calls: Sequence[dict[str, Any]], n_workers: int
 ) -> Generator[tuple[int, Result | str], None, None]:
-    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    executor = get_reusable_executor(
-        max_workers=n_workers,
-        timeout=_IDLE_SECONDS,
-        initializer=_start_worker,
-        initargs=(os.getpid(),),
-        env=ONE_THREAD | NO_GPU,
-    )
+    executor = _executor(n_workers, os.getpid())
     try:
         waiting = iter(enumerate(calls))
         running: dict[Future[Result | str], int] = {}
@@ -147,13 +141,29 @@ def _in_workers(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except TerminatedWorkerError as error:
+        _executor.cache_clear()
         raise UsageError(
             "a worker process was killed, probably out of memory",
             "Try fewer `jobs`; finished work is kept.",
         ) from error
     except BaseException:
+        _executor.cache_clear()
         executor.shutdown(wait=True, kill_workers=True)
         raise
+
+
+@lru_cache(maxsize=1)
+def _executor(n_workers: int, pid: int) -> Any:
+    """Workers that are kept for the next call; joblib's own are left alone."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(
+        max_workers=n_workers,
+        timeout=_IDLE_SECONDS,
+        initializer=_start_worker,
+        initargs=(pid,),
+        env=ONE_THREAD | NO_GPU,
+    )
 
 
 def call(function: Callable[..., Result], arguments: dict[str, Any]) -> Result | str:

@@ -374,6 +374,7 @@ def test_thousands_of_thumbnails_are_seen(
         page.locator("#list summary").click()
         errors = page.locator("#run-1 .errors li").all()[:3]
         lines = page.locator("#list-table tbody tr")
+        lines.nth(1499).wait_for(state="attached")
         assert lines.count() == 1500
         for line in errors + [lines.nth(i) for i in range(0, 1500, 75)]:
             thumb = line.locator(".thumb")
