@@ -192,7 +192,7 @@ import time
 from distributed import LocalCluster
 if __name__ == "__main__":
     cluster = LocalCluster(
-        n_workers=1, threads_per_worker={threads}, dashboard_address=None
+        n_workers=1, threads_per_worker={threads}, dashboard_address="127.0.0.1:0"
     )
     print(cluster.scheduler_address, flush=True)
     time.sleep(600)

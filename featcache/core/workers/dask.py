@@ -132,7 +132,7 @@ def _cluster(stack: ExitStack, jobs: int) -> Any:
     cluster = LocalCluster(
         n_workers=jobs,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # else two clusters want the same port
         silence_logs=_SILENT,
         memory_limit=0,
         local_directory=str(folder),
