@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from featcache.evaluation.figures import ONE_GROUP, Figure, student
+from featcache.evaluation.figures import ONE_GROUP, Figure
 from featcache.evaluation.metrics.base import Array, checked
-from featcache.evaluation.metrics.interval import wilson
+from featcache.evaluation.metrics.interval import log_t, wilson
 from featcache.evaluation.metrics.resampling import bootstrap_weights
 
 COVERAGES = np.arange(1, 21) / 20
@@ -90,7 +90,7 @@ def risk_coverage(y: ArrayLike, p: ArrayLike, groups: ArrayLike) -> RiskCoverage
         risk=risks,
         low=ends[:, 0],
         high=ends[:, 1],
-        augrc=_bounded(student(float(area[0]), areas, groups=count, reason=ONE_GROUP)),
+        augrc=_with_interval(float(area[0]), areas, count),
         deferrals=[_deferral(share, risks, ends) for share in DEFERRED],
     )
 
@@ -116,10 +116,11 @@ def _accepted_errors(weights: Array, errors: Array) -> tuple[Array, Array]:
     return accepted, np.trapezoid(wrong, covered, axis=1)
 
 
-def _bounded(figure: Figure) -> Figure:
-    """An area is from 0 to one half."""
-    low, high = max(figure.low, 0.0), min(figure.high, 0.5)
-    return Figure(figure.value, low, high, figure.reason)
+def _with_interval(area: float, draws: Array, groups: int) -> Figure:
+    """An area with Student's t interval on its logarithm, as losses have it."""
+    low, high = log_t(area, draws, groups=groups)
+    reason = ONE_GROUP if groups < 2 else "nothing is wrong: no interval"
+    return Figure.of(area, (low, min(high, 0.5)), reason)
 
 
 def _deferral(share: float, risks: Array, ends: Array) -> Deferral:
