@@ -14,7 +14,7 @@ import pandas as pd
 
 from featcache.core import records
 from featcache.core.io import atomic_path, write_json
-from featcache.core.text import some
+from featcache.core.text import first_line, some
 from featcache.dataset.own_split import PART, PARTS
 from featcache.dataset.urls import Location, Url, location
 from featcache.errors import DatasetError
@@ -167,14 +167,10 @@ def load(folder: Path) -> Manifest:
         if settings:
             again = [settings.source, *again[1:], *settings.options]
         raise DatasetError(
-            f"the manifest in {folder} cannot be read ({_first_line(error)})",
+            f"the manifest in {folder} cannot be read ({first_line(error)})",
             f"Scan the source again: featcache scan {shlex.join(again)}",
         ) from error
     return Manifest(folder, settings, table)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def read_settings(folder: Path) -> Settings:
