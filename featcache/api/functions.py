@@ -37,7 +37,6 @@ from featcache.dataset.views import Policy
 from featcache.errors import UsageError
 from featcache.evaluation import references, runs
 from featcache.report.heatmaps import sheets
-from featcache.study import completion
 
 
 @with_options_of(on_networks, extracting.extract, without=["policy"])
@@ -377,6 +376,8 @@ def audit(
         manifest = manifest_of_runs(dataset, cache, reports)
         folder = reports_folder(reports, dataset)
         if complete:
+            from featcache.study import completion
+
             names = texts(backbones)
             completion.complete(
                 manifest, folder, names, split=split, jobs=jobs, reporter=reporter
