@@ -32,11 +32,14 @@ from featcache.cli import (
 )
 from featcache.cli.output import folders, one_line_warnings
 from featcache.cli.spelling import spelled
-from featcache.cli.stopping import Interrupted, stop_on_signals
+from featcache.cli.stopping import Interrupted, leave, stop_on_signals
 from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
+_OF_COMMAND = {
+    "curve": "Interrupted. The fits are not kept: run the same command to start again."
+}
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
     "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
@@ -73,7 +76,7 @@ class Staged(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as cause:
-            raise Interrupted(cause) from cause
+            raise Interrupted(cause, ctx.invoked_subcommand or "") from cause
         except FeatcacheError as error:  # here, where the call's folders are known
             _fail(f"Error: {error}", error.exit_code)
 
@@ -108,6 +111,9 @@ for command in (command for commands in STAGES.values() for command in commands)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
+    Args:
+        arguments: By default those of the process, which is then ended for good.
+
     Exit codes: 0 done, 1 a domain error, 2 usage, 130 interrupted, 143 and 129 ended by
     SIGTERM and SIGHUP.
     """
@@ -120,7 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        _fail(_INTERRUPTED, stop.exit_code)
+        try:
+            _fail(_OF_COMMAND.get(stop.command, _INTERRUPTED), stop.exit_code)
+        finally:
+            if arguments is None:  # the process is ours
+                leave(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail(_INTERRUPTED, 130)
     except BrokenPipeError:

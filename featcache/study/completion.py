@@ -12,7 +12,15 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import FOLD, JOIN
 from featcache.dataset.own_split import NO_SPLIT
-from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
+from featcache.dataset.regions import (
+    INSIDE,
+    MASK,
+    OUTSIDE,
+    RING,
+    WHOLE,
+    WHOLE_PICTURE,
+    Region,
+)
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.deploy import networks as deployed
@@ -20,6 +28,7 @@ from featcache.errors import RunError, UsageError
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import FLOAT32
+from featcache.features.keys import has_region
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,11 @@ class Completion:
             names = [result.path.stem for result in results]
         else:
             paths = sorted((self.manifest.folder / "features").glob("*.h5"))
-            headers = [store.open_store(path).header for path in paths]
-            names = [path.stem for path, header in zip(paths, headers, strict=True)
-                     if header.weights != NONE]  # fmt: skip
+            stores = map(store.open_store, paths)
+            of_networks = [one for one in stores if one.header.weights != NONE]
+            names = [
+                one.path.stem for one in of_networks if has_region(one, WHOLE_PICTURE)
+            ]
         if not names:
             raise UsageError(
                 "`backbone`, a network to compare the baselines with",

@@ -110,7 +110,7 @@ def stopped(words: list[Any], step: int, by: signal.Signals) -> tuple[int, str]:
         How it ended, and what it told.
     """
     code = f"""
-import os, signal
+import os, signal, sys
 from contextlib import nullcontext
 from featcache import cli
 from featcache.cli import finetune
@@ -121,7 +121,8 @@ class Killer(Said):
         if done == {step}:
             os.kill(os.getpid(), {int(by)})
 finetune.bars = lambda: nullcontext(Killer())
-cli.main({[str(word) for word in words]!r})
+sys.argv[1:] = {[str(word) for word in words]!r}
+cli.main()
 """
     command = [sys.executable, "-X", "faulthandler", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -20,7 +20,7 @@ from featcache.dataset.sources.base import (
     refuse,
     suffix,
 )
-from featcache.dataset.sources.json_lines import parse_object
+from featcache.dataset.sources.json_lines import as_text, parse_object
 from featcache.dataset.sources.parts import with_parts
 from featcache.dataset.sources.reading import LIMIT, read_bytes
 from featcache.dataset.sources.shards import (
@@ -182,6 +182,5 @@ def _of_json(shard: Location, name: str, text: str) -> dict[str, str]:
         raise DatasetError(
             f"a JSON object in {name} of {shard}", "none", "Pack it again."
         ) from None
-    plain = {k: v for k, v in pairs if isinstance(v, str | int | float)}
-    named = {f"given_{key}" if key in _OURS else key: plain[key] for key in plain}
-    return {key: str(value) for key, value in named.items()}
+    plain = {k: as_text(v) for k, v in pairs if isinstance(v, str | int | float)}
+    return {f"given_{key}" if key in _OURS else key: plain[key] for key in plain}
