@@ -370,7 +370,7 @@ def audit(
         UsageError: Options of ``complete`` without it, or no network for it; ``fix``
             or ``checklist`` names a file that must not be written.
     """
-    if not complete and (texts(backbones) or jobs):
+    if not complete and (texts(backbones) or jobs is not None):
         raise UsageError("`complete=True`", "backbones or jobs alone", "Add it.")
     with show(progress) as reporter:
         manifest = manifest_of_runs(dataset, cache, reports)
