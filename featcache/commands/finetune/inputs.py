@@ -1,6 +1,8 @@
 """Images for training: decoded and rendered anew each epoch, a few batches ahead."""
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,7 +92,7 @@ class Images:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Turns TensorFlow's errors into ours.
+        """Turns TensorFlow's errors into ours, and ends the reading on an interrupt.
 
         Raises:
             UnreadableImageError: An image cannot be read any more.
@@ -108,6 +110,13 @@ class Images:
             exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
             if exhausted or "out of memory" in str(error).lower():
                 raise self._too_large() from error
+            raise
+        except KeyboardInterrupt as stop:
+            # The iterator of the epoch waits for images that are being read. Where
+            # it lives as long as the interpreter, it would wait for ever: the threads
+            # that read end without an answer when Python does.
+            traceback.clear_frames(stop.__traceback__)
+            gc.collect()
             raise
 
     def _too_large(self) -> UsageError:
