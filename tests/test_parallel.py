@@ -96,27 +96,6 @@ def test_a_stopped_training_leaves_no_process_and_no_folder(
         assert err.startswith("Interrupted. Finished work is kept")
 
 
-def test_an_interrupted_process_waits_for_no_destructor() -> None:
-    """Its text and its exit functions come first; the exit code is that of Ctrl-C."""
-    code = (
-        "import atexit, sys, time\n"
-        "class Hangs:\n"
-        "    def __del__(self, sleep=time.sleep): sleep(600)\n"
-        "kept = Hangs()\n"
-        "from featcache import cli\n"
-        "atexit.register(print, 'ended')\n"
-        "def interrupted(**_): raise KeyboardInterrupt\n"
-        "cli.doctor.doctor_command.callback = interrupted\n"
-        "sys.argv = ['featcache', 'doctor']\n"
-        "cli.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100
-    )
-    assert (done.returncode, done.stdout) == (130, "ended\n")
-    assert done.stderr.startswith("Interrupted.")
-
-
 def test_a_scratch_folder_lives_as_long_as_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

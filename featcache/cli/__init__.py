@@ -32,7 +32,7 @@ from featcache.cli import (
 )
 from featcache.cli.output import folders, one_line_warnings
 from featcache.cli.spelling import spelled
-from featcache.cli.stopping import Interrupted, leave, stop_on_signals
+from featcache.cli.stopping import Interrupted, stop_on_signals
 from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
@@ -111,9 +111,6 @@ for command in (command for commands in STAGES.values() for command in commands)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
-    Args:
-        arguments: By default those of the process, which is then ended for good.
-
     Exit codes: 0 done, 1 a domain error, 2 usage, 130 interrupted, 143 and 129 ended by
     SIGTERM and SIGHUP.
     """
@@ -126,11 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        try:
-            _fail(_OF_COMMAND.get(stop.command, _INTERRUPTED), stop.exit_code)
-        finally:
-            if arguments is None:  # the process is ours
-                leave(stop.exit_code)
+        _fail(_OF_COMMAND.get(stop.command, _INTERRUPTED), stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail(_INTERRUPTED, 130)
     except BrokenPipeError:

@@ -1,15 +1,11 @@
 """Ends a command on SIGTERM and SIGHUP as on Ctrl-C."""
 
-import atexit
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 _REPEAT_SECONDS = 3.0  # a signal soon after another is part of the same request
 
@@ -38,21 +34,6 @@ class Interrupted(Exception):  # noqa: N818
         super().__init__(*cause.args)
         self.command = command
         self.exit_code = cause.exit_code if isinstance(cause, Stopped) else 130
-
-
-def leave(exit_code: int) -> NoReturn:
-    """Ends the process as Python does, but for the destructors of its libraries.
-
-    Those of TensorFlow may wait for ever for a training that was interrupted.
-    """
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]  # threads and pools
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # closed, or nobody reads it
-                stream.flush()
-    finally:
-        os._exit(exit_code)
 
 
 @contextmanager
