@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.backbones import BASELINES, NONE, Network, resolve, resolve_all
+from featcache.backbones import BASELINES, NONE, Baseline, Network, resolve, resolve_all
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.extract import extract
 from featcache.commands.train_head import ON_BASELINES, HeadOptions, train_head
@@ -75,6 +75,7 @@ class Completion:
 
     def networks(self, wanted: Sequence[Network]) -> None:
         """Runs of networks: of those that are named, else of those in the cache."""
+        wanted = [one for one in wanted if not isinstance(one.row, Baseline)]
         best = next((run for run in self.runs if not run.record.is_baseline), None)
         if best and not wanted:
             return

@@ -65,9 +65,10 @@ def test_one_command_finds_a_planted_marker(
 def test_without_a_network_it_says_which_option_names_one(
     toy: Manifest, reports: Path
 ) -> None:
-    """Nothing is computed before."""
-    with pytest.raises(UsageError, match="-b mobilenetv2"):
-        completion.complete(toy, reports)
+    """Nothing is computed before; a baseline is no network."""
+    for names in ((), ("pixels48",)):
+        with pytest.raises(UsageError, match="-b mobilenetv2"):
+            completion.complete(toy, reports, names)
     assert not list(toy.folder.glob("features/*"))
 
 
