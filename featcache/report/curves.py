@@ -17,7 +17,8 @@ def sentences(curve: LearningCurve) -> list[str]:
         test = curve.fit.back_test
         lines.append(
             f"Check: the law of up to {test.share:.0%} of the {curve.unit} foretold "
-            f"{test.foretold:.3f} ({test.low:.3f} to {test.high:.3f}) for all of them; "
+            f"{test.foretold:.3f} ({test.low:.3f} to {test.high:.3f} with 99 % "
+            "confidence) for all of them; "
             f"they give {test.measured:.3f}."
         )
     elif curve.fit and not curve.fit.refused:

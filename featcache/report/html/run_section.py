@@ -28,7 +28,7 @@ from featcache.report.html.charts import (
     reliability,
     risk,
 )
-from featcache.report.html.context import ReportContext, source_columns
+from featcache.report.html.context import ReportContext
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
@@ -256,7 +256,7 @@ def _sources(
         run.table[run.table["split"] == ranked_part],
     )
     by_column = {}
-    for name, values in source_columns(context.images).items():
+    for name, values in context.sources.items():
         of_image = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
         rows = [_source_row(part, of_image, value) for value in sorted(set(of_image))]
         if len(rows) > 1:
