@@ -140,8 +140,7 @@ def _publish(
     sources = [one for one in stores if one]
     _report_makers(network, sources, reporter)
     if sources:
-        store.add(path, header, [published] if published else [], sources)
-        published = store.open_store(path)
+        published = store.add(path, header, [published] if published else [], sources)
     records = [part.record for part in parts]
     failures = dict(plan.record.failures)
     for record in records:
