@@ -12,11 +12,11 @@ from featcache.commands.extract.drift import made_by
 from featcache.commands.extract.part_files import Part, read_part
 from featcache.commands.extract.part_plan import (
     PartPlan,
-    images_digest,
     open_plan,
     read_plan,
 )
 from featcache.commands.extract.part_work import in_work, writing_to
+from featcache.commands.extract.planned_images import images_digest
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad
 from featcache.core.io import owner_mark
