@@ -38,6 +38,11 @@ LIBRARIES = ("featcache", "openvino", "h5py", "numpy", "pandas", "pillow")
 FIELDS = ("what", "workers", "parts", "rows", "seconds", "cpu_seconds", "bytes")
 SHAPES = ((100, 10_000), (1_000, 10_000), (100, 200_000))  # parts and rows
 WIDTH = 512  # of generated rows
+OF_ALL = (
+    *("plan_cpu", "parts_cpu", "publish_cpu", "bytes", "peak_mib"),
+    *("plan_calls", "parts_calls", "publish_calls"),
+)
+OF_WORKERS = ("open_cpu", "worker_mib")
 SHARE = 0.02  # of the parts' time, for plan and publication
 
 
@@ -224,7 +229,6 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
     """Plans, fills and publishes parts, in this process; measures each step."""
     from featcache import backbones
     from featcache.commands.extract import computing, plan_parts, publish_parts
-    from featcache.dataset import manifest
 
     dataset = generated(home, rows)
     setattr(computing, "compute", fill)  # noqa: B010
@@ -241,21 +245,41 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
         result[f"{name}_calls"] = calls.take()
         return value
 
-    memory = dataset.table.memory_usage(deep=True).sum() / 2**20
-    measured("load", manifest.load, dataset.folder)
     networks = [backbones.resolve("border")]
     batch = rows // parts
     plan = measured(
         "plan", plan_parts, dataset, networks, parts=parts, batch_size=batch
     )
     result["bytes"] = sum(p.stat().st_size for p in plan.path.iterdir() if p.is_file())
-    measured("open", computing.compute_parts, dataset, [0])
-    measured("parts", computing.compute_parts, dataset, range(1, parts))
+    result |= first_part(dataset.folder)
+    measured("parts", computing.compute_parts, dataset.folder, range(1, parts))
     (published,) = measured("publish", publish_parts, dataset, max_bad=1)
     if (plan.parts, published.rows) != (parts, rows):
         raise RuntimeError(f"{plan.parts} parts and {published.rows} rows")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return result | {"peak_mib": (peak - base) / 1024, "manifest_mib": memory}
+    return result | {"peak_mib": (peak - base) / 1024}
+
+
+def first_part(folder: Path) -> dict[str, float]:
+    """What a worker takes to check the plan and do its first part, in its process."""
+    words = [sys.executable, __file__, "--first", str(folder)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def first_part_here(folder: Path) -> dict[str, float]:
+    """The same in this process; memory is beyond that of the libraries."""
+    from featcache.commands.extract import computing
+
+    setattr(computing, "compute", fill)  # noqa: B010
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, spent = time.perf_counter(), cpu()
+    computing.compute_parts(folder, [0])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = time.perf_counter() - started
+    own = {"open_cpu": cpu() - spent, "open_seconds": seconds}
+    return own | {"worker_mib": (peak - base) / 1024}
 
 
 def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -281,23 +305,26 @@ def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             one["bytes"] if step == "plan" else "",
         )
         for one in results
-        for step in ("load", "open", "plan", "parts", "publish")
+        for step in ("open", "plan", "parts", "publish")
     ]
     return results, lines
 
 
 def units(results: list[dict[str, Any]]) -> dict[str, tuple[float, float, float]]:
-    """Of each figure what it is without parts, a part and a row (least squares)."""
+    """Of each figure what it is without parts, a part and a row (least squares).
+
+    A row of all parts; for a worker, which does one, of its part.
+    """
     import numpy as np
 
     design = np.array([[1.0, one["parts"], one["rows"]] for one in results])
-    names = [
-        *("plan_cpu", "parts_cpu", "publish_cpu", "bytes", "peak_mib"),
-        *("plan_calls", "parts_calls", "publish_calls"),
-        *("load_cpu", "open_cpu", "manifest_mib"),
-    ]
-    solved = np.linalg.lstsq(design, np.array([[r[n] for n in names] for r in results]))
-    return {name: tuple(solved[0][:, i]) for i, name in enumerate(names)}
+    of_part = design.copy()
+    of_part[:, 2] /= of_part[:, 1]
+    return {
+        name: tuple(np.linalg.lstsq(rows, np.array([r[name] for r in results]))[0])
+        for names, rows in ((OF_ALL, design), (OF_WORKERS, of_part))
+        for name in names
+    }
 
 
 def show_costs(results: list[dict[str, Any]]) -> None:
@@ -332,7 +359,7 @@ def simulate(options: argparse.Namespace, unit: dict[str, Any]) -> list[dict[str
         f"of {size:,} rows of {WIDTH} numbers;\n{workers} workers of one core, "
         f"{options.rate:g} images a second each, part by part within 10 % (1 sd); "
         f"{options.killed:.0%} of the tasks killed half way\nand repeated; starting a "
-        f"worker {options.start:g} s and what the manifest takes; plan and publication "
+        f"worker {options.start:g} s and what the plan takes; plan and publication "
         "on one core; costs grow in\nproportion to parts and rows as measured up to "
         "1,000 parts and 200,000 rows; a file system that does not get slower with "
         "many\nfiles or callers."
@@ -340,10 +367,11 @@ def simulate(options: argparse.Namespace, unit: dict[str, Any]) -> list[dict[str
 
     def of(name: str) -> float:
         once, part, row = unit[name]
-        return float(max(once, 0) + max(part, 0) * parts + max(row, 0) * rows)
+        count = size if name in OF_WORKERS else rows
+        return float(max(once, 0) + max(part, 0) * parts + max(row, 0) * count)
 
     overhead = of("parts_cpu") / parts
-    start = options.start + of("load_cpu") + of("open_cpu")
+    start = options.start + of("open_cpu")
     free = [start] * workers
     heapq.heapify(free)
     waiting, tries = parts, 0
@@ -375,8 +403,8 @@ def simulate(options: argparse.Namespace, unit: dict[str, Any]) -> list[dict[str
         f"(plan {of('plan_calls'):,.0f}, parts {of('parts_calls'):,.0f}, "
         f"publication {of('publish_calls'):,.0f}), "
         f"{of('parts_calls') / clock:,.0f} a second while parts are computed.\n"
-        f"A worker that starts: {start - options.start:,.0f} s to read the manifest "
-        f"and to check it, {of('manifest_mib') / 1024:,.0f} GiB of memory for it.\n"
+        f"A worker that starts: {start - options.start:,.1f} s to check the plan, and "
+        f"for what is not images of its first part; {of('worker_mib'):,.0f} MiB.\n"
         f"Memory of the plan and the publication: {of('peak_mib') / 1024:,.0f} GiB."
     )
     return [
@@ -406,6 +434,7 @@ def main() -> None:
     parser.add_argument("--killed", type=float, default=0.01, help="share of tasks")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         folder, plan, core, *parts = options.worker
@@ -414,6 +443,9 @@ def main() -> None:
     if options.one:
         parts, rows, home = options.one
         print(json.dumps(cost(int(parts), int(rows), Path(home))))
+        return
+    if options.first:
+        print(json.dumps(first_part_here(options.first)))
         return
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         lines = measure(options, Path(folder))
