@@ -43,6 +43,7 @@ OF_ALL = (
     *("plan_calls", "parts_calls", "publish_calls"),
 )
 OF_WORKERS = ("open_cpu", "worker_mib")
+FIRST = (0, 1, 2)  # parts, each the first of a worker
 SHARE = 0.02  # of the parts' time, for plan and publication
 
 
@@ -252,7 +253,7 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
     )
     result["bytes"] = sum(p.stat().st_size for p in plan.path.iterdir() if p.is_file())
     result |= first_part(dataset.folder)
-    measured("parts", computing.compute_parts, dataset.folder, range(1, parts))
+    measured("parts", computing.compute_parts, dataset.folder, range(len(FIRST), parts))
     (published,) = measured("publish", publish_parts, dataset, max_bad=1)
     if (plan.parts, published.rows) != (parts, rows):
         raise RuntimeError(f"{plan.parts} parts and {published.rows} rows")
@@ -261,25 +262,27 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
 
 
 def first_part(folder: Path) -> dict[str, float]:
-    """What a worker takes to check the plan and do its first part, in its process."""
-    words = [sys.executable, __file__, "--first", str(folder)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    """What a worker takes to check the plan and do its first part: median of three."""
+    results = []
+    for part in FIRST:
+        words = [sys.executable, __file__, "--first", str(folder), str(part)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    return {name: statistics.median(r[name] for r in results) for name in results[0]}
 
 
-def first_part_here(folder: Path) -> dict[str, float]:
-    """The same in this process; memory is beyond that of the libraries."""
+def first_part_here(folder: Path, part: int) -> dict[str, float]:
+    """One of them, in this process; memory is beyond that of the libraries."""
+    from measurements import peak_memory
+
     from featcache.commands.extract import computing
 
     setattr(computing, "compute", fill)  # noqa: B010
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started, spent = time.perf_counter(), cpu()
-    computing.compute_parts(folder, [0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = time.perf_counter() - started
-    own = {"open_cpu": cpu() - spent, "open_seconds": seconds}
-    return own | {"worker_mib": (peak - base) / 1024}
+    with peak_memory() as memory:
+        started, spent = time.perf_counter(), cpu()
+        computing.compute_parts(folder, [part])
+        own = {"open_cpu": cpu() - spent, "open_seconds": time.perf_counter() - started}
+    return own | {"worker_mib": memory["peak"] / 2**20}
 
 
 def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -434,7 +437,7 @@ def main() -> None:
     parser.add_argument("--killed", type=float, default=0.01, help="share of tasks")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--first", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--first", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         folder, plan, core, *parts = options.worker
@@ -445,7 +448,8 @@ def main() -> None:
         print(json.dumps(cost(int(parts), int(rows), Path(home))))
         return
     if options.first:
-        print(json.dumps(first_part_here(options.first)))
+        home, part = options.first
+        print(json.dumps(first_part_here(Path(home), int(part))))
         return
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         lines = measure(options, Path(folder))
