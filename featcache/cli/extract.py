@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featcache.cli import extract_parts
-from featcache.cli.completion import complete_networks
 from featcache.cli.extract_parts import parts_options, take_parts
 from featcache.cli.options import (
+    backbones_option,
     cache_option,
     is_given,
     json_option,
@@ -39,14 +39,8 @@ if TYPE_CHECKING:
 @click.command("extract", short_help="Run frozen backbones and store the features.")
 @click.argument("source", type=Place(), required=False)
 @scanned_dataset_option
-@click.option(
-    "-b",
-    "--backbone",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete_networks,
-    help="A backbone, the path of a .keras, .onnx or .xml file, classic5 for five of "
+@backbones_option(
+    "A backbone, the path of a .keras, .onnx or .xml file, classic5 for five of "
     "them (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for "
     "features without a network (metadata, pixels48, border); may be repeated.",
 )

@@ -46,6 +46,10 @@ OPTIONAL = {
     ),
     "openpyxl": ("xlsx", "reading .xlsx tables"),
     "zarr": ("zarr", "cache export to .zarr"),
+    "highdicom": ("dicom", "answers as DICOM objects"),
+    **dict.fromkeys(
+        ("starlette", "uvicorn", "python-multipart"), ("serve", "serve and review")
+    ),
     **dict.fromkeys(
         (
             "torch",

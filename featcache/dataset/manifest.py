@@ -14,7 +14,7 @@ import pandas as pd
 
 from featcache.core import records
 from featcache.core.io import atomic_path, write_json
-from featcache.core.text import some
+from featcache.core.text import first_line, some
 from featcache.dataset.own_split import PART, PARTS
 from featcache.dataset.urls import Location, Url, location
 from featcache.errors import DatasetError
@@ -206,13 +206,9 @@ def _reading(folder: Path) -> Iterator[None]:
             settings = read_settings(folder)
             again = [settings.source, *again[1:], *settings.options]
         raise DatasetError(
-            f"the manifest in {folder} cannot be read ({_first_line(error)})",
+            f"the manifest in {folder} cannot be read ({first_line(error)})",
             f"Scan the source again: featcache scan {shlex.join(again)}",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def read_settings(folder: Path) -> Settings:

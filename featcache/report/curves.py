@@ -28,15 +28,15 @@ def sentences(curve: LearningCurve) -> list[str]:
 
 
 def _outlook(curve: LearningCurve) -> str:
-    name = METRIC_NAMES.get(curve.metric, curve.metric.replace("_", " "))
     if curve.fit is None:
         return f"Nothing can be said of more {curve.unit}: {curve.note}."
     if curve.fit.refused:
         return f"No look ahead: {curve.fit.refused}."
     (twice,) = [one for one in curve.fit.ahead if one.times == 2]
+    band = f"{_points(twice.low)} to {_points(twice.high)}"
     return (
         f"Doubling your {curve.unit} is expected to add {_points(twice.gain)} points "
-        f"of {name} ({_points(twice.low)} to {_points(twice.high)})."
+        f"of {METRIC_NAMES[curve.metric]} ({band})."
     )
 
 

@@ -48,7 +48,7 @@ def test_one_command_finds_a_planted_marker(
     """On a dataset that was only scanned; the second call computes nothing."""
     source = marked_images(tmp_path / "x")
     assert run("scan", source, "--group-by", r"(p\d+)-")[0] == 0
-    monkeypatch.setattr(completion, "HEADS", ("logreg",))
+    monkeypatch.setattr(completion, "ON_BASELINES", ("logreg",))
     command = ("audit", "--complete", "-b", toy_network, "--jobs", 1, "--json")
     code, out, err = run(*command)
     assert code == 0, err

@@ -58,6 +58,8 @@ def test_subsamples_are_nested_and_keep_groups_and_classes() -> None:
     half = shares[SHARES.index(0.5)]
     assert not set(OF_ONE_CLASS[half]) & set(OF_ONE_CLASS[~half])
     assert np.bincount(Y[half]).tolist() == [100, 100, 100]
+    least = subsample(Y, OF_ONE_CLASS, 0.001, draw=3)
+    assert len(set(OF_ONE_CLASS[least])) == CLASSES
     other = subsample(Y, OF_ONE_CLASS, 0.5, draw=4)
     assert (other != half).any()
 

@@ -103,28 +103,41 @@ def test_checkpoints_of_other_settings(tmp_path: Path) -> None:
 TOLERANCE = 1e-5  # of probabilities, after a resume on one machine
 
 
-def stopped(words: list[Any], step: int, by: signal.Signals) -> tuple[int, str]:
+def stopped(
+    words: list[Any], step: int, by: signal.Signals, read_s: float = 0
+) -> tuple[int, str]:
     """Trains in a process of its own, which a signal meets at a step of the progress.
+
+    Args:
+        words: The command.
+        step: Which step.
+        by: Which signal.
+        read_s: Seconds that the reading of an image takes longer than usual.
 
     Returns:
         How it ended, and what it told.
     """
     code = f"""
-import os, signal
+import os, signal, time
 from contextlib import nullcontext
 from featcache import cli
 from featcache.cli import finetune
 from featcache.cli.output import Said
+from featcache.commands.finetune.inputs import Images
 {HEARS_CTRL_C}
 class Killer(Said):
     def progress(self, name, done, total):
         if done == {step}:
             os.kill(os.getpid(), {int(by)})
+def slow(images, row, view, pixels=Images.pixels):
+    time.sleep({read_s})
+    return pixels(images, row, view)
 finetune.bars = lambda: nullcontext(Killer())
+Images.pixels = slow
 cli.main({[str(word) for word in words]!r})
 """
     command = [sys.executable, "-X", "faulthandler", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     return done.returncode, done.stderr
 
 
@@ -162,3 +175,15 @@ def test_a_stopped_training_goes_on(
     p, wanted = (r.table.filter(regex="^p_").to_numpy() for r in (resumed, whole.run))
     np.testing.assert_allclose(p, wanted, atol=TOLERANCE)
     assert not any((reports / dataset.dataset / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_images_are_read_ends_the_process(
+    dataset: Manifest, toy_network: Path, tmp_path: Path
+) -> None:
+    """TensorFlow's threads hold images that Python, which ends, will never give."""
+    words = ["finetune", "-b", toy_network, "--cache", dataset.folder.parent,
+             "--reports", tmp_path, "--epochs", 1, "--batch-size", 2]  # fmt: skip
+    status, told = stopped(words, 1, signal.SIGINT, read_s=0.3)
+    assert status == 130, told
+    assert told.splitlines()[-1].endswith("run the same command to resume.")

@@ -1,6 +1,8 @@
 """Images for training: decoded and rendered anew each epoch, a few batches ahead."""
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,25 +92,36 @@ class Images:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Turns TensorFlow's errors into ours.
+        """Turns TensorFlow's errors into ours, and ends the reading after any.
 
         Raises:
             UnreadableImageError: An image cannot be read any more.
             UsageError: A batch does not fit into memory.
         """
-        tf = tensorflow()
         try:
             yield
-        except MemoryError as error:
-            raise self._too_large() from error
-        except tf.errors.OpError as error:
-            if self.broken:
-                raise self.broken[0] from None
-            # CUDA's own errors of memory come as others than ResourceExhausted.
-            exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
-            if exhausted or "out of memory" in str(error).lower():
-                raise self._too_large() from error
+        except BaseException as error:
+            # The iterator of the epoch waits for images that are being read. Where
+            # it lives as long as the interpreter, it would wait for ever: the threads
+            # that read end without an answer when Python does.
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
+            if ours := self._in_our_words(error):
+                raise ours from error
             raise
+
+    def _in_our_words(self, error: BaseException) -> FeatcacheError | None:
+        if isinstance(error, MemoryError):
+            return self._too_large()
+        if not isinstance(error, tensorflow().errors.OpError):
+            return None
+        if self.broken:
+            return self.broken[0]
+        # CUDA's own errors of memory come as others than ResourceExhausted.
+        exhausted = isinstance(error, tensorflow().errors.ResourceExhaustedError)
+        if exhausted or "out of memory" in str(error).lower():
+            return self._too_large()
+        return None
 
     def _too_large(self) -> UsageError:
         return UsageError(

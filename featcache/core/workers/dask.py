@@ -65,7 +65,10 @@ class DaskWorkers(ClusterWorkers):
         try:
             for future in as_completed(numbers, loop=self.client.loop):
                 self._report_deaths(keys)
-                yield numbers[future], self._outcome(future)
+                outcome = self._outcome(future)
+                # Else Dask computes it again when the worker that has it dies.
+                future.release()
+                yield numbers.pop(future), outcome
         finally:
             if self.client.status == "running":
                 self.client.cancel(list(numbers), force=True)
