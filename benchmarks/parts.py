@@ -37,6 +37,7 @@ LIBRARIES = ("featcache", "openvino", "h5py", "numpy", "pandas", "pillow")
 FIELDS = ("what", "workers", "parts", "rows", "seconds", "cpu_seconds", "bytes")
 SHAPES = ((100, 10_000), (1_000, 10_000), (100, 200_000))  # parts and rows
 WIDTH = 512  # of generated rows
+FIRST = (0, 1, 2)  # parts, each the first of a worker
 SHARE = 0.02  # of the parts' time, for plan and publication
 
 
@@ -223,7 +224,6 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
     """Plans, fills and publishes parts, in this process; measures each step."""
     from featcache import backbones
     from featcache.commands.extract import computing, plan_parts, publish_parts
-    from featcache.dataset import manifest
 
     dataset = generated(home, rows)
     setattr(computing, "compute", fill)  # noqa: B010
@@ -240,21 +240,43 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
         result[f"{name}_calls"] = calls.take()
         return value
 
-    memory = dataset.table.memory_usage(deep=True).sum() / 2**20
-    measured("load", manifest.load, dataset.folder)
     networks = [backbones.resolve("border")]
     batch = rows // parts
     plan = measured(
         "plan", plan_parts, dataset, networks, parts=parts, batch_size=batch
     )
     result["bytes"] = sum(p.stat().st_size for p in plan.path.iterdir() if p.is_file())
-    measured("open", computing.compute_parts, dataset, [0])
-    measured("parts", computing.compute_parts, dataset, range(1, parts))
+    result |= first_part(dataset.folder)
+    measured("parts", computing.compute_parts, dataset.folder, range(len(FIRST), parts))
     (published,) = measured("publish", publish_parts, dataset, max_bad=1)
     if (plan.parts, published.rows) != (parts, rows):
         raise RuntimeError(f"{plan.parts} parts and {published.rows} rows")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return result | {"peak_mib": (peak - base) / 1024, "manifest_mib": memory}
+    return result | {"peak_mib": (peak - base) / 1024}
+
+
+def first_part(folder: Path) -> dict[str, float]:
+    """What a worker takes to check the plan and do its first part: median of three."""
+    results = []
+    for part in FIRST:
+        words = [sys.executable, __file__, "--first", str(folder), str(part)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    return {name: statistics.median(r[name] for r in results) for name in results[0]}
+
+
+def first_part_here(folder: Path, part: int) -> dict[str, float]:
+    """One of them, in this process; memory is beyond that of the libraries."""
+    from measurements import peak_memory
+
+    from featcache.commands.extract import computing
+
+    setattr(computing, "compute", fill)  # noqa: B010
+    with peak_memory() as memory:
+        started, spent = time.perf_counter(), cpu()
+        computing.compute_parts(folder, [part])
+        own = {"open_cpu": cpu() - spent, "open_seconds": time.perf_counter() - started}
+    return own | {"worker_mib": memory["peak"] / 2**20}
 
 
 def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -280,7 +302,7 @@ def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             one["bytes"] if step == "plan" else "",
         )
         for one in results
-        for step in ("load", "open", "plan", "parts", "publish")
+        for step in ("open", "plan", "parts", "publish")
     ]
     return results, lines
 
@@ -323,6 +345,7 @@ def main() -> None:
     parser.add_argument("--killed", type=float, default=0.01, help="share of tasks")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--first", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         folder, plan, core, *parts = options.worker
@@ -331,6 +354,10 @@ def main() -> None:
     if options.one:
         parts, rows, home = options.one
         print(json.dumps(cost(int(parts), int(rows), Path(home))))
+        return
+    if options.first:
+        home, part = options.first
+        print(json.dumps(first_part_here(Path(home), int(part))))
         return
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         lines = measure(options, Path(folder))

@@ -4,19 +4,28 @@ import argparse
 import heapq
 from typing import Any
 
+OF_ALL = (
+    *("plan_cpu", "parts_cpu", "publish_cpu", "bytes", "peak_mib"),
+    *("plan_calls", "parts_calls", "publish_calls"),
+)
+OF_WORKERS = ("open_cpu", "worker_mib")
+
 
 def units(results: list[dict[str, Any]]) -> dict[str, tuple[float, float, float]]:
-    """Of each figure what it is without parts, a part and a row (least squares)."""
+    """Of each figure what it is without parts, a part and a row (least squares).
+
+    A row of all parts; for a worker, which does one, of its part.
+    """
     import numpy as np
 
     design = np.array([[1.0, one["parts"], one["rows"]] for one in results])
-    names = [
-        *("plan_cpu", "parts_cpu", "publish_cpu", "bytes", "peak_mib"),
-        *("plan_calls", "parts_calls", "publish_calls"),
-        *("load_cpu", "open_cpu", "manifest_mib"),
-    ]
-    solved = np.linalg.lstsq(design, np.array([[r[n] for n in names] for r in results]))
-    return {name: tuple(solved[0][:, i]) for i, name in enumerate(names)}
+    of_part = design.copy()
+    of_part[:, 2] /= of_part[:, 1]
+    return {
+        name: tuple(np.linalg.lstsq(rows, np.array([r[name] for r in results]))[0])
+        for names, rows in ((OF_ALL, design), (OF_WORKERS, of_part))
+        for name in names
+    }
 
 
 def simulate(
@@ -43,7 +52,7 @@ def simulate(
         f"of {size:,} rows of {width} numbers;\n{workers} workers of one core, "
         f"{options.rate:g} images a second each, part by part within 10 % (1 sd); "
         f"{options.killed:.0%} of the tasks killed half way\nand repeated; starting a "
-        f"worker {options.start:g} s and what the manifest takes; plan and publication "
+        f"worker {options.start:g} s and what the plan takes; plan and publication "
         "on one core; costs grow in\nproportion to parts and rows as measured up to "
         "1,000 parts and 200,000 rows; a file system that does not get slower with "
         "many\nfiles or callers."
@@ -51,10 +60,11 @@ def simulate(
 
     def of(name: str) -> float:
         once, part, row = unit[name]
-        return float(max(once, 0) + max(part, 0) * parts + max(row, 0) * rows)
+        count = size if name in OF_WORKERS else rows
+        return float(max(once, 0) + max(part, 0) * parts + max(row, 0) * count)
 
     overhead = of("parts_cpu") / parts
-    start = options.start + of("load_cpu") + of("open_cpu")
+    start = options.start + of("open_cpu")
     free = [start] * workers
     heapq.heapify(free)
     waiting, tries = parts, 0
@@ -86,8 +96,8 @@ def simulate(
         f"(plan {of('plan_calls'):,.0f}, parts {of('parts_calls'):,.0f}, "
         f"publication {of('publish_calls'):,.0f}), "
         f"{of('parts_calls') / clock:,.0f} a second while parts are computed.\n"
-        f"A worker that starts: {start - options.start:,.0f} s to read the manifest "
-        f"and to check it, {of('manifest_mib') / 1024:,.0f} GiB of memory for it.\n"
+        f"A worker that starts: {start - options.start:,.1f} s to check the plan, and "
+        f"for what is not images of its first part; {of('worker_mib'):,.0f} MiB.\n"
         f"Memory of the plan and the publication: {of('peak_mib') / 1024:,.0f} GiB."
     )
     return [

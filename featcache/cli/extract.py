@@ -160,7 +160,7 @@ def extract_command(
             "Leave one of them out.",
         )
     if parts["part"] or parts["publish"]:
-        _planned(open_dataset(cache, dataset), as_json, settings["max_bad"], parts)
+        _planned(cache, dataset, as_json, settings["max_bad"], parts)
         return
     if not names:
         raise click.MissingParameter(param_type="option", param_hint="'-b'")
@@ -182,11 +182,19 @@ def extract_command(
 
 
 def _planned(
-    manifest: "Manifest", as_json: bool, max_bad: float, parts: dict[str, Any]
+    cache: Path,
+    dataset: str | None,
+    as_json: bool,
+    max_bad: float,
+    parts: dict[str, Any],
 ) -> None:
     if parts["part"]:
-        extract_parts.compute(manifest, parts["part"], parts["plan"], as_json)
+        from featcache.dataset.manifest import find
+
+        folder = find(cache, dataset)  # the plan says which images
+        extract_parts.compute(folder, parts["part"], parts["plan"], as_json)
     else:
+        manifest = open_dataset(cache, dataset)
         stores = extract_parts.publish(manifest, parts["plan"], max_bad)
         _show(manifest, stores, as_json, of_tasks=True)
 

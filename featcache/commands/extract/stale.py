@@ -13,9 +13,9 @@ from featcache.commands.extract.part_files import is_finished, read_record
 from featcache.commands.extract.part_plan import (
     ID_DIGITS,
     PartPlan,
-    images_digest,
     read_plan,
 )
+from featcache.commands.extract.planned_images import images_digest
 from featcache.commands.extract.publishing import remove
 from featcache.core.text import counted
 from featcache.dataset import manifest
