@@ -154,10 +154,10 @@ def _points(run: Run) -> list[OperatingPoint]:
 
 
 def _point_row(point: OperatingPoint) -> PointRow:
-    by_fold = point.fold_thresholds
+    by_fold = np.array(point.fold_thresholds)  # NaN of a fold without the class
     return PointRow(
         point.class_name,
-        Estimate(point.threshold, min(by_fold), max(by_fold)),
+        Estimate(point.threshold, *np.nanquantile(by_fold, [0, 1])),
         [_estimate(point.sensitivity), _estimate(point.specificity)],
         [
             (percent(v.prevalence), _estimate(v.ppv), _estimate(v.npv))
