@@ -172,7 +172,8 @@ def check_key_columns(
         column = dataset(file, name, 1, None)
         if column.is_virtual:
             agrees = virtual_pieces(column) == key_mapping(name, segments, keys)
-            agrees &= len(column) == len(keys)
+            agrees &= len(column) == len(keys) and _is_usual(file, name)
+            agrees &= not column.fillvalue
         else:
             is_text = COLUMNS[name].kind in "SO"
             values = _texts(file, name) if is_text else column[:]
