@@ -206,3 +206,23 @@ def test_missing_parts_are_seen_by_one_listing(
         publish_parts(dataset, reporter=heard)
     assert "part 1 cannot be used" in heard.messages[0]
     assert np.shape(compute_parts(dataset.folder, [1])) == (1,)
+
+
+def test_what_is_no_folder_of_a_part_is_no_part(
+    dataset: Manifest,
+    planned: Planned,  # noqa: F811
+) -> None:
+    """Neither listed as one, nor in the way of one: it is moved aside."""
+    planned()
+    folder = open_plan(dataset).folder / "parts"
+    folder.mkdir(exist_ok=True)
+    for name in ("3", "0000004", "٥", "²", "9" * 200):
+        (folder / name).mkdir()
+    (folder / "000000").write_text("no folder")
+    (folder / "000001").symlink_to("nowhere")
+    assert missing_parts(dataset.folder) == [*range(7)]
+    (folder / "elsewhere").mkdir()
+    (folder / "000002").symlink_to("elsewhere")
+    assert len(compute_parts(dataset.folder, range(7))) == 7
+    assert missing_parts(dataset.folder) == []
+    assert [one.rows for one in publish_parts(dataset)] == [36]

@@ -150,3 +150,14 @@ def test_a_full_disk_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(OSError, match="No space"):
         featcache.load(path, mmap=True)
     assert copies() == []
+
+
+def test_embeddings_that_are_not_there_are_named(path: Path) -> None:
+    """As after a repair that left a tap alone of some rows: extract has the rest."""
+    store.remove(path)
+    for name, count in (("fire4", 8), ("features", 6)):
+        store.seal(path, HEADER, {name: rows(0, count)}, keys(0, count))
+        store.publish(path, HEADER)
+    for is_mapped in (False, True):
+        with pytest.raises(StoreError, match=r"none for 2 of 8.*featcache extract"):
+            featcache.load(path, mmap=is_mapped)

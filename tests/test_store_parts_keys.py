@@ -263,9 +263,53 @@ def masks(file: h5py.File) -> None:
     file.create_dataset("mask_id", data=[MASK] * 8, dtype=COLUMNS["mask_id"])
 
 
-@pytest.mark.parametrize("edit", [other_views, fewer_views, own_views, masks])
-def test_keys_that_are_not_the_parts_are_refused(path: Path, edit) -> None:
-    """What other programs see of the keys is what the part files have."""
+def small_views(file: h5py.File) -> None:
+    remap(file, "view", dtype=np.int8)
+
+
+def scattered_views(file: h5py.File) -> None:
+    remap(file, "view", left_out=1)
+
+
+def scattered_rows(file: h5py.File) -> None:
+    remap(file, "features", left_out=1)
+
+
+def other_fill(file: h5py.File) -> None:
+    remap(file, "features", fill=1.0)
+
+
+def remap(
+    file: h5py.File,
+    name: str,
+    *,
+    dtype: type | None = None,
+    left_out: int | None = None,
+    fill: float | None = np.nan,
+) -> None:
+    """Maps a dataset anew: in another type, or with a row between the pieces."""
+    column = file[name]
+    attributes, pieces = dict(column.attrs), column.virtual_sources()
+    layout = h5py.VirtualLayout(column.shape, dtype or column.dtype)
+    for piece in pieces:
+        low, high = (corner[0] for corner in piece.vspace.get_select_bounds())
+        rows = [n for n in range(low, high + 1) if n != left_out]
+        shape, own = (len(rows), *column.shape[1:]), column.dtype
+        layout[rows] = h5py.VirtualSource(piece.file_name, name, shape, own)
+    del file[name]
+    fill = fill if name == "features" else None
+    file.create_virtual_dataset(name, layout, fill).attrs.update(attributes)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *(other_views, fewer_views, own_views, masks),
+        *(small_views, scattered_views, scattered_rows, other_fill),
+    ],
+)
+def test_what_is_not_the_parts_is_refused(path: Path, edit) -> None:
+    """What other programs see of keys and matrices is what the part files have."""
     with h5py.File(path, "r+") as file:
         edit(file)
     with pytest.raises(StoreError, match=r"toy\.h5"):

@@ -268,3 +268,16 @@ def test_a_foreign_file_among_parts_stays(path: Path) -> None:
     assert published is not None
     assert len(published.keys) == 4
     assert os.listdir(foreign.parent) == ["notes.h5"]
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_a_heap_of_zeros_is_damage(tmp_path: Path, number: int) -> None:
+    """HDF5 would walk it for ever: texts whose bytes a crash left as zeros."""
+    path = tmp_path / "toy.h5"
+    fill(path, (0, 200))
+    data = bytearray(path.read_bytes())
+    at = data.rindex(f"é/{number}.png".encode()) - 16
+    data[at : at + 512] = bytes(512)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="empty object in a heap"):
+        store.open_store(path)

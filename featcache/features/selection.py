@@ -192,15 +192,15 @@ def _rows(stored: Store, dataset: Manifest, query: RenderingQuery) -> np.ndarray
 
 
 def _refuse_gaps(block: Block, dataset: Manifest, query: RenderingQuery) -> None:
-    """A tap that was added later may lack rows; the embedding never does."""
-    if block.matrix == store.FEATURES:
-        return
+    """A tap that was added later may lack rows, and embeddings that were damaged."""
     n_missing = int((~block.store.has(block.matrix)[block.rows]).sum())
     if n_missing:
+        taps = [block.matrix] if block.matrix != store.FEATURES else []
+        what = f"tap {block.matrix}" if taps else "the embedding"
         raise StoreError(
-            f"tap {block.matrix} of every row in {block.store.path.name}",
+            f"{what} of every row in {block.store.path.name}",
             f"none for {n_missing} of {len(block.rows)}",
-            f"Run: {_command(block.store, dataset, query, block.matrix)}",
+            f"Run: {_command(block.store, dataset, query, *taps)}",
         )
 
 

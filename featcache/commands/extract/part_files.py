@@ -139,11 +139,11 @@ def install(plan: PartPlan, number: int, temp: Path) -> bool:
 
 
 def _moved(temp: Path, target: Path) -> bool:
-    """Renames a folder, but never over one with files in it."""
+    """Renames a folder, but never over another with files in it, a file or a link."""
     try:
         os.rename(temp, target)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             return False
         raise
     return True

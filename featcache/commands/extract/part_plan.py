@@ -290,11 +290,12 @@ class PartPlan:
     def present_parts(self) -> set[int]:
         """Parts that are there, whole or damaged; the folder is listed once."""
         try:
-            names = os.listdir(self.folder / PARTS)
-        except FileNotFoundError:  # before the first part
-            names = []
-        numbers = {int(name) for name in names if name.isdecimal()}
-        return numbers & {*range(len(self.record.parts))}
+            with os.scandir(self.folder / PARTS) as entries:
+                names = {entry.name for entry in entries if entry.is_dir()}
+        except (FileNotFoundError, NotADirectoryError):  # before the first part
+            names = set()
+        count = range(len(self.record.parts))
+        return {part for part in count if self.part_folder(part).name in names}
 
     def refuse_changes(self, manifest: Manifest, networks: Sequence[Network]) -> None:
         """Refuses to go on with other images or networks than were planned.

@@ -21,6 +21,7 @@ from featcache.features.store.base import (
     keys_sha256,
     paths_sha256,
 )
+from featcache.features.store.heaps import refuse_endless
 from featcache.features.store.segments import (
     RowFile,
     Segment,
@@ -110,6 +111,7 @@ def _keys_of_part(segment: Segment, policies: int) -> pd.DataFrame:
     if not all(NO_POLICY <= number < policies for number in part.policies):
         raise ValueError(f"policies {part.policies} of {part.name}")
     with part.opened() as file:
+        refuse_endless(dataset(file, "path", 1))
         keys = read_keys(file, len(part.policies) or policies)
     if len(keys) != segment.rows:
         raise part.damaged(f"{len(keys)} keys")
@@ -172,7 +174,8 @@ def check_key_columns(
         column = dataset(file, name, 1, None)
         if column.is_virtual:
             agrees = virtual_pieces(column) == key_mapping(name, segments, keys)
-            agrees &= len(column) == len(keys)
+            agrees &= len(column) == len(keys) and _is_usual(file, name)
+            agrees &= not column.fillvalue
         else:
             is_text = COLUMNS[name].kind in "SO"
             values = _texts(file, name) if is_text else column[:]

@@ -23,6 +23,7 @@ from featcache.features.store.base import (
     Store,
     header_sha256,
 )
+from featcache.features.store.heaps import refuse_endless
 from featcache.features.store.key_columns import (
     check_key_columns,
     combined_key_sums,
@@ -93,6 +94,8 @@ def open_store(path: Path, *, all_parts: bool = True) -> Store:
 
 
 def _read(path: Path, file: h5py.File, all_parts: bool) -> Store:
+    if isinstance(column := file.get("path"), h5py.Dataset):
+        refuse_endless(column)  # attributes may lie in the same heaps
     texts = {name: _text(file.attrs, name) for name in TEXTS}
     numbers = {name: _number(file.attrs, name) for name in NUMBERS}
     header = _header(texts)

@@ -148,9 +148,7 @@ class Segment:
     @property
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each matrix."""
-        return {
-            name: sum_ for one in self.files for name, sum_ in one.checksums.items()
-        }
+        return {name: s for one in self.files for name, s in one.checksums.items()}
 
     @property
     def is_part(self) -> bool:
@@ -341,18 +339,20 @@ def check_mapping(
         checksum = combined_checksum(name, segments)
         if sealed[name] != {"filled": filled, "sha256": checksum}:
             raise ValueError(f"{name} of other parts")
-        if virtual_pieces(matrix) != matrix_mapping(name, segments, matrix.shape[1]):
+        pieces = matrix_mapping(name, segments, matrix.shape[1])
+        if virtual_pieces(matrix) != pieces or not np.isnan(matrix.fillvalue):
             raise ValueError(f"{name} mapped to other rows")
 
 
 def virtual_pieces(dataset: h5py.Dataset) -> list[tuple[Any, str, str]]:
     """The pieces of a virtual dataset, each a block of rows that is a whole dataset."""
-    whole = h5py.h5s.SEL_ALL
-    pieces = [
-        (piece.vspace.get_select_bounds(), piece.file_name, piece.dset_name)
-        for piece in dataset.virtual_sources()
-        if piece.src_space.get_select_type() == whole
-    ]
+    pieces = []
+    for piece in dataset.virtual_sources():
+        low, high = bounds = piece.vspace.get_select_bounds()
+        size = np.prod(np.subtract(high, low) + 1)
+        is_block = piece.vspace.get_select_npoints() == size
+        if is_block and piece.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+            pieces.append((bounds, piece.file_name, piece.dset_name))
     return sorted(pieces)
 
 
