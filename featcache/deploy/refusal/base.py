@@ -120,7 +120,7 @@ class Refusal:
                 f"`share={share}`, `seed={seed}`",
                 "Use `share=0.01`.",
             )
-        data = _checked(X, statistics, groups, labels, folds, seed)
+        data = checked_rows(X, statistics, groups, labels, folds, seed)
         if not len(headers) == len(image_ids) == len(data.X):
             raise _mismatch(f"{len(headers)} headers and {len(image_ids)} ids", data.X)
         calibration = calibrate(data.held_out_scores(), data.groups, share)
@@ -227,7 +227,7 @@ class Refusal:
         return "", ""
 
 
-def _checked(
+def checked_rows(
     X: ArrayLike,
     statistics: ArrayLike,
     groups: ArrayLike,
@@ -235,6 +235,12 @@ def _checked(
     folds: ArrayLike,
     seed: int,
 ) -> TrainingRows:
+    """The rows that a refusal is fitted on; see `Refusal.fit`.
+
+    Raises:
+        UsageError: Arguments of other shapes, or not finite.
+        SplitError: A group is in two folds, or there is one fold.
+    """
     embeddings, plain = _matrices(X, statistics)
     fold_of = np.asarray(folds)
     names = [np.asarray(column).astype(str) for column in (labels, groups)]
