@@ -1,0 +1,1 @@
+"""Pages and programs that ask a model over HTTP, on this machine."""
