@@ -25,6 +25,7 @@ from featcache.cli import (
     extract,
     finetune,
     predict,
+    review,
     run,
     scan,
     train_head,
@@ -39,7 +40,12 @@ from featcache.errors import FeatcacheError
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
-    "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
+    "Data": (
+        scan.scan_command,
+        dataset.dataset_group,
+        audit.audit_command,
+        review.review_group,
+    ),
     "Features": (
         extract.extract_command,
         cache.cache_group,

@@ -177,10 +177,15 @@ def write(
     after = {change.image_id: change.after for change in changes}
     _write_corrections(dataset, after)
     table = dataset.table
-    label = table["image_id"].map(after).fillna(table["label"])
-    new = replace(dataset, table=table.assign(label=label))
+    new = replace(dataset, table=table.assign(label=relabelled(table, after)))
     manifests.save(new)
     return new, version
+
+
+def relabelled(table: pd.DataFrame, after: Mapping[str, str]) -> list[str]:
+    """The labels (N,) of rows, some of them other ones by image_id."""
+    rows = zip(table["image_id"], table["label"], strict=True)
+    return [after.get(image_id, label) for image_id, label in rows]
 
 
 def _write_corrections(dataset: Manifest, after: Mapping[str, str]) -> None:

@@ -152,11 +152,11 @@ def _rescanned(current: Manifest, gone: list[str], reviewed: int) -> DatasetErro
 
 def _refuse_one_class(current: Manifest, changes: list[Change]) -> None:
     after = {change.image_id: change.after for change in changes}
-    label = current.ok["image_id"].map(after).fillna(current.ok["label"])
-    if current.ok["label"].nunique() > 1 and label.nunique() < 2:
+    labels = {*corrections.relabelled(current.ok, after)}
+    if len(current.classes) > 1 and len(labels) < 2:
         raise DatasetError(
             f"two classes in {current.dataset} once the answers are applied",
-            f"one: {label.iloc[0]}",
+            f"one: {labels.pop()}",
             "Choose another `rule`.",
         )
 

@@ -26,13 +26,15 @@ def informative(
     Returns:
         (min(``count``, N),) row numbers, each once, in the order they were taken.
     """
+    if not len(X):
+        return np.empty(0, np.intp)
     rows = X - X.mean(axis=0)
     rows /= max(float(np.linalg.norm(rows, axis=1).mean()), 1e-12)
     errors = P.copy()
     errors[np.arange(len(P)), P.argmax(axis=1)] -= 1
     squared = (errors**2).sum(axis=1) * (rows**2).sum(axis=1, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    taken = [int(squared.argmax())] if len(X) else []
+    taken = [int(squared.argmax())]
     apart = squared.copy()
     while len(taken) < min(count, len(X)):
         last = taken[-1]
