@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featcache.cli.completion import complete_runs
+from featcache.cli.listening import listening_of, listening_options
 from featcache.cli.options import (
     cache_option,
     jobs_option,
@@ -14,13 +15,17 @@ from featcache.cli.options import (
     open_dataset_of_runs,
     reports_option,
     seed_option,
+    take,
     trained_dataset_option,
 )
 from featcache.cli.output import bars, print_json, print_table, say, show
 from featcache.core.text import counted
+from featcache.errors import UsageError
 
 if TYPE_CHECKING:
-    from featcache.commands.review import Applied, Queue, ReviewStatus
+    from featcache.commands.review import Applied, Queue, ReviewStatus, Session
+    from featcache.dataset.manifest import Manifest
+    from featcache.serve.running import Listening
     from featcache.study.retraining import Retraining
 
 _QUEUES = ("labels", "duplicates", "errors", "refused", "informative", "random")
@@ -59,6 +64,7 @@ def review_group() -> None:
     show_default=True,
     help="The most images of the queue.",
 )
+@click.option("--reader", metavar="NAME", help="Who answers; needed for the page.")
 @click.option(
     "--list",
     "as_list",
@@ -66,11 +72,13 @@ def review_group() -> None:
     help="Print the images and the reasons instead; not for who is to answer.",
 )
 @seed_option
+@listening_options
 @cache_option
 @reports_option
 @json_option
 def open_command(
     dataset: str | None,
+    reader: str | None,
     as_list: bool,
     cache: Path,
     reports: Path,
@@ -78,20 +86,53 @@ def open_command(
     **settings: Any,
 ) -> None:
     """Show the images of a queue one at a time, the model hidden until the answer."""
-    from featcache.commands.review import queue_of
+    from featcache.commands.review import open_session, queue_of
 
+    where = take(settings, "host", "port", "token_file", "allow_host")
     manifest = open_dataset_of_runs(cache, reports, dataset)
+    if as_json or as_list:
+        with bars() as reporter:
+            queue = queue_of(manifest, reports, reporter=reporter, **settings)
+        print_queue(manifest, queue, as_json=as_json)
+        return
+    if reader is None:
+        raise UsageError(
+            "`reader`, the name of who answers",
+            "none",
+            "Add it, such as --reader ann; or --list for the images alone.",
+        )
+    listening = listening_of(where)
     with bars() as reporter:
-        queue = queue_of(manifest, reports, reporter=reporter, **settings)
-    paths = dict(zip(manifest.ok["image_id"], manifest.ok["path"], strict=True))
+        session = open_session(
+            manifest, reports, reader=reader, reporter=reporter, **settings
+        )
+    open_page(session, listening)
+
+
+def open_page(session: "Session", listening: "Listening") -> None:
+    """Serves the page until Ctrl-C."""
+    from featcache.serve import review, running
+
+    def announce(address: str) -> None:
+        show(f"Review {session.queue} as {session.reader}: {address}")
+
+    card = session.card()
+    say(f"{card.done} of {counted(card.total, 'image')} done. Stop with Ctrl-C.")
+    running.run(
+        review.app(session),
+        listening,
+        announce=announce,
+        report=say,
+        limits=review.LIMITS,
+    )
+
+
+def print_queue(manifest: "Manifest", queue: "Queue", *, as_json: bool) -> None:
+    """Prints the images of a queue, and why they are in it."""
     if as_json:
         print_json([vars(item) for item in queue.items])
-    else:
-        print_queue(queue, paths)
-
-
-def print_queue(queue: "Queue", paths: dict[str, str]) -> None:
-    """Prints the images of a queue, and why they are in it."""
+        return
+    paths = dict(zip(manifest.ok["image_id"], manifest.ok["path"], strict=True))
     rows = [[paths[item.image_id], item.reason] for item in queue.items]
     print_table([("image", False), ("reason", False)], rows)
     say(f"{len(queue.items)} of {counted(queue.total, 'image')} in queue {queue.name}.")

@@ -11,7 +11,13 @@ from featcache.commands.review.apply import Applied, apply
 from featcache.commands.review.base import Item, ReviewContext
 from featcache.commands.review.decisions import check_reader
 from featcache.commands.review.queues import QUEUES
-from featcache.commands.review.session import Card, Reveal, Session, StaleError
+from featcache.commands.review.session import (
+    Card,
+    Reveal,
+    Session,
+    StaleError,
+    stamp_of,
+)
 from featcache.commands.review.status import ReviewStatus, status
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
@@ -108,7 +114,9 @@ def open_session(
     """
     check_reader(reader)
     context = ReviewContext(dataset, reports / dataset.dataset, seed, reporter)
-    return Session(context, reader, queue, _queue(context, queue, limit).items)
+    stamp = stamp_of(dataset)
+    items = _queue(context, queue, limit).items
+    return Session(context, reader, queue, items, stamp)
 
 
 def _queue(context: ReviewContext, queue: str, limit: int) -> Queue:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from featcache.commands.review import decisions as log
@@ -17,9 +18,19 @@ from featcache.commands.review.decisions import (
     Decisions,
     Reading,
 )
-from featcache.errors import FeatcacheError, UsageError
+from featcache.dataset.manifest import Manifest
+from featcache.errors import DatasetError, FeatcacheError, UsageError
 
 BLINDED, REVEALED, FINISHED = "blinded", "revealed", "finished"
+
+
+def stamp_of(manifest: Manifest) -> tuple[int, ...]:
+    """What changes whenever a manifest is written; empty where it is gone."""
+    try:
+        about = (manifest.folder / "manifest.csv").stat()
+    except OSError:
+        return ()
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 class StaleError(FeatcacheError):
@@ -81,12 +92,14 @@ class Session:
         reader: Who answers.
         queue: Its name.
         items: Its images, the first to look at first.
+        stamp: Of the manifest when it was read, see `stamp_of`.
     """
 
     context: ReviewContext
     reader: str
     queue: str
     items: Sequence[Item]
+    stamp: tuple[int, ...]
 
     @property
     def classes(self) -> list[str]:
@@ -94,7 +107,19 @@ class Session:
         return self.context.manifest.classes
 
     def card(self) -> Card:
-        """What is on the screen now."""
+        """What is on the screen now.
+
+        Raises:
+            DatasetError: The dataset was scanned again, or answers were applied, since
+                the queue was made.
+        """
+        if stamp_of(self.context.manifest) != self.stamp:
+            name = self.context.manifest.dataset
+            raise DatasetError(
+                f"dataset {name} has changed since this page was opened; all answers "
+                "are kept",
+                f"Start it again: featcache review --dataset {quote(name)}",
+            )
         return self._card(log.read(self.context.manifest.folder))
 
     def act(
@@ -119,7 +144,9 @@ class Session:
             StaleError: The reader has answered elsewhere since.
             UsageError: An event that the card does not allow, or no such class.
             LockedError: Another process holds the file.
+            DatasetError: As `card`.
         """
+        self.card()
         with log.appending(self.context.manifest.folder) as appender:
             card = self._card(appender.decisions)
             if version != card.version or (event != UNDO and image_id != card.image_id):
