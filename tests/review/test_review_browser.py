@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from records import make_run
 from toy_review import line
 from toys import HEARS_CTRL_C, write_images
 
 from featcache.commands.review import decisions as log
 from featcache.commands.scan import scan
 from featcache.dataset.manifest import Manifest
+from featcache.evaluation import runs
 
 pytest.importorskip("starlette", reason="needs the extra serve")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -40,18 +44,25 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """36 images in three classes."""
+    """36 images in three classes, and a run that predicts each of them."""
     folder = tmp_path_factory.mktemp("review")
     write_images(folder / "chest")
-    return scan(folder / "chest", folder / "cache", group_by=r"(p\d{3})_").manifest
+    dataset = scan(folder / "chest", folder / "cache", group_by=r"(p\d{3})_").manifest
+    p = np.random.default_rng(0).dirichlet(np.ones(3), 36)
+    folds = pd.factorize(dataset.ok["group"])[0] % 3
+    table = runs.predictions_table(dataset.ok, folds, p, dataset.classes)
+    make_run(folder / "reports" / "chest", "logreg-toy-0000000001", table)
+    return dataset
 
 
 class Server:
     """``featcache review`` in a process of its own."""
 
     def __init__(self, dataset: Manifest, reader: str, port: int = 0) -> None:
-        words = ["review", "--cache", str(dataset.folder.parent), "--reader", reader,
-                 "--queue", "random", "--limit", "3", "--port", str(port)]  # fmt: skip
+        home = dataset.folder.parents[1]
+        words = ["review", "--cache", str(home / "cache"), "--reader", reader,
+                 "--reports", str(home / "reports"), "--queue", "random",
+                 "--limit", "3", "--port", str(port)]  # fmt: skip
         code = f"{HEARS_CTRL_C}; from featcache.cli import main; main({words!r})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
@@ -108,9 +119,15 @@ class Visit:
         self.context.close()
 
 
+def ready(page: Any) -> None:
+    """Waits until the image can be answered."""
+    api.expect(page.locator("#classes button").first).to_be_enabled()
+
+
 def question(page: Any, text: str) -> None:
-    """Waits until the page asks this."""
+    """Waits until the page asks this, of an image that is there."""
     api.expect(page.locator("#question")).to_have_text(re.compile(text))
+    ready(page)
 
 
 def test_a_queue_by_its_keys(
@@ -127,7 +144,7 @@ def test_a_queue_by_its_keys(
         api.expect(page.locator("#reason")).to_have_text(
             "Drawn at random, as a control."
         )
-        api.expect(page.locator("#no-model")).to_be_visible()
+        api.expect(page.locator("#probabilities tr")).to_have_count(3)
         page.keyboard.press("u")
         question(page, "You have seen the model")
         page.keyboard.press("1")
@@ -135,6 +152,7 @@ def test_a_queue_by_its_keys(
         api.expect(page.locator("#progress")).to_have_text("1 of 3 done.")
         page.keyboard.press("s")
         api.expect(page.locator("#progress")).to_have_text("2 of 3 done.")
+        ready(page)
         page.keyboard.press("n")
         page.keyboard.type("=1+1 u s 3")
         page.keyboard.press("Control+Enter")
@@ -161,6 +179,8 @@ def test_two_windows_of_a_reader(
     address = serve("two").address
     first, second = Visit(browser, address), Visit(browser, address)
     with first as one, second as other:
+        ready(one)
+        ready(other)
         one.keyboard.press("1")
         question(one, "Keep your answer")
         other.keyboard.press("2")
@@ -170,6 +190,37 @@ def test_two_windows_of_a_reader(
     assert len(log.read(scanned.folder).of("two")) == 1
 
 
+def test_no_answer_before_the_image(
+    browser: Any, serve: Callable[..., Server], scanned: Manifest
+) -> None:
+    """Until the next image is there, no key answers for it; one that fails says why."""
+    held: list[Any] = []
+    with Visit(browser, serve("fast").address) as page:
+        ready(page)
+        page.route("**/image/*", lambda route: held.append(route))
+        page.keyboard.press("s")
+        api.expect(page.locator("#progress")).to_have_text("1 of 3 done.")
+        page.keyboard.press("1")
+        assert page.locator("#classes button").first.is_disabled()
+        assert not page.locator("#image").is_visible()
+        held[0].continue_()
+        ready(page)
+        page.keyboard.press("s")
+        api.expect(page.locator("#progress")).to_have_text("2 of 3 done.")
+        with page.expect_request("**/image/*"):  # for the reason
+            held[1].abort()
+        page.wait_for_timeout(50)
+        held[2].fulfill(
+            status=422, json={"error": {"problem": "it is gone", "fix": "Skip it"}}
+        )
+        api.expect(page.locator("#no-image")).to_have_text("it is gone. Skip it")
+        page.keyboard.press("1")
+        assert page.locator("#classes button").first.is_disabled()
+        page.keyboard.press("s")
+        api.expect(page.locator("#finished")).to_be_visible()
+    assert [one.event for one in log.read(scanned.folder).of("fast")] == ["skip"] * 3
+
+
 def test_a_killed_server_loses_nothing(
     browser: Any, serve: Callable[..., Server], scanned: Manifest
 ) -> None:
@@ -177,6 +228,7 @@ def test_a_killed_server_loses_nothing(
     server = serve("kim")
     visit = Visit(browser, server.address)
     with visit as page:
+        ready(page)
         page.keyboard.press("1")
         question(page, "Keep your answer")
         server.stop(signal.SIGKILL)
@@ -194,6 +246,7 @@ def test_a_browser_that_is_closed(browser: Any, serve: Callable[..., Server]) ->
     """An answer counts at once: the page comes back between answer and reveal."""
     address = serve("leo").address
     with Visit(browser, address) as page:
+        ready(page)
         page.keyboard.press("3")
         question(page, "Keep your answer")
     with Visit(browser, address) as page:
@@ -250,7 +303,7 @@ CONTRAST = """() => {
 }"""
 UNNAMED = """() => [
     ...document.querySelectorAll("button, textarea, img, progress, dialog")
-  ].filter((node) => node.checkVisibility())
+  ].filter((node) => node.checkVisibility() && !node.ariaHidden)
   .filter((node) => !(node.innerText || node.alt || node.ariaLabel
     || node.labels?.[0]?.innerText || node.getAttribute("aria-labelledby")))
   .map((node) => node.outerHTML)"""

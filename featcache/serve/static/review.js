@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const STEP = 1.15;
 let card = null;
 let busy = false;
+let ready = false; // the image on the screen is that of the card
 let look = { contrast: 1, brightness: 1 };
 
 function say(text) {
@@ -65,7 +66,7 @@ function classButton(name, number) {
 
 function choose(number) {
   const name = card && card.classes[number - 1];
-  if (name === undefined || card.state === "finished") return;
+  if (name === undefined || card.state === "finished" || !ready) return;
   act(card.state === "blinded" ? "answer" : "final", name);
 }
 
@@ -98,7 +99,7 @@ function showReveal(reveal) {
     head.scope = "row";
     fill(head, name);
     const cell = document.createElement("td");
-    const meter = document.createElement("meter");
+    const meter = document.createElement("progress");
     meter.value = value;
     meter.setAttribute("aria-hidden", "true");
     const number = document.createElement("span");
@@ -114,10 +115,17 @@ function showImage(id) {
   if (image.dataset.id === id) return;
   image.dataset.id = id;
   image.hidden = false;
+  loaded(false); // else the picture before it could be answered for it
   $("no-image").hidden = true;
   image.src = `image/${id}`;
   image.alt = `Image ${card.done + 1} of ${card.total}`;
   reset();
+}
+
+function loaded(is) {
+  ready = is;
+  $("frame").classList.toggle("loading", !is);
+  for (const button of document.querySelectorAll("#classes button")) button.disabled = !is;
 }
 
 async function imageFailed() {
@@ -165,6 +173,7 @@ function show(next) {
   }));
   showReveal(card.reveal);
   showImage(card.image_id);
+  loaded(ready);
   if (isNew) $("question").focus({ preventScroll: card.state === "blinded" });
 }
 
@@ -239,6 +248,7 @@ $("zoom").addEventListener("click", KEYS.z);
 $("reset").addEventListener("click", reset);
 $("help-open").addEventListener("click", KEYS["?"]);
 $("help-close").addEventListener("click", () => $("help").close());
+$("image").addEventListener("load", () => loaded(true));
 $("image").addEventListener("error", imageFailed);
 // Another window of the same reader may have gone on.
 document.addEventListener("visibilitychange", () => {
