@@ -9,9 +9,9 @@ who answers them without a mistake puts right the errors that are among them. Th
 then trained again on the labels that this reader leaves: its accuracy out of fold is by
 the true labels, as is that before.
 
-Means over ``--seeds`` with their standard deviation. "refused" and "duplicates" may be
-shorter than 100 images, which the table says. Needs $FEATCACHE_REAL_DATA (data/darkcovid,
-and SqueezeNet's weights). Prints the table and appends it to benchmarks/review.csv with
+Means over ``--seeds`` with their standard deviation. "refused" and "duplicates" may
+have fewer images, which the table says. Needs $FEATCACHE_REAL_DATA (data/darkcovid, and
+SqueezeNet's weights). Prints the table and appends it to benchmarks/review.csv with
 machine, versions and date.
 """
 

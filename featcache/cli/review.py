@@ -35,9 +35,20 @@ class Opening(click.Group):
     """A group of which one command may be left out: ``review`` is ``review open``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts the word in where another is missing."""
-        is_own = args and args[0] in (*self.commands, *ctx.help_option_names)
-        return super().parse_args(ctx, args if is_own else ["open", *args])
+        """Puts the word in where it is missing."""
+        return super().parse_args(ctx, self._completed(ctx, args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named, or the one that may be left out."""
+        return super().resolve_command(ctx, self._completed(ctx, args))
+
+    def _completed(self, ctx: click.Context, args: list[str]) -> list[str]:
+        is_open = not args or (
+            args[0].startswith("-") and args[0] not in ctx.help_option_names
+        )
+        return ["open", *args] if is_open else args
 
 
 @click.group("review", cls=Opening, short_help="Let people put labels right.")
