@@ -234,7 +234,7 @@ def test_retrain(chest: Manifest, reports: Path) -> None:
     """The same recipe on the new labels, judged by these as the old run is."""
     write_store(chest, header())
     (old,) = train_flat(chest, reports, heads=["logreg"], test_size=0, folds=3,
-                        views=0, jobs=1).runs  # fmt: skip
+                        views=0, tune=False, jobs=1).runs  # fmt: skip
     with pytest.raises(RunError, match="featcache review apply"):
         retrain(chest, reports, jobs=1)
     write(chest, *(line("ann", n, CLASSES[(Y[n] + 1) % 3]) for n in (0, 1, 2)))

@@ -99,7 +99,8 @@ def test_status_is_printed(call: Call, chest: Manifest) -> None:
 def test_retrain_is_printed(call: Call, chest: Manifest, reports: Path) -> None:
     """Both runs, and the difference with its interval."""
     write_store(chest, header())
-    train_flat(chest, reports, heads=["logreg"], test_size=0, folds=3, views=0, jobs=1)
+    options = {"test_size": 0, "folds": 3, "views": 0, "tune": False, "jobs": 1}
+    train_flat(chest, reports, heads=["logreg"], **options)
     write(chest, line("ann", 0, NORMAL))
     call("review", "apply", "--rule", "reader:ann")
     code, out, _ = call("review", "retrain", "--jobs", "1")
@@ -130,6 +131,7 @@ main(["review", "--queue", "random", *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_without_the_extra(call: Call, chest: Manifest) -> None:
     """Without starlette the page names the extra; lists need none of it."""
     for words, code, text in (

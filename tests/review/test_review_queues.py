@@ -143,6 +143,13 @@ def test_what_a_queue_lacks(chest: Manifest, reports: Path, queue: str) -> None:
                for name in OPTIONS)  # fmt: skip
 
 
+def test_refused_images_that_are_gone(chest: Manifest, reports: Path) -> None:
+    """Files that cannot be measured are named, with the command that scans again."""
+    add_run(chest, reports, store=write_store(chest, header()).name)
+    with pytest.raises(RunError, match="featcache scan"):
+        queue_of(chest, reports, queue="refused")
+
+
 @pytest.mark.parametrize("queue", ["refused", "informative"])
 def test_a_run_without_features(chest: Manifest, reports: Path, queue: str) -> None:
     """Features that are gone are named, with the command that extracts them."""

@@ -12,7 +12,7 @@ from featcache.core.io import read_json
 from featcache.core.registry import Registry
 from featcache.deploy import training_images
 from featcache.deploy.refusal import held_out_reasons
-from featcache.errors import DatasetError, RunError, SplitError
+from featcache.errors import DatasetError, RunError
 
 LABELS, NEAR = "FC040", "FC002"  # checks of the audit
 
@@ -77,8 +77,8 @@ def _refused(context: ReviewContext, count: int) -> list[Item]:
     table, _ = context.out_of_fold()
     ids = table["image_id"].tolist()
     X = context.embeddings(ids)
-    measured = training_images.measure(context.manifest, ids, context.reporter)
     try:
+        measured = training_images.measure(context.manifest, ids, context.reporter)
         order, reasons = held_out_reasons(
             X,
             measured.statistics,
@@ -86,11 +86,11 @@ def _refused(context: ReviewContext, count: int) -> list[Item]:
             table["label"].to_numpy(str),
             table["fold"].to_numpy(int),
         )
-    except SplitError as error:
+    except DatasetError as error:
         raise RunError(
-            "refused images cannot be told from out-of-fold images here "
-            f"({error.problem})",
-            "Choose another `queue`.",
+            f"out-of-fold images cannot be refused here ({error.problem})",
+            f"Scan them where they are now: {context.manifest.scan_again()}; or choose "
+            "another `queue`.",
         ) from error
     return [Item(ids[n], f"Refused: {reasons[n]}.") for n in order]
 
