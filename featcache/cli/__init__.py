@@ -27,6 +27,7 @@ from featcache.cli import (
     predict,
     run,
     scan,
+    serve,
     train_head,
     validate,
 )
@@ -59,6 +60,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
     "Use": (
         bundle.bundle_group,
         predict.predict_command,
+        serve.serve_command,
         export.export_command,
     ),
     "General": (run.run_command, demo.demo_command, doctor.doctor_command),

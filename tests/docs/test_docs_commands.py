@@ -41,6 +41,8 @@ from featcache.heads import HEADS
 from featcache.report import validation_blocks
 from featcache.report.heatmaps import sheets
 from featcache.report.html import page
+from featcache.serve.running import Listening
+from featcache.serve.server import ServeOptions, serve
 from featcache.study import demo
 from featcache.study import run as run_study
 from featcache.study.completion import complete
@@ -53,6 +55,7 @@ LEAST = {
     "explain": ["run"],
     "run": ["study.toml"],
     "predict": ["run", "scans"],
+    "serve": ["model.fcb"],
     "export": ["run", "--to", "onnx", "-o", "model.onnx"],
     "validate": ["run", "elsewhere"],
     "bundle make": ["run", "-o", "model.fcb"],
@@ -83,6 +86,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
+    "serve": [serve, Listening, ServeOptions],
     "export": [export],
     "validate": [validate, scan, narrow, validation_blocks.check_file],
     "bundle make": [bundle.make_bundle],
