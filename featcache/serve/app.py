@@ -1,7 +1,6 @@
 """The addresses of ``featcache serve`` and what is behind each."""
 
 import asyncio
-import io
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ from starlette.routing import Route, Router
 
 from featcache.dataset import images
 from featcache.deploy.answers import Answer, Loaded, load
-from featcache.serve import openapi
+from featcache.serve import dicom_objects, openapi
 from featcache.serve.answer_log import AnswerLog
 from featcache.serve.assets import asset_routes
+from featcache.serve.drawing import png_of
 from featcache.serve.metrics import Metrics
 from featcache.serve.problems import Problem
+from featcache.serve.results import Answered, explanation, sheet_of
 from featcache.serve.served import Served, TrainingPictures
 from featcache.serve.uploads import Upload, file_of, files_of
 
@@ -32,7 +33,7 @@ ASSETS = {
 }
 _THUMB = 256  # pixels of the longer side
 _PREVIEW = 1600
-_PNG = "image/png"
+_PNG, _DICOM = "image/png", "application/dicom"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,14 @@ class Service:
             "/openapi.json": self.document,
             "/images/{image_id}": self.image,
         }
-        post = {"/predict": self.predict, "/picture": self.picture}
+        post = {
+            "/predict": self.predict,
+            "/picture": self.picture,
+            "/explain": self.explain,
+            "/result": self.result,
+            "/dicom/sc": self.capture,
+            "/dicom/sr": self.report,
+        }
         return Router(
             routes=[
                 *asset_routes(ASSETS),
@@ -90,7 +98,8 @@ class Service:
         """What is served, and how much may be asked for."""
         facts = [one.facts() for one in self.served.values()]
         limits = {"files": self.limits.files, "pixels": self.limits.pixels}
-        return JSONResponse({"bundles": facts, "limits": limits})
+        logs = self.log is not None
+        return JSONResponse({"bundles": facts, "limits": limits, "logs": logs})
 
     async def health(self, request: Request) -> Response:
         """That it answers."""
@@ -137,6 +146,57 @@ class Service:
             raise Problem(404, text, "Start featcache serve with --cache DIR.")
         data = await self.in_thread(partial(png, picture, _THUMB))
         return Response(data, media_type=_PNG)
+
+    async def explain(self, request: Request) -> Response:
+        """The heat map of a class, or why there is none."""
+        served = self.served_by(request)
+        answered = await self.one(served, request)
+        label = request.query_params.get("class") or answered.answer.label
+        if label and label not in served.model.classes:
+            fix = f"Use one of: {', '.join(served.model.classes)}."
+            raise Problem(422, f"no class {label}", fix)
+        work = partial(explanation, served, answered, label)
+        return JSONResponse(await self.in_thread(work))
+
+    async def result(self, request: Request) -> Response:
+        """The image with its answer, to keep."""
+        served = self.served_by(request)
+        answered = await self.one(served, request)
+        draw = partial(sheet_of, served, answered, self.pictures)
+        page = await self.in_thread(draw)
+        return Response(png_of(page), media_type=_PNG)
+
+    async def capture(self, request: Request) -> Response:
+        """The same as a DICOM secondary capture."""
+        served = self.served_by(request)
+        answered = await self.one(served, request)
+
+        def make() -> bytes:
+            page = sheet_of(served, answered, self.pictures)
+            image_id = answered.answer.image_id
+            return dicom_objects.capture(answered.data, image_id, page)
+
+        return Response(await self.in_thread(make), media_type=_DICOM)
+
+    async def report(self, request: Request) -> Response:
+        """The answer as a DICOM structured report."""
+        served = self.served_by(request)
+        answered = await self.one(served, request)
+        row = served.to_json(answered.answer, self.pictures)
+        make = partial(dicom_objects.report, answered.data, row, served.facts())
+        return Response(await self.in_thread(make), media_type=_DICOM)
+
+    async def one(self, served: Served, request: Request) -> Answered:
+        """The answer for the only file of a request.
+
+        Raises:
+            Problem: It is no image.
+        """
+        file = await file_of(request)
+        ((loaded, answer),) = await self.answers(served, [file])
+        if loaded.candidate is None:
+            raise Problem(422, f"no image: {answer.reason}", "Send another file.")
+        return Answered(file.data, loaded.candidate, answer)
 
     def served_by(self, request: Request) -> Served:
         """The bundle that a request names; the only one where it names none.
@@ -196,6 +256,4 @@ def png(picture: images.Picture, side: int) -> bytes:
     image = picture.image
     if max(image.size) > side:
         image = ImageOps.contain(image, (side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return png_of(image)

@@ -11,6 +11,7 @@ _ERRORS = {
     "415": "a body of another type",
     "422": "no file, no image, or no such bundle or class",
     "429": "too many images are waiting: see Retry-After",
+    "501": "the extra for DICOM objects is not installed",
     "503": "too many requests: see Retry-After",
 }
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -78,6 +79,20 @@ _SCHEMAS = {
         "properties": {
             "bundles": {"type": "array", "items": {"type": "object"}},
             "limits": {"type": "object"},
+            "logs": {"type": "boolean", "description": "Whether answers are logged."},
+        },
+    },
+    "Map": {
+        "type": "object",
+        "properties": {
+            "class": {"type": ["string", "null"]},
+            "reason": _TEXT | {"description": "Why there is no map."},
+            "score": _NUMBER | {"description": "Margin before calibration."},
+            "base": _NUMBER | {"description": "The part of it without a place."},
+            "map_sum": _NUMBER | {"description": "score - base"},
+            "even_share": _NUMBER,
+            "method": _TEXT,
+            "overlay": _TEXT | {"description": "A PNG as a data: address."},
         },
     },
     "Error": {
@@ -154,11 +169,24 @@ def document() -> dict[str, Any]:
     image_id = _BUNDLE | {"name": "image_id", "in": "path", "required": True}
     png, plain = _content("image/png"), _content("text/plain", _TEXT)
     json = _content("application/json", {"type": "object"})
+    dicom = _content("application/dicom")
     paths = {
         "/predict": _post(
             "An answer for each file.", _of("Answers"), _BUNDLE, several=True
         ),
         "/picture": _post("The pixels of a file as a PNG.", png),
+        "/explain": _post(
+            "Contours of the evidence for a class, which adds up to its score; or why "
+            "there are none.",
+            _of("Map"),
+            _BUNDLE,
+            _CLASS,
+        ),
+        "/result": _post("The image with its answer as a PNG.", png, _BUNDLE),
+        "/dicom/sc": _post("The same as a secondary capture.", dicom, _BUNDLE),
+        "/dicom/sr": _post(
+            "The answer as a structured report (TID 1500).", dicom, _BUNDLE
+        ),
         "/bundles": {"get": _operation("What is served.", _of("Bundles"))},
         "/health": {"get": _operation("That it answers.", json)},
         "/metrics": {"get": _operation("Metrics for Prometheus.", plain)},

@@ -11,11 +11,12 @@ from featcache.dataset import images
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources.reading import read_scanned
-from featcache.deploy.answers import OK, Answer
+from featcache.deploy.answers import Answer
 from featcache.deploy.opening import Place, is_bundle, open_model
 from featcache.deploy.trained import TrainedModel
 from featcache.errors import BundleError, DatasetError, FeatcacheError
 from featcache.serve.batching import Batcher
+from featcache.serve.explaining import Explainer
 from featcache.serve.zones import zones_of
 
 
@@ -51,11 +52,13 @@ class Served:
         name: Of its file, without the ending.
         model: What it carries.
         batcher: Calls it.
+        explainer: Makes heat maps.
     """
 
     name: str
     model: TrainedModel
     batcher: Batcher
+    explainer: Explainer
 
     def facts(self) -> dict[str, Any]:
         """What ``GET /bundles`` says of it."""
@@ -69,6 +72,7 @@ class Served:
             "zones": bool(
                 self.model.operating_points and self.model.operating_points.triage
             ),
+            "no_maps": self.explainer.reason,
         }
 
     def to_json(self, answer: Answer, pictures: TrainingPictures) -> dict[str, Any]:
@@ -96,11 +100,6 @@ class Served:
                 for image_id, label, distance in answer.similar
             ],
         }
-
-
-def is_accepted(answer: Answer) -> bool:
-    """Whether an image has a class."""
-    return answer.status == OK
 
 
 @contextmanager
@@ -134,7 +133,10 @@ def open_bundles(
                 open_model(str(path), nowhere, reporter=reporter)
             )
             batcher = Batcher(model, batch_size=batch_size, most=most_waiting)
-            served[path.stem] = Served(path.stem, model, stack.enter_context(batcher))
+            stack.enter_context(batcher)
+            served[path.stem] = Served(
+                path.stem, model, batcher, Explainer(model.model)
+            )
         yield served
 
 

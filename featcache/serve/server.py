@@ -11,6 +11,7 @@ from pathlib import Path
 from featcache.core.progress import SILENT, Reporter
 from featcache.deploy.answers import BATCH_SIZE
 from featcache.errors import UsageError
+from featcache.serve import openapi
 from featcache.serve.answer_log import AnswerLog
 from featcache.serve.app import ASSETS, ServeLimits, Service
 from featcache.serve.batching import MOST_WAITING
@@ -127,6 +128,6 @@ def prepared(
 
 
 def _count(service: Service, path: str, status: int, seconds: float) -> None:
-    known = path in (*ASSETS, "/predict", "/picture", "/bundles", "/health", "/metrics")
+    known = path in ASSETS or path in openapi.document()["paths"]
     path = "/images" if path.startswith("/images/") else path if known else "other"
     service.metrics.answered(path, status, seconds)
