@@ -92,3 +92,18 @@ async def acall(
 def call(*args: Any, **options: Any) -> Reply:
     """One request, in a loop of its own."""
     return asyncio.run(acall(*args, **options))
+
+
+PNG = {"content-type": "image/png"}
+FORM = {"content-type": "multipart/form-data; boundary=XX"}
+
+
+def form(*files: tuple[str, bytes], field: str = "file") -> bytes:
+    """Files as a form."""
+    parts = [
+        b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n%s\r\n"
+        % (field.encode(), name.encode(), data)
+        for name, data in files
+    ]
+    return b"".join(parts) + b"--XX--\r\n"

@@ -28,6 +28,7 @@ from featcache.cli import (
     review,
     run,
     scan,
+    serve,
     train_head,
     validate,
 )
@@ -68,6 +69,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
     "Use": (
         bundle.bundle_group,
         predict.predict_command,
+        serve.serve_command,
         export.export_command,
     ),
     "General": (run.run_command, demo.demo_command, doctor.doctor_command),

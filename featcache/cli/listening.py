@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featcache.cli.options import options
-from featcache.errors import UsageError
 
 if TYPE_CHECKING:
     from featcache.serve.running import Listening
@@ -47,14 +46,11 @@ def listening_of(settings: dict[str, Any]) -> "Listening":
     """Where a page listens, of these options.
 
     Raises:
-        UsageError: The extra that serves pages is not installed.
+        FeatcacheError: The extra that serves pages is not installed.
     """
-    try:
-        from featcache.serve.running import Listening
-    except ImportError as error:
-        raise UsageError(
-            "starlette and uvicorn, to serve a page",
-            f"{error.name} is not installed",
-            "Run: pip install 'featcache[serve]'",
-        ) from error
+    from featcache.serve import require_pages
+
+    require_pages()
+    from featcache.serve.running import Listening
+
     return Listening(**settings)

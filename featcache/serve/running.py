@@ -54,6 +54,7 @@ def run(
     announce: Callable[[str], None],
     report: Callable[[str], None],
     limits: Limits | None = None,
+    answered: Callable[[str, int, float], None] | None = None,
 ) -> None:
     """Serves an application behind its guard until Ctrl-C or SIGTERM.
 
@@ -64,6 +65,7 @@ def run(
             and the next link when one was used.
         report: Hears of errors, and of a token that was generated.
         limits: How much a client may ask for; None for the usual.
+        answered: Hears of each request: path, status and seconds.
 
     Raises:
         UsageError: The port is in use or not allowed, there is no such host, or the
@@ -81,6 +83,7 @@ def run(
         )
         names = host_names(listening.host, listening.allow_host)
         guard = Guard(app, names, door, limits or Limits(), report)
+        guard.answered = answered or guard.answered
         link = address + (f"?token={door.ticket}" if token else "")
         _Server(_config(guard), lambda: announce(link)).run([sock])
 

@@ -6,6 +6,7 @@ Pure ASGI, so that a body is counted while it comes and is never held twice.
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode
@@ -92,6 +93,8 @@ class Guard:
         limits: How much.
         report: Hears of an error that nobody expected: its type and place alone, for
             its text may have something of an image.
+        answered: Hears of each request: path, status (0 if the client has gone) and
+            seconds.
     """
 
     app: ASGIApp
@@ -99,6 +102,7 @@ class Guard:
     door: Door
     limits: Limits = Limits()
     report: Callable[[str], None] = lambda text: None
+    answered: Callable[[str, int, float], None] = lambda path, status, seconds: None
     running: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
 
@@ -106,7 +110,7 @@ class Guard:
         """Answers one request."""
         if scope["type"] != "http":
             return
-        call = _Call(scope, receive, send, self)
+        call, start = _Call(scope, receive, send, self), time.monotonic()
         scope["app"] = self.app  # so that Starlette's router raises, and we answer
         try:
             await self._answer(call, scope)
@@ -125,6 +129,7 @@ class Guard:
             await call.refuse(_unexpected())
         finally:
             self.waiting -= call.counted
+            self.answered(scope["path"], call.status, time.monotonic() - start)
 
     async def _answer(self, call: "_Call", scope: Scope) -> None:
         self._check_host(call.headers)
@@ -193,10 +198,9 @@ class _Call:
         self, scope: Scope, receive: Receive, send: Send, guard: Guard
     ) -> None:
         self.headers = Headers(scope=scope)
-        self.counted = 0
+        self.counted = self.status = 0
         self._receive, self._send, self._guard = receive, send, guard
-        self._size = self._started = self._ended = False
-        self._bytes = 0
+        self._size = self._ended = False
 
     def announced(self) -> None:
         """Counts the length that the header states, before anything is read."""
@@ -229,7 +233,7 @@ class _Call:
     async def send(self, message: Message) -> None:
         """A part of the answer, with the headers that every answer has."""
         if message["type"] == "http.response.start":
-            self._started = True
+            self.status = message["status"]
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
@@ -238,7 +242,7 @@ class _Call:
 
     async def refuse(self, problem: Problem) -> None:
         """Answers with a problem, and ends the connection of a body half read."""
-        if self._started:
+        if self.status:
             return  # the server closes a connection whose answer is cut short
         unread = not self._ended and self._has_body
         response = problem.response()

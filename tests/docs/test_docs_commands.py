@@ -43,6 +43,7 @@ from featcache.report import validation_blocks
 from featcache.report.heatmaps import sheets
 from featcache.report.html import page
 from featcache.serve.running import Listening
+from featcache.serve.server import ServeOptions, serve
 from featcache.study import demo
 from featcache.study import run as run_study
 from featcache.study.completion import complete
@@ -57,6 +58,7 @@ LEAST = {
     "run": ["study.toml"],
     "review apply": ["--rule", "agree"],
     "predict": ["run", "scans"],
+    "serve": ["model.fcb"],
     "export": ["run", "--to", "onnx", "-o", "model.onnx"],
     "validate": ["run", "elsewhere"],
     "bundle make": ["run", "-o", "model.fcb"],
@@ -91,6 +93,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
+    "serve": [serve, Listening, ServeOptions],
     "export": [export],
     "validate": [validate, scan, narrow, validation_blocks.check_file],
     "bundle make": [bundle.make_bundle],
