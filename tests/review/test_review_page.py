@@ -1,5 +1,6 @@
 """The page of review over HTTP: nothing too early, nothing by a path of a client."""
 
+import errno
 import io
 import json
 import os
@@ -179,11 +180,22 @@ def test_a_scan_meanwhile(client: Client, session: Session) -> None:
     assert len(log.read(changed.folder).lines) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written(client: Client, session: Session) -> None:
-    """The page hears of it, and the answer does not count."""
-    session.context.manifest.folder.chmod(0o500)
-    try:
-        assert client.act("skip").status >= 400
-    finally:
-        session.context.manifest.folder.chmod(0o700)
+def test_a_full_disk(
+    client: Client, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page hears of it, nothing of the answer is left, and it can be repeated."""
+    folder = session.context.manifest.folder
+    assert client.act("skip").status == 200
+    before = (folder / log.FILE).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(log.os, "fsync", fails)
+        reply = client.act("skip")
+    assert reply.status == 507
+    assert "No space left" in reply.problem
+    assert (folder / log.FILE).read_bytes() == before
+    assert client.act("skip").json["done"] == 2
+
+
+def fails(number: int) -> None:
+    """What a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

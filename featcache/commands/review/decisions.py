@@ -294,7 +294,11 @@ class Appender:
     decisions: Decisions
 
     def append(self, decisions: Iterable[Decision]) -> None:
-        """Writes lines behind those that are there; on disk when it returns."""
+        """Writes lines behind those that are there; on disk when it returns.
+
+        Raises:
+            OSError: They cannot be written; then none of them is there.
+        """
         path = self.folder / FILE
         rows = "".join(f"{_row(one)}\n" for one in decisions)
         is_new = not path.exists()
@@ -308,10 +312,21 @@ class Appender:
                 file.seek(-1, os.SEEK_END)
                 # What was cut off stays a line of its own.
                 rows = rows if file.read(1) == b"\n" else f"\n{rows}"
-            file.write(rows.encode())
-            os.fsync(file.fileno())
+            _write(file, rows.encode())
         if is_new:
             fsync_dir(self.folder)
+
+
+def _write(file: io.RawIOBase, data: bytes) -> None:
+    """Writes all of the data to the disk, or nothing."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        while data:
+            data = data[file.write(data) or 0 :]
+        os.fsync(file.fileno())
+    except BaseException:
+        file.truncate(size)
+        raise
 
 
 def unknown_reader(name: str, decisions: Decisions) -> UsageError:

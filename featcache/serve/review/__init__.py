@@ -76,6 +76,12 @@ async def _act(session: Session, request: Request) -> Response:
         card = await run_in_threadpool(session.card)
         text = {"problem": error.problem, "fix": error.hint}
         return JSONResponse({"error": text, "card": _as_json(session, card)}, 409)
+    except OSError as error:
+        raise Problem(
+            507,
+            f"the answer could not be saved ({error.strerror or 'error of the disk'})",
+            "All others are kept. Press the key again once that is put right.",
+        ) from error
     return JSONResponse(_as_json(session, card))
 
 
