@@ -195,10 +195,21 @@ def test_no_answer_before_the_image(
 ) -> None:
     """Until the next image is there, no key answers for it; one that fails says why."""
     held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        """Keeps the first back; the second fails; the third says why."""
+        held.append(route)
+        if len(held) == 2:
+            route.abort()
+        if len(held) == 3:
+            error = {"problem": "it is gone", "fix": "Skip it"}
+            route.fulfill(status=422, json={"error": error})
+
     with Visit(browser, serve("fast").address) as page:
         ready(page)
-        page.route("**/image/*", lambda route: held.append(route))
-        page.keyboard.press("s")
+        page.route("**/image/*", hold)
+        with page.expect_request("**/image/*"):
+            page.keyboard.press("s")
         api.expect(page.locator("#progress")).to_have_text("1 of 3 done.")
         page.keyboard.press("1")
         assert page.locator("#classes button").first.is_disabled()
@@ -207,12 +218,6 @@ def test_no_answer_before_the_image(
         ready(page)
         page.keyboard.press("s")
         api.expect(page.locator("#progress")).to_have_text("2 of 3 done.")
-        with page.expect_request("**/image/*"):  # for the reason
-            held[1].abort()
-        page.wait_for_timeout(50)
-        held[2].fulfill(
-            status=422, json={"error": {"problem": "it is gone", "fix": "Skip it"}}
-        )
         api.expect(page.locator("#no-image")).to_have_text("it is gone. Skip it")
         page.keyboard.press("1")
         assert page.locator("#classes button").first.is_disabled()
