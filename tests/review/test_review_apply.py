@@ -70,9 +70,10 @@ def test_agree(read: Manifest, reports: Path) -> None:
 def test_majority(read: Manifest, reports: Path) -> None:
     """More than half of at least two decide; half do not."""
     write(read, line("cyn", 1, NORMAL))
+    write(read, line("ann", 6, NORMAL), line("bob", 6, COVID))
     applied = apply(read, reports, rule="majority")
     assert [change.path for change in applied.changes] == ["0.png", "1.png"]
-    assert [one.path for one in applied.open] == ["2.png"]
+    assert [one.path for one in applied.open] == ["2.png", "6.png"]
 
 
 def test_one_reader(read: Manifest, reports: Path) -> None:
@@ -197,9 +198,11 @@ def test_copies_of_an_image_are_corrected_with_it(
 def test_status(read: Manifest) -> None:
     """Counts are by reader and queue; agreement is of the answers before the reveal."""
     write(read, final("bob", 1, NORMAL, COVID))
+    write(read, final("cyn", 0, NORMAL, ""))  # given with the model in sight
     found = status(read)
     counts = {c.reader: c for c in found.counts}
     assert (counts["ann"].answered, counts["cyn"].skipped) == (4, 1)
+    assert counts["cyn"].answered == 1
     assert (counts["bob"].changed, counts["bob"].contradicted) == (1, 2)
     kappas = {one.readers: one.kappa for one in found.agreements}
     kappa = kappas["ann", "bob"]

@@ -58,6 +58,13 @@ def test_errors_are_of_labels_as_they_are(chest: Manifest, reports: Path) -> Non
     assert ids(chest, reports, "errors") == [7, 12]
 
 
+def test_images_that_are_gone_are_in_no_queue(chest: Manifest, reports: Path) -> None:
+    """After a scan of fewer files a run's predictions of the others do not count."""
+    add_run(chest, reports)
+    fewer = replace(chest, table=chest.table.drop(index=[6]).reset_index(drop=True))
+    assert ids(fewer, reports, "errors") == [7, 12]
+
+
 def test_labels_are_those_of_the_audit(chest: Manifest, reports: Path) -> None:
     """FC040 in its order, but for images that are gone or have another label now."""
     label = [CLASSES[Y[n]] for n in (9, 3, 5)]
