@@ -34,6 +34,8 @@ DOORS = {
     "h5py": "featcache.features.store",
     "click": "featcache.cli",
     "ray": "featcache.core.workers.ray",
+    "starlette": "featcache.serve",
+    "uvicorn": "featcache.serve",
     "tensorflow": "featcache.core.tf",
     "torch": "featcache.backbones.exporting",
     "timm": "featcache.backbones.exporting",

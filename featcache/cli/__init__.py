@@ -25,8 +25,10 @@ from featcache.cli import (
     extract,
     finetune,
     predict,
+    review,
     run,
     scan,
+    serve,
     train_head,
     validate,
 )
@@ -42,7 +44,12 @@ _OF_COMMAND = {
 }
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
-    "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
+    "Data": (
+        scan.scan_command,
+        dataset.dataset_group,
+        audit.audit_command,
+        review.review_group,
+    ),
     "Features": (
         extract.extract_command,
         cache.cache_group,
@@ -62,6 +69,7 @@ STAGES: dict[str, tuple[click.Command, ...]] = {
     "Use": (
         bundle.bundle_group,
         predict.predict_command,
+        serve.serve_command,
         export.export_command,
     ),
     "General": (run.run_command, demo.demo_command, doctor.doctor_command),

@@ -84,8 +84,12 @@ def rm(
             [[str(one.path), mib(one.before)] for one in removed.removals],
         )
     for path in removed.kept:
-        say(f"Kept: {path}, which is not a file of featcache.")
+        what = "the answers of people" if path.name == "reviews.csv" else _NOT_OURS
+        say(f"Kept: {path}, {what}.")
     show(_summary(removed, runs=runs))
+
+
+_NOT_OURS = "which is not a file of featcache"
 
 
 def _summary(removed: "RemovedDataset", *, runs: bool) -> str:

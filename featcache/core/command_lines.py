@@ -21,7 +21,8 @@ OPTIONS = {
             *(f"dataset {name}" for name in ("ls", "rm", "rename")),
             *("audit", "train-head", "finetune", "ensemble", "compare", "curve"),
             *("explain", "validate", "bundle make", "predict", "export", "run", "demo"),
-            "doctor",
+            *(f"review {name}" for name in ("open", "apply", "retrain", "status")),
+            *("review", "doctor"),  # behind its longer names
         ),
         (CACHE, REPORTS),
     ),

@@ -10,12 +10,13 @@ _BY_PATH = (
     r".*/features/([^/]+\.parts/)?[^/]+\.(h5|damaged[0-9]*)"
     r"|.*/openvino/[^/]+\.(xml|bin|json)"
     r"|.*/audit/FC[0-9]+\.csv"
+    r"|.*/manifests/[0-9]+\.(csv|json)"
     r"|.*/explain/[^/]+/(maps\.json|maps\.npz|faithfulness\.json|study\.json)"
 )
 _RUN = r".*/runs/[^/]+/run\.json"  # which makes a run of a folder, also a new one
 _OF_DATASET = (
     r"manifest\.csv|dataset\.json|thumbs\.npz|scan\.journal|splits-.+\.json"
-    r"|extract-.+\.json"
+    r"|extract-.+\.json|reviews\.csv|corrections\.csv"
 )
 _BESIDE = {
     "dataset.json": _OF_DATASET,

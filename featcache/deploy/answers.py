@@ -23,7 +23,7 @@ OK, REFUSED, UNREADABLE = "ok", "refused", "unreadable"  # an answer's status
 IMAGE, PATIENT = "image", "patient"  # an answer's level
 BATCH_SIZE = 32
 _AHEAD = 16  # images read before the model wants them
-_MOST_BYTES = 2**27  # of pixels that wait, and of those in a batch
+MOST_BYTES = 2**27  # of pixels that wait, and of those in a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class Scored:
         scores: (n,) refusal scores by the model's ``score_columns``.
         nearest: (n,) id, label and distance of the nearest training image, or None.
         flags: (n,) bool by the model's ``flag_columns``.
+        similar: (n,) ids, labels and distances of the nearest training images, the
+            nearest first; empty where the model keeps none.
     """
 
     p: np.ndarray
@@ -43,6 +45,7 @@ class Scored:
     scores: Mapping[str, np.ndarray]
     nearest: Sequence[tuple[str, str, float] | None]
     flags: Mapping[str, np.ndarray]
+    similar: Sequence[Sequence[tuple[str, str, float]]] = ()
 
 
 class Answering(Protocol):
@@ -86,6 +89,7 @@ class Answer:
         flags: Operating points that are reached or not; empty without an answer.
         scores: Refusal scores; empty for what is unreadable.
         nearest: Id, label and distance of the nearest training image.
+        similar: Those of the five nearest at most, the nearest first.
         columns: Further columns of the table that names it.
         group: Its patient; empty where it has none.
         level: "image" or "patient".
@@ -102,6 +106,7 @@ class Answer:
     flags: Mapping[str, bool] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     nearest: tuple[str, str, float] | None = None
+    similar: Sequence[tuple[str, str, float]] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     level: str = IMAGE
@@ -135,14 +140,22 @@ def stream(
     """
     with closing(_loaded_ahead(inputs, group_of)) as loaded:
         for batch in _batches(loaded, batch_size):
-            answers = _answers(model, batch, refuse=refuse)
+            answers = answer_batch(model, batch, refuse=refuse)
             batch.clear()  # so that no picture outlives its answer
             yield from answers
 
 
 @dataclass(frozen=True, eq=False)
-class _Loaded:
-    """An image that was read: its candidate, or the reason why there is none."""
+class Loaded:
+    """An image that was read.
+
+    Attributes:
+        image: As it was named.
+        image_id: SHA-256 of its bytes; empty if there are none.
+        group: Its patient; empty where it has none.
+        candidate: Its pixels; None where they cannot be had.
+        reason: Why not.
+    """
 
     image: InputImage
     image_id: str = ""
@@ -152,15 +165,18 @@ class _Loaded:
 
     @property
     def n_bytes(self) -> int:
+        """Of its pixels."""
         if self.candidate is None:
             return 0
         image = self.candidate.picture.image
         return image.width * image.height * len(image.getbands())
 
 
-def _load(
-    image: InputImage, group_of: Callable[[InputImage, bytes], str] | None
-) -> _Loaded:
+def load(
+    image: InputImage,
+    group_of: Callable[[InputImage, bytes], str] | None = None,
+) -> Loaded:
+    """Reads and decodes an image; never raises for what is wrong with it."""
     data, image_id, reason, candidate = b"", "", "", None
     try:
         data = image.read()
@@ -174,20 +190,20 @@ def _load(
         text = getattr(error, "strerror", "") or str(error) or "out of memory"
         reason = f"cannot be read: {text}"
     group = group_of(image, data) if group_of else ""
-    return _Loaded(image, image_id, group, candidate, reason)
+    return Loaded(image, image_id, group, candidate, reason)
 
 
 def _loaded_ahead(
     inputs: Iterable[InputImage],
     group_of: Callable[[InputImage, bytes], str] | None,
-) -> Generator[_Loaded, None, None]:
+) -> Generator[Loaded, None, None]:
     """Reads images in threads, a bounded number and size ahead; keeps their order."""
-    window: deque[Future[_Loaded]] = deque()
+    window: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(min(_AHEAD, 8), "decode")
     try:
         for image in inputs:
-            window.append(pool.submit(_load, image, group_of))
-            while len(window) > _AHEAD or _waiting_bytes(window) > _MOST_BYTES:
+            window.append(pool.submit(load, image, group_of))
+            while len(window) > _AHEAD or _waiting_bytes(window) > MOST_BYTES:
                 yield window.popleft().result()
         while window:
             yield window.popleft().result()
@@ -195,26 +211,27 @@ def _loaded_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _waiting_bytes(window: Iterable[Future[_Loaded]]) -> int:
+def _waiting_bytes(window: Iterable[Future[Loaded]]) -> int:
     return sum(future.result().n_bytes for future in window if future.done())
 
 
-def _batches(loaded: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loaded]]:
-    batch: list[_Loaded] = []
+def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]]:
+    batch: list[Loaded] = []
     n_bytes = 0
     for one in loaded:
         batch.append(one)
         n_bytes += one.n_bytes
-        if len(batch) >= batch_size or n_bytes > _MOST_BYTES:
+        if len(batch) >= batch_size or n_bytes > MOST_BYTES:
             yield batch
             batch, n_bytes = [], 0
     if batch:
         yield batch
 
 
-def _answers(
-    model: Answering, batch: Sequence[_Loaded], *, refuse: bool
+def answer_batch(
+    model: Answering, batch: Sequence[Loaded], *, refuse: bool = True
 ) -> list[Answer]:
+    """Answers for images that were read, in one call of the model; see `stream`."""
     candidates = [one.candidate for one in batch if one.candidate]
     scored = model.answer(candidates) if candidates else None
     answers, row = [], 0
@@ -227,7 +244,7 @@ def _answers(
     return answers
 
 
-def _answer(one: _Loaded, status: str, reason: str, **facts: object) -> Answer:
+def _answer(one: Loaded, status: str, reason: str, **facts: object) -> Answer:
     path, columns = one.image.printed_path, one.image.columns
     return Answer(
         path,
@@ -241,12 +258,13 @@ def _answer(one: _Loaded, status: str, reason: str, **facts: object) -> Answer:
 
 
 def _of_row(
-    model: Answering, one: _Loaded, scored: Scored, row: int, *, refuse: bool
+    model: Answering, one: Loaded, scored: Scored, row: int, *, refuse: bool
 ) -> Answer:
     reason = scored.refused[row]
     scores = {name: float(scored.scores[name][row]) for name in model.score_columns}
     status = OK if reason is None else REFUSED
-    about = {"scores": scores, "nearest": scored.nearest[row]}
+    similar = scored.similar[row] if scored.similar else ()
+    about = {"scores": scores, "nearest": scored.nearest[row], "similar": similar}
     if reason is not None and refuse:
         return _answer(one, status, reason, **about)
     p = np.asarray(scored.p[row], dtype=np.float64)

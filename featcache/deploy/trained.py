@@ -124,16 +124,17 @@ class TrainedModel:
         embedded = self.model.embed(batch)
         p = self.model.probabilities(embedded).p
         refused: Sequence[str | None] = [None] * len(batch)
-        nearest: Sequence[tuple[str, str, float] | None] = [None] * len(batch)
+        similar: Sequence[Sequence[tuple[str, str, float]]] = [()] * len(batch)
         scores: Mapping[str, np.ndarray] = {}
         if self.rule:
-            refused, nearest, scores = _refused(self.rule, batch, embedded)
+            refused, similar, scores = _refused(self.rule, batch, embedded)
         return Scored(
             p=p,
             refused=refused,
             scores=scores,
-            nearest=nearest,
+            nearest=[images[0] if images else None for images in similar],
             flags=self.flags(p),
+            similar=similar,
         )
 
     def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:
@@ -187,9 +188,7 @@ class TrainedModel:
 
 def _refused(
     rule: RefusalRule, batch: Sequence[Candidate], embedded: Sequence[Outputs]
-) -> tuple[
-    list[str | None], list[tuple[str, str, float] | None], dict[str, np.ndarray]
-]:
+) -> tuple[list[str | None], list[list[tuple[str, str, float]]], dict[str, np.ndarray]]:
     statistics = [picture_statistics(one.picture, one.n_bytes) for one in batch]
     result = rule.refusal.score(
         embedded[rule.network][rule.output][:, 0],  # the plain view
@@ -197,6 +196,8 @@ def _refused(
         [one.header for one in batch],
     )
     reasons = [reason or None for reason in result.reasons]
-    distances = map(float, result.nearest_distance)
-    nearest = zip(result.nearest_id, result.nearest_label, distances, strict=True)
-    return reasons, list(nearest), {f"refusal_{k}": v for k, v in result.scores.items()}
+    return (
+        reasons,
+        result.similar,
+        {f"refusal_{k}": v for k, v in result.scores.items()},
+    )

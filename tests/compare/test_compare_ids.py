@@ -93,10 +93,10 @@ def test_every_command_takes_a_short_id(
     assert "3f2a1b (logreg-toy-3f2a1b9c0d), 3f2a77 (svm-toy-3f2a77aaaa)" in err
 
 
-BUNDLE = "bundle make {} -o model.fcb"
+OF_GROUPS = ("bundle make {} -o model.fcb", "review retrain {}")
 
 
-@pytest.mark.parametrize("words", [*CALLS.values(), BUNDLE])
+@pytest.mark.parametrize("words", [*CALLS.values(), *OF_GROUPS])
 def test_a_run_determines_its_dataset(
     make: Callable[[str], runs.Run],
     run: Callable[..., Any],

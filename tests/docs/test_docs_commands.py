@@ -29,6 +29,7 @@ from featcache.commands.extract import (
 )
 from featcache.commands.finetune import finetune
 from featcache.commands.predict import check_format, predict
+from featcache.commands.review import apply, open_session, queue_of, status
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
 from featcache.commands.validate import validate
@@ -41,9 +42,12 @@ from featcache.heads import HEADS
 from featcache.report import validation_blocks
 from featcache.report.heatmaps import sheets
 from featcache.report.html import page
+from featcache.serve.running import Listening
+from featcache.serve.server import ServeOptions, serve
 from featcache.study import demo
 from featcache.study import run as run_study
 from featcache.study.completion import complete
+from featcache.study.retraining import retrain
 
 # The fewest words with which each command parses.
 LEAST = {
@@ -52,7 +56,9 @@ LEAST = {
     "ensemble": ["all"],
     "explain": ["run"],
     "run": ["study.toml"],
+    "review apply": ["--rule", "agree"],
     "predict": ["run", "scans"],
+    "serve": ["model.fcb"],
     "export": ["run", "--to", "onnx", "-o", "model.onnx"],
     "validate": ["run", "elsewhere"],
     "bundle make": ["run", "-o", "model.fcb"],
@@ -80,9 +86,14 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "curve": [curve, page.write],
     "explain": [explain, sheets.write],
     "audit": [audit, complete],
+    "review open": [queue_of, open_session, Listening],
+    "review apply": [apply],
+    "review retrain": [retrain],
+    "review status": [status],
     "run": [run_study],
     "demo": [demo.demo, phantom.write],
     "predict": [predict, check_format],
+    "serve": [serve, Listening, ServeOptions],
     "export": [export],
     "validate": [validate, scan, narrow, validation_blocks.check_file],
     "bundle make": [bundle.make_bundle],
@@ -105,7 +116,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
 }
 # Options that are the door's own business.
 AT_THE_DOOR = {
-    "array_part", "as_json", "backbone", "cache", "complete", "confusion_of",
+    "array_part", "as_json", "as_list", "backbone", "cache", "complete", "confusion_of",
     "data_only",
     "dataset", "dry_run", "every",
     "file", "files", "head", "html", "inputs", "name", "names", "needed_by",

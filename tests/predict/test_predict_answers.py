@@ -186,7 +186,7 @@ def test_large_pictures_make_small_batches(
     model: ToyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a batch nor what was read ahead of it outgrows its bytes by much."""
-    monkeypatch.setattr(answers, "_MOST_BYTES", 3 * 64 * 64)
+    monkeypatch.setattr(answers, "MOST_BYTES", 3 * 64 * 64)
     inputs = [image(f"{n}", png(n, 64)) for n in range(12)]
     assert len(list(stream(model, inputs, batch_size=10))) == 12
     assert max(model.batches) == 4

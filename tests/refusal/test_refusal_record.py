@@ -35,7 +35,7 @@ def test_written_and_read_it_says_the_same() -> None:
     assert again.facts == {"modality": "CT"}
     assert first.refused.any()
     assert first.reasons == second.reasons
-    assert first.nearest_id == second.nearest_id
+    assert first.similar == second.similar
     for name, values in first.scores.items():
         assert np.array_equal(values, second.scores[name])
 

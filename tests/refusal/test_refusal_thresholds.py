@@ -151,23 +151,31 @@ def test_neighbours_by_hand() -> None:
     X = np.eye(6, dtype=np.float32)
     neighbours = Neighbours.fit(X)
     new = np.array([[0, 3, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0]], np.float32)
-    kth, nearest, first = neighbours.distance(new)
-    assert kth.tolist() == [1, 1]
-    assert nearest.tolist()[0] == 1
-    assert first.tolist() == [0, 1]
+    rows, apart = neighbours.distance(new)
+    assert apart.tolist() == [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]]
+    assert rows.shape == (2, 5)
+    assert rows[0, 0] == 1
+    assert 0 not in rows[1]
     few = Neighbours.fit(X[:2])
     assert few.k == 2
-    assert few.distance(-X[:1])[0].tolist() == [2]
+    assert [part.tolist() for part in few.distance(-X[:1])] == [[[1, 0]], [[1, 2]]]
+    assert few.distance(X[:0])[1].shape == (0, 2)
 
 
 def test_the_nearest_training_image_is_named() -> None:
-    """An image of the training set is nearest to itself."""
+    """An image of the training set is nearest to itself; the others come in order."""
     data = training_set(count=60)
     refusal = fit(data, share=0.1)
     scores = refusal.score(data["X"], data["statistics"], data["headers"])
-    assert scores.nearest_id == data["image_ids"]
-    assert scores.nearest_label == data["labels"].tolist()
-    assert scores.nearest_distance.max() < 1e-3
+    ids, labels, apart = zip(*(images[0] for images in scores.similar), strict=True)
+    assert list(ids) == data["image_ids"]
+    assert list(labels) == data["labels"].tolist()
+    assert max(apart) < 1e-3
+    for images in scores.similar:
+        assert len({name for name, *_ in images}) == 5
+        assert [d for *_, d in images] == sorted(d for *_, d in images)
+    fifth = [images[-1][2] for images in scores.similar]
+    assert scores.scores["neighbours"].tolist() == fifth
 
 
 def test_references_are_of_all_groups_and_classes() -> None:
@@ -220,4 +228,4 @@ def test_new_images_of_another_network() -> None:
             refusal.score(X, data["statistics"], data["headers"])
     none = refusal.score(data["X"][:0], data["statistics"][:0], [])
     assert none.reasons == []
-    assert none.refused.shape == none.nearest_distance.shape == (0,)
+    assert (none.refused.shape, none.similar) == ((0,), [])

@@ -22,7 +22,7 @@ from featcache.evaluation.identity import ids_in
 _OURS = re.compile(
     r"manifest\.csv|dataset\.json|thumbs\.npz|scan\.journal"
     r"|splits-.+\.json|extract-.+\.json"
-    r"|picture-statistics\.(json|npz)|plans"
+    r"|picture-statistics\.(json|npz)|plans|corrections\.csv|manifests"
     r"|\..+\.tmp|.+\.lock"
 )
 _FEATURES = re.compile(

@@ -22,8 +22,9 @@ OLD_SECONDS = 24 * 3600
 TEMPORARY = r"\.{}\.[a-z0-9_]+\.tmp"
 STORE = r".+-(imagenet|random|file|none)-[0-9a-f]{8}"
 OF_DATASET = (
-    r"(manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json)",
-    r"(\.manifest|\.embedder|splits-.+\.json)\.lock",
+    r"(manifest\.csv|dataset\.json|thumbs\.npz|splits-.+\.json|extract-.+\.json"
+    r"|corrections\.csv)",
+    r"(\.manifest|\.reviews\.csv|\.embedder|splits-.+\.json)\.lock",
 )
 OF_FEATURES = (rf"{STORE}\.(h5|npy)", rf"{STORE}\.lock")
 _NETWORK = r".+-[0-9a-f]{8}-[0-9a-f]{16}"

@@ -24,7 +24,7 @@ from featcache.core.io import lock
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import check_name
 from featcache.core.workers import check_jobs
-from featcache.dataset import manifest, near_duplicates, sources
+from featcache.dataset import corrections, manifest, near_duplicates, sources
 from featcache.dataset.grouping import DICOM, NEAR_DUPLICATE
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE, Manifest, Settings
 from featcache.dataset.own_split import NO_SPLIT, PART, PARTS
@@ -231,6 +231,7 @@ def _scan(
         columns, thumbs = reader.columns, reader.thumbs
         table = _table(listing, columns)
         warnings = [*warnings, *listing.warnings, *_note_flat(table, columns.flat)]
+        table = corrections.corrected(table, folder, warnings)
         warnings += remote.repeated()
         mark_duplicates(table, settings.on_conflict, warnings)
         ids = columns.image_id

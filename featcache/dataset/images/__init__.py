@@ -19,6 +19,7 @@ from featcache.dataset.images import dicom, kinds, pillow
 from featcache.dataset.images.base import hush, quiet_libtiff, reasons, unreadable
 from featcache.dataset.images.memory import DECODING
 from featcache.dataset.images.pillow import to_pixels
+from featcache.errors import UnreadableImageError
 
 __all__ = [
     "COLOUR",
@@ -29,6 +30,7 @@ __all__ = [
     "Picture",
     "content_id",
     "decode",
+    "dimensions",
     "inspect",
     "read",
     "read_mask",
@@ -92,6 +94,22 @@ class Inspection:
 def content_id(data: bytes) -> str:
     """The image's id: SHA-256 (64 hex digits) of its file's bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def dimensions(data: bytes) -> tuple[int, int] | None:
+    """Width and height by a file's header alone, as stored; None if it is no image."""
+    hush("PIL")
+    quiet_libtiff()
+    try:
+        with reasons():
+            if dicom.is_dicom(data):
+                dataset = dicom.read_header(data)
+                return int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
+            pillow.check_webp(data[:30])
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
+    except UnreadableImageError:
+        return None
 
 
 def decode(data: bytes) -> Image.Image:

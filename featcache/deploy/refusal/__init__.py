@@ -7,6 +7,7 @@ nearly everything.
 """
 
 from featcache.deploy.refusal.base import SHARE, Refusal, RefusalScores
+from featcache.deploy.refusal.held_out import held_out_reasons
 from featcache.deploy.refusal.model import PARTS, Calibration
 from featcache.deploy.refusal.statistics import COLUMNS, picture_statistics
 
@@ -17,5 +18,6 @@ __all__ = [
     "Calibration",
     "Refusal",
     "RefusalScores",
+    "held_out_reasons",
     "picture_statistics",
 ]

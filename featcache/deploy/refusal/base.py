@@ -43,18 +43,15 @@ class RefusalScores:
         part: Of each, which part refused it: "header", "statistics", "distance" or "".
         reasons: Of each, why, in words; "" where it is not refused.
         scores: (N,) by name of ``PARTS``, beyond whose thresholds a row is refused.
-        nearest_id: Of each, the id of the nearest training image that is kept.
-        nearest_label: Its label.
-        nearest_distance: (N,) cosine distance to it, 0 to 2.
+        similar: Of each, ids, labels and cosine distances (0 to 2) of the nearest
+            training images that are kept, the nearest first.
     """
 
     refused: NDArray[np.bool_]
     part: list[str]
     reasons: list[str]
     scores: dict[str, Array]
-    nearest_id: list[str]
-    nearest_label: list[str]
-    nearest_distance: Array
+    similar: list[list[tuple[str, str, float]]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Refusal:
                 f"`share={share}`, `seed={seed}`",
                 "Use `share=0.01`.",
             )
-        data = _checked(X, statistics, groups, labels, folds, seed)
+        data = checked_rows(X, statistics, groups, labels, folds, seed)
         if not len(headers) == len(image_ids) == len(data.X):
             raise _mismatch(f"{len(headers)} headers and {len(image_ids)} ids", data.X)
         calibration = calibrate(data.held_out_scores(), data.groups, share)
@@ -162,9 +159,7 @@ class Refusal:
             [part for part, _ in answers],
             [reason for _, reason in answers],
             dict(zip(PARTS, scores.T, strict=True)),
-            [self.ids[row] for row in nearest],
-            [self.labels[row] for row in nearest],
-            apart,
+            [self._named(*pair) for pair in zip(nearest, apart, strict=True)],
         )
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -204,6 +199,14 @@ class Refusal:
                 "Make the bundle again.",
             ) from error
 
+    def _named(
+        self, rows: NDArray[np.int64], apart: Array
+    ) -> list[tuple[str, str, float]]:
+        return [
+            (self.ids[row], self.labels[row], float(distance))
+            for row, distance in zip(rows, apart, strict=True)
+        ]
+
     def _answer(
         self, statistics: Array, scores: Array, header: Header
     ) -> tuple[str, str]:
@@ -227,7 +230,7 @@ class Refusal:
         return "", ""
 
 
-def _checked(
+def checked_rows(
     X: ArrayLike,
     statistics: ArrayLike,
     groups: ArrayLike,
@@ -235,6 +238,12 @@ def _checked(
     folds: ArrayLike,
     seed: int,
 ) -> TrainingRows:
+    """The rows that a refusal is fitted on; see `Refusal.fit`.
+
+    Raises:
+        UsageError: Arguments of other shapes, or not finite.
+        SplitError: A group is in two folds, or there is one fold.
+    """
     embeddings, plain = _matrices(X, statistics)
     fold_of = np.asarray(folds)
     names = [np.asarray(column).astype(str) for column in (labels, groups)]

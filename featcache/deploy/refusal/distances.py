@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -166,34 +167,35 @@ class Neighbours:
             raise ValueError(f"{len(rows)} reference rows")
         return cls(rows, min(NEIGHBOURS, len(rows)))
 
-    def distance(
-        self, X: NDArray[np.float32]
-    ) -> tuple[Array, NDArray[np.int64], Array]:
+    @cached_property
+    def _reference(self) -> NDArray[np.float32]:
+        return _unit(self.rows.astype(np.float32))
+
+    def distance(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], Array]:
         """Compares embeddings (N, D).
 
         Returns:
-            (N,) distances of the k-th neighbour, rows of the nearest, and its distance:
-            0 of one direction, 1 at right angles, 2 of opposite ones.
+            (N, k) rows of the nearest training embeddings, the nearest first, and their
+            distances: 0 of one direction, 1 at right angles, 2 of opposite ones.
         """
-        reference = _unit(self.rows.astype(np.float32))
         parts = [
-            self._distance(_unit(X[start : start + _CHUNK]), reference)
+            self._distance(_unit(X[start : start + _CHUNK]))
             for start in range(0, len(X), _CHUNK)
         ]
-        if not parts:
-            return np.empty(0), np.empty(0, np.int64), np.empty(0)
-        kth, nearest, first = zip(*parts, strict=True)
-        return np.concatenate(kth), np.concatenate(nearest), np.concatenate(first)
+        rows, apart = zip(*parts, strict=True) if parts else ((), ())
+        none = np.empty((0, self.k))
+        return (
+            np.concatenate([none.astype(np.int64), *rows]),
+            np.concatenate([none, *apart]),
+        )
 
-    def _distance(
-        self, X: NDArray[np.float32], reference: NDArray[np.float32]
-    ) -> tuple[Array, NDArray[np.int64], Array]:
-        apart = 1 - X @ reference.T
-        kth = np.partition(apart, self.k - 1, axis=1)[:, self.k - 1]
-        nearest = apart.argmin(axis=1)
-        first = apart[np.arange(len(X)), nearest]
-        least = np.zeros(1)
-        return np.maximum(kth, least), nearest, np.maximum(first, least)
+    def _distance(self, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], Array]:
+        apart = 1 - X @ self._reference.T
+        rows = np.sort(np.argpartition(apart, self.k - 1, axis=1)[:, : self.k], axis=1)
+        near = np.take_along_axis(apart, rows, axis=1)
+        order = np.argsort(near, axis=1, kind="stable")
+        near = np.take_along_axis(near, order, axis=1)
+        return np.take_along_axis(rows, order, axis=1), np.maximum(near, np.zeros(1))
 
 
 def _unit(X: NDArray[np.float32]) -> NDArray[np.float32]:

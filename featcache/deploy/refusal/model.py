@@ -105,12 +105,12 @@ class Model:
         """Scores embeddings (N, D) with their statistics (N, 264).
 
         Returns:
-            (N, 3) scores in the order of ``PARTS``, (N,) rows of the nearest reference
-            and (N,) cosine distances to it.
+            (N, 3) scores in the order of ``PARTS``, (N, k) rows of the nearest
+            references, the nearest first, and (N, k) cosine distances to them.
         """
         plain = self.rules.scores(statistics).max(axis=1)
-        kth, nearest, apart = self.neighbours.distance(X)
-        scores = np.stack([plain, self.mahalanobis.distance(X), kth], axis=1)
+        nearest, apart = self.neighbours.distance(X)
+        scores = np.stack([plain, self.mahalanobis.distance(X), apart[:, -1]], axis=1)
         return scores, nearest, apart
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

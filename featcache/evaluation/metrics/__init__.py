@@ -1,9 +1,11 @@
 """Scores of predicted probabilities, their intervals over groups, and tests in pairs.
 
 `base` has the scores, `resampling` the bootstrap, `interval` the intervals,
-`paired` the tests, `ranking` what an order of runs is worth.
+`paired` the tests, `ranking` what an order of runs is worth, `agreement` the kappa of
+two readers.
 """
 
+from featcache.evaluation.metrics.agreement import Kappa, cohen_kappa
 from featcache.evaluation.metrics.base import (
     ECE_BINS,
     METRICS,
@@ -56,6 +58,7 @@ __all__ = [
     "RESAMPLES",
     "Draws",
     "Interval",
+    "Kappa",
     "accuracy",
     "at_least_as_good",
     "auc_ovr",
@@ -69,6 +72,7 @@ __all__ = [
     "brier",
     "checked",
     "class_intervals",
+    "cohen_kappa",
     "confusion",
     "corrected_t",
     "difference",
