@@ -26,10 +26,17 @@ import numpy as np
 from measurements import append
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
-from featcache.evaluation.curves import SHARES, Size, fit_curve, measure, subsample
+from featcache.evaluation.curves import (
+    SHARES,
+    Measured,
+    Size,
+    fit_curve,
+    measure,
+    subsample,
+)
 
 LIBRARIES = ("featcache", "numpy", "scikit-learn")
-FOLDS, CLASSES, TESTED, REPEATS = 5, 3, 4000, 30
+FOLDS, CLASSES, TESTED, REPEATS = 5, 3, 4000, 300
 KINDS = {"logreg": (24, 1.3), "peaking": (160, 2.2)}  # features, distance of classes
 
 
@@ -54,8 +61,8 @@ def probabilities(kind: str, X: np.ndarray, y: np.ndarray, X2: np.ndarray) -> An
     return np.eye(CLASSES)[named] * 0.9 + 0.1 / CLASSES
 
 
-def curve(rng: np.random.Generator, groups: int, kind: str) -> Any:
-    """The fitted curve of a new dataset."""
+def points(rng: np.random.Generator, groups: int, kind: str) -> Measured:
+    """The scores of a new dataset at every size."""
     X, y, members = sample(rng, groups, kind)
     fold = rng.permutation(groups)[members] % FOLDS
     sizes = []
@@ -70,7 +77,7 @@ def curve(rng: np.random.Generator, groups: int, kind: str) -> Any:
                 trained.append(len(np.unique(members[rows])))
             predictions.append(p)
         sizes.append(Size(share, float(np.mean(trained)), 0.0, predictions))
-    return fit_curve(measure(sizes, y, members, "accuracy"))
+    return measure(sizes, y, members, "accuracy")
 
 
 def true_score(rng: np.random.Generator, groups: int, kind: str) -> float:
@@ -83,13 +90,14 @@ def true_score(rng: np.random.Generator, groups: int, kind: str) -> float:
     return float(np.mean(scores))
 
 
-def row(kind: str, groups: int, draws: int) -> dict[str, Any]:
+def row(kind: str, groups: int, draws: int, seed: int) -> dict[str, Any]:
     """How the curves of a kind do, over datasets."""
-    rng = np.random.default_rng(groups)
+    rng = np.random.default_rng([seed, groups])
     trained = round(groups * (1 - 1 / FOLDS))
-    gain = true_score(rng, 2 * trained, kind) - true_score(rng, trained, kind)
+    truth = np.random.default_rng(groups)
+    gain = true_score(truth, 2 * trained, kind) - true_score(truth, trained, kind)
     started = time.process_time()
-    fits = [curve(rng, groups, kind) for _ in range(draws)]
+    fits = [fit_curve(points(rng, groups, kind)) for _ in range(draws)]
     seconds = (time.process_time() - started) / draws
     ahead = [one.ahead[1] for one in fits if one.ahead]
     inside = [one.low <= gain <= one.high for one in ahead]
@@ -114,11 +122,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--groups", type=int, nargs="*", default=[150, 600])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     for kind in options.kinds:
         for groups in options.groups:
-            line = row(kind, groups, options.draws)
+            line = row(kind, groups, options.draws, options.seed)
             texts = (
                 f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
                 for name, value in line.items()

@@ -226,7 +226,7 @@ def main() -> None:
     names += ["report_mib", "load"]
     for images in sorted(options.images):
         home = folder / f"growth{images}"
-        home.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         try:
             for step, run in Steps(home, images).names().items():
                 if options.steps and step not in options.steps:

@@ -20,7 +20,6 @@ All append to benchmarks/parts.csv, with the load that the machine had before.
 
 import argparse
 import hashlib
-import heapq
 import json
 import os
 import resource
@@ -38,6 +37,7 @@ LIBRARIES = ("featcache", "openvino", "h5py", "numpy", "pandas", "pillow")
 FIELDS = ("what", "workers", "parts", "rows", "seconds", "cpu_seconds", "bytes")
 SHAPES = ((100, 10_000), (1_000, 10_000), (100, 200_000))  # parts and rows
 WIDTH = 512  # of generated rows
+FIRST = (0, 1, 2)  # parts, each the first of a worker
 SHARE = 0.02  # of the parts' time, for plan and publication
 
 
@@ -224,7 +224,6 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
     """Plans, fills and publishes parts, in this process; measures each step."""
     from featcache import backbones
     from featcache.commands.extract import computing, plan_parts, publish_parts
-    from featcache.dataset import manifest
 
     dataset = generated(home, rows)
     setattr(computing, "compute", fill)  # noqa: B010
@@ -241,21 +240,43 @@ def cost(parts: int, rows: int, home: Path) -> dict[str, Any]:
         result[f"{name}_calls"] = calls.take()
         return value
 
-    memory = dataset.table.memory_usage(deep=True).sum() / 2**20
-    measured("load", manifest.load, dataset.folder)
     networks = [backbones.resolve("border")]
     batch = rows // parts
     plan = measured(
         "plan", plan_parts, dataset, networks, parts=parts, batch_size=batch
     )
     result["bytes"] = sum(p.stat().st_size for p in plan.path.iterdir() if p.is_file())
-    measured("open", computing.compute_parts, dataset, [0])
-    measured("parts", computing.compute_parts, dataset, range(1, parts))
+    result |= first_part(dataset.folder)
+    measured("parts", computing.compute_parts, dataset.folder, range(len(FIRST), parts))
     (published,) = measured("publish", publish_parts, dataset, max_bad=1)
     if (plan.parts, published.rows) != (parts, rows):
         raise RuntimeError(f"{plan.parts} parts and {published.rows} rows")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return result | {"peak_mib": (peak - base) / 1024, "manifest_mib": memory}
+    return result | {"peak_mib": (peak - base) / 1024}
+
+
+def first_part(folder: Path) -> dict[str, float]:
+    """What a worker takes to check the plan and do its first part: median of three."""
+    results = []
+    for part in FIRST:
+        words = [sys.executable, __file__, "--first", str(folder), str(part)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    return {name: statistics.median(r[name] for r in results) for name in results[0]}
+
+
+def first_part_here(folder: Path, part: int) -> dict[str, float]:
+    """One of them, in this process; memory is beyond that of the libraries."""
+    from measurements import peak_memory
+
+    from featcache.commands.extract import computing
+
+    setattr(computing, "compute", fill)  # noqa: B010
+    with peak_memory() as memory:
+        started, spent = time.perf_counter(), cpu()
+        computing.compute_parts(folder, [part])
+        own = {"open_cpu": cpu() - spent, "open_seconds": time.perf_counter() - started}
+    return own | {"worker_mib": memory["peak"] / 2**20}
 
 
 def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -281,23 +302,9 @@ def costs(home: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             one["bytes"] if step == "plan" else "",
         )
         for one in results
-        for step in ("load", "open", "plan", "parts", "publish")
+        for step in ("open", "plan", "parts", "publish")
     ]
     return results, lines
-
-
-def units(results: list[dict[str, Any]]) -> dict[str, tuple[float, float, float]]:
-    """Of each figure what it is without parts, a part and a row (least squares)."""
-    import numpy as np
-
-    design = np.array([[1.0, one["parts"], one["rows"]] for one in results])
-    names = [
-        *("plan_cpu", "parts_cpu", "publish_cpu", "bytes", "peak_mib"),
-        *("plan_calls", "parts_calls", "publish_calls"),
-        *("load_cpu", "open_cpu", "manifest_mib"),
-    ]
-    solved = np.linalg.lstsq(design, np.array([[r[n] for n in names] for r in results]))
-    return {name: tuple(solved[0][:, i]) for i, name in enumerate(names)}
 
 
 def show_costs(results: list[dict[str, Any]]) -> None:
@@ -315,74 +322,6 @@ def show_costs(results: list[dict[str, Any]]) -> None:
         both = one["plan_cpu"] + one["publish_cpu"]
         print(f"{both / SHARE / one['parts']:12.2f} s{one['bytes']:13,}")
     print(f"a part needs: seconds, for plan and publication to be {SHARE:.0%} of parts")
-
-
-# --- an array of tasks ------------------------------------------------------------
-
-
-def simulate(options: argparse.Namespace, unit: dict[str, Any]) -> list[dict[str, Any]]:
-    """Works out an array from the units; tasks are drawn, with kills and retries."""
-    import numpy as np
-
-    rows, workers, size = options.images, options.workers, options.part_rows
-    parts = -(-rows // size)
-    rng = np.random.default_rng(0)
-    print(
-        f"Assumed: {rows:,} images in one plain view by one network, {parts:,} parts "
-        f"of {size:,} rows of {WIDTH} numbers;\n{workers} workers of one core, "
-        f"{options.rate:g} images a second each, part by part within 10 % (1 sd); "
-        f"{options.killed:.0%} of the tasks killed half way\nand repeated; starting a "
-        f"worker {options.start:g} s and what the manifest takes; plan and publication "
-        "on one core; costs grow in\nproportion to parts and rows as measured up to "
-        "1,000 parts and 200,000 rows; a file system that does not get slower with "
-        "many\nfiles or callers."
-    )
-
-    def of(name: str) -> float:
-        once, part, row = unit[name]
-        return float(max(once, 0) + max(part, 0) * parts + max(row, 0) * rows)
-
-    overhead = of("parts_cpu") / parts
-    start = options.start + of("load_cpu") + of("open_cpu")
-    free = [start] * workers
-    heapq.heapify(free)
-    waiting, tries = parts, 0
-    while waiting:
-        seconds = size / options.rate * max(rng.normal(1, 0.1), 0.5) + overhead
-        killed = rng.random() < options.killed
-        begin = heapq.heappop(free)
-        heapq.heappush(free, begin + (seconds / 2 + start if killed else seconds))
-        waiting -= not killed
-        tries += 1
-    clock = max(free)
-    busy = parts * size / options.rate
-    figures = {
-        "plan": ("plan", of("plan_cpu"), of("bytes")),
-        "parts": ("parts", clock, 0),
-        "publish": ("publish", of("publish_cpu"), 0),
-    }
-    both = figures["plan"][1] + figures["publish"][1]
-    made = sum(of(f"{step}_calls") for step in figures)
-    print(
-        f"Plan: {of('bytes'):,.0f} bytes, {figures['plan'][1]:,.0f} s.\n"
-        f"Parts: {tries:,} tasks, {clock / 3600:,.1f} h of the clock, "
-        f"{busy / workers / clock:.1%} of it in images; each reads "
-        f"{of('bytes') / parts / 1e3:,.0f} kB of rows.\n"
-        f"Publication: {figures['publish'][1]:,.0f} s.\n"
-        f"Plan and publication: {both / clock:.1%} of the clock of the parts, "
-        f"{both / (busy + overhead * parts):.2%} of their processor time.\n"
-        f"Calls to the file system: {made:,.0f} "
-        f"(plan {of('plan_calls'):,.0f}, parts {of('parts_calls'):,.0f}, "
-        f"publication {of('publish_calls'):,.0f}), "
-        f"{of('parts_calls') / clock:,.0f} a second while parts are computed.\n"
-        f"A worker that starts: {start - options.start:,.0f} s to read the manifest "
-        f"and to check it, {of('manifest_mib') / 1024:,.0f} GiB of memory for it.\n"
-        f"Memory of the plan and the publication: {of('peak_mib') / 1024:,.0f} GiB."
-    )
-    return [
-        line(f"simulated {name}", workers, parts, rows, round(s), "", round(size_))
-        for name, s, size_ in figures.values()
-    ]
 
 
 def main() -> None:
@@ -406,6 +345,7 @@ def main() -> None:
     parser.add_argument("--killed", type=float, default=0.01, help="share of tasks")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--first", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         folder, plan, core, *parts = options.worker
@@ -414,6 +354,10 @@ def main() -> None:
     if options.one:
         parts, rows, home = options.one
         print(json.dumps(cost(int(parts), int(rows), Path(home))))
+        return
+    if options.first:
+        home, part = options.first
+        print(json.dumps(first_part_here(Path(home), int(part))))
         return
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         lines = measure(options, Path(folder))
@@ -433,8 +377,10 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     results, lines = costs(home)
     show_costs(results)
     if options.simulate:
+        from parts_simulation import simulate
+
         options.workers = options.workers or 100
-        lines += simulate(options, units(results))
+        lines += [line(*values) for values in simulate(options, results, WIDTH)]
     return lines
 
 

@@ -13,6 +13,7 @@ from toys import write_images
 from featcache import backbones, cli
 from featcache.commands.extract import StoreResult, extract
 from featcache.commands.scan import scan
+from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
 
 
@@ -28,6 +29,20 @@ def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def image_folder(tmp_path: Path) -> Path:
     """Three classes of 12 images, patients of two images each."""
     return write_images(tmp_path / "chest")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collects the ids of the images that are decoded."""
+    ids: list[str] = []
+    inspect = images.inspect
+
+    def counting(data: bytes) -> images.Inspection:
+        ids.append(images.content_id(data))
+        return inspect(data)
+
+    monkeypatch.setattr(images, "inspect", counting)
+    return ids
 
 
 @pytest.fixture(scope="session")

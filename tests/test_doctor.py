@@ -72,7 +72,7 @@ def test_extras_are_those_of_the_package() -> None:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     extras = tomllib.loads(text)["project"]["optional-dependencies"]
     offered = {
-        (re.split(r"\W", need)[0], extra)
+        (re.split(r"[^\w-]", need)[0], extra)
         for extra, needs in extras.items()
         for need in needs
         if extra != "dev"

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from toys import Heard
+from toys import stopping
 
 import featcache
 from featcache import backbones
@@ -195,13 +195,8 @@ def test_ctrl_c_keeps_what_is_sealed_and_leaves_no_lock(
     dataset, toy, passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an interrupt the next call computes only the rest."""
-
-    def interrupt(name: str, done: int, total: int) -> None:
-        if done >= 16:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        toy(dataset, reporter=Heard(at_each=interrupt))
+        toy(dataset, reporter=stopping(16))
     assert not list((dataset.folder / "features").glob("*.lock"))
     assert toy(dataset).computed == 20
     assert sum(passes) == 36

@@ -93,7 +93,7 @@ def test_parts_give_the_store_of_an_undivided_call(
     order = [*range(plan.parts), 2, 1]
     random.Random(3).shuffle(order)
     for part in order:
-        compute_parts(other, [part])
+        compute_parts(other.folder, [part])
     parts = publish_parts(other)
     options.pop("part_rows", None)
     networks = backbones.resolve_all(["border", "metadata"])
@@ -118,7 +118,7 @@ def test_parts_of_a_network_with_measured_statistics(
     options = {"batch_size": 8, "engine": "tensorflow"}
     plan_parts(other, networks, parts=3, **options)
     monkeypatch.setattr(measure, "statistics", None)
-    compute_parts(other, [2, 0, 1])
+    compute_parts(other.folder, [2, 0, 1])
     assert content(publish_parts(other)[0].path) == content(whole.path)
 
 

@@ -34,7 +34,7 @@ def in_parts(dataset: Manifest, networks: Any, **options: Any) -> list[Any]:
     """The stores of a plan of 4 parts, the last computed first."""
     plan = plan_parts(dataset, networks, parts=4, **options)
     for part in reversed(range(plan.parts)):
-        compute_parts(dataset, [part])
+        compute_parts(dataset.folder, [part])
     return publish_parts(dataset, max_bad=1)
 
 
@@ -126,6 +126,6 @@ def test_a_worker_that_lacks_the_quantised_network(
     plan_parts(dataset, networks, parts=2, precision="int8", batch_size=8)
     for path in (dataset.folder.parent / "openvino").glob("*.xml"):
         path.unlink()
-    assert compute_parts(dataset, [0, 1])[0].rows
+    assert compute_parts(dataset.folder, [0, 1])[0].rows
     (result,) = publish_parts(dataset)
     assert (result.rows, result.engine) == (36, "openvino")

@@ -42,6 +42,13 @@ def test_a_record_is_never_replaced(folder: Path, name: str) -> None:
             check_output(path, "to", force=True)
 
 
+def test_no_file_makes_a_run_of_a_folder(folder: Path) -> None:
+    """A new run.json below runs is refused; one elsewhere is a file of the user's."""
+    with pytest.raises(UsageError, match="a record of featcache"):
+        check_output(folder / "reports/x/runs/new/run.json", "to")
+    check_output(folder / "mine/run.json", "to")
+
+
 def test_a_file_is_replaced_by_force(folder: Path) -> None:
     """A file of the user's own, beside records as well; a new one needs none."""
     for path in (folder / "a.csv", folder / "cache/x/export.csv"):

@@ -1,5 +1,6 @@
 """Rules of Parquet files that list images by their paths."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,21 @@ def test_a_parquet_table_is_listed_as_its_csv(
     listing = list_source(source)
     assert rows(listing) == [("b.png", "x"), ("sub/c.png", "y"), ("a.png", "x")]
     assert listing.table.to_dict("list") == list_source(csv).table.to_dict("list")
+
+
+def test_a_table_in_a_zip_is_listed_as_in_a_folder(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of Hugging Face's layout: ``metadata.parquet`` beside the images."""
+    table = write(file_name=PATHS, label=["x", "y", "x"])
+    table.rename(tmp_path / "metadata.parquet")
+    source = tmp_path / "s.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        for name in ("metadata.parquet", "a.png", "b.png", "sub/c.png"):
+            archive.write(tmp_path / name, name)
+    assert rows(list_source(source)) == [
+        ("b.png", "x"), ("sub/c.png", "y"), ("a.png", "x"),
+    ]  # fmt: skip
 
 
 def test_labels_of_a_dictionary_column_are_its_words(

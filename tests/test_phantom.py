@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from toys import Heard
+from toys import Heard, stopping
 
 from featcache.dataset.phantom import CLASSES, COLUMNS, Phantom, draw, write
 from featcache.errors import DatasetError, UnknownNameError, UsageError
@@ -238,13 +238,8 @@ def test_progress_counts_to_the_total(tmp_path):
 
 def test_set_cut_short_has_no_csv(tmp_path):
     """The CSV is the mark that a set is whole, so it is written last."""
-
-    def stop(name: str, done: int, total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path, 4, size=64, reporter=Heard(at_each=stop))
+        write(tmp_path, 4, size=64, reporter=stopping(2))
     assert list(tmp_path.rglob("*.png"))
     assert not (tmp_path / "metadata.csv").exists()
 

@@ -278,6 +278,17 @@ def test_all_are_the_stores_that_have_the_region(
     assert both.record.backbone == "border+pixels48:ring"
 
 
+def test_all_leaves_out_stores_of_regions_alone(
+    masked: Manifest, tmp_path: Path
+) -> None:
+    """For whole pictures, a store with rows of the ring only is none of them."""
+    of_ring, whole = (backbones.resolve_all([name]) for name in ("border", "pixels48"))
+    extract(masked, of_ring, policy=Policy(region=Region("ring")))
+    extract(masked, whole)
+    run = train(masked, tmp_path, backbones=["all"])
+    assert run.record.backbone == "pixels48"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shortcut", slow_but([True, False], True))
 def test_the_audit_tells_markers_from_lungs(

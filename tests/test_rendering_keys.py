@@ -7,7 +7,6 @@ from featcache.dataset.views import Policy
 from featcache.features.keys import (
     RenderingQuery,
     augmenting_recipes,
-    has_region,
     is_plain,
     rows_by_region,
 )
@@ -62,8 +61,6 @@ def test_what_a_store_lacks_has_a_number_of_no_row() -> None:
     query = RenderingQuery(1, Policy(region=RING).to_dict(), RING)
     header = RenderingQuery(1, Policy().to_dict()).added_to(EMPTY)
     assert {key[2] for key in keys(query, header)} == {len(header.policies)}
-    assert has_region(header, WHOLE_PICTURE)
-    assert not has_region(header, RING)
 
 
 def test_rows_and_recipes_are_told_apart_by_region() -> None:

@@ -49,20 +49,6 @@ def groups(result: Any) -> list[set[str]]:
     return list(found.values())
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collects the ids of the images that are decoded."""
-    ids: list[str] = []
-    inspect = images.inspect
-
-    def counting(data: bytes) -> images.Inspection:
-        ids.append(images.content_id(data))
-        return inspect(data)
-
-    monkeypatch.setattr(images, "inspect", counting)
-    return ids
-
-
 # What a scan finds
 
 

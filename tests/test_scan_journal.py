@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import HEARS_CTRL_C, Heard, picture
+from toys import HEARS_CTRL_C, Heard, picture, stopping
 
 from featcache.commands.scan import journal, scan
 from featcache.core.io import lock
@@ -22,29 +22,10 @@ from featcache.dataset import images, manifest
 from featcache.errors import DatasetError, LockedError
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collects the ids of the images that are decoded."""
-    ids: list[str] = []
-    inspect = images.inspect
-
-    def counting(data: bytes) -> images.Inspection:
-        ids.append(images.content_id(data))
-        return inspect(data)
-
-    monkeypatch.setattr(images, "inspect", counting)
-    return ids
-
-
 def stopped(source: Path, cache: Path, at: int = 16, name: str = "scan") -> Path:
     """The journal of a scan that ended when so many images were read, or decoded."""
-
-    def stop(doing: str, done: int, _: int) -> None:
-        if doing == name and done >= at:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        scan(source, cache, per_class=0, jobs=1, reporter=Heard(at_each=stop))
+        scan(source, cache, per_class=0, jobs=1, reporter=stopping(at, name))
     return cache / source.name / journal.FILE
 
 
@@ -213,14 +194,9 @@ def test_members_of_a_zip_are_as_new_as_the_zip(
 ) -> None:
     """A zip that was packed again is read again."""
     zipped = Path(shutil.make_archive(str(tmp_path / "chest"), "zip", image_folder))
-
-    def stop(_: str, done: int, __: int) -> None:
-        if done >= 16:
-            raise KeyboardInterrupt
-
     for touch, n in ((False, 16), (True, 0)):
         with pytest.raises(KeyboardInterrupt):
-            scan(zipped, tmp_path / str(n), jobs=1, reporter=Heard(at_each=stop))
+            scan(zipped, tmp_path / str(n), jobs=1, reporter=stopping(16))
         if touch:
             shutil.make_archive(str(tmp_path / "chest"), "zip", image_folder)
         assert resumed(zipped, tmp_path / str(n)) == n

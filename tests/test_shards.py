@@ -177,6 +177,25 @@ def test_json_that_is_no_object_is_refused(text: str, tmp_path: Path) -> None:
         list_source(tmp_path / "s.tar")
 
 
+def test_values_of_json_are_written_as_in_json_lines(tmp_path: Path) -> None:
+    """In a tar and in a table the same sample has the same label."""
+    labels = ["true", "false", "3", "2.5", '"x"']
+    members = [
+        (f"{i}.json", f'{{"label": {v}}}'.encode()) for i, v in enumerate(labels)
+    ]
+    pictures = [(f"{i}.png", b"x") for i in range(len(labels))]
+    pack(tmp_path / "s.tar", *pictures, *members)
+    lines = [f'{{"path": "{i}.png", "label": {v}}}' for i, v in enumerate(labels)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    for name, data in pictures:
+        (tmp_path / name).write_bytes(data)
+    of_tar, of_table = (
+        list_source(tmp_path / name).table["label"].tolist()
+        for name in ("s.tar", "t.jsonl")
+    )
+    assert of_tar == of_table == ["true", "false", "3", "2.5", "x"]
+
+
 def test_keys_of_json_do_not_replace_our_columns(tmp_path: Path) -> None:
     """Nor do they break the lines of the manifest."""
     about = b'{"path": "/etc", "mask": "m", "image_id": "1", "a\\rb": "c\\rd"}'

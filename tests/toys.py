@@ -58,6 +58,16 @@ class Heard(Reporter):
         self.messages.append(text)
 
 
+def stopping(at: int, name: str = "") -> Heard:
+    """A reporter that interrupts what has done so many, of a name or of any."""
+
+    def stop(doing: str, done: int, _: int) -> None:
+        if done >= at and name in ("", doing):
+            raise KeyboardInterrupt
+
+    return Heard(at_each=stop)
+
+
 def train_flat(dataset: Manifest, reports: Path, **keywords: Any) -> TrainResult:
     """``train_head`` with the fields of its groups as keywords."""
     return train_head(dataset, reports, **arguments(train_head, keywords))

@@ -8,11 +8,12 @@ from featcache.api.results import Curve
 from featcache.api.words import (
     DatasetLike,
     manifest_of_runs,
+    reference,
     reports_folder,
     with_options_of,
 )
 from featcache.commands import curve as curves
-from featcache.evaluation import references, runs
+from featcache.evaluation import references
 
 
 @with_options_of(curves.curve)
@@ -41,9 +42,8 @@ def curve(
         FeatcacheError: As ``commands.curve.curve``.
     """
     manifest = manifest_of_runs(dataset, cache, reports, [run])
-    reference = run.run_id if isinstance(run, runs.Run) else str(run)
     folder = reports_folder(reports, dataset) / manifest.dataset
-    meant = references.find(folder, reference)
+    meant = references.find(folder, reference(run))
     with show(progress) as reporter:
         result = curves.curve(manifest, meant, reporter=reporter, **options)
     return Curve(**vars(result))

@@ -17,11 +17,12 @@ from featcache.api.words import (
     manifest_if_there,
     manifest_of,
     manifest_of_runs,
+    reference,
     reports_folder,
     texts,
     with_options_of,
 )
-from featcache.backbones import resolve_all
+from featcache.backbones import Network
 from featcache.commands import audit as auditing
 from featcache.commands import compare as comparing
 from featcache.commands import ensemble as ensembles
@@ -31,11 +32,11 @@ from featcache.commands import finetune as finetuning
 from featcache.commands import train_head as training
 from featcache.commands.extract import StoreResult
 from featcache.core.options import arguments
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import UsageError
 from featcache.evaluation import references, runs
 from featcache.report.heatmaps import sheets
-from featcache.study import completion
 
 
 @with_options_of(on_networks, extracting.extract, without=["policy"])
@@ -134,18 +135,11 @@ def _heads(heads: Any) -> list[str]:
     return [head if isinstance(head, str) else to_text(head) for head in listed(heads)]
 
 
-@with_options_of(finetuning.finetune, without=["policy"])
+@with_options_of(on_networks, finetuning.finetune, without=["policy", "region", "mask"])
 def finetune(
     dataset: DatasetLike = None,
     backbones: Paths = "densenet121",
     *,
-    weights: str | Path = "imagenet",
-    preprocess: str = "imagenet",
-    input_size: int | None = None,
-    flip: bool = True,
-    brightness: tuple[float, float] = (0.8, 1.25),
-    zoom: tuple[float, float] = (1.0, 1.2),
-    seed: int = 0,
     cache: str | Path | None = None,
     reports: str | Path | None = None,
     progress: bool | None = None,
@@ -172,25 +166,29 @@ def finetune(
     Raises:
         FeatcacheError: As ``commands.finetune.finetune``.
     """
-    with show(progress) as reporter:
-        networks = resolve_all(
-            texts(backbones),
-            str(weights),
-            preprocess=preprocess,
-            input_size=input_size,
-            seed=seed,
-            reporter=reporter,
-        )
-        words = {
-            "manifest": manifest_of(dataset, cache),
-            "networks": networks,
-            "reports": reports_folder(reports, dataset),
-            "policy": Policy(flip, brightness, zoom, seed),
-            "seed": seed,
-            "reporter": reporter,
-        }
-        result = finetuning.finetune(**arguments(finetuning.finetune, options | words))
+    result = on_networks(
+        _finetune,
+        dataset,
+        backbones,
+        cache=cache,
+        progress=progress,
+        reports=reports_folder(reports, dataset),
+        **options,
+    )
     return Runs(result.runs, result.new_run_ids)
+
+
+def _finetune(
+    manifest: Manifest, networks: list[Network], *, policy: Policy, **options: Any
+) -> finetuning.FinetuneResult:
+    """The seed of the views is that of the whole call."""
+    words = {
+        "manifest": manifest,
+        "networks": networks,
+        "policy": policy,
+        "seed": policy.seed,
+    }
+    return finetuning.finetune(**arguments(finetuning.finetune, options | words))
 
 
 def ensemble(
@@ -221,17 +219,13 @@ def ensemble(
     """
     result = ensembles.ensemble(
         _folder(dataset, cache, reports),
-        [_reference(member) for member in listed(members)],
+        [reference(member) for member in listed(members)],
         weights=weights,
         calibrate=calibrate,
         split=split,
         force=force,
     )
     return Runs(result.runs, result.new_run_ids)
-
-
-def _reference(run: Any) -> str:
-    return run.run_id if isinstance(run, runs.Run) else str(run)
 
 
 def _folder(
@@ -274,7 +268,7 @@ def compare(
         folder,
         metric=metric,
         split=split,
-        against=None if against is None else _reference(against),
+        against=None if against is None else reference(against),
         part=part,
         manifest=(manifest := manifest_if_there(dataset, cache)),
     )
@@ -376,12 +370,14 @@ def audit(
         UsageError: Options of ``complete`` without it, or no network for it; ``fix``
             or ``checklist`` names a file that must not be written.
     """
-    if not complete and (texts(backbones) or jobs):
+    if not complete and (texts(backbones) or jobs is not None):
         raise UsageError("`complete=True`", "backbones or jobs alone", "Add it.")
     with show(progress) as reporter:
         manifest = manifest_of_runs(dataset, cache, reports)
         folder = reports_folder(reports, dataset)
         if complete:
+            from featcache.study import completion
+
             names = texts(backbones)
             completion.complete(
                 manifest, folder, names, split=split, jobs=jobs, reporter=reporter

@@ -31,7 +31,7 @@ def on_networks(
     progress: bool | None = None,
     **options: Any,
 ) -> Any:
-    """Calls a function of ``commands.extract`` with the words of ``extract``."""
+    """Calls a function of ``commands`` with the networks and policy of these words."""
     policy = Policy(flip, brightness, zoom, seed, Region.of_options(region, mask))
     with show(progress) as reporter:
         networks = resolve_all(

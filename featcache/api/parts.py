@@ -35,14 +35,16 @@ class Plan:
 
     @property
     def missing(self) -> list[int]:
-        """Parts that are still to be computed, because they are not there or damaged.
+        """Parts that are still to be computed, by a look at which are there.
+
+        ``publish_parts`` reads them, and names damaged ones.
 
         Raises:
             StoreError: The plan was published or removed.
         """
         if not self.name:
             return []
-        return extracting.missing_parts(manifests.load(self.folder), self.name)
+        return extracting.missing_parts(self.folder, self.name)
 
 
 @with_options_of(on_networks, extracting.extract, without=["max_bad", "on"])

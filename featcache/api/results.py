@@ -9,6 +9,7 @@ from typing import Any, Self
 import pandas as pd
 
 from featcache.api import display
+from featcache.api.words import reference
 from featcache.commands import audit as audits
 from featcache.commands import compare as comparing
 from featcache.commands.audit.base import FINDING
@@ -215,8 +216,7 @@ class Leaderboard(comparing.Leaderboard):
             RunError: No such run.
             UsageError: A length or difference that is not between 0 and 1.
         """
-        name = run.run_id if isinstance(run, runs.Run) else str(run)
-        meant = references.find(self.folder, name, self.split)
+        meant = references.find(self.folder, reference(run), self.split)
         return comparing.sample_size(self, meant, half_width=half_width, detect=detect)
 
     def report(self, path: str | Path | None = None, *, force: bool = False) -> Path:

@@ -73,9 +73,14 @@ def manifest_of_runs(
     """
     if dataset is not None:
         return manifest_of(dataset, cache)
-    names = [run.run_id if isinstance(run, Run) else str(run) for run in named]
     folders = cache_folder(cache), reports_folder(reports)
+    names = [reference(run) for run in named]
     return manifests.load(references.find_dataset(*folders, references=names))
+
+
+def reference(run: Any) -> str:
+    """What names a run: its id, or the rank, short id or part of an id as text."""
+    return run.run_id if isinstance(run, Run) else str(run)
 
 
 def manifest_if_there(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.core.io import parse_json
+from featcache.core.text import first_line
 from featcache.errors import WeightsError
 
 _CONFIG = "config.json"
@@ -47,9 +48,3 @@ def _no_network(path: Path, error: Exception) -> WeightsError:
         f"{path}, which is not such a file ({first_line(error)})",
         "Save the network again in the .keras format.",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, in a line."""
-    text = (str(error) or type(error).__name__).strip()
-    return text.splitlines()[0][:300].rstrip(".") if text else type(error).__name__

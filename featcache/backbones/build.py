@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.backbones.archive import first_line
 from featcache.backbones.base import (
     GREY,
     IMAGENET,
@@ -22,6 +21,7 @@ from featcache.backbones.weights import fetch_weights
 from featcache.core import keras_file
 from featcache.core.registry import Registry
 from featcache.core.taps import FEATURES, split_tap
+from featcache.core.text import first_line
 from featcache.core.tf import seeded, tensorflow
 from featcache.errors import UsageError, WeightsError
 

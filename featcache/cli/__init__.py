@@ -38,6 +38,9 @@ from featcache.core.text import printable
 from featcache.errors import FeatcacheError
 
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
+_OF_COMMAND = {
+    "curve": "Interrupted. The fits are not kept: run the same command to start again."
+}
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {
     "Data": (scan.scan_command, dataset.dataset_group, audit.audit_command),
@@ -75,7 +78,7 @@ class Staged(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as cause:
-            raise Interrupted(cause) from cause
+            raise Interrupted(cause, ctx.invoked_subcommand or "") from cause
         except FeatcacheError as error:  # here, where the call's folders are known
             _fail(f"Error: {error}", error.exit_code)
 
@@ -122,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except Interrupted as stop:
-        _fail(_INTERRUPTED, stop.exit_code)
+        _fail(_OF_COMMAND.get(stop.command, _INTERRUPTED), stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail(_INTERRUPTED, 130)
     except BrokenPipeError:

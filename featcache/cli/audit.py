@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from featcache.cli.completion import complete_networks
 from featcache.cli.options import (
+    backbones_option,
     cache_option,
     force_option,
     jobs_option,
@@ -30,15 +30,7 @@ audit_options = options(
         is_flag=True,
         help="First compute what checks lack: baselines, parts of the images, runs.",
     ),
-    click.option(
-        "-b",
-        "--backbone",
-        "names",
-        multiple=True,
-        metavar="NAME",
-        shell_complete=complete_networks,
-        help="With --complete: also extract and train on this network.",
-    ),
+    backbones_option("With --complete: also extract and train on this network."),
     jobs_option,
     click.option("--strict", is_flag=True, help="Exit with 1 if an issue is found."),
     click.option(
@@ -77,7 +69,6 @@ def audit_command(
     """Check a dataset, its splits and its runs for causes of optimistic scores."""
     from featcache.commands.audit import audit
     from featcache.evaluation import identity
-    from featcache.study import completion
 
     if not complete:
         refuse_ignored(
@@ -88,6 +79,8 @@ def audit_command(
     manifest = open_dataset_of_runs(cache, reports, dataset)
     with bars() as reporter:
         if complete:
+            from featcache.study import completion
+
             completion.complete(
                 manifest,
                 reports,

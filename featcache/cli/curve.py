@@ -7,6 +7,7 @@ import click
 
 from featcache.cli.completion import complete_features, complete_heads, complete_runs
 from featcache.cli.options import (
+    backbones_option,
     cache_option,
     jobs_option,
     json_option,
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
     "reference", required=False, metavar="RUN", shell_complete=complete_runs
 )
 @trained_dataset_option
-@click.option(
-    "-b",
-    "--backbone",
-    metavar="NAME",
+@backbones_option(
+    "Instead of RUN: features to use, with --head; trained if it is not yet.",
+    name="backbone",
     shell_complete=complete_features,
-    help="Instead of RUN: features to use, with --head; trained if it is not yet.",
+    multiple=False,
 )
 @click.option(
     "-H",

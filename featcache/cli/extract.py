@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featcache.cli import extract_parts
-from featcache.cli.completion import complete_networks
 from featcache.cli.extract_parts import parts_options, take_parts
 from featcache.cli.options import (
+    backbones_option,
     cache_option,
     is_given,
     json_option,
@@ -39,14 +39,8 @@ if TYPE_CHECKING:
 @click.command("extract", short_help="Run frozen backbones and store the features.")
 @click.argument("source", type=Place(), required=False)
 @scanned_dataset_option
-@click.option(
-    "-b",
-    "--backbone",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete_networks,
-    help="A backbone, the path of a .keras, .onnx or .xml file, classic5 for five of "
+@backbones_option(
+    "A backbone, the path of a .keras, .onnx or .xml file, classic5 for five of "
     "them (densenet121, resnet50, vgg19, inceptionv3, xception), or baselines for "
     "features without a network (metadata, pixels48, border); may be repeated.",
 )
@@ -166,7 +160,7 @@ def extract_command(
             "Leave one of them out.",
         )
     if parts["part"] or parts["publish"]:
-        _planned(open_dataset(cache, dataset), as_json, settings["max_bad"], parts)
+        _planned(cache, dataset, as_json, settings["max_bad"], parts)
         return
     if not names:
         raise click.MissingParameter(param_type="option", param_hint="'-b'")
@@ -188,11 +182,19 @@ def extract_command(
 
 
 def _planned(
-    manifest: "Manifest", as_json: bool, max_bad: float, parts: dict[str, Any]
+    cache: Path,
+    dataset: str | None,
+    as_json: bool,
+    max_bad: float,
+    parts: dict[str, Any],
 ) -> None:
     if parts["part"]:
-        extract_parts.compute(manifest, parts["part"], parts["plan"], as_json)
+        from featcache.dataset.manifest import find
+
+        folder = find(cache, dataset)  # the plan says which images
+        extract_parts.compute(folder, parts["part"], parts["plan"], as_json)
     else:
+        manifest = open_dataset(cache, dataset)
         stores = extract_parts.publish(manifest, parts["plan"], max_bad)
         _show(manifest, stores, as_json, of_tasks=True)
 

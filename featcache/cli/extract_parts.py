@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -163,13 +164,13 @@ def _show_plan(plan: "PlanResult", command: str) -> None:
     show(f"Then: {command} --publish")
 
 
-def compute(manifest: "Manifest", text: str, plan: str | None, as_json: bool) -> None:
+def compute(dataset: Path, text: str, plan: str | None, as_json: bool) -> None:
     """Computes parts and says so."""
     from featcache.commands.extract import compute_parts
 
     numbers = numbers_of(text)
     with bars() as reporter:
-        parts = compute_parts(manifest, numbers, plan=plan, reporter=reporter)
+        parts = compute_parts(dataset, numbers, plan=plan, reporter=reporter)
     if as_json:
         print_json([_record(part) for part in parts])
         return

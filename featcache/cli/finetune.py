@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featcache.cli.completion import complete_networks, complete_runs
+from featcache.cli.completion import complete_runs
 from featcache.cli.options import (
     F,
+    backbones_option,
     cache_option,
     calibrate_option,
     dataset_option,
@@ -36,16 +37,10 @@ def _option(flag: str, default: Any, text: str, **more: Any) -> Callable[[F], F]
 
 
 _network_options = options(
-    click.option(
-        "-b",
-        "--backbone",
-        "names",
-        multiple=True,
-        required=True,
-        metavar="NAME",
-        shell_complete=complete_networks,
-        help="A backbone, the path of a .keras file, or classic5 for five of them "
+    backbones_option(
+        "A backbone, the path of a .keras file, or classic5 for five of them "
         "(densenet121, resnet50, vgg19, inceptionv3, xception); may be repeated.",
+        required=True,
     ),
     _option(
         "--weights",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from featcache.cli.completion import complete_datasets
+from featcache.cli.completion import complete_datasets, complete_networks
 from featcache.cli.output import Said
 from featcache.core.command_lines import CACHE, CACHE_VARIABLE, REPORTS
 from featcache.errors import UsageError
@@ -105,6 +105,18 @@ reports_option = click.option(
     show_default=True,
     help="Folder for runs and leaderboards.",
 )
+
+
+def backbones_option(text: str, name: str = "names", **more: Any) -> Callable[[F], F]:
+    """The option ``-b`` of networks (or others to complete), which may be repeated."""
+    usual: dict[str, Any] = {
+        "multiple": True,
+        "shell_complete": complete_networks,
+        "metavar": "NAME",
+    }
+    return click.option("-b", "--backbone", name, help=text, **usual | more)
+
+
 files_option = click.option(
     "-b",
     "--backbone",

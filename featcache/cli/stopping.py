@@ -26,11 +26,13 @@ class Interrupted(Exception):  # noqa: N818
     """A command was interrupted; click would print an empty line of its own.
 
     Attributes:
+        command: Its name.
         exit_code: 130 after Ctrl-C.
     """
 
-    def __init__(self, cause: KeyboardInterrupt) -> None:
+    def __init__(self, cause: KeyboardInterrupt, command: str = "") -> None:
         super().__init__(*cause.args)
+        self.command = command
         self.exit_code = cause.exit_code if isinstance(cause, Stopped) else 130
 
 

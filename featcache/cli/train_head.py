@@ -9,6 +9,7 @@ import click
 from featcache.cli.completion import complete_features, complete_heads
 from featcache.cli.options import (
     Views,
+    backbones_option,
     cache_option,
     calibrate_option,
     dataset_option,
@@ -31,17 +32,13 @@ from featcache.cli.output import bars, print_runs, print_runs_as_json, say, show
     "train-head", short_help="Train heads on stored features, by cross-validation."
 )
 @dataset_option
-@click.option(
-    "-b",
-    "--backbone",
-    "backbones",
-    multiple=True,
-    default=("all",),
-    metavar="NAME",
+@backbones_option(
+    "Features to use: a backbone, backbone-weights or a store's name, each with or "
+    "without @PX; several joined by +; classic5; baselines; or all stores.  "
+    "[default: all]",
+    name="backbones",
     shell_complete=complete_features,
-    help="Features to use: a backbone, backbone-weights or a store's name, "
-    "each with or without @PX; several joined by +; classic5; "
-    "baselines; or all stores.  [default: all]",
+    default=("all",),
 )
 @click.option(
     "-H",

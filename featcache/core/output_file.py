@@ -12,6 +12,7 @@ _BY_PATH = (
     r"|.*/audit/FC[0-9]+\.csv"
     r"|.*/explain/[^/]+/(maps\.json|maps\.npz|faithfulness\.json|study\.json)"
 )
+_RUN = r".*/runs/[^/]+/run\.json"  # which makes a run of a folder, also a new one
 _OF_DATASET = (
     r"manifest\.csv|dataset\.json|thumbs\.npz|scan\.journal|splits-.+\.json"
     r"|extract-.+\.json"
@@ -40,13 +41,14 @@ def check_output(
     Raises:
         UsageError: The file is there, and must not be replaced.
     """
-    if not path.exists() and not path.is_symlink():
+    is_new = not path.exists() and not path.is_symlink()
+    if is_new and not re.fullmatch(_RUN, path.absolute().as_posix()):
         return
     if path.is_dir():
         raise UsageError(
             f"`{argument}` a new file", f"{path}, a folder", "Name another file."
         )
-    if any(map(is_record, (path, path.resolve()))):
+    if is_new or any(map(is_record, (path, path.resolve()))):
         raise UsageError(
             f"`{argument}` a file of your own",
             f"{path}, a record of featcache",

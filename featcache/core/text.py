@@ -138,6 +138,12 @@ def spelling_key(text: str) -> str:
     return re.sub(r"^([+-]?\d+)\.0*$", r"\1", text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line without a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(lines[0].split())[:300].rstrip(".")
+
+
 def warning_text(message: Warning | str, category: type[Warning]) -> str:
     """A library's warning in one line, without the file that it is from."""
     lines = str(message).strip().splitlines() or [""]

@@ -5,16 +5,16 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from featcache.core import records
 from featcache.core.io import atomic_path, write_json
-from featcache.core.text import some
+from featcache.core.text import first_line, some
 from featcache.dataset.own_split import PART, PARTS
 from featcache.dataset.urls import Location, Url, location
 from featcache.errors import DatasetError
@@ -26,7 +26,10 @@ COLUMNS = (
 OK, UNREADABLE, DUPLICATE = "ok", "unreadable", "duplicate"
 EXCLUDED = "excluded"  # left out for one evaluation; never written to disk
 IMAGE = "image"  # the grouping in which every image stands alone
+TABLE = "manifest.csv"
 _SCHEMA = 1
+_AT_ONCE = 100_000  # rows of a table that is read in pieces
+_AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}
 _IN_FOLDER = (".csv", ".jsonl", ".parquet", ".tar")  # files that a folder names
 _LARGEST = 2**63 - 1  # of a number in the table
 # Control characters, and the surrogates that stand for bytes that are no UTF-8:
@@ -79,6 +82,7 @@ class Manifest:
             source's further columns (all text).
         exclude: What `narrow` has left out.
         own_val: The validation part of the source's own split is one of the folds.
+        has_table: Whether the table was read; else it is empty.
     """
 
     folder: Path
@@ -86,6 +90,7 @@ class Manifest:
     table: pd.DataFrame
     exclude: tuple[str, ...] = ()
     own_val: bool = False
+    has_table: bool = True
 
     @property
     def dataset(self) -> str:
@@ -149,13 +154,46 @@ def load(folder: Path) -> Manifest:
     Raises:
         DatasetError: There is no manifest, or it is not one of ours.
     """
-    settings = None
-    try:
+    with _reading(folder):
         settings = read_settings(folder)
-        table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+        table = pd.read_csv(folder / TABLE, **_AS_TEXT)
         _check(table, settings)
         for column in ("width", "height", "bytes"):
             table[column] = table[column].astype(int)
+    return Manifest(folder, settings, table)
+
+
+def load_settings(folder: Path) -> Manifest:
+    """Reads ``cache/<dataset>`` without the table: for what needs few of its images.
+
+    Raises:
+        DatasetError: There is no manifest, or its settings are not ours.
+    """
+    with _reading(folder):
+        settings = read_settings(folder)
+        (folder / TABLE).stat()
+    table = pd.DataFrame(columns=[*COLUMNS], dtype=str)
+    return Manifest(folder, settings, table, has_table=False)
+
+
+def read_images(folder: Path) -> Iterator[pd.DataFrame]:
+    """Reads the ids, paths and states of all images, some 100,000 at a time.
+
+    Raises:
+        DatasetError: There is no manifest, or it is not one of ours.
+    """
+    names = ["image_id", "path", "status"]
+    with _reading(folder):
+        yield from pd.read_csv(
+            folder / TABLE, usecols=names, chunksize=_AT_ONCE, **_AS_TEXT
+        )
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turns errors of reading a manifest into ours."""
+    try:
+        yield
     except FileNotFoundError:
         raise DatasetError(
             f"a scanned dataset in {folder}",
@@ -164,17 +202,13 @@ def load(folder: Path) -> Manifest:
         ) from None
     except (ValueError, RecursionError) as error:
         again = ["SOURCE", "--dataset", folder.name]
-        if settings:
+        with suppress(OSError, ValueError, RecursionError):
+            settings = read_settings(folder)
             again = [settings.source, *again[1:], *settings.options]
         raise DatasetError(
-            f"the manifest in {folder} cannot be read ({_first_line(error)})",
+            f"the manifest in {folder} cannot be read ({first_line(error)})",
             f"Scan the source again: featcache scan {shlex.join(again)}",
         ) from error
-    return Manifest(folder, settings, table)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def read_settings(folder: Path) -> Settings:

@@ -75,6 +75,7 @@ def shares(
     groups: ArrayLike,
     *,
     reasons: list[str],
+    added: ArrayLike = 0.0,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Figure]:
@@ -86,6 +87,7 @@ def shares(
         groups: Group of each image, (N,).
         reasons: Why there is no share, for each of the K where no image is in its
             whole.
+        added: Variance of each share that resamples of these images lack, (K,).
         resamples: Bootstrap draws, the same for all shares.
         seed: Of the draws.
 
@@ -99,10 +101,11 @@ def shares(
     )
     draws = ratio(sums[:, : len(reasons)], sums[:, len(reasons) :])
     images, based_on = whole.sum(axis=0), groups_of(whole > 0, groups)
+    more = np.broadcast_to(np.asarray(added, np.float64), images.shape)
     figures = []
     for k, value in enumerate(ratio(part.sum(axis=0), images)):
         count = int(based_on[k])
-        ends = wilson(value, draws[:, k], groups=count, images=images[k])
+        ends = wilson(value, draws[:, k], groups=count, images=images[k], added=more[k])
         figures.append(Figure.of(value, ends, ONE_GROUP if count else reasons[k]))
     return figures
 

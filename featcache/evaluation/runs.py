@@ -14,6 +14,7 @@ import pandas as pd
 
 from featcache.core import checked
 from featcache.core.io import atomic_folder, lock, write_json
+from featcache.core.text import first_line
 from featcache.dataset import splits
 from featcache.errors import RunError
 from featcache.evaluation.identity import evaluation_id, short_id
@@ -91,7 +92,7 @@ class Run:
         return self.folder / name
 
     def _unusable(self, error: Exception) -> RunError:
-        got = str(error).splitlines()[0]
+        got = first_line(error)
         if isinstance(error, FileNotFoundError):
             got = f"no {error.filename}"
         return RunError(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.dataset.regions import WHOLE_PICTURE, Region
-from featcache.features.store import KEY, NO_MASK, NO_POLICY, Header
+from featcache.features.store import KEY, NO_MASK, NO_POLICY, Header, Store
 
 Recipe = dict[str, Any]  # one of ``Header.policies``
 
@@ -80,10 +80,12 @@ def policy_number(header: Header, recipe: Recipe | None) -> int:
     return policies.index(recipe) if recipe in policies else len(policies)
 
 
-def has_region(header: Header, region: Region) -> bool:
-    """Whether a store has plain renderings of a region."""
+def has_region(stored: Store, region: Region) -> bool:
+    """Whether a store has plain renderings of a region, or of whole images."""
     plain = plain_recipe(region)
-    return plain is None or plain in header.policies
+    if plain is None:
+        return bool(is_plain(stored.keys).any())
+    return plain in stored.header.policies
 
 
 def augmenting_recipes(header: Header, region: Region) -> list[Recipe]:

@@ -50,6 +50,28 @@ def map_rows(selection: Selection, *, beside: Path | None = None) -> Mapped:
     return X
 
 
+def map_images(selection: Selection, path: Path) -> Mapped:
+    """Reads a selection into a new file, and maps it read-only; none of it in memory.
+
+    Args:
+        selection: N images, view 0 of each first.
+        path: The file, which stays.
+
+    Returns:
+        (N, views + 1, D) float32.
+
+    Raises:
+        StoreError: A store is damaged.
+        OSError: There is too little space.
+    """
+    views, width = selection.views + 1, sum(selection.dims)
+    X = open_mapped(path, (len(selection.meta) // views, views, width))
+    selection.read(X.reshape(-1, width))
+    X.flush()
+    mapped: Mapped = np.load(path, mmap_mode="r")
+    return mapped
+
+
 def _remove(path: Path, pid: int) -> None:
     if os.getpid() == pid:  # a fork has the array too, and not the file
         path.unlink(missing_ok=True)

@@ -175,13 +175,18 @@ def _rows(stored: Store, dataset: Manifest, query: RenderingQuery) -> np.ndarray
     index = pd.MultiIndex.from_frame(stored.keys[store.KEY])
     rows = index.get_indexer(pd.MultiIndex.from_frame(keys[store.KEY]))
     if (rows < 0).any():
-        n_missing = keys.loc[rows < 0, "image_id"].nunique()
+        missing, images = keys.loc[rows < 0, "image_id"].unique(), dataset.ok
+        hint = f"Run: {_command(stored, dataset, query)}"
+        hint += ", or use `views=0`." if query.views else ""
+        if len(missing) < len(images):  # such as those whose features are not finite
+            path = images.loc[images["image_id"] == missing[0], "path"].iloc[0]
+            hint = f"{hint.rstrip('.')}. If it gives them none, leave them out: "
+            hint += f"`exclude={f'path={path}'!r}`."
         raise StoreError(
-            f"{query.views + 1} views of {len(dataset.ok)} images in "
+            f"{query.views + 1} views of {len(images)} images in "
             f"{stored.path.name}{query.region.suffix}",
-            f"none or fewer for {n_missing} of them",
-            f"Run: {_command(stored, dataset, query)}"
-            + (", or use `views=0`." if query.views else ""),
+            f"none or fewer for {len(missing)} of them",
+            hint,
         )
     return np.asarray(rows)
 

@@ -40,7 +40,7 @@ class FeatureSet:
 
     def shows(self, region: Region) -> bool:
         """Whether all stores have renderings of a region."""
-        return all(has_region(one.header, region) for one in self.stores)
+        return all(has_region(one, region) for one in self.stores)
 
     def select(
         self,

@@ -84,23 +84,7 @@ class XGBoost(Head):
     def _search(
         self, X: Matrix, codes: np.ndarray, groups: np.ndarray, folds: list[Fold]
     ) -> dict[str, Any]:
-        if isinstance(X, Rows):
-            return self._search_streamed(X, codes, folds)
-        held_out = codes[held_out_rows(folds)]
-        tried = []
-        for settings in self.candidates:
-            head = clone(self).set_params(**settings)
-            trees, parts = zip(
-                *(head._stopped(X, codes, fold) for fold in folds), strict=True
-            )
-            result = scores(held_out, np.concatenate(parts))
-            tried.append(settings | {"trees": round(np.mean(trees))} | result)
-        return summary(tried, len(folds))
-
-    def _search_streamed(
-        self, X: Rows, codes: np.ndarray, folds: list[Fold]
-    ) -> dict[str, Any]:
-        """The same; the rows of each fold are quantised once for all candidates."""
+        # The bins of a fold's rows are made once for all candidates.
         heads = [clone(self).set_params(**settings) for settings in self.candidates]
         trees: list[list[int]] = [[] for _ in heads]
         parts: list[list[np.ndarray]] = [[] for _ in heads]
@@ -125,19 +109,6 @@ class XGBoost(Head):
             ],
             len(folds),
         )
-
-    def _stopped(
-        self, X: np.ndarray, codes: np.ndarray, fold: Fold
-    ) -> tuple[int, np.ndarray]:
-        """Trees that are best for a fold's held-out rows, and what they give."""
-        kept, held_out = fold
-        model = self._classifier(**_STOPPING).fit(
-            X[kept],
-            codes[kept],
-            eval_set=[(X[held_out], codes[held_out])],
-            verbose=False,
-        )
-        return model.best_iteration + 1, model.predict_proba(X[held_out])
 
     def _proba(self, X: np.ndarray) -> np.ndarray:
         return np.asarray(self.model_.predict_proba(X))

@@ -39,6 +39,7 @@ from featcache.heads.tuning import (
     grid,
     held_out_rows,
     inner_folds,
+    kept_rows,
     scores,
     summary,
     walk_down,
@@ -122,10 +123,7 @@ class LogReg(SklearnHead):
     ) -> dict[str, Any]:
         Z = scaled(X, fitted_scaler(X, self.scale))
         Z = Z @ _span(Z) if _has_span(Z) else Z
-        kept = np.zeros((len(folds), len(Z)), bool)
-        for number, (rows, _) in enumerate(folds):
-            kept[number, rows] = True
-        fits = regression(Z, codes, kept)
+        fits = regression(Z, codes, kept_rows(folds, len(Z)))
         held_out = codes[held_out_rows(folds)]
         trials: dict[int, dict[str, Any]] = {}
         solutions: dict[int, Solution] = {}

@@ -8,7 +8,6 @@ at a cost that grows with the rows and not with their square.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -21,7 +20,7 @@ from featcache.heads.kernel import calibrated_on
 from featcache.heads.logistic import Solution
 from featcache.heads.rows import BLOCK, Matrix, blocks
 from featcache.heads.streamed import HingeRegression
-from featcache.heads.tuning import Fold
+from featcache.heads.tuning import Fold, kept_rows
 
 CUTOFF = 1e-6  # of the first direction; those below are noise in float32
 
@@ -104,7 +103,7 @@ def calibrated_machine(
         `Landmarks.machine`.
     """
     described = landmarks.describe(Z)
-    kept = np.vstack([_kept(folds, len(codes)), np.ones(len(codes), bool)])
+    kept = np.vstack([kept_rows(folds, len(codes)), np.ones(len(codes), bool)])
     solution = HingeRegression(described, codes, kept).fit(C)
     margins = held_out_margins(described, solution, folds)
     machine = landmarks.machine(solution, len(folds), C)
@@ -122,7 +121,7 @@ def margins_along(
 ) -> Iterator[np.ndarray]:
     """Margins of held-out rows (N, n) for each value of C, the smallest first."""
     described, solution = landmarks.describe(Z), None
-    fits = HingeRegression(described, codes, _kept(folds, len(codes)))
+    fits = HingeRegression(described, codes, kept_rows(folds, len(codes)))
     for C in values:
         solution = fits.fit(C, solution)
         yield held_out_margins(described, solution, folds)
@@ -138,10 +137,3 @@ def held_out_margins(
         for rows in np.array_split(out, -(-len(out) // BLOCK)):
             margins[rows] = described[rows] @ weights + solution.intercepts[fit]
     return margins[:, 1:] if margins.shape[1] == 2 else margins
-
-
-def _kept(folds: list[Fold], n_rows: int) -> np.ndarray:
-    kept: Any = np.zeros((len(folds), n_rows), bool)
-    for fit, (rows, _) in enumerate(folds):
-        kept[fit, rows] = True
-    return np.asarray(kept)

@@ -1,10 +1,10 @@
-"""XGBoost on rows that are read block by block, and kept as bins of one byte."""
+"""XGBoost on rows that are kept as bins of one byte, and read block by block."""
 
 from typing import Any
 
 import numpy as np
 
-from featcache.heads.rows import Matrix, blocks
+from featcache.heads.rows import Matrix, Rows, blocks
 
 
 def quantised(X: Matrix, codes: np.ndarray, *, max_bin: int, like: Any = None) -> Any:
@@ -17,6 +17,10 @@ def quantised(X: Matrix, codes: np.ndarray, *, max_bin: int, like: Any = None) -
         like: Another such matrix, whose bins to use; for held-out rows.
     """
     import xgboost
+
+    settings: dict[str, Any] = {"max_bin": max_bin, "ref": like, "nthread": 1}
+    if not isinstance(X, Rows):
+        return xgboost.QuantileDMatrix(X, codes, **settings)
 
     class Blocks(xgboost.DataIter):  # type: ignore[misc]
         def reset(self) -> None:
@@ -33,7 +37,7 @@ def quantised(X: Matrix, codes: np.ndarray, *, max_bin: int, like: Any = None) -
 
     source = Blocks()
     source.reset()
-    return xgboost.QuantileDMatrix(source, max_bin=max_bin, ref=like, nthread=1)
+    return xgboost.QuantileDMatrix(source, **settings)
 
 
 def boosted(

@@ -132,6 +132,14 @@ def softening(codes: np.ndarray, proba: np.ndarray) -> tuple[float, float]:
     return float(best.fun), float(np.exp(best.x))
 
 
+def kept_rows(folds: Sequence[Fold], n_rows: int) -> np.ndarray:
+    """Whether the fit of a fold sees a row, (F, N) bool."""
+    kept = np.zeros((len(folds), n_rows), bool)
+    for fit, (rows, _) in enumerate(folds):
+        kept[fit, rows] = True
+    return kept
+
+
 def held_out_rows(folds: Sequence[Fold]) -> np.ndarray:
     """Indices of the held-out rows of all folds, one fold after the other."""
     return np.concatenate([held_out for _, held_out in folds])

@@ -135,7 +135,6 @@ def _axes(sheet: "Image", plane: _Plane, curve: LearningCurve) -> None:
             drawing.text(sheet, (x, bottom + 10), name, 18, anchor="ma")
     if curve.fit and curve.fit.ahead:
         drawing.text(sheet, (right, bottom + 10), f"{plane.last:.0f}", 18, anchor="ma")
-    name = METRIC_NAMES.get(curve.metric, curve.metric)
-    title = f"Out-of-fold {name} by {curve.unit} trained on"
+    title = f"Out-of-fold {METRIC_NAMES[curve.metric]} by {curve.unit} trained on"
     drawing.text(sheet, (left, 20), title, 22, width=right - left)
     drawing.text(sheet, (left, 52), curve.label, 18, width=right - left)

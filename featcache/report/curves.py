@@ -17,7 +17,8 @@ def sentences(curve: LearningCurve) -> list[str]:
         test = curve.fit.back_test
         lines.append(
             f"Check: the law of up to {test.share:.0%} of the {curve.unit} foretold "
-            f"{test.foretold:.3f} ({test.low:.3f} to {test.high:.3f}) for all of them; "
+            f"{test.foretold:.3f} ({test.low:.3f} to {test.high:.3f} with 99 % "
+            "confidence) for all of them; "
             f"they give {test.measured:.3f}."
         )
     elif curve.fit and not curve.fit.refused:
@@ -28,15 +29,15 @@ def sentences(curve: LearningCurve) -> list[str]:
 
 
 def _outlook(curve: LearningCurve) -> str:
-    name = METRIC_NAMES.get(curve.metric, curve.metric.replace("_", " "))
     if curve.fit is None:
         return f"Nothing can be said of more {curve.unit}: {curve.note}."
     if curve.fit.refused:
         return f"No look ahead: {curve.fit.refused}."
     (twice,) = [one for one in curve.fit.ahead if one.times == 2]
+    band = f"{_points(twice.low)} to {_points(twice.high)}"
     return (
         f"Doubling your {curve.unit} is expected to add {_points(twice.gain)} points "
-        f"of {name} ({_points(twice.low)} to {_points(twice.high)})."
+        f"of {METRIC_NAMES[curve.metric]} ({band})."
     )
 
 

@@ -4,15 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.backbones import BASELINES, NONE, Network, resolve, resolve_all
+from featcache.backbones import BASELINES, NONE, Baseline, Network, resolve, resolve_all
 from featcache.commands.audit.context import AuditContext
 from featcache.commands.extract import extract
-from featcache.commands.train_head import HeadOptions, train_head
+from featcache.commands.train_head import ON_BASELINES, HeadOptions, train_head
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import FOLD, JOIN
 from featcache.dataset.own_split import NO_SPLIT
-from featcache.dataset.regions import INSIDE, MASK, OUTSIDE, RING, WHOLE, Region
+from featcache.dataset.regions import (
+    INSIDE,
+    MASK,
+    OUTSIDE,
+    RING,
+    WHOLE,
+    WHOLE_PICTURE,
+    Region,
+)
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.deploy import networks as deployed
@@ -20,8 +28,7 @@ from featcache.errors import RunError, UsageError
 from featcache.evaluation.runs import Run
 from featcache.features import store
 from featcache.features.contract import FLOAT32
-
-HEADS = ("logreg", "xgboost")  # those of features without a network
+from featcache.features.keys import has_region
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,12 @@ class Completion:
         split: SplitOptions,
         region: str = WHOLE,
     ) -> None:
-        """Trains both heads on feature sets, of a part of the images."""
+        """Trains the heads of baselines on feature sets, of a part of the images."""
         train_head(
             self.manifest,
             self.reports,
             backbones=names,
-            heads=HEADS,
+            heads=ON_BASELINES,
             options=HeadOptions(region=region),
             split=split,
             jobs=self.jobs,
@@ -68,6 +75,7 @@ class Completion:
 
     def networks(self, wanted: Sequence[Network]) -> None:
         """Runs of networks: of those that are named, else of those in the cache."""
+        wanted = [one for one in wanted if not isinstance(one.row, Baseline)]
         best = next((run for run in self.runs if not run.record.is_baseline), None)
         if best and not wanted:
             return
@@ -76,9 +84,11 @@ class Completion:
             names = [result.path.stem for result in results]
         else:
             paths = sorted((self.manifest.folder / "features").glob("*.h5"))
-            headers = [store.open_store(path).header for path in paths]
-            names = [path.stem for path, header in zip(paths, headers, strict=True)
-                     if header.weights != NONE]  # fmt: skip
+            stores = map(store.open_store, paths)
+            of_networks = [one for one in stores if one.header.weights != NONE]
+            names = [
+                one.path.stem for one in of_networks if has_region(one, WHOLE_PICTURE)
+            ]
         if not names:
             raise UsageError(
                 "`backbone`, a network to compare the baselines with",
@@ -108,21 +118,22 @@ class Completion:
     def region(self, best: Run, region: Region, split: SplitOptions) -> None:
         """Runs of the best run's networks on a part of the images."""
         blocks = [block for block in best.record.features if block.weights != NONE]
-        names = dict.fromkeys(str(block.store) for block in blocks if block.store)
-        for name in names:
-            header = store.open_store(self.manifest.folder / "features" / name).header
+        folder = self.manifest.folder
+        stores = [deployed.store_of(best, folder, block) for block in blocks]
+        stores = [*{stored.path: stored for stored in stores}.values()]
+        for stored in stores:
+            contract = stored.header.contract
             files = [Path(file) for file in (best.record.network_file,) if file]
             extract(
                 self.manifest,
-                [deployed.resolve(header, self.manifest.folder, files)],
+                [deployed.resolve(stored.header, folder, files)],
                 policy=Policy(region=region),
-                precision=header.contract.precision or FLOAT32,
-                dtype=header.contract.dtype or FLOAT32,
+                precision=contract.precision or FLOAT32,
+                dtype=contract.dtype or FLOAT32,
                 reporter=self.reporter,
             )
-        stems = [Path(name).stem for name in names]
-        if stems:
-            self.train(stems, split, region.kind)
+        if stores:
+            self.train([stored.path.stem for stored in stores], split, region.kind)
 
 
 def complete(

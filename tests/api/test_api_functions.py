@@ -21,7 +21,13 @@ from featcache.api import display
 from featcache.api.progress import show
 from featcache.commands import audit, explain, extract, finetune, scan, train_head
 from featcache.core.options import parameters
-from featcache.errors import DatasetError, HeadError, RunError, UnknownNameError
+from featcache.errors import (
+    DatasetError,
+    HeadError,
+    RunError,
+    UnknownNameError,
+    UsageError,
+)
 from featcache.heads import estimators
 
 
@@ -119,6 +125,13 @@ def test_an_unknown_argument_is_refused_with_the_near_names(chest):
         featcache.train_head(chest, fold=5)
     with pytest.raises(TypeError, match="argument 'view'"):
         chest.extract("pixels48", view=3)
+
+
+@pytest.mark.parametrize("alone", [{"jobs": 0}, {"backbones": "vgg19"}])
+def test_options_of_a_complete_audit_need_it(trained, alone):
+    """They would be ignored; any number of processes is one."""
+    with pytest.raises(UsageError, match="complete=True"):
+        featcache.audit(trained, **alone)
 
 
 # --- datasets ---------------------------------------------------------------------

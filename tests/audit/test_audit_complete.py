@@ -48,7 +48,7 @@ def test_one_command_finds_a_planted_marker(
     """On a dataset that was only scanned; the second call computes nothing."""
     source = marked_images(tmp_path / "x")
     assert run("scan", source, "--group-by", r"(p\d+)-")[0] == 0
-    monkeypatch.setattr(completion, "HEADS", ("logreg",))
+    monkeypatch.setattr(completion, "ON_BASELINES", ("logreg",))
     command = ("audit", "--complete", "-b", toy_network, "--jobs", 1, "--json")
     code, out, err = run(*command)
     assert code == 0, err
@@ -65,9 +65,10 @@ def test_one_command_finds_a_planted_marker(
 def test_without_a_network_it_says_which_option_names_one(
     toy: Manifest, reports: Path
 ) -> None:
-    """Nothing is computed before."""
-    with pytest.raises(UsageError, match="-b mobilenetv2"):
-        completion.complete(toy, reports)
+    """Nothing is computed before; a baseline is no network."""
+    for names in ((), ("pixels48",)):
+        with pytest.raises(UsageError, match="-b mobilenetv2"):
+            completion.complete(toy, reports, names)
     assert not list(toy.folder.glob("features/*"))
 
 

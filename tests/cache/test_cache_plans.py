@@ -45,7 +45,9 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def states(dataset: Manifest) -> list[tuple[str, bool]]:
     """What is said of each idle plan, and whether it can go."""
-    return [(plan.reason, plan.is_stale) for plan in idle_plans(dataset.folder)]
+    return [
+        (plan.reason, plan.remove is not None) for plan in idle_plans(dataset.folder)
+    ]
 
 
 def test_a_plan_that_waits_for_its_parts_stays(
@@ -139,6 +141,7 @@ def test_a_plan_that_was_written_to_within_a_day_is_in_use(
     (planned / "reference" / "x").touch()
     os.utime(planned / "reference" / "x", (now, now))
     assert states(dataset) == []
+    assert plan.remove
     with pytest.raises(StoreError, match="in nobody's use"):
         plan.remove()
 

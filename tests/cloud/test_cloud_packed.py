@@ -1,7 +1,9 @@
 """Rules of tars and Parquet files with images at URLs: read by ranges."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers import WebServer
@@ -11,7 +13,7 @@ from test_shards import pack
 from toys import picture
 
 from featcache.commands.scan import scan
-from featcache.dataset.sources import list_source, read_bytes, remote
+from featcache.dataset.sources import list_source, read_bytes, remote, samples
 from featcache.dataset.sources.inputs import open_inputs
 from featcache.dataset.sources.shards import index
 from featcache.dataset.urls import Url, location
@@ -63,6 +65,27 @@ def test_a_tar_on_the_web_is_read_by_ranges(
     for member in members:
         wanted = f"bytes={member.offset}-{member.offset + member.size - 1}"
         assert ranges.count(wanted) == 1
+
+
+def test_labels_of_a_tar_at_a_url_are_requested_side_by_side(
+    in_memory: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many at once as allowed, and the rows keep the tar's order."""
+    monkeypatch.setattr(remote, "AT_ONCE", 2)
+    pictures = [(f"{i}.png", encode(picture(i, 99))) for i in range(6)]
+    labels = [(f"{i}.cls", f"c{i % 3}".encode()) for i in range(6)]
+    pack(tmp_path / "s.tar", *pictures, *labels)
+    in_memory(tmp_path / "s.tar", "memory://data/s.tar")
+    both, read = threading.Barrier(2, timeout=30), samples.read_member
+
+    def together(*arguments: Any) -> bytes:
+        both.wait()  # for ever, were one requested after the other
+        return read(*arguments)
+
+    monkeypatch.setattr(samples, "read_member", together)
+    table = list_source(location("memory://data/s.tar")).table
+    assert table["label"].tolist() == [f"c{i % 3}" for i in range(6)]
+    assert table["path"].tolist() == [f"s.tar/{i}.png" for i in range(6)]
 
 
 def test_a_table_may_name_members_at_a_url(

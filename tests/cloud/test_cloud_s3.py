@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from servers import S3
 from test_cloud_sources import BY, packed, rows_of, table_file
-from toys import Heard, picture
+from toys import Heard, picture, stopping
 
 from featcache import backbones
 from featcache.commands.extract import extract
@@ -170,13 +170,8 @@ def test_objects_of_a_table_are_asked_for_their_etags(
 
 def stop_at(n: int, source: Location, cache: Path) -> None:
     """A scan that ends when so many images are read."""
-
-    def stop(_: str, done: int, __: int) -> None:
-        if done >= n:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        scan(source, cache, group_by=BY, reporter=Heard(at_each=stop))
+        scan(source, cache, group_by=BY, reporter=stopping(n))
 
 
 def killed(s3: S3, gets: int, *words: str) -> None:

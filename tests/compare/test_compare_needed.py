@@ -45,6 +45,24 @@ def test_a_run_and_the_next(add: Add, reports: Path) -> None:
     assert wide.detection.groups_for_observed < wide.detection.groups_for_detect
 
 
+def test_groups_of_a_class_count_for_all(add: Add, reports: Path) -> None:
+    """A score that the rarest class decides takes as many more groups as there are."""
+    add("good", range(6))
+    add("worse", range(0, 40, 2))
+    metric = "balanced_accuracy"
+    board = compare(reports, metric=metric)
+    first, second = (one.draws for one in board.scored)
+    basis = first.basis(metric)
+    assert basis < first.groups
+    change = first.scores[metric] - second.scores[metric]
+    of_rarest = groups_to_detect(change, groups=basis, difference=0.02)
+    assert of_rarest is not None
+    size = sample_size(board, references.find(reports, "good"), detect=0.02)
+    assert size.detection
+    expected = round(of_rarest * first.groups / basis)
+    assert size.detection.groups_for_detect == expected
+
+
 def test_alone_or_alike_no_number_is_made_up(add: Add, reports: Path) -> None:
     """Without another run nothing is detected; equal runs need no known number."""
     add("good", range(6))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from toys import header, make_dataset, train_flat, write_store
 
 import featcache
 from featcache.cli import cli
-from featcache.commands.curve import curve, curve_path, read_curves
+from featcache.commands.curve import curve, curve_path, fits, read_curves
 from featcache.dataset.manifest import Manifest
 from featcache.errors import RunError, UsageError
 from featcache.evaluation.runs import Run
@@ -115,6 +116,23 @@ def test_the_command_prints_saves_and_refuses(
     assert "got 1 and toy" in both.stderr
     neither = CliRunner().invoke(cli, ["curve", *folders])
     assert neither.exit_code == 1
+
+
+def test_an_interrupted_curve_keeps_nothing(
+    home: tuple[Manifest, Run],
+    run: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And says so; other commands keep what they have done."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fits, "_unfitted", interrupted)
+    folders = ["--cache", home[0].folder.parent, "--reports", home[1].folder.parents[2]]
+    code, _, err = run("curve", "1", *folders, "--jobs", "1")
+    assert code == 130
+    assert "The fits are not kept" in err
 
 
 def test_the_python_face_shows_itself(home: tuple[Manifest, Run]) -> None:

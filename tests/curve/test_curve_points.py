@@ -58,6 +58,8 @@ def test_subsamples_are_nested_and_keep_groups_and_classes() -> None:
     half = shares[SHARES.index(0.5)]
     assert not set(OF_ONE_CLASS[half]) & set(OF_ONE_CLASS[~half])
     assert np.bincount(Y[half]).tolist() == [100, 100, 100]
+    least = subsample(Y, OF_ONE_CLASS, 0.001, draw=3)
+    assert len(set(OF_ONE_CLASS[least])) == CLASSES
     other = subsample(Y, OF_ONE_CLASS, 0.5, draw=4)
     assert (other != half).any()
 
@@ -103,13 +105,14 @@ def test_the_gain_of_a_law_is_within_its_band() -> None:
     [
         (lambda n: 0.9 - 0.0006 * n, "falls"),
         (lambda n: 0.5 + 0.4 / (1 + np.exp((60 - n) / 2)), "no inverse power law"),
-        (lambda n: 0.5 + 0.45 * max(n / 240 - 0.5, 0), "foretold|no inverse"),
+        (lambda n: 0.5 + 0.45 * max(n / 240 - 0.5, 0), "gains more|no inverse"),
+        (lambda n: 0.7 + 0.05 * max(np.log2(n / 120), 0), "gains more"),
     ],
 )
 def test_ill_behaved_curves_are_refused(
     score: Callable[[float], float], reason: str
 ) -> None:
-    """A fall, a step and a late rise are no power laws, and nothing is foretold."""
+    """A fall, steps and a late rise are no power laws, and nothing is foretold."""
     fit = fit_of(score)
     assert fit.refused
     assert re.search(reason, fit.refused)

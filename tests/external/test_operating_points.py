@@ -98,7 +98,43 @@ def test_figures_by_hand() -> None:
     # Fold 0 is cut at 0.25, midway between 0.4 and 0.1; fold 1 at 0.55.
     assert points[0].sensitivity.value == pytest.approx(2 / 4)
     assert points[0].specificity.value == pytest.approx(3 / 4)
+    # Stated is their mean, 0.4, moved midway between 0.4 and the 0.3 below.
     assert points[0].threshold == pytest.approx(0.35)
+
+
+def test_the_stated_threshold_is_the_mean_of_the_folds() -> None:
+    """It flags what the mean of the folds' thresholds flags."""
+    data = predictions(5, 80, distance=1.5)
+    points = operating_points(data.y, data.p, data.groups, data.groups % 5, CLASSES)
+    for point in points.points:
+        mean = np.mean(point.fold_thresholds)
+        score = data.p[:, point.column]
+        assert (score >= point.threshold).sum() == (score >= mean).sum()
+
+
+def test_thresholds_that_differ_widen_the_interval() -> None:
+    """Folds that give other thresholds make the rates of the stated one less sure."""
+    y = np.repeat([0, 1] * 2, 20)
+    first = np.concatenate([
+        np.full(20, 0.9), np.linspace(0.5, 0.6, 20),
+        np.linspace(0.55, 0.65, 20), np.full(20, 0.1),
+    ])  # fmt: skip
+    p = np.stack([first, 1 - first], axis=1)
+    groups = np.arange(80)
+    apart, same = (
+        operating_points(y, p, groups, folds, ["a", "b"]).points[0]
+        for folds in (np.repeat([0, 1], 40), np.arange(80) % 2)
+    )
+    assert len({round(t, 2) for t in apart.fold_thresholds}) == 2
+    width, narrow = (p.specificity.high - p.specificity.low for p in (apart, same))
+    plain = shares(
+        first[y == 1][:, None] < apart.threshold,
+        np.ones((40, 1)),
+        groups[y == 1],
+        reasons=[""],
+    )[0]
+    assert width > plain.high - plain.low
+    assert width > narrow
 
 
 def test_predictive_values_by_hand() -> None:
@@ -214,7 +250,7 @@ def test_impossible_options(options: dict[str, float]) -> None:
         PointOptions(**options)  # type: ignore[arg-type]
 
 
-def honest_and_true(seeds: range, groups: int) -> np.ndarray:
+def honest_and_true(seeds: range, groups: int, kind: int = 0) -> np.ndarray:
     """Out-of-fold, in-sample and true sensitivity, and coverage, (draws, 4)."""
     table = []
     many = predictions(999, 20_000, distance=1.5)
@@ -222,7 +258,7 @@ def honest_and_true(seeds: range, groups: int) -> np.ndarray:
         data = predictions(seed, groups, distance=1.5)
         point = operating_points(
             data.y, data.p, data.groups, data.groups % 5, CLASSES
-        ).points[0]
+        ).points[kind]
         true = (many.p[many.y == 0, 0] >= point.threshold).mean()
         naive = (data.p[data.y == 0, 0] >= point.threshold).mean()
         within = point.sensitivity.low <= true <= point.sensitivity.high
@@ -243,6 +279,13 @@ def test_sensitivity_of_many_draws() -> None:
     honest, _, true, within = honest_and_true(range(200), 300).mean(axis=0)
     assert honest == pytest.approx(true, abs=0.005)
     assert 0.9 <= within <= 0.99
+
+
+@pytest.mark.slow
+def test_youden_of_many_draws() -> None:
+    """The threshold that is stated has the rate of its interval, and no other one."""
+    _, _, _, within = honest_and_true(range(300, 600), 100, kind=1).mean(axis=0)
+    assert 0.92 <= within <= 0.99
 
 
 @pytest.mark.slow

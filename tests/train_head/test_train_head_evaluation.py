@@ -114,8 +114,10 @@ def test_the_split_is_kept_when_images_come(train, dataset) -> None:
     )
     dataset.table.loc[N] = more.iloc[0]
     dataset.table.loc[N + 1] = more.iloc[1]
-    with pytest.raises(StoreError, match="none or fewer for 2 of them"):
+    with pytest.raises(StoreError, match="none or fewer for 2 of them") as caught:
         train()
+    hint = f"leave them out: `exclude='path={more['path'].iloc[0]}'`."
+    assert caught.value.hint.endswith(hint)
     after = json.loads(path.read_text())["images"]
     assert {k: after[k] for k in before} == before
     assert after[more["image_id"].iloc[0]] == before[image_ids()[0]]

@@ -39,7 +39,8 @@ def test_a_perfect_model_has_the_prevalence_as_benefit() -> None:
 def test_a_model_that_knows_nothing_is_never_better() -> None:
     """Where all probabilities are equal, it acts on all or on none."""
     p = np.full((10, 2), 0.5)
-    assert all(one.useful is None for one in decision_curves(Y, p, GROUPS, ["A", "B"]))
+    curves = decision_curves(Y, p, GROUPS, ["A", "B"])
+    assert [one.useful for one in curves] == [None, None]
 
 
 def test_a_class_alone_and_a_group_alone_have_no_curve() -> None:
@@ -58,7 +59,7 @@ def test_risk_and_coverage_by_hand() -> None:
     assert whole == pytest.approx(0.2)
     half = curve.risk[int(np.argmin(np.abs(COVERAGES - 0.5)))]
     assert half == 0
-    assert curve.deferrals[0].share == 0.1
+    assert [one.share for one in curve.deferrals] == [0.1, 0.2, 0.3]
     assert curve.deferrals[0].accuracy.value == pytest.approx(1 - 1.75 / 9, abs=0.03)
     assert 0 < curve.augrc.value < 0.1
 

@@ -27,6 +27,7 @@ from featcache.backbones.graphs.reading import weights_digest
 from featcache.core.io import atomic_path, temporary_folder, write_json
 from featcache.core.output_file import check_output
 from featcache.core.registry import Registry
+from featcache.core.text import first_line
 from featcache.errors import ExportError, FeatcacheError, UsageError
 
 __all__ = [
@@ -166,10 +167,9 @@ def _write(spec: str, original: Original, path: Path) -> None:
     except (OSError, FeatcacheError):
         raise
     except Exception as error:  # exporters raise anything
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(
             f"{spec} as a network that can be written as ONNX",
-            f"{' '.join(lines[0].split())[:300]}. Nothing was written",
+            f"{first_line(error)}. Nothing was written",
             "Compute its embeddings in its own framework and write them to a feature "
             "store: see docs/file-format.md.",
         ) from error

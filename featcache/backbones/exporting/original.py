@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featcache.core.text import some
+from featcache.core.text import first_line, some
 from featcache.errors import UsageError, WeightsError
 
 PIXELS, EMBEDDING, MAP, TOKENS, PATCHES = (
@@ -127,8 +127,7 @@ def loading(spec: str, *, random: bool) -> Iterator[None]:
     except (UsageError, WeightsError):
         raise
     except Exception as error:  # libraries and their network clients raise anything
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(
-            f"{spec} cannot be loaded: {' '.join(lines[0].split())[:300].rstrip('.')}",
+            f"{spec} cannot be loaded: {first_line(error)}",
             _RANDOM_HINT if random else _HINT,
         ) from error

@@ -44,6 +44,12 @@ def perceptual(context: AuditContext) -> Iterator[Pairs]:
         yield Pairs(at[i], at[j], value)
 
 
+def _differ(context: AuditContext, pairs: pd.DataFrame, column: str) -> np.ndarray:
+    """Which pairs differ in a column of their images, (n,) bool."""
+    values = context.images[column].to_numpy()
+    return np.asarray(values[pairs["a"]] != values[pairs["b"]])
+
+
 def with_images(
     context: AuditContext, pairs: pd.DataFrame, *, in_bits: bool = False
 ) -> pd.DataFrame:
@@ -82,8 +88,7 @@ def _labels(context: AuditContext) -> Answer:
     near = Tally()
     try:
         for pairs in context.near.chunks():
-            table = with_images(context, pairs)
-            table = table[table["label_a"] != table["label_b"]]
+            table = with_images(context, pairs[_differ(context, pairs, "label")])
             near.add(table)
             context.write_rows("FC002", table)
     except NotApplicable:
@@ -134,9 +139,9 @@ def _across_groups(
     across, within = Tally(), Tally()
     for is_within, tally in ((False, across), (True, within)):
         for pairs in similar.chunks():
-            table = with_images(context, pairs, in_bits=in_bits)
-            table["within_group"] = table["group_a"] == table["group_b"]
-            table = table[table["within_group"] == is_within]
+            of_kind = pairs[_differ(context, pairs, "group") != is_within]
+            table = with_images(context, of_kind, in_bits=in_bits)
+            table["within_group"] = is_within
             tally.add(table)
             context.write_rows(code, table)
     unseen = compared(similar)
@@ -190,15 +195,14 @@ def _across_parts(context: AuditContext) -> Answer:
     fold_of = {name: ids.map(of).to_numpy(float) for name, of in context.splits.items()}
     tallies, tested = {name: Tally() for name in fold_of}, 0
     for pairs in context.near.chunks():
-        table = with_images(context, pairs)
         if scans_own:  # of its groups none may be parted
-            alike = (table["group_a"] == table["group_b"]).to_numpy()
-            pairs, table = pairs[alike], table[alike]
+            pairs = pairs[~_differ(context, pairs, "group")]
         for name, fold in fold_of.items():
             a, b = fold[pairs["a"]], fold[pairs["b"]]
             apart = ~np.isnan(a) & ~np.isnan(b) & (a != b)
             a, b = a[apart].astype(int), b[apart].astype(int)
-            parted = table[apart].assign(split=name, place_a=a, place_b=b)
+            parted = with_images(context, pairs[apart])
+            parted = parted.assign(split=name, place_a=a, place_b=b)
             parted["part"] = np.where(np.minimum(a, b) < 0, "test", "fold")
             tallies[name].add(parted)
             tested += int((parted["part"] == "test").sum())

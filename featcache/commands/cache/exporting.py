@@ -37,10 +37,7 @@ _FOLDERS = {
     ".parquet": re.compile(r"part-[0-9]{5,}\.parquet"),
     ".zarr": re.compile("|".join([r"zarr\.json", "features", "taps", PART, *COLUMNS])),
 }
-_PACKAGES = {
-    ".parquet": "pyarrow",
-    ".zarr": "zarr",
-}  # the extra is called as the ending
+_PACKAGES = {".parquet": "pyarrow", ".zarr": "zarr"}  # extras are called as endings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from featcache.commands.cache.leftovers import (
     networks,
 )
 from featcache.commands.cache.listing import gone, owner, size, store_paths
-from featcache.commands.cache.removals import PlanFinder, Pruned, Removal, Step
+from featcache.commands.cache.removals import Pruned, Removal, Step
 from featcache.core.text import counted
 from featcache.dataset import manifest, sources
 from featcache.dataset.manifest import Manifest
@@ -28,6 +28,7 @@ from featcache.errors import DatasetError, LockedError, StoreError
 from featcache.evaluation import runs
 from featcache.features import store
 from featcache.features.keys import Recipe, plain_recipe, rows_by_region
+from featcache.features.plans import PlanFinder
 from featcache.features.store import Store
 
 Recipes = list[Recipe | None]
@@ -114,16 +115,17 @@ def _of_store(path: Path, reports: Path | None) -> Iterator[Step]:
             "Wait until it has finished.",
         )
     images = manifest.load(path.parent.parent)
-    yield from _parts(path, images)
-    if path.exists():
-        used = _used(reports / images.dataset, path) if reports else None
-        yield from _rows(path, images, used)
+    stored = store.open_store(path) if path.exists() else None
+    yield from _parts(path, images, stored)
+    if stored:
+        used = _used(reports / images.dataset, stored) if reports else None
+        yield from _rows(stored, images, used)
 
 
 def _plans(folder: Path, find: PlanFinder, excluded: list[str]) -> Iterator[Step]:
     try:
         for plan in () if (folder / "plans").is_symlink() else find(folder):
-            if plan.is_stale:
+            if plan.remove:
                 removal = Removal("plan", plan.folder, plan.reason, size(plan.folder))
                 yield removal, plan.remove
             else:
@@ -132,19 +134,17 @@ def _plans(folder: Path, find: PlanFinder, excluded: list[str]) -> Iterator[Step
         excluded.append(f"{folder / 'plans'}: {error.got}")
 
 
-def _used(reports: Path, path: Path) -> Recipes:
+def _used(reports: Path, stored: Store) -> Recipes:
     """The policies of the rows of a store that runs were trained on."""
     good, broken = runs.list_runs(reports)
     if broken:
         raise broken[0]
-    mine = store.open_store(path).header.contract_id
-    using = [run for run in good if mine in run.contracts]
+    using = [run for run in good if stored.header.contract_id in run.contracts]
     plain = [plain_recipe(b.image_region) for run in using for b in run.record.features]
     return [*(run.record.policy for run in using), *plain]
 
 
-def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
-    stored = store.open_store(path)
+def _rows(stored: Store, images: Manifest, used: Recipes | None) -> Iterator[Step]:
     lost, old = gone(stored, images), _outdated(stored, images)
     idle = _idle(stored, used)
     reasons = []
@@ -159,21 +159,22 @@ def _rows(path: Path, images: Manifest, used: Recipes | None) -> Iterator[Step]:
         reasons.append(f"{rows} of policies that no run uses")
     if not reasons:
         return
-    before, stays = (
-        size(path) + size(store.data_folder(path)),
-        1 - (lost | idle | old).mean(),
-    )
+    path, stays = stored.path, 1 - (lost | idle | old).mean()
+    before = size(path) + size(store.data_folder(path))
     removal = Removal("rows", path, "; ".join(reasons), before, int(before * stays))
     if not stays:
         removal = replace(removal, kind="store", what=f"all: {removal.what}")
-    yield (
-        removal,
-        partial(
-            _thin,
-            path,
-            lambda s: gone(s, images) | _idle(s, used) | _outdated(s, images),
-        ),
+    yield removal, partial(_thin, path, lambda now: _doomed(now, images, used))
+
+
+def _doomed(stored: Store, images: Manifest, used: Recipes | None) -> np.ndarray:
+    """Which rows nobody needs, (N,) bool."""
+    lost, idle, old = (
+        gone(stored, images),
+        _idle(stored, used),
+        _outdated(stored, images),
     )
+    return np.asarray(lost | idle | old)
 
 
 def _outdated(stored: Store, images: Manifest) -> np.ndarray:
@@ -205,7 +206,7 @@ def _thin(path: Path, doomed: Doomed) -> None:
             store.drop_rows(path, drop)
 
 
-def _parts(path: Path, images: Manifest) -> Iterator[Step]:
+def _parts(path: Path, images: Manifest, stored: Store | None) -> Iterator[Step]:
     """Parts of images that left the manifest, and files that a dead writer left."""
     folder, kept = store.parts_folder(path), store.part_files(path)
     strays = named(folder, TEMPORARY.format(r"[0-9]{6,}\.h5"))
@@ -215,8 +216,8 @@ def _parts(path: Path, images: Manifest) -> Iterator[Step]:
         yield removal, partial(_drop, path)
         return
     beside = named(path.parent, TEMPORARY.format(re.escape(path.name)))
-    if path.exists():
-        beside += store.unused_files(path, store.open_store(path))
+    if stored:
+        beside += store.unused_files(path, stored)
     for stray in [*strays, *beside]:
         what = "left by a process that has ended"
         removal = Removal("temporary", stray, what, size(stray))

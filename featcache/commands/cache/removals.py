@@ -1,9 +1,8 @@
 """What can be removed of a cache, and how that is told."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -43,31 +42,3 @@ class Pruned:
 
 # A removal, and the function that does it.
 Step = tuple[Removal, Callable[[], None]]
-
-
-class IdlePlan(Protocol):
-    """A plan of an extraction on which nobody works.
-
-    Attributes:
-        folder: Where it is.
-        reason: Why nobody needs it, or why it stays.
-        is_stale: Whether it can go.
-    """
-
-    @property
-    def folder(self) -> Path:
-        """See above."""
-
-    @property
-    def reason(self) -> str:
-        """See above."""
-
-    @property
-    def is_stale(self) -> bool:
-        """See above."""
-
-    def remove(self) -> None:
-        """Removes it."""
-
-
-PlanFinder = Callable[[Path], Iterable[IdlePlan]]  # of a dataset's folder

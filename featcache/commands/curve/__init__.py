@@ -117,7 +117,7 @@ def _learning_curve(
         metric=metric,
         unit=training.unit,
         folds=len(training.folds),
-        groups=training.n_groups,
+        groups=sum(training.group_counts),
         points=measured.points(),
         fit=fit,
         classes=needs,
@@ -130,7 +130,7 @@ def _need(
 ) -> ClassNeed:
     measured = measure([half, whole], training.y, training.groups, metric)
     name = training.classes[number]
-    return class_need(name, training.groups_of_class(number), measured)
+    return class_need(name, training.trained_groups(number), measured)
 
 
 def _fit_of(measured: Measured, sizes: int) -> tuple[CurveFit | None, str]:

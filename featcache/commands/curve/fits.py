@@ -4,16 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from featcache import heads
 from featcache.core.progress import Reporter
-from featcache.core.text import some
 from featcache.core.workers import Workers
-from featcache.dataset.manifest import Manifest
+from featcache.dataset.manifest import OK, Manifest
 from featcache.dataset.views import Policy
 from featcache.deploy import networks
 from featcache.errors import RunError, StoreError
@@ -22,6 +22,7 @@ from featcache.evaluation.curves import SHARES, Size, group_classes, subsample
 from featcache.evaluation.fitting import Fit
 from featcache.evaluation.runs import Run
 from featcache.features import FeatureSet, Selection
+from featcache.features.mapping import map_images
 
 if TYPE_CHECKING:
     from featcache.heads.base import Head
@@ -35,8 +36,7 @@ class Training:
     """The out-of-fold images of a run, with their features.
 
     Attributes:
-        selection: Rows of the stores, (views + 1) an image.
-        rows: (N,) number of each image's place in the selection.
+        selection: Rows of the stores, (views + 1) an image, in the images' order.
         y: (N,) class indices.
         groups: (N,) groups.
         fold_of: (N,) folds.
@@ -46,7 +46,6 @@ class Training:
     """
 
     selection: Selection
-    rows: np.ndarray
     y: np.ndarray
     groups: np.ndarray
     fold_of: np.ndarray
@@ -59,24 +58,15 @@ class Training:
         """Their numbers."""
         return [int(fold) for fold in np.unique(self.fold_of)]
 
-    @property
-    def n_groups(self) -> int:
-        """In all folds together."""
-        return len(np.unique(self.groups.astype(str)))
+    @cached_property
+    def group_counts(self) -> list[int]:
+        """Groups of each class, in all folds together."""
+        of_group, _ = group_classes(self.y, self.groups)
+        return [*map(int, np.bincount(of_group, minlength=len(self.classes)))]
 
-    def features(self, path: Path) -> np.ndarray:
-        """(N, views + 1, D) float32, in a file that all processes map."""
-        views = self.selection.views + 1
-        X = self.selection.read()
-        np.save(path, X.reshape(-1, views, X.shape[1])[self.rows])
-        mapped: np.ndarray = np.load(path, mmap_mode="r")
-        return mapped
-
-    def groups_of_class(self, number: int) -> float:
+    def trained_groups(self, number: int) -> float:
         """Groups of a class that are trained on, the mean over folds."""
-        of_class = group_classes(self.y, self.groups)
-        count = sum(label == number for label in of_class.values())
-        return count * (1 - 1 / len(self.folds))
+        return self.group_counts[number] * (1 - 1 / len(self.folds))
 
 
 class _Task(NamedTuple):
@@ -99,6 +89,12 @@ def run_training(manifest: Manifest, run: Run, *, seed: int) -> Training:
     _refuse_others(run, table["fold"].nunique())
     record, ids = run.record, set(table["image_id"])
     own = manifest.table[manifest.table["image_id"].isin(ids)]
+    if missing := ids - set(own.loc[own["status"] == OK, "image_id"]):
+        raise StoreError(
+            f"the images of {run.run_id} in the manifest of {manifest.dataset}",
+            f"{len(missing)} are gone, such as {min(missing)}",
+            "Scan the source as it was, or train the run again with `force=True`.",
+        )
     dataset = replace(manifest, table=own.reset_index(drop=True))
     stores = [networks.store_of(run, manifest.folder, b) for b in record.features]
     by_path = {one.path: one for one in stores}
@@ -108,29 +104,20 @@ def run_training(manifest: Manifest, run: Run, *, seed: int) -> Training:
         policy=Policy.of(record.policy) if record.policy else None,
         taps=record.taps,
     )
-    place = {image: i for i, image in enumerate(_image_ids(selection))}
-    if missing := [image for image in table["image_id"] if image not in place]:
-        raise StoreError(
-            f"the images of {run.run_id} in the manifest of {manifest.dataset}",
-            f"{len(missing)} are gone, such as {some(missing, 1)}",
-            "Scan the source as it was, or train the run again with `force=True`.",
-        )
     part = run.predictions(runs.TRAIN)
+    meta = selection.meta
+    order = pd.Index(table["image_id"]).get_indexer(
+        meta.loc[meta["view"] == 0, "image_id"]
+    )
     return Training(
         selection,
-        np.array([place[image] for image in table["image_id"]]),
-        part.y,
-        part.groups,
-        table["fold"].to_numpy(int),
+        part.y[order],
+        part.groups[order],
+        table["fold"].to_numpy(int)[order],
         seed,
         record.split.unit,
         run.classes,
     )
-
-
-def _image_ids(selection: Selection) -> list[str]:
-    meta = selection.meta
-    return [str(one) for one in meta.loc[meta["view"] == 0, "image_id"]]
 
 
 def _refuse_others(run: Run, folds: int) -> None:
@@ -182,7 +169,7 @@ def fit_sizes(
         lambda: np.full((len(training.y), len(run.classes)), np.nan)
     )
     with workers.scratch(run.folder.parent.parent) as temp:
-        X = training.features(temp / "features.npy")
+        X = map_images(training.selection, temp / "features.npy")
         calls = [_call(training, run, X, task) for task in tasks]
         with closing(workers.run(fitting.fit_predict, calls)) as results:
             for done, (number, result) in enumerate(results, 1):
@@ -209,16 +196,15 @@ def _tasks(
             for draw in range(draws if share < 1 else 1):
                 yield from (_Task(share, None, draw, f) for f in training.folds)
     for number in range(n_classes if classes else 0):
-        if training.groups_of_class(number) * _HALF >= 1:
+        if training.trained_groups(number) * _HALF >= 1:
             for draw in range(draws):
                 yield from (_Task(_HALF, number, draw, f) for f in training.folds)
 
 
 def _is_large_enough(training: Training, share: float) -> bool:
-    of_class = group_classes(training.y, training.groups)
-    counts = np.bincount(list(of_class.values()))
-    trained = counts[counts > 0].min() * (1 - 1 / len(training.folds))
-    return bool(trained * share >= _LEAST_GROUPS)
+    rarest = min(count for count in training.group_counts if count)
+    trained = rarest * (1 - 1 / len(training.folds))
+    return trained * share >= _LEAST_GROUPS
 
 
 def _kept(training: Training, task: _Task) -> np.ndarray:

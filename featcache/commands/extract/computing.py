@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,7 @@ from featcache.commands.extract.part_files import (
     install,
     is_finished,
 )
-from featcache.commands.extract.part_plan import PartPlan, PartRows, open_plan
+from featcache.commands.extract.part_plan import PartRows, open_plan
 from featcache.commands.extract.part_work import in_work, writing_to
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.commands.extract.proof import prove
@@ -27,8 +27,9 @@ from featcache.core.io import temporary_folder
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import counted, some
 from featcache.dataset import manifest as manifests
-from featcache.dataset.manifest import Manifest
+from featcache.dataset.manifest import OK, Manifest
 from featcache.errors import StoreError, UsageError
+from featcache.features.contract import FLOAT32
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class PartResult:
 
 
 def compute_parts(
-    manifest: Manifest,
+    dataset: Manifest | Path,
     parts: Sequence[int],
     *,
     plan: str | None = None,
@@ -66,7 +67,8 @@ def compute_parts(
     to end counts. No lock is needed, and nothing else is written.
 
     Args:
-        manifest: The dataset.
+        dataset: The dataset, or its folder: then the manifest is not read, because the
+            plan has all that a part needs of it.
         parts: Numbers of the parts, from 0.
         plan: First digits of the plan's name; by default the only one.
         reporter: Hears of the rows done.
@@ -77,7 +79,11 @@ def compute_parts(
             is full, or cannot be written.
         UsageError: There is no such part.
     """
-    return _Worker(open_plan(manifest, plan), manifest).run(parts, reporter)
+    return _Worker(_opened(dataset), plan).run(parts, reporter)
+
+
+def _opened(dataset: Manifest | Path) -> Manifest:
+    return manifests.load_settings(dataset) if isinstance(dataset, Path) else dataset
 
 
 def compute_kept(
@@ -90,8 +96,8 @@ def compute_kept(
 ) -> list[PartResult]:
     """Computes parts as ``compute_parts``, and keeps what the next ones need.
 
-    The first call of a session in this process reads the manifest, checks the plan and
-    opens the networks; its further parts cost their images.
+    The first call of a session in this process checks the plan and opens the networks;
+    its further parts cost their images.
 
     Args:
         folder: Of the dataset.
@@ -108,19 +114,18 @@ def compute_kept(
     return worker.run(parts, reporter)
 
 
-def missing_parts(manifest: Manifest, plan: str | None = None) -> list[int]:
-    """Parts of a plan that are not there, or not as they were written.
+def missing_parts(dataset: Manifest | Path, plan: str | None = None) -> list[int]:
+    """Parts of a plan that are not there; whether the others are whole is not read.
 
     Args:
-        manifest: The dataset.
+        dataset: The dataset, or its folder.
         plan: First digits of the plan's name; by default the only one.
 
     Raises:
         StoreError: No such plan.
     """
-    opened = open_plan(manifest, plan)
-    numbers = range(len(opened.record.parts))
-    return [number for number in numbers if not is_finished(opened, number)]
+    opened = open_plan(_opened(dataset), plan)
+    return sorted({*range(len(opened.record.parts))} - opened.present_parts())
 
 
 _opening = threading.Lock()
@@ -128,18 +133,16 @@ _opening = threading.Lock()
 
 @lru_cache(maxsize=1)  # networks are large
 def _kept_worker(folder: Path, plan: str, session: str) -> "_Worker":
-    dataset = manifests.load(folder)
-    return _Worker(open_plan(dataset, plan), dataset)
+    return _Worker(manifests.load_settings(folder), plan)
 
 
 class _Worker:
     """Makes the engines once, and computes parts with them; from any thread."""
 
-    def __init__(self, plan: PartPlan, manifest: Manifest) -> None:
-        self.plan = plan
-        self.request = plan.record.options.request(manifest)
-        self.images = manifest.ok
-        self.number_of = pd.Index(self.images["image_id"])
+    def __init__(self, dataset: Manifest, plan: str | None) -> None:
+        self.plan = open_plan(dataset, plan)
+        self.dataset = dataset
+        self.request = self.plan.record.options.request(dataset)
         self.work: Work | None = None
         self.opening = threading.Lock()
 
@@ -170,7 +173,8 @@ class _Worker:
     def _open(self, request: ExtractRequest) -> Work:
         check_request(request, 0)
         networks = [one.network for one in self.plan.record.networks]
-        self.plan.refuse_changes(request.manifest, networks)
+        self.plan.refuse_changes(self.dataset, networks)
+        request = replace(request, manifest=self._known_images())
         pairs = zip(
             self.plan.record.networks, networks, self.plan.references, strict=True
         )
@@ -183,6 +187,29 @@ class _Worker:
         work = with_engines(request, jobs)
         _report_changes(request, jobs)
         return work
+
+    def _known_images(self) -> Manifest:
+        """The images by which networks prove themselves, or are quantised again."""
+        if self.request.precision != FLOAT32:
+            return self.whole
+        ids_and_paths = [
+            rows.keys[["image_id", "path"]] for rows in self.plan.references
+        ]
+        images = pd.concat(ids_and_paths).drop_duplicates("image_id")
+        return replace(self.dataset, table=images.assign(status=OK))
+
+    @cached_property
+    def whole(self) -> Manifest:
+        """The dataset with all of its images."""
+        dataset = self.dataset
+        return dataset if dataset.has_table else manifests.load(dataset.folder)
+
+    def _images(self, rows: PartRows) -> pd.DataFrame:
+        """What the manifest has of a part's images, in its order."""
+        if rows.has_mask_paths:
+            return rows.table(self.request.policy.region.mask)
+        ids = [image_id for image_id, *_ in rows.images]  # an earlier version's plan
+        return self.whole.ok[self.whole.ok["image_id"].isin(ids)]
 
     def _compute(self, request: ExtractRequest, part: int, work: Work) -> PartResult:
         started = time.monotonic()
@@ -224,11 +251,10 @@ class _Worker:
         self, request: ExtractRequest, rows: PartRows
     ) -> tuple[ExtractRequest, dict[str, str]]:
         """The request for a part's images alone, and those that lost their masks."""
-        numbers = self.number_of.get_indexer([image_id for image_id, *_ in rows.images])
-        manifest = replace(request.manifest, table=self.images.iloc[sorted(numbers)])
+        manifest = replace(self.dataset, table=self._images(rows))
         request = replace(request, manifest=manifest)
         masks, lost = request.masks, {}
-        for image_id, path, mask_id in rows.images:
+        for image_id, path, mask_id, _ in rows.images:
             if path in masks.lost:
                 lost[path] = masks.lost[path]
             elif masks.ids.get(image_id) != mask_id:

@@ -19,10 +19,11 @@ import pandas as pd
 from featcache import backbones
 from featcache.backbones import FEATUREWISE, FILE, IMAGENET, PREPROCESS, Network
 from featcache.commands.extract.plan import ExtractRequest, contract
+from featcache.commands.extract.planned_images import ManifestFile, has_images
 from featcache.core import checked, records
 from featcache.core.io import canonical_json, digest, parse_json
 from featcache.core.text import some
-from featcache.dataset.manifest import Manifest
+from featcache.dataset.manifest import OK, Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import ContractError, StoreError
 from featcache.features import store
@@ -32,7 +33,7 @@ from featcache.features.store import Header, Store
 SCHEMA = 1
 PLAN, ROWS, REFERENCE, PARTS = "plan.json", "rows.jsonl", "reference", "parts"
 ID_DIGITS = 12  # of the id, in the name of the folder
-Image = tuple[str, str, str]  # image_id, path, and SHA-256 of its mask or ""
+Image = tuple[str, ...]  # image_id, path; SHA-256 and path of its mask, or ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,7 @@ class PlanRecord:
         files: SHA-256 of the reference rows' files, by name.
         failures: From path to reason: images that have no row in the plan.
         versions: Of the libraries that made the plan.
+        manifest: The file that the images were in.
     """
 
     schema: int
@@ -158,6 +160,7 @@ class PlanRecord:
     files: dict[str, str]
     failures: dict[str, str]
     versions: dict[str, str]
+    manifest: ManifestFile | None = None
 
     @property
     def content_id(self) -> str:
@@ -180,6 +183,21 @@ class PartRows:
     image_of: list[np.ndarray]
     draw_of: list[np.ndarray]
 
+    def table(self, mask_column: str) -> pd.DataFrame:
+        """The images as a manifest has them, as far as computing them needs it.
+
+        Args:
+            mask_column: The column that names their masks; empty for none.
+        """
+        columns = ["image_id", "path", "mask_id", mask_column or "mask"]
+        images = pd.DataFrame(self.images, columns=columns, dtype=str)
+        return images.assign(status=OK)
+
+    @property
+    def has_mask_paths(self) -> bool:
+        """Whether it names all masks; earlier versions did not."""
+        return all(path or not mask for *_, mask, path in self.images)
+
     def line(self) -> bytes:
         """As ``rows.jsonl`` has it."""
         rows = [
@@ -195,7 +213,7 @@ class PartRows:
         value = parse_json(line)
         image_of, draw_of = zip(*value["rows"], strict=True)
         return cls(
-            [tuple(one) for one in value["images"]],
+            [(*one, "")[:4] for one in value["images"]],
             [np.asarray(numbers, int) for numbers in image_of],
             [np.asarray(numbers, int) for numbers in draw_of],
         )
@@ -211,11 +229,11 @@ class PartRows:
             options: Of the plan.
         """
         policy = Policy.of(options.policy)
-        masks = {image_id: mask for image_id, _, mask in self.images}
+        masks = {image_id: mask for image_id, _, mask, _ in self.images}
         query = RenderingQuery(options.views, options.policy, policy.region, masks)
         keys = query.keys([image_id for image_id, *_ in self.images], header)
         image, draw = self.image_of[number], self.draw_of[number]
-        paths = np.array([path for _, path, _ in self.images], object)
+        paths = np.array([path for _, path, *_ in self.images], object)
         rows: pd.DataFrame = keys.iloc[image * (options.views + 1) + draw]
         return rows.assign(path=paths[image]).reset_index(drop=True)
 
@@ -269,6 +287,15 @@ class PartPlan:
         """Where a finished part is."""
         return self.folder / PARTS / f"{part:06d}"
 
+    def present_parts(self) -> set[int]:
+        """Parts that are there, whole or damaged; the folder is listed once."""
+        try:
+            names = os.listdir(self.folder / PARTS)
+        except FileNotFoundError:  # before the first part
+            names = []
+        numbers = {int(name) for name in names if name.isdecimal()}
+        return numbers & {*range(len(self.record.parts))}
+
     def refuse_changes(self, manifest: Manifest, networks: Sequence[Network]) -> None:
         """Refuses to go on with other images or networks than were planned.
 
@@ -276,11 +303,13 @@ class PartPlan:
             ContractError: A network, its weights or a rule has changed.
             StoreError: The images have.
         """
-        if images_digest(manifest) != self.record.images_sha256:
+        record = self.record
+        if not has_images(manifest, record.images_sha256, record.manifest):
+            count = f"{len(manifest.ok)} " if manifest.has_table else ""
             raise StoreError(
-                f"the {self.record.images} images of plan {self.name}",
-                f"{len(manifest.ok)} images that are not all the same in the manifest "
-                f"of {manifest.dataset}",
+                f"the {record.images} images of plan {self.name}",
+                f"{count}images that are not all the same in the manifest of "
+                f"{manifest.dataset}",
                 "Publish what is computed (featcache extract --publish), and plan the "
                 "rest again.",
             )
@@ -298,14 +327,6 @@ class PartPlan:
                     "Restore the file or the version that it was planned with, or "
                     "plan again.",
                 )
-
-
-def images_digest(manifest: Manifest) -> str:
-    """SHA-256 (64 hex digits) of the ids and paths of a dataset's usable images."""
-    sha, ok = hashlib.sha256(), manifest.ok
-    for image_id, path in zip(ok["image_id"], ok["path"], strict=True):
-        sha.update(f"{image_id} {path}\n".encode("utf-8", "surrogateescape"))
-    return sha.hexdigest()
 
 
 def plans_folder(manifest: Manifest) -> Path:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +27,11 @@ from featcache.commands.extract.part_plan import (
     PlannedPart,
     PlanOptions,
     PlanRecord,
-    images_digest,
     plans_folder,
     read_plan,
 )
 from featcache.commands.extract.plan import ExtractRequest, Job, versions
+from featcache.commands.extract.planned_images import file_of_images, images_digest
 from featcache.commands.extract.work import Work, prepare, with_engines
 from featcache.core import checked, records
 from featcache.core.io import atomic_path, fsync_dir, temporary_folder
@@ -112,7 +112,7 @@ def plan_parts(
         images=record.images,
         rows={one.store.removesuffix(".h5"): one.rows for one in record.networks},
         parts=len(record.parts),
-        done=sum(plan.part_folder(part).exists() for part in range(len(record.parts))),
+        done=len(plan.present_parts()),
     )
 
 
@@ -167,19 +167,23 @@ def _rows_of_parts(
         parts = -(-max(batches) // max(1, part_rows // size))
     parts = min(parts, max(batches))
     for part in range(parts):
-        yield _rows_of_part(
-            [
-                job.missing.iloc[
-                    number * part // parts * size : number * (part + 1) // parts * size
-                ]
-                for job, number in zip(jobs, batches, strict=True)
+        missing = [
+            job.missing.iloc[
+                number * part // parts * size : number * (part + 1) // parts * size
             ]
-        )
+            for job, number in zip(jobs, batches, strict=True)
+        ]
+        yield _rows_of_part(missing, request.masks.paths)
 
 
-def _rows_of_part(missing: Sequence[pd.DataFrame]) -> PartRows:
+def _rows_of_part(
+    missing: Sequence[pd.DataFrame], mask_paths: Mapping[str, str]
+) -> PartRows:
     columns = ["image_id", "path", "mask_id"]
-    images = pd.concat([rows[columns] for rows in missing]).drop_duplicates("image_id")
+    rows = pd.concat([rows[columns] for rows in missing])
+    # The index of rows is that of all renderings of the manifest's images, in order.
+    images = rows.sort_index(kind="stable").drop_duplicates("image_id")
+    images["mask"] = [mask_paths.get(image_id, "") for image_id in images["image_id"]]
     index = pd.Index(images["image_id"])
     return PartRows(
         list(images.itertuples(index=False, name=None)),
@@ -219,18 +223,20 @@ def _record(
         )
         for job, _ in work
     ]
+    images_sha256 = images_digest(request.manifest)
     record = PlanRecord(
         schema=SCHEMA,
         plan_id="",
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         images=len(request.manifest.ok),
-        images_sha256=images_digest(request.manifest),
+        images_sha256=images_sha256,
         options=PlanOptions(**options | {"policy": request.policy.to_dict()}),
         networks=networks,
         parts=parts,
         files={},
         failures=dict(request.masks.lost),
         versions=versions(),
+        manifest=file_of_images(request.manifest.folder, images_sha256),
     )
     return replace(record, plan_id=record.content_id)
 

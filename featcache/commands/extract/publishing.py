@@ -12,11 +12,11 @@ from featcache.commands.extract.drift import made_by
 from featcache.commands.extract.part_files import Part, read_part
 from featcache.commands.extract.part_plan import (
     PartPlan,
-    images_digest,
     open_plan,
     read_plan,
 )
 from featcache.commands.extract.part_work import in_work, writing_to
+from featcache.commands.extract.planned_images import images_digest
 from featcache.commands.extract.record import arguments, recorded, recording
 from featcache.commands.extract.results import StoreResult, refuse_bad
 from featcache.core.io import owner_mark
@@ -140,8 +140,7 @@ def _publish(
     sources = [one for one in stores if one]
     _report_makers(network, sources, reporter)
     if sources:
-        store.add(path, header, [published] if published else [], sources)
-        published = store.open_store(path)
+        published = store.add(path, header, [published] if published else [], sources)
     records = [part.record for part in parts]
     failures = dict(plan.record.failures)
     for record in records:

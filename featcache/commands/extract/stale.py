@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,9 @@ from featcache.commands.extract.part_files import is_finished, read_record
 from featcache.commands.extract.part_plan import (
     ID_DIGITS,
     PartPlan,
-    images_digest,
     read_plan,
 )
+from featcache.commands.extract.planned_images import images_digest
 from featcache.commands.extract.publishing import remove
 from featcache.core.text import counted
 from featcache.dataset import manifest
@@ -22,6 +23,7 @@ from featcache.dataset.manifest import Manifest
 from featcache.errors import ContractError, FeatcacheError, StoreError
 from featcache.features import store
 from featcache.features.copies import complete_rows
+from featcache.features.plans import IdlePlan
 from featcache.features.store import FEATURES, Header
 
 # Whoever computes a part writes twice a second, on this machine or another: what was
@@ -31,28 +33,14 @@ _PLAN = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _LEFT = re.compile(r"\.(new|[0-9a-f]{12})\.[a-z0-9_]+\.(tmp|old)")
 
 
-class IdlePlan(NamedTuple):
-    """A plan on which nobody works, and which cannot be computed as it is.
+def _removable(folder: Path, reason: str) -> IdlePlan:
+    return IdlePlan(folder, reason, partial(_remove, folder))
 
-    Attributes:
-        folder: Where it is.
-        reason: Why nobody needs it; or why it stays, and what would help.
-        is_stale: Whether it can go.
-    """
 
-    folder: Path
-    reason: str
-    is_stale: bool
-
-    def remove(self) -> None:
-        """Removes it, in one step.
-
-        Raises:
-            StoreError: It is in use after all.
-        """
-        if not _is_idle(self.folder):
-            raise StoreError("a plan in nobody's use", "one that is used", "Wait.")
-        remove(self.folder)
+def _remove(folder: Path) -> None:
+    if not _is_idle(folder):
+        raise StoreError("a plan in nobody's use", "one that is used", "Wait.")
+    remove(folder)
 
 
 def _is_idle(folder: Path) -> bool:
@@ -90,7 +78,7 @@ def idle_plans(dataset_folder: Path) -> Iterator[IdlePlan]:
     ]
     for folder in folders:
         if _LEFT.fullmatch(folder.name):
-            yield IdlePlan(folder, "left by a process that has ended", True)
+            yield _removable(folder, "left by a process that has ended")
         elif _PLAN.fullmatch(folder.name):
             state = _state(folder, manifest.load(dataset_folder))
             if state:
@@ -103,9 +91,9 @@ def _state(folder: Path, images: Manifest) -> IdlePlan | None:
         unpublished = _unpublished(plan, images)
     except (OSError, ValueError, StoreError) as error:
         reason = error.got if isinstance(error, StoreError) else str(error)
-        return IdlePlan(folder, f"cannot be read: {reason}", False)
+        return IdlePlan(folder, f"cannot be read: {reason}", None)
     if not unpublished:
-        return IdlePlan(folder, "a plan whose rows are all in the stores", True)
+        return _removable(folder, "a plan whose rows are all in the stores")
     computed = [part for part in unpublished if is_finished(plan, part)]
     change, partly = _change(plan, images)
     if not change:
@@ -114,8 +102,8 @@ def _state(folder: Path, images: Manifest) -> IdlePlan | None:
         parts = counted(len(computed), "part")
         command = f"featcache extract --dataset {images.dataset} --publish"
         reason = f"{change}, but {parts} can be published: {command} --plan {plan.name}"
-        return IdlePlan(folder, reason, False)
-    return IdlePlan(folder, f"a plan that cannot be finished: {change}", True)
+        return IdlePlan(folder, reason, None)
+    return _removable(folder, f"a plan that cannot be finished: {change}")
 
 
 def _change(plan: PartPlan, images: Manifest) -> tuple[str, bool]:

@@ -19,7 +19,6 @@ from featcache.dataset.sources import remote
 from featcache.dataset.urls import Url, is_url
 from featcache.errors import DatasetError
 
-_AT_ONCE = 16  # files that a process reads from URLs at the same time
 _MANY = 10_000  # files here from which on processes are worth their start
 _BLOCK = 4096  # lines of a journal that are looked up together
 _Array = np.ndarray
@@ -60,6 +59,7 @@ class Reader:
         self._listing, self._options, self._journal = listing, options, journal
         self._paths = listing.table["path"]
         self._is_far = isinstance(listing.root, Url) or any(map(is_url, self._paths))
+        self._n_threads = remote.AT_ONCE if self._is_far else 1
 
     def resume(self) -> None:
         """Takes what the journal has of files that have not changed since.
@@ -73,7 +73,9 @@ class Reader:
             rows = rows or {path: row for row, path in enumerate(self._paths)}
             entries = [(path, file) for path, file in block if path in rows]
             paths = [path for path, _ in entries]
-            stamps = in_threads(self._stamp, paths, _AT_ONCE if self._is_far else 1)
+            stamps = in_threads(
+                self._stamp, paths, remote.AT_ONCE if self._is_far else 1
+            )
             for (path, file), stamp in zip(entries, stamps, strict=True):
                 if stamp == file.stamp:
                     self._put(rows[path], file)
@@ -152,7 +154,7 @@ class Reader:
         jobs = options.jobs or (1 if is_small else cores)
         if jobs == 1:
             usual = 1 if options.jobs else cores + 4
-            n_threads = _AT_ONCE if self._is_far else usual
+            n_threads = self._n_threads if self._is_far else usual
             calls = _Calls(
                 self._listing, options, rows, decode, 1 if self._is_far else 8
             )
@@ -162,8 +164,7 @@ class Reader:
             return
         # All processes have some, and a kill costs little.
         size = max(1, min(64, len(rows) // (4 * jobs)))
-        n_threads = _AT_ONCE if self._is_far else 1
-        calls = _Calls(self._listing, options, rows, decode, size, n_threads)
+        calls = _Calls(self._listing, options, rows, decode, size, self._n_threads)
         for number, reading in side_by_side(read_files, calls, jobs):
             if isinstance(reading, str):
                 problem = f"the images cannot be read in a worker process ({reading})"

@@ -8,6 +8,7 @@ from featcache import features
 from featcache.commands.train_head.fit_runs import train
 from featcache.commands.train_head.plan import (
     ALL,
+    ON_BASELINES,
     HeadOptions,
     RunPlan,
     baseline_heads,
@@ -23,7 +24,13 @@ from featcache.errors import DatasetError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 
-__all__ = ["HeadOptions", "TrainResult", "plan_call", "train_head"]
+__all__ = [
+    "ON_BASELINES",
+    "HeadOptions",
+    "TrainResult",
+    "plan_call",
+    "train_head",
+]
 
 
 @dataclass(frozen=True)

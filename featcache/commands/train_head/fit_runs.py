@@ -25,7 +25,7 @@ from featcache.dataset import splits
 from featcache.evaluation import calibration, fitting, runs
 from featcache.evaluation.fitting import Fit
 from featcache.evaluation.record import FAILED, OK, RunRecord, TuningInfo
-from featcache.features.mapping import open_mapped
+from featcache.features.mapping import map_images
 
 # What warnings of libraries mean for a run.
 _MEANING = {
@@ -103,19 +103,12 @@ def _ended(plan: RunPlan) -> str:
 
 
 def _matrices(todo: Sequence[RunPlan], temp: Path) -> dict[TrainingData, np.ndarray]:
-    """Each matrix once, (images, views + 1, D), in a file that all processes map.
-
-    None is ever in memory whole, and none is sent to a process.
-    """
-    matrices = {}
-    for number, data in enumerate(dict.fromkeys(plan.data for plan in todo)):
-        path = temp / f"{number}.npy"
-        views, width = data.selection.views + 1, sum(data.selection.dims)
-        X = open_mapped(path, (len(data.codes), views, width))
-        data.selection.read(X.reshape(-1, width))
-        X.flush()
-        matrices[data] = np.load(path, mmap_mode="r")
-    return matrices
+    """Each matrix once, in a file that all processes map: none is sent to them."""
+    matrices = dict.fromkeys(plan.data for plan in todo)
+    return {
+        data: map_images(data.selection, temp / f"{number}.npy")
+        for number, data in enumerate(matrices)
+    }
 
 
 def _call(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from featcache.heads.base import Head
 
 ALL = "all"
-_ON_BASELINES = ("logreg", "xgboost")  # of all heads, those that baselines get
+ON_BASELINES = ("logreg", "xgboost")  # of all heads, those that baselines get
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def baseline_heads(names: Sequence[str], heads: Sequence[str]) -> list[str]:
     """
     if ALL not in names:
         return list(heads)
-    return [name for name in heads if name in (*_ON_BASELINES, *names)]
+    return [name for name in heads if name in (*ON_BASELINES, *names)]
 
 
 def plan_runs(

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from featcache.core.progress import Reporter
+from featcache.core.text import first_line
 from featcache.core.workers.base import (
     RETRIES,
     ClusterWorkers,
@@ -54,14 +55,14 @@ class RayWorkers(ClusterWorkers):
         try:
             attempt, process, outcome = ray.get(ready)
         except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
-            raise self.deadly(str(error).splitlines()[0]) from error
+            raise self.deadly(first_line(error)) from error
         except (
             exceptions.RaySystemError,
             exceptions.LocalRayletDiedError,
             exceptions.NodeDiedError,
             ConnectionError,
         ) as error:
-            raise self.lost(str(error).splitlines()[0]) from error
+            raise self.lost(first_line(error)) from error
         return attempt, process, outcome
 
 
@@ -109,7 +110,7 @@ def _connect(site: "Site", jobs: int) -> None:
         try:
             ray.init(str(site), **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise unreachable(str(site), str(error).splitlines()[0]) from error
+            raise unreachable(str(site), first_line(error)) from error
         return
     started = {
         "num_cpus": jobs,

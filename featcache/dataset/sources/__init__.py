@@ -8,7 +8,7 @@ import pandas as pd
 
 from featcache.core.text import counted, some
 from featcache.dataset.own_split import PART
-from featcache.dataset.sources.base import SUFFIXES, Listing, Tree, name_of
+from featcache.dataset.sources.base import SUFFIXES, Listing, TableFile, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders, list_classes
 from featcache.dataset.sources.masks import Masks, find_masks
 from featcache.dataset.sources.metadata import metadata_in, tables_of
@@ -107,11 +107,16 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     if listing := list_packed(source):
         return listing, "", []
     is_table = source.suffix.lower() in TABLES
+    file = TableFile("", source.name)
     if isinstance(source, Url):
         if is_table:
-            return list_table(Unlisted(source.parent), "", source.name), "", []
+            return (
+                list_table(Unlisted(source.parent), file),
+                "",
+                [],
+            )
     elif not source.is_dir() and not is_zip(source):
-        return list_table(Folder(source.parent), "", source.name), "", []
+        return list_table(Folder(source.parent), file), "", []
     tree = open_tree(source)
     if listing := list_packed_tree(tree):
         return listing, "", []
@@ -120,11 +125,10 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     parts = part_folders(tree, classes)
     table = metadata_in(tree, at)
     if tables := tables_of(tree, at, classes, parts):
-        listings = [list_table(tree, *one) for one in tables]
-        if tables[0][0] == at:
+        listings = [list_table(tree, one) for one in tables]
+        if tables[0].folder == at:
             return listings[0], at, []
-        folders = [folder for folder, _ in tables]
-        return _join(listings, classes, folders), at, []
+        return _join(listings, classes, [one.folder for one in tables]), at, []
     if pool and not parts:
         parts = outer_folders(tree, classes)
     if parts:
@@ -134,10 +138,9 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     listing = list_classes(tree, at)
     listing.warnings.extend(same_subfolders(tree, classes))
     if table:
-        place = source / f"{at}/{table}".removeprefix("/")
         listing.warnings.append(
-            f"{table} is not used, because there are class folders beside it; to use "
-            f"it, scan {'it unpacked' if is_zip(source) else place}"
+            f"{table.name} is not used, because there are class folders beside it; to "
+            f"use it, scan {'it unpacked' if is_zip(source) else source / table.path}"
         )
     return listing, at, []
 
@@ -164,8 +167,8 @@ def _top(tree: Tree) -> str:
     folders = image_folders(tree, "")
     if len(folders) != 1 or metadata_in(tree, ""):
         return ""
-    inner = tree.folders(folders[0]) or metadata_in(tree, folders[0])
-    return folders[0] if inner else ""
+    has_inner = tree.folders(folders[0]) or metadata_in(tree, folders[0])
+    return folders[0] if has_inner else ""
 
 
 def _first_of_each(listing: Listing, per_class: int, *, parted: bool) -> Listing:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 
 from featcache.core.text import natural_key, some
-from featcache.dataset.manifest import ODD
+from featcache.dataset.manifest import COLUMNS, ODD
 from featcache.dataset.urls import Location
 from featcache.errors import DatasetError
 
@@ -17,6 +17,7 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".gif"}
     | {".webp", ".avif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".dcm", ".dicom"}
 )
+TAKEN = {*COLUMNS} - {"path", "label", "group"}  # columns that are not the source's
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "dicomdir"})
 
 
@@ -37,6 +38,22 @@ class Listing:
     warnings: list[str]
     refused: dict[str, str] = field(default_factory=dict)
     stamps: Mapping[str, str] = field(default_factory=dict)
+
+
+class TableFile(NamedTuple):
+    """A table in a folder of a source; its paths are relative to that."""
+
+    folder: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Relative to the source."""
+        return self.beside(self.name)
+
+    def beside(self, path: str) -> str:
+        """The path in the source of what is in the table's folder."""
+        return f"{self.folder}/{path}" if self.folder else path
 
 
 class Tree(Protocol):

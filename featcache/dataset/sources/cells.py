@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-from featcache.core.text import counted
+from featcache.core.text import counted, first_line
 from featcache.dataset.sources import remote
 from featcache.dataset.urls import Location, Url
 from featcache.errors import DatasetError
@@ -144,8 +144,8 @@ def _damaged(error: Exception, file: Location) -> OSError:
                 reason = "a Git LFS pointer and not the file; run: git lfs pull"
                 return OSError(errno.EIO, reason, str(file))
     kind = "Arrow stream" if file.suffix.lower() == ARROW else "Parquet file"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return OSError(errno.EIO, f"no complete {kind} ({reason})", str(file))
+    reason = f"no complete {kind} ({first_line(error)})"
+    return OSError(errno.EIO, reason, str(file))
 
 
 class _ParquetRows:
@@ -217,7 +217,8 @@ class _Cursor:
         try:
             value = _bytes_of(next(self._batches).column(0)[0])
         except (pa.ArrowException, OSError, StopIteration, ValueError) as error:
-            text = (str(error).strip() or "it ends too early").splitlines()[0][:200]
+            is_end = isinstance(error, StopIteration)
+            text = "it ends too early" if is_end else first_line(error)
             reason = f"damaged in the Parquet file ({text})"
             self._broken[self._group] = self._next, reason
             self._group = -1

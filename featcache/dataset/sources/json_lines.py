@@ -34,7 +34,7 @@ def read_json_lines(root: Location, path: str, where: str, hint: str) -> pd.Data
                 continue
             record = parse_object(line)
             nested |= {k: None for k, v in record.items() if isinstance(v, dict | list)}
-            rows.append({key.strip(): _text(value) for key, value in record.items()})
+            rows.append({key.strip(): as_text(value) for key, value in record.items()})
     except (ValueError, OSError, RecursionError) as error:
         expected = f"a JSON object (UTF-8) in each line of {where}"
         reason = f"line {number}: {error}" if number else str(error)
@@ -62,7 +62,8 @@ def parse_object(text: str) -> dict[str, Any]:
     return record
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as in the JSON; text without its quotes, and null as nothing."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 
 from featcache.dataset.own_split import part_of
-from featcache.dataset.sources.base import Tree, name_of
+from featcache.dataset.sources.base import TableFile, Tree, name_of
 from featcache.dataset.sources.folders import holds_images, image_folders
 
 _NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-def metadata_in(tree: Tree, at: str) -> str:
-    """The name of the table in a folder; or empty."""
-    before = f"{at}/" if at else ""
-    return next((name for name in _NAMES if tree.has(before + name)), "")
+def metadata_in(tree: Tree, at: str) -> TableFile | None:
+    """The table in a folder, if there is one."""
+    files = (TableFile(at, name) for name in _NAMES)
+    return next((file for file in files if tree.has(file.path)), None)
 
 
 def tables_of(
     tree: Tree, at: str, classes: Sequence[str], parts: Sequence[str]
-) -> list[tuple[str, str]]:
-    """The tables that say what the images are, as folder and name; none beside classes.
+) -> list[TableFile]:
+    """The tables that say what the images are; none beside classes.
 
     Args:
         tree: The files.
@@ -34,7 +34,7 @@ def tables_of(
     below = [f for p in parts for f in image_folders(tree, p) if holds_images(tree, f)]
     if len(classes) > 1 and (not are_parts or len(below) > len(parts)):
         return []
-    if name := metadata_in(tree, at):
-        return [(at, name)]
-    named = [(folder, metadata_in(tree, folder)) for folder in classes]
-    return [pair for pair in named if pair[1]] if are_parts else []
+    if file := metadata_in(tree, at):
+        return [file]
+    files = [metadata_in(tree, folder) for folder in classes]
+    return [file for file in files if file] if are_parts else []

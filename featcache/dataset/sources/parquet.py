@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.core.text import some
+from featcache.core.text import first_line, some
 from featcache.dataset.sources.cells import need_pyarrow
-from featcache.dataset.sources.reading import read_bytes
+from featcache.dataset.sources.reading import is_zip, read_bytes
 from featcache.dataset.urls import Location
 from featcache.errors import DatasetError
 
@@ -32,17 +32,19 @@ def read_parquet(root: Location, path: str, where: str, hint: str) -> pd.DataFra
     import pyarrow as pa
     from pyarrow import parquet
 
-    here = isinstance(root, Path)
     try:
-        file = root / path if here else io.BytesIO(read_bytes(root, path))
+        if isinstance(root, Path) and not is_zip(root):
+            file: Any = root / path
+        else:
+            file = io.BytesIO(read_bytes(root, path))
         with parquet.ParquetFile(file) as table:
             _check_schema(where, table.schema_arrow)
             batches = table.iter_batches(_BATCH)
             frames = [as_text(batch) for batch in batches]
             names = table.schema_arrow.names
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DatasetError(f"a Parquet file in {where}", reason, hint) from error
+        rule = f"a Parquet file in {where}"
+        raise DatasetError(rule, first_line(error), hint) from error
     if not frames:
         return pd.DataFrame({name: pd.Series(dtype=str) for name in names})
     return pd.concat(frames, ignore_index=True)

@@ -20,6 +20,7 @@ from featcache.dataset.urls import Location, Url, without_secrets
 from featcache.errors import DatasetError
 
 DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
+AT_ONCE = 16  # requests of a process at the same time
 BLOCK = 2**22  # bytes of one read from a zip; the next block is read ahead
 _BLOCKS = 8  # that are kept of a zip
 _GONE, _FORBIDDEN, _NO_RANGE = {404, 410}, {403}, 416

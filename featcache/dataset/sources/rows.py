@@ -11,9 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.core.text import counted, some
-from featcache.dataset.manifest import COLUMNS, ODD
-from featcache.dataset.sources.base import Listing, check_labels, clean, name_of, refuse
+from featcache.core.text import counted, first_line, some
+from featcache.dataset.manifest import ODD
+from featcache.dataset.sources.base import (
+    TAKEN,
+    Listing,
+    check_labels,
+    clean,
+    name_of,
+    refuse,
+)
 from featcache.dataset.sources.cells import (
     Rows,
     image_columns,
@@ -29,7 +36,7 @@ Features = Mapping[str, Mapping[str, Any]]
 _LABELS = ("label", "labels")
 _MASK = "mask"
 _UNKNOWN = ("", "-1")  # numbers of classes of images without a label
-_TAKEN = {*COLUMNS, _MASK} - {"label", "group"}
+_TAKEN = {*TAKEN, "path", _MASK}
 
 
 def has_images(root: Location, path: str) -> bool:
@@ -124,10 +131,8 @@ def _texts(
                 paths = batch.column(image).field("path").cast(pa.binary())
                 names += map(_spelled, paths.to_pylist())
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DatasetError(
-            f"columns that can be read in {where}", reason, "Download it again."
-        ) from error
+        rule = f"columns that can be read in {where}"
+        raise DatasetError(rule, first_line(error), "Download it again.") from error
     table = pd.DataFrame(index=range(rows.n_rows), columns=plain, dtype=str)
     if plain and tables:
         table = pd.concat(tables, ignore_index=True).set_axis(plain, axis=1)

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from featcache.core.parallel import in_threads
 from featcache.core.text import some
-from featcache.dataset.manifest import COLUMNS, ODD
+from featcache.dataset.manifest import ODD
 from featcache.dataset.own_split import part_of
+from featcache.dataset.sources import remote
 from featcache.dataset.sources.base import (
     SUFFIXES,
+    TAKEN,
     Listing,
     Tree,
     check_labels,
@@ -17,7 +20,7 @@ from featcache.dataset.sources.base import (
     refuse,
     suffix,
 )
-from featcache.dataset.sources.json_lines import parse_object
+from featcache.dataset.sources.json_lines import as_text, parse_object
 from featcache.dataset.sources.parts import with_parts
 from featcache.dataset.sources.reading import LIMIT, read_bytes
 from featcache.dataset.sources.shards import (
@@ -28,7 +31,7 @@ from featcache.dataset.sources.shards import (
     read_member,
 )
 from featcache.dataset.sources.trees import OUTSIDE
-from featcache.dataset.urls import Location, inside
+from featcache.dataset.urls import Location, Url, inside
 from featcache.errors import DatasetError
 
 _LABELS = ("cls", "json", "txt")
@@ -36,7 +39,6 @@ _MASKS = ("mask.png", "seg.png")  # beside an image with the same key
 _NAMES = ("classnames.txt", "classes.txt")  # of the classes 0, 1, ..., one per line
 _BESIDE = {"", ".txt", ".md", ".json", ".jsonl", ".yaml", ".yml", ".html"}
 _OURS = ("path", "mask")
-_TAKEN = {*COLUMNS} - {"path", "label", "group"}
 
 
 def tars_of(tree: Tree) -> list[str]:
@@ -98,7 +100,7 @@ def list_shards(
         fix = "Add KEY.cls, KEY.txt, or KEY.json with a label, or pack class folders."
         refuse(str(root), "a label for each image", "none for", blank, fix)
         check_labels(str(root), table["label"].tolist())
-    table = clean(table, _TAKEN)
+    table = clean(table, TAKEN)
     return Listing(root, table, notes, refused)
 
 
@@ -131,23 +133,26 @@ def _check_names(shard: Location, members: Index) -> None:
 def _samples(
     shard: Location, tar: str, members: Index, refused: dict[str, str]
 ) -> list[dict[str, str]]:
+    names = [name for name in members.members if _is_sample(name)]
+    n_threads = remote.AT_ONCE if isinstance(shard, Url) else 1
+    all_facts = in_threads(lambda name: _facts(shard, members, name), names, n_threads)
     rows = []
-    for name in members.members:
-        if suffix(name) not in SUFFIXES or name_of(name).startswith("."):
-            continue
-        if _key(name)[1] in _MASKS:
-            continue
+    for name, facts in zip(names, all_facts, strict=True):
         path = f"{tar}/{name}"
         if ODD.search(path):
             path = ascii(path)[1:-1]
             refused[path] = "a name with control characters or not in UTF-8: rename it"
-        facts = _facts(shard, members, name)
         # A tar that was cut short ends in an image whose label is gone.
         if facts["label"] or not members.members[name].reason:
             masks = (f"{_key(name)[0]}.{mask}" for mask in _MASKS)
             mask = next((f"{tar}/{m}" for m in masks if m in members.members), "")
             rows.append({"path": path, **facts} | ({"mask": mask} if mask else {}))
     return rows
+
+
+def _is_sample(name: str) -> bool:
+    is_image = suffix(name) in SUFFIXES and not name_of(name).startswith(".")
+    return is_image and _key(name)[1] not in _MASKS
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -177,6 +182,5 @@ def _of_json(shard: Location, name: str, text: str) -> dict[str, str]:
         raise DatasetError(
             f"a JSON object in {name} of {shard}", "none", "Pack it again."
         ) from None
-    plain = {k: v for k, v in pairs if isinstance(v, str | int | float)}
-    named = {f"given_{key}" if key in _OURS else key: plain[key] for key in plain}
-    return {key: str(value) for key, value in named.items()}
+    plain = {k: as_text(v) for k, v in pairs if isinstance(v, str | int | float)}
+    return {f"given_{key}" if key in _OURS else key: plain[key] for key in plain}

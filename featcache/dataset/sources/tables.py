@@ -5,10 +5,12 @@ import posixpath
 
 import pandas as pd
 
-from featcache.core.text import some
-from featcache.dataset.manifest import COLUMNS, ODD
+from featcache.core.text import first_line, some
+from featcache.dataset.manifest import ODD
 from featcache.dataset.sources.base import (
+    TAKEN,
     Listing,
+    TableFile,
     Tree,
     check_labels,
     clean,
@@ -22,7 +24,6 @@ from featcache.dataset.urls import Url, is_url
 from featcache.errors import DatasetError
 
 TABLES = (".csv", PARQUET, JSON_LINES)
-_TAKEN = {*COLUMNS} - {"path", "label", "group"}
 _COMMAS = " Columns must be separated by commas."
 STRIPPED = (
     "user names, passwords and query strings in URLs are left out, and not used to "
@@ -33,29 +34,28 @@ _FORMS = (
 )
 
 
-def list_table(tree: Tree, at: str, name: str) -> Listing:
-    """Lists the images that the table ``name`` in the folder ``at`` names.
+def list_table(tree: Tree, file: TableFile) -> Listing:
+    """Lists the images that a table names.
 
     Raises:
         DatasetError: It is no such table, or it names what is not there.
     """
-    before = f"{at}/" if at else ""
-    where = f"{tree.root}/{before}{name}"
-    table = read_table(tree, before + name, where, _FORMS)
+    where = f"{tree.root}/{file.path}"
+    table = read_table(tree, file.path, where, _FORMS)
     _check_columns(where, table)
     if table.empty:
         raise DatasetError(f"rows in {where}", "none", "Add one row per image.")
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
     table["label"] = table["label"].str.strip()
-    names = [path if is_url(path) else before + path for path in table["path"]]
+    names = [path if is_url(path) else file.beside(path) for path in table["path"]]
     table["path"] = [path_here(tree, name) for name in names]
     if "mask" in table.columns:
         table["mask"] = [str(Url.of(m)) if is_url(m) else m for m in table["mask"]]
     _check_rows(tree, where, table)
     cut = any(is_url(name) and Url.of(name).stripped for name in names)
     notes = [STRIPPED] if cut else []
-    return Listing(tree.root, clean(table, _TAKEN), notes, stamps=tree.stamps)
+    return Listing(tree.root, clean(table, TAKEN), notes, stamps=tree.stamps)
 
 
 def _check_columns(where: str, table: pd.DataFrame) -> None:
@@ -117,7 +117,7 @@ def read_table(tree: Tree, path: str, where: str, hint: str) -> pd.DataFrame:
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise DatasetError(
             f"a CSV (UTF-8, commas) in {where}",
-            str(error).strip().splitlines()[0],
+            first_line(error),
             hint,
         ) from error
     return _with_path(table)

@@ -58,7 +58,7 @@ class BackTest:
     Attributes:
         share: The largest share that it was fitted on.
         foretold: The score that it expects of all groups.
-        low: Lower end of the 95 % band for the measured score.
+        low: Lower end of the 99 % band for the measured score.
         high: Upper end.
         measured: The score of all groups.
     """

@@ -33,6 +33,8 @@ LEAST_SIZES = 4
 _HALF = 0.5
 _MISFIT = 0.01  # a law that would lie this far off so rarely is none
 _FALL, _SURE = 0.01, 3.0  # of the score, and in standard errors
+_STEEPER = 1.5  # standard errors; tuned, see docs/decisions/0053-operating-points.md
+_BACK_TEST = (0.005, 0.995)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +145,8 @@ def fit_curve(measured: Measured) -> CurveFit:
     """Fits the law, tests it, and says what it expects of more groups.
 
     It refuses to look ahead where the score falls with more groups, where no law of
-    this form explains the points, or where the law of half of the groups did not
-    foretell what all of them give.
+    this form explains the points, where the score grows faster later than before, or
+    where the law of half of the groups did not foretell what all of them give.
 
     Args:
         measured: At least `LEAST_SIZES` sizes.
@@ -200,7 +202,7 @@ def _back_test(measured: Measured) -> BackTest | None:
     laws = fit_power_laws(groups[first], 1 - measured.resampled[:, first])
     foretold = float(1 - law.errors(last)[0, 0])
     away = 1 - laws.errors(last)[:, 0] - measured.resampled[:, -1]
-    low, high = np.quantile(away - np.median(away), [0.025, 0.975])
+    low, high = np.quantile(away - np.median(away), _BACK_TEST)
     return BackTest(
         share=max(size.share for size in measured.sizes if size.share <= _HALF),
         foretold=foretold,
@@ -230,6 +232,12 @@ def _reason(
             "no inverse power law explains the points (p "
             f"{'< 0.001' if p_misfit < 0.001 else f'= {p_misfit:.3f}'})"
         )
+    if bend := _bend(measured):
+        groups, errors = bend
+        return (
+            f"the score gains more per doubling beyond {groups:.0f} than before (by "
+            f"{errors:.1f} standard errors), and by an inverse power law it gains less"
+        )
     if back_test and not back_test.holds:
         return (
             f"the law of up to {back_test.share:.0%} of the groups foretold "
@@ -237,6 +245,34 @@ def _reason(
             f"for all of them, which give {back_test.measured:.3f}"
         )
     return None
+
+
+def _bend(measured: Measured) -> tuple[float, float] | None:
+    """Where the score grows faster per doubling later than before, if it does clearly.
+
+    By a power law the slope over the logarithm of the groups only falls, whatever its
+    exponent. Of all splits with three sizes or more on either side, the one that speaks
+    most against it.
+
+    Returns:
+        The groups at the split, and by how many standard errors the slopes differ.
+    """
+    sizes, logs = len(measured.sizes), np.log(measured.groups)
+    values = np.vstack([measured.means, measured.resampled])
+    bends = []
+    for split in range(2, sizes - 2):
+        before = _slopes(logs[: split + 1], values[:, : split + 1])
+        growth = _slopes(logs[split:], values[:, split:]) - before
+        error = max(float(growth[1:].std()), 1e-12)
+        bends.append((float(growth[0]) / error, float(measured.groups[split])))
+    steepest, groups = max(bends, default=(0.0, 0.0))
+    return (groups, steepest) if steepest > _STEEPER else None
+
+
+def _slopes(logs: Array, values: Array) -> Array:
+    """Least squares slopes of B curves (B, S) over (S,)."""
+    away = logs - logs.mean()
+    return np.asarray(values @ away / (away @ away))
 
 
 def _fall(measured: Measured) -> tuple[CurvePoint, CurvePoint] | None:

@@ -1,22 +1,27 @@
 """Nested subsamples of groups: each smaller one is a part of each larger one."""
 
-from collections import Counter
-
 import numpy as np
 from numpy.typing import NDArray
 
 SHARES = (0.1, 0.15, 0.22, 0.33, 0.5, 0.7, 1.0)
 
 
-def group_classes(y: np.ndarray, groups: np.ndarray) -> dict[str, int]:
-    """The class of most images of each group; of several, the first."""
-    counts: dict[str, Counter[int]] = {}
-    for name, label in zip(groups.astype(str).tolist(), y.tolist(), strict=True):
-        counts.setdefault(name, Counter())[label] += 1
-    return {
-        name: min(of_group, key=lambda label: (-of_group[label], label))
-        for name, of_group in sorted(counts.items())
-    }
+def group_classes(
+    y: np.ndarray, groups: np.ndarray
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The class of most images of each group; of several, the first.
+
+    Args:
+        y: Class of each image, (N,).
+        groups: Its group, (N,).
+
+    Returns:
+        The class of each group by name (G,), and each image's group (N,).
+    """
+    names, group = np.unique(groups.astype(str), return_inverse=True)
+    counts = np.zeros((len(names), y.max(initial=0) + 1), int)
+    np.add.at(counts, (group, y), 1)
+    return counts.argmax(axis=1), group
 
 
 def subsample(
@@ -38,12 +43,12 @@ def subsample(
         seed: Of all draws.
         of_class: Keep all groups of the other classes.
     """
-    classes = group_classes(y, groups)
+    classes, group = group_classes(y, groups)
     keys = np.random.default_rng([seed, draw]).random(len(classes))
-    kept: set[str] = set()
-    for label in sorted(set(classes.values())):
-        names = [(keys[i], n) for i, n in enumerate(classes) if classes[n] == label]
+    kept = np.zeros(len(classes), bool)
+    for label in np.unique(classes):
+        of_label = np.flatnonzero(classes == label)
         whole = of_class not in (None, label)
-        count = len(names) if whole else max(1, round(share * len(names)))
-        kept |= {name for _, name in sorted(names)[:count]}
-    return np.isin(groups.astype(str), sorted(kept))
+        count = len(of_label) if whole else max(1, round(share * len(of_label)))
+        kept[of_label[np.argsort(keys[of_label])[:count]]] = True
+    return kept[group]

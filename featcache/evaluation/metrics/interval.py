@@ -135,6 +135,7 @@ def wilson(
     *,
     groups: int,
     images: float = np.inf,
+    added: float = 0.0,
     level: float = 0.95,
 ) -> Interval:
     """Wilson's score interval (JASA 1927) on the effective number of images.
@@ -151,12 +152,13 @@ def wilson(
         draws: The score on each resample, (B,).
         groups: How many groups it rests on.
         images: The most images that the sample can be worth.
+        added: Variance of the score that the draws do not have.
         level: Coverage asked for, 0 to 1.
 
     Returns:
         Lower and upper end, 0 to 1; NaN with a single group.
     """
-    error = standard_error(draws, groups)
+    error = np.hypot(standard_error(draws, groups), np.sqrt(added))
     if np.isnan(error) or np.isnan(estimate):
         return _NONE
     spread = estimate * (1 - estimate)

@@ -44,7 +44,7 @@ class OperatingPoint:
             specificity ("rule_in"), or for the largest sum of both ("youden").
         target: The sensitivity or specificity that was asked for.
         threshold: An image is flagged where the probability is at least this; NaN
-            where the class or all others are absent. From all folds.
+            where the class or all others are absent. The mean of those of the folds.
         sensitivity: Of thresholds from the other folds, as is all that follows.
         specificity: Likewise.
         predictive: At the prevalence of the data, then at those that were stated.

@@ -41,7 +41,12 @@ def at_points(
 
 
 def rates(
-    flags: Mask, inside: Mask, usable: Mask, groups: ArrayLike, reasons: list[str]
+    flags: Mask,
+    inside: Mask,
+    usable: Mask,
+    groups: ArrayLike,
+    reasons: list[str],
+    added: ArrayLike = 0.0,
 ) -> list[tuple[Figure, Figure]]:
     """Sensitivity and specificity of M thresholds.
 
@@ -51,12 +56,14 @@ def rates(
         usable: Whether there is a threshold for it, (N, M).
         groups: Group of each image, (N,).
         reasons: Why there is no sensitivity, M, then why there is no specificity.
+        added: Variance of each of these that the images do not show, (2 M,).
     """
     both = shares(
         np.concatenate([flags, ~flags], axis=1),
         np.concatenate([inside & usable, ~inside & usable], axis=1),
         groups,
         reasons=reasons,
+        added=added,
     )
     count = flags.shape[1]
     return list(zip(both[:count], both[count:], strict=True))

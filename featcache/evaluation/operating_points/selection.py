@@ -2,7 +2,9 @@
 
 What they cost is estimated on images that had no say in them: for each fold the
 threshold comes from the other folds, as one that is evaluated on the images it was
-chosen on looks better than it is.
+chosen on looks better than it is. The threshold that is stated is the mean of these:
+one chosen anew on all folds would be another than those that were evaluated, and varies
+more (docs/decisions/0053-operating-points.md).
 """
 
 import math
@@ -17,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from featcache.errors import UsageError
 from featcache.evaluation import metrics
 from featcache.evaluation.figures import Figure, groups_of, shares
-from featcache.evaluation.metrics.base import Array, Labels
+from featcache.evaluation.metrics.base import Array, Labels, ratio
 from featcache.evaluation.operating_points import thresholds
 from featcache.evaluation.operating_points.base import (
     Kind,
@@ -127,6 +129,7 @@ class _OutOfFold:
             np.isfinite(cut),
             self.groups,
             [self._reason(c) for c in columns] * 2,
+            self._doubt_of_rates(columns, cut),
         )
         return [
             self._point(c, kind, self._by_fold(cut[:, k]), *by_point[k])
@@ -143,7 +146,11 @@ class _OutOfFold:
             parts = np.column_stack([parts, ~parts.any(axis=1)])
             usable = np.isfinite(low)[:, None] & np.ones_like(parts)
             out, into, between = shares(
-                parts, usable, self.groups, reasons=[reason] * 3
+                parts,
+                usable,
+                self.groups,
+                reasons=[reason] * 3,
+                added=self._doubt_of_parts(c, cut[:, 2 * c : 2 * c + 2]),
             )
             result.append(
                 Triage(
@@ -199,7 +206,7 @@ class _OutOfFold:
             column=c,
             kind=kind,
             target=None if kind == "youden" else target,
-            threshold=self._threshold(c, kind, np.ones(len(self.y), bool)),
+            threshold=self._stated(c, kind, by_fold),
             sensitivity=sensitivity,
             specificity=specificity,
             predictive=self._predictive(c, sensitivity, specificity),
@@ -209,6 +216,43 @@ class _OutOfFold:
             note=note,
             fold_thresholds=by_fold,
         )
+
+    def _stated(self, c: int, kind: Kind, by_fold: list[float]) -> float:
+        """The threshold for new images; that of all images where no fold has one."""
+        mean = thresholds.between(self.p[:, c], by_fold)
+        if math.isfinite(mean):
+            return mean
+        return self._threshold(c, kind, np.ones(len(self.y), bool))
+
+    def _doubt_of_rates(self, columns: list[int], cut: Array) -> ArrayLike:
+        """Variance that the choice of M thresholds adds to their rates, (2 M,)."""
+        inside = self.y[:, None] == np.array(columns, np.int64)
+        cases, others = inside.sum(axis=0), (~inside).sum(axis=0)
+        results = []
+        for limits in self._limits(columns, cut):
+            flags = self.p[:, columns] >= limits
+            hits, passed = (flags & inside).sum(axis=0), (~flags & ~inside).sum(axis=0)
+            both = ratio(hits, cases), ratio(passed, others)
+            results.append(np.concatenate(both))
+        return _doubt(results)
+
+    def _doubt_of_parts(self, c: int, cut: Array) -> ArrayLike:
+        """The same of the shares ruled out, ruled in, and between, (3,)."""
+        score, results = self.p[:, c], []
+        for low, high in self._limits([c, c], cut):
+            out, into = (score < low).mean(), (score >= high).mean()
+            results.append(np.array([out, into, 1 - out - into]))
+        return _doubt(results)
+
+    def _limits(self, columns: list[int], cut: Array) -> list[Array]:
+        """M thresholds of each fold that has any, and last the stated ones."""
+        _, first = np.unique(self.folds, return_index=True)
+        limits = [row for row in cut[first] if np.isfinite(row).any()]
+        stated = [
+            thresholds.between(self.p[:, c], list(column))
+            for c, column in zip(columns, cut[first].T, strict=True)
+        ]
+        return [*limits, np.array(stated)]
 
     def _by_fold(self, cut: Array) -> list[float]:
         """The threshold that was used in each fold, from `cross_fitted`."""
@@ -248,6 +292,24 @@ class _OutOfFold:
     @cached_property
     def _groups_outside(self) -> NDArray[np.int64]:
         return groups_of(self.y[:, None] != np.arange(len(self.classes)), self.groups)
+
+
+def _doubt(results: list[Array]) -> ArrayLike:
+    """What the choice of thresholds adds to the variance of rates.
+
+    Out of fold, a rate is the mean over the folds, of thresholds that differ; stated is
+    one threshold. It is what the two differ by on all images, squared, and the variance
+    of a mean of so many folds.
+
+    Args:
+        results: Rates on all images with the thresholds of each fold, and last with
+            those that are stated.
+    """
+    *of_folds, stated = results
+    if len(of_folds) < 2:
+        return 0.0
+    away = np.mean(of_folds, axis=0) - stated
+    return np.asarray(away**2 + np.var(of_folds, axis=0, ddof=1) / len(of_folds))
 
 
 def shortfall(rate: str, target: float, count: int, unit: str) -> str:

@@ -6,6 +6,7 @@ rounding changes no flag. It is NaN where one of the two sides has no image.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,19 @@ def youden(inside: Mask, score: Array) -> float:
     # Rounded, as equal differences of shares differ in their last digit.
     best = int(np.argmax((hits - alarms).round(12)))
     return _midway_below(score, float(values[best]))
+
+
+def between(score: Array, thresholds: Sequence[float]) -> float:
+    """The mean of several thresholds, moved midway between its neighbours.
+
+    NaN if all of them are; those that are NaN do not count.
+    """
+    known = [one for one in thresholds if math.isfinite(one)]
+    if not known:
+        return math.nan
+    mean = sum(known) / len(known)
+    above = score[score >= mean]
+    return _midway_below(score, float(above.min())) if len(above) else mean
 
 
 def _allowed(images: int, target: float) -> int:

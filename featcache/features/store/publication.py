@@ -23,6 +23,7 @@ from featcache.features.store.data_files import (
     remove_unused,
     written_part,
 )
+from featcache.features.store.master import write_master
 from featcache.features.store.reader import open_store
 from featcache.features.store.repair import joined, rebuild
 from featcache.features.store.segments import Segment
@@ -33,7 +34,6 @@ from featcache.features.store.write import (
     parts_folder,
     renumbered,
     rows_in,
-    write_master,
 )
 
 # Matrices of at least so many bytes are not rewritten to add rows.
@@ -78,18 +78,17 @@ def publish(
     if not published and _is_the_store(header, parts):
         os.replace(parts[0].path, path)
         fsync_dir(path.parent)
+        published = [open_store(path)]
     elif parts:
-        add(path, header, published, parts)
+        published = [add(path, header, published, parts)]
     for file in [*done, *parts_folder(path).glob(".[0-9]*.h5.*.tmp")]:
         file.unlink(missing_ok=True)
     # What is not ours, or of another contract, stays.
     with contextlib.suppress(OSError):
         parts_folder(path).rmdir()
-    if not path.exists():
-        return None
-    stored = open_store(path)
-    remove_unused(path, stored)
-    return stored
+    for stored in published:
+        remove_unused(path, stored)
+    return published[0] if published else None
 
 
 def _is_the_store(header: Header, parts: list[Store]) -> bool:
@@ -99,7 +98,7 @@ def _is_the_store(header: Header, parts: list[Store]) -> bool:
 
 def add(
     path: Path, header: Header, published: Sequence[Store], parts: Sequence[Store]
-) -> None:
+) -> Store:
     """Adds rows to a store, which is published in one step.
 
     Args:
@@ -107,17 +106,21 @@ def add(
         header: Of a store that is not there yet.
         published: The store, if it is there.
         parts: Stores of further rows, or of matrices that its rows lack.
+
+    Returns:
+        The store as it is then.
     """
     if not any(one.is_in_parts or one.nbytes >= PARTS_ABOVE for one in published):
         merge(path, header, [*published, *parts])
-        return
+        return open_store(path)
     (stored,) = published
     rows = [_numbers(stored, part) for part in parts]
     filled = _with_matrices(path, header, stored, parts, rows)
     if new_rows := sum(int((one < 0).sum()) for one in rows):
-        _extend(path, header, filled, parts, new_rows)
-    elif filled is not stored:
-        write_master(path, filled.header, filled.keys, filled.dims, filled.segments)
+        return _extend(path, header, filled, parts, new_rows)
+    if filled is stored:
+        return stored
+    return write_master(path, filled.header, filled.keys, filled.dims, filled.segments)
 
 
 def _numbers(stored: Store, part: Store) -> np.ndarray:
@@ -184,7 +187,7 @@ def _beside(
 
 def _extend(
     path: Path, header: Header, stored: Store, parts: Sequence[Store], new_rows: int
-) -> None:
+) -> Store:
     """Puts new rows into a part file, and the last files' rows if they are fewer.
 
     A row is thus written again only when the file it goes to is twice as large.
@@ -195,7 +198,7 @@ def _extend(
         new_rows += stored.segments[count].rows
     if not count:
         merge(path, header, [stored, *parts])
-        return
+        return open_store(path)
     kept, last = stored.part(0, count), stored.part(count, None)
     new = new_part(path)
     # First the policies of the store, for its keys have their numbers.
@@ -205,7 +208,7 @@ def _extend(
     segments = [as_parts(path, segment) for segment in kept.segments]
     keys = pd.concat([kept.keys, part.keys], ignore_index=True)
     dims = stored.dims | part.dims
-    write_master(path, part.header, keys, dims, [*segments, written_part(new)])
+    return write_master(path, part.header, keys, dims, [*segments, written_part(new)])
 
 
 def drop_rows(path: Path, drop: np.ndarray) -> None:
@@ -225,11 +228,12 @@ def drop_rows(path: Path, drop: np.ndarray) -> None:
     marked = _marked(open_store(path), drop)
     if not marked.is_in_parts or marked.nbytes * (~drop).mean() < PARTS_ABOVE:
         merge(path, marked.header, [marked], keep=_is_named)
+        left = open_store(path)
     else:
         pieces = [marked.part(i, i + 1) for i in range(len(marked.segments))]
-        left = [_thinned(path, one) for one in pieces if _is_named(one.keys).any()]
-        write_master(path, *joined(marked.header, left))
-    remove_unused(path, open_store(path))
+        named = [_thinned(path, one) for one in pieces if _is_named(one.keys).any()]
+        left = write_master(path, *joined(marked.header, named))
+    remove_unused(path, left)
 
 
 def _marked(stored: Store, drop: np.ndarray) -> Store:
@@ -242,7 +246,12 @@ def _marked(stored: Store, drop: np.ndarray) -> Store:
         policy=[number.get(p, NO_POLICY) for p in policy],
     )
     policies = [stored.header.policies[i] for i in kept]
-    return replace(stored, header=replace(stored.header, policies=policies), keys=keys)
+    return replace(
+        stored,
+        header=replace(stored.header, policies=policies),
+        keys=keys,
+        segments=tuple(segment.renumbered(number) for segment in stored.segments),
+    )
 
 
 def _is_named(keys: pd.DataFrame) -> np.ndarray:

@@ -18,14 +18,19 @@ from featcache.features.contract import FLOAT32, Contract
 from featcache.features.store.base import (
     FEATURES,
     KEY,
-    NO_MASK,
-    NO_POLICY,
     SCHEMA,
     Header,
     Store,
     header_sha256,
-    keys_sha256,
-    paths_sha256,
+)
+from featcache.features.store.key_columns import (
+    check_key_columns,
+    combined_key_sums,
+    dataset,
+    key_sums,
+    linked,
+    read_keys,
+    read_keys_of_parts,
 )
 from featcache.features.store.opening import MAKE, damaged, reading
 from featcache.features.store.segments import (
@@ -47,8 +52,6 @@ _MOST_ROWS = 2**40
 _WIDEST = 2**24  # columns of a matrix
 _LARGEST_SIDE = 2**16
 _DEEPEST = 32  # levels of a JSON text
-# Bytes that a file may hold for each of its own: compression goes no further.
-_EXPANSION = 1100
 
 
 def open_store(path: Path, *, all_parts: bool = True) -> Store:
@@ -81,7 +84,7 @@ def open_store(path: Path, *, all_parts: bool = True) -> Store:
         complete = file.attrs.get("complete")
         if not isinstance(complete, bool | np.bool_) or not complete:
             raise damaged(path, "an incomplete file")
-        stored = _read(path, file)
+        stored = _read(path, file, all_parts)
     if all_parts and stored.is_in_parts:
         for segment in stored.segments:
             for one in segment.files:
@@ -89,7 +92,7 @@ def open_store(path: Path, *, all_parts: bool = True) -> Store:
     return stored
 
 
-def _read(path: Path, file: h5py.File) -> Store:
+def _read(path: Path, file: h5py.File, all_parts: bool) -> Store:
     texts = {name: _text(file.attrs, name) for name in TEXTS}
     numbers = {name: _number(file.attrs, name) for name in NUMBERS}
     header = _header(texts)
@@ -101,27 +104,19 @@ def _read(path: Path, file: h5py.File) -> Store:
         )
     in_parts = PARTS in file
     matrices = _matrices(file, header.dtype, in_parts)
-    keys = _keys(file, len(header.policies))
+    sealed = {name: _sealed(matrix) for name, matrix in matrices.items()}
+    segments: tuple[Segment, ...] = ()
+    if in_parts:
+        texts[PARTS] = str(dataset(file, PARTS, 0).asstr()[()])
+        segments = read_segments(path, _json(texts[PARTS], PARTS))
+        check_mapping(matrices, sealed, segments, numbers["rows"])
+    _check_sum(path, file, "header_sha256", header_sha256({**texts, **numbers}, sealed))
+    keys = _keys(path, file, segments, len(header.policies), all_parts)
     rows = {len(matrix) for matrix in matrices.values()}
     if not rows == {len(keys)} == {numbers["rows"]}:
         raise damaged(path, f"{sorted(rows)} embeddings, {len(keys)} keys")
-    sealed = {name: _sealed(matrix) for name, matrix in matrices.items()}
-    if in_parts:
-        texts[PARTS] = str(_dataset(file, PARTS, 0).asstr()[()])
-        segments = read_segments(path, _json(texts[PARTS], PARTS))
-        check_mapping(matrices, sealed, segments, len(keys))
-    else:
-        segments = (_own_segment(path, len(keys), sealed),)
-    sums = {
-        "keys_sha256": keys_sha256(keys),
-        "paths_sha256": paths_sha256(keys),
-        "header_sha256": header_sha256({**texts, **numbers}, sealed),
-    }
-    for name, checksum in sums.items():
-        if checksum != _text(file.attrs, name):
-            raise damaged(path, f"{name.split('_')[0]} with another checksum")
-    if keys.duplicated(KEY).any():
-        raise damaged(path, "a key that is there twice")
+    if not in_parts:
+        segments = (_own_segment(path, len(keys), sealed, texts),)
     return Store(
         path,
         header,
@@ -134,12 +129,55 @@ def _read(path: Path, file: h5py.File) -> Store:
     )
 
 
+def _keys(
+    path: Path,
+    file: h5py.File,
+    segments: tuple[Segment, ...],
+    policies: int,
+    all_parts: bool,
+) -> pd.DataFrame:
+    """The keys of all rows, which the part files have unless the file itself has them.
+
+    With ``all_parts`` unset, the rows of a damaged part have an empty image_id.
+    """
+    in_parts = [bool(segment.files[0].keys_sha256) for segment in segments]
+    if any(in_parts):
+        sums = combined_key_sums(segments)
+        keys = read_keys_of_parts(segments, policies, all_parts=all_parts)
+        if all_parts:
+            check_key_columns(file, segments, keys)
+    else:
+        keys = read_keys(file, policies)
+        sums = key_sums(keys)
+    for name, checksum in sums.items():
+        _check_sum(path, file, name, checksum)
+    named = keys if all_parts else keys[keys["image_id"] != ""]
+    if named.duplicated(KEY).any():
+        raise damaged(path, "a key that is there twice")
+    return keys
+
+
+def _check_sum(path: Path, file: h5py.File, name: str, checksum: str) -> None:
+    if checksum != _text(file.attrs, name):
+        raise damaged(path, f"{name.split('_')[0]} with another checksum")
+
+
 def _own_segment(
-    path: Path, rows: int, sealed: dict[str, dict[str, str | int]]
+    path: Path,
+    rows: int,
+    sealed: dict[str, dict[str, str | int]],
+    texts: dict[str, str],
 ) -> Segment:
     filled = {name: int(values["filled"]) for name, values in sealed.items()}
     checksums = {name: str(values["sha256"]) for name, values in sealed.items()}
-    file = RowFile(path, os.path.getsize(path), filled, checksums)
+    file = RowFile(
+        path,
+        os.path.getsize(path),
+        filled,
+        checksums,
+        keys_sha256=texts["keys_sha256"],
+        paths_sha256=texts["paths_sha256"],
+    )
     return Segment(rows, (file,))
 
 
@@ -263,14 +301,14 @@ def _matrices(
     """The matrices of a file by name: "features", and the taps by their layers."""
     names = {FEATURES: FEATURES} if FEATURES in file else {}
     if TAPS in file:
-        group = _linked(file, TAPS)
+        group = linked(file, TAPS)
         if not isinstance(group, h5py.Group):
             raise ValueError(f"{TAPS} no group")
         if FEATURES in group:
             raise ValueError(f"a tap called {FEATURES}")
         names |= {matrix_name(link): f"{TAPS}/{link}" for link in group}
     matrices = {
-        name: _dataset(file, where, 2, in_parts) for name, where in names.items()
+        name: dataset(file, where, 2, in_parts) for name, where in names.items()
     }
     for name, matrix in matrices.items():
         if matrix.dtype != dtype or not 1 <= matrix.shape[1] <= _WIDEST:
@@ -285,58 +323,3 @@ def _sealed(matrix: h5py.Dataset) -> dict[str, str | int]:
     if filled > len(matrix):
         raise ValueError(f"{filled} of {len(matrix)} rows filled")
     return {"filled": filled, "sha256": _text(matrix.attrs, "sha256")}
-
-
-def _keys(file: h5py.File, policies: int) -> pd.DataFrame:
-    return pd.DataFrame(  # columns of other lengths are a ValueError
-        {
-            "image_id": _texts(file, "image_id"),
-            "view": _numbers(file, "view", 0, 2**16 - 1),
-            "policy": _numbers(file, "policy", NO_POLICY, policies - 1),
-            "mask_id": _texts(file, "mask_id") if "mask_id" in file else NO_MASK,
-            "path": _texts(file, "path"),
-        }
-    )
-
-
-def _texts(file: h5py.File, name: str) -> np.ndarray:
-    column = _dataset(file, name, 1)
-    if h5py.check_string_dtype(column.dtype) is None:
-        raise ValueError(f"{name} no text")
-    return np.asarray(column.asstr()[:])
-
-
-def _numbers(file: h5py.File, name: str, least: int, most: int) -> np.ndarray:
-    column = _dataset(file, name, 1)
-    values = column[:] if column.dtype.kind in "iu" else np.array(["text"])
-    if values.dtype.kind not in "iu" or ((values < least) | (values > most)).any():
-        raise ValueError(f"{name} no numbers from {least} to {most}")
-    return values.astype(int)
-
-
-def _dataset(
-    file: h5py.File, name: str, dimensions: int, is_virtual: bool = False
-) -> h5py.Dataset:
-    """A dataset whose bytes are in this file, and that they suffice for.
-
-    With ``is_virtual`` one whose bytes are all in other files.
-
-    Raises:
-        ValueError: There is none of that name and so many dimensions.
-    """
-    dataset = _linked(file, name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != dimensions:
-        raise ValueError(f"{name} no dataset of {dimensions} dimensions")
-    if dataset.external or dataset.is_virtual != is_virtual:
-        raise ValueError(f"{name} with its bytes in another file")
-    if not is_virtual and dataset.nbytes > _EXPANSION * os.path.getsize(file.filename):
-        raise ValueError(f"{name} larger than its file can hold")
-    return dataset
-
-
-def _linked(file: h5py.File, name: str) -> Any:
-    """What lies under a name in this file itself, and not behind a link."""
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise ValueError(f"{name} is missing" if link is None else f"{name} a link")
-    return file[name]

@@ -8,9 +8,10 @@ import pandas as pd
 from featcache.errors import StoreError, StoreUnavailableError
 from featcache.features.store.base import FEATURES, KEY, Header, Store
 from featcache.features.store.data_files import data_files, written_part
+from featcache.features.store.master import write_master
 from featcache.features.store.reader import open_store
 from featcache.features.store.segments import RowFile, Segment
-from featcache.features.store.write import renumbered, rows_in, write_master
+from featcache.features.store.write import policy_numbers, renumbered, rows_in
 
 
 def drop_damaged_parts(path: Path) -> list[Path]:
@@ -73,7 +74,7 @@ def rebuild(path: Path) -> list[Path]:
             continue
         for policy in stored.header.policies:
             header, _ = header.with_policy(policy)
-        own = replace(stored, keys=renumbered(stored, header))
+        own = in_numbers_of(header, stored)
         if (rows_in(keys, own.keys) < 0).all():
             keys = pd.concat([keys, own.keys])
             pieces.append(own)
@@ -139,6 +140,16 @@ def _is_whole(stored: Store) -> bool:
     except StoreError:
         return False
     return True
+
+
+def in_numbers_of(header: Header, stored: Store) -> Store:
+    """A store as it is under a header with its policies in another order."""
+    numbers = policy_numbers(stored.header, header)
+    return replace(
+        stored,
+        keys=renumbered(stored, header),
+        segments=tuple(segment.renumbered(numbers) for segment in stored.segments),
+    )
 
 
 def joined(

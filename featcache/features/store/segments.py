@@ -3,9 +3,9 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ class RowFile:
         filled: Rows of each matrix that are computed, by the matrix's name.
         checksums: SHA-256 of each matrix of the file.
         is_part: Whether it is a part file.
+        keys_sha256: Of its keys, as it numbers its policies; empty where the store has
+            all keys in its own file, as it was with earlier versions.
+        paths_sha256: Of its paths.
+        policies: By the file's own number of each of its policies, the store's; empty
+            where they are the same.
     """
 
     path: Path
@@ -47,6 +52,9 @@ class RowFile:
     filled: dict[str, int]
     checksums: dict[str, str]
     is_part: bool = False
+    keys_sha256: str = ""
+    paths_sha256: str = ""
+    policies: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -76,6 +84,31 @@ class RowFile:
         if size != self.bytes:
             raise self.damaged(f"{size} bytes instead of {self.bytes}")
 
+    def renumbered(self, number_of: Mapping[int, int]) -> "RowFile":
+        """The file in a store that numbers its policies anew; -1 for none any more."""
+        numbers = self.policies or range(1 + max(number_of, default=-1))
+        policies = tuple(number_of.get(number, -1) for number in numbers)
+        is_same = policies == tuple(range(len(policies)))
+        return replace(self, policies=() if is_same else policies)
+
+    @contextmanager
+    def opened(self) -> Iterator[h5py.File]:
+        """Opens the file for reading.
+
+        Raises:
+            StoreError: The file is missing or damaged.
+            StoreUnavailableError: The system does not let us read it now.
+        """
+        if self.is_part:
+            self.check_presence()
+        try:
+            with reading(self.path) as file:
+                yield file
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            raise error if self.name in error.got else self.damaged(error.got) from None
+
     @contextmanager
     def matrix(self, name: str, like: np.ndarray) -> Iterator[h5py.Dataset]:
         """Opens a matrix.
@@ -87,18 +120,11 @@ class RowFile:
         Raises:
             StoreError: The file is damaged.
         """
-        if self.is_part:
-            self.check_presence()
-        try:
-            with reading(self.path) as file:
-                matrix = file[dataset_name(name)]
-                if (matrix.shape[1:], matrix.dtype) != (like.shape[1:], like.dtype):
-                    raise self.damaged(f"{name} of another width or type")
-                yield matrix
-        except StoreUnavailableError:
-            raise
-        except StoreError as error:
-            raise error if self.name in error.got else self.damaged(error.got) from None
+        with self.opened() as file:
+            matrix = file[dataset_name(name)]
+            if (matrix.shape[1:], matrix.dtype) != (like.shape[1:], like.dtype):
+                raise self.damaged(f"{name} of another width or type")
+            yield matrix
 
 
 @dataclass(frozen=True)
@@ -130,6 +156,10 @@ class Segment:
     def is_part(self) -> bool:
         """Whether the rows lie in part files."""
         return any(file.is_part for file in self.files)
+
+    def renumbered(self, number_of: Mapping[int, int]) -> "Segment":
+        """The rows in a store that numbers its policies anew; -1 for none any more."""
+        return replace(self, files=tuple(f.renumbered(number_of) for f in self.files))
 
     def file_of(self, name: str) -> RowFile | None:
         """The file that has a matrix."""
@@ -192,23 +222,42 @@ def combined_checksum(name: str, segments: Sequence[Segment]) -> str:
 
 
 def mapping(
-    name: str, segments: Sequence[Segment], dim: int
-) -> list[tuple[tuple[tuple[int, int], tuple[int, int]], str, str]]:
-    """The pieces of a virtual matrix, as HDF5 names them.
+    dataset: str,
+    segments: Sequence[Segment],
+    files: Sequence[RowFile | None],
+    shape: Sequence[int],
+) -> list[tuple[Any, str, str]]:
+    """The pieces of a virtual dataset, as HDF5 names them.
+
+    Args:
+        dataset: Its name, in the store and in the files.
+        segments: The rows, in order.
+        files: Of each segment the file that has the dataset; None for none.
+        shape: Of a row.
 
     Returns:
-        Of each the first and last corner in the matrix, the file, and the dataset in
-        it. A percent sign is doubled, for HDF5 takes one for a number to insert.
+        Of each piece the first and last corner in the dataset, the file, and the
+        dataset in it. A percent sign is doubled, for HDF5 takes one for a number to
+        insert.
     """
+    least, most = (0,) * len(shape), tuple(width - 1 for width in shape)
     return [
         (
-            ((start, 0), (start + segment.rows - 1, dim - 1)),
+            ((start, *least), (start + segment.rows - 1, *most)),
             file.name.replace("%", "%%"),
-            dataset_name(name).replace("%", "%%"),
+            dataset.replace("%", "%%"),
         )
-        for start, segment in zip(starts(segments), segments, strict=True)
-        if (file := segment.file_of(name))
+        for start, segment, file in zip(starts(segments), segments, files, strict=True)
+        if file
     ]
+
+
+def matrix_mapping(
+    name: str, segments: Sequence[Segment], width: int
+) -> list[tuple[Any, str, str]]:
+    """The pieces of a virtual matrix; as for ``mapping``."""
+    files = [segment.file_of(name) for segment in segments]
+    return mapping(dataset_name(name), segments, files, (width,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +267,9 @@ class _FileRecord:
     file: str
     bytes: int
     matrices: dict[str, "_PieceRecord"]
+    keys_sha256: str = field(default="", metadata=records.OPTIONAL)
+    paths_sha256: str = field(default="", metadata=records.OPTIONAL)
+    policies: list[int] = field(default_factory=list, metadata=records.OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +310,16 @@ def _part_file(path: Path, record: _FileRecord, where: str) -> RowFile:
         raise ValueError(f"{where}.file is {record.file!r}")
     filled = {name: piece.filled for name, piece in record.matrices.items()}
     sums = {name: piece.sha256 for name, piece in record.matrices.items()}
-    return RowFile(path.parent / folder / name, record.bytes, filled, sums, True)
+    return RowFile(
+        path.parent / folder / name,
+        record.bytes,
+        filled,
+        sums,
+        is_part=True,
+        keys_sha256=record.keys_sha256,
+        paths_sha256=record.paths_sha256,
+        policies=tuple(record.policies),
+    )
 
 
 def check_mapping(
@@ -280,16 +341,16 @@ def check_mapping(
         checksum = combined_checksum(name, segments)
         if sealed[name] != {"filled": filled, "sha256": checksum}:
             raise ValueError(f"{name} of other parts")
-        if _mapping(matrix) != mapping(name, segments, matrix.shape[1]):
+        if virtual_pieces(matrix) != matrix_mapping(name, segments, matrix.shape[1]):
             raise ValueError(f"{name} mapped to other rows")
 
 
-def _mapping(matrix: h5py.Dataset) -> list[tuple[Any, str, str]]:
-    """The pieces of a virtual matrix, each a block of rows that is a whole dataset."""
+def virtual_pieces(dataset: h5py.Dataset) -> list[tuple[Any, str, str]]:
+    """The pieces of a virtual dataset, each a block of rows that is a whole dataset."""
     whole = h5py.h5s.SEL_ALL
     pieces = [
         (piece.vspace.get_select_bounds(), piece.file_name, piece.dset_name)
-        for piece in matrix.virtual_sources()
+        for piece in dataset.virtual_sources()
         if piece.src_space.get_select_type() == whole
     ]
     return sorted(pieces)
@@ -310,7 +371,14 @@ def _file_record(file: RowFile) -> _FileRecord:
         name: _PieceRecord(filled=file.filled[name], sha256=checksum)
         for name, checksum in file.checksums.items()
     }
-    return _FileRecord(file=file.name, bytes=file.bytes, matrices=pieces)
+    return _FileRecord(
+        file=file.name,
+        bytes=file.bytes,
+        matrices=pieces,
+        keys_sha256=file.keys_sha256,
+        paths_sha256=file.paths_sha256,
+        policies=[*file.policies],
+    )
 
 
 def dataset_name(name: str) -> str:

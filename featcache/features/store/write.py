@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,18 +27,9 @@ from featcache.features.store.base import (
     Store,
     check_contract,
     header_sha256,
-    keys_sha256,
-    paths_sha256,
 )
-from featcache.features.store.segments import (
-    PARTS,
-    Segment,
-    combined_checksum,
-    dataset_name,
-    mapping,
-    parts_text,
-    slab_rows,
-)
+from featcache.features.store.key_columns import COLUMNS, key_sums
+from featcache.features.store.segments import dataset_name, slab_rows
 
 _CHUNK_BYTES = 512 * 2**10
 _SPARE_BYTES = 16 * 2**20
@@ -130,7 +121,7 @@ def merge(
     gathered = {name: _Gathered(name, sources, rows_of, keys) for name in names}
     width = sum(matrix.dim for matrix in gathered.values())
     _check_room(path, len(keys) * width * header.dtype.itemsize)
-    with _new_file(path) as file:
+    with new_file(path) as file:
         _fill(file, header, keys, gathered)
 
 
@@ -143,58 +134,8 @@ def joint_header(sources: Sequence[Store], header: Header) -> Header:
     return joint
 
 
-def write_master(
-    path: Path,
-    header: Header,
-    keys: pd.DataFrame,
-    dims: Mapping[str, int],
-    segments: Sequence[Segment],
-) -> None:
-    """Writes a store whose matrices lie in part files, atomically.
-
-    Args:
-        path: The store.
-        header: As of a store.
-        keys: N rows, in the order of the segments'.
-        dims: Width of each matrix.
-        segments: The part files; rows of a matrix that one lacks are NaN.
-
-    Raises:
-        StoreError: No room.
-    """
-    with _new_file(path) as file:
-        sealed = {
-            name: _map_matrix(file, name, len(keys), dim, header.dtype, segments)
-            for name, dim in dims.items()
-        }
-        text = parts_text(segments)
-        file.create_dataset(PARTS, data=text, dtype=h5py.string_dtype("utf-8"))
-        _describe(file, header, keys, sealed, {PARTS: text})
-
-
-def _map_matrix(
-    file: h5py.File,
-    name: str,
-    rows: int,
-    dim: int,
-    dtype: "np.dtype[Any]",
-    segments: Sequence[Segment],
-) -> dict[str, str | int]:
-    layout = h5py.VirtualLayout((rows, dim), dtype)
-    for ((low, _), (high, _)), part, dataset in mapping(name, segments, dim):
-        source = h5py.VirtualSource(part, dataset, (high + 1 - low, dim), dtype)
-        layout[low : high + 1] = source
-    target = file.create_virtual_dataset(dataset_name(name), layout, fillvalue=np.nan)
-    sealed: dict[str, str | int] = {
-        "filled": sum(segment.filled.get(name, 0) for segment in segments),
-        "sha256": combined_checksum(name, segments),
-    }
-    target.attrs.update(sealed)
-    return sealed
-
-
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[h5py.File]:
+def new_file(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name when it is complete."""
     with atomic_path(path) as temp:
         try:
@@ -212,9 +153,14 @@ def _new_file(path: Path) -> Iterator[h5py.File]:
 
 def renumbered(store: Store, header: Header) -> pd.DataFrame:
     """A store's keys, with policies numbered as in a header that has all of them."""
-    index = {i: header.policies.index(p) for i, p in enumerate(store.header.policies)}
-    index[NO_POLICY] = NO_POLICY
+    index = policy_numbers(store.header, header) | {NO_POLICY: NO_POLICY}
     return store.keys.assign(policy=store.keys["policy"].map(index))
+
+
+def policy_numbers(old: Header, new: Header) -> dict[int, int]:
+    """By the number of each policy of a header, another's; those that it has."""
+    pairs = [(number, policy) for number, policy in enumerate(old.policies)]
+    return {n: new.policies.index(p) for n, p in pairs if p in new.policies}
 
 
 def rows_in(stored: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
@@ -293,40 +239,55 @@ def _fill(
         name: _write_matrix(file, name, matrix, len(keys), header.dtype)
         for name, matrix in matrices.items()
     }
-    _describe(file, header, keys, sealed, {})
+    write_keys(file, keys, COLUMNS)
+    describe(file, header, len(keys), key_sums(keys), sealed, {})
 
 
-def _describe(
+def write_keys(file: h5py.File, keys: pd.DataFrame, names: Collection[str]) -> None:
+    """Writes columns of keys into a file itself."""
+    for name in names:
+        values = keys[name].to_numpy()
+        if name in ("image_id", "mask_id"):
+            values = values.astype("S64")
+        if name != "mask_id" or (keys[name] != NO_MASK).any():
+            file.create_dataset(name, data=values, dtype=COLUMNS[name])
+
+
+def describe(
     file: h5py.File,
     header: Header,
-    keys: pd.DataFrame,
+    rows: int,
+    sums: Mapping[str, str],
     sealed: Mapping[str, Mapping[str, str | int]],
     texts: Mapping[str, str],
-) -> None:
-    """Writes the keys and the attributes; ``texts`` are further ones to digest."""
-    for name in ("image_id", "mask_id"):
-        if (keys[name] != NO_MASK).any() or name == "image_id":
-            text = keys[name].to_numpy().astype("S64")
-            file.create_dataset(name, data=text, dtype=h5py.string_dtype("ascii", 64))
-    file.create_dataset("view", data=keys["view"].to_numpy(np.uint16))
-    file.create_dataset("policy", data=keys["policy"].to_numpy(np.int16))
-    file.create_dataset(
-        "path", data=keys["path"].tolist(), dtype=h5py.string_dtype("utf-8")
-    )
+) -> str:
+    """Writes the attributes, the mark of a complete file last.
+
+    Args:
+        file: With all else in it.
+        header: Of the store.
+        rows: Their number.
+        sums: Checksums of keys and paths.
+        sealed: By matrix, its attributes.
+        texts: Further texts that the header's checksum is of.
+
+    Returns:
+        When it was written, as the file has it.
+    """
     about = asdict(header) | {"contract": header.contract.to_json()}
     attributes: dict[str, str | int] = {
         "featcache_schema": SCHEMA,
         "contract_id": header.contract_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "rows": len(keys),
-        "keys_sha256": keys_sha256(keys),
-        "paths_sha256": paths_sha256(keys),
+        "rows": rows,
+        **sums,
         **{k: v if isinstance(v, str) else canonical_json(v) for k, v in about.items()},
     }
     for name, value in attributes.items():
         file.attrs[name] = value
     file.attrs["header_sha256"] = header_sha256({**attributes, **texts}, sealed)
     file.attrs["complete"] = True
+    return str(attributes["created"])
 
 
 def _write_matrix(

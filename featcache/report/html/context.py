@@ -84,6 +84,11 @@ class ReportContext:
         known = self.manifest.ok.set_index("image_id").drop(columns=["label", "group"])
         return evaluated.join(known, how="inner")
 
+    @cached_property
+    def sources(self) -> dict[str, pd.Series]:
+        """`source_columns` of the images, which every run is split by."""
+        return source_columns(self.images)
+
 
 def collect(
     reports: Path, board: Leaderboard, manifest: Manifest | None

@@ -7,7 +7,7 @@ import pandas as pd
 
 from featcache.evaluation.runs import Run
 from featcache.report.html import embedding_map
-from featcache.report.html.context import ReportContext, embeddings, source_columns
+from featcache.report.html.context import ReportContext, embeddings
 
 _GRID = 10_000  # places are whole numbers up to this: shorter than fractions
 
@@ -69,7 +69,7 @@ def _points(
         _colour("outcome", pd.Series(right).map({True: "right", False: "wrong"})),
         _colour("part of the split", parts),
     ]
-    for name, values in source_columns(context.images).items():
+    for name, values in context.sources.items():
         colours.append(_colour(name, values.reindex(table.index).fillna("(not given)")))
     true_probability = p.to_numpy()[range(len(p)), codes.to_numpy(int)]
     return Points(

@@ -28,7 +28,7 @@ from featcache.report.html.charts import (
     reliability,
     risk,
 )
-from featcache.report.html.context import ReportContext, source_columns
+from featcache.report.html.context import ReportContext
 from featcache.report.html.scoring import ClassScores, Estimate
 from featcache.report.html.svg import Svg, interval
 
@@ -154,10 +154,10 @@ def _points(run: Run) -> list[OperatingPoint]:
 
 
 def _point_row(point: OperatingPoint) -> PointRow:
-    by_fold = point.fold_thresholds
+    by_fold = np.array(point.fold_thresholds)  # NaN of a fold without the class
     return PointRow(
         point.class_name,
-        Estimate(point.threshold, min(by_fold), max(by_fold)),
+        Estimate(point.threshold, *np.nanquantile(by_fold, [0, 1])),
         [_estimate(point.sensitivity), _estimate(point.specificity)],
         [
             (percent(v.prevalence), _estimate(v.ppv), _estimate(v.npv))
@@ -256,7 +256,7 @@ def _sources(
         run.table[run.table["split"] == ranked_part],
     )
     by_column = {}
-    for name, values in source_columns(context.images).items():
+    for name, values in context.sources.items():
         of_image = values.reindex(table["image_id"]).fillna("(not given)").to_numpy()
         rows = [_source_row(part, of_image, value) for value in sorted(set(of_image))]
         if len(rows) > 1:
