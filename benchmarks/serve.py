@@ -130,6 +130,17 @@ def processor_ms(process: Any) -> float:
     return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def batches(address: Any) -> tuple[int, int]:
+    """Calls of the model so far, and images in them."""
+    connection = http.client.HTTPConnection(*address, timeout=60)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    names = "featcache_batches_total", "featcache_batched_images_total"
+    calls, images = (int(re.search(rf"{n}{{.*}} (\d+)", text)[1]) for n in names)  # type: ignore[index]
+    return calls, images
+
+
 def memory(process: Any) -> float:
     """Resident MiB of a process (Linux)."""
     text = Path(f"/proc/{process.pid}/status").read_text()
@@ -153,7 +164,7 @@ def main() -> None:
             clients(address, files, 8, 32)
             for n in options.clients:
                 before, passes = memory(process), []
-                used = processor_ms(process)
+                used, so_far = processor_ms(process), batches(address)
                 for _ in range(options.repeats):
                     start = time.perf_counter()
                     seconds = clients(address, files, n, options.images)
@@ -163,6 +174,9 @@ def main() -> None:
                 size = 1 if n == 1 else 32
                 alone = rates[size]
                 total = options.images * options.repeats
+                calls, answered = (
+                    b - a for a, b in zip(so_far, batches(address), strict=True)
+                )
                 rows.append(
                     {
                         "backbone": options.backbone,
@@ -174,6 +188,7 @@ def main() -> None:
                         "images_per_second": round(rate, 1),
                         "model_images_per_second": round(alone, 1),
                         "ratio": round(rate / alone, 2),
+                        "batch": round(answered / calls, 1),
                         "cpu_ms": round((processor_ms(process) - used) / total, 1),
                         "model_cpu_ms": round(cpu[size], 1),
                         "mib_before": round(before),
