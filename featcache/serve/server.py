@@ -127,7 +127,7 @@ def prepared(
     try:
         with (
             open_bundles(bundles, files=files, reporter=reporter, **sizes) as served,
-            ThreadPoolExecutor(threads, "decode") as pool,
+            ThreadPoolExecutor(threads, "uploads") as pool,
         ):
             pictures = TrainingPictures()
             if cache:
