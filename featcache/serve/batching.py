@@ -1,11 +1,11 @@
 """Images of all requests in batches: one thread calls the model, as predict would.
 
-An image that comes alone is answered at once; a batch waits only for images that are
-being decoded, and for a few milliseconds at most.
+An image that comes alone is answered at once. A batch waits for images that are being
+decoded, and for those of clients that were just answered and may ask again: until there
+are as many as there were, and for a few milliseconds at most.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -21,7 +21,7 @@ from featcache.deploy.answers import (
 )
 from featcache.serve.problems import Problem
 
-WAIT_SECONDS = 0.005
+WAIT_SECONDS = 0.01
 MOST_WAITING = 256  # images
 _Item = tuple[Loaded, "Future[Answer]"]
 Put = Callable[[Loaded], "Future[Answer]"]
@@ -33,7 +33,7 @@ class Batcher:
     Args:
         model: What answers.
         batch_size: Most images in one call of it.
-        wait: Seconds that a batch waits for images that are being decoded.
+        wait: Seconds that a batch waits for further images.
         most: Images that may be decoded or wait.
         heard: Hears of the size of each batch.
     """
@@ -51,7 +51,7 @@ class Batcher:
         self._wait, self.heard = wait, heard
         self._changed = threading.Condition()
         self._items: deque[_Item] = deque()
-        self._bytes = self._coming = self._reserved = 0
+        self._bytes = self._reserved = self._peak = 0
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
 
@@ -80,21 +80,17 @@ class Batcher:
         Raises:
             Problem: There are not so many.
         """
-        left = count
         with self._changed:
             if self._reserved + count > self.most:
                 text = f"{self._reserved} images are waiting, and {self.most} may"
                 fix = "Ask again in a second, or send fewer at once."
                 raise Problem(429, text, fix, {"retry-after": "1"})
             self._reserved += count
-            self._coming += count
+            self._peak = max(self._peak, self._reserved)
 
         def put(loaded: Loaded) -> "Future[Answer]":
-            nonlocal left
             future: Future[Answer] = Future()
             with self._changed:
-                left -= 1
-                self._coming -= 1
                 self._bytes += loaded.n_bytes
                 self._items.append((loaded, future))
                 self._changed.notify_all()
@@ -105,7 +101,6 @@ class Batcher:
         finally:
             with self._changed:
                 self._reserved -= count
-                self._coming -= left
                 self._changed.notify_all()
 
     def wait_for_memory(self) -> None:
@@ -124,12 +119,11 @@ class Batcher:
         """The next batch; none at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._ended)
-            until = time.monotonic() + self._wait
-            while self._coming and len(self._items) < self.batch_size:
-                if not self._changed.wait(max(until - time.monotonic(), 0)):
-                    break
-                if time.monotonic() >= until or self._ended:
-                    break
+            wanted = min(self._peak, self.batch_size)
+            self._changed.wait_for(
+                lambda: len(self._items) >= wanted or self._ended, self._wait
+            )
+            self._peak = self._reserved
             batch: list[_Item] = []
             n_bytes = 0
             while (

@@ -77,7 +77,7 @@ def capture(data: bytes, image_id: str, sheet: Image.Image) -> bytes:
         patient_orientation=("L", "F"),  # which cannot be left out here, and is below
         transfer_syntax_uid="1.2.840.10008.1.2.1",
     )
-    made.PatientOrientation = source.get("PatientOrientation") or ""
+    made["PatientOrientation"].value = source.get("PatientOrientation") or ""
     if not dicom.is_dicom(data):
         made.SeriesInstanceUID = source.SeriesInstanceUID
     return _written(made)

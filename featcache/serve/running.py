@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from featcache.errors import UsageError
 from featcache.serve.security import Guard, Limits, host_names, is_loopback
-from featcache.serve.tokens import Door, read_token
+from featcache.serve.tokens import Door
 
 HOST, PORT = "127.0.0.1", 8000
 _HEADER_SECONDS = 10.0  # for the first line and the headers of a request
@@ -50,6 +50,8 @@ class Listening:
 def run(
     app: ASGIApp,
     listening: Listening,
+    sock: socket.socket,
+    token: str | None,
     *,
     announce: Callable[[str], None],
     report: Callable[[str], None],
@@ -61,18 +63,15 @@ def run(
     Args:
         app: The application.
         listening: Where, and for whom.
+        sock: Of `bind`, which is closed at the end.
+        token: Of `read_token`.
         announce: Hears the address, with a link of one use where a token is needed;
             and the next link when one was used.
         report: Hears of errors, and of a token that was generated.
         limits: How much a client may ask for; None for the usual.
         answered: Hears of each request: path, status and seconds.
-
-    Raises:
-        UsageError: The port is in use or not allowed, there is no such host, or the
-            token cannot be read.
     """
-    token = read_token(listening.token_file)
-    with bind(listening.host, listening.port) as sock:
+    with sock:
         port = sock.getsockname()[1]
         if token is None and not is_loopback(listening.host):
             token = secrets.token_urlsafe(32)

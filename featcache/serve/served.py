@@ -124,7 +124,7 @@ def open_bundles(
         BundleError: A file is none, is damaged, or does not prove itself: the stage is
             said; or two have one name.
     """
-    _refuse_equal_names(paths)
+    refuse_equal_names(paths)
     nowhere = Place(Path(), Path(), files=files)
     with ExitStack() as stack:
         served = {}
@@ -140,7 +140,12 @@ def open_bundles(
         yield served
 
 
-def _refuse_equal_names(paths: Sequence[Path]) -> None:
+def refuse_equal_names(paths: Sequence[Path]) -> None:
+    """Refuses files that are no bundles, and two of one name.
+
+    Raises:
+        BundleError: Says which.
+    """
     names: dict[str, Path] = {}
     for path in paths:
         if not is_bundle(str(path)):

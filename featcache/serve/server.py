@@ -15,9 +15,15 @@ from featcache.serve import openapi
 from featcache.serve.answer_log import AnswerLog
 from featcache.serve.app import ASSETS, ServeLimits, Service
 from featcache.serve.batching import MOST_WAITING
-from featcache.serve.running import Listening, run
+from featcache.serve.running import Listening, bind, run
 from featcache.serve.security import Limits
-from featcache.serve.served import TrainingPictures, open_bundles, training_pictures
+from featcache.serve.served import (
+    TrainingPictures,
+    open_bundles,
+    refuse_equal_names,
+    training_pictures,
+)
+from featcache.serve.tokens import read_token
 
 _MOST_THREADS = 8  # that decode
 
@@ -81,13 +87,21 @@ def serve(
         UsageError: The port is in use, or an option that cannot be.
     """
     options.check()
-    with prepared(
-        bundles, options, cache=cache, log_dir=log_dir, files=files, reporter=reporter
-    ) as service:
+    refuse_equal_names(bundles)
+    token = read_token(listening.token_file)
+    with (  # what needs no time first
+        bind(listening.host, listening.port) as sock,
+        prepared(
+            bundles, options, cache=cache, log_dir=log_dir, files=files,
+            reporter=reporter,
+        ) as service,
+    ):  # fmt: skip
         body = int(options.max_mib * 2**20)
         run(
             service.app(),
             listening,
+            sock,
+            token,
             announce=announce,
             report=reporter.message,
             limits=Limits(body_bytes=body, waiting_bytes=max(8 * body, 2**29)),
@@ -113,7 +127,7 @@ def prepared(
     try:
         with (
             open_bundles(bundles, files=files, reporter=reporter, **sizes) as served,
-            ThreadPoolExecutor(threads, "decode") as pool,
+            ThreadPoolExecutor(threads, "uploads") as pool,
         ):
             pictures = TrainingPictures()
             if cache:

@@ -275,9 +275,10 @@ def test_a_client_that_writes_on_hears_why(address: tuple[str, int]) -> None:
 PROGRAM = """
 from pathlib import Path
 from starlette.routing import Router
-from featcache.serve.running import Listening, run
-run(Router(), Listening(port=0), announce=lambda text: print(text, flush=True),
-    report=print)
+from featcache.serve.running import Listening, bind, run
+sock = bind("127.0.0.1", 0)
+run(Router(), Listening(), sock, None, report=print,
+    announce=lambda text: print(text, flush=True))
 print("ended")
 """
 
