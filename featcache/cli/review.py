@@ -122,7 +122,10 @@ def open_command(
 
 def open_page(session: "Session", listening: "Listening") -> None:
     """Serves the page until Ctrl-C."""
-    from featcache.serve import review, running
+    from featcache.serve import review, running, tokens
+
+    token = tokens.read_token(listening.token_file)
+    sock = running.bind(listening.host, listening.port)
 
     def announce(address: str) -> None:
         show(f"Review {session.queue} as {session.reader}: {address}")
@@ -132,6 +135,8 @@ def open_page(session: "Session", listening: "Listening") -> None:
     running.run(
         review.app(session),
         listening,
+        sock,
+        token,
         announce=announce,
         report=say,
         limits=review.LIMITS,

@@ -10,7 +10,7 @@ CACHE, REPORTS = "cache", "reports"  # the folders where none is named
 CACHE_VARIABLE = "FEATCACHE_CACHE"
 # Which of the two options --cache and --reports a command has.
 OPTIONS = {
-    **dict.fromkeys(("scan", "extract"), (CACHE,)),
+    **dict.fromkeys(("scan", "extract", "serve"), (CACHE,)),
     **dict.fromkeys(
         (f"cache {name}" for name in ("verify", "export", "compact")), (CACHE,)
     ),
