@@ -58,7 +58,9 @@ def make_bundle_of(backbone: str, home: Path) -> tuple[Path, list[bytes]]:
     return path, [(dataset.root / one).read_bytes() for one in dataset.ok["path"]]
 
 
-def model_rates(path: Path, files: list[bytes], count: int, repeats: int) -> Any:
+def model_rates(
+    path: Path, files: list[bytes], count: int, repeats: int, sizes: set[int]
+) -> Any:
     """Of the model alone, by size of batches: images per second, CPU ms an image."""
     from featcache.dataset import images
     from featcache.deploy.model import Candidate
@@ -69,7 +71,7 @@ def model_rates(path: Path, files: list[bytes], count: int, repeats: int) -> Any
     ]
     rates, processor = {}, {}
     with open_model(str(path), Place(Path(), Path())) as trained:
-        for size in (1, 32):
+        for size in sizes:
 
             def run(size: int = size) -> None:
                 for at in range(0, count, size):
@@ -159,7 +161,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path, files = make_bundle_of(options.backbone, Path(folder))
-        rates, cpu = model_rates(path, files, options.images, options.repeats)
+        sizes = {1 if n == 1 else 32 for n in options.clients}
+        rates, cpu = model_rates(path, files, options.images, options.repeats, sizes)
         with server(path) as (process, address):
             clients(address, files, 8, 32)
             for n in options.clients:

@@ -2,10 +2,11 @@
 
 An image that comes alone is answered at once. A batch waits for images that are being
 decoded, and for those of clients that were just answered and may ask again: until there
-are as many as there were, and for a few milliseconds at most.
+are as many as there were, and for 10 ms or a tenth of a pass at most.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ from featcache.deploy.answers import (
 from featcache.serve.problems import Problem
 
 WAIT_SECONDS = 0.01
+_WAIT_SHARE, _LONGEST_WAIT = 0.1, 0.05  # of the time of the pass before; seconds
+_ROWS = 8  # that engines pass at once: more are taken in multiples of it
 MOST_WAITING = 256  # images
 _Item = tuple[Loaded, "Future[Answer]"]
 Put = Callable[[Loaded], "Future[Answer]"]
@@ -33,7 +36,7 @@ class Batcher:
     Args:
         model: What answers.
         batch_size: Most images in one call of it.
-        wait: Seconds that a batch waits for further images.
+        wait: Seconds that a batch waits for further images; longer if passes are long.
         most: Images that may be decoded or wait.
         heard: Hears of the size of each batch.
     """
@@ -52,6 +55,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._items: deque[_Item] = deque()
         self._bytes = self._reserved = self._peak = 0
+        self._seconds = 0.0  # of the last pass
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
 
@@ -110,7 +114,9 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._gather():
+            start = time.monotonic()
             self._answer([one for one in batch if _is_wanted(one)])
+            self._seconds = time.monotonic() - start
             with self._changed:
                 self._bytes -= sum(loaded.n_bytes for loaded, _ in batch)
                 self._changed.notify_all()
@@ -121,14 +127,16 @@ class Batcher:
             self._changed.wait_for(lambda: self._items or self._ended)
             wanted = min(self._peak, self.batch_size)
             self._changed.wait_for(
-                lambda: len(self._items) >= wanted or self._ended, self._wait
+                lambda: len(self._items) >= wanted or self._ended,
+                max(self._wait, min(_WAIT_SHARE * self._seconds, _LONGEST_WAIT)),
             )
             self._peak = self._reserved
+            size = min(len(self._items), self.batch_size)
+            if size > _ROWS:
+                size -= size % _ROWS
             batch: list[_Item] = []
             n_bytes = 0
-            while (
-                self._items and len(batch) < self.batch_size and n_bytes <= MOST_BYTES
-            ):
+            while len(batch) < size and n_bytes <= MOST_BYTES:
                 batch.append(self._items.popleft())
                 n_bytes += batch[-1][0].n_bytes
         return batch

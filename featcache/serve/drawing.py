@@ -68,17 +68,17 @@ def sheet(
         contours: As `overlay` draws them; None for none.
     """
     side = min(max(*picture.size, _LEAST), _SIDE)
-    shown_picture = ImageOps.contain(picture, (side, side)).convert("RGB")
+    fitted = ImageOps.contain(picture, (side, side)).convert("RGB")
     if contours is not None:
-        above = contours.resize(shown_picture.size, Image.Resampling.LANCZOS)
-        shown_picture.paste(above, (0, 0), above)
+        above = contours.resize(fitted.size, Image.Resampling.LANCZOS)
+        fitted.paste(above, (0, 0), above)
     font = ImageFont.load_default(18)
     rows = [row for line in lines for row in _wrapped(line, font, side - 24)]
-    page = Image.new("RGB", (side, shown_picture.height + _LINE * len(rows) + 24))
-    page.paste(shown_picture, ((side - shown_picture.width) // 2, 0))
+    page = Image.new("RGB", (side, fitted.height + _LINE * len(rows) + 24))
+    page.paste(fitted, ((side - fitted.width) // 2, 0))
     draw = ImageDraw.Draw(page)
     for number, row in enumerate(rows):
-        at = (12, shown_picture.height + 12 + _LINE * number)
+        at = (12, fitted.height + 12 + _LINE * number)
         draw.text(at, row, fill=(255, 255, 255), font=font)
     return page
 

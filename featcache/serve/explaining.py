@@ -174,10 +174,10 @@ def _with_maps(network: FeatureNetwork) -> Any:
         maps = [
             averaged(source, Readout(layout=layout), name) for layout in (NCHW, NHWC)
         ]
-        found_map = next((one for one in maps if one and one.has_grid), None)
-        if found_map is None:
+        inner = next((one for one in maps if one and one.has_grid), None)
+        if inner is None:
             raise _no_map(f"the output {name} of {network.name} is no mean over places")
-        result = openvino().opset13.result(found_map.values)
+        result = openvino().opset13.result(inner.values)
         result.set_friendly_name(_MAP + name)
         graph.add_results([result])
     graph.validate_nodes_and_infer_types()
