@@ -78,6 +78,10 @@ def capture(data: bytes, image_id: str, sheet: Image.Image) -> bytes:
         transfer_syntax_uid="1.2.840.10008.1.2.1",
     )
     made["PatientOrientation"].value = source.get("PatientOrientation") or ""
+    if part := source.get("BodyPartExamined"):
+        made.BodyPartExamined = part
+    if "Laterality" in source or not part:  # which a chest, for one, may not have
+        made.Laterality = source.get("Laterality") or ""
     if not dicom.is_dicom(data):
         made.SeriesInstanceUID = source.SeriesInstanceUID
     return _written(made)
