@@ -1,5 +1,6 @@
 """A service of the model of brightness, and of a bundle."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from featcache.commands.bundle import make_bundle
 from featcache.commands.extract import extract
 from featcache.commands.scan import scan
 from featcache.dataset.manifest import Manifest
+from featcache.serve import running
 from featcache.serve.app import ServeLimits, Service
 from featcache.serve.batching import Batcher
 from featcache.serve.explaining import Explainer
@@ -94,3 +96,18 @@ def bundle_service(
 def served(bundle_service: Service) -> Guard:
     """The same behind a guard."""
     return Guard(bundle_service.app(), host_names("127.0.0.1"), Door(None))
+
+
+@pytest.fixture(scope="session")
+def address(bundle_service: Service) -> Iterator[str]:
+    """A server in a thread."""
+    sock = running.bind("127.0.0.1", 0)
+    ready = threading.Event()
+    guard = Guard(bundle_service.app(), host_names("127.0.0.1"), Door(None))
+    server = running._Server(running._config(guard), ready.set)
+    thread = threading.Thread(target=server.run, args=([sock],))
+    thread.start()
+    ready.wait(10)
+    yield f"http://127.0.0.1:{sock.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join()

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,10 +13,6 @@ from PIL import Image
 from toys import slow_but
 
 from featcache.dataset.manifest import Manifest
-from featcache.serve import running
-from featcache.serve.app import Service
-from featcache.serve.security import Guard, host_names
-from featcache.serve.tokens import Door
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
@@ -69,21 +64,6 @@ def test_the_page_asks_nobody_else() -> None:
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 in_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install")
-
-
-@pytest.fixture(scope="module")
-def address(bundle_service: Service) -> Iterator[str]:
-    """A server in a thread."""
-    sock = running.bind("127.0.0.1", 0)
-    ready = threading.Event()
-    guard = Guard(bundle_service.app(), host_names("127.0.0.1"), Door(None))
-    server = running._Server(running._config(guard), ready.set)
-    thread = threading.Thread(target=server.run, args=([sock],))
-    thread.start()
-    ready.wait(10)
-    yield f"http://127.0.0.1:{sock.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture(scope="module")

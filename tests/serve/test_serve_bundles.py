@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from asgi import PNG, Reply, call
+from toy_dicom import NAME, of_dicom
 
 from featcache.commands.explain.attribution import margins
 from featcache.dataset import images
@@ -30,7 +31,6 @@ from featcache.serve.server import ServeOptions, serve
 pydicom = pytest.importorskip("pydicom")
 Made = tuple[Manifest, dict[str, Path]]
 SIZES: Any = {"batch_size": 32, "most_waiting": 256}
-NAME = "Doe^Jane"
 
 
 @pytest.fixture(scope="module")
@@ -58,31 +58,6 @@ def taken(
 def ask(guard: Guard, data: bytes, path: str = "/predict", **query: str) -> Reply:
     words = "&".join(f"{k}={v}" for k, v in ({"bundle": "logreg"} | query).items())
     return call(guard, "POST", f"{path}?{words}", data, PNG)
-
-
-def of_dicom(data: bytes, **elements: Any) -> bytes:
-    """The same picture as a DICOM file of a patient with a name."""
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    pixels = np.asarray(images.decode(data))
-    made = pydicom.Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(made, name, generate_uid())
-    made.PatientName, made.PatientID, made.Modality = NAME, "4711", "DX"
-    made.Rows, made.Columns = pixels.shape
-    made.BitsAllocated = made.BitsStored = 8
-    made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = 7, 0, 1
-    made.PhotometricInterpretation = "MONOCHROME2"
-    made.PixelData = pixels.tobytes()
-    for name, value in elements.items():
-        setattr(made, name, value)
-    buffer = io.BytesIO()
-    made.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def test_answers_are_those_of_the_model(
