@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
 from featcache.core import scratch
 from featcache.errors import FeatcacheError, UsageError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 THREADS = "FEATCACHE_THREADS"  # set in worker processes
 Item = TypeVar("Item")
@@ -103,12 +106,18 @@ def in_threads(
 def one_thread() -> Iterator[None]:
     """Limits BLAS and OpenMP to one thread, so that sums have one order."""
     if all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        yield  # as they began: to look for libraries takes milliseconds at each call
+        yield  # as they began
         return
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with _pools(len(sys.modules)).limit(limits=1):
         yield
+
+
+@lru_cache(maxsize=1)
+def _pools(n_modules: int) -> "ThreadpoolController":
+    """The thread pools of what is loaded; to look for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def has_one_thread() -> bool:
