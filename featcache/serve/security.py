@@ -155,7 +155,8 @@ class Guard:
         raise Problem(
             421,
             "this server does not go by the name in the header Host",
-            "Use the address that it printed, or name it with --allow-host.",
+            "Use the address that it printed; who runs it can allow other names "
+            "(`allow_host`).",
         )
 
     async def _let_in(self, call: "_Call", scope: Scope) -> None:
