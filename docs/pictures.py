@@ -1,12 +1,11 @@
-"""Takes the pictures of the report in docs/report.md.
+"""Takes the pictures in docs/: of the report, of `serve` and of `review`.
 
-    python docs/pictures.py --network squeezenet1_1_imagenet.keras
+    python docs/pictures.py squeezenet1_1_imagenet.keras
 
 Runs a study on generated chest phantoms, with the baselines and a network whose file
-is at hand (preprocessing "caffe", 224 px, as SqueezeNet's), writes its report, and
-takes its first screen as a reader of a desktop and of a phone sees it, in the light
-colours, with Chromium. With --page, takes those of a report that is there. The pictures
-are PNGs of at most 64 colours in docs/pictures/.
+is at hand (preprocessing "caffe", 224 px, as SqueezeNet's), and takes what a reader
+sees on a desktop and on a phone, in the light colours, with Chromium. The pictures are
+PNGs of at most 64 colours, in docs/pictures/.
 """
 
 import argparse
@@ -16,71 +15,121 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from PIL import Image
 from playwright import sync_api
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "pictures"
-SCREENS = {"report-desktop": (1280, 900), "report-phone": (390, 844)}
-COLOURS = 64
+SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
+DATA = ("--dataset", "phantoms")
 
 
-def make_report(home: Path, network: Path) -> Path:
-    """A report on phantoms, in an empty folder."""
-    data = ("--dataset", "phantoms")
+def run(home: Path, *words: str) -> None:
+    """Runs a command of featcache in a folder."""
+    subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], cwd=home, check=True)
+
+
+def study(home: Path, network: Path) -> None:
+    """Runs on phantoms, their report and a bundle, in an empty folder."""
     size = ("--preprocess", "caffe", "--input-size", "224")
     name = network.name.partition(".")[0]
-    for words in (
-        ("demo", "--data-only", "images", "--images", "360"),
-        ("scan", "images/metadata.csv", *data, "--group-by", "patient"),
-        ("extract", *data, "-b", "baselines"),
-        ("extract", *data, "-b", str(network.resolve()), *size),
-        ("train-head", *data, "-b", "baselines", "-H", "logreg"),
-        ("train-head", *data, "-b", name, "-H", "logreg", "-H", "svm", "-H", "softmax"),
-        ("audit", *data),
-        ("compare", *data, "--html", "report.html"),
-    ):
-        command = [sys.executable, str(ROOT / "cli.py"), *words]
-        subprocess.run(command, cwd=home, check=True)
-    return home / "report.html"
+    run(home, "demo", "--data-only", "images", "--images", "360")
+    run(home, "scan", "images/metadata.csv", *DATA, "--group-by", "patient")
+    run(home, "extract", *DATA, "-b", "baselines")
+    run(home, "extract", *DATA, "-b", str(network.resolve()), *size)
+    run(home, "train-head", *DATA, "-b", "baselines", "-H", "logreg")
+    heads = ("-H", "logreg", "-H", "svm", "-H", "softmax")
+    run(home, "train-head", *DATA, "-b", name, *heads)
+    run(home, "audit", *DATA)
+    run(home, "compare", *DATA, "--html", "report.html")
+    run(home, "bundle", "make", "1", *DATA, "-o", "phantoms.fcb")
 
 
-def take(page: Path) -> None:
-    """Writes the pictures of a page."""
-    FOLDER.mkdir(exist_ok=True)
-    # Chromium's own sandbox needs a user other than root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        for name, (width, height) in SCREENS.items():
-            tab = browser.new_page(
-                viewport={"width": width, "height": height},
-                color_scheme="light",
-                reduced_motion="reduce",
-            )
-            tab.goto(page.resolve().as_uri())
-            picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
-            path = FOLDER / f"{name}.png"
-            picture.quantize(COLOURS, dither=Image.Dither.NONE).save(
-                path, optimize=True
-            )
-            print(path, f"{path.stat().st_size / 1024:.0f} KB")
-        browser.close()
+@contextmanager
+def served(home: Path, *words: str) -> Iterator[str]:
+    """The address of a page while a command serves it."""
+    command = [sys.executable, str(ROOT / "cli.py"), *words, "--port", "0"]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout
+        try:
+            yield one.stdout.readline().split()[-1]
+        finally:
+            one.terminate()
+
+
+def take(tab: Any, name: str) -> None:
+    """Writes what a tab shows."""
+    picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+    path = FOLDER / f"{name}.png"
+    picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path, f"{path.stat().st_size / 1024:.0f} KB")
+
+
+def take_report(tab: Any, home: Path, screen: str) -> None:
+    """The first screen of the report."""
+    tab.goto((home / "report.html").resolve().as_uri())
+    take(tab, f"report-{screen}")
+
+
+def take_answer(tab: Any, home: Path, screen: str, address: str) -> None:
+    """An answer of `serve` for images of the test set, with its heat map."""
+    tab.goto(address)
+    predictions = pd.read_csv(next(home.glob("reports/*/runs/*/predictions.csv")))
+    of_test = predictions.loc[predictions["split"] == "test", "image_id"]
+    manifest = pd.read_csv(home / "cache" / "phantoms" / "manifest.csv")
+    paths = manifest.loc[manifest["image_id"].isin(of_test), "path"].sort_values()
+    images = [home / "images" / path for path in paths.iloc[:3]]
+    tab.set_input_files("input[type=file]", images)
+    tab.wait_for_selector("text=Most probable")
+    tab.keyboard.press("h")
+    tab.wait_for_selector("text=Evidence for")
+    take(tab, f"serve-{screen}")
+
+
+def take_review(tab: Any, screen: str, address: str) -> None:
+    """An image of `review`, before the answer and after it."""
+    tab.goto(address)
+    tab.wait_for_selector("button:enabled >> text=COVID")  # once the image is there
+    take(tab, f"review-{screen}")
+    if screen == "desktop":
+        tab.keyboard.press("1")
+        tab.wait_for_selector("text=Why it is here")
+        take(tab, "review-revealed")
+        tab.keyboard.press("u")
 
 
 def main() -> None:
     """Takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", type=Path, help="a network without its top")
-    parser.add_argument("--page", type=Path, help="a report that is there")
-    options = parser.parse_args()
-    if not (options.network or options.page):
-        parser.error("give --network or --page")
-    with tempfile.TemporaryDirectory() as home:
-        take(options.page or make_report(Path(home), options.network))
+    parser.add_argument("network", type=Path, help="a network without its top")
+    network = parser.parse_args().network
+    FOLDER.mkdir(exist_ok=True)
+    # Chromium's own sandbox needs a user other than root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sync_api.sync_playwright() as playwright,
+    ):
+        home = Path(folder)
+        study(home, network)
+        answers = ("serve", "phantoms.fcb", "--cache", "cache")
+        queue = ("review", *DATA, "--reader", "ann", "--queue", "errors")
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        with served(home, *answers) as page, served(home, *queue) as reviewed:
+            for screen, (width, height) in SCREENS.items():
+                size: Any = {"width": width, "height": height}
+                tab = browser.new_page(viewport=size, reduced_motion="reduce")
+                take_report(tab, home, screen)
+                take_answer(tab, home, screen, page)
+                take_review(tab, screen, reviewed)
+        browser.close()
 
 
 if __name__ == "__main__":

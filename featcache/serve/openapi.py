@@ -47,6 +47,10 @@ _ANSWER = {
             "additionalProperties": {"type": "boolean"},
         },
         "refusal_scores": {"type": "object", "additionalProperties": _NUMBER},
+        "trained_on": {
+            "type": "boolean",
+            "description": "It is a training image: its answer is no evidence.",
+        },
         "similar": {
             "type": "array",
             "description": "The nearest training images, the nearest first.",

@@ -129,6 +129,7 @@ def test_a_whole_visit(browser: Any, address: str, files: list[str]) -> None:
         ok.first.click()
         api.expect(page.locator("#status")).to_have_text("Accepted")
         assert page.locator("#probabilities tbody tr").count() == 3
+        api.expect(page.locator("#trained-on")).to_be_visible()
         api.expect(page.locator("#similar img")).to_have_count(5)
         page.keyboard.press("h")
         api.expect(page.locator("#overlay")).to_be_visible()

@@ -31,6 +31,7 @@ class Brightness:
     dataset: str = "toy"
     rule: None = None
     operating_points: None = None
+    training_ids: frozenset[str] = frozenset()
 
     def answer(self, batch: list[Candidate]) -> Scored:
         """Scores by the mean grey."""

@@ -142,6 +142,7 @@ function show() {
   $("status").className = status;
   $("reason").textContent = item.error || item.answer?.reason || "";
   $("reason").hidden = !$("reason").textContent;
+  $("trained-on").hidden = !item.answer?.trained_on;
   $("of-class").hidden = !item.answer?.class;
   if (item.answer?.class) showClass(item.answer);
   showSimilar(item.answer?.similar ?? []);
