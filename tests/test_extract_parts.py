@@ -292,6 +292,18 @@ def test_other_images_are_refused_but_other_labels_are_not(
     assert planned(grown).rows == {next(iter(planned(grown).rows)): 33}
 
 
+def test_a_plan_of_other_images_without_any_part_is_refused(
+    dataset: Manifest, planned: Planned, image_folder: Path
+) -> None:
+    """There is nothing to publish: the way out is named."""
+    planned()
+    picture(999, 50).save(image_folder / "COVID" / "new.png")
+    grown = scan(image_folder, dataset.folder.parent).manifest
+    with pytest.raises(StoreError, match=r"got none\. Make a new plan"):
+        publish_parts(grown)
+    assert list((dataset.folder / "plans").iterdir())
+
+
 def test_another_network_is_refused(
     dataset: Manifest, toy_network: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,13 @@ def _parts(plan: PartPlan, is_current: bool, reporter: Reporter) -> list[Part]:
         parts = list(pool.map(read, range(count)))
     if missing := [number for number, part in enumerate(parts) if part is None]:
         ranges = array_of(missing)
+        if len(missing) == count and not is_current:
+            raise StoreError(
+                f"a part of plan {plan.name} that was computed before the images of "
+                "the dataset changed",
+                "none",
+                "Make a new plan. To remove this one: featcache cache prune --yes",
+            )
         if not is_current:
             reporter.message(
                 f"parts {ranges} of plan {plan.name} were not computed before the "
