@@ -1,5 +1,6 @@
 """The OpenVINO engine: TensorFlow's numbers, the order kept, and nothing said."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -15,7 +16,12 @@ from toys import HEARS_CTRL_C, slow_but
 from featcache import backbones
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.engines.int8 import drift, quantise
-from featcache.backbones.engines.openvino import OpenVINOEngine, convert, digest
+from featcache.backbones.engines.openvino import (
+    OpenVINOEngine,
+    convert,
+    converted,
+    digest,
+)
 from featcache.backbones.engines.tensorflow import TensorFlowEngine
 from featcache.core.tf import tensorflow
 from featcache.errors import ConversionError, UsageError
@@ -352,3 +358,22 @@ def test_the_real_network_converts(real_data: Path, tmp_path: Path) -> None:
     weights = real_data / "weights" / "squeezenet1_1_imagenet.keras"
     graph = pixels_graph(str(weights), preprocess="caffe", input_size=224)
     check_network(graph, tmp_path / "x.xml", images(4, 224))
+
+
+def test_converted_weights_outlive_those_of_tensorflow() -> None:
+    """The network is gone before it is run, and its memory has other numbers."""
+    tf = tensorflow()
+    weights = np.random.default_rng(0).normal(size=2000).astype(np.float32)
+
+    def made() -> Any:
+        variable = tf.Variable(weights)
+        spec = [tf.TensorSpec((None, len(weights)), tf.float32)]
+        traced = tf.function(lambda x: x + variable, input_signature=spec)
+        return converted(traced.get_concrete_function())
+
+    model = made()
+    gc.collect()
+    others = [tf.Variable(np.full_like(weights, 7)) for _ in range(50)]
+    (constant,) = [o for o in model.get_ops() if o.get_type_name() == "Constant"]
+    assert len(others) == 50
+    np.testing.assert_array_equal(constant.data.ravel(), weights)

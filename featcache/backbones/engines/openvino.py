@@ -178,7 +178,9 @@ def converted(traced: Any) -> Any:
     ov = openvino()  # before its frontend, which would bring the telemetry
     _mend_frontend(tensorflow().__version__)
     with root_logger_kept():  # a failed conversion leaves it changed
-        return ov.convert_model(traced)
+        # Shared weights are those of TensorFlow's variables, and are overwritten when
+        # these go.
+        return ov.convert_model(traced, share_weights=False)
 
 
 def _mend_frontend(version: str) -> None:
