@@ -1,9 +1,7 @@
 """The report in headless Chromium: what only a browser can tell."""
 
 import io
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import report_records
 import report_study
+from browsing import CHROMIUM, DESKTOP, PHONE, Visit, chromium
 from PIL import Image
 from toys import slow_but
 
@@ -19,11 +18,9 @@ from featcache.evaluation import references
 from featcache.report.html import page as html_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium"),
 ]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 A4 = {"width": 718, "height": 1047}  # without margins of 1 cm
 
 
@@ -46,33 +43,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[report_study.Study,
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        # Chromium's own sandbox needs a user other than root.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
-
-
-class Visit:
-    """An open page, with all that it complained of and asked for."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        options = {"viewport": DESKTOP, "reduced_motion": "reduce"} | options
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
-
-    def __enter__(self) -> Any:
-        return self.page
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
 
 
 @pytest.fixture

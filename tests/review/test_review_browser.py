@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import browsing
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import CHROMIUM, DESKTOP, PHONE, chromium
 from records import make_run
 from toy_review import line
 from toys import HEARS_CTRL_C, write_images
@@ -24,22 +25,17 @@ from featcache.evaluation import runs
 
 pytest.importorskip("starlette", reason="needs the extra serve")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install chromium"),
     pytest.mark.slow,
 ]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 STATES = ("blinded", "revealed", "finished")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -97,26 +93,12 @@ def serve(scanned: Manifest) -> Iterator[Callable[..., Server]]:
             server.stop()
 
 
-class Visit:
-    """An open page, with all that it complained of and asked for."""
+class Visit(browsing.Visit):
+    """An open page, whose image has been asked for."""
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        options = {"viewport": DESKTOP, "reduced_motion": "reduce"} | options
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
+        super().__init__(browser, address, **options)
         api.expect(self.page.locator("#progress")).not_to_be_empty()
-
-    def __enter__(self) -> Any:
-        return self.page
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
 
 
 def ready(page: Any) -> None:

@@ -1,20 +1,18 @@
 """The page of ``featcache serve`` in headless Chromium."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import browsing
 import pytest
+from browsing import CHROMIUM, DESKTOP, PHONE, chromium
 from PIL import Image
 from toys import slow_but
 
 from featcache.dataset.manifest import Manifest
-
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
 def test_colours_have_contrast() -> None:
@@ -62,18 +60,13 @@ def test_the_page_asks_nobody_else() -> None:
 
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 in_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        # Chromium's own sandbox needs a user other than root.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +83,11 @@ def files(
     return [*paths, str(folder / "red.png"), str(text)]
 
 
-class Visit:
-    """An open page, with all that it complained of and asked for."""
+class Visit(browsing.Visit):
+    """An open page, which knows its bundles."""
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        options = {"viewport": DESKTOP, "reduced_motion": "reduce"} | options
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
+        super().__init__(browser, address, **options)
         self.page.wait_for_selector("#bundle option", state="attached")
 
     def choose(self, files: list[str]) -> None:
@@ -113,9 +98,6 @@ class Visit:
 
     def __enter__(self) -> "Visit":
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
 
 
 @in_browser
