@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 
 from featcache.dataset import images
-from featcache.deploy.answers import Answer, Loaded, load
+from featcache.deploy.answers import REFUSED, Answer, Loaded, load
 from featcache.serve import dicom_objects, openapi
 from featcache.serve.answer_log import AnswerLog
 from featcache.serve.assets import asset_routes
@@ -152,6 +152,8 @@ class Service:
         served = self.served_by(request)
         answered = await self.one(served, request)
         label = request.query_params.get("class") or answered.answer.label
+        if answered.answer.status == REFUSED:
+            label = ""
         if label and label not in served.model.classes:
             fix = f"Use one of: {', '.join(served.model.classes)}."
             raise Problem(422, f"no class {label}", fix)
