@@ -35,7 +35,7 @@ def serve_bundles(
 ) -> None:
     """Answers for images on a page and over HTTP, until it is interrupted.
 
-    Prints the address. Nothing of an image is stored; see docs/serve.md.
+    Prints the address. Nothing of an image is stored; see docs/how-to/serve.md.
 
     Args:
         bundles: One bundle or several with different names.
