@@ -31,6 +31,7 @@ nitpick_ignore_regex = [
     ("py:class", r".*\.(Answering|Area|HasManifest|Resize|ScoredRun|Selection|Url)"),
     ("py:class", r"featcache\.evaluation\.(curves|external)\..*"),
 ]
+highlight_language = "text"  # of blocks that name none
 myst_heading_anchors = 4  # as GitHub names them
 
 autodoc_typehints_format = "short"
@@ -56,7 +57,7 @@ def add_chapters(app: Sphinx, page: str, text: list[str]) -> None:
     if page == "decisions/README":
         text[0] += TOCTREE.format(":glob:", "0*")
     for section in re.split(r"(?m)^## ", text[0]) if page in INDEXES else ():
-        links = re.findall(r"\]\(([\w/-]+)\.(?:md|rst)\)", section)
+        links = re.findall(r"(?m)^[-|] \[.*?\]\(([\w/-]+)\.(?:md|rst)\)", section)
         caption = f":hidden:\n:caption: {section.splitlines()[0].strip('# ')}"
         if links:
             text[0] += TOCTREE.format(caption, "\n".join(dict.fromkeys(links)))
