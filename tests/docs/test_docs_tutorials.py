@@ -27,6 +27,7 @@ def follow(run: Run, page: str, end: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_first_study_and_the_hospital(run: Run, tmp_path: Path) -> None:
     """The leaderboard has the rows of the page, with accuracies at most 0.02 apart."""
     follow(run, "first-study", "6. The decision")
