@@ -19,6 +19,7 @@ from featcache.commands.extract.computing import (
     compute_parts,
     missing_parts,
 )
+from featcache.commands.extract.exchanging import compute_exchanged
 from featcache.commands.extract.on_workers import extract_on
 from featcache.commands.extract.plan import (
     ExtractRequest,
@@ -47,6 +48,7 @@ __all__ = [
     "PartResult",
     "PlanResult",
     "StoreResult",
+    "compute_exchanged",
     "compute_kept",
     "compute_parts",
     "extract",
