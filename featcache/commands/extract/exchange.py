@@ -107,7 +107,7 @@ def reaching() -> Iterator[None]:
         raise StoreError(
             f"{error.filename} to be there, and to be read and written",
             str(error.strerror),
-            "Check the URL and what its credentials may do (see docs/cloud.md).",
+            "Check the URL and what its credentials may do (see docs/how-to/cloud.md).",
         ) from error
 
 
