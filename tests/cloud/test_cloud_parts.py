@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import random
 import shutil
 import tarfile
@@ -15,10 +16,12 @@ from exchanged import AT, memory, object_at, write
 from servers import WebServer
 from test_cloud_sources import BY, Put, table_file
 from test_extract_parts import content
-from toys import Heard
+from test_regions import masked  # noqa: F401 (a fixture)
+from toys import Heard, slow_but
 
+import featcache
 from featcache import backbones
-from featcache.backbones.engines import convert
+from featcache.backbones.engines import convert, int8
 from featcache.commands.extract import (
     compute_exchanged,
     extract,
@@ -28,8 +31,10 @@ from featcache.commands.extract import (
 from featcache.commands.scan import scan
 from featcache.core import scratch
 from featcache.dataset.manifest import Manifest
+from featcache.dataset.regions import Region
 from featcache.dataset.sources import remote
 from featcache.dataset.urls import Url, location
+from featcache.dataset.views import Policy
 from featcache.errors import (
     ContractError,
     DatasetError,
@@ -85,13 +90,19 @@ def test_workers_need_the_url_alone(
     assert not [*tmp_path.glob(f"{scratch.PREFIX}*")]
 
 
+@pytest.mark.parametrize("precision", slow_but(["float32", "int8"], "float32"))
 def test_files_of_a_network_travel(
-    there: Manifest, toy_network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    there: Manifest,
+    toy_network: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
 ) -> None:
     """With descriptor and converted network: a worker has, and converts, none of it."""
     own = tmp_path / "net" / "toynet.keras"
     shutil.copytree(toy_network.parent, own.parent)
-    options: dict[str, Any] = {"batch_size": 4, "engine": "openvino"}
+    options: dict[str, Any] = {"batch_size": 4, "precision": precision}
+    options["engine"] = "openvino"
     networks = [backbones.resolve(str(own), preprocess="featurewise")]
     whole = scan(location("memory://data/chest"), tmp_path / "whole", group_by=BY)
     expected = extract(whole.manifest, networks, **options)
@@ -99,10 +110,31 @@ def test_files_of_a_network_travel(
     shutil.move(own.parent, tmp_path / "gone")
     with monkeypatch.context() as patch:
         patch.setattr(convert, "graph", None)
+        patch.setattr(int8, "quantise", None)
         compute_exchanged(AT, [2, 0, 1])
     shutil.move(tmp_path / "gone", own.parent)
     publish_parts(there, exchange=AT)
     assert_equal(there, expected)
+
+
+def test_masks_are_read_at_their_urls(
+    in_memory: Put,
+    masked: Manifest,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Rows of a region need the masks of a part's images."""
+    in_memory(Path(str(masked.root)), "memory://data/masked")
+    there = scan(location("memory://data/masked"), tmp_path / "there", group_by=BY)
+    options: dict[str, Any] = {
+        "policy": Policy(region=Region("inside")),
+        "batch_size": 4,
+    }
+    networks = backbones.resolve_all(["pixels48"])
+    plan_parts(there.manifest, networks, parts=3, exchange=AT, **options)
+    compute_exchanged(AT, range(3))
+    [store] = publish_parts(there.manifest, exchange=AT)
+    assert store.rows == 24
+    assert_equal(there.manifest, extract(masked, networks, **options))
 
 
 def test_weights_that_are_not_here_are_no_other_weights(
@@ -243,3 +275,23 @@ def test_words_that_mean_nothing(
     code, _, err = run("extract", *words)
     assert code == 1
     assert message in err
+
+
+def test_python_does_the_same(there: Manifest, tmp_path: Path) -> None:
+    """A plan that knows its exchange goes to workers as a pickle, without secrets."""
+    url = "memory://me:hush@work/shared"
+    options: dict[str, Any] = {"parts": 2, "batch_size": 4, "progress": False}
+    plan = featcache.plan_parts(there, ["border"], exchange=url, **options)
+    sent = pickle.dumps(plan)
+    assert b"hush" not in sent
+    away = shutil.move(there.folder, tmp_path / "away")
+    part = featcache.compute_part(pickle.loads(sent), 1, progress=False)
+    assert part
+    assert str(part.path).startswith(f"memory://work/shared/{plan.name}/parts/")
+    assert featcache.compute_part(plan, 1, progress=False) is None
+    shutil.move(away, there.folder)
+    assert plan.missing == [0]
+    featcache.compute_part(plan, 0, progress=False)
+    [store] = featcache.publish_parts(plan, progress=False)
+    assert store.rows == 36
+    assert not [path for path in memory() if "/work/" in path]

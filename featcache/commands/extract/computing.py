@@ -84,11 +84,12 @@ def compute_parts(
             is full, or cannot be written.
         UsageError: There is no such part.
     """
-    opened = _opened(dataset)
+    opened = with_settings(dataset)
     return Worker(opened, open_plan(opened, plan)).run(parts, reporter)
 
 
-def _opened(dataset: Manifest | Path) -> Manifest:
+def with_settings(dataset: Manifest | Path) -> Manifest:
+    """A dataset; of its folder the settings are read, and the table is not."""
     return manifests.load_settings(dataset) if isinstance(dataset, Path) else dataset
 
 
@@ -118,20 +119,6 @@ def compute_kept(
     with _opening:
         worker = _kept_worker(folder, plan, session)
     return worker.run(parts, reporter)
-
-
-def missing_parts(dataset: Manifest | Path, plan: str | None = None) -> list[int]:
-    """Parts of a plan that are not there; whether the others are whole is not read.
-
-    Args:
-        dataset: The dataset, or its folder.
-        plan: First digits of the plan's name; by default the only one.
-
-    Raises:
-        StoreError: No such plan.
-    """
-    opened = open_plan(_opened(dataset), plan)
-    return sorted({*range(len(opened.record.parts))} - opened.present_parts())
 
 
 def refuse_unknown(plan: PartPlan, parts: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 ``URL/<plan>/`` has what a worker needs; ``exchange.json``, which names all of it, is
 written last. A finished part is one object, ``parts/000017.tar``, which is there whole
-or not at all; see docs/file-format.md.
+or not at all; see docs/reference/file-format.md.
 """
 
 import hashlib

@@ -8,7 +8,12 @@ from pathlib import Path
 
 from featcache.backbones.engines import convert
 from featcache.backbones.files import files_of
-from featcache.commands.extract.computing import PartResult, Worker, refuse_unknown
+from featcache.commands.extract.computing import (
+    PartResult,
+    Worker,
+    refuse_unknown,
+    with_settings,
+)
 from featcache.commands.extract.exchange import (
     OPENVINO,
     Exchange,
@@ -19,12 +24,13 @@ from featcache.commands.extract.exchange import (
 )
 from featcache.commands.extract.measure import prepared
 from featcache.commands.extract.part_files import is_finished
-from featcache.commands.extract.part_plan import NETWORKS, PLAN, PartPlan
+from featcache.commands.extract.part_plan import NETWORKS, PLAN, PartPlan, open_plan
 from featcache.commands.extract.part_work import writing_to
 from featcache.commands.extract.plan import ExtractRequest, Job
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.scratch import scratch_folder
 from featcache.core.text import some
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import objects, remote
 from featcache.dataset.urls import Location, Url, is_url
 from featcache.errors import DatasetError, FeatcacheError, StoreError
@@ -137,6 +143,30 @@ def _compute(
             f"part {part} was computed by another call meanwhile, which counts"
         )
     return [replace(one, path=away.part_url(part)) for one in results]
+
+
+def missing_parts(
+    dataset: Manifest | Path,
+    plan: str | None = None,
+    *,
+    exchange: Location | str | None = None,
+) -> list[int]:
+    """Parts of a plan that are not there; whether the others are whole is not read.
+
+    Args:
+        dataset: The dataset, or its folder.
+        plan: First digits of the plan's name; by default the only one.
+        exchange: URL that it was uploaded to, where parts may be as well.
+
+    Raises:
+        StoreError: No such plan; or the URL cannot be read.
+    """
+    opened = open_plan(with_settings(dataset), plan)
+    present = opened.present_parts()
+    if exchange:
+        with reaching():
+            present |= Exchange(checked_url(exchange) / opened.name).uploaded_parts()
+    return sorted({*range(len(opened.record.parts))} - present)
 
 
 @contextmanager
