@@ -252,3 +252,20 @@ def test_a_bucket_that_may_not_be_written(
     ) as error:
         plan_parts(there, networks, parts=2, exchange=AT)
     assert "hush" not in str(error.value)
+
+
+def test_a_short_answer_is_no_damaged_part(
+    planned: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker would write over a part that is valid."""
+    compute_exchanged(AT, [1])
+    before = memory()[object_at("000001.tar")].getvalue()
+    inner = remote.read
+
+    def short(url: Url, start: int, end: int) -> bytes:
+        return inner(url, start, end - (url.suffix == ".tar"))
+
+    monkeypatch.setattr(remote, "read", short)
+    with pytest.raises(DatasetError, match="it has changed meanwhile"):
+        compute_exchanged(AT, [1])
+    assert memory()[object_at("000001.tar")].getvalue() == before

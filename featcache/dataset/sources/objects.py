@@ -16,6 +16,7 @@ from featcache.dataset.sources.remote import (
     retried,
 )
 from featcache.dataset.urls import Url
+from featcache.errors import DatasetError
 
 _EXISTS, _CONFLICT, _NO_CONDITIONS = 412, 409, 501
 
@@ -28,12 +29,19 @@ def fetch(url: Url, path: Path) -> str:
 
     Raises:
         OSError: There is none, it may not be read, or the disk cannot be written.
-        DatasetError: The server does not answer.
+        DatasetError: The server does not answer, or it was changed meanwhile.
     """
     size, sha = remote.facts(url)[0], hashlib.sha256()
     with path.open("wb") as file:
         for start in range(0, size, BLOCK):
-            data = remote.read(url, start, min(start + BLOCK, size))
+            end = min(start + BLOCK, size)
+            data = remote.read(url, start, end)
+            if len(data) != end - start:
+                raise DatasetError(
+                    f"bytes {start} to {end} of {url}",
+                    f"{len(data)} bytes: it has changed meanwhile",
+                    "Run the command again; finished work is kept.",
+                )
             file.write(data)
             sha.update(data)
     return sha.hexdigest()
