@@ -124,7 +124,7 @@ def find_exchange(url: Url, plan: str | None = None) -> "Exchange":
         raise StoreError(
             f"`plan` to be one of: {some(names, 20)}" if names else "a plan of parts",
             f"none at {url}" if not names else repr(plan),
-            "Make it with featcache extract --plan-only and this exchange, unless it "
+            f"Make it with featcache extract --plan-only --exchange {url}, unless it "
             "was published."
             if not names
             else "Name one; remove the folder of a plan that nobody needs.",
