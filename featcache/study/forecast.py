@@ -303,7 +303,8 @@ def _finetunes_cost(
     for block in study.finetunes:
         for network in block.networks:
             call = arguments(finetune, block.settings | {"policy": block.policy})
-            if _is_done(data, reports, network, block, call):
+            head = _init_head(study, data, reports, block, network)
+            if _is_done(data, reports, network, head, call):
                 continue
             images = len(data.ok) * _epochs(call)
             each = rates.get((network.name, network.input_size))
@@ -313,18 +314,37 @@ def _finetunes_cost(
     return cost
 
 
+def _init_head(
+    study: Study, data: Manifest, reports: Path, block: Finetune, network: Network
+) -> str | None:
+    """The run whose head a network starts from; empty if there is none yet."""
+    if not block.init_head:
+        return None
+    name, head = block.init_head
+    (train,) = (one for one in study.trains if one.name == name)
+    for sources in train.sets:
+        own = [(one.network.name, one.network.input_size) for one in sources]
+        if own == [(network.name, network.input_size)]:
+            rows = training_rows(study, train, sources)
+            call = arguments(train_head, train.settings | rows)
+            plans = _plans(study, data, reports, sources, call) or ()
+            ids = [p.folder.name for p in plans if head in (None, p.record.head)]
+            return ids[0] if len(ids) == 1 else ""
+    return ""
+
+
 def _is_done(
     data: Manifest,
     reports: Path,
     network: Network,
-    block: Finetune,
+    head: str | None,
     call: Mapping[str, Any],
 ) -> bool:
-    """Whether a network is trained; one that starts from a head is taken not to be."""
+    """Whether a network is trained."""
     split, settings, fold = call["split"], call["settings"], call.get("fold", "all")
     with suppress(FeatcacheError, OSError):
         dataset = split.narrow(data)
-        is_here = weights_key(network) is not None and not block.init_head
+        is_here = weights_key(network) is not None and head != ""
         if is_here and split_path(dataset, split).is_file():
             plan = plan_run(
                 dataset,
@@ -332,7 +352,7 @@ def _is_done(
                 reports=reports,
                 settings=settings,
                 split=features.draw_split(dataset, split),
-                init_head=None,
+                init_head=head,
                 named_split=split.split,
                 fold=fold,
                 calibrate=call.get("calibrate", True),

@@ -168,3 +168,33 @@ def test_networks_take_what_earlier_networks_took(
     make_run(tmp_path / "other", "a", head="finetune", n_images=18, **trained, **vgg19)
     told = forecast(study, dataset, tmp_path)
     assert "; 1 network to fine-tune (about 15 min without early stopping); " in told
+
+
+@pytest.mark.slow
+def test_networks_that_are_done_are_not_counted(
+    study_file, dataset: Manifest, tmp_path: Path
+) -> None:
+    """Not even one that starts from a head of the study."""
+    blocks = """
+[[extract]]
+name = "toy"
+backbones = ["${NET}"]
+engine = "tensorflow"
+[[train]]
+name = "heads"
+from = "toy"
+heads = ["softmax"]
+folds = 3
+[[finetune]]
+backbones = ["${NET}"]
+init_head = "heads"
+folds = 3
+fold = "test"
+epochs = 1
+"""
+    study = studies.read(study_file(TEXT + blocks))
+    assert "1 network to fine-tune" in forecast(study, dataset, tmp_path)
+    result = studies.run(study, dataset.folder.parent, reports=tmp_path, jobs=1)
+    assert not result.failures
+    text = forecast(study, manifest.load(dataset.folder), tmp_path)
+    assert text == "36 images; all heads are trained"
