@@ -47,6 +47,7 @@ from featcache.study.training_rows import training_rows
 # While a network is trained: its model, and the checkpoint with its best weights, its
 # weights and two numbers of the optimizer for each.
 _COPIES = 5
+_FIT_BYTES = 2**19  # of a run, for each of its fits: predictions and the model
 
 
 @dataclass
@@ -82,7 +83,8 @@ class Disk:
 
     Attributes:
         embeddings: Of embeddings, and of nothing else.
-        others: Of inner layers, taken to be as wide, and of networks being trained.
+        others: Of inner layers, taken to be as wide, converted networks, runs, and
+            networks being trained.
     """
 
     embeddings: int = 0
@@ -111,6 +113,7 @@ def forecast(
     is_training = study.trains or study.finetunes
     past = list(past_records(reports.glob("[!.]*/"))) if is_training else []
     fits = _fits_cost(study, data, past, reports, jobs or os.cpu_count() or 1)
+    disk.others += fits.count * _FIT_BYTES
     networks = _finetunes_cost(study, data, past, reports, disk)
     parts = [f"{len(data.ok)} images"]
     if rows.count:
@@ -187,6 +190,8 @@ def _new_rows(
     disk.embeddings += new * size
     new_taps = taps - stored.taps
     disk.others += rows * len(new_taps) * size
+    if (new or new_taps) and not network.is_baseline:
+        disk.others += guesses.weights_bytes(network)
     stored.rows = max(rows, stored.rows)
     stored.taps |= taps
     return rows if new_taps else new
@@ -306,9 +311,11 @@ def _finetunes_cost(
             head = _init_head(study, data, reports, block, network)
             if _is_done(data, reports, network, head, call):
                 continue
-            images = len(data.ok) * _epochs(call)
+            trainings = 1 if call.get("fold") == TEST else call["split"].folds + 1
+            images = len(data.ok) * trainings * call["settings"].epochs
             each = rates.get((network.name, network.input_size))
             guess = images * guesses.training_seconds(network)
+            guess += trainings * guesses.BUILDING
             cost.add(1, None if each is None else images * each, guess)
             disk.others += _COPIES * guesses.weights_bytes(network)
     return cost
@@ -365,9 +372,3 @@ def _is_done(
 def _seconds_of_epoch(record: RunRecord) -> float:
     epochs = sum(one.epochs for one in record.trainings)
     return 60 * sum(one.minutes for one in record.trainings) / epochs
-
-
-def _epochs(call: Mapping[str, Any]) -> int:
-    """Of all its trainings, for the folds and for the test set, at most."""
-    folds = 0 if call.get("fold") == TEST else call["split"].folds
-    return int((folds + 1) * call["settings"].epochs)

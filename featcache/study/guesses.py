@@ -19,6 +19,7 @@ _WIDTH = 1000  # of an embedding, where it is not known
 # at 224 px.
 _READING, _PLAIN, _PER_MIB = 0.003, 0.002, 0.001
 _TRAINING = 8  # passes of a frozen network in the time of one training step
+BUILDING = 20.0  # seconds before a network's first training step
 # Seconds for a fit: in any case, and of a quick head on a million numbers.
 _ANY_FIT, _FIT = 1.0, 0.1
 _TUNING = 5  # fits in the time of a tuned one
