@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from featcache.api.functions import extract as extract
     from featcache.api.functions import finetune as finetune
     from featcache.api.functions import train_head as train_head
+    from featcache.api.pages import apply_reviews as apply_reviews
+    from featcache.api.pages import retrain as retrain
+    from featcache.api.pages import review_queue as review_queue
+    from featcache.api.pages import review_status as review_status
+    from featcache.api.pages import serve_bundles as serve_bundles
     from featcache.api.parts import Plan as Plan
     from featcache.api.parts import compute_part as compute_part
     from featcache.api.parts import plan_parts as plan_parts
@@ -49,6 +54,9 @@ _MODULES = {
     "api.functions": (
         *("audit", "compare", "ensemble", "explain", "extract", "finetune"),
         "train_head",
+    ),
+    "api.pages": (
+        *("apply_reviews", "retrain", "review_queue", "review_status", "serve_bundles"),
     ),
     "api.parts": ("Plan", "compute_part", "plan_parts", "publish_parts"),
     "api.predictor": ("Predictor", "predict"),

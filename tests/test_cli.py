@@ -367,7 +367,7 @@ def test_help_lists_every_command_under_its_stage(run) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_and_options(shell: str) -> None:
     """The documented line loads a script, which asks featcache for the words."""
-    documents = Path(__file__).parents[1] / "docs" / "commands.md"
+    documents = Path(__file__).parents[1] / "docs/reference/commands.md"
     assert f"_FEATCACHE_COMPLETE={shell}_source featcache" in documents.read_text()
     code = "import sys; sys.argv = ['featcache']; from featcache import cli; cli.main()"
     for words, last, expected in (

@@ -76,7 +76,7 @@ def test_what_is_sealed_is_read_back(path: Path) -> None:
 
 
 def test_any_tool_can_read_the_file(path: Path) -> None:
-    """The layout is that of docs/file-format.md, for h5py alone."""
+    """The layout is that of docs/reference/file-format.md, for h5py alone."""
     fill(path, (0, 2))
     with h5py.File(path) as file:
         assert set(file) == {"features", "image_id", "view", "policy", "path"}

@@ -34,8 +34,8 @@ def curve(
         cache: The cache folder.
         reports: The reports folder.
         progress: Whether to show a bar; by default in notebooks and terminals.
-        options: metric, draws, classes, seed, jobs and on, as in docs/commands.md under
-            ``featcache curve``.
+        options: metric, draws, classes, seed, jobs and on, as in
+            docs/reference/commands/curve.md.
 
     Raises:
         RunError: No such run, or none of a head on cached features.

@@ -69,8 +69,8 @@ def extract(
             ``cache``.
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: views, taps, tap_pooling, pooling, engine, precision, dtype,
-            batch_size, max_bad, split_by and on, as in docs/commands.md under
-            ``featcache extract``.
+            batch_size, max_bad, split_by and on, as in
+            docs/reference/commands/extract.md.
 
     Raises:
         FeatcacheError: As ``commands.extract.extract``.
@@ -110,7 +110,7 @@ def train_head(
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: views, policy, taps, region, mask, tta, tune, transform, pca,
             calibrate, exclude, group_by, folds, test_size, repeats, seed, split, jobs,
-            on and force, as in docs/commands.md under ``featcache train-head``.
+            on and force, as in docs/reference/commands/train-head.md.
 
     Raises:
         HeadError: A classifier cannot be imported by its name, or cannot serve.
@@ -161,7 +161,7 @@ def finetune(
         reports: The reports folder.
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: epochs, head, unfreeze, learning_rate and the others of
-            docs/commands.md under ``featcache finetune``.
+            docs/reference/commands/finetune.md.
 
     Raises:
         FeatcacheError: As ``commands.finetune.finetune``.
@@ -307,7 +307,7 @@ def explain(
         reports: The reports folder.
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: errors, per_class, of, patch, stride, mean, activations, faithfulness,
-            masks and seed, as in docs/commands.md under ``featcache explain``.
+            masks and seed, as in docs/reference/commands/explain.md.
 
     Raises:
         FeatcacheError: As ``commands.explain.explain``.

@@ -173,7 +173,7 @@ class Leaderboard(comparing.Leaderboard):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a run, best first, with all fields; see docs/compare.md."""
+        """One row a run, best first, with all fields; see featcache compare."""
         return pd.DataFrame(json.loads(tables.to_json(self)))
 
     @property
@@ -205,7 +205,7 @@ class Leaderboard(comparing.Leaderboard):
     def sample_size(
         self, run: Any = 1, *, half_width: float = 0.05, detect: float = 0.02
     ) -> comparing.SampleSize:
-        """How many groups a run's claims would take; see docs/compare.md.
+        """How many groups a run's claims would take; see docs/explanations/compare.md.
 
         Args:
             run: A run, its rank or short id, or a part of its id.
@@ -220,7 +220,7 @@ class Leaderboard(comparing.Leaderboard):
         return comparing.sample_size(self, meant, half_width=half_width, detect=detect)
 
     def report(self, path: str | Path | None = None, *, force: bool = False) -> Path:
-        """Writes the whole report as one HTML page; see docs/report.md.
+        """Writes the whole report as one HTML page; see docs/explanations/report.md.
 
         Args:
             path: The file; by default ``reports/<dataset>/report.html``.

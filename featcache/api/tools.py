@@ -24,13 +24,13 @@ def run_study(
     reports: str | Path | None = None,
     progress: bool | None = None,
 ) -> StudyResult:
-    """Does what is missing of the study in a file; see docs/study.md.
+    """Does what is missing of the study in a file; see docs/reference/study.md.
 
     Args:
         file: The TOML file.
         jobs: Parallel processes for the heads; by default one a core.
         on: Where to extract and train: "local", "dask" or "ray", or a cluster,
-            "dask://HOST:PORT" or "ray://HOST:PORT"; see docs/cluster.md.
+            "dask://HOST:PORT" or "ray://HOST:PORT"; see docs/how-to/cluster.md.
         cache: The cache folder.
         reports: The reports folder.
         progress: Whether to show a bar; by default in notebooks and terminals.

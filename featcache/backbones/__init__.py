@@ -151,7 +151,7 @@ def resolve_all(
             f"'all', which could mean {len(CLASSIC5)} or {len(NETWORKS)} networks",
             f"Use classic5 for {', '.join(CLASSIC5)}; baselines for "
             f"{', '.join(BASELINES)}; or the names of networks: the {len(NETWORKS)} "
-            "are listed in docs/commands.md under featcache extract.",
+            "are listed in docs/reference/commands/extract.md.",
         )
     written = [(name, own) for text in names for name, own in [own_options(text)]]
     several = [(name, own) for text, own in written for name in expand([text])]

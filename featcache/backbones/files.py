@@ -24,7 +24,7 @@ _LONGEST = 100  # bytes of a name
 _AS_ONNX = (
     "Export it to ONNX in its own framework (featcache backbone export does so for "
     "timm, Hugging Face and torchxrayvision), with a descriptor beside it: see "
-    "docs/backbones.md."
+    "docs/how-to/backbones.md."
 )
 _AS_KERAS = (
     "If it holds weights of a network of the table, name that network and give the "

@@ -240,6 +240,6 @@ NETWORKS = Registry("network", {name: _ALL[name] for name in CLASSIC5} | _ALL)
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     {**NETWORKS, **ROWS},
-    hint="Or give the path of a .keras, .onnx or .xml file; docs/commands.md lists "
-    "all.",
+    hint="Or give the path of a .keras, .onnx or .xml file; "
+    "docs/reference/commands/extract.md lists all.",
 )

@@ -257,7 +257,10 @@ def _networks(cache: Path) -> Iterator[Check]:
         text = f"licence {one.licence or NOT_STATED}, source {one.source or NOT_STATED}"
         title, proof = f"network {one.name}", CANARIES[one.canary]
         if one.canary == "absent":
-            fix = 'Put a "canary" into the JSON beside its file (docs/backbones.md).'
+            fix = (
+                'Put a "canary" into the JSON beside its file '
+                "(docs/reference/descriptors.md)."
+            )
             yield Check(title, WARN, f"{text}; {proof}", fix)
         else:
             yield Check(title, PASS, f"{text}; {proof}")

@@ -231,7 +231,7 @@ class TrainingInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """All that is known of a run; the fields are those of docs/file-format.md.
+    """All that is known of a run: the fields of docs/reference/file-format.md.
 
     ``status`` is None until the run has been trained. A failed run has a ``reason``
     and none of the results from ``model`` on; the fields after ``scores`` are empty

@@ -33,7 +33,7 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """All that decides the value of an embedding; see docs/file-format.md.
+    """All that decides the value of an embedding; see docs/reference/file-format.md.
 
     What another program does not say in its stores is None, and what it says beside
     is in ``further``.

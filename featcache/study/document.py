@@ -235,7 +235,7 @@ def _check_values(block: Block, keys: Mapping[str, Key]) -> None:
     for name, value in block.own.items():
         if not fits(value, keys[name].hint):
             expected = f"{in_words(keys[name].hint)} for {name}"
-            hint = f"See {name} in docs/study.md."
+            hint = f"See {name} in docs/reference/study.md."
             raise block.error((name,), expected, repr(value), hint)
         _check_choice(block, name, value)
         _check_bounds(block, name, value)

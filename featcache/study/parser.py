@@ -73,13 +73,13 @@ def read(
     Raises:
         UsageError: It cannot be used; names the line and the key.
     """
-    sections = document.blocks(
-        document.read(path, os.environ if variables is None else variables)
-    )
+    file = document.read(path, os.environ if variables is None else variables)
+    sections = document.blocks(file)
     top = sections[TOP][0]
     for name in ("dataset", "extract", "train"):
         if not sections[name]:
-            raise top.error((), f"a section {name}", "none", "See docs/study.md.")
+            hint = "See docs/reference/study.md."
+            raise top.error((), f"a section {name}", "none", hint)
     name = str(top.own.get("name", path.stem))
     with top.blaming("name"):
         check_name(name, "name")

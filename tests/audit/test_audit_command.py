@@ -18,9 +18,10 @@ from featcache.deploy.facts import audit_findings
 
 
 def test_codes_are_unique_and_each_has_its_section() -> None:
-    """docs/audit.md has one heading a check: its code and title, in the same order."""
-    page = (Path(__file__).parents[2] / "docs/audit.md").read_text(encoding="utf-8")
-    heads = [line[4:] for line in page.splitlines() if line.startswith("### FC")]
+    """The page on the audit has one heading a check, in order: its code and title."""
+    page = Path(__file__).parents[2] / "docs/explanations/audit.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    heads = [line[4:] for line in lines if line.startswith("### FC")]
     assert heads == [f"{check.code}: {check.title}" for check in CHECKS.values()]
 
 

@@ -356,7 +356,7 @@ def test_documented_reading_gives_the_probabilities(
     export(parts, path, to=to, images=images)
     image = phantom.draw(CLASSES[0], 3, size=96).image
     Image.fromarray(image).save("chest.png")
-    page = Path(__file__).parents[2] / "docs" / "predict.md"
+    page = Path(__file__).parents[2] / "docs/how-to/predict.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     (block,) = (one for one in blocks if path.name in one)
     names: dict[str, Any] = {}

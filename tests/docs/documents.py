@@ -10,10 +10,14 @@ from featcache.cli import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    page
-    for folder in (".", "cache", "docs", "docs/decisions", "reports")
-    for page in (ROOT / folder).glob("*.md")
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "cache").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "reports").glob("*.md"),
+    ]
 )
+OF_COMMANDS = ROOT / "docs/reference/commands"
 
 
 def commands(
@@ -45,11 +49,8 @@ def rows(text: str) -> list[list[str]]:
 
 
 def section(command: str) -> str:
-    """What docs/commands.md says of a command."""
-    found = re.search(
-        rf"^## featcache {command}\n(.*?)(?=^## |\Z)",
-        read("docs/commands.md"),
-        re.DOTALL | re.MULTILINE,
-    )
-    assert found, f"{command} is not in docs/commands.md"
-    return found[1]
+    """The page of a command, without its heading."""
+    page = OF_COMMANDS / f"{command.replace(' ', '-')}.md"
+    heading, _, text = page.read_text(encoding="utf-8").partition("\n")
+    assert heading == f"# featcache {command}"
+    return text

@@ -1,4 +1,4 @@
-"""docs/backbones.md against the code."""
+"""docs/reference/descriptors.md against the code."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from documents import read
 from featcache.backbones import descriptor
 from featcache.backbones.descriptor import Descriptor
 
-TEXT = read("docs/backbones.md")
+TEXT = read("docs/reference/descriptors.md")
 SECTION = TEXT.split("## The descriptor")[1].split("## The canary")[0]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 import pytest
-from documents import COMMANDS, read, rows, section
+from documents import COMMANDS, OF_COMMANDS, read, rows, section
 
 from featcache import backbones
 from featcache.backbones import BACKBONES, BASELINES, NETWORKS
@@ -49,6 +49,7 @@ from featcache.study import run as run_study
 from featcache.study.completion import complete
 from featcache.study.retraining import retrain
 
+INDEX = "docs/reference/commands.md"
 # The fewest words with which each command parses.
 LEAST = {
     "scan": ["here"],
@@ -127,7 +128,7 @@ AT_THE_DOOR = {
 
 
 def documented(command: str) -> dict[tuple[str, ...], str]:
-    """Options of a command in docs/commands.md, with the cell of their default."""
+    """Options of a command on its page, with the cell of their default."""
     return {
         tuple(re.findall(r"--?[a-zA-Z][\w-]*", row[0])): row[1]
         for row in rows(section(command))
@@ -147,9 +148,11 @@ def defaults(command: str) -> dict[str, Any]:
 
 
 def test_every_command_is_documented() -> None:
-    """Each command has a section in docs/commands.md, and no other has one."""
-    found = re.findall(r"^## featcache (.+)$", read("docs/commands.md"), re.MULTILINE)
-    assert sorted(found) == sorted(COMMANDS)
+    """Each command has a page, which the index links to; nothing else has one."""
+    pages = sorted(f"{name.replace(' ', '-')}.md" for name in COMMANDS)
+    assert sorted(page.name for page in OF_COMMANDS.iterdir()) == pages
+    linked = re.findall(r"\[`(.+?)`\]\(commands/(.+?)\)", read(INDEX))
+    assert linked == [(name, f"{name.replace(' ', '-')}.md") for name in COMMANDS]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -227,5 +230,5 @@ def test_exit_codes(run: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = run("compare")
     assert (code, out, err.count("\n")) == (FeatcacheError.exit_code, "", 1)
     assert run("compare", "--no-such-option")[0] == 2
-    found = [int(row[0]) for row in rows(read("docs/commands.md")) if row[0].isdigit()]
+    found = [int(row[0]) for row in rows(read(INDEX)) if row[0].isdigit()]
     assert found == [0, 1, 2, 130, 143, 129]

@@ -147,9 +147,31 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, link
 
 
+def test_pages_that_the_package_names_exist() -> None:
+    """Every page that an error, a docstring or the report refers to is there."""
+    files = [
+        *(ROOT / "featcache").rglob("*.py"),
+        *(ROOT / "featcache").rglob("*.jinja"),
+    ]
+    named = {
+        (file.name, page)
+        for file in files
+        for page in re.findall(
+            r"docs/[\w/-]+\.md(?! of Keras)", file.read_text(encoding="utf-8")
+        )
+    }
+    assert len(named) > 20
+    assert [one for one in sorted(named) if not (ROOT / one[1]).is_file()] == []
+
+
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/quickstart.md", "docs/file-format.md", "docs/python.md"],
+    [
+        "README.md",
+        "docs/tutorials/quickstart.md",
+        "docs/reference/file-format.md",
+        "docs/reference/python.md",
+    ],
 )
 def test_python_of_the_documents_runs(page: str, run_of_study: runs.Run) -> None:
     """The Python blocks of a page run one after the other on the study."""
@@ -160,9 +182,9 @@ def test_python_of_the_documents_runs(page: str, run_of_study: runs.Run) -> None
 
 
 def test_a_foreign_store_is_a_store(run_of_study: runs.Run) -> None:
-    """A store written with h5py as docs/file-format.md says is loaded as any other."""
+    """A store written with h5py, as the page on files says, is loaded as any other."""
     names: dict[str, Any] = {}
-    for block in blocks("docs/file-format.md", "python"):
+    for block in blocks("docs/reference/file-format.md", "python"):
         exec(block, names)
     X, _, _, meta = featcache.load(names["path"])
     row = {image_id: i for i, image_id in enumerate(names["image_ids"])}
@@ -189,15 +211,15 @@ def named_in(page: str, heading: str) -> set[str]:
 
 
 def test_the_manifest_is_as_documented(study: Path) -> None:
-    """docs/file-format.md names all columns and all of dataset.json."""
+    """docs/reference/file-format.md names all columns and all of dataset.json."""
     record = json.loads(Path("cache/xrays/dataset.json").read_text())
-    named = named_in("docs/file-format.md", "Manifest")
+    named = named_in("docs/reference/file-format.md", "Manifest")
     assert {*manifest.COLUMNS, *record, *record["settings"]} <= named
 
 
 def test_the_store_is_as_documented(study: Path) -> None:
-    """docs/file-format.md names all datasets with their types, and all attributes."""
-    named = named_in("docs/file-format.md", "Feature store")
+    """docs/reference/file-format.md names all datasets, types and attributes."""
+    named = named_in("docs/reference/file-format.md", "Feature store")
     with h5py.File(next(study.glob("cache/xrays/features/*.h5"))) as file:
         assert {*file, *file.attrs, *json.loads(file.attrs["contract"])} <= named
         types = {name: str(file[name].dtype) for name in file}
@@ -209,16 +231,16 @@ def test_the_store_is_as_documented(study: Path) -> None:
 
 
 def test_the_split_is_as_documented(run_of_study: runs.Run) -> None:
-    """docs/file-format.md names all fields of a split."""
+    """docs/reference/file-format.md names all fields of a split."""
     path = next(Path("cache/xrays").glob("splits-*.json"))
     assert json.loads(path.read_text()).keys() <= named_in(
-        "docs/file-format.md", "Splits"
+        "docs/reference/file-format.md", "Splits"
     )
 
 
 def test_the_run_is_as_documented(run_of_study: runs.Run) -> None:
-    """docs/file-format.md names all files and fields of a run."""
-    named = named_in("docs/file-format.md", "Runs")
+    """docs/reference/file-format.md names all files and fields of a run."""
+    named = named_in("docs/reference/file-format.md", "Runs")
     head = json.loads((run_of_study.folder / "head.json").read_text())
     files = {path.name for path in run_of_study.folder.iterdir()}
     record = run_of_study.record.to_json()
@@ -227,7 +249,7 @@ def test_the_run_is_as_documented(run_of_study: runs.Run) -> None:
 
 
 def test_the_leaderboard_is_as_documented(run_of_study: runs.Run) -> None:
-    """docs/commands.md names every field of the leaderboard, in its order."""
+    """The page of compare names every field of the leaderboard, in its order."""
     named = [
         name
         for row in rows(section("compare"))

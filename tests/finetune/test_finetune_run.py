@@ -42,7 +42,7 @@ def test_a_run_as_any_other(
     head = 12 * 500 + 500 + 500 * 200 + 200 + 200 * 3 + 3
     assert run.record.trainable_parameters == 608 + 876 + head
     assert run.record.scores.keys() == {"train", "test"}
-    page = Path(__file__).parents[2] / "docs/file-format.md"
+    page = Path(__file__).parents[2] / "docs/reference/file-format.md"
     named = set(re.findall(r"`([\w.]+)`", page.read_text(encoding="utf-8")))
     record = run.record.to_json()
     assert {*record, *record["trainings"][0]} <= named

@@ -15,7 +15,7 @@ from featcache.report.html import audit_section
 from featcache.report.html.context import collect
 from featcache.report.html.page import render
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs/explanations"
 
 
 def test_checks_stand_in_the_order_of_their_gravity(study: Study) -> None:
@@ -51,7 +51,7 @@ def test_the_table_of_checks_says_all(study: Study) -> None:
 
 
 def test_anchors_are_those_of_the_document() -> None:
-    """Each check leads to a heading of docs/audit.md, as GitHub names it."""
+    """Each check leads to a heading of the page on the audit, as GitHub names it."""
     headings = re.findall(r"^### (.*)$", (DOCS / "audit.md").read_text(), re.M)
     known = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
     for check in CHECKS.values():

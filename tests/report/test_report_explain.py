@@ -30,7 +30,7 @@ def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
     assert all(one["alt"] for one in read.of("img"))
     assert "Mean maps: linear" in read.text
     assert "a <note>" in read.text
-    assert "docs/explain.md" in read.text
+    assert "docs/explanations/explain.md" in read.text
     assert CLASSES[0] in " ".join(read.values("alt"))
 
 

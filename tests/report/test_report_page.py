@@ -251,9 +251,9 @@ def test_compare_replaces_only_a_report(
 def test_the_page_on_the_report_runs(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Python of docs/report.md writes the report beside the runs."""
+    """The Python of docs/explanations/report.md writes the report beside the runs."""
     monkeypatch.chdir(study.cache.parent.parent)
-    text = (Path(__file__).parents[2] / "docs/report.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/explanations/report.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
     exec(code.replace("xrays", "chest"), {})
     assert (study.reports / "report.html").is_file()

@@ -11,8 +11,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+import featcache
 from featcache.cli import main
 from featcache.dataset.manifest import Manifest
+from featcache.errors import BundleError, UsageError
 from featcache.serve import running
 
 TOKEN = "a-token-of-sixteen-letters"
@@ -41,6 +43,22 @@ def test_what_cannot_be_served(
     (tmp_path / "file").write_text("")
     log = tmp_path / "file" / "log"
     assert "--log-dir" in fails(capsys, str(cut), "--log-dir", str(log))
+
+
+def test_from_python(
+    dataset_and_bundles: tuple[Manifest, dict[str, Path]], tmp_path: Path
+) -> None:
+    """The function says what the command says, in the words of Python."""
+    path = dataset_and_bundles[1]["logreg"]
+    with running.bind("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(UsageError, match=f"`port={port}` of 127.0.0.1 is in use"):
+            featcache.serve_bundles(path, port=port)
+    with pytest.raises(UsageError, match="`max_files` above 0"):
+        featcache.serve_bundles([path], max_files=0)
+    other = tmp_path / path.name
+    with pytest.raises(BundleError, match="the same name"):
+        featcache.serve_bundles([path, other])
 
 
 def test_a_port_that_is_taken(

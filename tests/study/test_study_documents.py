@@ -1,4 +1,4 @@
-"""Study files: docs/study.md knows every key, and those of the repository are valid."""
+"""Study files: their page knows every key, and those of the repository are valid."""
 
 import json
 import re
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def cells(section: str) -> dict[str, list[str]]:
-    """Key to type and default as docs/study.md has them under a heading."""
-    text = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    """Key to type and default as docs/reference/study.md has them under a heading."""
+    text = (ROOT / "docs/reference/study.md").read_text(encoding="utf-8")
     found = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.M)
     assert found
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", found[1], re.MULTILINE)
@@ -27,7 +27,7 @@ def cells(section: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_keys_are_documented(name: str) -> None:
-    """docs/study.md has every key with its type and default, and no other."""
+    """docs/reference/study.md has every key with its type and default, and no other."""
     if name == "evaluation":
         found = {*SECTIONS["train"].keys} - {
             "name",
@@ -62,8 +62,8 @@ def spelled(default: Any) -> str:
 
 
 def test_the_example_of_the_documents(file: Path) -> None:
-    """The first study of docs/study.md is one."""
-    text = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    """The first study of docs/reference/study.md is one."""
+    text = (ROOT / "docs/reference/study.md").read_text(encoding="utf-8")
     example = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[0]
     sheet = file.parent / "xrays" / "metadata.csv"
     shutil.copytree(file.parent / "chest", sheet.parent)

@@ -171,7 +171,7 @@ def _write(spec: str, original: Original, path: Path) -> None:
             f"{spec} as a network that can be written as ONNX",
             f"{first_line(error)}. Nothing was written",
             "Compute its embeddings in its own framework and write them to a feature "
-            "store: see docs/file-format.md.",
+            "store: see docs/reference/file-format.md.",
         ) from error
 
 

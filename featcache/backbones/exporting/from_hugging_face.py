@@ -147,7 +147,7 @@ def _pixel_keys(request: Request, processor: Any) -> tuple[dict[str, Any], Any]:
             f"the image processor of hf:{request.name} does what featcache cannot: "
             f"{error}",
             "Compute its embeddings with transformers and write them to a feature "
-            "store: see docs/file-format.md.",
+            "store: see docs/reference/file-format.md.",
         ) from error
 
 

@@ -99,7 +99,7 @@ def _pixel_keys(config: dict[str, Any]) -> dict[str, Any]:
         raise WeightsError(
             f"timm prepares its images in a way that featcache cannot: {error}",
             "Compute its embeddings with timm and write them to a feature store: see "
-            "docs/file-format.md.",
+            "docs/reference/file-format.md.",
         ) from error
 
 

@@ -113,9 +113,9 @@ def audit(
 ) -> AuditResult:
     """Runs every check of ``CHECKS``, and writes ``reports/<dataset>/audit.json``.
 
-    What each check looks for, and what a finding means: docs/audit.md. All pairs of
-    similar images, and all label candidates, are written to ``audit/CODE.csv`` beside
-    it. No image, split or run is changed.
+    What each check looks for, and what a finding means:
+    docs/explanations/audit.md. All pairs of similar images, and all label candidates,
+    are written to ``audit/CODE.csv`` beside it. No image, split or run is changed.
 
     Args:
         dataset: Which images.

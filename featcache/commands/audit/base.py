@@ -75,7 +75,7 @@ class Check:
     """A question that is put to every dataset.
 
     Attributes:
-        code: For good, such as "FC001"; an anchor of docs/audit.md.
+        code: For good, such as "FC001"; an anchor of docs/explanations/audit.md.
         title: A question; a finding answers it with yes.
         severity: "issue" (figures may be wrong) or "tip" (look at it).
         run: From a dataset with its runs to an answer.

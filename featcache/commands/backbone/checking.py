@@ -129,8 +129,8 @@ def _canary(network: Network, model: "keras.Model | None") -> BackboneCheck:
         return _failed("canary", error)
     if result.state == proving.ABSENT:
         fix = (
-            "featcache backbone export writes one; docs/backbones.md says how to make "
-            "one for a network of your own."
+            "featcache backbone export writes one; docs/reference/descriptors.md says "
+            "how to make one for a network of your own."
         )
         return BackboneCheck("canary", WARN, "none: preprocessing unproven", fix)
     if result.error:

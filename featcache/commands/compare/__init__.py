@@ -58,7 +58,7 @@ def compare(
     together: those of the named split, else those of the newest run. The others
     are named in ``excluded``; those judged on the test set alone are in ``test_only``.
     Repeats of a run stand in its row. What each figure is:
-    docs/compare.md.
+    docs/explanations/compare.md.
 
     Args:
         reports: ``reports/<dataset>``.

@@ -35,7 +35,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """A run of the leaderboard; docs/commands.md says what each field is.
+    """A run of the leaderboard; docs/reference/commands/compare.md has the fields.
 
     Scores are out-of-fold, or on the test set where the leaderboard is of that;
     ``test_...`` is None for a run without a test set. A score without a value is NaN,
@@ -117,7 +117,7 @@ class LeaderboardRow:
         return None if math.isnan(low) or math.isnan(high) else (low, high)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields in the order of docs/commands.md; null for what has no value."""
+        """All fields in the order of docs/reference/commands/compare.md, or null."""
         return {name: records.plain(value) for name, value in vars(self).items()}
 
 

@@ -2,7 +2,7 @@
 
 ``cache/<dataset>/plans/<id>/`` holds ``plan.json``, ``rows.jsonl`` with a line for each
 part, a few reference rows of each network, and the finished parts; see
-docs/file-format.md.
+docs/reference/file-format.md.
 """
 
 import hashlib

@@ -30,7 +30,7 @@ _BAD_KEYS = {
 }
 _CREDENTIALS = (
     "Set up credentials for fsspec, in the environment or its configuration files; "
-    "never in the URL (see docs/cloud.md)."
+    "never in the URL (see docs/how-to/cloud.md)."
 )
 _INSTALL = "Run: pip install 'featcache[cloud]'"
 _VERSIONS = (

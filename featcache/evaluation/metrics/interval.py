@@ -23,6 +23,7 @@ from featcache.evaluation.metrics.resampling import (
 
 Interval = tuple[float, float]
 _NONE = (float("nan"), float("nan"))
+_IMAGE_WORTH = 5  # independent images that one may be worth for an area
 
 
 def intervals(
@@ -51,7 +52,7 @@ def intervals(
     by_score = {}
     shapes: dict[str, Callable[..., Interval]] = _LOSSES | {
         "accuracy": partial(wilson, images=np.size(y)),
-        "auc": partial(area, pairs=min(_pairs(y))),
+        "auc": partial(area, pairs=min(_pairs(y)), images=np.size(y)),
     }
     for name, value in scores(y, P).items():
         shape = shapes.get(name, wilson)
@@ -85,7 +86,7 @@ def class_intervals(
             images = int((y != c if name == "specificity" else y == c).sum())
             shape = partial(wilson, images=images)
             if name == "auc":
-                shape = partial(area, pairs=pairs[c])
+                shape = partial(area, pairs=pairs[c], images=len(y))
             count = basis.get(name, min(inside, outside))
             of_class = draws.per_class[name][:, c]
             ends = shape(float(value), of_class, groups=count, level=level)
@@ -170,26 +171,35 @@ def wilson(
 
 
 def area(
-    estimate: float, draws: Array, *, groups: int, pairs: int, level: float = 0.95
+    estimate: float,
+    draws: Array,
+    *,
+    groups: int,
+    pairs: int,
+    images: int,
+    level: float = 0.95,
 ) -> Interval:
     """Interval of an area under the ROC curve: the wider of two, at either end.
 
     `wilson`'s, and Student's t on the log-odds of the area. Near 1 the draws of an area
     vary too little, and the first alone is too short; where every pair is in the right
     order in most draws, so is the second. Log-odds are of at least half a pair in the
-    wrong order.
+    wrong order, and for Wilson's no image is worth more than five independent ones: a
+    sample that has no difficult image by chance would be worth a hundred.
 
     Args:
         estimate: The area on the whole sample, 0 to 1.
         draws: The area on each resample, (B,).
         groups: How many groups decide its spread.
         pairs: Pairs of one image of the class and one of another.
+        images: How many images there are.
         level: Coverage asked for, 0 to 1.
 
     Returns:
         Lower and upper end, 0 to 1; NaN with a single group.
     """
-    low, high = wilson(estimate, draws, groups=groups, level=level)
+    most = _IMAGE_WORTH * images
+    low, high = wilson(estimate, draws, groups=groups, images=most, level=level)
     if np.isnan(low) or not 0 < estimate < 1:
         return low, high
     edge = 0.5 / pairs

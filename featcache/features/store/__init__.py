@@ -3,7 +3,7 @@
 Rows are keyed by (image_id, view, policy, mask_id); their order has no meaning. Work is
 sealed in parts beside the store and published by merging them into a new file, or above
 a size into a further part file. Nothing is ever written in place. The layout is
-described in docs/file-format.md.
+described in docs/reference/file-format.md.
 """
 
 from featcache.features.store.base import (

@@ -64,7 +64,7 @@ class CheckResult:
         severity: "issue" or "tip".
         status: "finding", "passed" or "not-applicable".
         message: What was found.
-        anchor: Of its description in docs/audit.md.
+        anchor: Of its description in docs/explanations/audit.md.
     """
 
     code: str

@@ -1,7 +1,7 @@
 """Attribution: which feature adds what to a margin, and where on the image it lies.
 
 Heads and networks come as arguments; nothing here opens a file. The mathematics is in
-docs/explain.md.
+docs/explanations/explain.md.
 """
 
 from featcache.commands.explain.attribution.base import Contributions, contrast, margins
