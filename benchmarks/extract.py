@@ -76,14 +76,13 @@ def featcache(
     variant: str, names: list[str], dataset: Any, work: Path
 ) -> dict[str, Any]:
     """``featcache extract`` into an empty dataset folder."""
-    from featcache import backbones
     from featcache.commands.extract import extract
     from featcache.features import store
 
     fresh = work / "cache" / f"fresh-{time.time_ns()}"
     fresh.mkdir()
     try:
-        networks = [backbones.resolve(name, "random") for name in names]
+        networks = [extract_plain.resolve(name) for name in names]
         clock = Clock()
         results = extract(
             replace(dataset, folder=fresh),
@@ -108,7 +107,7 @@ def ceiling(name: str, dataset: Any, work: Path) -> dict[str, Any]:
     from featcache.backbones.engines.openvino import convert
     from featcache.dataset import images, views
 
-    network = backbones.resolve(name, "random")
+    network = extract_plain.resolve(name)
     side = network.input_size
     paths = [dataset.root / path for path in dataset.ok["path"]]
     pixels = [views.render(images.decode(p.read_bytes()), side) for p in paths]
@@ -156,7 +155,8 @@ def run(variant: str, names: list[str], options: argparse.Namespace) -> dict[str
         architecture, paths = AUCMEDI[names[0]], str(work / "paths.json")
         command = [options.aucmedi, script, architecture, workers, paths]
         environment.pop("PYTHONPATH", None)
-    about, clock = {"load": load()}, Clock()
+    about = {"load": load(), "source": options.data}
+    clock = Clock()
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment
     )
@@ -209,6 +209,7 @@ def row(what: str, name: str, count: int, one: dict[str, Any]) -> dict[str, Any]
         "cpu_seconds": round(one["cpu"], 2),
         "load": one["load"],
         "other_versions": one.get("versions", ""),
+        "source": one["source"],
     }
 
 
@@ -287,7 +288,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="featcache-benchmark-") as folder:
         options.work = Path(folder)
-        if options.source is None:
+        options.data = "phantoms"
+        if options.source:
+            of_table = options.source.suffix == ".csv"
+            options.data = (options.source.parent if of_table else options.source).name
+        else:
             from featcache.dataset import phantom
 
             options.source = phantom.write(options.work / "set", options.images)

@@ -18,15 +18,23 @@ BATCH = 8  # images that OpenVINO takes at once
 Pooled = tuple[Callable[[], Any], Callable[[Any], Any], int]
 
 
+def resolve(name: str) -> Any:
+    """A network of the table with random weights, or one in a file, as featcache's."""
+    from featcache import backbones
+
+    return backbones.resolve(
+        name, backbones.IMAGENET if Path(name).suffix else "random"
+    )
+
+
 def pooled(name: str) -> Pooled:
     """How to build a network, its preprocessing, and the side of its input."""
-    from featcache import backbones
     from featcache.core.tf import tensorflow
 
     tensorflow()
     import keras
 
-    network = backbones.resolve(name, "random")
+    network = resolve(name)
     side, row = network.input_size, network.row
     if row is None:
 

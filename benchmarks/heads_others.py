@@ -5,14 +5,15 @@
 
 SqueezeNet's features of darkcovid at 224 px (512 numbers an image, no views). All
 methods are fitted on the same outer folds over whole patients and predict the held-out
-patients; methods take turns. For each: accuracy out of fold with its 95 % interval over
-patients; the difference to featcache's head of the highest accuracy with its paired
-interval over patients and the p value of the sign-flip test (not corrected for several
-comparisons); log-loss and AUC; seconds on the clock and CPU seconds of all fits and
-predictions, without the loading of libraries.
+patients, one method after the other. For each: accuracy out of fold with its 95 %
+interval over patients; the difference to featcache's head of the highest accuracy with
+its paired interval over patients and the p value of the sign-flip test (not corrected
+for several comparisons); log-loss and AUC; seconds on the clock and CPU seconds of all
+fits and predictions.
 
 Methods:
-    featcache HEAD      tuned in inner folds over patients, as `train-head --tune`
+    featcache HEAD      tuned in inner folds over patients, as `train-head --tune` does,
+                        with its start of a process a core
     featcache mean      the mean of the probabilities of those heads, which costs
                         nothing more once they are there
     LogisticRegressionCV, SVC   pipelines with StandardScaler as one writes them: ten
@@ -37,6 +38,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +106,37 @@ def with_folds(X: np.ndarray, table: Any, seed: int) -> Data:
     return Data(X, y, patients, np.array([fold_of[one] for one in ids]))
 
 
-def featcache_head(name: str) -> Fit:
-    """A tuned head."""
+def featcache_head(name: str, data: Data) -> dict[str, Any]:
+    """A tuned head, as `train-head` fits it: folds side by side, one thread each."""
+    from featcache import heads
+    from featcache.core.parallel import side_by_side
 
-    def fit(data: Data, rows: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-        from featcache import heads
+    P, cpu, clock = np.empty((len(data.y), data.y.max() + 1)), 0.0, Clock()
+    calls = [
+        {
+            "head": heads.make(name, tune=True),
+            "X": data.X[:, None],
+            "y": data.y,
+            "groups": data.groups,
+            "train": np.flatnonzero(data.folds != fold),
+            "held_out": np.flatnonzero(data.folds == fold),
+            "n_classes": P.shape[1],
+        }
+        for fold in range(FOLDS)
+    ]
+    for number, result in side_by_side(timed_fit, calls, os.cpu_count() or 1):
+        assert isinstance(result, tuple), result
+        P[calls[number]["held_out"]], spent = result
+        cpu += spent
+    return {"P": P, "seconds": clock.seconds, "cpu": cpu}
 
-        head = heads.make(name, tune=True)
-        head.fit(data.X[rows], data.y[rows], groups=data.groups[rows])
-        return np.asarray(head.predict_proba(data.X[held_out]))
 
-    return fit
+def timed_fit(**call: Any) -> tuple[np.ndarray, float]:
+    """Probabilities of the held-out images, and CPU seconds."""
+    from featcache.evaluation.fitting import fit_predict
+
+    clock = Clock()
+    return fit_predict(**call).p, clock.cpu
 
 
 def logistic_regression(
@@ -151,7 +173,7 @@ def support_vectors(data: Data, rows: np.ndarray, held_out: np.ndarray) -> np.nd
     )
 
 
-def side_by_side(fit: Fit, data: Data) -> dict[str, Any]:
+def plain(fit: Fit, data: Data) -> dict[str, Any]:
     """Probabilities out of fold, with seconds; folds one after the other."""
     P, clock = np.empty((len(data.y), data.y.max() + 1)), Clock()
     for fold in range(FOLDS):
@@ -193,19 +215,18 @@ def autogluon(preset: str, python: str, data: Data) -> dict[str, Any]:
 
 def methods(options: argparse.Namespace) -> dict[str, Callable[[Data], dict[str, Any]]]:
     """What is measured, by name; each from features with folds to predictions."""
-    fits = {f"featcache {name}": featcache_head(name) for name in options.heads}
-    if not options.no_plain:
-        fits |= {"LogisticRegressionCV": logistic_regression, "SVC": support_vectors}
     runs: dict[str, Callable[[Data], dict[str, Any]]] = {
-        name: lambda data, fit=fit: side_by_side(fit, data)
-        for name, fit in fits.items()
+        f"featcache {name}": partial(featcache_head, name) for name in options.heads
     }
+    if not options.no_plain:
+        runs["LogisticRegressionCV"] = partial(plain, logistic_regression)
+        runs["SVC"] = partial(plain, support_vectors)
     if not options.autogluon:
         print("AutoGluon is left out: needs --autogluon PYTHON, of one that has it")
         return runs
     return runs | {
-        f"AutoGluon {preset.replace(':', ', ')} s a fold": (
-            lambda data, preset=preset: autogluon(preset, options.autogluon, data)
+        f"AutoGluon {preset.replace(':', ', ')} s a fold": partial(
+            autogluon, preset, options.autogluon
         )
         for preset in options.presets
     }
