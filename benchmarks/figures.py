@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import tomllib
 from collections import defaultdict
@@ -85,7 +86,7 @@ class Table:
             for column, one in self.where.items()
         }
         return [
-            row for row in rows if all(row[c] in ones for c, ones in values.items())
+            row for row in rows if all(row.get(c) in ones for c, ones in values.items())
         ]
 
 
@@ -177,6 +178,8 @@ def ratios(runs: list[list[Row]], table: Table) -> list[float | None]:
 def lines(table: Table, rows: list[Row]) -> list[str]:
     """A table in markdown, and below it where its figures come from."""
     runs = latest(table.selected(rows), table.by)
+    if not runs:
+        return ["Not measured yet."]
     columns: dict[str, list[str]] = {
         name: [_named(run[0][name]) for run in runs] for name in table.by
     }
@@ -248,18 +251,24 @@ def quoted_in(name: str, root: Path) -> list[str]:
     return links
 
 
+def wrapped(text: str) -> str:
+    """Lines of 88 letters, as everywhere in the documents; links stay whole."""
+    short = " ".join(text.split())
+    return textwrap.fill(short, 88, break_long_words=False, break_on_hyphens=False)
+
+
 def section(benchmark: Benchmark, folder: Path) -> list[str]:
     """What the page says of one benchmark."""
     path = folder / f"{benchmark.name}.csv"
     rows = read(path) if path.exists() else []
-    text = [f"## {benchmark.name}", benchmark.question, ""]
+    text = [f"## {benchmark.name}", wrapped(benchmark.question), ""]
     text += ["```sh", f"python benchmarks/{benchmark.command}"]
     text += [f"make figures ONLY={benchmark.name}", "```", ""]
     for table in benchmark.tables:
         text += [*lines(table, rows), ""]
-    text += [f"**What falls short.** {' '.join(benchmark.limits.split())}"]
+    text += [wrapped(f"**What falls short.** {benchmark.limits}")]
     if links := quoted_in(benchmark.name, folder.parent):
-        text += ["", f"Quoted in: {', '.join(links)}."]
+        text += ["", wrapped(f"Quoted in: {', '.join(links)}.")]
     return [*text, ""]
 
 
