@@ -14,7 +14,7 @@ POOLS := OMP OPENBLAS MKL BLIS NUMEXPR
 THREADS := $(POOLS:%=%_NUM_THREADS=1) VECLIB_MAXIMUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-slow test-all test-real test-torch docs check format lock clean
+.PHONY: install demo test test-slow test-all test-real test-torch docs check format figures lock clean
 
 install: .venv/installed
 
@@ -63,6 +63,10 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# OTHERS="--aucmedi PYTHON" names an environment of benchmarks/others.txt.
+figures: install
+	$(BIN)/python benchmarks/figures.py --run $(if $(ONLY),--only $(ONLY)) $(OTHERS)
 
 # Rewrites the lock with the newest releases.
 lock:
