@@ -26,7 +26,7 @@ import tensorflow as tf
 from PIL import Image
 
 import featcache
-from featcache.backbones import canary
+from featcache.backbones import canary, weights_digest
 from featcache.dataset import phantom
 from featcache.dataset.views import render
 
@@ -133,6 +133,7 @@ def descriptor(backbone: keras.Model, accuracy: dict[str, float]) -> dict[str, A
             f"of their lesions. Its classifier, which is not in the file, was right on "
             f"held-out phantoms: {', '.join(shares)}"
         ),
+        "weights_digest": weights_digest(backbone),
         "canary": {
             "picture": canary.PICTURE,
             "input_size": SIDE,
