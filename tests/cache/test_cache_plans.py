@@ -117,13 +117,13 @@ def test_a_plan_of_another_network_goes(
     def refuse(*arguments: object) -> None:
         raise ContractError("border as in plan", "another decoder", "Plan again.")
 
-    monkeypatch.setattr(stale.PartPlan, "refuse_changes", refuse)
+    monkeypatch.setattr(stale, "refuse_other_networks", refuse)
     ((reason, is_stale),) = states(dataset)
     assert (is_stale, "another decoder" in reason) == (True, True)
     monkeypatch.undo()
     compute_parts(dataset, range(4))
     monkeypatch.setattr(stale, "IDLE_SECONDS", -1)
-    monkeypatch.setattr(stale.PartPlan, "refuse_changes", refuse)
+    monkeypatch.setattr(stale, "refuse_other_networks", refuse)
     ((reason, is_stale),) = states(dataset)
     assert (is_stale, "4 parts can be published" in reason) == (False, True)
 
