@@ -35,6 +35,7 @@ def test_the_network_is_small_and_says_what_it_is() -> None:
     assert network.descriptor.canary
 
 
+@pytest.mark.slow
 def test_the_network_passes_all_checks() -> None:
     """Its weights are those of its descriptor, its features those of its canary."""
     assert {one.status for one in check(NETWORK)} == {PASS}
@@ -67,13 +68,13 @@ class Call:
         return [shlex.split(line) for line in lines]
 
 
-def demo(folder: Path, proxy: int) -> Call:
+def demo(folder: Path, proxy: int, images: int = 60) -> Call:
     """Runs the demo in a folder; a download would go to a proxy that is silent."""
     address = f"http://127.0.0.1:{proxy}"
     names = ("http_proxy", "https_proxy", "HTTPS_PROXY")
     environment = os.environ | dict.fromkeys(names, address)
     environment |= {"KERAS_HOME": str(folder / "keras")}
-    words = ["-m", "featcache", "demo", "--images", "60", "--jobs", "1"]
+    words = ["-m", "featcache", "demo", "--images", str(images), "--jobs", "1"]
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
@@ -187,3 +188,18 @@ def test_a_second_demo_does_nothing_again(first: Call, proxy: socket.socket) -> 
     assert re.findall(r", (\d+) of them new", second.output) == ["0", "0"]
     assert bundle.stat().st_mtime_ns == before
     assert second.commands == first.commands
+
+
+@pytest.mark.slow
+def test_a_few_phantoms_are_enough(tmp_path: Path, proxy: socket.socket) -> None:
+    """With two patients in a class there are two folds and no test set."""
+    few = demo(tmp_path, proxy.getsockname()[1], images=12)
+    assert "-H all --folds 2 --test-size 0" in few.output
+    assert re.search(r"^8\. .*^Report: ", few.output, re.MULTILINE | re.DOTALL)
+
+
+def test_too_few_phantoms_are_refused(run) -> None:
+    """Cross-validation needs two patients of each class."""
+    code, _, err = run("demo", "--images", "3")
+    assert code == 1
+    assert "--images enough for two patients in each class; got 3. Give 12" in err
