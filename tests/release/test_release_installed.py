@@ -79,12 +79,12 @@ def test_every_module_but_the_server_is_imported(outside: Run) -> None:
 # Extra: a command that needs it. {store} is a store of the demo.
 LACKING = {
     "cloud": "scan http://127.0.0.1:9/images.zip",
-    "dask": "train-head -H majority --on dask",
+    "dask": "train-head -H majority --dataset demo --on dask",
     "dicom": "scan ward --group-by dicom:PatientID",
     "export": "export 1 --to onnx -o model.onnx",
     "int8": "extract {images} -b densenet121 --weights random --precision int8",
     "parquet": "scan table.parquet",
-    "ray": "train-head -H majority --on ray",
+    "ray": "train-head -H majority --dataset demo --on ray",
     "serve": "serve model.fcb",
     "torch": "backbone export timm:resnet18.a1_in1k -o net.onnx --random",
     "zarr": "cache export {store} --to features.zarr",
@@ -107,8 +107,9 @@ def folder(demo: str, outside: Run) -> Path:
     code, out, _ = outside("python", "-c", "import os; print(os.getcwd())")
     home = Path(out.strip())
     (home / "table.parquet").write_bytes(b"PAR1")
-    (home / "ward/sick").mkdir(parents=True)
-    (home / "ward/sick/one.dcm").write_bytes(bytes(128) + b"DICM" + bytes(200))
+    for label in ("ill", "well"):
+        (home / "ward" / label).mkdir(parents=True)
+        (home / "ward" / label / "1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(200))
     return home
 
 
