@@ -14,7 +14,7 @@ POOLS := OMP OPENBLAS MKL BLIS NUMEXPR
 THREADS := $(POOLS:%=%_NUM_THREADS=1) VECLIB_MAXIMUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-slow test-all test-real test-torch test-release test-lowest licences check format lock clean
+.PHONY: install demo test test-slow test-all test-real test-torch test-release test-lowest licences docs check format figures lock clean
 
 install: .venv/installed
 
@@ -56,7 +56,7 @@ test-release: install
 
 # The oldest versions that pyproject.toml admits. The documents are run with the lock's.
 UV := $(BIN)/python -m uv
-LOWEST := --quiet --no-header --resolution lowest-direct --output-file .venv-lowest/requirements
+LOWEST := --quiet --no-header --upgrade --resolution lowest-direct --output-file .venv-lowest/requirements.txt
 EXTRAS := cloud dask dicom export int8 parquet ray serve xlsx zarr
 TOOLS := pytest|pytest-timeout|pytest-xdist|pytest-cov|hypothesis|moto|playwright|flask|flask-cors|nbclient|nbformat|ipykernel
 
@@ -64,13 +64,17 @@ test-lowest: install
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv-lowest
 	grep -E '^($(TOOLS))==' requirements.lock | sed 's/^moto=/moto[s3]=/' > .venv-lowest/tools.txt
 	for python in 3.13 3.12 3.11; do $(UV) pip compile $(LOWEST) --python-version $$python $(EXTRAS:%=--extra %) pyproject.toml .venv-lowest/tools.txt || exit 1; done
-	$(UV) pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/requirements
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/requirements.txt
 	$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --editable .
 	$(THREADS) .venv-lowest/bin/python -m pytest --numprocesses 2 -m "not slow and not real and not torch and not release" --ignore tests/docs --ignore tests/test_house.py
 
 # The page of the packages' licences.
 licences: install
 	$(BIN)/python docs/licences.py
+
+# Every warning is an error; nothing is fetched.
+docs: install
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs build/docs
 
 check: install
 	$(BIN)/ruff format --check .
@@ -81,6 +85,10 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# OTHERS="--aucmedi PYTHON" names an environment of benchmarks/others.txt.
+figures: install
+	$(BIN)/python benchmarks/figures.py --run $(if $(ONLY),--only $(ONLY)) $(OTHERS)
 
 # Rewrites the lock with the newest releases.
 lock:

@@ -1,9 +1,11 @@
-"""What the benchmarks share: measurements are appended to a table."""
+"""What the benchmarks share: measurements, appended to a table and read again."""
 
 import csv
 import os
 import platform
+import resource
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +15,10 @@ from typing import Any
 
 
 def append(script: Path, rows: list[dict[str, Any]], libraries: Sequence[str]) -> None:
-    """Appends rows to the script's .csv, with machine, versions and date."""
+    """Appends rows to the script's .csv, with machine, versions and date.
+
+    A column that is new is added to the table, and is empty in the rows before.
+    """
     cores = len(os.sched_getaffinity(0))
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -21,12 +26,53 @@ def append(script: Path, rows: list[dict[str, Any]], libraries: Sequence[str]) -
         "versions": " ".join(f"{name} {version(name)}" for name in libraries),
     }
     path = script.with_suffix(".csv")
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [*about, *rows[0]])
-        if new:
+    before = read(path) if path.exists() else []
+    new = [about | row for row in rows]
+    columns = list(dict.fromkeys(name for row in [*before, *new] for name in row))
+    whole = not before or columns != list(before[0])
+    with path.open("w" if whole else "a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if whole:
             writer.writeheader()
-        writer.writerows(about | line for line in rows)
+        writer.writerows([*before, *new] if whole else new)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All rows of a table, as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Clock:
+    """Seconds, and CPU seconds of this process and its ended children, since then."""
+
+    def __init__(self) -> None:
+        self._then = time.perf_counter(), self._cpu()
+
+    @staticmethod
+    def _cpu() -> float:
+        both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+    @property
+    def seconds(self) -> float:
+        """On the clock."""
+        return time.perf_counter() - self._then[0]
+
+    @property
+    def cpu(self) -> float:
+        """Of all threads together."""
+        return self._cpu() - self._then[1]
+
+
+def peak_mib() -> int:
+    """The most memory that this process has had."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def load() -> float:
+    """How many processes wanted a core in the last minute; 2 cores serve two."""
+    return round(os.getloadavg()[0], 1)
 
 
 def processor() -> str:

@@ -30,8 +30,8 @@ INTRO = """\
 
 What a plain install of featcache and each of its extras bring on Linux, with the
 versions of `requirements.lock`, and the licence that each package states. None is part
-of featcache, whose own licence is [MIT](../../LICENSE): pip fetches them. `make licences`
-writes this page.
+of featcache, whose own licence is [MIT](../../LICENSE): pip fetches them. The page is
+written by `make licences`.
 
 """
 
