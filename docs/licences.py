@@ -52,7 +52,7 @@ def wanted_by() -> dict[str, list[str]]:
     extras = project["optional-dependencies"]
     core = _below(project["dependencies"])
     by_package = {name: [CORE] for name in sorted(core)}
-    for extra in sorted(set(extras) - {"dev"}):
+    for extra in sorted(set(extras) - {"dev", "docs"}):
         for name in sorted(_below(extras[extra]) - core):
             by_package[name] = [*by_package.get(name, []), extra]
     return dict(sorted(by_package.items()))

@@ -55,7 +55,7 @@ def test_doctor_fails_nowhere(outside: Run) -> None:
         re.split(r"[^\w-]", need)[0]
         for extra, needs in PROJECT["optional-dependencies"].items()
         for need in needs
-        if extra != "dev"
+        if extra not in ("dev", "docs")
     }
     assert absent == offered
 
@@ -139,4 +139,4 @@ def test_sheets_without_their_extra_are_a_note(folder: Path, outside: Run) -> No
 
 def test_every_extra_has_a_command_here() -> None:
     """Beside the sheets' and the developers', each is tried without."""
-    assert {*LACKING, "xlsx", "dev"} == set(PROJECT["optional-dependencies"])
+    assert {*LACKING, "xlsx", "dev", "docs"} == set(PROJECT["optional-dependencies"])
