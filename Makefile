@@ -14,7 +14,7 @@ POOLS := OMP OPENBLAS MKL BLIS NUMEXPR
 THREADS := $(POOLS:%=%_NUM_THREADS=1) VECLIB_MAXIMUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-slow test-all test-real test-torch docs check format figures lock clean
+.PHONY: install demo test test-slow test-all test-real test-torch test-release test-lowest licences docs check format figures lock clean
 
 install: .venv/installed
 
@@ -29,10 +29,10 @@ demo: install
 	$(BIN)/featcache demo
 
 test: install
-	$(PYTEST) -m "not slow and not real and not torch"
+	$(PYTEST) -m "not slow and not real and not torch and not release"
 
 test-slow: install
-	$(PYTEST) -m "slow and not real and not torch"
+	$(PYTEST) -m "slow and not real and not torch and not release"
 
 test-all: test test-slow
 
@@ -49,6 +49,28 @@ test-real: install
 
 test-torch: .venv-torch/installed
 	$(THREADS) .venv-torch/bin/python -m pytest --numprocesses 2 -m torch
+
+# Builds the wheel and the source archive, and installs the wheel alone.
+test-release: install
+	$(BIN)/python -m pytest -m release
+
+# The oldest versions that pyproject.toml admits. The documents are run with the lock's.
+UV := $(BIN)/python -m uv
+LOWEST := --quiet --no-header --upgrade --resolution lowest-direct --output-file .venv-lowest/requirements.txt
+EXTRAS := cloud dask dicom export int8 parquet ray serve xlsx zarr
+TOOLS := pytest|pytest-timeout|pytest-xdist|pytest-cov|hypothesis|moto|playwright|flask|flask-cors|nbclient|nbformat|ipykernel
+
+test-lowest: install
+	$(UV) venv --quiet --clear --python $(BIN)/python .venv-lowest
+	grep -E '^($(TOOLS))==' requirements.lock | sed 's/^moto=/moto[s3]=/' > .venv-lowest/tools.txt
+	for python in 3.13 3.12 3.11; do $(UV) pip compile $(LOWEST) --python-version $$python $(EXTRAS:%=--extra %) pyproject.toml .venv-lowest/tools.txt || exit 1; done
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/requirements.txt
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --editable .
+	$(THREADS) .venv-lowest/bin/python -m pytest --numprocesses 2 -m "not slow and not real and not torch and not release" --ignore tests/docs --ignore tests/test_house.py
+
+# The page of the packages' licences.
+licences: install
+	$(BIN)/python docs/licences.py
 
 # Every warning is an error; nothing is fetched.
 docs: install
@@ -76,4 +98,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-torch .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv .venv-torch .venv-lowest .pytest_cache .mypy_cache .ruff_cache build dist
