@@ -281,11 +281,11 @@ def overview(listed: list[Benchmark]) -> list[str]:
         link = f"[{one.name}](#{one.name})"
         rows.append(f"| {link} | {one.question} | {one.minutes} | {wanted} |")
     total = sum(one.minutes for one in listed)
-    return [
-        *rows,
-        "",
-        f"All short forms together take about {total} minutes on two cores.",
-    ]
+    note = (
+        "Minutes are of the short forms without other tools, estimated from earlier "
+        f"runs for two cores without other work; all together about {total}."
+    )
+    return [*rows, "", wrapped(note)]
 
 
 def page(folder: Path = HERE) -> str:
