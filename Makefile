@@ -14,7 +14,7 @@ POOLS := OMP OPENBLAS MKL BLIS NUMEXPR
 THREADS := $(POOLS:%=%_NUM_THREADS=1) VECLIB_MAXIMUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-slow test-all test-real test-torch check format figures lock clean
+.PHONY: install demo test test-slow test-all test-real test-torch docs check format figures lock clean
 
 install: .venv/installed
 
@@ -49,6 +49,10 @@ test-real: install
 
 test-torch: .venv-torch/installed
 	$(THREADS) .venv-torch/bin/python -m pytest --numprocesses 2 -m torch
+
+# Every warning is an error; nothing is fetched.
+docs: install
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs build/docs
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/: of the report, of `serve` and of `review`.
+"""Takes the pictures in docs/: of the report, `serve`, `review` and the notebook.
 
     python docs/pictures.py squeezenet1_1_imagenet.keras
 
@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pandas as pd
 from PIL import Image
 from playwright import sync_api
@@ -104,6 +106,34 @@ def take_review(tab: Any, screen: str, address: str) -> None:
         tab.keyboard.press("u")
 
 
+def executed(home: Path, network: Path) -> list[str]:
+    """What the cells of the notebook show, as HTML; run with the network at hand."""
+    book = nbformat.read(ROOT / "examples/quickstart.ipynb", 4)
+    for cell in book.cells:
+        path = network.resolve().as_posix()
+        options = ":preprocess=caffe,size=224" if "data.extract" in cell.source else ""
+        other = f'"{path}{options}"'
+        if "Embedder" in cell.source:
+            other += ', preprocess="caffe", input_size=224'
+        cell.source = cell.source.replace('"densenet121"', other)
+    resources = {"metadata": {"path": str(home)}}
+    nbclient.NotebookClient(book, timeout=600, resources=resources).execute()
+    return [
+        output.data["text/html"].replace(f"{home}/", "")
+        for cell in book.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "execute_result" and "text/html" in output.data
+    ]
+
+
+def take_notebook(tab: Any, shown: list[str]) -> None:
+    """What each cell shows."""
+    tab.set_viewport_size({"width": 900, "height": 700})
+    for number, html in enumerate(shown, 1):
+        tab.set_content(f'<div id="cell" style="padding: 1px">{html}</div>')
+        take(tab.locator("#cell"), f"notebook-{number}")
+
+
 def main() -> None:
     """Takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -129,6 +159,8 @@ def main() -> None:
                 take_report(tab, home, screen)
                 take_answer(tab, home, screen, page)
                 take_review(tab, screen, reviewed)
+            (notebook := home / "notebook").mkdir()
+            take_notebook(browser.new_page(), executed(notebook, network))
         browser.close()
 
 

@@ -36,6 +36,7 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(weights, "_UNREACHABLE", {})
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
 

@@ -326,20 +326,6 @@ def test_demo_data_only(run) -> None:
     assert run("scan", "set", "--dataset", "again")[0] == 0
 
 
-@pytest.mark.slow
-def test_demo(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The whole demo on few phantoms: loud about random weights, ranks eight heads."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("FEATCACHE_WEIGHTS", str(tmp_path))
-    code, out, err = run("demo", "--images", "60", "--jobs", "2")
-    assert code == 0, err
-    assert "RANDOM WEIGHTS" in err
-    assert "(random)" in out
-    for head in ("logreg", "xgboost", "softmax-untrained", "majority"):
-        assert head in out
-    assert "Traceback" not in err
-
-
 def test_bars_are_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     """Into a file or a pipe no bar is drawn; the reporter still works."""
     with output.bars() as reporter:

@@ -53,7 +53,7 @@ class Dataset:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A copy of the manifest: one row a file."""
+        """A copy of the manifest, with one row a file."""
         return self.manifest.table.copy()
 
     @property

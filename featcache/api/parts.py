@@ -11,19 +11,21 @@ from featcache.api.words import DatasetLike, manifest_of, with_options_of
 from featcache.commands import extract as extracting
 from featcache.commands.extract import PartResult, PlanResult, StoreResult
 from featcache.dataset import manifest as manifests
+from featcache.dataset.urls import location
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan whose parts any process that sees the cache can compute.
+    """A plan whose parts any process can compute that sees the cache, or the exchange.
 
-    It is small and can be pickled: what is computed lies in the cache.
+    It is small and can be pickled: what is computed lies in the cache, or at a URL.
 
     Attributes:
         folder: Of the dataset, ``cache/<dataset>``, as an absolute path.
         name: Of the plan; empty where nothing was missing.
         parts: Number of parts, which are numbered from 0.
         rows: Embeddings to compute, by network.
+        exchange: URL that plan and parts are exchanged at; empty for a shared cache.
         session: A process keeps its networks open for the parts of one session.
     """
 
@@ -31,11 +33,14 @@ class Plan:
     name: str
     parts: int
     rows: dict[str, int]
+    exchange: str = ""
     session: str = field(default_factory=lambda: uuid4().hex, repr=False)
 
     @property
     def missing(self) -> list[int]:
         """Parts that are still to be computed, by a look at which are there.
+
+        Where the cache is, also with an exchange.
 
         ``publish_parts`` reads them, and names damaged ones.
 
@@ -44,7 +49,9 @@ class Plan:
         """
         if not self.name:
             return []
-        return extracting.missing_parts(self.folder, self.name)
+        return extracting.missing_parts(
+            self.folder, self.name, exchange=self.exchange or None
+        )
 
 
 @with_options_of(on_networks, extracting.extract, without=["max_bad", "on"])
@@ -54,6 +61,7 @@ def plan_parts(
     *,
     parts: int | None = None,
     part_rows: int | None = None,
+    exchange: str | None = None,
     cache: str | Path | None = None,
     progress: bool | None = None,
     **options: Any,
@@ -68,7 +76,10 @@ def plan_parts(
         backbones: Likewise; each part has rows of all of them.
         parts: How many; fewer where there are not so many batches.
         part_rows: Instead, embeddings of a backbone in each part.
-        cache: The cache folder, which all workers have to see under the same path.
+        exchange: A folder in an object store, such as "s3://bucket/folder", for workers
+            that share no disk: the plan is uploaded there, and so are its parts.
+        cache: The cache folder; without an exchange all workers have to see it under
+            the same path.
         progress: Whether to show a bar; by default in notebooks and terminals.
         options: The others of ``featcache.extract``, but for max_bad and on.
 
@@ -83,9 +94,16 @@ def plan_parts(
         progress=progress,
         parts=parts,
         part_rows=part_rows,
+        exchange=exchange,
         **options,
     )
-    return Plan(manifest.folder.resolve(), result.plan, result.parts, result.rows)
+    return Plan(
+        manifest.folder.resolve(),
+        result.plan,
+        result.parts,
+        result.rows,
+        exchange=str(location(exchange)) if exchange else "",
+    )
 
 
 def compute_part(
@@ -95,7 +113,8 @@ def compute_part(
 
     It may be called twice, also at the same time, and killed at any moment: the first
     part that is whole counts. A process opens the networks for its first part, and
-    keeps them for further parts of the same plan.
+    keeps them for further parts of the same plan; with an exchange each call fetches
+    the plan and opens them.
 
     Args:
         plan: As ``featcache.plan_parts`` gives it.
@@ -109,9 +128,14 @@ def compute_part(
         FeatcacheError: As ``commands.extract.compute_parts``.
     """
     with show(progress) as reporter:
-        results = extracting.compute_kept(
-            plan.folder, plan.name, [part], session=plan.session, reporter=reporter
-        )
+        if plan.exchange:
+            results = extracting.compute_exchanged(
+                plan.exchange, [part], plan=plan.name, reporter=reporter
+            )
+        else:
+            results = extracting.compute_kept(
+                plan.folder, plan.name, [part], session=plan.session, reporter=reporter
+            )
     return results[0] if results else None
 
 
@@ -138,5 +162,6 @@ def publish_parts(
             manifests.load(plan.folder),
             plan=plan.name,
             max_bad=max_bad,
+            exchange=plan.exchange or None,
             reporter=reporter,
         )

@@ -54,7 +54,7 @@ class Run(runs.Run):
 
     @property
     def parts(self) -> list[str]:
-        """Which parts there are scores of: "train", "test"."""
+        """The parts with scores, of "train" and "test"."""
         return list(self.record.scores)
 
     def confusion(self) -> comparing.Confusion:
@@ -173,7 +173,7 @@ class Leaderboard(comparing.Leaderboard):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a run, best first, with all fields; see featcache compare."""
+        """One row a run, with the fields of docs/reference/commands/compare.md."""
         return pd.DataFrame(json.loads(tables.to_json(self)))
 
     @property

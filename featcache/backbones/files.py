@@ -11,7 +11,14 @@ from featcache.backbones.base import (
     PREPROCESS,
     Network,
 )
-from featcache.backbones.descriptor import LARGEST, SMALLEST, Descriptor, read
+from featcache.backbones.descriptor import (
+    LARGEST,
+    PROCESSOR,
+    SMALLEST,
+    Descriptor,
+    read,
+)
+from featcache.backbones.graphs.files import weights_files
 from featcache.backbones.graphs.reading import read as read_graph
 from featcache.backbones.graphs.reading import refuse_type
 from featcache.backbones.graphs.readout import readout
@@ -161,6 +168,19 @@ def _check_range(path: Path, descriptor: Descriptor, side: int) -> None:
             f"{edge}, which leaves black edges",
             'Correct it, or write "resize": "letterbox" if edges are meant.',
         )
+
+
+def files_of(network: Network) -> list[Path]:
+    """All files that a network is read from, as far as it has files of its own."""
+    path = network.file
+    if path is None:
+        return []
+    if network.row:
+        return [path]
+    beside = [path.with_suffix(".json")]
+    beside += [path.with_name(PROCESSOR)] if network.is_graph else []
+    weights = weights_files(path) if network.is_graph else []
+    return [path, *weights, *(one for one in beside if one.is_file())]
 
 
 def check_name(path: Path) -> None:

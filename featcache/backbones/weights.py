@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,10 +18,13 @@ from pathlib import Path
 from featcache.backbones.base import NONE, RANDOM, Backbone, Network
 from featcache.backbones.graphs import files as graph_files
 from featcache.core.io import sha256_file
+from featcache.core.text import first_line
 from featcache.core.tf import tensorflow
 from featcache.errors import WeightsError
 
 CONNECT_SECONDS = 5.0  # for a first answer from where weights are published
+_REMEMBERED_SECONDS = 10.0
+_UNREACHABLE: dict[str, tuple[float, str]] = {}  # hosts: since when, and why
 
 
 def find_weights(row: Backbone) -> Path | None:
@@ -99,28 +103,44 @@ def fetch_weights(row: Backbone) -> Path:
 
 
 def _refuse_without_connection(url: str) -> None:
-    """Raises OSError within seconds where a download would try for minutes."""
+    """Raises OSError within seconds where a download would try for minutes.
+
+    For a while the same is said of its host at once: a call may want many networks.
+    """
     host = urllib.parse.urlsplit(url).netloc
-    reasons: list[BaseException | None] = []
+    since, reason = _UNREACHABLE.get(host, (0.0, ""))
+    if not reason or time.monotonic() - since > _REMEMBERED_SECONDS:
+        reason = _unreachable(host, url)
+    if reason:
+        _UNREACHABLE[host] = time.monotonic(), reason
+        raise OSError(reason)
+
+
+def _unreachable(host: str, url: str) -> str:
+    """Why a host gives no answer; empty where it gives one."""
+    reasons: list[str] = []
 
     def ask() -> None:
         request = urllib.request.Request(url, method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=CONNECT_SECONDS):
-                reasons.append(None)
+                reasons.append("")
         except urllib.error.HTTPError:
-            reasons.append(None)  # an answer; what it means is the download's affair
+            reasons.append("")  # an answer; what it means is the download's affair
+        except TimeoutError:
+            reasons.append(too_late)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reasons.append(error)
+            cause = getattr(error, "reason", error)
+            late = isinstance(cause, TimeoutError)
+            why = getattr(cause, "strerror", None) or first_line(error)
+            reasons.append(too_late if late else f"no connection to {host}: {why}")
 
     # In a thread, for no timeout applies to the look-up of a name.
+    too_late = f"no answer from {host} in {CONNECT_SECONDS:g} s"
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(CONNECT_SECONDS)
-    if not reasons:
-        raise OSError(f"no answer from {host} in {CONNECT_SECONDS:g} s")
-    if reasons[0]:
-        raise OSError(f"no connection to {host}") from reasons[0]
+    return reasons[0] if reasons else too_late
 
 
 @contextlib.contextmanager

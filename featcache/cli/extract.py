@@ -147,7 +147,7 @@ def extract_command(
     Only missing features are computed, so repeating a command costs nothing.
 
     On a cluster: --plan-only --parts N once, --part in each task of an array, and
-    --publish once.
+    --publish once; with --exchange URL where machines share no disk.
     """
     from featcache.dataset.regions import Region
     from featcache.dataset.views import Policy
@@ -175,7 +175,7 @@ def extract_command(
     settings["policy"] = Policy(**draws, region=region)
     if parts["plan_only"]:
         del settings["on"]
-        settings |= take(parts, "parts", "part_rows")
+        settings |= take(parts, "parts", "part_rows", "exchange")
         extract_parts.make_plan(manifest, networks, as_json, settings)
         return
     _extract(manifest, networks, as_json, settings)
@@ -188,14 +188,16 @@ def _planned(
     max_bad: float,
     parts: dict[str, Any],
 ) -> None:
+    options = {name: parts[name] for name in ("plan", "exchange")}
     if parts["part"]:
         from featcache.dataset.manifest import find
 
-        folder = find(cache, dataset)  # the plan says which images
-        extract_parts.compute(folder, parts["part"], parts["plan"], as_json)
+        # The plan says which images.
+        folder = None if parts["exchange"] else find(cache, dataset)
+        extract_parts.compute(folder, parts["part"], as_json, options)
     else:
         manifest = open_dataset(cache, dataset)
-        stores = extract_parts.publish(manifest, parts["plan"], max_bad)
+        stores = extract_parts.publish(manifest, max_bad, options)
         _show(manifest, stores, as_json, of_tasks=True)
 
 

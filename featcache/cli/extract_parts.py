@@ -11,6 +11,7 @@ import click
 
 from featcache.cli.options import is_given, options, take
 from featcache.cli.output import bars, print_json, show
+from featcache.cli.scan import Place
 from featcache.core.text import counted
 from featcache.errors import UsageError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from featcache.backbones import Network
     from featcache.commands.extract import PartResult, PlanResult, StoreResult
     from featcache.dataset.manifest import Manifest
+    from featcache.dataset.urls import Location
 
 AUTO = "auto"
 # Where Slurm, Kubernetes and AWS Batch say which task of an array this is.
@@ -28,7 +30,8 @@ TASK_VARIABLES = (
 )
 _RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?")
 # What goes with --part and --publish; all else is fixed in the plan.
-_OF_PLANS = {"dataset", "cache", "as_json", "array_part", "publish", "plan"}
+_OF_PLANS = {"dataset", "cache", "as_json", "array_part", "publish", "plan", "exchange"}
+_OF_WORKERS = {"as_json", "array_part", "plan", "exchange"}  # that share no cache
 
 parts_options = options(
     click.option(
@@ -62,6 +65,14 @@ parts_options = options(
         metavar="ID",
         help="Plan of --part or --publish.  [default: the only one of the dataset]",
     ),
+    click.option(
+        "--exchange",
+        type=Place(),
+        metavar="URL",
+        help="Folder in an object store, such as s3://bucket/folder, for machines that "
+        "share no disk: --plan-only uploads the plan, --part needs nothing else, and "
+        "--publish fetches the parts.",
+    ),
 )
 
 
@@ -73,7 +84,7 @@ def take_parts(settings: dict[str, Any]) -> dict[str, Any]:
     """
     words = take(
         settings, "plan_only", "parts", "part_rows", "array_part", "publish", "plan"
-    )
+    ) | take(settings, "exchange")
     words["part"] = words.pop("array_part")
     modes = [name for name in ("plan_only", "part", "publish") if words[name]]
     if len(modes) > 1:
@@ -83,7 +94,7 @@ def take_parts(settings: dict[str, Any]) -> dict[str, Any]:
             "They are three calls: plan once, compute each part, publish once.",
         )
     if modes == ["part"]:
-        _refuse_planned(_OF_PLANS)
+        _refuse_planned(_OF_WORKERS if words["exchange"] else _OF_PLANS)
     elif modes == ["publish"]:
         _refuse_planned(_OF_PLANS | {"max_bad"})
     elif words["plan"]:
@@ -91,6 +102,12 @@ def take_parts(settings: dict[str, Any]) -> dict[str, Any]:
     elif (words["parts"] or words["part_rows"]) and not words["plan_only"]:
         raise UsageError(
             "--parts and --part-rows with --plan-only", "no --plan-only", "Add it."
+        )
+    elif words["exchange"] and not words["plan_only"]:
+        raise UsageError(
+            "--exchange with --plan-only, --part or --publish",
+            "none of them",
+            "Add one.",
         )
     return words
 
@@ -150,27 +167,47 @@ def make_plan(
     if as_json:
         print_json(vars(plan))
     else:
-        _show_plan(plan, f"featcache extract --dataset {quote(manifest.dataset)}")
+        _show_plan(plan, manifest.dataset, settings["exchange"])
 
 
-def _show_plan(plan: "PlanResult", command: str) -> None:
+def _show_plan(plan: "PlanResult", dataset: str, exchange: "Location | None") -> None:
     if not plan.path:
         show("All cached: there is nothing to plan.")
         return
     rows = ", ".join(f"{name} {count}" for name, count in plan.rows.items())
     done = f", {plan.done} of them computed already" if plan.done else ""
     show(f"Plan {plan.plan}: {counted(plan.parts, 'part')}{done}; rows: {rows}.")
-    show(f"Next: sbatch --array=0-{plan.parts - 1} --wrap {quote(f'{command} --part')}")
+    command, tasks = f"featcache extract --dataset {quote(dataset)}", plan.parts - 1
+    if exchange:
+        option = f"--exchange {quote(str(exchange))}"
+        worker = f"featcache extract {option} --plan {plan.plan} --part"
+        show(f"Next, in each task of an array 0-{tasks}, on any machine: {worker}")
+        show(f"Then: {command} {option} --publish")
+        return
+    show(f"Next: sbatch --array=0-{tasks} --wrap {quote(f'{command} --part')}")
     show(f"Then: {command} --publish")
 
 
-def compute(dataset: Path, text: str, plan: str | None, as_json: bool) -> None:
-    """Computes parts and says so."""
-    from featcache.commands.extract import compute_parts
+def compute(
+    dataset: Path | None, text: str, as_json: bool, options: dict[str, Any]
+) -> None:
+    """Computes parts and says so.
+
+    Args:
+        dataset: Its folder; None for a plan that is at an exchange.
+        text: Which parts.
+        as_json: Whether to print JSON.
+        options: The plan; and the exchange, if there is one.
+    """
+    from featcache.commands.extract import compute_exchanged, compute_parts
 
     numbers = numbers_of(text)
     with bars() as reporter:
-        parts = compute_parts(dataset, numbers, plan=plan, reporter=reporter)
+        if dataset is None:
+            parts = compute_exchanged(parts=numbers, reporter=reporter, **options)
+        else:
+            plan = options["plan"]
+            parts = compute_parts(dataset, numbers, plan=plan, reporter=reporter)
     if as_json:
         print_json([_record(part) for part in parts])
         return
@@ -190,10 +227,10 @@ def _record(part: "PartResult") -> dict[str, Any]:
 
 
 def publish(
-    manifest: "Manifest", plan: str | None, max_bad: float
+    manifest: "Manifest", max_bad: float, options: dict[str, Any]
 ) -> "list[StoreResult]":
     """Publishes a plan."""
     from featcache.commands.extract import publish_parts
 
     with bars() as reporter:
-        return publish_parts(manifest, plan=plan, max_bad=max_bad, reporter=reporter)
+        return publish_parts(manifest, max_bad=max_bad, reporter=reporter, **options)

@@ -39,7 +39,7 @@ OPTIONAL = {
     "pydicom": ("dicom", "DICOM images"),
     "pyarrow": ("parquet", "Parquet and Arrow files, and export to .parquet"),
     "pyyaml": ("parquet", "the dataset cards of Hugging Face"),
-    "distributed": ("dask", "--on dask"),
+    **dict.fromkeys(("dask", "distributed"), ("dask", "--on dask")),
     "ray": ("ray", "--on ray"),
     **dict.fromkeys(
         ("aiohttp", "fsspec", "gcsfs", "s3fs"), ("cloud", "images at URLs")
@@ -48,7 +48,8 @@ OPTIONAL = {
     "zarr": ("zarr", "cache export to .zarr"),
     "highdicom": ("dicom", "answers as DICOM objects"),
     **dict.fromkeys(
-        ("starlette", "uvicorn", "python-multipart"), ("serve", "serve and review")
+        ("h11", "starlette", "uvicorn", "python-multipart"),
+        ("serve", "serve and review"),
     ),
     **dict.fromkeys(
         (
@@ -57,6 +58,7 @@ OPTIONAL = {
             "timm",
             "transformers",
             "torchxrayvision",
+            "huggingface-hub",
             "onnxscript",
         ),
         ("torch", "backbone export"),

@@ -29,7 +29,8 @@ OPTIONS = {
 }
 _COMMAND = re.compile(
     rf"(?<![\w/-])featcache (?P<name>{'|'.join(OPTIONS)})(?=[\s.,;:)'\"`&]|$)"
-    r"(?! --(?:cache|reports) )(?!\.\w)"
+    # A worker of an --exchange has no cache.
+    r"(?! --(?:cache|reports|exchange) )(?!\.\w)"
 )
 
 

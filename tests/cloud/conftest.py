@@ -4,9 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from exchanged import AT
 from servers import WebServer, s3_server
 
+from featcache import backbones
+from featcache.commands.extract import plan_parts
+from featcache.commands.scan import scan
+from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import reading, remote
+from featcache.dataset.urls import location
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +48,25 @@ def in_memory() -> Iterator[Callable[[Path, str], None]]:
     yield put
     system.store.clear()
     system.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def there(
+    in_memory: Callable[[Path, str], None], image_folder: Path, tmp_path: Path
+) -> Manifest:
+    """36 images at a URL, in the cache of the machine that plans."""
+    in_memory(image_folder, "memory://data/chest")
+    return scan(
+        location("memory://data/chest"), tmp_path / "there", group_by=r"(p\d{3})_"
+    ).manifest
+
+
+@pytest.fixture
+def planned(there: Manifest) -> Manifest:
+    """The same with a plan of one baseline in 4 parts, at a URL."""
+    networks = backbones.resolve_all(["border"])
+    plan_parts(there, networks, parts=4, batch_size=4, exchange=AT)
+    return there
 
 
 @pytest.fixture

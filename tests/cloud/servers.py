@@ -81,12 +81,14 @@ class S3:
         endpoint: Its address.
         fault: The status that the n-th request of a path is answered with, or 0.
         delay: Seconds before the n-th request of a path is answered.
-        count: GETs so far.
+        methods: Which requests are counted, and may fail.
+        count: Such requests so far.
     """
 
     endpoint: str = ""
     fault: Callable[[int, str], int] = lambda *_: 0
     delay: Callable[[int, str], float] = lambda *_: 0.0
+    methods: tuple[str, ...] = ("GET",)
     count: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -114,7 +116,7 @@ class S3:
         """The application with its faults."""
 
         def wrapped(environ: Any, start_response: Any) -> Iterable[bytes]:
-            if environ["REQUEST_METHOD"] == "GET":
+            if environ["REQUEST_METHOD"] in self.methods:
                 with self.guard:
                     self.count += 1
                     number, path = self.count, environ["PATH_INFO"]

@@ -198,7 +198,9 @@ def test_markdown_has_the_warning_and_what_was_not_ranked(
     add("lost", repeat=1)
     _, out, err = run("compare", "--format", "markdown")
     below = out[out.index("chest:") :]
-    words = "80 % of what the network gains over guessing is had from the border alone"
+    words = (
+        "80 % of what the network gains over guessing can be had from the border alone"
+    )
     assert f"- **Warning:** {words}" in below
     assert f"Warning: {words}" in err
     assert "- Not ranked: 1 repeat of runs that are not in the table" in below

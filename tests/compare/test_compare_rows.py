@@ -261,7 +261,7 @@ def test_a_large_share_is_told_without_a_tie(add: Add, reports: Path) -> None:
     assert border.tied is False
     (told,) = board.warnings
     assert told.startswith(
-        "80 % of what the network gains over guessing is had from the border alone "
+        "80 % of what the network gains over guessing can be had from the border alone "
         "(95 %: 7"
     )
     assert "network 1.000, the border 0.900, guessing 0.500" in told

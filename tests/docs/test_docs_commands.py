@@ -92,7 +92,7 @@ BEHIND: dict[str, list[Callable[..., Any]]] = {
     "review retrain": [retrain],
     "review status": [status],
     "run": [run_study],
-    "demo": [demo.demo, phantom.write],
+    "demo": [demo.Demo, phantom.write],
     "predict": [predict, check_format],
     "serve": [serve, Listening, ServeOptions],
     "export": [export],
@@ -121,7 +121,7 @@ AT_THE_DOOR = {
     "data_only",
     "dataset", "dry_run", "every",
     "file", "files", "head", "html", "inputs", "name", "names", "needed_by",
-    "no_refuse", "path", "png", "plan_only", "publish",
+    "no_refuse", "opens", "path", "png", "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",
 }  # fmt: skip

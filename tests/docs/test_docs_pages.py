@@ -168,7 +168,7 @@ def test_pages_that_the_package_names_exist() -> None:
     "page",
     [
         "README.md",
-        "docs/tutorials/quickstart.md",
+        "docs/how-to/own-images.md",
         "docs/reference/file-format.md",
         "docs/reference/python.md",
     ],

@@ -167,6 +167,16 @@ def to_int8(prepared: PreparedNetwork) -> Path:
     return path
 
 
+def files_of(prepared: PreparedNetwork) -> list[Path]:
+    """The files of a converted network; none if OpenVINO does not run it."""
+    if prepared.contract.precision == "int8":
+        path = _path(prepared, calibration=digest(list(prepared.calibration_ids)))
+    else:
+        path = _path(prepared, precision="float32")
+    suffixes = (".xml", ".bin", ".json")
+    return [path.with_suffix(s) for s in suffixes] if openvino.is_written(path) else []
+
+
 def _path(prepared: PreparedNetwork, **settings: Any) -> Path:
     """Where the converted network lies: a name made of all that it depends on."""
     libraries = installed_versions(("keras", "openvino"))

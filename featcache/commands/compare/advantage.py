@@ -1,4 +1,4 @@
-"""How much of what the best run gains over guessing is had without the subject."""
+"""How much of what the best run gains over guessing can be had without the subject."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def warnings(ranked: Sequence[ScoredRun], metric: str) -> Iterator[str]:
         if one.is_large:
             low, high = (100 * end for end in one.ends)
             yield (
-                f"{percent(one.share)} of what the network gains over guessing is "
+                f"{percent(one.share)} of what the network gains over guessing can be "
                 f"had from {one.source} alone (95 %: {low:.0f} to {high:.0f} %; "
                 f"{name.replace('_', ' ')}: network {best:.3f}, {one.source} "
                 f"{one.control.scores[name]:.3f}, guessing {one.guess:.3f})"

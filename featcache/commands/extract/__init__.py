@@ -17,8 +17,8 @@ from featcache.commands.extract.computing import (
     PartResult,
     compute_kept,
     compute_parts,
-    missing_parts,
 )
+from featcache.commands.extract.exchanging import compute_exchanged, missing_parts
 from featcache.commands.extract.on_workers import extract_on
 from featcache.commands.extract.plan import (
     ExtractRequest,
@@ -47,6 +47,7 @@ __all__ = [
     "PartResult",
     "PlanResult",
     "StoreResult",
+    "compute_exchanged",
     "compute_kept",
     "compute_parts",
     "extract",

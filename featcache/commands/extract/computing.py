@@ -17,9 +17,13 @@ from featcache.commands.extract.part_files import (
     install,
     is_finished,
 )
-from featcache.commands.extract.part_plan import PartRows, open_plan
+from featcache.commands.extract.part_plan import PartPlan, PartRows, open_plan
 from featcache.commands.extract.part_work import in_work, writing_to
 from featcache.commands.extract.plan import ExtractRequest, Job
+from featcache.commands.extract.plan_changes import (
+    refuse_other_images,
+    refuse_other_networks,
+)
 from featcache.commands.extract.proof import prove
 from featcache.commands.extract.work import Work, compute, with_engines
 from featcache.core import checked, records
@@ -28,6 +32,7 @@ from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.core.text import counted, some
 from featcache.dataset import manifest as manifests
 from featcache.dataset.manifest import OK, Manifest
+from featcache.dataset.urls import Location
 from featcache.errors import StoreError, UsageError
 from featcache.features.contract import FLOAT32
 
@@ -39,7 +44,7 @@ class PartResult:
     Attributes:
         plan: Name of the plan.
         part: Its number.
-        path: Its folder.
+        path: Its folder; or where it was uploaded to.
         rows: Embeddings of all networks that are in it.
         seconds: From its first image to its last, and writing them.
         failures: (path, reason) of each image that could not be read.
@@ -47,7 +52,7 @@ class PartResult:
 
     plan: str
     part: int
-    path: Path
+    path: Location
     rows: int
     seconds: float
     failures: list[tuple[str, str]]
@@ -79,10 +84,12 @@ def compute_parts(
             is full, or cannot be written.
         UsageError: There is no such part.
     """
-    return _Worker(_opened(dataset), plan).run(parts, reporter)
+    opened = with_settings(dataset)
+    return Worker(opened, open_plan(opened, plan)).run(parts, reporter)
 
 
-def _opened(dataset: Manifest | Path) -> Manifest:
+def with_settings(dataset: Manifest | Path) -> Manifest:
+    """A dataset; of its folder the settings are read, and the table is not."""
     return manifests.load_settings(dataset) if isinstance(dataset, Path) else dataset
 
 
@@ -114,47 +121,52 @@ def compute_kept(
     return worker.run(parts, reporter)
 
 
-def missing_parts(dataset: Manifest | Path, plan: str | None = None) -> list[int]:
-    """Parts of a plan that are not there; whether the others are whole is not read.
-
-    Args:
-        dataset: The dataset, or its folder.
-        plan: First digits of the plan's name; by default the only one.
+def refuse_unknown(plan: PartPlan, parts: Sequence[int]) -> None:
+    """Refuses numbers of parts that a plan does not have.
 
     Raises:
-        StoreError: No such plan.
+        UsageError: Names some of them.
     """
-    opened = open_plan(_opened(dataset), plan)
-    return sorted({*range(len(opened.record.parts))} - opened.present_parts())
+    count = len(plan.record.parts)
+    if wrong := [str(part) for part in parts if not 0 <= part < count]:
+        raise UsageError(
+            f"parts from 0 to {count - 1}",
+            some(wrong),
+            f"Plan {plan.name} has {counted(count, 'part')}; the first is 0.",
+        )
 
 
 _opening = threading.Lock()
 
 
 @lru_cache(maxsize=1)  # networks are large
-def _kept_worker(folder: Path, plan: str, session: str) -> "_Worker":
-    return _Worker(manifests.load_settings(folder), plan)
+def _kept_worker(folder: Path, plan: str, session: str) -> "Worker":
+    dataset = manifests.load_settings(folder)
+    return Worker(dataset, open_plan(dataset, plan))
 
 
-class _Worker:
-    """Makes the engines once, and computes parts with them; from any thread."""
+class Worker:
+    """Makes the engines once, and computes parts with them; from any thread.
 
-    def __init__(self, dataset: Manifest, plan: str | None) -> None:
-        self.plan = open_plan(dataset, plan)
-        self.dataset = dataset
+    Args:
+        dataset: The dataset; of a plan that was fetched from a URL, images that are
+            needed beside those of its parts.
+        plan: The plan.
+        is_fetched: Whether it was: there is no manifest to compare it with.
+    """
+
+    def __init__(
+        self, dataset: Manifest, plan: PartPlan, *, is_fetched: bool = False
+    ) -> None:
+        self.plan, self.dataset, self.is_fetched = plan, dataset, is_fetched
         self.request = self.plan.record.options.request(dataset)
         self.work: Work | None = None
         self.opening = threading.Lock()
 
     def run(self, parts: Sequence[int], reporter: Reporter) -> list[PartResult]:
         """Computes those parts that are not there, one after the other."""
-        plan, count = self.plan, len(self.plan.record.parts)
-        if wrong := [str(part) for part in parts if not 0 <= part < count]:
-            raise UsageError(
-                f"parts from 0 to {count - 1}",
-                some(wrong),
-                f"Plan {plan.name} has {counted(count, 'part')}; the first is 0.",
-            )
+        plan = self.plan
+        refuse_unknown(plan, parts)
         request = replace(self.request, reporter=OneAtATime(reporter))
         with in_work(plan):
             todo = [part for part in parts if not is_finished(plan, part)]
@@ -172,8 +184,10 @@ class _Worker:
 
     def _open(self, request: ExtractRequest) -> Work:
         check_request(request, 0)
-        networks = [one.network for one in self.plan.record.networks]
-        self.plan.refuse_changes(self.dataset, networks)
+        networks = self.plan.networks
+        if not self.is_fetched:
+            refuse_other_images(self.plan, self.dataset)
+        refuse_other_networks(self.plan, self.dataset, networks)
         request = replace(request, manifest=self._known_images())
         pairs = zip(
             self.plan.record.networks, networks, self.plan.references, strict=True

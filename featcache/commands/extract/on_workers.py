@@ -155,7 +155,7 @@ def _compute(
 
     for part in sorted({*parts} - {*todo}):
         count(part)
-        record = read_record(plan, part)
+        record = read_record(plan.part_folder(part))
         seconds = {
             name: s + record.seconds.get(name, 0.0) for name, s in seconds.items()
         }

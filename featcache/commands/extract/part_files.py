@@ -58,15 +58,21 @@ class Part:
     stores: list[Store | None]
 
 
-def read_part(plan: PartPlan, number: int) -> Part:
+def read_part(plan: PartPlan, number: int, folder: Path | None = None) -> Part:
     """Reads a finished part, and checks it against its plan.
+
+    Args:
+        plan: The plan.
+        number: Of the part.
+        folder: Where it is, if that is not its place yet.
 
     Raises:
         FileNotFoundError: It is not there.
         StoreError: It is of another plan, cut short, or has other rows.
         ValueError: Likewise.
     """
-    folder, record = plan.part_folder(number), read_record(plan, number)
+    folder = folder or plan.part_folder(number)
+    record = read_record(folder)
     if (record.schema, record.plan_id) != (SCHEMA, plan.record.plan_id):
         raise ValueError(f"a part of plan {record.plan_id[:12]}")
     if record.part != number:
@@ -81,14 +87,14 @@ def read_part(plan: PartPlan, number: int) -> Part:
     return Part(record, stores)
 
 
-def read_record(plan: PartPlan, number: int) -> PartRecord:
-    """Reads what a finished part says of itself.
+def read_record(folder: Path) -> PartRecord:
+    """Reads what a finished part in a folder says of itself.
 
     Raises:
         FileNotFoundError: It is not there.
         ValueError: It is not as it was written.
     """
-    value = checked.read_record(plan.part_folder(number) / RECORD)
+    value = checked.read_record(folder / RECORD)
     return records.from_json(PartRecord, value, RECORD)
 
 

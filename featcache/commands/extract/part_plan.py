@@ -7,8 +7,7 @@ docs/reference/file-format.md.
 
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,21 @@ import pandas as pd
 
 from featcache import backbones
 from featcache.backbones import FEATUREWISE, FILE, IMAGENET, PREPROCESS, Network
-from featcache.commands.extract.plan import ExtractRequest, contract
-from featcache.commands.extract.planned_images import ManifestFile, has_images
+from featcache.commands.extract.plan import ExtractRequest
+from featcache.commands.extract.planned_images import ManifestFile
 from featcache.core import checked, records
 from featcache.core.io import canonical_json, digest, parse_json
 from featcache.core.text import some
 from featcache.dataset.manifest import OK, Manifest
 from featcache.dataset.views import Policy
-from featcache.errors import ContractError, StoreError
+from featcache.errors import StoreError
 from featcache.features import store
 from featcache.features.keys import RenderingQuery
 from featcache.features.store import Header, Store
 
 SCHEMA = 1
 PLAN, ROWS, REFERENCE, PARTS = "plan.json", "rows.jsonl", "reference", "parts"
+NETWORKS = "networks"
 ID_DIGITS = 12  # of the id, in the name of the folder
 Image = tuple[str, ...]  # image_id, path; SHA-256 and path of its mask, or ""
 
@@ -80,6 +80,18 @@ class PlannedNetwork:
             "input_size": None if plain else network.input_size,
             "seed": network.seed,
         }
+
+    def network_from(self, folder: Path) -> Network:
+        """The network, not built yet: of its files in a folder, if that is there."""
+        if not folder.is_dir():
+            return self.network
+
+        def moved(word: str) -> str:
+            path = Path(word)
+            return str(folder / path.name) if path.is_absolute() else word
+
+        own = replace(self, name=moved(self.name), weights=moved(self.weights))
+        return own.network
 
     @property
     def network(self) -> Network:
@@ -255,6 +267,15 @@ class PartPlan:
         """The digits that name it."""
         return self.folder.name
 
+    @property
+    def networks(self) -> list[Network]:
+        """What is run, not built yet."""
+        folder = self.folder / NETWORKS  # of a plan that was fetched from a URL
+        return [
+            planned.network_from(folder / str(number))
+            for number, planned in enumerate(self.record.networks)
+        ]
+
     @cached_property
     def references(self) -> list[Store]:
         """Of each network the header of its rows, and a few rows to compare with."""
@@ -296,38 +317,6 @@ class PartPlan:
             names = set()
         count = range(len(self.record.parts))
         return {part for part in count if self.part_folder(part).name in names}
-
-    def refuse_changes(self, manifest: Manifest, networks: Sequence[Network]) -> None:
-        """Refuses to go on with other images or networks than were planned.
-
-        Raises:
-            ContractError: A network, its weights or a rule has changed.
-            StoreError: The images have.
-        """
-        record = self.record
-        if not has_images(manifest, record.images_sha256, record.manifest):
-            count = f"{len(manifest.ok)} " if manifest.has_table else ""
-            raise StoreError(
-                f"the {record.images} images of plan {self.name}",
-                f"{count}images that are not all the same in the manifest of "
-                f"{manifest.dataset}",
-                "Publish what is computed (featcache extract --publish), and plan the "
-                "rest again.",
-            )
-        request = self.record.options.request(manifest)
-        pairs = zip(self.record.networks, networks, self.references, strict=True)
-        for planned, network, reference in pairs:
-            unmeasured = reference.header.contract.without_measured
-            changed = contract(request, network).differences(unmeasured)
-            if backbones.weights_key(network) != planned.weights_key:
-                changed.append("weights")
-            if changed:
-                raise ContractError(
-                    f"{network.text} as in plan {self.name}",
-                    f"another {some(changed)}",
-                    "Restore the file or the version that it was planned with, or "
-                    "plan again.",
-                )
 
 
 def plans_folder(manifest: Manifest) -> Path:

@@ -14,6 +14,8 @@ import pandas as pd
 
 from featcache.backbones import Network
 from featcache.commands.extract.checks import check_call
+from featcache.commands.extract.exchange import reaching
+from featcache.commands.extract.exchanging import opened_exchange, upload
 from featcache.commands.extract.measure import plain_views
 from featcache.commands.extract.part_plan import (
     ID_DIGITS,
@@ -37,6 +39,7 @@ from featcache.core import checked, records
 from featcache.core.io import atomic_path, fsync_dir, temporary_folder
 from featcache.core.progress import SILENT, OneAtATime, Reporter
 from featcache.dataset.manifest import Manifest, in_use
+from featcache.dataset.urls import Location
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError
 from featcache.features import store
@@ -73,6 +76,7 @@ def plan_parts(
     *,
     parts: int | None = None,
     part_rows: int | None = None,
+    exchange: Location | str | None = None,
     reporter: Reporter = SILENT,
     **options: Any,
 ) -> PlanResult:
@@ -86,6 +90,8 @@ def plan_parts(
         networks: What to run; each part has rows of all of them.
         parts: How many; fewer where there are not so many batches.
         part_rows: Instead, rows of a network in a part, rounded down to whole batches.
+        exchange: URL that the plan is uploaded to, with all that workers need that
+            share no disk with this machine; the images have to be at URLs then.
         reporter: As for ``extract``.
         options: The others of ``extract``, but for ``max_bad``.
 
@@ -99,12 +105,17 @@ def plan_parts(
         manifest=manifest, policy=policy, reporter=OneAtATime(reporter), **options
     )
     check_call(request, networks, 0)
-    with in_use(manifest), ExitStack() as locks:
+    url = opened_exchange(request, exchange) if exchange else None
+    with in_use(manifest), reaching(), ExitStack() as locks:
         jobs = prepare(request, networks, locks)
         todo = [job for job in jobs if len(job.missing)]
         if not todo:
             return PlanResult("", None, len(manifest.ok), {}, 0, 0)
-        plan = _write(request, with_engines(request, todo), parts, part_rows)
+        work = with_engines(request, todo)
+        plan = _write(request, work, parts, part_rows)
+        done = plan.present_parts()
+        if url:
+            done |= upload(plan, url, request, [job for job, _ in work])
     record = plan.record
     return PlanResult(
         plan=plan.name,
@@ -112,7 +123,7 @@ def plan_parts(
         images=record.images,
         rows={one.store.removesuffix(".h5"): one.rows for one in record.networks},
         parts=len(record.parts),
-        done=len(plan.present_parts()),
+        done=len(done),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featcache.backbones import Network
 from featcache.commands.extract.drift import made_by
+from featcache.commands.extract.exchanging import fetched_parts
 from featcache.commands.extract.part_files import Part, read_part
 from featcache.commands.extract.part_plan import (
     PartPlan,
@@ -22,6 +23,7 @@ from featcache.commands.extract.results import StoreResult, refuse_bad
 from featcache.core.io import owner_mark
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import Manifest, in_use
+from featcache.dataset.urls import Location
 from featcache.errors import StoreError
 from featcache.features import store
 from featcache.features.store import Store
@@ -32,6 +34,7 @@ def publish_parts(
     *,
     plan: str | None = None,
     max_bad: float = 0.05,
+    exchange: Location | str | None = None,
     reporter: Reporter = SILENT,
 ) -> list[StoreResult]:
     """Publishes a plan whose parts are all there: each store in one step.
@@ -44,6 +47,8 @@ def publish_parts(
         manifest: The dataset.
         plan: First digits of the plan's name; by default the only one.
         max_bad: As for ``extract``.
+        exchange: URL that the plan was uploaded to: its parts are fetched first, and
+            all of it is removed there once it is published.
         reporter: Hears of parts that are damaged.
 
     Raises:
@@ -53,7 +58,20 @@ def publish_parts(
             cannot be written: a store that is done stays, and the call can be repeated.
     """
     opened = open_plan(manifest, plan)
-    networks = [one.network for one in opened.record.networks]
+    if not exchange:
+        return _publish_all(manifest, opened, max_bad, "", reporter)
+    with fetched_parts(opened, exchange, reporter) as url:
+        return _publish_all(manifest, opened, max_bad, f"--exchange {url} ", reporter)
+
+
+def _publish_all(
+    manifest: Manifest,
+    opened: PartPlan,
+    max_bad: float,
+    option: str,
+    reporter: Reporter,
+) -> list[StoreResult]:
+    networks = opened.networks
     request = opened.record.options.request(manifest)
     with (
         in_work(opened),
@@ -66,7 +84,7 @@ def publish_parts(
             path = manifest.folder / "features" / planned.store
             locks.enter_context(store.writing(path, on_takeover=reporter.message))
         is_current = images_digest(manifest) == opened.record.images_sha256
-        parts = _parts(read_plan(opened.folder), is_current, reporter)
+        parts = _parts(read_plan(opened.folder), is_current, option, reporter)
         results = [
             _publish(manifest, opened, number, network, parts, reporter)
             for number, network in enumerate(networks)
@@ -78,8 +96,16 @@ def publish_parts(
     return results
 
 
-def _parts(plan: PartPlan, is_current: bool, reporter: Reporter) -> list[Part]:
+def _parts(
+    plan: PartPlan, is_current: bool, option: str, reporter: Reporter
+) -> list[Part]:
     """Reads the parts of a plan, all of them if they can still be computed.
+
+    Args:
+        plan: The plan.
+        is_current: Whether the images are still the plan's.
+        option: Of the command that computes a part, where it is no usual one.
+        reporter: Hears of damaged ones.
 
     Raises:
         StoreError: Some are not there, or not as they were written.
@@ -118,7 +144,7 @@ def _parts(plan: PartPlan, is_current: bool, reporter: Reporter) -> list[Part]:
             f"all {count} parts of plan {plan.name}",
             f"{count - len(missing)}: {ranges} to be computed",
             f"Compute them, as with sbatch --array={ranges}, or here with featcache "
-            f"extract --part {ranges}, and publish again.",
+            f"extract {option}--part {ranges}, and publish again.",
         )
     return [part for part in parts if part]
 

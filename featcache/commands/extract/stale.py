@@ -15,6 +15,7 @@ from featcache.commands.extract.part_plan import (
     PartPlan,
     read_plan,
 )
+from featcache.commands.extract.plan_changes import refuse_other_networks
 from featcache.commands.extract.planned_images import images_digest
 from featcache.commands.extract.publishing import remove
 from featcache.core.text import counted
@@ -111,8 +112,7 @@ def _change(plan: PartPlan, images: Manifest) -> tuple[str, bool]:
     if images_digest(images) != plan.record.images_sha256:
         return "its images have changed", True
     try:
-        networks = [one.network for one in plan.record.networks]
-        plan.refuse_changes(images, networks)
+        refuse_other_networks(plan, images, plan.networks)
     except ContractError as error:
         return f"a network has changed ({error.got})", False
     except FeatcacheError:
@@ -144,7 +144,7 @@ def _unpublished(plan: PartPlan, images: Manifest) -> list[int]:
 
 def _is_published(plan: PartPlan, part: int, stores: Sequence[_Published]) -> bool:
     is_there = is_finished(plan, part)
-    failures = list(read_record(plan, part).failures) if is_there else []
+    failures = list(read_record(plan.part_folder(part)).failures) if is_there else []
     rows, options = plan.rows(part), plan.record.options
     for number, published in enumerate(stores):
         due = rows.missing(number, published.header, options)

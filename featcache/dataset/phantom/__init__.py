@@ -8,6 +8,7 @@ trying the tool out and says nothing of patients.
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -20,6 +21,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from featcache.core.io import write_text
+from featcache.core.parallel import in_threads
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.phantom.base import Field, Mask, draw_chest, resized
 from featcache.dataset.phantom.findings import FINDINGS, SMALL_FINDINGS
@@ -144,13 +146,17 @@ def write(
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(COLUMNS)
     kind: dict[str, Any] = {"shortcut": shortcut, "small_lesions": small_lesions}
-    for done, (label, number, patient, image) in enumerate(_plan(images, seed), 1):
+
+    def row_of(one: tuple[str, int, int, int]) -> list[Any]:
+        label, number, patient, image = one
         phantom = draw(label, patient, image, size=size, seed=seed, **kind)
         paths = _save(phantom, folder, label, number)
         corner = _marker(label, patient, image, seed) if shortcut else "none"
-        rows.writerow(
-            [paths[0], label, f"phantom-{patient:04d}", image, *paths[1:], corner]
-        )
+        return [paths[0], label, f"phantom-{patient:04d}", image, *paths[1:], corner]
+
+    all_rows = in_threads(row_of, _plan(images, seed), min(os.cpu_count() or 1, 8))
+    for done, row in enumerate(all_rows, 1):
+        rows.writerow(row)
         reporter.progress("phantoms", done, images)
     write_text(folder / "metadata.csv", table.getvalue())
     return folder / "metadata.csv"

@@ -48,15 +48,15 @@ def read(url: Url, start: int, end: int) -> bytes:
         OSError: There is no such file, or it may not be read.
         DatasetError: The server does not answer, or knows no such credentials.
     """
-    system, path = _opened(url)
-    return _retried(url, lambda: _ranged(system, path, start, end))
+    system, path = opened(url)
+    return retried(url, lambda: _ranged(system, path, start, end))
 
 
 def _ranged(system: Any, path: str, start: int, end: int) -> bytes:
     try:
         data: bytes = system.cat_file(path, start=start, end=end)
     except Exception as error:
-        if _status(error) == _NO_RANGE:
+        if http_status(error) == _NO_RANGE:
             return b""  # an empty file has no first byte
         raise
     return data
@@ -75,8 +75,8 @@ def list_files(root: Url) -> dict[str, str]:
             "a URL that ends in neither; a web server does not list its folders",
             "Give the URL of a CSV with columns path,label, or of a zip.",
         )
-    system, base = _opened(root)
-    infos: dict[str, Any] = _retried(root, lambda: system.find(base, detail=True))
+    system, base = opened(root)
+    infos: dict[str, Any] = retried(root, lambda: system.find(base, detail=True))
     before = f"{base.rstrip('/')}/"
     stamps = {
         name[len(before) :]: _stamp(info)
@@ -97,8 +97,8 @@ def facts(url: Url) -> tuple[int, str]:
         OSError: There is no such file, it may not be read, or its size is not known.
         DatasetError: The server does not answer.
     """
-    system, path = _opened(url)
-    info: dict[str, Any] = _retried(url, lambda: system.info(path))
+    system, path = opened(url)
+    info: dict[str, Any] = retried(url, lambda: system.info(path))
     if not isinstance(info.get("size"), int):
         raise OSError(errno.EIO, "its size is not known to the server", str(url))
     return info["size"], _stamp(info)
@@ -206,8 +206,12 @@ def repeated() -> Iterator[str]:
         yield f"{counted(count, 'request')} to {host} had to be repeated"
 
 
-def _opened(url: Url) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
+def opened(url: Url) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        DatasetError: It needs a package that is not installed, or there is none of it.
+    """
     with _GUARD:
         system = _file_system(url.scheme, url.host, os.getpid())
     return system, system._strip_protocol(str(url))
@@ -217,7 +221,7 @@ def _opened(url: Url) -> tuple[Any, str]:
 def _file_system(scheme: str, host: str, pid: int) -> Any:
     """One a host and process: all threads share its connections."""
     if find_spec("fsspec") is None:
-        raise DatasetError(f"fsspec, to read {scheme}://", "it is missing", _INSTALL)
+        raise DatasetError(f"fsspec, to open {scheme}://", "it is missing", _INSTALL)
     from fsspec import core
 
     try:
@@ -235,8 +239,13 @@ def _file_system(scheme: str, host: str, pid: int) -> Any:
         ) from None
 
 
-def _retried(url: Url, call: Callable[[], _T]) -> _T:
-    """Calls, again where the server fails or does not answer in time."""
+def retried(url: Url, call: Callable[[], _T]) -> _T:
+    """Calls, again where the server fails or does not answer in time.
+
+    Raises:
+        OSError: There is no such file, or it may not be read or written.
+        DatasetError: The server does not answer, or knows no such credentials.
+    """
     reason = ""
     for delay in (*DELAYS, None):
         try:
@@ -262,7 +271,7 @@ def _reason_to_repeat(error: Exception, url: Url) -> str:
         OSError: It will not.
         DatasetError: It will not, and neither will any other.
     """
-    status, kind = _status(error), type(error).__name__
+    status, kind = http_status(error), type(error).__name__
     code = _code(error)
     if "Credential" in kind or code in _BAD_KEYS or status == 401:
         got = f"none that it knows ({code or status or kind})"
@@ -299,7 +308,7 @@ def _code(error: Exception) -> str:
     return ""
 
 
-def _status(error: Exception) -> int | None:
+def http_status(error: Exception) -> int | None:
     """The HTTP status behind an error of aiohttp, botocore or gcsfs."""
     for link in _chain(error):
         answer = getattr(link, "response", None)
