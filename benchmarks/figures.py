@@ -185,7 +185,7 @@ def lines(table: Table, rows: list[Row]) -> list[str]:
     }
     columns |= {c: [shown(median(run, c)) for run in runs] for c in table.figures}
     if table.ratio:
-        name = f"{table.ratio['one']} / this"
+        name = f"{table.ratio['figure']}: {table.ratio['one']} / this"
         columns[name] = [shown(value) for value in ratios(runs, table)]
     columns |= {c: [run[-1][c] for run in runs] for c in table.texts}
     columns["n"] = [str(len(run)) for run in runs]
