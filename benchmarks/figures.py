@@ -55,8 +55,8 @@ figures`. A benchmark, or a tool, that is not there is left out, with a message.
 
 Most figures come from a machine that other work shared. `load` is the number of
 processes that wanted a core in the minute before: above the number of cores, seconds on
-the clock are longer than they would be, and CPU seconds somewhat. Ratios are safer, as
-the variants that a benchmark compares for speed take turns.
+the clock are longer than they would be, and CPU seconds somewhat. Ratios are safer
+where variants took turns; where they ran one after the other, the text says so.
 """
 Row = dict[str, str]
 
