@@ -55,8 +55,8 @@ figures`. A benchmark, or a tool, that is not there is left out, with a message.
 
 Most figures come from a machine that other work shared. `load` is the number of
 processes that wanted a core in the minute before: above the number of cores, seconds on
-the clock are longer than they would be, and CPU seconds somewhat. Ratios are safer, as
-the variants that a benchmark compares for speed take turns.
+the clock are longer than they would be, and CPU seconds somewhat. Ratios are safer
+where variants took turns; where they ran one after the other, the text says so.
 """
 Row = dict[str, str]
 
@@ -185,7 +185,7 @@ def lines(table: Table, rows: list[Row]) -> list[str]:
     }
     columns |= {c: [shown(median(run, c)) for run in runs] for c in table.figures}
     if table.ratio:
-        name = f"{table.ratio['one']} / this"
+        name = f"{table.ratio['figure']}: {table.ratio['one']} / this"
         columns[name] = [shown(value) for value in ratios(runs, table)]
     columns |= {c: [run[-1][c] for run in runs] for c in table.texts}
     columns["n"] = [str(len(run)) for run in runs]
@@ -281,11 +281,11 @@ def overview(listed: list[Benchmark]) -> list[str]:
         link = f"[{one.name}](#{one.name})"
         rows.append(f"| {link} | {one.question} | {one.minutes} | {wanted} |")
     total = sum(one.minutes for one in listed)
-    return [
-        *rows,
-        "",
-        f"All short forms together take about {total} minutes on two cores.",
-    ]
+    note = (
+        "Minutes are of the short forms without other tools, estimated from earlier "
+        f"runs for two cores without other work; all together about {total}."
+    )
+    return [*rows, "", wrapped(note)]
 
 
 def page(folder: Path = HERE) -> str:

@@ -25,20 +25,23 @@ def main() -> None:
     data = np.load(request)
     columns = [f"f{i}" for i in range(data["X"].shape[1])]
     table = pd.DataFrame(data["X"], columns=columns).assign(label=data["y"])
-    words = {}
+    groups: dict[str, str] = {}
+    words: dict[str, bool] = {}
     if preset != "medium_quality":
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
         parts = folds.split(data["X"], data["y"], data["groups"])
         table["inner"] = -1
         for number, (_, rows) in enumerate(parts):
             table.loc[rows, "inner"] = number
-        words["groups"] = "inner"
+        groups["groups"] = "inner"
+        # Its search for overfitting by stacking holds out rows and not patients.
+        words["dynamic_stacking"] = False
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         predictor = TabularPredictor(
-            label="label", eval_metric="log_loss", path=folder, verbosity=1, **words
+            label="label", eval_metric="log_loss", path=folder, verbosity=1, **groups
         )
-        predictor.fit(table, presets=preset, time_limit=float(limit))
+        predictor.fit(table, presets=preset, time_limit=float(limit), **words)
         held_out = pd.DataFrame(data["held_out"], columns=columns)
         P = predictor.predict_proba(held_out)[sorted(np.unique(data["y"]))]
         seconds, cpu = clock.seconds, clock.cpu

@@ -292,7 +292,7 @@ def scored(results: dict[str, dict[str, Any]], data: Data) -> list[dict[str, Any
                 figures[key] = float("nan")
         rows.append(
             {"method": name}
-            | {k: "" if np.isnan(v) else round(v, 4) for k, v in figures.items()}
+            | {k: "" if np.isnan(v) else round(v, 6) for k, v in figures.items()}
             | {
                 "seconds": round(one["seconds"], 1),
                 "cpu_seconds": round(one["cpu"], 1),
@@ -307,8 +307,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     """Prints one seed."""
     for row in rows:
         print(
-            "{method:44}{accuracy:8.4f} [{low:.3f}, {high:.3f}]  {difference!s:>8} "
-            "[{difference low!s:>7}, {difference high!s:>7}] p {p!s:6} "
+            "{method:44}{accuracy:8.4f} [{low:.3f}, {high:.3f}]  {difference!s:>9} "
+            "[{difference low!s:>9}, {difference high!s:>9}] p {p!s:8} "
             "log-loss {log_loss:.3f} AUC {auc:.4f} {seconds:8.1f} s"
             "{cpu_seconds:8.1f} CPU s".format(**row)
         )

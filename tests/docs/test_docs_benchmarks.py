@@ -94,7 +94,7 @@ def test_rows_are_medians_of_their_latest_run() -> None:
         ratio={"figure": "seconds", "column": "way", "one": "old"},
     )
     lines = figures.lines(one, rows)
-    assert lines[0] == "| way | seconds | old / this | n |"
+    assert lines[0] == "| way | seconds | seconds: old / this | n |"
     assert lines[2:4] == ["| new | 1 | 4 | 1 |", "| old | 4 | 1 | 3 |"]
     assert lines[-1] == "*2026-01-01: toy; numpy 2.*"
 
