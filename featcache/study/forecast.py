@@ -223,7 +223,8 @@ def _share(extraction: Extraction) -> float:
     Networks that are run side by side each take the time of all.
     """
     spent = sum(one.seconds for one in extraction.stores)
-    return min(1.0, extraction.seconds / spent) if spent else 1.0
+    known = spent > 0 and extraction.seconds > 0
+    return min(1.0, extraction.seconds / spent) if known else 1.0
 
 
 def _fits_cost(

@@ -25,8 +25,6 @@ from featcache.backbones.words import own_options
 from featcache.commands.audit import audit
 from featcache.commands.compare import compare
 from featcache.commands.ensemble import ensemble
-from featcache.commands.explain import explain
-from featcache.commands.explain.heatmaps import checked_method
 from featcache.commands.extract import extract
 from featcache.commands.scan import scan
 from featcache.commands.train_head import train_head
@@ -39,10 +37,9 @@ from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import UsageError
-from featcache.study import document, finetune_block
+from featcache.study import document, explain_block, finetune_block
 from featcache.study.base import (
     Ensemble,
-    Explain,
     Extract,
     Finetune,
     Source,
@@ -108,7 +105,9 @@ def read(
         ensembles=tuple(ensembles.values()),
         labels={b.name: b.own.get("label") for b in (*trains, *tunes, *blocks)},
         audit=next((_audit(block) for block in sections["audit"]), None),
-        explain=next((_explain(b, voters) for b in sections["explain"]), None),
+        explain=next(
+            (explain_block.read(b, voters) for b in sections["explain"]), None
+        ),
         **_report([*sections["report"], blank][0], voters | dict.fromkeys(ensembles)),
     )
 
@@ -117,16 +116,6 @@ def _audit(block: Block) -> dict[str, Any]:
     """The arguments of ``audit``: files that the study may write again."""
     names = SECTIONS["audit"].arguments(audit, block.own)
     return {name: block.path(text, name) for name, text in names.items()}
-
-
-def _explain(block: Block, blocks: Blocks) -> Explain:
-    settings = SECTIONS["explain"].arguments(explain, block.own)
-    for i, name in enumerate(settings.get("methods", ())):
-        with block.blaming("methods", i):
-            checked_method(name)
-    with block.blaming("run"):
-        named = member(block.own["run"], blocks) if "run" in block.own else None
-    return Explain(named, bool(block.own.get("cells")), settings)
 
 
 def _report(block: Block, blocks: Blocks) -> dict[str, Any]:

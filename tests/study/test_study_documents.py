@@ -87,14 +87,19 @@ def test_the_studies_are_valid(
 ) -> None:
     """Every study of the repository is accepted where its data is at hand."""
     sheet = file.parent / "data" / "darkcovid" / "metadata.csv"
-    weights = file.parent / "weights" / "squeezenet1_1_imagenet.keras"
+    weights = file.parent / "weights"
     sheet.parent.mkdir(parents=True)
-    weights.parent.mkdir()
+    weights.mkdir()
     (sheet.parent / "1.png").touch()
     (sheet.parent / "2.png").touch()
     sheet.write_text("path,label,patient,disputed\n1.png,A,P1,0\n2.png,B,P2,1\n")
-    with zipfile.ZipFile(weights, "w") as archive:
-        archive.writestr("config.json", "{}")
+    for name in ("squeezenet1_1", "efficientnet_lite0", "efficientnet_lite2"):
+        network = weights / f"{name}_imagenet.keras"
+        with zipfile.ZipFile(network, "w") as archive:
+            archive.writestr("config.json", "{}")
+        if name != "squeezenet1_1":
+            about = {"preprocess": "none", "input_size": 224, "taps": ["inner"]}
+            network.with_suffix(".json").write_text(json.dumps(about))
     monkeypatch.setenv("FEATCACHE_REAL_DATA", str(file.parent))
     monkeypatch.setenv("COVID_RADIOGRAPHY", str(file.parent / "chest"))
     asked = study.read(path)

@@ -122,6 +122,20 @@ def test_a_wrong_line_is_named(file: Path, line: str, wrong: str, words: str) ->
         assert wrong.strip("[]").split(" =")[0] in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("errors = 2\nper_class = 2", "only one of images, errors and per_class"),
+        ("per_class = 0", "per_class of 1 or more"),
+    ],
+)
+def test_what_is_explained_is_checked(file: Path, keys: str, words: str) -> None:
+    """A choice of images that can never work is refused before any work."""
+    file.write_text(f"{TEXT}[explain]\n{keys}\n")
+    with pytest.raises(UsageError, match=rf"{words} .*\[explain\]"):
+        study.read(file)
+
+
 def test_a_single_table_is_no_list(file: Path) -> None:
     """[extract] instead of [[extract]] is refused, and so is what is no table."""
     for wrong in ("[extract]\nbackbones = []", 'extract = "all"'):

@@ -53,6 +53,8 @@ def test_rows_time_disk_and_fits_are_told(
     measured(dataset, 3600.0, 1800.0)
     text = forecast(more, dataset, tmp_path)
     assert "36 embeddings to compute (about 30 min)" in text
+    measured(dataset, 3600.0, 0.0)  # of a call whose end nobody wrote down
+    assert "(about 60 min)" in forecast(more, dataset, tmp_path)
 
 
 def measured(dataset: Manifest, network: float, call: float) -> None:

@@ -209,7 +209,7 @@ def select(
         UsageError: More than one way of choosing, or nothing to choose.
         DatasetError: An image that cannot be found.
     """
-    _check(names, errors, per_class)
+    check_selection(names, errors, per_class)
     if names:
         loaded = [loader.find(name) for name in names]
         return list({one.image_id: one for one in loaded}.values())
@@ -276,7 +276,14 @@ def surest_errors(table: pd.DataFrame, classes: Sequence[str], count: int) -> li
     return [str(i) for i in ordered["image_id"].head(count)]
 
 
-def _check(names: Sequence[str], errors: int | None, per_class: int | None) -> None:
+def check_selection(
+    names: Sequence[str], errors: int | None, per_class: int | None
+) -> None:
+    """Checks that images are selected in one way at most.
+
+    Raises:
+        UsageError: They are not, or a number is below 1.
+    """
     ways = [bool(names), errors is not None, per_class is not None]
     if sum(ways) > 1:
         raise UsageError(
