@@ -32,7 +32,8 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def test_every_picture_is_shown() -> None:
     """No file among the pictures is without a page that shows it."""
-    text = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    pages = (ROOT / "README.md", *DOCS.rglob("*.md"))
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     files = {path.name for path in (DOCS / "pictures").iterdir()}
     assert files == set(re.findall(r"pictures/([\w-]+\.png)\)", text))
 
