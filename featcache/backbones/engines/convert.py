@@ -143,12 +143,14 @@ def to_int8(prepared: PreparedNetwork) -> Path:
     """Quantises a network once and keeps it; the contract holds its digest.
 
     Raises:
+        UsageError: NNCF is not installed.
         ConversionError: It cannot be quantised.
         StoreError: It came out different from the one that the contract names.
     """
     image_ids = list(prepared.calibration_ids)
     path = _path(prepared, calibration=digest(image_ids))
     if not openvino.is_whole(path):
+        int8.require_nncf()  # before the long work
         source = to_float32(prepared)
         if not openvino.is_whole(source):
             source.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def quantise(path: Path, out: Path, calibration: Iterable[np.ndarray]) -> None:
     images = [image[None] for batch in calibration for image in batch]
     if not images:
         raise UsageError("images for calibrating int8", "none", "Provide about 100.")
-    nncf, model = _nncf(), read(path)
+    nncf, model = require_nncf(), read(path)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
             quantised = nncf.quantize(
@@ -45,7 +45,12 @@ def quantise(path: Path, out: Path, calibration: Iterable[np.ndarray]) -> None:
         raise failed("a network that NNCF can quantise", error) from error
 
 
-def _nncf() -> Any:
+def require_nncf() -> Any:
+    """NNCF, which nothing else of a conversion needs.
+
+    Raises:
+        UsageError: It is not installed.
+    """
     openvino()  # first: it keeps the telemetry out
     try:
         import nncf
