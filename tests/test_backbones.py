@@ -216,6 +216,7 @@ def noise(count: int, size: int) -> np.ndarray:
 
 def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> None:
     """What cannot be pooled from RGB pixels is refused with its shape."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     def saved(name: str, model: keras.Model) -> backbones.Network:
@@ -270,6 +271,7 @@ def test_random_weights_follow_from_the_seed() -> None:
 @pytest.mark.parametrize("name", slow_but(CLASSIC5, "vgg19"))
 def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
     """load_img, the network's own preprocess_input and predict give the same."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import importlib
 
     import keras

@@ -18,6 +18,7 @@ from featcache.backbones.engines import choose, convert, openvino
 from featcache.commands.extract import extract, pipeline
 from featcache.commands.extract.record import recording
 from featcache.core.io import read_json
+from featcache.core.tf import tensorflow
 from featcache.dataset import rendering
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import narrow
@@ -138,6 +139,7 @@ def test_taps_are_pooled_maps_of_inner_layers(
     dataset, toy, toy_network: Path, layers: list[str]
 ) -> None:
     """A tap is the mean (and the maximum) of its layer's map, in the same rows."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     result = toy(dataset, taps=layers[0], tap_pooling="avg+max")

@@ -154,6 +154,7 @@ def test_the_threads_do_not_matter(path: Path, engine: OpenVINOEngine) -> None:
 
 def test_outputs_keep_their_names(graph: Any, tmp_path: Path) -> None:
     """Several outputs come under their names, even two that are one tensor."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     maps = keras.layers.MaxPooling2D(4)(keras.ops.cast(graph.input, "float32"))
@@ -210,6 +211,7 @@ def test_what_openvino_cannot_do_is_said(
     graph: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A network it has no rule for is an error that names the operation."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     tf = tensorflow()

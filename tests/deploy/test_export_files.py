@@ -17,6 +17,7 @@ from toys import slow_but
 
 from featcache import backbones, heads
 from featcache.backbones import Network
+from featcache.core.tf import tensorflow
 from featcache.dataset import phantom, views
 from featcache.dataset.views import Resize
 from featcache.deploy import exporting, finetuned, formats
@@ -166,6 +167,7 @@ def test_formats_hold_every_head(to, name, networks, pixels, tmp_path):
 
 def test_network_with_a_head_of_its_own(networks, pixels, tmp_path):
     """The probabilities of a fine-tuned network pass through, and are calibrated."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     layers = keras.layers

@@ -13,6 +13,7 @@ from featcache.commands.finetune import timing
 from featcache.commands.finetune.inputs import Data
 from featcache.commands.finetune.network import values
 from featcache.commands.finetune.settings import FinetuneSettings
+from featcache.core.tf import tensorflow
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, UnknownNameError, UsageError
 
@@ -22,6 +23,7 @@ from featcache.errors import FeatcacheError, UnknownNameError, UsageError
 )
 def test_the_flat_graph_gives_the_features(name: str, toy_network: Path) -> None:
     """It has no model inside, and its numbers are those of the engines."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     from featcache.backbones import flat

@@ -17,6 +17,7 @@ from featcache.commands.compare import compare, confusion
 from featcache.commands.ensemble import ensemble
 from featcache.commands.finetune import FinetuneResult
 from featcache.commands.finetune.settings import FinetuneSettings
+from featcache.core.tf import tensorflow
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
@@ -91,6 +92,7 @@ def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
 
 def test_the_saved_network_takes_pixels(whole: Undisturbed, dataset: Manifest) -> None:
     """model.keras gives the published probabilities: the mean over views 0 and 1."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     model = keras.models.load_model(whole.run.folder / "model.keras")

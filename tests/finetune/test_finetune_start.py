@@ -15,6 +15,7 @@ from featcache.commands.finetune import FinetuneResult
 from featcache.commands.finetune.settings import FinetuneSettings
 from featcache.commands.finetune.start import InitialHead, open_source_run, to_dense
 from featcache.core import keras_file
+from featcache.core.tf import tensorflow
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import Region
@@ -74,6 +75,7 @@ def test_a_network_with_poolings_is_kept_and_loaded(
     toy_network: Path, tmp_path: Path
 ) -> None:
     """Poolings of the last map and of a layer are layers that Keras loads safely."""
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     from featcache.commands.finetune import network as networks

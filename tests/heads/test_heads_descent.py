@@ -94,6 +94,7 @@ def test_keras_trains_the_same_network(weight_decay):
     start, weights, figures = _train(
         (4, 6, 5, 3), X, codes, dropout=0.5, weight_decay=weight_decay
     )
+    tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
     layers = keras.layers
