@@ -303,3 +303,13 @@ def test_a_read_only_cache_serves_what_it_has(
     with pytest.raises(StoreError, match="it cannot be written; got none"):
         toy(dataset, dtype="float16")
     assert sorted(dataset.folder.rglob("*")) == before
+
+
+def test_int8_without_nncf_is_refused_at_once(
+    dataset, toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network is converted first."""
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(UsageError, match=r"featcache\[int8\]"):
+        toy(dataset, precision="int8")
+    assert not list(dataset.folder.parent.rglob("*.xml"))

@@ -260,16 +260,6 @@ def test_int8_is_another_contract_with_its_drift_measured(dataset, toy) -> None:
     assert toy(dataset, precision="int8", views=1).path == result.path
 
 
-def test_int8_without_nncf_is_refused_at_once(
-    dataset, toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No network is converted first."""
-    monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(UsageError, match=r"featcache\[int8\]"):
-        toy(dataset, precision="int8")
-    assert not list(dataset.folder.parent.rglob("*.xml"))
-
-
 def test_each_image_is_decoded_once_for_all_networks(
     dataset, toy_network: Path, monkeypatch
 ) -> None:
