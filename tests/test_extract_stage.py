@@ -139,10 +139,10 @@ def test_taps_are_pooled_maps_of_inner_layers(
     dataset, toy, toy_network: Path, layers: list[str]
 ) -> None:
     """A tap is the mean (and the maximum) of its layer's map, in the same rows."""
+    result = toy(dataset, taps=layers[0], tap_pooling="avg+max")
     tensorflow()  # first, so that Keras does not start it with all threads
     import keras
 
-    result = toy(dataset, taps=layers[0], tap_pooling="avg+max")
     assert result.taps == [layers[0], f"{layers[0]}:max"]
     X, _, _, meta = featcache.load(result.path, taps="all")
     assert X.shape == (36, 12 + 8 + 8)
@@ -151,9 +151,8 @@ def test_taps_are_pooled_maps_of_inner_layers(
     path = dataset.root / meta["path"].iloc[5]
     pixels = views.render(images.decode(path.read_bytes()), 32)[None] / 127.5 - 1
     core = backbones.build(backbones.resolve(str(toy_network)))
-    map_ = np.asarray(
-        keras.Model(core.input, core.get_layer(layers[0]).output)(pixels)
-    )[0]
+    tapped = keras.Model(core.input, core.get_layer(layers[0]).output)
+    map_ = np.asarray(tapped(pixels))[0]
     np.testing.assert_allclose(X[5, 12:20], map_.mean(axis=(0, 1)), 1e-4, 1e-5)
     np.testing.assert_allclose(X[5, 20:], map_.max(axis=(0, 1)), 1e-4, 1e-5)
 
