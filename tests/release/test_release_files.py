@@ -73,7 +73,8 @@ def test_the_description_stands_alone(distributions: Distributions) -> None:
     text = str(about.get_payload())
     assert about["Description-Content-Type"] == "text/markdown"
     assert text.startswith("# featcache\n")
-    assert "## The leaderboard\n" in text
+    assert "## What it refuses to do\n" in text
+    assert "The report of a study" not in text  # what is below a picture
     assert re.findall(r"\]\((?![a-z]+:)", text) == []
 
 
