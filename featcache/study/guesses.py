@@ -49,7 +49,7 @@ def _pass(network: Network) -> float:
 
 def fit_seconds(effort: Effort) -> float:
     """For one fit of a head."""
-    tuning = _TUNING if "True" in effort.kind else 1
+    tuning = _TUNING if effort.is_tuned else 1
     return _ANY_FIT + tuning * _FIT * effort.order / 1e6
 
 

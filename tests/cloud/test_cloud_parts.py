@@ -42,7 +42,7 @@ from featcache.errors import (
 )
 
 
-def undivided(there: Manifest, names: list[str], tmp_path: Path, **options: Any) -> Any:
+def undivided(names: list[str], tmp_path: Path, **options: Any) -> Any:
     """The stores of one call on the same images in another cache."""
     other = scan(location("memory://data/chest"), tmp_path / "whole", group_by=BY)
     return extract(
@@ -84,7 +84,7 @@ def test_workers_need_the_url_alone(
     shutil.move(away, there.folder)
     stores = publish_parts(there, exchange=AT)
     assert [one.rows for one in stores] == [108, 108]
-    assert_equal(there, undivided(there, names, tmp_path, views=2))
+    assert_equal(there, undivided(names, tmp_path, views=2))
     assert not [path for path in memory() if "/work/" in path]
     assert not (there.folder / "plans").exists()
     assert not [*tmp_path.glob(f"{scratch.PREFIX}*")]

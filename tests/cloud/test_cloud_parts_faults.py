@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 from exchanged import AT, memory, object_at, spoiled, write
-from test_cloud_sources import BY, Put
+from test_cloud_sources import Put
 from toys import Heard
 
 from featcache import backbones
 from featcache.commands.extract import (
     compute_exchanged,
     exchanging,
-    extract,
     plan_parts,
     publish_parts,
 )
 from featcache.commands.extract.exchange import Exchange
-from featcache.commands.scan import scan
 from featcache.core import checked
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.sources import objects, remote
@@ -29,14 +27,6 @@ from featcache.errors import (
     StoreError,
     UsageError,
 )
-
-
-def undivided(there: Manifest, names: list[str], tmp_path: Path, **options: Any) -> Any:
-    """The stores of one call on the same images in another cache."""
-    other = scan(location("memory://data/chest"), tmp_path / "whole", group_by=BY)
-    return extract(
-        other.manifest, backbones.resolve_all(names), batch_size=4, **options
-    )
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ class Effort(NamedTuple):
         return cls((head.head, str(head.params.get("tune")), *changes), rows * columns)
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether the head chooses its settings itself."""
+        return self.kind[1] == "True"
+
+    @property
     def order(self) -> float:
         """Sorts the quick fits first, roughly."""
         return _COSTS.get(self.kind[0], 1) * self.size
