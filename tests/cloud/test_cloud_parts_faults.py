@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def test_of_two_workers_at_once_the_first_valid_part_counts(
         nonlocal bytes_of_first
         if url.name == "000001.tar" and not replace:
             monkeypatch.setattr(objects, "put", inner)
-            compute_exchanged(AT, [1])
+            with monkeypatch.context() as patch:  # not in the same second
+                patch.setattr(time, "strftime", lambda *_: "2026-01-01T00:00:00+0000")
+                compute_exchanged(AT, [1])
             if first == "truncated":
                 write(object_at(url.name), spoiled(object_at(url.name), first))
             bytes_of_first = memory()[object_at(url.name)].getvalue()
