@@ -1,11 +1,12 @@
 """Takes the pictures in docs/: of the report, `serve`, `review` and the notebook.
 
-    python docs/pictures.py squeezenet1_1_imagenet.keras
+    python docs/pictures.py [--notebook squeezenet1_1_imagenet.keras]
 
-Runs a study on generated chest phantoms, with the baselines and a network whose file
-is at hand (preprocessing "caffe", 224 px, as SqueezeNet's), and takes what a reader
-sees on a desktop and on a phone, in the light colours, with Chromium. The pictures are
-PNGs of at most 64 colours, in docs/pictures/.
+Runs a study on generated chest phantoms, with the baselines and the network of
+`featcache demo`, and takes what a reader sees on a desktop and on a phone, in the light
+colours, with Chromium. The notebook is about weights of ImageNet, so its pictures are
+taken only with a file of these (preprocessing "caffe", 224 px, as SqueezeNet's). The
+pictures are PNGs of at most 64 colours, in docs/pictures/.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import pandas as pd
 from PIL import Image
 from playwright import sync_api
 
+from featcache.study.demo import NETWORK
+
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "pictures"
 SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -37,20 +40,19 @@ def run(home: Path, *words: str) -> None:
     subprocess.run([sys.executable, str(ROOT / "cli.py"), *words], cwd=home, check=True)
 
 
-def study(home: Path, network: Path) -> None:
+def study(home: Path) -> None:
     """Runs on phantoms, their report and a bundle, in an empty folder."""
-    size = ("--preprocess", "caffe", "--input-size", "224")
-    name = network.name.partition(".")[0]
     run(home, "demo", "--data-only", "images", "--images", "360")
     run(home, "scan", "images/metadata.csv", *DATA, "--group-by", "patient")
     run(home, "extract", *DATA, "-b", "baselines")
-    run(home, "extract", *DATA, "-b", str(network.resolve()), *size)
+    run(home, "extract", *DATA, "-b", str(NETWORK))
     run(home, "train-head", *DATA, "-b", "baselines", "-H", "logreg")
     heads = ("-H", "logreg", "-H", "svm", "-H", "softmax")
-    run(home, "train-head", *DATA, "-b", name, *heads)
+    run(home, "train-head", *DATA, "-b", NETWORK.stem, *heads)
     run(home, "audit", *DATA)
     run(home, "compare", *DATA, "--html", "report.html")
-    run(home, "bundle", "make", "1", *DATA, "-o", "phantoms.fcb")
+    head = f"logreg-{NETWORK.stem}"  # svm has no heat map
+    run(home, "bundle", "make", head, *DATA, "-o", "phantoms.fcb")
 
 
 @contextmanager
@@ -137,8 +139,8 @@ def take_notebook(tab: Any, shown: list[str]) -> None:
 def main() -> None:
     """Takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", type=Path, help="a network without its top")
-    network = parser.parse_args().network
+    parser.add_argument("--notebook", type=Path, help="its network, without its top")
+    network = parser.parse_args().notebook
     FOLDER.mkdir(exist_ok=True)
     # Chromium's own sandbox needs a user other than root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -148,7 +150,7 @@ def main() -> None:
         sync_api.sync_playwright() as playwright,
     ):
         home = Path(folder)
-        study(home, network)
+        study(home)
         answers = ("serve", "phantoms.fcb", "--cache", "cache")
         queue = ("review", *DATA, "--reader", "ann", "--queue", "errors")
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
@@ -159,8 +161,9 @@ def main() -> None:
                 take_report(tab, home, screen)
                 take_answer(tab, home, screen, page)
                 take_review(tab, screen, reviewed)
-            (notebook := home / "notebook").mkdir()
-            take_notebook(browser.new_page(), executed(notebook, network))
+            if network:
+                (notebook := home / "notebook").mkdir()
+                take_notebook(browser.new_page(), executed(notebook, network))
         browser.close()
 
 
