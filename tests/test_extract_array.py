@@ -117,6 +117,15 @@ def test_a_full_disk_leaves_no_part(border: Manifest, small_files: None) -> None
     assert [*(open_plan(border).folder / "parts").iterdir()] == []
 
 
+def test_fewer_parts_than_asked_for_are_told(run: Run, image_folder: Path) -> None:
+    """36 images are nine batches of four."""
+    plan = ("-b", "border", "--plan-only", "--batch-size", 4, "--parts")
+    code, out, _ = run("extract", image_folder, *plan, 30)
+    assert (code, "9 parts" in out) == (0, True)
+    assert "fewer parts than asked for" in out
+    assert "fewer" not in run("extract", *plan, 9)[1]
+
+
 def test_the_commands_of_an_array(
     run: Run, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

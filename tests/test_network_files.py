@@ -175,6 +175,18 @@ def test_a_network_has_options_of_its_own(toy_network: Path, tmp_path: Path) -> 
     assert len(resolve_all(["classic5:size=224"])) == 5
 
 
+def test_the_default_scaling_is_not_that_of_a_file(
+    toy_network: Path, tmp_path: Path
+) -> None:
+    """It is what the table says of a network of Keras; the error says so."""
+    bare = tmp_path / "bare.keras"
+    bare.write_bytes(toy_network.read_bytes())
+    with pytest.raises(UsageError, match="imagenet, the default, is for networks of K"):
+        resolve_all([f"{bare}:size=64"], preprocess="imagenet")
+    with pytest.raises(UsageError, match="preprocess caffe, input size none"):
+        resolve_all([str(bare)], preprocess="caffe")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

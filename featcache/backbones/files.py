@@ -27,6 +27,7 @@ from featcache.errors import UsageError, WeightsError
 _RESERVED = "+@,:*?[]"  # in names of backbones these mean something
 _COLLECTIONS = ("all", "classic5", "baselines")
 _LONGEST = 100  # bytes of a name
+_NO_MODE = "no preprocess (imagenet, the default, is for networks of Keras)"
 
 _AS_ONNX = (
     "Export it to ONNX in its own framework (featcache backbone export does so for "
@@ -109,9 +110,10 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
     side = input_size or descriptor.input_size or (graph.side if graph else None)
     if mode is None or side is None:
         beside = path.with_suffix(".json").name
+        given = f"preprocess {mode}" if mode else _NO_MODE
         raise UsageError(
             f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
-            f"preprocess {mode!r}, input size {side!r}",
+            f"{given}, input size {side or 'none'}",
             f"Give both, for it alone as {path.name}:preprocess=caffe,size=224, or in "
             f'{beside}: {{"preprocess": "caffe", "input_size": 224}}.',
         )

@@ -168,6 +168,8 @@ def make_plan(
         print_json(vars(plan))
     else:
         _show_plan(plan, manifest.dataset, settings["exchange"])
+        if plan.path and plan.parts < (settings["parts"] or 0):
+            show("These are fewer parts than asked for: a part is at least a batch.")
 
 
 def _show_plan(plan: "PlanResult", dataset: str, exchange: "Location | None") -> None:
