@@ -54,19 +54,20 @@ test-torch: .venv-torch/installed
 test-release: install
 	$(BIN)/python -m pytest -m release
 
-# The oldest versions that pyproject.toml admits. The documents are run with the lock's.
+# The oldest versions that pyproject.toml admits; they must exist for every Python that
+# it admits. ONLY="PATHS" runs some of the tests. The documents are run with the lock's.
 UV := $(BIN)/python -m uv
-LOWEST := --quiet --no-header --upgrade --resolution lowest-direct --output-file .venv-lowest/requirements.txt
+LOWEST := --quiet --no-header --resolution lowest-direct
 EXTRAS := cloud dask dicom export int8 parquet ray serve xlsx zarr
 TOOLS := pytest|pytest-timeout|pytest-xdist|pytest-cov|hypothesis|moto|playwright|flask|flask-cors|nbclient|nbformat|ipykernel
 
 test-lowest: install
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv-lowest
 	grep -E '^($(TOOLS))==' requirements.lock | sed 's/^moto=/moto[s3]=/' > .venv-lowest/tools.txt
-	for python in 3.13 3.12 3.11; do $(UV) pip compile $(LOWEST) --python-version $$python $(EXTRAS:%=--extra %) pyproject.toml .venv-lowest/tools.txt || exit 1; done
-	$(UV) pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/requirements.txt
+	for python in 3.13 3.12 3.11; do $(UV) pip compile $(LOWEST) --python-version $$python --output-file .venv-lowest/$$python.txt $(EXTRAS:%=--extra %) pyproject.toml .venv-lowest/tools.txt || exit 1; done
+	$(UV) pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 	$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --editable .
-	$(THREADS) .venv-lowest/bin/python -m pytest --numprocesses 2 -m "not slow and not real and not torch and not release" --ignore tests/docs --ignore tests/test_house.py
+	$(THREADS) .venv-lowest/bin/python -m pytest --numprocesses 2 -m "not slow and not real and not torch and not release" --ignore tests/docs --ignore tests/test_house.py $(ONLY)
 
 # The page of the packages' licences.
 licences: install

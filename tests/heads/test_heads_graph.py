@@ -72,7 +72,8 @@ def test_graph_equals_head(case, head_of):
 def test_calibrator_of_certain_probabilities(calibrator):
     """Probabilities of 0, of 1 and next to them are calibrated as in float64."""
     P = np.array([[1, 0, 0], [1 - 3e-9, 2e-9, 1e-9], [0.5, 0.5, 0], [1e-20, 0, 1]])
-    (p,) = computed(lambda x: [calibrated(x, calibrator)], P.astype(np.float32))
+    # Older Keras takes no model whose output is its input itself.
+    (p,) = computed(lambda x: [calibrated(1 * x, calibrator)], P.astype(np.float32))
     np.testing.assert_allclose(p, calibrator(P), rtol=0, atol=2e-5)
 
 

@@ -273,6 +273,8 @@ def test_a_client_that_writes_on_hears_why(address: tuple[str, int]) -> None:
 
 
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests ignore it
 from pathlib import Path
 from starlette.routing import Router
 from featcache.serve.running import Listening, bind, run
