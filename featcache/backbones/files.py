@@ -110,10 +110,10 @@ def from_file(path: Path, preprocess: str | None, input_size: int | None) -> Net
     side = input_size or descriptor.input_size or (graph.side if graph else None)
     if mode is None or side is None:
         beside = path.with_suffix(".json").name
-        given = f"preprocess {mode}" if mode else _NO_MODE
+        stated = f"preprocess {mode}" if mode else _NO_MODE
         raise UsageError(
             f"`preprocess` {', '.join(PREPROCESS)} and an `input_size` for {path.name}",
-            f"{given}, input size {side or 'none'}",
+            f"{stated}, input size {side or 'none'}",
             f"Give both, for it alone as {path.name}:preprocess=caffe,size=224, or in "
             f'{beside}: {{"preprocess": "caffe", "input_size": 224}}.',
         )
