@@ -14,7 +14,7 @@ POOLS := OMP OPENBLAS MKL BLIS NUMEXPR
 THREADS := $(POOLS:%=%_NUM_THREADS=1) VECLIB_MAXIMUM_THREADS=1 FEATCACHE_THREADS=1
 PYTEST := $(THREADS) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-slow test-all test-real test-torch test-release test-lowest licences docs check format figures lock clean
+.PHONY: install demo test test-slow test-all test-real test-torch test-release test-extras test-lowest licences docs check format figures lock clean
 
 install: .venv/installed
 
@@ -29,10 +29,10 @@ demo: install
 	$(BIN)/featcache demo
 
 test: install
-	$(PYTEST) -m "not slow and not real and not torch and not release"
+	$(PYTEST) -m "not slow and not real and not torch and not release and not extras"
 
 test-slow: install
-	$(PYTEST) -m "slow and not real and not torch and not release"
+	$(PYTEST) -m "slow and not real and not torch and not release and not extras"
 
 test-all: test test-slow
 
@@ -50,9 +50,14 @@ test-real: install
 test-torch: .venv-torch/installed
 	$(THREADS) .venv-torch/bin/python -m pytest --numprocesses 2 -m torch
 
-# Builds the wheel and the source archive, and installs the wheel alone.
+# Builds the wheel and the source archive, and installs the wheel alone, on each Python
+# that is here.
 test-release: install
-	$(BIN)/python -m pytest -m release
+	$(THREADS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m release tests/release
+
+# Each extra alone, on the packages of the wheel and no development tool.
+test-extras: install
+	$(THREADS) $(BIN)/python -m pytest --numprocesses 2 -m extras tests/release
 
 # The oldest versions that pyproject.toml admits; they must exist for every Python that
 # it admits. ONLY="PATHS" runs some of the tests. The documents are run with the lock's.
@@ -67,7 +72,7 @@ test-lowest: install
 	for python in 3.13 3.12 3.11; do $(UV) pip compile $(LOWEST) --python-version $$python --output-file .venv-lowest/$$python.txt $(EXTRAS:%=--extra %) pyproject.toml .venv-lowest/tools.txt || exit 1; done
 	$(UV) pip install --quiet --python .venv-lowest/bin/python --requirement .venv-lowest/$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 	$(UV) pip install --quiet --python .venv-lowest/bin/python --no-deps --editable .
-	$(THREADS) .venv-lowest/bin/python -m pytest --numprocesses 2 -m "not slow and not real and not torch and not release" --ignore tests/docs --ignore tests/test_house.py $(ONLY)
+	$(THREADS) .venv-lowest/bin/python -m pytest --numprocesses 2 -m "not slow and not real and not torch and not release and not extras" --ignore tests/docs --ignore tests/test_house.py $(ONLY)
 
 # The page of the packages' licences.
 licences: install

@@ -1,22 +1,24 @@
 """The wheel and the source archive of the tree, and an environment of the wheel."""
 
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from installing import NOWHERE, ROOT, Distributions, Run, environment, uv
+from installing import ROOT, Distributions, Run, install, once, runner, uv
 
 
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     """Builds each as a release does: in an environment that has hatchling alone."""
-    folder = tmp_path_factory.mktemp("dist")
-    uv("build", "--wheel", "--out-dir", folder, ROOT)
-    uv("build", "--sdist", "--out-dir", folder, ROOT)
+
+    def make(folder: Path) -> None:
+        uv("build", "--wheel", "--out-dir", folder, ROOT)
+        uv("build", "--sdist", "--out-dir", folder, ROOT)
+        (sdist,) = folder.glob("*.tar.gz")
+        uv("build", "--wheel", "--out-dir", folder / "again", sdist)
+
+    folder = once(tmp_path_factory, "dist", make)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    uv("build", "--wheel", "--out-dir", folder / "again", sdist)
     (again,) = (folder / "again").glob("*.whl")
     return Distributions(wheel, sdist, again)
 
@@ -26,37 +28,17 @@ def installed(
     distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of programs of a fresh environment with the wheel and no extra."""
-    folder = tmp_path_factory.mktemp("installed") / "venv"
-    uv("venv", "--python", sys.executable, folder)
-    uv(
-        *("pip", "install", "--python", folder / "bin/python"),
-        *("--constraint", ROOT / "requirements.lock", distributions.wheel),
-    )
-    return folder / "bin"
+
+    def make(folder: Path) -> None:
+        install(distributions.wheel, sys.executable, folder)
+
+    return once(tmp_path_factory, "installed", make) / "bin"
 
 
 @pytest.fixture(scope="session")
 def outside(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs a program of the fresh environment offline, in a folder of its own."""
-    home = tmp_path_factory.mktemp("home")
-    offline = {f"{name}_proxy": NOWHERE for name in ("http", "https")}
-    offline |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
-
-    def call(
-        program: str, *arguments: object, changes: Mapping[str, str] | None = None
-    ) -> tuple[int, str, str]:
-        command = [str(installed / program), *map(str, arguments)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            cwd=home,
-            env=environment(**offline | dict(changes or {})),
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return call
+    return runner(installed, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")

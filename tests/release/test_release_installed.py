@@ -7,24 +7,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from installing import ROOT, Run
+from installing import IMPORT_ALL, ROOT, Run
 
 pytestmark = pytest.mark.release
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-_IMPORT_ALL = """
-import importlib, json, pkgutil
-import featcache
-missing = {}
-for module in pkgutil.walk_packages(featcache.__path__, "featcache."):
-    if module.name != "featcache.__main__":
-        try:
-            importlib.import_module(module.name)
-        except ModuleNotFoundError as error:
-            missing[module.name] = error.name
-for name in featcache.__all__:
-    getattr(featcache, name)
-print(json.dumps(missing))
-"""
 
 
 def test_the_version_is_that_of_the_package(outside: Run) -> None:
@@ -68,7 +54,7 @@ def test_the_demo_ends_in_a_leaderboard(demo: str) -> None:
 
 def test_every_module_but_the_server_is_imported(outside: Run) -> None:
     """Only modules that serve pages need an extra as soon as they are imported."""
-    code, out, err = outside("python", "-c", _IMPORT_ALL)
+    code, out, err = outside("python", "-c", IMPORT_ALL)
     assert code == 0, err
     missing = json.loads(out)
     assert missing
