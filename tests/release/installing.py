@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
-LOCK = ("--constraint", ROOT / "requirements.lock")
+LOCK = ("--constraints", ROOT / "requirements.lock")
 NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: no host answers
 
 # Prints the modules that cannot be imported, each with the package it lacks.

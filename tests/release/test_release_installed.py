@@ -62,13 +62,13 @@ def test_every_module_but_the_server_is_imported(outside: Run) -> None:
     assert set(missing.values()) <= {"starlette", "uvicorn", "h11"}
 
 
-# Extra: a command that needs it. {store} is a store of the demo.
+# Extra: a command that needs it. {store} and {network} are of the demo.
 LACKING = {
     "cloud": "scan http://127.0.0.1:9/images.zip",
     "dask": "train-head -H majority --dataset demo --on dask",
     "dicom": "scan ward --group-by dicom:PatientID",
     "export": "export 1 --to onnx -o model.onnx",
-    "int8": "extract {images} -b densenet121 --weights random --precision int8",
+    "int8": "extract {images} -b {network} --precision int8",
     "parquet": "scan table.parquet",
     "ray": "train-head -H majority --dataset demo --on ray",
     "serve": "serve model.fcb",
@@ -106,7 +106,9 @@ def test_a_command_without_its_extra_says_which(
     """The error names the extra; exit code 1, and no traceback."""
     store = min((folder / "cache/demo/features").glob("phantom*.h5"))
     images = folder / "cache/demo/phantoms-60-seed0"
-    words = line.format(store=store, images=images / "metadata.csv").split()
+    network = ROOT / "featcache/study/phantom_net.keras"
+    names = {"store": store, "images": images / "metadata.csv", "network": network}
+    words = line.format(**names).split()
     code, _, err = outside("featcache", *words)
     assert (code, "Traceback" in err) == (1, False), err
     assert f"pip install 'featcache[{extra}]'" in err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,11 +12,7 @@ from installing import IMPORT_ALL, LOCK, Distributions, install, runner, uv
 from test_release_files import PROJECT
 
 pytestmark = pytest.mark.release
-VERSIONS = (
-    "3.11",
-    "3.12",
-    "3.13",
-)  # those of pyproject.toml; the release's files say so
+VERSIONS = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -33,7 +30,7 @@ def interpreter(version: str) -> str | None:
 def test_it_works_on(
     version: str, distributions: Distributions, tmp_path: Path
 ) -> None:
-    """Version, doctor, every module and the demo; what runs these tests is elsewhere."""
+    """Version, doctor, every module and the demo, which the other file has of ours."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
@@ -54,7 +51,6 @@ def test_it_works_on(
 def test_it_runs_without_being_installed(distributions: Distributions) -> None:
     """`uvx --from WHEEL featcache`; the environment that uv made for it is removed."""
     uvx = ("tool", "run", "--python", sys.executable, *LOCK)
-    uvx = (*(str(word).replace("--constraint", "--constraints") for word in uvx),)
     uvx = (*uvx, "--from", distributions.wheel)
     out = uv(*uvx, "featcache", "--version")
     assert out == f"featcache, version {PROJECT['version']}\n"
