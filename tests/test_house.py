@@ -209,6 +209,16 @@ def test_sizes() -> None:
     assert statistics.quantiles(sizes, n=10)[-1] <= 18
 
 
+def test_tests_of_the_wheel_are_where_make_looks_for_them() -> None:
+    """`make test-release` and `make test-extras` collect one folder, which saves time."""
+    pattern = r"mark\.(release|extras)\b"
+    files = (ROOT / "tests").rglob("test_*.py")
+    marked = {
+        path.parent.name for path in files if re.search(pattern, path.read_text())
+    }
+    assert marked == {"release"}
+
+
 def names_in(node: ast.AST) -> list[str]:
     """What a node names: a variable, parameter, attribute, function or class."""
     if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
