@@ -210,7 +210,7 @@ def test_sizes() -> None:
 
 
 def test_tests_of_the_wheel_are_where_make_looks_for_them() -> None:
-    """`make test-release` and `make test-extras` collect one folder, which saves time."""
+    """`make test-release` and `make test-extras` collect one folder alone."""
     pattern = r"mark\.(release|extras)\b"
     files = (ROOT / "tests").rglob("test_*.py")
     marked = {

@@ -22,7 +22,7 @@ from installing import (
     once,
     runner,
     uv,
-)  # fmt: skip
+)
 from servers import WebServer
 from test_dicom import radiograph
 from toys import CLASSES, write_images
