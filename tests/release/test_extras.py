@@ -27,7 +27,8 @@ from servers import WebServer
 from test_dicom import radiograph
 from toys import CLASSES, write_images
 
-pytestmark = pytest.mark.extras
+# The first test waits for the packages to be fetched.
+pytestmark = [pytest.mark.extras, pytest.mark.timeout(900)]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 NETWORK = ROOT / "featcache/study/phantom_net.keras"
 # Not alone here, and why.

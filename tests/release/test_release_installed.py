@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from installing import IMPORT_ALL, ROOT, Run
 
-pytestmark = pytest.mark.release
+pytestmark = [pytest.mark.release, pytest.mark.timeout(900)]  # packages are fetched
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from installing import IMPORT_ALL, LOCK, Distributions, install, runner, uv
 from test_release_files import PROJECT
 
-pytestmark = pytest.mark.release
+pytestmark = [pytest.mark.release, pytest.mark.timeout(900)]  # packages are fetched
 VERSIONS = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
