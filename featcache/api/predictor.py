@@ -194,6 +194,10 @@ class _OneAtATime:
         return self.model.flag_columns
 
     @property
+    def zone_columns(self) -> Sequence[str]:
+        return self.model.zone_columns
+
+    @property
     def score_columns(self) -> Sequence[str]:
         return self.model.score_columns
 
@@ -203,6 +207,9 @@ class _OneAtATime:
 
     def flags(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
         return self.model.flags(p)
+
+    def zones(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
+        return self.model.zones(p)
 
 
 def _items(inputs: Any) -> Iterable[Any]:

@@ -36,6 +36,7 @@ class Scored:
         scores: (n,) refusal scores by the model's ``score_columns``.
         nearest: (n,) id, label and distance of the nearest training image, or None.
         flags: (n,) bool by the model's ``flag_columns``.
+        zones: (n,) text by the model's ``zone_columns``; see ``deploy.zones``.
         similar: (n,) ids, labels and distances of the nearest training images, the
             nearest first; empty where the model keeps none.
     """
@@ -45,6 +46,7 @@ class Scored:
     scores: Mapping[str, np.ndarray]
     nearest: Sequence[tuple[str, str, float] | None]
     flags: Mapping[str, np.ndarray]
+    zones: Mapping[str, np.ndarray] = field(default_factory=dict)
     similar: Sequence[Sequence[tuple[str, str, float]]] = ()
 
 
@@ -64,6 +66,10 @@ class Answering(Protocol):
         """Names of its operating points."""
 
     @property
+    def zone_columns(self) -> Sequence[str]:
+        """Names of its zones: a class is ruled out, ruled in, or neither."""
+
+    @property
     def score_columns(self) -> Sequence[str]:
         """Names of its refusal scores."""
 
@@ -72,6 +78,9 @@ class Answering(Protocol):
 
     def flags(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
         """Which operating points probabilities (n, C) reach, (n,) bool by column."""
+
+    def zones(self, p: np.ndarray) -> Mapping[str, np.ndarray]:
+        """In which zone probabilities (n, C) lie, (n,) text by column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +96,7 @@ class Answer:
         label: The class with the largest probability; empty without an answer.
         p: (C,) probabilities; None without an answer.
         flags: Operating points that are reached or not; empty without an answer.
+        zones: "ruled out", "between" or "ruled in" by column; likewise.
         scores: Refusal scores; empty for what is unreadable.
         nearest: Id, label and distance of the nearest training image.
         similar: Those of the five nearest at most, the nearest first.
@@ -104,6 +114,7 @@ class Answer:
     label: str = ""
     p: np.ndarray | None = None
     flags: Mapping[str, bool] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     nearest: tuple[str, str, float] | None = None
     similar: Sequence[tuple[str, str, float]] = ()
@@ -264,10 +275,17 @@ def _of_row(
     scores = {name: float(scored.scores[name][row]) for name in model.score_columns}
     status = OK if reason is None else REFUSED
     similar = scored.similar[row] if scored.similar else ()
-    about = {"scores": scores, "nearest": scored.nearest[row], "similar": similar}
+    about: dict[str, object] = {
+        "scores": scores,
+        "nearest": scored.nearest[row],
+        "similar": similar,
+    }
     if reason is not None and refuse:
         return _answer(one, status, reason, **about)
     p = np.asarray(scored.p[row], dtype=np.float64)
-    flags = {name: bool(scored.flags[name][row]) for name in model.flag_columns}
+    about["flags"] = {
+        name: bool(scored.flags[name][row]) for name in model.flag_columns
+    }
+    about["zones"] = {name: str(scored.zones[name][row]) for name in model.zone_columns}
     label = model.classes[int(p.argmax())]
-    return _answer(one, status, reason or "", label=label, p=p, flags=flags, **about)
+    return _answer(one, status, reason or "", label=label, p=p, **about)

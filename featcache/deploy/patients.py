@@ -147,10 +147,11 @@ class PatientAnswers:
             return Answer("", "", status, reason, group=name, level=PATIENT, n_images=0)
         n = mean.counts[status]
         p = mean.sums[status] / n
-        flags = self._model.flags(p[None])
+        flags, zones = self._model.flags(p[None]), self._model.zones(p[None])
         return Answer(
             *("", "", status, reason, self._model.classes[int(p.argmax())], p),
             flags={column: bool(rows[0]) for column, rows in flags.items()},
+            zones={column: str(rows[0]) for column, rows in zones.items()},
             group=name,
             level=PATIENT,
             n_images=n,

@@ -14,8 +14,14 @@ from featcache.dataset.sources.reading import read_scanned
 from featcache.deploy.answers import REFUSED, Scored, stream
 from featcache.deploy.model import Candidate, Model, Outputs
 from featcache.deploy.refusal import PARTS, Refusal, picture_statistics
+from featcache.deploy.zones import known_triage
+from featcache.deploy.zones import zones as zones_of_classes
 from featcache.evaluation import operating_points
-from featcache.evaluation.operating_points import OperatingPoint, OperatingPoints
+from featcache.evaluation.operating_points import (
+    OperatingPoint,
+    OperatingPoints,
+    Triage,
+)
 from featcache.evaluation.runs import Predictions
 
 
@@ -110,9 +116,25 @@ class TrainedModel:
         return [point for point in points if np.isfinite(point.threshold)]
 
     @cached_property
+    def flagging(self) -> list[OperatingPoint]:
+        """The operating points of one threshold: those that a column is reached by."""
+        points = self.operating_points.points if self.operating_points else []
+        return [point for point in points if np.isfinite(point.threshold)]
+
+    @cached_property
+    def triage(self) -> list[Triage]:
+        """The pairs of thresholds for ruling a class out and in."""
+        return known_triage(self.operating_points)
+
+    @cached_property
     def flag_columns(self) -> list[str]:
         """A column an operating point, such as ``sensitivity_COVID``."""
-        return [f"{point.kind}_{point.class_name}" for point in self.points]
+        return [f"{point.kind}_{point.class_name}" for point in self.flagging]
+
+    @cached_property
+    def zone_columns(self) -> list[str]:
+        """A column a pair of thresholds, such as ``zone_COVID``."""
+        return [f"zone_{one.class_name}" for one in self.triage]
 
     @cached_property
     def score_columns(self) -> list[str]:
@@ -134,13 +156,19 @@ class TrainedModel:
             scores=scores,
             nearest=[images[0] if images else None for images in similar],
             flags=self.flags(p),
+            zones=self.zones(p),
             similar=similar,
         )
 
     def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:
         """Which operating points probabilities (n, C) reach, (n,) bool by column."""
-        flags = operating_points.apply(self.points, p)
+        flags = operating_points.apply(self.flagging, p)
         return dict(zip(self.flag_columns, flags.T, strict=True))
+
+    def zones(self, p: np.ndarray) -> dict[str, np.ndarray]:
+        """The zones of probabilities (n, C), (n,) text by column."""
+        zones = zones_of_classes(self.triage, p)
+        return {f"zone_{name}": values for name, values in zones.items()}
 
     @property
     def training_ids(self) -> frozenset[str]:

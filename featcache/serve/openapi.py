@@ -3,6 +3,8 @@
 from importlib import metadata
 from typing import Any
 
+from featcache.serve.zones import WORDS as ZONES
+
 _ERRORS = {
     "401": "a token is needed",
     "403": "a page of another site asks",
@@ -29,14 +31,14 @@ _ANSWER = {
             "additionalProperties": _NUMBER,
             "description": "Calibrated, by class; null without an answer.",
         },
-        "zone": {"enum": ["rule out", "rule in", "look", None]},
+        "zone": {"enum": [*ZONES, None]},
         "zones": {
             "type": "object",
             "description": "By class: where its probability lies.",
             "additionalProperties": {
                 "type": "object",
                 "properties": {
-                    "zone": {"enum": ["rule out", "rule in", "look"]},
+                    "zone": {"enum": [*ZONES]},
                     "rule_out": _NUMBER,
                     "rule_in": _NUMBER,
                 },

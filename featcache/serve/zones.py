@@ -1,13 +1,13 @@
-"""Zones: what the operating points of a class say of a probability."""
+"""Zones of an answer, with their thresholds, and how a person reads them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from featcache.deploy.trained import TrainedModel
+from featcache.deploy.zones import BETWEEN, IN, OUT
 
-OUT, IN, LOOK = "rule out", "rule in", "look"
-WORDS = {OUT: "ruled out", IN: "ruled in", LOOK: "let a person look"}
+WORDS = {OUT: OUT, IN: IN, BETWEEN: "let a person look"}
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Zone:
     """Where a probability of a class lies.
 
     Attributes:
-        zone: "rule out", "rule in" or "look".
+        zone: "ruled out", "between" or "ruled in", as ``featcache predict`` says it.
         rule_out: Below this it is ruled out.
         rule_in: From this on it is ruled in.
     """
@@ -32,12 +32,14 @@ def zones_of(model: TrainedModel, p: np.ndarray) -> dict[str, Zone]:
         model: Whose operating points these are.
         p: (C,) calibrated probabilities.
     """
-    zones = {}
-    points = model.operating_points
-    for triage in points.triage if points else ():
-        low, high = triage.rule_out.threshold, triage.rule_in.threshold
-        if np.isfinite(low) and np.isfinite(high):
-            value = p[triage.rule_out.column]
-            zone = IN if value >= high else OUT if value < low else LOOK
-            zones[triage.class_name] = Zone(zone, float(low), float(high))
-    return zones
+    if not model.triage:
+        return {}
+    zones = model.zones(p[None])
+    return {
+        one.class_name: Zone(
+            str(zones[f"zone_{one.class_name}"][0]),
+            float(one.rule_out.threshold),
+            float(one.rule_in.threshold),
+        )
+        for one in model.triage
+    }

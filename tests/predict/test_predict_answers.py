@@ -52,6 +52,8 @@ def test_answers_are_those_of_the_model(model: ToyModel) -> None:
     assert np.allclose(dark.p, [0.2, 0.8])
     assert (bright.label, dark.label) == ("bright", "dark")
     assert (bright.flags["bright_at_95"], dark.flags["bright_at_95"]) == (True, False)
+    zones = [one.zones["zone_bright"] for one in (bright, dark)]
+    assert zones == ["ruled in", "ruled out"]
     assert (bright.scores, dark.scores) == ({"distance": 51}, {"distance": 204})
     assert bright.nearest == ("f" * 64, "dark", 0.25)
     assert (bright.status, bright.reason, bright.path) == ("ok", "", "204.png")
@@ -338,15 +340,18 @@ def test_a_patients_answer_is_the_mean_over_its_images() -> None:
 
 
 def test_a_patient_reaches_operating_points_by_its_mean_probabilities() -> None:
-    """As an image does; a patient without probabilities has no flag."""
+    """As an image does, and so its zone; without probabilities it has neither."""
     files = [image(str(n), png(n), p="P") for n in (250, 100, 80)]
     (one,) = patients(*files)
     assert one.p[0] > 0.5
     assert dict(one.flags) == {"bright_at_95": True}
+    assert dict(one.zones) == {"zone_bright": "between"}
     (one,) = patients(*files[1:])
     assert dict(one.flags) == {"bright_at_95": False}
+    assert dict(one.zones) == {"zone_bright": "ruled out"}
     (one,) = patients(image("a", png(20), p="P"))
     assert not one.flags
+    assert not one.zones
     (one,) = patients(image("a", png(20), p="P"), refuse=False)
     assert dict(one.flags) == {"bright_at_95": False}
 

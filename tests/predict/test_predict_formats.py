@@ -129,7 +129,7 @@ def test_numbers_that_are_none_are_empty() -> None:
             scored = super().answer(batch)
             return Scored(
                 scored.p, scored.refused, {"distance": np.array([np.nan])},
-                [None], scored.flags,
+                [None], scored.flags, scored.zones,
             )  # fmt: skip
 
     for style, expected in (("csv", ""), ("jsonl", None)):

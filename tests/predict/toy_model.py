@@ -12,7 +12,8 @@ from featcache.deploy.model import Candidate
 CLASSES = ["bright", "dark"]
 COLUMNS = [
     "path", "image_id", "status", "reason", "class", "p_bright", "p_dark",
-    "bright_at_95", "distance", "nearest_id", "nearest_label", "nearest_distance",
+    "zone_bright", "bright_at_95", "distance",
+    "nearest_id", "nearest_label", "nearest_distance",
 ]  # fmt: skip
 
 
@@ -30,6 +31,7 @@ class ToyModel:
     name = "toy"
     classes = CLASSES
     flag_columns = ("bright_at_95",)
+    zone_columns = ("zone_bright",)
     score_columns = ("distance",)
 
     def __init__(self) -> None:
@@ -46,8 +48,14 @@ class ToyModel:
             scores={"distance": 255 - grey},
             nearest=[("f" * 64, "dark", 0.25) for _ in batch],
             flags=self.flags(np.column_stack([p, 1 - p])),
+            zones=self.zones(np.column_stack([p, 1 - p])),
         )
 
     def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:
         """Is it more bright than dark?"""
         return {"bright_at_95": p[:, 0] > 0.5}
+
+    def zones(self, p: np.ndarray) -> dict[str, np.ndarray]:
+        """Bright is ruled out below 0.4, and ruled in from 0.7 on."""
+        ruled = [p[:, 0] >= 0.7, p[:, 0] < 0.4]
+        return {"zone_bright": np.select(ruled, ["ruled in", "ruled out"], "between")}

@@ -72,8 +72,8 @@ def test_answers_are_those_of_the_model(
     assert np.allclose(list(row["probabilities"].values()), p, atol=1e-6)
     for name, zone in row["zones"].items():
         value, low, high = row["probabilities"][name], zone["rule_out"], zone["rule_in"]
-        expected = "rule in" if value >= high else "rule out" if value < low else "look"
-        assert zone["zone"] == expected
+        ruled = "ruled in" if value >= high else "ruled out"
+        assert zone["zone"] == (ruled if not low <= value < high else "between")
     assert row["zone"] == row["zones"][row["class"]]["zone"]
 
 

@@ -26,11 +26,13 @@ class Brightness:
     name: str = "toy"
     classes: tuple[str, ...] = ("bright", "dark")
     flag_columns: tuple[str, ...] = ()
+    zone_columns: tuple[str, ...] = ()
     score_columns: tuple[str, ...] = ("distance",)
     bundle_sha256: str = "0" * 64
     dataset: str = "toy"
     rule: None = None
     operating_points: None = None
+    triage: tuple[()] = ()
     training_ids: frozenset[str] = frozenset()
 
     def answer(self, batch: list[Candidate]) -> Scored:

@@ -43,6 +43,7 @@ def columns_of(
         Column("reason", TEXT, lambda answer: answer.reason),
         Column("class", TEXT, lambda answer: answer.label),
         *(_probability(number, name) for number, name in enumerate(model.classes)),
+        *(_zone(name) for name in model.zone_columns),
         *(_named(name, FLAG, "flags") for name in model.flag_columns),
         *(_named(name, NUMBER, "scores") for name in model.score_columns),
         Column("nearest_id", TEXT, lambda a: a.nearest[0] if a.nearest else ""),
@@ -71,6 +72,10 @@ def _probability(number: int, name: str) -> Column:
     return Column(
         f"p_{name}", NUMBER, lambda a: None if a.p is None else float(a.p[number])
     )
+
+
+def _zone(name: str) -> Column:
+    return Column(name, TEXT, lambda answer: answer.zones.get(name, ""))
 
 
 def _named(name: str, kind: str, values: str) -> Column:

@@ -2,7 +2,7 @@
 // Text of files and of the server is only ever set as text, never as markup.
 const $ = (id) => document.getElementById(id);
 const ZONES = {
-  "rule out": "ruled out", "rule in": "ruled in", look: "let a person look",
+  "ruled out": "ruled out", "ruled in": "ruled in", between: "let a person look",
 };
 const AT_ONCE = 4; // requests
 const WORDS = {
