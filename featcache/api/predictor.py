@@ -1,6 +1,7 @@
 """`Predictor`: a trained model that answers for new images, as a table."""
 
 import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ class Predictor:
             progress: Whether to show a bar; by default in notebooks and terminals.
 
         Returns:
-            A row per image, in order, with the columns of ``featcache predict``.
+            A row per image, in order, with the columns of ``featcache predict``. A
+            warning says how many of the images the model was trained on.
 
         Raises:
             DatasetError: There is no such file, or a folder without images.
@@ -135,6 +137,8 @@ class Predictor:
             )
             with closing(predictions):
                 rows = list(predictions.rows())
+        if predictions.warning:
+            warnings.warn(f"{predictions.warning}.", stacklevel=2)
         return pd.DataFrame(
             {
                 column.name: pd.Series(

@@ -124,3 +124,5 @@ def predict_command(
     if output is not None:
         show(f"{n} rows: {output}")
     say(f"{predictions.summary}.")
+    if predictions.warning:
+        say(f"Warning: {predictions.warning}.")

@@ -39,6 +39,7 @@ class Scored:
         zones: (n,) text by the model's ``zone_columns``; see ``deploy.zones``.
         similar: (n,) ids, labels and distances of the nearest training images, the
             nearest first; empty where the model keeps none.
+        in_training: (n,) whether each was trained on; empty where that is not known.
     """
 
     p: np.ndarray
@@ -48,6 +49,7 @@ class Scored:
     flags: Mapping[str, np.ndarray]
     zones: Mapping[str, np.ndarray] = field(default_factory=dict)
     similar: Sequence[Sequence[tuple[str, str, float]]] = ()
+    in_training: Sequence[bool] = ()
 
 
 class Answering(Protocol):
@@ -100,6 +102,8 @@ class Answer:
         scores: Refusal scores; empty for what is unreadable.
         nearest: Id, label and distance of the nearest training image.
         similar: Those of the five nearest at most, the nearest first.
+        in_training: Whether the model was trained on it, or on an image of the
+            patient: then the answer is no evidence. None where that is not known.
         columns: Further columns of the table that names it.
         group: Its patient; empty where it has none.
         level: "image" or "patient".
@@ -118,6 +122,7 @@ class Answer:
     scores: Mapping[str, float] = field(default_factory=dict)
     nearest: tuple[str, str, float] | None = None
     similar: Sequence[tuple[str, str, float]] = ()
+    in_training: bool | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     level: str = IMAGE
@@ -279,6 +284,7 @@ def _of_row(
         "scores": scores,
         "nearest": scored.nearest[row],
         "similar": similar,
+        "in_training": scored.in_training[row] if scored.in_training else None,
     }
     if reason is not None and refuse:
         return _answer(one, status, reason, **about)

@@ -79,7 +79,8 @@ def open_model(
         needs_refusal: Whether refusal must be at hand; else the model may come
             without.
         with_hashes: Have perceptual hashes of a run's training images, so that
-            near-duplicates of them are known; a bundle has them.
+            near-duplicates of them are known, even if nothing else needs these images;
+            a bundle has the hashes.
         reporter: Hears what the user should know.
 
     Raises:
@@ -109,8 +110,9 @@ def open_model(
             if needs_refusal:
                 raise
             reporter.message(f"no image is refused: {error.problem}")
+        # With a rule they are at hand: measured with what it was learned from.
         training = training_set(
-            run, dataset, with_hashes=with_hashes, reporter=reporter
+            run, dataset, with_hashes=with_hashes or rule is not None, reporter=reporter
         )
         yield TrainedModel(plain, points_of(run), rule, training, dataset.dataset)
 

@@ -1,7 +1,7 @@
 """Patients: which images are of the same one, and the answer for all of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -99,9 +99,14 @@ class _Mean:
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     n_files: int = 0
+    n_in_training: int = 0
+    in_training: bool | None = None
 
     def add(self, answer: Answer) -> None:
         self.n_files += 1
+        if answer.in_training is not None:
+            self.n_in_training += answer.in_training
+            self.in_training = self.n_in_training > 0
         if answer.image_id and answer.image_id in self.ids:
             return
         self.ids.add(answer.image_id)
@@ -130,6 +135,12 @@ class PatientAnswers:
         if name:
             self._means.setdefault(name, _Mean()).add(answer)
 
+    @property
+    def n_beside_training(self) -> int:
+        """Images that were not in training, of patients of whom another was."""
+        means = [mean for mean in self._means.values() if mean.in_training]
+        return sum(mean.n_files - mean.n_in_training for mean in means)
+
     def answers(self) -> Iterator[Answer]:
         """One answer per patient, in the order in which they came up first.
 
@@ -142,19 +153,24 @@ class PatientAnswers:
 
     def _answer(self, name: str, mean: _Mean) -> Answer:
         status = next(one for one in (OK, REFUSED, UNREADABLE) if one in mean.counts)
-        reason = "" if status == OK else _reason(status, mean)
-        if status not in mean.sums:
-            return Answer("", "", status, reason, group=name, level=PATIENT, n_images=0)
-        n = mean.counts[status]
-        p = mean.sums[status] / n
-        flags, zones = self._model.flags(p[None]), self._model.zones(p[None])
-        return Answer(
-            *("", "", status, reason, self._model.classes[int(p.argmax())], p),
-            flags={column: bool(rows[0]) for column, rows in flags.items()},
-            zones={column: str(rows[0]) for column, rows in zones.items()},
+        answer = Answer(
+            *("", "", status, "" if status == OK else _reason(status, mean)),
+            in_training=mean.in_training,
             group=name,
             level=PATIENT,
-            n_images=n,
+            n_images=0,
+        )
+        if status not in mean.sums:
+            return answer
+        p = mean.sums[status] / mean.counts[status]
+        flags, zones = self._model.flags(p[None]), self._model.zones(p[None])
+        return replace(
+            answer,
+            label=self._model.classes[int(p.argmax())],
+            p=p,
+            flags={column: bool(rows[0]) for column, rows in flags.items()},
+            zones={column: str(rows[0]) for column, rows in zones.items()},
+            n_images=mean.counts[status],
         )
 
 

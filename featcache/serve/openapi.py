@@ -49,7 +49,7 @@ _ANSWER = {
             "additionalProperties": {"type": "boolean"},
         },
         "refusal_scores": {"type": "object", "additionalProperties": _NUMBER},
-        "trained_on": {
+        "in_training": {
             "type": "boolean",
             "description": "It is a training image: its answer is no evidence.",
         },

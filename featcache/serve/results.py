@@ -92,4 +92,4 @@ def _lines(row: dict[str, Any]) -> list[str]:
     p = ", ".join(f"{name} {value:.3f}" for name, value in row["probabilities"].items())
     zone = f" ({WORDS[row['zone']]})" if row["zone"] else ""
     lines = [f"Most probable: {row['class']}{zone}.", f"Calibrated probabilities: {p}."]
-    return lines + ["The model was trained on this image."] * row["trained_on"]
+    return lines + ["The model was trained on this image."] * row["in_training"]

@@ -90,7 +90,7 @@ class Served:
             "zone": zones[answer.label].zone if answer.label in zones else None,
             "operating_points": dict(answer.flags),
             "refusal_scores": dict(answer.scores),
-            "trained_on": answer.image_id in self.model.training_ids,
+            "in_training": bool(answer.in_training),
             "similar": [
                 {
                     "image_id": image_id,

@@ -17,6 +17,7 @@ from featcache.dataset import images
 from featcache.dataset.manifest import Manifest
 from featcache.deploy.model import Candidate, Model
 from featcache.deploy.of_run import ModelSource, of_run
+from featcache.deploy.opening import Place
 from featcache.evaluation import runs
 from featcache.evaluation.runs import Run
 
@@ -41,6 +42,12 @@ def extracted(toy_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
 def reports(extracted: Manifest) -> Path:
     """Where the runs are."""
     return extracted.folder.parents[1] / "reports"
+
+
+@pytest.fixture
+def place(extracted: Manifest, reports: Path, toy_network: Path) -> Place:
+    """Where the runs, their features and their network are."""
+    return Place(extracted.folder.parent, reports, files=[toy_network])
 
 
 @pytest.fixture(scope="session")

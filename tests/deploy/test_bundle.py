@@ -16,7 +16,9 @@ from featcache.deploy.bundle import archive
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.trained import of_bundle
 from featcache.deploy.bundle.verify import STAGES, verify
+from featcache.deploy.model import Candidate
 from featcache.errors import BundleError, FeatcacheError
+from featcache.evaluation.runs import TRAIN
 
 WORDS = [
     *("views", "taps", "regions", "keras", "trees", "baseline", "ensemble"),
@@ -192,6 +194,21 @@ def test_a_bundle_of_arrays_with_objects_is_refused(trained, bundled, tmp_path):
 def members_of(path):
     with zipfile.ZipFile(path) as file:
         return {name: file.read(name) for name in file.namelist()}
+
+
+def test_training_images_are_marked(trained, bundled, place, candidates):
+    """By a run as by its bundle, in another file too, and no image of its test set."""
+    run = trained("logreg")
+    known = set(run.table.loc[run.table["split"] == TRAIN, "image_id"])
+    copies = [Candidate(i[::-1], one.picture) for i, one in candidates.items()]
+    for reference in (run.run_id, str(bundled(run))):
+        with opening.open_model(reference, place) as model:
+            marks = model.answer([*candidates.values()]).in_training
+            of_copies = model.answer(copies).in_training
+        assert marks == [image_id in known for image_id in candidates]
+        assert of_copies == marks
+    assert any(marks)
+    assert not all(marks)
 
 
 def test_hashes_are_those_of_the_training_images(trained, extracted, bundled, tmp_path):

@@ -12,14 +12,9 @@ from toys import write_images
 import featcache
 from featcache.core.progress import Reporter
 from featcache.deploy import opening
-from featcache.deploy.opening import Place, open_model
+from featcache.deploy.opening import open_model
 from featcache.errors import FeatcacheError, StoreError
 from featcache.features import store
-
-
-@pytest.fixture
-def place(extracted, reports, toy_network):
-    return Place(extracted.folder.parent, reports, files=[toy_network])
 
 
 @pytest.fixture
@@ -52,7 +47,9 @@ def test_images_of_the_dataset_need_no_network(trained, place, extracted, monkey
     path = extracted.root / extracted.ok["path"].iloc[0]
     with open_model(trained("logreg").run_id, place) as model:
         predictor = featcache.Predictor(model)
-        assert predictor.predict(path)["status"].tolist() == ["ok"]
+        with pytest.warns(UserWarning, match="1 of 1 image was in the training set"):
+            frame = predictor.predict(path)
+        assert frame["status"].tolist() == ["ok"]
 
 
 def test_a_damaged_store_of_new_images_is_computed_again(trained, place, new_image):

@@ -15,6 +15,7 @@ import pytest
 from test_predict_answers import png
 from toy_model import COLUMNS, ToyModel, csv_rows
 
+from featcache.dataset import images
 from featcache.deploy import opening
 from featcache.deploy.opening import Place
 
@@ -49,6 +50,24 @@ def test_the_answers_are_a_csv_on_stdout(run: Run, scans: Path) -> None:
         "6 images: 4 ok, 1 refused, 1 unreadable.",
     ]
     assert table[0]["p_bright"] == table[0]["class"] == table[0]["bright_at_95"] == ""
+
+
+@pytest.mark.usefixtures("opened")
+def test_training_images_are_warned_of(run: Run, scans: Path, model: ToyModel) -> None:
+    """In a line that says what not to do; every other row is marked as well."""
+    names = ["p0_1.png", "p1_2.png"]
+    ids = [images.content_id((scans / name).read_bytes()) for name in names]
+    model.training_ids = ids
+    code, out, err = run("predict", "run", scans)
+    marks = {Path(row["path"]).name: row["in_training"] for row in csv_rows(out)}
+    assert code == 0
+    assert marks == dict.fromkeys(names, "true") | {
+        "p0_0.png": "false", "p1_3.png": "false", "p0_9.png": "false",
+        "p1_text.png": "",
+    }  # fmt: skip
+    last = err.splitlines()[-1]
+    assert last.startswith("Warning: 2 of 6 images were in the training set")
+    assert "do not compute an accuracy" in last
 
 
 def test_the_model_is_opened_once_with_its_places(

@@ -1,6 +1,7 @@
 """Predictions from Python: what may be given, and what comes back."""
 
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from toys import Heard
 from featcache.api.predictor import Predictor
 from featcache.api.predictor import predict as predict_frame
 from featcache.commands.predict import predict
+from featcache.dataset import images
 from featcache.dataset.sources.inputs import open_inputs
 from featcache.deploy.answers import Scored
 from featcache.deploy.model import Candidate
@@ -48,6 +50,23 @@ def test_a_frame_has_types(scans: Path) -> None:
         assert types["path"] == types["group"] == "object"
         assert types["p_bright"] == types["distance"] == "float64"
         assert (types["bright_at_95"], types["n_images"]) == ("boolean", "Int64")
+
+
+def test_training_images_are_marked_and_warned_of(scans: Path) -> None:
+    """Their rows and those of their patients; without any there is no warning."""
+    path = scans / "p1_2.png"
+    model = ToyModel({images.content_id(path.read_bytes())})
+    with pytest.warns(UserWarning, match="1 of 6 images was in the training") as said:
+        frame = predict_frame(model, scans, by=r"(p\d)_")
+    assert "and 2 more are of the same patients" in str(said[0].message)
+    marked = frame.loc[frame["in_training"].fillna(False)]
+    assert marked["level"].tolist() == ["image", "patient"]
+    assert (marked["path"].iloc[0], marked["group"].iloc[1]) == (str(path), "p1")
+    unreadable = frame["status"] == "unreadable"
+    assert frame["in_training"].isna().tolist() == unreadable.tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict_frame(ToyModel(), scans)
 
 
 @pytest.mark.parametrize("several", [True, False])

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from featcache.deploy.model import Candidate
 
 CLASSES = ["bright", "dark"]
 COLUMNS = [
-    "path", "image_id", "status", "reason", "class", "p_bright", "p_dark",
-    "zone_bright", "bright_at_95", "distance",
+    "path", "image_id", "status", "reason", "in_training", "class",
+    "p_bright", "p_dark", "zone_bright", "bright_at_95", "distance",
     "nearest_id", "nearest_label", "nearest_distance",
 ]  # fmt: skip
 
@@ -25,6 +25,7 @@ class ToyModel:
     """Says bright with the mean grey over 255; refuses what is below 40.
 
     Attributes:
+        training_ids: Of the images that it was trained on.
         batches: Images in each call.
     """
 
@@ -34,7 +35,8 @@ class ToyModel:
     zone_columns = ("zone_bright",)
     score_columns = ("distance",)
 
-    def __init__(self) -> None:
+    def __init__(self, training_ids: Collection[str] = ()) -> None:
+        self.training_ids = training_ids
         self.batches: list[int] = []
 
     def answer(self, batch: Sequence[Candidate]) -> Scored:
@@ -49,6 +51,7 @@ class ToyModel:
             nearest=[("f" * 64, "dark", 0.25) for _ in batch],
             flags=self.flags(np.column_stack([p, 1 - p])),
             zones=self.zones(np.column_stack([p, 1 - p])),
+            in_training=[one.image_id in self.training_ids for one in batch],
         )
 
     def flags(self, p: np.ndarray) -> dict[str, np.ndarray]:

@@ -86,8 +86,8 @@ def test_similar_images(
     assert len(apart) == 5
     assert apart == sorted(apart)
     assert row["similar"][0]["image_id"] == images.content_id(data)
-    assert row["trained_on"]
-    assert not ask(served, of_dicom(data)).json["images"][0]["trained_on"]
+    assert row["in_training"]
+    assert ask(served, of_dicom(data)).json["images"][0]["in_training"]
     reply = call(served, "GET", row["similar"][0]["picture"])
     assert reply.headers["content-type"] == "image/png"
     assert np.array_equal(images.decode(reply.body), images.decode(data))

@@ -44,6 +44,7 @@ class Predictions:
     Attributes:
         columns: Of the rows, in order.
         counts: Images so far by their status: "ok", "refused", "unreadable".
+        n_in_training: Those that the model was trained on.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Predictions:
     ) -> None:
         self.columns = columns
         self.counts: Counter[str] = Counter()
+        self.n_in_training = 0
         self._patients = patients
         self._answers = self._run(answers, reporter, total)
 
@@ -82,6 +84,21 @@ class Predictions:
             text += f"; {self._patients.n_without} of them have no patient"
         return text
 
+    @property
+    def warning(self) -> str:
+        """What the answers so far cannot be used for; empty if nothing."""
+        n, total = self.n_in_training, self.counts.total()
+        if not n:
+            return ""
+        beside = self._patients.n_beside_training if self._patients else 0
+        further = f", and {beside} more are of the same patients" if beside else ""
+        return (
+            f"{n} of {counted(total, 'image')} {'was' if n == 1 else 'were'} in the "
+            f"training set of this model (in_training is true){further}; the answers "
+            "for them say nothing about new images: do not compute an accuracy from "
+            "them (featcache validate leaves them out)"
+        )
+
     def _run(
         self,
         answers: Generator[Answer, None, None],
@@ -91,6 +108,7 @@ class Predictions:
         with closing(answers):
             for done, answer in enumerate(answers, 1):
                 self.counts[answer.status] += 1
+                self.n_in_training += bool(answer.in_training)
                 if self._patients:
                     self._patients.add(answer)
                 reporter.progress("predict", done, max(total or 0, done))

@@ -41,6 +41,7 @@ def columns_of(
         Column("image_id", TEXT, lambda answer: answer.image_id),
         Column("status", TEXT, lambda answer: answer.status),
         Column("reason", TEXT, lambda answer: answer.reason),
+        Column("in_training", FLAG, lambda answer: answer.in_training),
         Column("class", TEXT, lambda answer: answer.label),
         *(_probability(number, name) for number, name in enumerate(model.classes)),
         *(_zone(name) for name in model.zone_columns),

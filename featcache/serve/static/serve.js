@@ -142,7 +142,7 @@ function show() {
   $("status").className = status;
   $("reason").textContent = item.error || item.answer?.reason || "";
   $("reason").hidden = !$("reason").textContent;
-  $("trained-on").hidden = !item.answer?.trained_on;
+  $("trained-on").hidden = !item.answer?.in_training;
   $("of-class").hidden = !item.answer?.class;
   if (item.answer?.class) showClass(item.answer);
   showSimilar(item.answer?.similar ?? []);
