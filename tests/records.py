@@ -153,6 +153,7 @@ def make_validation(
             near_duplicates_checked=True,
             images=[external.OverlapImage("0" * 64, "<b>.png", "identical", "0" * 64)],
         ),
+        "own": external.OwnImages(identical=0, same_group=0),
         "as_found": scores,
         "prevalence_corrected": external.PrevalenceCorrected(
             training=dict.fromkeys(classes, 1 / len(classes)),

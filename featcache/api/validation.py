@@ -1,5 +1,6 @@
 """External validation from Python."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import fspath
 from pathlib import Path
@@ -43,7 +44,8 @@ def validate(
         progress: Whether to show a bar; by default in notebooks and terminals.
 
     Returns:
-        All figures with their intervals; ``to_json()`` has them as plain values.
+        All figures with their intervals; ``to_json()`` has them as plain values. A
+        warning says how many images are of the model's own dataset.
 
     Raises:
         FeatcacheError: As ``commands.validate.validate``, or the model cannot be used.
@@ -68,4 +70,6 @@ def validate(
             reporter=reporter,
         )
         validating.keep(result, opened, home)
+    if result.own_in_words:
+        warnings.warn(result.own_in_words, stacklevel=2)
     return result

@@ -142,10 +142,10 @@ def validate_command(
             reporter=reporter,
         ) as model,
     ):
-        if manifest.dataset == own:
-            say(f"Warning: {own} is the run's own dataset: this validation is internal")
         result = validate(model, manifest, mapping=mapping, by=by, reporter=reporter)
         path = keep(result, model, reports)
+    if result.own_in_words:
+        say(f"Warning: {result.own_in_words}")
     if as_json:
         print_json(result.to_json())
     else:

@@ -248,11 +248,13 @@ def training_set(
         known = ok[~ok["image_id"].isin(run.table["image_id"])]
     ids = known["image_id"].tolist()
     hashes = _hashes(dataset, ids, reporter) if with_hashes else {}
+    every = {*dataset.table["image_id"], *run.table["image_id"]} - {""}
     return TrainingSet(
         image_ids=frozenset(ids),
         counts={str(k): int(n) for k, n in known["label"].value_counts().items()},
         internal=internal,
         hashes=hashes,
+        other_ids=frozenset(every.difference(ids)),
     )
 
 

@@ -55,12 +55,15 @@ class TrainingSet:
         counts: Images of each class.
         internal: Out-of-fold predictions on them; None where there are none.
         hashes: Their perceptual hashes, (72,) uint8 by image_id, where at hand.
+        other_ids: Of the other images of their dataset, such as the test set; None
+            where that is not known.
     """
 
     image_ids: frozenset[str]
     counts: Mapping[str, int]
     internal: Predictions | None
     hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    other_ids: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +202,11 @@ class TrainedModel:
     def training_ids(self) -> frozenset[str]:
         """The image_id of every image that it was trained on."""
         return self.training.image_ids
+
+    @property
+    def other_ids(self) -> frozenset[str] | None:
+        """The image_id of the other images of its dataset; None where not known."""
+        return self.training.other_ids
 
     @property
     def training_hashes(self) -> Mapping[str, np.ndarray]:

@@ -137,11 +137,12 @@ def _p_value(p: float) -> str:
 
 
 def summary(result: Validation) -> str:
-    """Which images, and how many of them were in training, in two sentences."""
-    return (
+    """Which images, how many of them were in training, and how many are not new."""
+    text = (
         f"{result.dataset}: {result.n} images in {result.n_groups} groups (by "
-        f"{result.group_by}). {overlap_text(result)}"
+        f"{result.group_by}). {overlap_text(result)} {result.own_in_words}"
     )
+    return text.rstrip()
 
 
 def overlap_text(result: Validation) -> str:

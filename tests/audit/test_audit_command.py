@@ -15,6 +15,7 @@ from featcache.commands.audit.base import of_all
 from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.deploy.facts import audit_findings
+from featcache.evaluation.external import OwnImages
 
 
 def test_codes_are_unique_and_each_has_its_section() -> None:
@@ -86,6 +87,11 @@ def test_the_checklist_has_external_validations(
     best = make_run(toy, reports, "net", 0.9)
     make_validation(reports / toy.dataset, "other-net-0123456789", best.classes)
     audit(toy, reports, checklist=tmp_path / "list.md")
+    text = (tmp_path / "list.md").read_text(encoding="utf-8")
+    assert "no external testing of this run, but that of 1 other." in text
+    own = OwnImages(identical=60, same_group=0)
+    make_validation(reports / toy.dataset, best.run_id, best.classes, own=own)
+    audit(toy, reports, checklist=tmp_path / "list.md", force=True)
     text = (tmp_path / "list.md").read_text(encoding="utf-8")
     assert "no external testing of this run, but that of 1 other." in text
     assert "| Performance on external data | *for the author* |" in text

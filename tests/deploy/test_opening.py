@@ -120,15 +120,16 @@ def test_a_validation_from_python_is_kept(trained, place, extracted, tmp_path):
     external = featcache.scan(root, cache=tmp_path / "cache", dataset="elsewhere")
     run, home = trained("logreg"), tmp_path / "reports" / extracted.dataset
     shutil.copytree(run.folder, home / "runs" / run.run_id)
-    result = featcache.validate(
-        run.run_id,
-        external,
-        dataset=extracted.dataset,
-        cache=place.cache,
-        reports=home.parent,
-        files=place.files,
-    )
+    options = {
+        "dataset": extracted.dataset, "cache": place.cache, "reports": home.parent,
+        "files": place.files,
+    }  # fmt: skip
+    result = featcache.validate(run.run_id, external, **options)
     assert result.n > 0
+    assert result.is_external
+    with pytest.warns(UserWarning, match=r"the model's own dataset .* is internal"):
+        own = featcache.validate(run.run_id, extracted.dataset, **options)
+    assert not own.is_external
     assert set(result.to_json()) >= {"as_found", "recalibrated", "refused_share"}
     assert list(home.glob("validations/elsewhere-*.json"))
 

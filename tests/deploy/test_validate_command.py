@@ -232,11 +232,23 @@ def test_a_dataset_that_was_in_training(run, short_id, backbone, extracted):
     assert kept() == []
 
 
-def test_the_own_test_set_is_internal(run, short_id, backbone):
-    """Its images were not trained on, but a warning says what they are."""
-    code, _, err = run("validate", short_id, "chest", *backbone)
+def test_the_own_test_set_is_internal(run, short_id, backbone, extracted, trained):
+    """Under its own name, or scanned under another; of a run as of its bundle."""
+    code, out, err = run("validate", short_id, "chest", *backbone)
     assert code == 0, err
-    assert "own dataset: this validation is internal" in err
+    made = trained("logreg", views=0)
+    make_bundle(extracted, made, Path("model.fcb"))
+    scan = ["--name", "check", "--group-by", r"(p\d{3})_"]
+    again = run("validate", "model.fcb", extracted.root, *scan)
+    assert again[0] == 0, again[2]
+    n = len(made.table[made.table["split"] != TRAIN])
+    words = f"{n} of the {n} images are of the model's own dataset"
+    for text in (out, err, again[1], again[2]):
+        assert words in text
+        assert "this validation is internal" in text
+    records, _ = read_validations(Path("reports/chest"))
+    owns = [one.result.own for one in records]
+    assert [(own.identical, own.same_group) for own in owns] == [(n, 0)] * 2
 
 
 def test_a_bundle(run, trained, extracted, tmp_path):

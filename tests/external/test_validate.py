@@ -30,6 +30,7 @@ from featcache.dataset.perceptual_hashes import (
 from featcache.dataset.phantom import CLASSES as PHANTOMS
 from featcache.dataset.phantom import draw
 from featcache.errors import DatasetError, UnknownNameError, UsageError
+from featcache.evaluation.external import OwnImages
 from featcache.evaluation.operating_points import OperatingPoint, operating_points
 from featcache.evaluation.runs import Predictions
 from featcache.report import validation_blocks
@@ -42,6 +43,7 @@ class ToyModel:
 
     classes: Sequence[str] = tuple(CLASSES)
     training_ids: frozenset[str] = frozenset()
+    other_ids: frozenset[str] | None = frozenset()
     training_hashes: Mapping[str, np.ndarray] = field(default_factory=dict)
     training_shares: Sequence[float] = (0.5, 0.3, 0.2)
     internal: Predictions | None = None
@@ -85,7 +87,7 @@ def test_keys(dataset: Manifest) -> None:
     assert set(record) == {
         "dataset", "group_by", "classes", "mapping", "n", "n_groups",
         "images_sha256", "unreadable",
-        "excluded_overlap", "as_found", "prevalence_corrected", "recalibrated",
+        "excluded_overlap", "own", "as_found", "prevalence_corrected", "recalibrated",
         "difference", "subgroups", "refused_share", "without_refused",
     }  # fmt: skip
     assert (record["n"], record["excluded_overlap"]["n"]) == (len(dataset.ok), 0)
@@ -175,6 +177,37 @@ def test_planted_overlap(scanned: Manifest, tmp_path: Path) -> None:
     assert by_id[near["image_id"]].bits <= FARTHEST
     groups = table.set_index("image_id").loc[list(by_id), "group"]
     assert set(groups) == {same["group"], near["group"]}
+
+
+def test_images_of_the_own_dataset_are_counted(dataset: Manifest) -> None:
+    """With their groups; a validation on more of them than half is internal."""
+    ids, n = dataset.ok["image_id"].tolist(), len(dataset.ok)
+
+    def validated(other_ids: frozenset[str] | None, trained: int = 0) -> Validation:
+        known = frozenset(ids[:trained])
+        return validate(ToyModel(training_ids=known, other_ids=other_ids), dataset)
+
+    one = validated(frozenset(ids[:1]))
+    assert one.own == OwnImages(identical=1, same_group=1)
+    assert one.is_external
+    assert f"2 of the {n} images are of the model's own dataset" in one.own_in_words
+    assert "internal" not in one.own_in_words
+    most = validated(frozenset(ids[: n // 2 + 7]), trained=4)
+    assert not most.is_external
+    assert "this validation is internal" in most.own_in_words
+    none = validated(frozenset(["f" * 64]))
+    assert (none.is_external, none.own_in_words) == (True, "")
+
+
+def test_without_ids_of_the_own_dataset_the_overlap_tells(dataset: Manifest) -> None:
+    """Where more was in training than is left, the rest is hardly from elsewhere."""
+    ids, n = dataset.ok["image_id"].tolist(), len(dataset.ok)
+    for trained, is_external in ((2, True), (n // 2 + 4, False)):
+        known = frozenset(ids[:trained])
+        result = validate(ToyModel(training_ids=known, other_ids=None), dataset)
+        assert (result.own, result.is_external) == (None, is_external)
+        assert ("is internal" in result.own_in_words) == (not is_external)
+        assert result.own_in_words.startswith("It is not known whether")
 
 
 def test_every_image_was_in_training(dataset: Manifest) -> None:

@@ -8,7 +8,7 @@ from report_pages import Reader, best, of_section, page
 from report_study import CLASSES, Study
 
 from featcache.evaluation import references
-from featcache.evaluation.external import read_validations, record_path
+from featcache.evaluation.external import OwnImages, read_validations, record_path
 from featcache.report.html import svg
 from featcache.report.html.svg import Axis, Series
 
@@ -48,6 +48,27 @@ def test_the_columns_stand_side_by_side(study: Study) -> None:
     charts = [a["aria-label"] for a in Reader(markup).of("svg") if "aria-label" in a]
     assert charts == ["Calibration curve of each class, as found"]
     assert "Images from elsewhere" not in of_section(page(study), "unchecked")
+
+
+def test_one_on_the_own_dataset_is_not_external(study: Study) -> None:
+    """The gap stays, and its heading says what it is; beside an external one too."""
+    own = OwnImages(identical=58, same_group=0)
+    run_id = best(study).run_id
+    make_validation(study.reports, run_id, CLASSES, dataset="check", own=own)
+    text = page(study)
+    assert "only on images of its own dataset" in of_section(text, "unchecked")
+    shown = Reader(of_section(text, "validations")).text
+    assert "Validation on its own dataset" in shown
+    assert "External validation" not in shown
+    assert "internal" in shown
+    assert "58 of the 60 images are of the model's own dataset" in shown
+    assert "external validation measures it" in shown
+    make_validation(study.reports, run_id, CLASSES)
+    text = page(study)
+    assert "Images from elsewhere" not in of_section(text, "unchecked")
+    shown = Reader(of_section(text, "validations")).text
+    assert "External validation" in shown
+    assert shown.count("· internal") == 1
 
 
 def test_validations_of_other_runs_are_counted(study: Study) -> None:

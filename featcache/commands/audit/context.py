@@ -111,7 +111,8 @@ class AuditContext:
     @cached_property
     def validations(self) -> list[ValidationRecord]:
         """External validations of the dataset's runs, the newest first."""
-        return read_validations(self.reports)[0]
+        kept, _ = read_validations(self.reports)
+        return [one for one in kept if one.result.is_external]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from featcache.commands.validate.base import Model
 from featcache.commands.validate.labels import map_labels, near_names
-from featcache.commands.validate.overlap import without_overlap
+from featcache.commands.validate.overlap import own_images, without_overlap
 from featcache.core.io import digest
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import check_name
@@ -61,7 +61,8 @@ def validate(
     """Scores a frozen model on an external dataset.
 
     Images that were in training, near-duplicates of these, and the groups of both are
-    left out first. All figures have intervals over groups.
+    left out first; other images of the model's own dataset are counted. All figures
+    have intervals over groups.
 
     Args:
         model: The model.
@@ -100,6 +101,7 @@ def validate(
         images_sha256=digest(sorted(table["image_id"])),
         unreadable=len(rest.ok) - len(table),
         excluded_overlap=overlap,
+        own=own_images(table, model.other_ids),
         as_found=as_found,
         prevalence_corrected=_prevalence_corrected(data, model),
         recalibrated=_recalibrated(data, classes, model.points),

@@ -24,6 +24,10 @@ class Model(Protocol):
         """The image_id of every image that it was trained or tuned on."""
 
     @property
+    def other_ids(self) -> frozenset[str] | None:
+        """The image_id of the other images of its dataset; None where not known."""
+
+    @property
     def training_hashes(self) -> Mapping[str, np.ndarray]:
         """Their perceptual hashes, (72,) uint8 by image_id; empty where not at hand."""
 

@@ -1,16 +1,17 @@
-"""Images of an external set that were in training."""
+"""Images of an external set that were in training, or are of the same dataset."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset.manifest import EXCLUDED, Manifest
 from featcache.dataset.perceptual_hashes import nearest, read_hashes
 from featcache.errors import DatasetError
-from featcache.evaluation.external import Overlap, OverlapImage
+from featcache.evaluation.external import Overlap, OverlapImage, OwnImages
 
 IDENTICAL, NEAR, GROUP = "identical", "near-duplicate", "group"
 _REASON = "it was in training"
@@ -64,6 +65,22 @@ def without_overlap(
         images=images,
     )
     return replace(manifest, table=marked), overlap
+
+
+def own_images(
+    table: pd.DataFrame, other_ids: frozenset[str] | None
+) -> OwnImages | None:
+    """Counts the images that are of the model's own dataset; None where not known.
+
+    Args:
+        table: The rows of a manifest that were scored.
+        other_ids: Of the images of that dataset that the model was not trained on.
+    """
+    if other_ids is None:
+        return None
+    is_own = table["image_id"].isin(list(other_ids))
+    is_near = table["group"].isin(set(table.loc[is_own, "group"])) & ~is_own
+    return OwnImages(identical=int(is_own.sum()), same_group=int(is_near.sum()))
 
 
 def _near(

@@ -25,6 +25,8 @@ def parts_of(trained: TrainedModel) -> tuple[dict[str, Any], dict[str, np.ndarra
     fields: dict[str, Any] = {"counts": dict(trained.training.counts)}
     ids, known = sorted(trained.training.image_ids), trained.training.hashes
     arrays = {"training/ids": np.array(ids, "U64")}
+    if trained.training.other_ids is not None:
+        arrays["training/others"] = np.array(sorted(trained.training.other_ids), "U64")
     if known:  # zeros where there is none
         none = np.zeros(BYTES, np.uint8)
         arrays["training/hashes"] = np.stack([known.get(one, none) for one in ids])
@@ -107,4 +109,9 @@ def _training(bundle: Bundle) -> TrainingSet:
         if values.shape != (len(ids), BYTES) or values.dtype != np.uint8:
             raise ValueError("perceptual hashes that are not those of its images")
         hashes = dict(zip(ids.tolist(), values, strict=True))
-    return TrainingSet(frozenset(ids.tolist()), bundle.record.counts, internal, hashes)
+    others = None
+    if "training/others.npy" in bundle.record.files:
+        others = frozenset(bundle.array("training/others.npy").tolist())
+    return TrainingSet(
+        frozenset(ids.tolist()), bundle.record.counts, internal, hashes, others
+    )

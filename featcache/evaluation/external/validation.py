@@ -6,7 +6,7 @@ from typing import Any
 
 from featcache.core import checked, records
 from featcache.core.records import OPTIONAL
-from featcache.core.text import file_part
+from featcache.core.text import counted, file_part
 from featcache.evaluation.external.base import Scores
 from featcache.evaluation.external.subgroups import Subgroups
 from featcache.evaluation.figures import Figure
@@ -14,6 +14,7 @@ from featcache.evaluation.identity import short_id
 
 FOLDER = "validations"  # in ``reports/<dataset>``
 SCHEMA = 1
+_INTERNAL = "this validation is internal, and says nothing about other places"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,25 @@ class Overlap:
     same_group: int
     near_duplicates_checked: bool
     images: list[OverlapImage] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnImages:
+    """Images that were scored and are not from elsewhere.
+
+    Attributes:
+        identical: Of the dataset that the model is from, and not in training: its test
+            set, or images that were left out.
+        same_group: Others in the groups of these.
+    """
+
+    identical: int
+    same_group: int
+
+    @property
+    def n(self) -> int:
+        """How many they are."""
+        return self.identical + self.same_group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +128,8 @@ class Validation:
         images_sha256: Digest of their sorted image_ids.
         unreadable: Images that the model could not read.
         excluded_overlap: Images that were in training.
+        own: Images that were scored and are of the model's own dataset; None where
+            that is not known, as the bundle does not list them.
         as_found: Scores of the probabilities as they are.
         prevalence_corrected: After correction for another prevalence.
         recalibrated: After recalibration inside the external set.
@@ -136,6 +158,34 @@ class Validation:
     subgroups: list[Subgroups] = field(default_factory=list)
     refused_share: Figure
     without_refused: Scores | None = field(default=None, metadata=OPTIONAL)
+    own: OwnImages | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether most images are from elsewhere, as far as that is known."""
+        if self.own is None:
+            return self.excluded_overlap.n <= self.n
+        return 2 * self.own.n <= self.n
+
+    @property
+    def own_in_words(self) -> str:
+        """How many images are not from elsewhere, and what follows; empty if none."""
+        if self.own is None:
+            text = "It is not known whether images are of the model's own test set"
+            if not self.is_external:
+                text += (
+                    ", and more images were in training than are scored, so that most "
+                    f"are probably of the same dataset: {_INTERNAL}"
+                )
+            return f"{text}."
+        if not self.own.n:
+            return ""
+        text = (
+            f"{self.own.n} of the {counted(self.n, 'image')} "
+            f"{'is' if self.own.n == 1 else 'are'} of the model's own dataset "
+            "(its test set, images left out, or others of their groups)"
+        )
+        return f"{text}{'.' if self.is_external else f': {_INTERNAL}.'}"
 
     def to_json(self) -> dict[str, Any]:
         """As the command prints it."""

@@ -193,11 +193,13 @@ def _test(context: ReportContext) -> Iterator[Gap]:
 
 def _elsewhere(context: ReportContext) -> Iterator[Gap]:
     kept, _ = read_validations(context.reports)
-    if not any(one.run_id == context.best.run_id for one in kept):
+    own = [one.result for one in kept if one.run_id == context.best.run_id]
+    if not any(one.is_external for one in own):
+        but = ", but only on images of its own dataset" if own else ""
         yield Gap(
             "Images from elsewhere",
-            "The best run was not validated on an external dataset. Most models lose "
-            "accuracy at another hospital.",
+            f"The best run was not validated on an external dataset{but}. Most models "
+            "lose accuracy at another hospital.",
             _command(context, "validate", context.best.short_id, "SOURCE"),
         )
 

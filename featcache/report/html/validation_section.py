@@ -73,6 +73,11 @@ class Validations:
     more: int
     others: int
 
+    @property
+    def are_external(self) -> bool:
+        """Whether any is."""
+        return any(one.record.result.is_external for one in self.sections)
+
 
 def read_sections(context: ReportContext) -> Validations:
     """Reads the validations; what cannot be used is listed among what is missing."""
