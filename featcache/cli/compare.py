@@ -16,7 +16,7 @@ from featcache.cli.options import (
     reports_option,
     trained_dataset_option,
 )
-from featcache.cli.output import print_json, print_table, say, show
+from featcache.cli.output import print_json, print_table, say, show, terminal_width
 from featcache.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def compare_command(
         size = sample_size(board, run, half_width=half_width, detect=detect)
         print_needed(size, as_json=as_json)
         return
-    print_board(board, "json" if as_json else style)
+    print_board(board, "json" if as_json else style, with_differences=bool(against))
     if html is not None:
         write_html(board, folder, cache, file, force=force)
     else:
@@ -197,8 +197,17 @@ def tell_stale_pages(folder: Path, manifest: "Manifest | None") -> None:
             say(f"{path} is older than the runs, audit or maps. Run: {again}")
 
 
-def print_board(board: "Leaderboard", style: str) -> None:
-    """Prints a leaderboard on stdout in one of the formats."""
+def print_board(
+    board: "Leaderboard", style: str, *, with_differences: bool = False
+) -> None:
+    """Prints a leaderboard on stdout in one of the formats.
+
+    Args:
+        board: The leaderboard.
+        style: The format.
+        with_differences: Print them with their intervals in any case, below a table
+            without room for them.
+    """
     from featcache.report import tables
 
     if style in tables.FORMATS:
@@ -212,11 +221,13 @@ def print_board(board: "Leaderboard", style: str) -> None:
         drop_first=tables.drop_first(board),
         lines_before=tables.parts(board),
     )
-    show(tables.caption(board))
+    show(tables.caption(board, dropped))
+    if with_differences and tables.DIFFERENCE_ENDS in dropped:
+        show(tables.differences(board))
     if dropped:
         say(
-            f"Terminal too narrow for the columns {', '.join(dropped)}; "
-            "--format csv shows all."
+            f"Hidden in {terminal_width()} columns: {', '.join(dropped)}. A wider "
+            "terminal or --format csv shows them."
         )
 
 

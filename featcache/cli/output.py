@@ -156,7 +156,8 @@ def print_table(
         headings: Of the columns.
         rows: Their cells.
         drop_first: Headings that a narrow terminal does without, the least important
-            first; columns of long text are folded where they must.
+            first; columns of long text are folded where they must, and further for the
+            last heading than for the others.
         lines_before: Indices of the rows above which there is a line.
 
     Returns:
@@ -169,13 +170,15 @@ def print_table(
     # A cell is text and never markup.
     console = Console(markup=False, highlight=False, width=terminal_width())
     columns = _columns(headings, rows)
+    gap = _GAP if _least_width(columns) <= console.width else _NARROW_GAP
     dropped = {*drop_first}
     for name in reversed(drop_first):
         visible = [column for column in columns if column[0] not in dropped - {name}]
-        if _least_width(visible) <= console.width:
+        widest = _FOLDED if name == drop_first[-1] else _WIDEST
+        if _least_width(visible, widest, gap) <= console.width:
             dropped.remove(name)
     visible = [column for column in columns if column[0] not in dropped]
-    console.print(_table(visible, lines_before, whole_cells=bool(drop_first)))
+    console.print(_table(visible, lines_before, gap, whole_cells=bool(drop_first)))
     return [heading for heading, *_ in columns if heading in dropped]
 
 
@@ -203,30 +206,36 @@ def _columns(
 
 _Column = tuple[str, bool, list[str]]  # heading, whether it is numeric, cells
 _WIDEST = 24  # of a column of text, before numbers have to go
+_FOLDED = 12  # of one, before the most important of them has to go
+_GAP, _NARROW_GAP = 3, 2  # between columns
 _SHORT = 10  # letters of a text that is never folded, such as the short id of a run
 
 
-def _least_width(columns: list[_Column]) -> int:
+def _least_width(columns: list[_Column], widest: int = _WIDEST, gap: int = _GAP) -> int:
     """Characters that a table needs so that its numbers are whole."""
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, [heading, *cells])) for heading, _, cells in columns]
     least = [
-        width if numeric else min(width, _WIDEST)
+        width if numeric else min(width, widest)
         for width, (_, numeric, _) in zip(widths, columns, strict=True)
     ]
-    return sum(least) + 3 * len(columns) - 1
+    return sum(least) + gap * (len(columns) - 1) + 2  # of the edges
 
 
 def _table(
-    columns: list[_Column], lines_before: Collection[int], *, whole_cells: bool
+    columns: list[_Column],
+    lines_before: Collection[int],
+    gap: int,
+    *,
+    whole_cells: bool,
 ) -> "Table":
     from rich.box import Box
     from rich.table import Table
 
     # SIMPLE_HEAD of rich, with a line between sections.
     box = Box("    \n    \n ── \n    \n ── \n    \n    \n    \n")
-    table = Table(box=box, pad_edge=False)
+    table = Table(box=box, pad_edge=False, padding=(0, 1, 0, gap - 2))
     for heading, numeric, cells in columns:
         side: Literal["left", "right"] = "right" if numeric else "left"
         whole = whole_cells and (numeric or max(map(len, cells), default=0) <= _SHORT)

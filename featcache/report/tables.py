@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from featcache.commands.compare import (
@@ -33,6 +33,7 @@ CONTROLS = "no network, no learning, or only part of the image"
 CONTROLS_HEADING = f"Baselines and controls: {CONTROLS}"
 TEST_ONLY = "test set only"
 TEST_ONLY_HEADING = "Test set only: no out-of-fold predictions, so not ranked above"
+DIFFERENCE_ENDS = "diff 95 %"
 # What a narrow terminal does without, the least important first.
 _DROP_FIRST = (
     *("McNemar", "fit s", "ECE", "Brier", "macro F1", "p repeats", "log-loss"),
@@ -42,10 +43,11 @@ _DROP_FIRST = (
         "accuracy",
         "preprocess",
         "aug. views",
+        DIFFERENCE_ENDS,
         "test 95 %",
         "repeats",
     ),
-    *("options", "ranks", "test", "p", "P not better", "diff"),
+    *("options", "ranks", "p", "P not better", "diff", "test"),
 )
 _USUAL = ("imagenet", "none", "")  # weights that go without saying
 
@@ -70,6 +72,7 @@ def _columns(board: Leaderboard) -> list[Column]:
         (METRIC_NAMES[metric], True, lambda row: _share(row.score(metric))),
         ("95 %", True, lambda row: _interval(row, metric)),
         ("diff", True, lambda row: _signed(row.difference)),
+        (DIFFERENCE_ENDS, True, _difference_ends),
         ("p", True, lambda row: _p(row.p_holm)),
         ("tied", False, _tied),
         ("ranks", True, _ranks),
@@ -150,6 +153,12 @@ def _interval(row: LeaderboardRow, name: str) -> str:
     return "-".join(map(_share, ends)) if ends else ""
 
 
+def _difference_ends(row: LeaderboardRow) -> str:
+    """The 95 % interval of the difference, empty where there is none."""
+    ends = [_signed(row.difference_low), _signed(row.difference_high)]
+    return " to ".join(ends) if all(ends) else ""
+
+
 def _ranks(row: LeaderboardRow) -> str:
     if row.rank_low == row.rank_high:
         return str(row.rank_low or "")
@@ -199,9 +208,9 @@ def parts(board: Leaderboard) -> dict[int, str]:
 _PARTS = {TRAIN: "out-of-fold on", TEST: "on the test set of"}
 
 
-def caption(board: Leaderboard) -> str:
-    """What was ranked, by what, on how many images, and against which run."""
-    return f"{board.dataset}: {subject(board)}; {legend(board)}"
+def caption(board: Leaderboard, hidden: Collection[str] = ()) -> str:
+    """What was ranked, by what, on how many images, and what the columns ask."""
+    return f"{board.dataset}: {subject(board)}; {legend(board, hidden)}"
 
 
 def subject(board: Leaderboard) -> str:
@@ -213,21 +222,47 @@ def subject(board: Leaderboard) -> str:
     )
 
 
-def legend(board: Leaderboard) -> str:
-    """What the columns of a leaderboard are, and against which run."""
-    top, text = board.rows[0], "95 % intervals by bootstrap over groups"
+def legend(board: Leaderboard, hidden: Collection[str] = ()) -> str:
+    """What the columns of a leaderboard ask, but for those that are hidden."""
+    text = "95 % intervals by bootstrap over groups"
     if board.test_only:
         text += f"; {TEST_ONLY}: {len(board.test_only)} further, by test accuracy"
     if len(board.rows) < 2:
         return text
-    against = [f"run {r.run}" for r in board.rows if r.run_id == board.against]
-    reference = "the best" if board.against == top.run_id else "".join(against)
+    questions = {
+        "diff": f"difference to {_held_against(board)}",
+        "p": "would chance alone give such a difference (paired test over groups)?",
+        "tied": "Holm-adjusted p >= 0.05",
+        "ranks": "which places may the run have (95 %, all runs against all, so they "
+        "can overlap where p finds a difference)?",
+        "P not better": "how likely is the run at least as good as "
+        f"{_held_against(board)}?",
+    }
+    visible = [
+        f"{name}: {what}" for name, what in questions.items() if name not in hidden
+    ]
+    return "; ".join([text, *visible, "more in docs/explanations/compare.md"])
+
+
+def differences(board: Leaderboard) -> str:
+    """All differences with their intervals, in a sentence."""
+    each = [
+        f"run {row.run} ({row.head}) {_signed(row.difference)} ({ends})"
+        for row in board.rows
+        if (ends := _difference_ends(row))
+    ]
+    name = board.metric.replace("_", " ")
     return (
-        f"{text}; diff: difference to {reference}; p: paired test over groups; "
-        "tied: Holm-adjusted p >= 0.05; ranks: possible ones, of all runs at once with "
-        "95 %; P not better: probability that the run is at least as good as "
-        f"{reference}"
+        f"Difference in {name} to {_held_against(board)}, with its 95 % interval: "
+        f"{'; '.join(each) or 'unknown, as there is no other run or a single group'}."
     )
+
+
+def _held_against(board: Leaderboard) -> str:
+    """The run that differences and tests refer to, in words."""
+    if board.against == board.rows[0].run_id:
+        return "the best"
+    return "".join(f"run {r.run}" for r in board.rows if r.run_id == board.against)
 
 
 def to_json(board: Leaderboard) -> str:
@@ -304,7 +339,7 @@ _LATEX = str.maketrans(
 
 def _escape(cell: str) -> str:
     if re.match(r"[+-]\d", cell):
-        return f"${cell}$"
+        return re.sub(r"[+-][\d.]+", r"$\g<0>$", cell)
     # Only an interval's dash is a range; a name keeps its hyphens.
     text = cell.translate(_LATEX).replace("<", "$<$")
     return text.replace("-", "--") if cell[:1].isdigit() else text

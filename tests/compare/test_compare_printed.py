@@ -131,10 +131,10 @@ def test_the_line_is_drawn_in_every_format(add: Add, reports: Path) -> None:
     markdown = tables.to_markdown(board).splitlines()
     assert tables.CONTROLS_HEADING in markdown[5]
     assert "| tied |" in markdown[3]
-    assert "| -0.280 | <0.001 |" in markdown[4]
+    assert "| -0.280 | -0.369 to -0.191 | <0.001 |" in markdown[4]
     latex = tables.to_latex(board)
     assert latex.count(r"\midrule") == 2
-    assert r"$-0.280$ & $<$0.001" in latex
+    assert r"$-0.280$ & $-0.369$ to $-0.191$ & $<$0.001" in latex
     assert json.loads(tables.to_json(board))[0]["p"] is None
     header, *lines = tables.to_csv(board).splitlines()
     assert header.split(",") == list(board.rows[0].to_json())
@@ -151,7 +151,7 @@ def test_repeats_are_shown(add: Add, reports: Path) -> None:
     assert shown["repeats"] == ["0.940 ± 0.014 (2)"]
 
 
-@pytest.mark.parametrize("width", [72, 100, 120])
+@pytest.mark.parametrize("width", [72, 80, 100, 120])
 def test_a_narrow_terminal_drops_whole_columns(
     add: Add, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_narrow_terminal_drops_whole_columns(
     table = text[: text.index("chest:")]
     assert max(map(len, table.splitlines())) <= width
     board = compare(Path("reports/chest"))
-    dropped = set(re.findall(r"[\w% -]+(?=[,;])", err.split("for the columns")[1]))
+    dropped = set(re.findall(r"[\w% -]+(?=[,.])", err.split("columns:")[1]))
     shown = 0
     for heading, numeric, cells in tables.columns(board):
         if numeric and heading not in {name.strip() for name in dropped}:
@@ -176,6 +176,26 @@ def test_a_narrow_terminal_drops_whole_columns(
             assert all(cell in table for cell in [heading, *cells])
     assert shown >= 3
     assert "95 %" in table
+    assert (width < 80) == bool(re.search(r" test[,.]", err))
+    legend = text[text.index("chest:") :]
+    assert ("; ranks: which" in legend) == (" ranks" not in err)
+
+
+def test_differences_are_shown_at_any_width(
+    add: Add, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--against shows them with their intervals, beside the runs or below the table."""
+    add("good", range(4))
+    poor = add("poor", range(60))
+    rows = compare(Path("reports/chest"), against=poor).rows
+    ends = f"{rows[0].difference_low:+.3f} to {rows[0].difference_high:+.3f}"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for width, below in ((80, True), (200, False)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        code, out, _ = run("compare", "--against", "poor")
+        assert (code, ends in out) == (0, True)
+        sentence = f"(good) {rows[0].difference:+.3f} ({ends})"
+        assert (sentence in out) == below
 
 
 def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
