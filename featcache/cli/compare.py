@@ -17,6 +17,7 @@ from featcache.cli.options import (
     trained_dataset_option,
 )
 from featcache.cli.output import print_json, print_table, say, show, terminal_width
+from featcache.core.text import printable
 from featcache.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 _OF_NEEDED = ("half_width", "detect")
 
 
-@click.command("compare", short_help="Rank the runs, with confidence intervals.")
+@click.command(
+    "compare",
+    short_help="Rank the runs, with confidence intervals.",
+    context_settings={"allow_extra_args": True},  # refused with what is meant
+)
 @trained_dataset_option
 @click.option(
     "--metric",
@@ -129,6 +134,7 @@ def compare_command(
     from featcache.commands.compare import compare, confusion, sample_size
     from featcache.evaluation import references
 
+    _refuse_runs(click.get_current_context().args)
     runs = [one for one in (against, confusion_of, needed_by) if one]
     folder = reports / dataset_name(dataset, cache, reports, runs)
     if as_json and is_given("style"):
@@ -176,6 +182,17 @@ def compare_command(
         write_html(board, folder, cache, file, force=force)
     else:
         tell_stale_pages(folder, manifest)
+
+
+def _refuse_runs(named: list[str]) -> None:
+    """Says which option runs belong to, where they are named as arguments."""
+    if named:
+        text = (
+            f"compare shows all runs, and takes none as argument; got "
+            f"{' '.join(named)}. To test all others against run {named[-1]}: featcache "
+            f"compare --against {quote(named[-1])}"
+        )
+        raise click.UsageError(printable(text))
 
 
 def tell_orphaned_pages(folder: Path) -> None:

@@ -198,6 +198,13 @@ def test_differences_are_shown_at_any_width(
         assert (sentence in out) == below
 
 
+def test_runs_as_arguments_are_refused_with_the_option(run: Callable[..., Any]) -> None:
+    """Who names two runs is told how to test one against the other."""
+    code, out, err = run("compare", "1", "a b")
+    assert (code, out) == (2, "")
+    assert "featcache compare --against 'a b'" in err
+
+
 def test_warnings_go_to_stderr(add: Add, run: Callable[..., Any]) -> None:
     """The command prints the warning beside the table and not in it."""
     add("poor", range(60))
