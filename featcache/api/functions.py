@@ -275,7 +275,7 @@ def compare(
     return Leaderboard.of(board, folder, manifest)
 
 
-@with_options_of(explaining.explain)
+@with_options_of(explaining.explain, without=["keep"])
 def explain(
     dataset: DatasetLike = None,
     run: Any = None,
@@ -319,6 +319,7 @@ def explain(
     resolved = (
         run if isinstance(run, runs.Run) else references.find(home, str(run), split)
     )
+    folder = home / "explain" / resolved.run_id
     with show(progress) as reporter:
         result = explaining.explain(
             manifest,
@@ -327,10 +328,10 @@ def explain(
             methods=listed(methods),
             files=[Path(file) for file in texts(files)],
             source=Path(source) if source else None,
+            keep=lambda first: sheets.write(first, folder, cells=cells),
             reporter=reporter,
             **options,
         )
-    folder = home / "explain" / resolved.run_id
     return Explanation(result, sheets.write(result, folder, cells=cells), folder)
 
 

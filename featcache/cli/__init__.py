@@ -40,7 +40,9 @@ from featcache.errors import FeatcacheError
 
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command to resume."
 _OF_COMMAND = {
-    "curve": "Interrupted. The fits are not kept: run the same command to start again."
+    "curve": "Interrupted. The fits are not kept: run the same command to start again.",
+    "explain": "Interrupted. Only what was written is kept: run the same command to "
+    "start again.",
 }
 # The stages of a study, in the order in which a person comes to them.
 STAGES: dict[str, tuple[click.Command, ...]] = {

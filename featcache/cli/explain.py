@@ -21,7 +21,7 @@ from featcache.cli.output import bars, print_json, print_table, say, show
 from featcache.core.text import counted, percent
 
 if TYPE_CHECKING:
-    from featcache.commands.explain import Figure
+    from featcache.commands.explain import ExplainResult, Figure
 
 choice_options = options(
     click.option(
@@ -148,9 +148,14 @@ def explain_command(
 
     manifest = open_dataset_of_runs(cache, reports, dataset, [reference])
     run = references.find(reports / manifest.dataset, reference, split)
-    with bars() as reporter:
-        explained = explain(manifest, run, reporter=reporter, **settings)
     folder = reports / manifest.dataset / "explain" / run.run_id
+
+    def keep(result: "ExplainResult") -> None:
+        sheets.write(result, folder, cells=cells)
+        say(f"Written so far: {folder}")
+
+    with bars() as reporter:
+        explained = explain(manifest, run, keep=keep, reporter=reporter, **settings)
     rows = sheets.write(explained, folder, cells=cells)
     for note in explained.notes:
         say(f"Note: {note}.")

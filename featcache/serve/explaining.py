@@ -91,7 +91,7 @@ class Explainer:
             raise _no_map("it is a fine-tuned network without a head of its own")
         X = np.zeros((1, self._width))
         parts = stages(self._member.head)
-        if not any(METHODS[n](parts, X, background=X[0], seed=0) for n in _CLOSED):
+        if not any(METHODS[n](parts, X, background=X[0]) for n in _CLOSED):
             raise _no_map(
                 "its head splits its score only beside the mean of the training images"
             )
@@ -157,7 +157,7 @@ class Explainer:
     def _split(self, X: np.ndarray, code: int) -> tuple[str, np.ndarray, float]:
         parts = stages(self._member.head)
         for name in _CLOSED:
-            if split := METHODS[name](parts, X, background=X[0], seed=0):
+            if split := METHODS[name](parts, X, background=X[0]):
                 phi, base = split(np.array([code]))
                 return name, phi[0], float(np.ravel(base)[0])
         raise _no_map("its head has no closed form on this image")

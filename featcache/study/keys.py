@@ -140,7 +140,9 @@ SECTIONS = {
     "explain": Section(
         (explain,),
         own={"run": Key(str), "cells": Key(bool, False)},
-        fixed=frozenset({"manifest", "run", "files", "source", "seed", "reporter"}),
+        fixed=frozenset(
+            {"manifest", "run", "files", "source", "seed", "keep", "reporter"}
+        ),
     ),
     "report": Section(
         (compare,),

@@ -71,7 +71,12 @@ def explain_again(
         return False
     (folder / MARK).unlink(missing_ok=True)
     result = explain(
-        data, run, files=files, reporter=Indented(reporter), **request.settings
+        data,
+        run,
+        files=files,
+        keep=lambda first: draw(first, folder, cells=request.cells),
+        reporter=Indented(reporter),
+        **request.settings,
     )
     draw(result, folder, cells=request.cells)
     write_json(folder / MARK, {"made_of": mark})

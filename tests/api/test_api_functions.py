@@ -88,7 +88,7 @@ def test_star_import_hides_only_open():
         (featcache.extract, extract.extract, {"policy"}),
         (featcache.train_head, train_head.train_head, {"heads", "backbones"}),
         (featcache.finetune, finetune.finetune, {"policy"}),
-        (featcache.explain, explain.explain, {"images", "methods", "files"}),
+        (featcache.explain, explain.explain, {"images", "methods", "files", "keep"}),
         (featcache.scan, scan.scan, {"fewest_classes"}),
         (featcache.audit, audit.audit, set()),
         (featcache.plan_parts, extract.extract, {"policy", "max_bad", "on"}),

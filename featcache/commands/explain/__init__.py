@@ -1,6 +1,7 @@
 """``featcache explain``: where on images a run's head finds evidence for classes."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from featcache.commands.explain import (
     model,
 )
 from featcache.commands.explain.attribution import CAMS
-from featcache.commands.explain.attribution.contributions import AUTO
+from featcache.commands.explain.attribution.contributions import AUTO, Sampling
 from featcache.commands.explain.class_means import Activations, MeanMap
 from featcache.commands.explain.explained_images import (
     TRAINED_ON,
@@ -29,8 +30,9 @@ from featcache.commands.explain.heatmaps import (
     Target,
 )
 from featcache.commands.explain.model import Model
+from featcache.commands.explain.pace import WORTH_TELLING
 from featcache.core.progress import SILENT, Reporter
-from featcache.core.text import some
+from featcache.core.text import counted, some
 from featcache.dataset import images as image_files
 from featcache.dataset.manifest import Manifest
 from featcache.deploy.model import Candidate
@@ -85,6 +87,7 @@ def explain(
     files: Sequence[Path] = (),
     source: Path | None = None,
     seed: int = 0,
+    keep: Callable[[ExplainResult], object] = lambda result: None,
     reporter: Reporter = SILENT,
 ) -> ExplainResult:
     """Maps where on images a run's saved head finds evidence for classes.
@@ -111,6 +114,7 @@ def explain(
         files: Files of weights, where those of the extraction have moved.
         source: A folder to look for images in that have moved.
         seed: Of Shapley sampling.
+        keep: Called with all but the mean maps, where these may take long.
         reporter: Hears of the maps made, and what the user should know meanwhile.
 
     Raises:
@@ -131,23 +135,35 @@ def explain(
     answers = _answers(run, selected, ModelSource(manifest.folder, files, reporter))
     targets = _targets(explained, selected, answers, of, errors is not None)
     resolved = [_resolve_method(explained, name, reporter) for name in requested]
-    recipes = [Recipe(n, patch, stride, seed) for n in dict.fromkeys(resolved)]
+    sampling = Sampling(seed)
+    recipes = [Recipe(n, patch, stride, sampling) for n in dict.fromkeys(resolved)]
+    started = time.monotonic()
     maps = [m for r in recipes for m in heatmaps.make(explained, targets, r, reporter)]
-    count = 0 if images else mean
-    means = [class_means.means(explained, loader, r, count, reporter) for r in recipes]
+    seconds = (time.monotonic() - started) / len(targets)
     figures: list[Figure] = []
     if faithfulness:
         both = evaluated(explained, maps, loader, reporter=reporter)
         figures, maps = summary(both), both[: len(maps)]
-    return ExplainResult(
+    result = ExplainResult(
         run,
         [_answered(one, answers) for one in maps],
-        [one for of_method in means for one in of_method],
+        [],
         class_means.activations(explained, selected, activations),
         figures,
         _notes(explained, selected),
         errors is not None,
     )
+    recipes = [one for one in recipes if one.method != OCCLUSION]
+    count = 0 if images or not recipes else mean
+    of_means = class_means.images_of_means(loader, count, reporter)
+    if seconds * len(of_means) >= WORTH_TELLING:
+        keep(result)
+        reporter.ended(
+            f"{counted(len(maps), 'map')} made; the mean maps are next, over "
+            f"{counted(len(of_means), 'image')}"
+        )
+    means = [class_means.means(explained, of_means, r, reporter) for r in recipes]
+    return replace(result, means=[one for of_method in means for one in of_method])
 
 
 def _check(manifest: Manifest, mean: int, masks: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """What is beside single maps: mean maps of classes, and activations of layers."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from featcache.commands.explain.explained_images import (
     readable,
 )
 from featcache.commands.explain.frame import Frame
-from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, Recipe
+from featcache.commands.explain.heatmaps import OCCLUSION, SIDE, HeatMap, Recipe
 from featcache.commands.explain.model import Model
 from featcache.core.progress import Reporter
 from featcache.dataset.views import Resize
@@ -70,37 +71,57 @@ class Activations:
     count: int
 
 
-def means(
-    model: Model,
-    loader: ImageLoader,
-    recipe: Recipe,
-    count: int,
-    reporter: Reporter,
-) -> list[MeanMap]:
-    """Mean map of each class over at most ``count`` of its images.
+def images_of_means(
+    loader: ImageLoader, count: int, reporter: Reporter
+) -> list[ExplainedImage]:
+    """At most ``count`` images of each class, for mean maps.
 
-    Of the test set, or, where there is none, of the out-of-fold part. None for
-    occlusion, which would cover each image hundreds of times.
+    Of the test set, or, where there is none, of the out-of-fold part.
     """
-    if recipe.method == OCCLUSION or not count:
+    if not count:
         return []
     table = evaluated_rows(loader.run)
     table = table[table["image_id"].isin(loader.rows.index)]
-    images = readable(loader, first_of_each(table, count), reporter)
-    class_means = []
-    for code, label in enumerate(model.classes):
-        own = [image for image in images if image.label == label]
-        if not own:
-            continue
-        maps = heatmaps.make(model, [(s, code) for s in own], recipe, reporter)
-        values, picture, method = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE)), ""
-        for one in maps:
-            values += one.values / len(own)
-            grey = np.asarray(one.picture.convert("L").resize((SIDE, SIDE)))
-            picture, method = picture + grey / len(own), one.method
-        mean = np.rint(picture).astype(np.uint8)
-        class_means.append(MeanMap(label, method, len(own), own[0].part, values, mean))
-    return class_means
+    return readable(loader, first_of_each(table, count), reporter)
+
+
+def means(
+    model: Model,
+    images: Sequence[ExplainedImage],
+    recipe: Recipe,
+    reporter: Reporter,
+) -> list[MeanMap]:
+    """Mean map of each class over its images, of evidence for that class.
+
+    None for occlusion, which would cover each image hundreds of times. Where Shapley
+    values are sampled, each image has half as many orders as a single map, but its
+    own, so that their errors average out.
+    """
+    if recipe.method == OCCLUSION or not images:
+        return []
+    codes = {label: code for code, label in enumerate(model.classes)}
+    targets = [(one, codes[one.label]) for one in images if one.label in codes]
+    counts = Counter(code for _, code in targets)
+    sampled = replace(recipe, sampling=recipe.sampling.of_mean)
+    sums: dict[int, MeanMap] = {}
+    for one in heatmaps.make(model, targets, sampled, reporter, _OF_MEANS):
+        sums[one.code] = _added(sums.get(one.code), one, counts[one.code])
+    return [
+        replace(one, picture=np.rint(one.picture).astype(np.uint8))
+        for _, one in sorted(sums.items())
+    ]
+
+
+_OF_MEANS = "images of the mean maps; `mean=0` leaves these maps out"
+
+
+def _added(before: MeanMap | None, one: HeatMap, images: int) -> MeanMap:
+    """A mean map after one more of its images."""
+    values = one.values / images
+    picture = np.asarray(one.picture.convert("L").resize((SIDE, SIDE))) / images
+    if before:
+        values, picture = before.values + values, before.picture + picture
+    return MeanMap(one.label, one.method, images, one.image.part, values, picture)
 
 
 def activations(

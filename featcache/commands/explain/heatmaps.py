@@ -15,7 +15,11 @@ from featcache.commands.explain.attribution import (
     gradient,
 )
 from featcache.commands.explain.attribution.base import Array
-from featcache.commands.explain.attribution.contributions import AUTO
+from featcache.commands.explain.attribution.contributions import (
+    AUTO,
+    SAMPLING,
+    Sampling,
+)
 from featcache.commands.explain.attribution.maps import (
     SIGNED,
     Spread,
@@ -27,6 +31,7 @@ from featcache.commands.explain.attribution.maps import (
 from featcache.commands.explain.explained_images import ExplainedImage
 from featcache.commands.explain.frame import Area, Frame
 from featcache.commands.explain.model import Model, Rendered
+from featcache.commands.explain.pace import Pace
 from featcache.core.progress import Reporter
 from featcache.core.registry import Registry
 from featcache.errors import UsageError
@@ -104,36 +109,54 @@ class Recipe:
         method: One of `ALL`.
         patch: Side of the occluding patch, in pixels of the largest input.
         stride: Step between patches, likewise.
-        seed: Of Shapley sampling.
+        sampling: The orders of Shapley sampling.
     """
 
     method: str = AUTO
     patch: int = 32
     stride: int = 16
-    seed: int = 0
+    sampling: Sampling = SAMPLING
+
+    def starting(self, number: int) -> "Recipe":
+        """The same for images from this number on."""
+        if self.sampling.first is None:
+            return self
+        return replace(self, sampling=self.sampling._replace(first=number))
 
 
 Target = tuple[ExplainedImage, int]  # an image and the class to explain
 
 
 def make(
-    model: Model, targets: Sequence[Target], recipe: Recipe, reporter: Reporter
+    model: Model,
+    targets: Sequence[Target],
+    recipe: Recipe,
+    reporter: Reporter,
+    what: str = "maps",
 ) -> Iterator[HeatMap]:
     """Makes a map for each wish, in order.
+
+    Args:
+        model: The head and its networks.
+        targets: The wishes.
+        recipe: How the maps are made.
+        reporter: Hears how far it is.
+        what: The maps in words; see `Pace`.
 
     Raises:
         HeadError: The method does not suit the head.
         UsageError: A patch that does not fit.
     """
     _check(model, recipe)
-    done = 0
+    done, pace = 0, Pace(reporter, len(targets), what)
     for start in range(0, len(targets), _AT_ONCE):
         part = targets[start : start + _AT_ONCE]
         how = _occluded if recipe.method == OCCLUSION else _on_maps
-        for one in how(model, part, recipe):
+        for one in how(model, part, recipe.starting(start)):
             done += 1
             reporter.progress(one.method, done, len(targets))
             yield one
+        pace.tell(done)
 
 
 def render(model: Model, images: Sequence[ExplainedImage]) -> Rendered:
@@ -169,7 +192,7 @@ def _by_channel(
         codes,
         background=model.background,
         method=AUTO if recipe.method == CAM else recipe.method,
-        seed=recipe.seed,
+        sampling=recipe.sampling,
     )
     for n, one in enumerate(blanks):
         phi = [split.phi[n, block.columns] for block in model.blocks]

@@ -1,8 +1,8 @@
 """Contributions: what each feature adds to a head's margin, by head and method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,35 @@ PERMUTATIONS = 16  # each is walked there and back
 _ROWS = 16_384  # rows a head predicts at once
 
 
+class Sampling(NamedTuple):
+    """The orders in which Shapley sampling changes the features.
+
+    Attributes:
+        seed: Decides them.
+        orders: How many a row has; each is walked there and back.
+        first: Number of the first row, where each row has orders of its own, so that
+            a mean over rows is over many; None if all rows have the same.
+    """
+
+    seed: int = 0
+    orders: int = PERMUTATIONS
+    first: int | None = None
+
+    def permutations(self, row: int, features: int) -> list[np.ndarray]:
+        """The orders of a row."""
+        own = self.seed if self.first is None else [self.seed, self.first + row]
+        rng = np.random.default_rng(own)
+        return [rng.permutation(features) for _ in range(self.orders)]
+
+    @property
+    def of_mean(self) -> "Sampling":
+        """For a mean over rows: half of the orders, and each row has its own."""
+        return self._replace(orders=self.orders // 2, first=0)
+
+
+SAMPLING = Sampling()
+
+
 def contributions(
     head: Any,
     X: np.ndarray,
@@ -29,7 +58,7 @@ def contributions(
     *,
     background: np.ndarray,
     method: str = AUTO,
-    seed: int = 0,
+    sampling: Sampling = SAMPLING,
 ) -> Contributions:
     """Splits the margin of a class over the features.
 
@@ -40,7 +69,7 @@ def contributions(
         background: (D,) mean of the training rows: what a feature is compared with
             where the head has no closed form.
         method: One of `METHODS`, or "auto" for the first that suits the head.
-        seed: Of the permutations of Shapley sampling.
+        sampling: The orders of Shapley sampling.
 
     Raises:
         HeadError: The method does not suit the head.
@@ -49,7 +78,7 @@ def contributions(
     codes = np.asarray(codes, int)
     names = list(METHODS) if method == AUTO else [method]
     for name in names:
-        how = METHODS[name](parts, X, background=background, seed=seed)
+        how = METHODS[name](parts, X, background=background, sampling=sampling)
         if how is not None:
             phi, base = how(codes)
             return Contributions(name, phi, np.broadcast_to(base, len(X)).copy())
@@ -155,29 +184,32 @@ def _slope_at_end(parts: Stages, T: Array, _: Array, codes: np.ndarray) -> Array
 
 
 def _shapley(
-    parts: Stages, X: Array, *, background: np.ndarray, seed: int
+    parts: Stages, X: Array, *, background: np.ndarray, sampling: Sampling
 ) -> _Split | None:
     def split(codes: np.ndarray) -> tuple[Array, Array]:
         T, start = _ends(parts, X, background)
-        one = partial(_sampled, parts, start[0], seed=seed)
-        phi = np.stack([one(row, code) for row, code in zip(T, codes, strict=True)])
-        return phi, parts.margins(start)[0, codes]
+        phi = [
+            _sampled(parts, start[0], row, code, sampling.permutations(n, len(row)))
+            for n, (row, code) in enumerate(zip(T, codes, strict=True))
+        ]
+        return np.stack(phi), parts.margins(start)[0, codes]
 
     return split
 
 
-def _sampled(parts: Stages, start: Array, row: Array, code: int, *, seed: int) -> Array:
-    """Mean gain of each feature as they change over one by one, in drawn orders.
+def _sampled(
+    parts: Stages, start: Array, row: Array, code: int, orders: Sequence[np.ndarray]
+) -> Array:
+    """Mean gain of each feature as they change over one by one, in these orders.
 
     Permutation sampling (Castro et al. 2009), each order also backwards (Mitchell et
     al. 2022). The gains of an order sum to the whole change, so the mean does too.
     """
-    rng, gains = np.random.default_rng(seed), np.zeros(len(row))
-    for _ in range(PERMUTATIONS):
-        permutation = rng.permutation(len(row))
+    gains = np.zeros(len(row))
+    for permutation in orders:
         for order in (permutation, permutation[::-1]):
             gains[order] += np.diff(_walk(parts, start, row, order)[:, code])
-    return gains / (2 * PERMUTATIONS)
+    return gains / (2 * len(orders))
 
 
 def _walk(parts: Stages, start: Array, row: Array, order: np.ndarray) -> Array:
