@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import report_study
 from records import make_record
-from report_pages import parsed
-from report_study import Study
+from report_pages import Reader, parsed
+from report_study import CLASSES, Study
 
 from featcache.backbones import BASELINES
 from featcache.evaluation import references, runs
-from featcache.report.html import gaps_section
+from featcache.report.html import dataset_section, gaps_section
 from featcache.report.html.context import collect
+from featcache.report.html.page import render
 
 
 def gaps(study: Study) -> set[str]:
@@ -27,24 +28,25 @@ def test_the_gaps_of_the_study(study: Study) -> None:
     """They are what its records lack, and no more."""
     assert gaps(study) == {
         "What baselines without a network reach",
-        "The test set is small",
+        "How accurate the best run is, to within 10 points",
         "Images from elsewhere",
         "Another random draw of the folds",
-        "Classes with few groups",
+        "How well the small classes are recognised",
         "Shortcuts in the images",
         "Where the best run looks",
     }
 
 
 RECORD = make_record().to_json()
+NEW_PATIENTS = "Whether the scores hold for new patients"
 SPLIT, BLOCK = RECORD["split"], RECORD["features"][0]
 
 
 @pytest.mark.parametrize(
     ("changes", "title"),
     [
-        ({"split": SPLIT | {"group_by": "image"}}, "Patients were not kept together"),
-        ({"split": SPLIT | {"group_by": "near-duplicate"}}, "Patients are unknown"),
+        ({"split": SPLIT | {"group_by": "image"}}, NEW_PATIENTS),
+        ({"split": SPLIT | {"group_by": "near-duplicate"}}, NEW_PATIENTS),
         ({"features": [BLOCK]}, "Pretrained weights"),
         ({"versions": {"numpy": "1"}}, "Whether library versions change the scores"),
     ],
@@ -83,6 +85,28 @@ def test_a_run_of_each_baseline_closes_their_gap(study: Study) -> None:
             study, "logreg", 30 + i, {"backbone": name, "weights": "none"}
         )
     assert "What baselines without a network reach" not in gaps(study)
+
+
+def test_a_value_with_one_class_is_a_finding_and_no_gap(study: Study) -> None:
+    """20 images north are all of one class, and are named at the top of the page."""
+    north = study.manifest.table["label"] == CLASSES[2]
+    site = north.map({True: "north", False: "<b>south"}).to_numpy()
+    split = replace(study.manifest, table=study.manifest.table.assign(site=site))
+    shown = Reader(render(collect(study.reports, study.board, split))).text
+    first = shown.split("Read this first")[1].split("Best run")[0]
+    assert "one class only: site north (20 images, all plain)." in first
+    assert "north" not in shown.split("What was not checked")[-1].split("Audit")[0]
+    plain = collect(study.reports, study.board, study.manifest)
+    assert dataset_section.one_class_values(plain) == ""
+
+
+def test_a_source_without_columns_is_a_gap(study: Study) -> None:
+    """Nobody can tell then where the images come from."""
+    table = study.manifest.table.drop(columns=["view", "age", "site"])
+    bare = collect(study.reports, study.board, replace(study.manifest, table=table))
+    title = "Where the images come from"
+    assert title not in gaps(study)
+    assert title in {gap.title for gap in gaps_section.gaps(bare)}
 
 
 def test_lungs_are_named_only_where_masks_are_of_lungs(study: Study) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from featcache.core.text import counted, some
 from featcache.dataset.manifest import DUPLICATE, OK, UNREADABLE
 from featcache.evaluation.runs import TEST
-from featcache.report.html.context import ReportContext, source_columns
+from featcache.report.html.context import ReportContext
 
 _MOST_LINES = 50
 _NUMERIC = re.compile(r"[\d.,%() x-]+")
+_MANY_IMAGES = 20
 _SIZES = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, 10**9))
 
 
@@ -51,7 +53,7 @@ def tables(context: ReportContext, pairs: list[tuple[str, str]] | None) -> list[
         candidates += [_files(context.manifest.table, UNREADABLE)]
         candidates += [_files(context.manifest.table, DUPLICATE)]
         candidates += [_alike(context, pairs or [])]
-        candidates += _sources(context.images)
+        candidates += _sources(context)
     return [table for table in candidates if table.rows]
 
 
@@ -148,11 +150,31 @@ def _alike(context: ReportContext, pairs: list[tuple[str, str]]) -> Table:
     )
 
 
-def _sources(images: pd.DataFrame) -> list[Table]:
+def one_class_values(context: ReportContext) -> str:
+    """Which values of source columns have one class alone; empty where none has."""
+    labels, found = context.images["label"], []
+    for name, values in context.sources.items():
+        counts = pd.crosstab(values, labels)
+        alone = (counts > 0).sum(axis=1).eq(1) & counts.sum(axis=1).ge(_MANY_IMAGES)
+        found += [
+            f"{name} {value} ({counted(int(row.sum()), 'image')}, all {row.idxmax()})"
+            for value, row in counts[alone].iterrows()
+        ]
+    if not found:
+        return ""
+    return (
+        f"Some values of columns occur with one class only: {some(found, 4)}. A run "
+        "may recognise the value instead of the class, and these images cannot tell "
+        "which: leave them out (--exclude), or add images of other classes"
+    )
+
+
+def _sources(context: ReportContext) -> list[Table]:
     """Each source column against the class."""
+    images = context.images
     classes = sorted(images["label"].unique())
     by_source = []
-    for name, values in source_columns(images).items():
+    for name, values in context.sources.items():
         counts = pd.crosstab(values, images["label"])
         rows = [
             [str(value), *(int(row.get(label, 0)) for label in classes), int(row.sum())]

@@ -20,12 +20,12 @@ from featcache.evaluation.external import read_validations
 from featcache.evaluation.runs import TEST
 from featcache.features.extractions import network_words
 from featcache.features.store import network_options
-from featcache.report.html.context import ReportContext, source_columns
+from featcache.report.html.context import ReportContext
 from featcache.report.html.dataset_section import has_test
 from featcache.report.html.explain_section import FOLDER
 
+_NEW_PATIENTS = "Whether the scores hold for new patients"
 _FEW_GROUPS = 30
-_MANY_IMAGES = 20
 _WIDE = 0.1
 
 
@@ -79,14 +79,14 @@ def _groups(context: ReportContext) -> Iterator[Gap]:
     by = context.best.record.split.group_by
     if by == "image":
         yield Gap(
-            "Patients were not kept together",
+            _NEW_PATIENTS,
             "Each image is a group of its own, so images of one patient may be in both "
             "training and evaluation, which inflates the scores.",
             _scan(context),
         )
     elif by == "near-duplicate":
         yield Gap(
-            "Patients are unknown",
+            _NEW_PATIENTS,
             "Only near-identical images were kept together; two different images of "
             "one patient may be in both training and evaluation.",
             _scan(context),
@@ -94,32 +94,13 @@ def _groups(context: ReportContext) -> Iterator[Gap]:
 
 
 def _sources(context: ReportContext) -> Iterator[Gap]:
-    images = context.images
-    if context.manifest is None:
-        return
-    columns = source_columns(images)
-    if not set(columns) - {"mode"}:
+    if context.manifest is not None and not set(context.sources) - {"mode"}:
         yield Gap(
-            "The origin of the images is unknown",
-            "The source has no column such as hospital, projection or sex, so a class "
-            "that comes from a single origin cannot be detected.",
+            "Where the images come from",
+            "The source has no column such as hospital, projection or sex, so nobody "
+            "can tell whether a class comes from a single origin.",
             "Scan a CSV with such columns.",
         )
-    for name, values in columns.items():
-        counts = pd.crosstab(values, images["label"])
-        alone = counts[
-            (counts > 0).sum(axis=1).eq(1) & counts.sum(axis=1).ge(_MANY_IMAGES)
-        ]
-        if len(alone):
-            counted = ", ".join(
-                f"{v} ({int(n)} images)" for v, n in alone.sum(axis=1).items()
-            )
-            yield Gap(
-                f"Whether {name} gives the class away",
-                f"These values of {name} contain a single class: {counted}. A head may "
-                "recognise the value instead of the class.",
-                "Balance the column, or leave these images out.",
-            )
 
 
 def _baselines(context: ReportContext) -> Iterator[Gap]:
@@ -140,7 +121,7 @@ def _baselines(context: ReportContext) -> Iterator[Gap]:
         )
     if not any(run.record.head == "majority" for run in context.runs):
         yield Gap(
-            "The majority baseline",
+            "What the majority baseline reaches",
             "The head majority was not run, so the leaderboard lacks the score of "
             "always predicting the largest class.",
             _train(context, "-H", "majority"),
@@ -185,9 +166,9 @@ def _test(context: ReportContext) -> Iterator[Gap]:
     low, high = rows[0].test_accuracy_low, rows[0].test_accuracy_high
     if low is not None and high is not None and high - low > _WIDE:
         yield Gap(
-            "The test set is small",
-            f"{rows[0].n_test} images: the 95 % interval of the accuracy is "
-            f"{100 * (high - low):.0f} points wide.",
+            "How accurate the best run is, to within 10 points",
+            f"The test set has {rows[0].n_test} images: the 95 % interval of the "
+            f"accuracy is {100 * (high - low):.0f} points wide.",
         )
 
 
@@ -227,7 +208,7 @@ def _few_groups(context: ReportContext) -> Iterator[Gap]:
     if len(few):
         counted = ", ".join(f"{name} ({n})" for name, n in few.items())
         yield Gap(
-            "Classes with few groups",
+            "How well the small classes are recognised",
             f"Fewer than {_FEW_GROUPS} groups in: {counted}. Their sensitivity is "
             "imprecise.",
         )
@@ -237,7 +218,7 @@ def _several_classes(context: ReportContext) -> Iterator[Gap]:
     mixed = int((context.evaluated.groupby("group")["label"].nunique() > 1).sum())
     if mixed:
         yield Gap(
-            "Groups with several labels",
+            "Which labels are right in groups with several",
             f"{mixed} groups contain images of more than one class. It was not checked "
             "whether the patient's condition changed or a label is wrong.",
         )

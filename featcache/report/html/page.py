@@ -19,13 +19,13 @@ from featcache.core.output_file import check_output
 from featcache.core.text import minute, percent, printable, sentence
 from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
-from featcache.evaluation.metrics import METRICS
 from featcache.evaluation.runs import TEST, TRAIN
 from featcache.report.heatmaps import drawing
 from featcache.report.html import (
     dataset_section,
     freshness,
     gaps_section,
+    leaderboard_section,
     provenance_section,
     summary_section,
 )
@@ -36,7 +36,7 @@ from featcache.report.html.explain_section import map_sections
 from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
-from featcache.report.html.svg import STYLES, Svg, interval, key, mark
+from featcache.report.html.svg import STYLES, Svg, key, mark
 from featcache.report.html.thumbs import (
     COLUMNS,
     TILE,
@@ -138,15 +138,14 @@ def render(context: ReportContext) -> str:
             legend=legend(context.board),
             reference=context.board.against,
             warnings=[
-                context.folders.complete(line)
-                for line in _warnings(context.board, audit)
+                context.folders.complete(line) for line in _warnings(context, audit)
             ],
             head=head,
             controls=CONTROLS,
             test_only=TEST_ONLY_HEADING,
             part=PARTS[context.board.part],
             on_test=context.board.part == TEST,
-            table=_leaderboard(context.board, len(sections)),
+            table=leaderboard_section.rows(context.board, len(sections)),
             gaps=gaps,
             summary=_summary(context, head["best"], gaps),
             audit=audit,
@@ -255,8 +254,11 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _warnings(board: Leaderboard, audit: AuditSection | None) -> list[str]:
+def _warnings(context: ReportContext, audit: AuditSection | None) -> list[str]:
+    board = context.board
     warnings = [f"Not ranked: {line}" for line in board.excluded]
+    if line := dataset_section.one_class_values(context):
+        warnings.insert(0, line)
     if audit and audit.issues:
         issues = "; ".join(named(one.code, one.title) for one in audit.issues)
         warnings.insert(0, f"The audit found issues: {issues}")
@@ -282,58 +284,6 @@ def _headline(context: ReportContext) -> dict[str, Any]:
         "groups": int(evaluated["group"].nunique()),
         "test_images": 0 if on_test else int((evaluated["split"] == TEST).sum()),
     }
-
-
-def _leaderboard(board: Leaderboard, sections: int) -> dict[str, Any]:
-    """Rows of results and of controls, with strips on one axis."""
-    metric = board.metric
-    references = [row for row in board.rows if row.run_id == board.against]
-    reference = (references or board.rows)[0]
-    axis, band = _axis(board), reference.interval(metric)
-    lines: list[dict[str, Any]] = [
-        {
-            "row": row,
-            "anchor": f"#run-{row.rank}" if i < sections else None,
-            "ends": row.interval(metric),
-            "strip": interval(
-                row.score(metric), row.interval(metric), axis=axis, band=band
-            ),
-        }
-        for i, row in enumerate(board.rows)
-    ]
-    return {
-        "results": [line for line in lines if not line["row"].is_baseline],
-        "controls": [line for line in lines if line["row"].is_baseline],
-        "test_only": [
-            {"row": row, "anchor": None, "ends": None, "strip": ""}
-            for row in board.test_only
-        ],
-        "axis": axis,
-        "more": [name for name in METRICS if name != metric],
-        "has_test": board.part != TEST
-        and any(row.test_accuracy is not None for row in board.all_rows),
-        "reference_rank": reference.rank,
-        "reference_run": reference.run,
-        "has_difference": any(row.p_holm is not None for row in board.rows),
-        "choices": {
-            name: sorted({str(getattr(row, name)) for row in board.all_rows})
-            for name in ("backbone", "head")
-        },
-    }
-
-
-def _axis(board: Leaderboard) -> tuple[float, float]:
-    """Ends of the strips: what lies far below the others becomes an arrow."""
-    rows, metric = board.rows, board.metric
-    values = [row.score(metric) for row in rows]
-    values += [v for row in rows for v in row.interval(metric) or ()]
-    finite = sorted(value for value in values if math.isfinite(value)) or [0.0, 1.0]
-    low, high = finite[0], finite[-1]
-    best = rows[0].interval(metric)
-    if best and METRICS[metric]:
-        low = max(low, high - 4 * (best[1] - best[0]))
-    low, high = math.floor(20 * low) / 20, math.ceil(20 * high) / 20
-    return low, max(high, low + 0.05)
 
 
 def _thumbnails(
