@@ -15,7 +15,8 @@ from featcache.report.html import audit_section
 from featcache.report.html.context import collect
 from featcache.report.html.page import render
 
-DOCS = Path(__file__).parents[2] / "docs/explanations"
+DOCS = Path(__file__).parents[2] / "docs"
+HTML = Path(audit_section.__file__).parent
 
 
 def test_checks_stand_in_the_order_of_their_gravity(study: Study) -> None:
@@ -50,12 +51,25 @@ def test_the_table_of_checks_says_all(study: Study) -> None:
     assert "<b>something</b>" not in section
 
 
-def test_anchors_are_those_of_the_document() -> None:
-    """Each check leads to a heading of the page on the audit, as GitHub names it."""
-    headings = re.findall(r"^### (.*)$", (DOCS / "audit.md").read_text(), re.M)
-    known = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
-    for check in CHECKS.values():
-        assert audit_section.anchor(check.code, check.title)[1:] in known
+def test_only_what_was_found_has_a_severity(study: Study) -> None:
+    """A check that passed is neither an issue nor a tip."""
+    report_records.write_audit(study, best(study).run_id)
+    lines = of_section(page(study), "audit").split("<tr ")[1:]
+    severities = [re.findall(r'<td role="cell">(.*?)</td>', line) for line in lines[1:]]
+    assert [cells[0] for cells in severities] == (
+        ["issue", "tip"] + [""] * (len(CHECKS) - 2)
+    )
+
+
+def test_pages_of_the_documentation_are_named_by_their_titles() -> None:
+    """Who has only the page can find them; no path leads anywhere from there."""
+    titles = {path.read_text().split("\n")[0][2:] for path in DOCS.rglob("*.md")}
+    sources = [p for p in HTML.rglob("*") if p.suffix in (".py", ".jinja")]
+    text = " ".join(" ".join(path.read_text().split()) for path in sources)
+    named = re.findall(r'[Tt]he page [\'" ]*“(.*?)” of the docum', text)
+    assert len(named) == text.count("“") >= 3
+    assert set(named) <= titles
+    assert "docs/" not in text
 
 
 def test_an_audit_of_another_run_says_so(study: Study) -> None:

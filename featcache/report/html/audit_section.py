@@ -1,6 +1,5 @@
 """The audit's section: what ``featcache audit`` recorded, with pictures."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +63,6 @@ class CheckResult:
         severity: "issue" or "tip".
         status: "finding", "passed" or "not-applicable".
         message: What was found.
-        anchor: Of its description in docs/explanations/audit.md.
     """
 
     code: str
@@ -72,7 +70,6 @@ class CheckResult:
     severity: str
     status: str
     message: str
-    anchor: str
 
 
 @dataclass(frozen=True)
@@ -187,19 +184,8 @@ def _section(context: ReportContext, record: _Record, best: str) -> AuditSection
 
 def _answer(check: _Check) -> CheckResult:
     return CheckResult(
-        check.code,
-        check.title,
-        check.severity,
-        check.status,
-        check.message,
-        anchor(check.code, check.title),
+        check.code, check.title, check.severity, check.status, check.message
     )
-
-
-def anchor(code: str, title: str) -> str:
-    """The anchor that GitHub gives the heading of a check."""
-    words = re.sub(r"[^\w\- ]", "", f"{code} {title}".lower())
-    return "#" + words.replace(" ", "-")
 
 
 def _gravest_first(answer: CheckResult) -> tuple[int, bool, str]:

@@ -276,8 +276,8 @@ def _canaries(context: ReportContext) -> Iterator[Gap]:
             f"These networks come from files without a canary: "
             f"{', '.join(sorted(names))}. A wrong scaling, order of channels or "
             "resizing would lower their scores without an error.",
-            'Put a "canary" into the JSON beside each file '
-            "(docs/reference/descriptors.md).",
+            'Put a "canary" into the JSON beside each file: see the page '
+            "“Descriptors and canaries” of the documentation.",
         )
 
 
