@@ -230,6 +230,62 @@ def test_nothing_is_wider_than_the_screen(
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+BROKEN = """() => {
+  const found = [];
+  for (const table of document.querySelectorAll("table")) {
+    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode, range = document.createRange();
+      if (node.parentElement.closest(".path, code")) continue;
+      for (const word of node.data.matchAll(/\\b[A-Za-z]{2,20}\\b/g)) {
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map((r) => r.top)).size > 1)
+          found.push(word[0]);
+      }
+    }
+  }
+  return found;
+}"""
+CUT = """() => [...document.querySelectorAll(".stack tr > *")]
+  .filter((n) => n.checkVisibility() && !n.closest("thead"))
+  .filter((n) => n.scrollWidth > n.clientWidth + 1
+    || n.getBoundingClientRect().right > innerWidth)
+  .map((n) => n.textContent)"""
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_tables_on_a_phone_can_be_read(browser: Any, address: str, width: int) -> None:
+    """No word is broken inside, rows of wide tables are whole, headings still sort."""
+    view = {"width": width, "height": 740}
+    with Visit(browser, address, viewport=view) as page:
+        page.evaluate(
+            "document.querySelectorAll('details').forEach(d => d.open = true)"
+        )
+        assert page.evaluate(BROKEN) == []
+        assert page.evaluate(CUT) == []
+        page.get_by_role("button", name="head and features").click()
+        page.get_by_role("button", name="head and features").click()
+        assert rows(page) == ["softmax", "logreg", "majority"]
+        page.locator("#filter").fill("logreg")
+        assert rows(page) == ["logreg"]
+
+
+def test_the_first_column_stays_when_a_table_scrolls(
+    browser: Any, address: str
+) -> None:
+    """A reader of the last column sees which row it is."""
+    with Visit(browser, address, viewport=PHONE) as page:
+        box = page.locator("#data .scroll", has_text="The split").first
+        width = "node => node.style.width = '9rem'"
+        box.evaluate(width)
+        name = box.locator("tbody th").first
+        before = name.bounding_box()
+        box.evaluate("node => { node.scrollLeft = node.scrollWidth; }")
+        assert box.evaluate("node => node.scrollLeft") > 0
+        assert name.bounding_box() == before
+
+
 def test_the_map_answers_a_finger(browser: Any, address: str) -> None:
     """On a phone a touch shows the image, and the card stays on the screen."""
     with Visit(browser, address, viewport=PHONE, has_touch=True) as page:
