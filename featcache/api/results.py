@@ -219,19 +219,31 @@ class Leaderboard(comparing.Leaderboard):
         meant = references.find(self.folder, reference(run), self.split)
         return comparing.sample_size(self, meant, half_width=half_width, detect=detect)
 
-    def report(self, path: str | Path | None = None, *, force: bool = False) -> Path:
+    def report(
+        self,
+        path: str | Path | None = None,
+        *,
+        force: bool = False,
+        images: bool = True,
+    ) -> Path:
         """Writes the whole report as one HTML page; see docs/explanations/report.md.
 
         Args:
             path: The file; by default ``reports/<dataset>/report.html``.
             force: Replace a file that is there and no page of featcache.
+            images: Show thumbnails and heat maps of images; file names stay.
 
         Returns:
             The file.
         """
         file = Path(path) if path else None
         return page.write(
-            self.folder, self, manifest=self.manifest, path=file, force=force
+            self.folder,
+            self,
+            manifest=self.manifest,
+            path=file,
+            force=force,
+            images=images,
         )
 
     def __repr__(self) -> str:

@@ -110,6 +110,11 @@ _OF_NEEDED = ("half_width", "detect")
     "FILE reports/<dataset>/report.html, or report-test.html with --on "
     "test]",
 )
+@click.option(
+    "--no-images",
+    is_flag=True,
+    help="Leave thumbnails and heat maps out of the report; file names stay.",
+)
 @force_option
 @cache_option
 @reports_option
@@ -126,6 +131,7 @@ def compare_command(
     half_width: float,
     detect: float,
     html: str | None,
+    no_images: bool,
     force: bool,
     cache: Path,
     reports: Path,
@@ -142,7 +148,16 @@ def compare_command(
     as_json = as_json or style == "json"
     if confusion_of:
         refuse_ignored(
-            ("metric", "against", "part", "style", "html", "needed_by", *_OF_NEEDED),
+            (
+                "metric",
+                "against",
+                "part",
+                "style",
+                "html",
+                "no_images",
+                "needed_by",
+                *_OF_NEEDED,
+            ),
             "--confusion without options of the leaderboard",
             "Leave them out; with --json it is printed as JSON.",
         )
@@ -151,6 +166,8 @@ def compare_command(
         return
     if not needed_by:
         refuse_ignored(_OF_NEEDED, "--needed RUN with these", "Name the run.")
+    if html is None:
+        refuse_ignored(("no_images",), "--html with --no-images", "Add --html.")
     file = Path(html) if html else None
     if file:
         from featcache.report.html import page
@@ -169,8 +186,8 @@ def compare_command(
         say(f"Warning: {line}")
     if needed_by:
         refuse_ignored(
-            ("style", "html"),
-            "--needed without --format and --html",
+            ("style", "html", "no_images"),
+            "--needed without --format, --html and --no-images",
             "Leave them out; with --json it is printed as JSON.",
         )
         run = references.find(folder, needed_by, split)
@@ -179,7 +196,7 @@ def compare_command(
         return
     print_board(board, "json" if as_json else style, with_differences=bool(against))
     if html is not None:
-        write_html(board, folder, cache, file, force=force)
+        write_html(board, folder, cache, file, force=force, images=not no_images)
     else:
         tell_stale_pages(folder, manifest)
 
@@ -249,7 +266,13 @@ def print_board(
 
 
 def write_html(
-    board: "Leaderboard", folder: Path, cache: Path, file: Path | None, *, force: bool
+    board: "Leaderboard",
+    folder: Path,
+    cache: Path,
+    file: Path | None,
+    *,
+    force: bool,
+    images: bool,
 ) -> None:
     """Writes the report; without the cache it is a smaller one."""
     from featcache.report.html import page
@@ -257,8 +280,18 @@ def write_html(
     dataset = _manifest(folder, cache)
     if dataset is None:
         say(f"No {folder.name} in {cache}: the report has no map and no thumbnails.")
-    path = page.write(folder, board, manifest=dataset, path=file, force=force)
+    about: list[str] = []
+    path = page.write(
+        folder,
+        board,
+        manifest=dataset,
+        path=file,
+        force=force,
+        images=images,
+        tell=about.append,
+    )
     say(f"Report: {path}")
+    say(" ".join([*about, *(["--no-images leaves pictures out."] if images else [])]))
 
 
 def _manifest(folder: Path, cache: Path) -> "Manifest | None":

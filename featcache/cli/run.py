@@ -124,8 +124,12 @@ def write_page(board: "Leaderboard", home: Path, cache: Path, page: Path) -> Non
     from featcache.report.html import page as html_page
 
     dataset = load(cache / board.dataset)
-    if html_page.write_if_stale(home, board, manifest=dataset, path=page):
+    about: list[str] = []
+    if html_page.write_if_stale(
+        home, board, manifest=dataset, path=page, tell=about.append
+    ):
         say(f"- report {page}")
+        say(f"  {about[0]}")
 
 
 _SUFFIXES = {"markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}

@@ -74,3 +74,8 @@ def of_section(text: str, name: str) -> str:
 def run_sections(text: str) -> list[str]:
     """The markup of each run."""
     return re.split(r'id="run-\d"', of_section(text, "runs"))[1:]
+
+
+def rows(page: Any) -> list[str]:
+    """Heads in the leaderboard as they are seen, from top to bottom."""
+    return page.locator("#board tbody tr:visible th a").all_inner_texts()

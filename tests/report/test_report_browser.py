@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report_records
 import report_study
-from browsing import CHROMIUM, DESKTOP, PHONE, Visit, chromium
+from browsing import CHROMIUM, DESKTOP, PHONE, Visit
 from PIL import Image
+from report_pages import rows
 from toys import slow_but
 
-from featcache.evaluation import references
 from featcache.report.html import page as html_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -25,15 +24,6 @@ A4 = {"width": 718, "height": 1047}  # without margins of 1 cm
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of a small study with an audit and maps, as a file."""
-    study = report_study.make(tmp_path_factory.mktemp("report"))
-    report_records.write_audit(study, "another-run")
-    report_records.write_maps(study, references.find(study.reports, "logreg"))
-    return html_page.write(study.reports, study.board, manifest=study.manifest).as_uri()
-
-
-@pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[report_study.Study, str]:
     """A study of 3,000 images whose thumbnails take more than 2 MB, and its report."""
     study = report_study.make(tmp_path_factory.mktemp("large"), 3000, grain=25)
@@ -41,21 +31,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[report_study.Study,
     return study, path.as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as launched:
-        yield launched
-
-
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
     with Visit(browser, address) as opened:
         yield opened
-
-
-def rows(page: Any) -> list[str]:
-    """Heads in the leaderboard as they are seen, from top to bottom."""
-    return page.locator("#board tbody tr:visible th a").all_inner_texts()
 
 
 def thumbnail(page: Any) -> tuple[str, str]:
@@ -228,62 +207,6 @@ def test_nothing_is_wider_than_the_screen(
             "document.querySelectorAll('details').forEach(d => d.open = true)"
         )
         assert page.evaluate("document.documentElement.scrollWidth") == width
-
-
-BROKEN = """() => {
-  const found = [];
-  for (const table of document.querySelectorAll("table")) {
-    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-      const node = walker.currentNode, range = document.createRange();
-      if (node.parentElement.closest(".path, code")) continue;
-      for (const word of node.data.matchAll(/\\b[A-Za-z]{2,20}\\b/g)) {
-        range.setStart(node, word.index);
-        range.setEnd(node, word.index + word[0].length);
-        if (new Set([...range.getClientRects()].map((r) => r.top)).size > 1)
-          found.push(word[0]);
-      }
-    }
-  }
-  return found;
-}"""
-CUT = """() => [...document.querySelectorAll(".stack tr > *")]
-  .filter((n) => n.checkVisibility() && !n.closest("thead"))
-  .filter((n) => n.scrollWidth > n.clientWidth + 1
-    || n.getBoundingClientRect().right > innerWidth)
-  .map((n) => n.textContent)"""
-
-
-@pytest.mark.parametrize("width", [360, 390])
-def test_tables_on_a_phone_can_be_read(browser: Any, address: str, width: int) -> None:
-    """No word is broken inside, rows of wide tables are whole, headings still sort."""
-    view = {"width": width, "height": 740}
-    with Visit(browser, address, viewport=view) as page:
-        page.evaluate(
-            "document.querySelectorAll('details').forEach(d => d.open = true)"
-        )
-        assert page.evaluate(BROKEN) == []
-        assert page.evaluate(CUT) == []
-        page.get_by_role("button", name="head and features").click()
-        page.get_by_role("button", name="head and features").click()
-        assert rows(page) == ["softmax", "logreg", "majority"]
-        page.locator("#filter").fill("logreg")
-        assert rows(page) == ["logreg"]
-
-
-def test_the_first_column_stays_when_a_table_scrolls(
-    browser: Any, address: str
-) -> None:
-    """A reader of the last column sees which row it is."""
-    with Visit(browser, address, viewport=PHONE) as page:
-        box = page.locator("#data .scroll", has_text="The split").first
-        width = "node => node.style.width = '9rem'"
-        box.evaluate(width)
-        name = box.locator("tbody th").first
-        before = name.bounding_box()
-        box.evaluate("node => { node.scrollLeft = node.scrollWidth; }")
-        assert box.evaluate("node => node.scrollLeft") > 0
-        assert name.bounding_box() == before
 
 
 def test_the_map_answers_a_finger(browser: Any, address: str) -> None:

@@ -21,6 +21,7 @@ from report_study import CLASSES, IMAGES, Study
 from featcache.evaluation import metrics, references
 from featcache.report.html import page as html_page
 from featcache.report.html import provenance_section, summary_section
+from featcache.report.html.context import without_folders
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +278,59 @@ def test_the_page_draws_no_resample_of_the_board_again(
     assert sizes == [test_images] * 3
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("scan /home/ann/x.csv --by P", "scan FOLDER/x.csv --by P"),
+        ("-b '/home/ann b/net.keras' --size 2", "-b 'FOLDER/net.keras' --size 2"),
+        ("-b=/home/ann/net.keras:size=224", "-b=FOLDER/net.keras:size=224"),
+        (r"C:\Users\ann\net.onnx 'C:/Ann B/x.csv'", "FOLDER/net.onnx 'FOLDER/x.csv'"),
+        ("file:///home/ann/x.zip", "FOLDER/x.zip"),
+        ("https://h.org/a/b s3://b/c/d x/y/z ../a/b", None),
+        ("TP/N - FP/N x t / (1 - t)", None),
+    ],
+)  # fmt: skip
+def test_no_absolute_path_is_shown(text: str, shown: str | None) -> None:
+    """Folders of this machine are left out; URLs and relative paths stay."""
+    assert without_folders(text) == (shown or text)
+
+
+def test_the_page_names_no_folder_of_this_machine(study: Study) -> None:
+    """Neither in the commands nor in what the audit says; the commands are there."""
+    report_records.write_audit(study, best(study).run_id)
+    path = study.reports / "audit.json"
+    again = f"Run: featcache extract -b {study.cache}/net.keras"
+    path.write_text(path.read_text().replace(report_records.MESSAGE, again))
+    shown = html_page.render(context(study))
+    assert str(study.cache.parent.parent) not in shown
+    assert "-b FOLDER/net.keras" in shown
+    assert "featcache extract FOLDER/metadata.csv --dataset chest" in shown
+
+
+@pytest.mark.slow
+def test_pictures_can_be_left_out(
+    study: Study, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Who writes a page is told what is in it; --no-images leaves file names alone."""
+    report_records.write_maps(study, best(study))
+    words = ["compare", "--cache", study.cache.parent, "--html", "own.html"]
+    words += ["--reports", study.reports.parent]
+    err = run(*words)[2]
+    contents = f"thumbnails of {IMAGES} images, heat maps over images and the names of"
+    assert f"The page contains {contents} image files" in err
+    assert "--no-images leaves pictures out." in err
+    assert contents in Reader(Path("own.html").read_text()).text
+    code, _, err = run(*words, "--no-images")
+    assert code == 0
+    assert "The page contains the names of image files: share it only" in err
+    page = Path("own.html").read_text()
+    assert not re.findall(r"data:image/\w+", page)
+    assert "Thumbnails: left out of this page." in Reader(page).text
+    assert "image 7.png" in page
+    code, _, err = run("compare", "--no-images", *words[5:])
+    assert (code, "--html" in err) == (1, True)
+
+
 def test_networks_are_listed_with_their_licences() -> None:
     """Licence, source and canary of each network once; random ones have none."""
     blocks = [
@@ -286,9 +340,16 @@ def test_networks_are_listed_with_their_licences() -> None:
         {"backbone": "vgg16", "weights": "random"},
     ]  # fmt: skip
     record = make_record(features=[*blocks, *blocks])
-    context = SimpleNamespace(runs=[SimpleNamespace(record=record)])
+    context = SimpleNamespace(runs=[SimpleNamespace(record=record)], stores={})
     table = provenance_section._networks(context)
     assert table.rows == [
-        ["net, 32 px", "file", "MIT", "a ward", "passed"],
-        ["vgg16, 32 px", "imagenet", "not stated", "not stated", "not needed"],
+        ["net, 32 px", "file", "MIT", "a ward", "passed", "not stated"],
+        [
+            "vgg16, 32 px",
+            "imagenet",
+            "not stated",
+            "not stated",
+            "not needed",
+            "not stated",
+        ],
     ]

@@ -21,7 +21,7 @@ from featcache.core.io import read_json
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY
-from featcache.report.html.context import ReportContext
+from featcache.report.html.context import ReportContext, without_folders
 
 MOST_CANDIDATES, MOST_PAIRS = 24, 12
 _CANDIDATES = "FC040"
@@ -184,7 +184,11 @@ def _section(context: ReportContext, record: _Record, best: str) -> AuditSection
 
 def _answer(check: _Check) -> CheckResult:
     return CheckResult(
-        check.code, check.title, check.severity, check.status, check.message
+        check.code,
+        check.title,
+        check.severity,
+        check.status,
+        without_folders(check.message),
     )
 
 

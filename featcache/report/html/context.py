@@ -1,5 +1,6 @@
 """All records behind a report, opened once; what is missing is listed, not raised."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -22,6 +23,11 @@ from featcache.features.store import Store
 
 MOST_VALUES = 10  # a column with more different texts is no source column
 NOT_GIVEN = "(not given)"
+# Folders of an absolute path; those of a quoted one may have spaces.
+_FOLDERS = re.compile(
+    r"(?<=')(?:/|[A-Za-z]:[/\\])(?:[^'/\\\n]+[/\\])+"
+    r"|(?<![\w./:~\\-])(?:file://)?(?:/|[A-Za-z]:[/\\])(?:[^\s'\"/\\]+[/\\])+"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class ReportContext:
     extracts: list[Extraction]
     members: dict[str, RunRecord]
     missing: list[str] = field(default_factory=list)
+
+    def complete(self, text: str) -> str:
+        """A text with its commands complete, for others: see `without_folders`."""
+        return without_folders(self.folders.complete(text))
 
     @property
     def folders(self) -> Folders:
@@ -88,6 +98,14 @@ class ReportContext:
     def sources(self) -> dict[str, pd.Series]:
         """`source_columns` of the images, which every run is split by."""
         return source_columns(self.images)
+
+
+def without_folders(text: str) -> str:
+    """A text whose absolute paths are FOLDER/NAME.
+
+    Where a file lies is of no use to others, and may tell a person's name.
+    """
+    return _FOLDERS.sub("FOLDER/", text)
 
 
 def collect(

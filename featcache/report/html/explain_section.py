@@ -123,20 +123,22 @@ _HELP = {
 }
 
 
-def map_sections(context: ReportContext, runs: Sequence[Run]) -> dict[str, MapSection]:
+def map_sections(
+    context: ReportContext, runs: Sequence[Run], *, most: int = MOST_RUNS
+) -> dict[str, MapSection]:
     """The maps of runs by run_id; damaged records are listed as missing.
 
     Args:
         context: The records.
-        runs: Runs that have a section, best first; the first three that have maps
-            are shown with them.
+        runs: Runs that have a section, best first.
+        most: How many are shown with their maps, the first that have any.
     """
     by_run: dict[str, MapSection] = {}
     for run in runs:
         folder = context.reports / FOLDER / run.run_id
         if not folder.is_dir():
             continue
-        if sum(map_section.is_shown for map_section in by_run.values()) < MOST_RUNS:
+        if sum(map_section.is_shown for map_section in by_run.values()) < most:
             by_run[run.run_id] = map_section(context, folder)
         else:
             by_run[run.run_id] = MapSection(f"{FOLDER}/{run.run_id}", is_shown=False)

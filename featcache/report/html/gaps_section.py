@@ -20,7 +20,7 @@ from featcache.evaluation.external import read_validations
 from featcache.evaluation.runs import TEST
 from featcache.features.extractions import network_words
 from featcache.features.store import network_options
-from featcache.report.html.context import ReportContext
+from featcache.report.html.context import ReportContext, without_folders
 from featcache.report.html.dataset_section import has_test
 from featcache.report.html.explain_section import FOLDER
 
@@ -46,9 +46,11 @@ class Gap:
 
 def gaps(context: ReportContext) -> list[Gap]:
     """All gaps that the records show, the gravest first."""
-    complete = context.folders.complete
     every = [gap for check in _CHECKS for gap in check(context)]
-    return [replace(gap, hint=complete(gap.hint)) for gap in every]
+    return [
+        replace(gap, text=without_folders(gap.text), hint=context.complete(gap.hint))
+        for gap in every
+    ]
 
 
 def _command(context: ReportContext, name: str, *words: str) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import textwrap
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from featcache.commands.audit.base import named
 from featcache.commands.compare import Leaderboard, LeaderboardRow
 from featcache.core.io import write_text
 from featcache.core.output_file import check_output
-from featcache.core.text import minute, percent, printable, sentence
+from featcache.core.text import counted, minute, percent, printable, sentence
 from featcache.dataset import near_duplicates
 from featcache.dataset.manifest import Manifest
 from featcache.evaluation.runs import TEST, TRAIN
@@ -32,7 +33,7 @@ from featcache.report.html import (
 from featcache.report.html.audit_section import AuditSection, read_audit
 from featcache.report.html.charts import PARTS
 from featcache.report.html.context import ReportContext, collect
-from featcache.report.html.explain_section import map_sections
+from featcache.report.html.explain_section import MOST_RUNS, map_sections
 from featcache.report.html.map_points import Points, points
 from featcache.report.html.reproduce import Known, commands
 from featcache.report.html.run_section import Section, section
@@ -63,6 +64,8 @@ def write(
     manifest: Manifest | None = None,
     path: Path | None = None,
     force: bool = False,
+    images: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Writes the report of a leaderboard as one HTML file.
 
@@ -74,6 +77,8 @@ def write(
         path: The file; by default ``report.html`` in ``reports``, and
             ``report-test.html`` for a leaderboard of the test set.
         force: Replace a file that is there and no page of featcache.
+        images: Show thumbnails and heat maps of images.
+        tell: Is called with what to know before the page is given to others.
 
     Returns:
         The file.
@@ -84,12 +89,13 @@ def write(
     path = path or reports / _FILES[board.part]
     check_path(path, force=force)
     line = freshness.mark(reports, board, manifest)
-    write_text(path, render(collect(reports, board, manifest)) + line)
+    context = collect(reports, board, manifest)
+    write_text(path, render(context, images=images, tell=tell) + line)
     return path
 
 
 def write_if_stale(
-    reports: Path, board: Leaderboard, *, manifest: Manifest, path: Path
+    reports: Path, board: Leaderboard, *, manifest: Manifest, path: Path, **told: Any
 ) -> bool:
     """As `write`, unless the file shows the leaderboard and all records as they are.
 
@@ -98,7 +104,7 @@ def write_if_stale(
     """
     if freshness.is_fresh(path, freshness.mark(reports, board, manifest)):
         return False
-    write(reports, board, manifest=manifest, path=path)
+    write(reports, board, manifest=manifest, path=path, **told)
     return True
 
 
@@ -111,8 +117,13 @@ def check_path(path: Path, *, force: bool) -> None:
     check_output(path, "html", force=force, mark=_MARK)
 
 
-def render(context: ReportContext) -> str:
-    """The page of the records, as text."""
+def render(
+    context: ReportContext,
+    *,
+    images: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> str:
+    """The page of the records, as text; see `write`."""
     rows = context.board.rows
     sections = [
         section(context, scored, row)
@@ -124,7 +135,12 @@ def render(context: ReportContext) -> str:
     head = _headline(context)
     audit = read_audit(context, head["best"].run_id)
     tiles, pairs = _thumbnails(context, map_points, sections, audit)
-    maps = map_sections(context, context.runs[: len(sections)])
+    most = MOST_RUNS if images else 0
+    maps = map_sections(context, context.runs[: len(sections)], most=most)
+    if not images:
+        tiles = Sheets(reason="left out of this page")
+    sharing = _sharing(tiles, has_maps=any(one.is_shown for one in maps.values()))
+    tell(sharing)
     validations = read_sections(context)
     gaps = gaps_section.gaps(context)  # last: all above list what cannot be opened
     css, script = _text("report.css"), _text("report.js")
@@ -137,9 +153,7 @@ def render(context: ReportContext) -> str:
             subject=subject(context.board),
             legend=legend(context.board),
             reference=context.board.against,
-            warnings=[
-                context.folders.complete(line) for line in _warnings(context, audit)
-            ],
+            warnings=[context.complete(line) for line in _warnings(context, audit)],
             head=head,
             controls=CONTROLS,
             test_only=TEST_ONLY_HEADING,
@@ -160,12 +174,13 @@ def render(context: ReportContext) -> str:
             sheets=tiles,
             tile=TILE,
             data=dataset_section.tables(context, pairs),
-            audit_again=context.folders.complete(
+            audit_again=context.complete(
                 f"featcache audit --dataset {shlex.quote(context.board.dataset)}"
             ),
             provenance=provenance_section.tables(context, audit, validations.sections),
             commands=_commands(context, len(sections)),
             machine=provenance_section.machine(),
+            sharing=sharing,
             keys=[key(style, line=False) for style in range(STYLES)],
             css=css,
             script=script,
@@ -306,6 +321,15 @@ def _thumbnails(
     return tiles, pairs
 
 
+def _sharing(tiles: Sheets, *, has_maps: bool) -> str:
+    """What of the images is in the page, for who gives it to others."""
+    names = "the names of image files"
+    parts = [f"thumbnails of {counted(len(tiles.tiles), 'image')}"] * bool(tiles.tiles)
+    parts += ["heat maps over images"] * has_maps
+    shown = f"{', '.join(parts)} and {names}" if parts else names
+    return f"The page contains {shown}: share it only where these may be shared."
+
+
 def _map_json(map_points: Points, tiles: Sheets) -> dict[str, Any]:
     """What the script needs to draw the map."""
     return {
@@ -329,7 +353,7 @@ def _commands(context: ReportContext, sections: int) -> list[tuple[str, str, str
             run.short_id,
             run.run_id,
             "\n".join(
-                _folded(context.folders.complete(line))
+                _folded(context.complete(line))
                 for line in commands(run.record, known, repeats=row.repeats)
             ),
         )

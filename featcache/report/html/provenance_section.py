@@ -12,9 +12,10 @@ from typing import Any
 from featcache.backbones import NONE, RANDOM
 from featcache.core.io import sha256_file
 from featcache.core.text import NOT_STATED, counted, minute
+from featcache.evaluation.record import FeatureBlock
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
-from featcache.report.html.context import ReportContext
+from featcache.report.html.context import ReportContext, without_folders
 from featcache.report.html.dataset_section import Table
 from featcache.report.html.explain_section import FOLDER as EXPLAIN
 from featcache.report.html.validation_section import ValidationSection
@@ -79,13 +80,27 @@ def _networks(context: ReportContext) -> Table:
             one.licence or NOT_STATED,
             one.source or NOT_STATED,
             one.canary or "not needed",
+            _weights(context, one),
         ]
         for one in blocks
         if one.weights not in (NONE, RANDOM)
     ]
     rows = [list(row) for row in dict.fromkeys(map(tuple, rows))]
-    head = ["network", "weights", "licence", "source", "canary"]
+    head = [
+        "network",
+        "weights",
+        "licence",
+        "source",
+        "canary",
+        "digest of the weights",
+    ]
     return Table("Networks", head, rows)
+
+
+def _weights(context: ReportContext, block: FeatureBlock) -> str:
+    """The digest of their values, by which a file is known without its folder."""
+    features = context.stores.get(str(block.store))
+    return (features and features.header.contract.weights_digest) or NOT_STATED
 
 
 def _stores(context: ReportContext) -> Table:
@@ -157,7 +172,7 @@ def _calls(context: ReportContext) -> Table:
             record.status,
             record.host,
             f"{record.seconds:.0f} s",
-            shlex.join(["featcache", *record.command[1:]]),
+            without_folders(shlex.join(["featcache", *record.command[1:]])),
         ]
         for record in context.extracts
     ]
