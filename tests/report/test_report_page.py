@@ -69,6 +69,17 @@ def test_no_text_turns_what_is_behind_it() -> None:
     assert template.render(name="é\u200d") == "é\u200d" * 2
 
 
+def test_commands_are_escaped_and_their_options_whole() -> None:
+    """A break behind a dash would be read as an option of another name."""
+    template = html_page._environment().from_string(
+        "{{ x|unbroken }}{{ x|with_command }}"
+    )
+    shown = template.render(x="a: featcache x '<b>--y' --tap-pooling=2 -b c--d \u202e")
+    assert shown.count("<span class=option>--tap-pooling</span>=2 -b c--d") == 2
+    assert shown.count("&lt;b&gt;--y") == 2
+    assert "\u202e" not in shown
+
+
 def test_the_first_screen_is_short_and_in_words(page: str) -> None:
     """Nothing of the leaderboard's terms is above it, and names have an end."""
     first = page[page.index("<h1>") : page.index('id="leaderboard"')]

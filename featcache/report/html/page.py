@@ -210,7 +210,7 @@ def _environment() -> Any:
     environment.filters |= {
         "share": _share, "percent": percent, "words": _words, "p_value": _p_value,
         "minute": minute, "sentence": sentence, "with_command": _with_command,
-        "breakable": _breakable, "decimals": "{:.3f}".format,
+        "unbroken": _unbroken, "breakable": _breakable, "decimals": "{:.3f}".format,
     }  # fmt: skip
     return environment
 
@@ -249,8 +249,15 @@ def _breakable(name: str) -> Svg:
 def _with_command(message: str) -> Svg:
     """A message; the command at its end, if there is one, as code."""
     text, mark, command = message.partition(": featcache ")
-    code = f":<code class=line>featcache {escape(command)}</code>" if mark else ""
+    shown = _unbroken(f"featcache {command}").text
+    code = f":<code class=line>{shown}</code>" if mark else ""
     return Svg(_breakable(text).text + code)
+
+
+def _unbroken(command: str) -> Svg:
+    """A command whose options are not broken behind their dashes."""
+    text = escape(_without_overrides(command))
+    return Svg(re.sub(r"(?<!\S)--[\w-]+", r"<span class=option>\g<0></span>", text))
 
 
 def _p_value(value: float | None) -> str:

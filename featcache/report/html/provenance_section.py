@@ -168,7 +168,7 @@ def _here() -> dict[str, str]:
 def _calls(context: ReportContext) -> Table:
     rows = [
         [
-            record.started,
+            minute(record.started),
             record.status,
             record.host,
             f"{record.seconds:.0f} s",
