@@ -146,18 +146,11 @@ def compare_command(
     if as_json and is_given("style"):
         raise UsageError("--json or --format", "both", "Leave one of them out.")
     as_json = as_json or style == "json"
+    if html is None:
+        refuse_ignored(("no_images",), "--html with --no-images", "Add --html.")
     if confusion_of:
         refuse_ignored(
-            (
-                "metric",
-                "against",
-                "part",
-                "style",
-                "html",
-                "no_images",
-                "needed_by",
-                *_OF_NEEDED,
-            ),
+            ("metric", "against", "part", "style", "html", "needed_by", *_OF_NEEDED),
             "--confusion without options of the leaderboard",
             "Leave them out; with --json it is printed as JSON.",
         )
@@ -166,8 +159,6 @@ def compare_command(
         return
     if not needed_by:
         refuse_ignored(_OF_NEEDED, "--needed RUN with these", "Name the run.")
-    if html is None:
-        refuse_ignored(("no_images",), "--html with --no-images", "Add --html.")
     file = Path(html) if html else None
     if file:
         from featcache.report.html import page
@@ -186,8 +177,8 @@ def compare_command(
         say(f"Warning: {line}")
     if needed_by:
         refuse_ignored(
-            ("style", "html", "no_images"),
-            "--needed without --format, --html and --no-images",
+            ("style", "html"),
+            "--needed without --format and --html",
             "Leave them out; with --json it is printed as JSON.",
         )
         run = references.find(folder, needed_by, split)

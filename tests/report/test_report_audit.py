@@ -1,7 +1,6 @@
 """The report shows what audit recorded."""
 
 import re
-from html import unescape
 from pathlib import Path
 
 import pytest
@@ -147,7 +146,7 @@ def test_without_an_audit_the_box_says_it_once(study: Study) -> None:
     """The section has one line that leads there; the command stands in the box."""
     text = page(study)
     assert 'href="#unchecked"' in of_section(text, "audit")
-    assert unescape(text).count("featcache audit --dataset chest") == 1
+    assert Reader(text).text.count("featcache audit --dataset chest") == 1
 
 
 def test_without_the_cache_the_audit_is_shown_without_pictures(study: Study) -> None:

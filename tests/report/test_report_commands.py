@@ -175,6 +175,8 @@ def test_the_commands_find_their_own_run(
     assert len(blocks) == 2
     for block in blocks:
         lines = unescape(block).replace("\\\n", " ").splitlines()
+        for path in (image_folder, toy_network):
+            lines = [one.replace(f"FOLDER/{path.name}", str(path)) for one in lines]
         extracted, trained_again = (run(*shlex.split(line)[1:]) for line in lines)
         assert "all cached" in extracted[1], extracted
         assert "nothing to do" in trained_again[1], trained_again

@@ -30,7 +30,7 @@ def test_maps_stand_in_the_section_of_their_run(study: Study) -> None:
     assert all(one["alt"] for one in read.of("img"))
     assert "Mean maps: linear" in read.text
     assert "a <note>" in read.text
-    assert "docs/explanations/explain.md" in read.text
+    assert "“Where a head looks”" in read.text
     assert CLASSES[0] in " ".join(read.values("alt"))
 
 
@@ -95,7 +95,7 @@ def test_three_runs_are_shown_with_maps(study: Study) -> None:
         report_records.write_maps(study, run, images=1)
     shown = explain_section.map_sections(context(study), context(study).runs)
     assert [look.is_shown for look in shown.values()] == [True, True, True, False]
-    assert list(shown)[-1] in page(study).split("maps of at most three runs")[0][-200:]
+    assert list(shown)[-1] in page(study).split(", and not on this page.")[0][-200:]
 
 
 def test_faithfulness_is_a_table_a_method(study: Study) -> None:

@@ -101,7 +101,7 @@ def test_every_run_has_a_section_in_its_order(page: str) -> None:
 
 def test_controls_have_a_part_of_the_table(page: str) -> None:
     """Majority is in the part of the table that is headed as controls."""
-    above, below = page.split('<tbody class="below">')
+    above, below = page.split('<tbody role="rowgroup" class="below">')
     assert ">majority</a>" not in above
     assert ">majority</a>" in below
 

@@ -152,18 +152,18 @@ def _alike(context: ReportContext, pairs: list[tuple[str, str]]) -> Table:
 
 def one_class_values(context: ReportContext) -> str:
     """Which values of source columns have one class alone; empty where none has."""
-    labels, found = context.images["label"], []
+    labels, lines = context.images["label"], []
     for name, values in context.sources.items():
         counts = pd.crosstab(values, labels)
         alone = (counts > 0).sum(axis=1).eq(1) & counts.sum(axis=1).ge(_MANY_IMAGES)
-        found += [
+        lines += [
             f"{name} {value} ({counted(int(row.sum()), 'image')}, all {row.idxmax()})"
             for value, row in counts[alone].iterrows()
         ]
-    if not found:
+    if not lines:
         return ""
     return (
-        f"Some values of columns occur with one class only: {some(found, 4)}. A run "
+        f"Some values of columns occur with one class only: {some(lines, 4)}. A run "
         "may recognise the value instead of the class, and these images cannot tell "
         "which: leave them out (--exclude), or add images of other classes"
     )

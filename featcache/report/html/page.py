@@ -95,16 +95,23 @@ def write(
 
 
 def write_if_stale(
-    reports: Path, board: Leaderboard, *, manifest: Manifest, path: Path, **told: Any
+    reports: Path, board: Leaderboard, *, manifest: Manifest, path: Path, **options: Any
 ) -> bool:
     """As `write`, unless the file shows the leaderboard and all records as they are.
+
+    Args:
+        reports: As for `write`, like the next three.
+        board: What is ranked.
+        manifest: The dataset.
+        path: The file.
+        options: Further ones of `write`.
 
     Returns:
         Whether it was written.
     """
     if freshness.is_fresh(path, freshness.mark(reports, board, manifest)):
         return False
-    write(reports, board, manifest=manifest, path=path, **told)
+    write(reports, board, manifest=manifest, path=path, **options)
     return True
 
 
@@ -124,21 +131,14 @@ def render(
     tell: Callable[[str], None] = lambda _: None,
 ) -> str:
     """The page of the records, as text; see `write`."""
-    rows = context.board.rows
-    sections = [
-        section(context, scored, row)
-        for scored, row in list(zip(context.board.scored, rows, strict=True))[
-            :MOST_SECTIONS
-        ]
-    ]
+    sections = _sections(context)
     map_points = points(context)
     head = _headline(context)
     audit = read_audit(context, head["best"].run_id)
     tiles, pairs = _thumbnails(context, map_points, sections, audit)
+    tiles = tiles if images else Sheets(reason="left out of this page")
     most = MOST_RUNS if images else 0
     maps = map_sections(context, context.runs[: len(sections)], most=most)
-    if not images:
-        tiles = Sheets(reason="left out of this page")
     sharing = _sharing(tiles, has_maps=any(one.is_shown for one in maps.values()))
     tell(sharing)
     validations = read_sections(context)
@@ -187,6 +187,11 @@ def render(
             script_digest=_digest(script),
         )
     )
+
+
+def _sections(context: ReportContext) -> list[Section]:
+    ranked = list(zip(context.board.scored, context.board.rows, strict=True))
+    return [section(context, *one) for one in ranked[:MOST_SECTIONS]]
 
 
 def _summary(
@@ -249,8 +254,8 @@ def _breakable(name: str) -> Svg:
 def _with_command(message: str) -> Svg:
     """A message; the command at its end, if there is one, as code."""
     text, mark, command = message.partition(": featcache ")
-    shown = _unbroken(f"featcache {command}").text
-    code = f":<code class=line>{shown}</code>" if mark else ""
+    markup = _unbroken(f"featcache {command}").text
+    code = f":<code class=line>{markup}</code>" if mark else ""
     return Svg(_breakable(text).text + code)
 
 
@@ -333,8 +338,8 @@ def _sharing(tiles: Sheets, *, has_maps: bool) -> str:
     names = "the names of image files"
     parts = [f"thumbnails of {counted(len(tiles.tiles), 'image')}"] * bool(tiles.tiles)
     parts += ["heat maps over images"] * has_maps
-    shown = f"{', '.join(parts)} and {names}" if parts else names
-    return f"The page contains {shown}: share it only where these may be shared."
+    contents = f"{', '.join(parts)} and {names}" if parts else names
+    return f"The page contains {contents}: share it only where these may be shared."
 
 
 def _map_json(map_points: Points, tiles: Sheets) -> dict[str, Any]:
