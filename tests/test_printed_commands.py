@@ -21,7 +21,10 @@ from featcache.core.command_lines import OPTIONS, Folders, from_here
 Run = Callable[..., tuple[int, str, str]]
 PACKAGE = Path(__file__).parent.parent / "featcache"
 # What a person puts in the place of a word in capitals.
-WORDS = {"SOURCE": "chest.csv", "COLUMN": "lungs", "BACKBONE": "metadata"}
+WORDS = {
+    "SOURCE": "chest.csv", "FOLDER/chest.csv": "chest.csv", "COLUMN": "lungs",
+    "BACKBONE": "metadata",
+}  # fmt: skip
 
 
 def commands_in(text: str) -> list[str]:

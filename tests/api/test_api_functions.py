@@ -111,7 +111,7 @@ def test_functions_have_the_words_of_the_commands(command):
     """Every option of a command is an argument of its function."""
     function = getattr(featcache, command.replace("-", "_"))
     words = {option.name for option in cli.cli.commands[command].params}
-    of_the_door = {"as_json", "style", "html", "confusion_of", "strict"}
+    of_the_door = {"as_json", "style", "html", "no_images", "confusion_of", "strict"}
     if command == "compare":
         of_the_door |= {"force"}  # for the page that --html writes
         of_the_door |= {"needed_by", "half_width", "detect"}  # Leaderboard.sample_size

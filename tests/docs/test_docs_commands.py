@@ -121,7 +121,7 @@ AT_THE_DOOR = {
     "data_only",
     "dataset", "dry_run", "every",
     "file", "files", "head", "html", "inputs", "name", "names", "needed_by",
-    "no_refuse", "opens", "path", "png", "plan_only", "publish",
+    "no_images", "no_refuse", "opens", "path", "png", "plan_only", "publish",
     "reference", "reference_of_run", "reports", "share",
     "source", "split", "store", "strict", "style",
 }  # fmt: skip
