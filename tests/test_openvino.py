@@ -14,6 +14,7 @@ import pytest
 from toys import HEARS_CTRL_C, slow_but
 
 from featcache import backbones
+from featcache.backbones.engines import openvino
 from featcache.backbones.engines.base import Engine
 from featcache.backbones.engines.int8 import drift, quantise
 from featcache.backbones.engines.openvino import (
@@ -90,18 +91,33 @@ def test_the_numbers_are_tensorflows(graph: Any, engine: OpenVINOEngine) -> None
     assert difference(got, wanted) < 1e-4
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 32])
+@pytest.mark.parametrize("rows", [1, 3, 8])
 def test_the_cut_does_not_matter(
-    path: Path, engine: OpenVINOEngine, batch_size: int
+    path: Path, engine: OpenVINOEngine, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows come in order and with the same values, however the batches are cut."""
+    """Rows come in order and with the same bits, however batches and passes are cut."""
+    monkeypatch.setattr(openvino, "_ROWS", rows)
+    other = OpenVINOEngine(path, batch_size=rows)
+    assert other._network.input().shape[0] == rows
     pixels = images(61)
     sizes = [5, 8, 1, 13, 32, 2]
     cut = np.split(pixels, np.cumsum(sizes)[:-1])
-    outputs = list(OpenVINOEngine(path, batch_size=batch_size).run(cut))
+    outputs = list(other.run(cut))
     assert [len(rows["features"]) for rows in outputs] == sizes
     got = np.concatenate([rows["features"] for rows in outputs])
-    assert difference(got, features(engine, *pixels[:, None])) <= 1e-6
+    for batches in (cut, pixels[:, None]):
+        assert got.tobytes() == features(engine, *batches).tobytes()
+
+
+def test_eight_images_are_shared_among_streams(
+    engine: OpenVINOEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server's small batch is more than one pass, so that no stream is without."""
+    sizes, start = [], openvino._start
+    count = "_start", lambda request, x: (sizes.append(len(x)), start(request, x))
+    monkeypatch.setattr(openvino, *count)
+    features(engine, images(8))
+    assert sizes == [4, 4]
 
 
 def test_every_run_gives_the_same_bits(path: Path, engine: OpenVINOEngine) -> None:

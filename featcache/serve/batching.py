@@ -24,7 +24,8 @@ from featcache.serve.problems import Problem
 
 WAIT_SECONDS = 0.01
 _WAIT_SHARE, _LONGEST_WAIT = 0.1, 0.05  # of the time of the pass before; seconds
-_ROWS = 8  # that engines pass at once: more are taken in multiples of it
+# More images are taken in multiples of it: two passes of the engine, on two streams.
+_ROWS = 8
 MOST_WAITING = 256  # images
 _Item = tuple[Loaded, "Future[Answer]"]
 Put = Callable[[Loaded], "Future[Answer]"]
