@@ -114,15 +114,10 @@ class TrainedModel:
     @property
     def points(self) -> list[OperatingPoint]:
         """All operating points that have a threshold."""
-        if self.operating_points is None:
-            return []
-        triage = [
-            point
-            for one in self.operating_points.triage
-            for point in (one.rule_out, one.rule_in)
-        ]
-        points = [*self.operating_points.points, *triage]
-        return [point for point in points if np.isfinite(point.threshold)]
+        pairs = self.operating_points.triage if self.operating_points else []
+        of_pairs = [point for one in pairs for point in (one.rule_out, one.rule_in)]
+        finite = [point for point in of_pairs if np.isfinite(point.threshold)]
+        return [*self.flagging, *finite]
 
     @cached_property
     def flagging(self) -> list[OperatingPoint]:

@@ -210,7 +210,8 @@ _PARTS = {TRAIN: "out-of-fold on", TEST: "on the test set of"}
 
 def caption(board: Leaderboard, hidden: Collection[str] = ()) -> str:
     """What was ranked, by what, on how many images, and what the columns ask."""
-    return f"{board.dataset}: {subject(board)}; {legend(board, hidden)}"
+    text = f"{board.dataset}: {subject(board)}; {legend(board, hidden)}"
+    return f"{text}; more in docs/explanations/compare.md" if board.rows[1:] else text
 
 
 def subject(board: Leaderboard) -> str:
@@ -241,7 +242,7 @@ def legend(board: Leaderboard, hidden: Collection[str] = ()) -> str:
     visible = [
         f"{name}: {what}" for name, what in questions.items() if name not in hidden
     ]
-    return "; ".join([text, *visible, "more in docs/explanations/compare.md"])
+    return "; ".join([text, *visible])
 
 
 def differences(board: Leaderboard) -> str:

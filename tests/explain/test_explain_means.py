@@ -63,7 +63,7 @@ class Ended(Messages):
 def test_the_pace_is_told_now_and_then() -> None:
     """At once if it takes long, then after 30 s, and not near the end."""
     now, told = [0.0], Ended()
-    one = pace.Pace(told, 100, "maps; wait", lambda: now[0])
+    one = pace.Pace(told, 100, "maps", "wait", lambda: now[0])
     for done, seconds in ((10, 9), (20, 20), (41, 41), (95, 95), (100, 100)):
         now[0] = seconds
         one.tell(done)

@@ -314,6 +314,7 @@ def test_the_page_names_no_folder_of_this_machine(study: Study) -> None:
     path.write_text(path.read_text().replace(report_records.MESSAGE, again))
     shown = html_page.render(context(study))
     assert str(study.cache.parent.parent) not in shown
+    assert "docs/" not in Reader(shown).text  # who has the page alone has no such file
     assert "-b FOLDER/net.keras" in shown
     assert "featcache extract FOLDER/metadata.csv --dataset chest" in shown
 

@@ -104,15 +104,19 @@ def means(
     counts = Counter(code for _, code in targets)
     sampled = replace(recipe, sampling=recipe.sampling.of_mean)
     sums: dict[int, MeanMap] = {}
-    for one in heatmaps.make(model, targets, sampled, reporter, _OF_MEANS):
+    for one in heatmaps.make(
+        model,
+        targets,
+        sampled,
+        reporter,
+        what="images of the mean maps",
+        hint="`mean=0` leaves these maps out",
+    ):
         sums[one.code] = _added(sums.get(one.code), one, counts[one.code])
     return [
         replace(one, picture=np.rint(one.picture).astype(np.uint8))
         for _, one in sorted(sums.items())
     ]
-
-
-_OF_MEANS = "images of the mean maps; `mean=0` leaves these maps out"
 
 
 def _added(before: MeanMap | None, one: HeatMap, images: int) -> MeanMap:

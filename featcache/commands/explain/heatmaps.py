@@ -132,7 +132,9 @@ def make(
     targets: Sequence[Target],
     recipe: Recipe,
     reporter: Reporter,
+    *,
     what: str = "maps",
+    hint: str = "",
 ) -> Iterator[HeatMap]:
     """Makes a map for each wish, in order.
 
@@ -141,14 +143,15 @@ def make(
         targets: The wishes.
         recipe: How the maps are made.
         reporter: Hears how far it is.
-        what: The maps in words; see `Pace`.
+        what: The maps in words.
+        hint: What can be done where they take long.
 
     Raises:
         HeadError: The method does not suit the head.
         UsageError: A patch that does not fit.
     """
     _check(model, recipe)
-    done, pace = 0, Pace(reporter, len(targets), what)
+    done, pace = 0, Pace(reporter, len(targets), what, hint)
     for start in range(0, len(targets), _AT_ONCE):
         part = targets[start : start + _AT_ONCE]
         how = _occluded if recipe.method == OCCLUSION else _on_maps

@@ -16,7 +16,8 @@ class Pace:
     Args:
         reporter: Hears it.
         total: How many there are.
-        what: What they are, in words; what follows a semicolon is said once.
+        what: What they are, in words.
+        hint: What can be done about it, said once.
         clock: Tells the time in seconds.
     """
 
@@ -25,10 +26,11 @@ class Pace:
         reporter: Reporter,
         total: int,
         what: str,
+        hint: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reporter, self._total, self._clock = reporter, total, clock
-        self._what, _, self._once = what.partition("; ")
+        self._what, self._hint = what, f" ({hint})" if hint else ""
         self._started, self._last_line = clock(), 0.0
 
     def tell(self, done: int) -> None:
@@ -38,6 +40,5 @@ class Pace:
         if left < WORTH_TELLING or (self._last_line and now - self._last_line < _EVERY):
             return
         text = f"{done} of {self._total} {self._what}; about {duration(left)} left"
-        hint = f" ({self._once})" if self._once and not self._last_line else ""
-        self._reporter.ended(text + hint)
+        self._reporter.ended(text if self._last_line else text + self._hint)
         self._last_line = now
