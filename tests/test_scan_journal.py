@@ -267,7 +267,7 @@ def test_processes_may_be_killed_and_write_the_same(
     where = ["--cache", str(tmp_path / "cut")]
     path, command = tmp_path / "cut" / "s" / journal.FILE, [*words, "2", *where]
     with subprocess.Popen(command, start_new_session=True) as process:
-        while not path.exists() and process.poll() is None:
+        while not (path.exists() and path.stat().st_size) and process.poll() is None:
             time.sleep(0.001)
         process.send_signal(by)
     assert process.returncode == exit_code
