@@ -37,7 +37,7 @@ test-slow: install
 test-all: test test-slow
 
 test-real: install
-	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m real
 
 # A second environment: PyTorch is large, and nothing but the export needs it. The
 # packages of the first are below it, and only what they lack is installed.

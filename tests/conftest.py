@@ -1,5 +1,6 @@
 """Shared fixtures: tiny image sets and a toy network, all seeded and offline."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,7 @@ def toy_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensorflow()
     import keras
 
+    gc.freeze()  # TensorFlow's objects stay; no collection looks at them again
     keras.utils.set_random_seed(1)
     pixels = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(pixels)

@@ -1,11 +1,13 @@
 """What Keras' own networks are, read off them: for comparison with the table.
 
-``python tests/keras_networks.py`` writes the facts of all networks anew.
+``python tests/keras_networks.py`` writes the facts of all networks anew, and of which
+version of Keras they are.
 """
 
 import gc
 import importlib
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from featcache.backbones import NETWORKS
 from featcache.core.tf import tensorflow
 
 FACTS = Path(__file__).with_suffix(".json")
+VERSION = metadata.version("keras")
 COLOURS = [[0, 0, 0], [50, 100, 200]]
 # The smallest input that a network takes; the mobile ones ask for other weights or
 # warn at any but their own size.
@@ -99,7 +102,7 @@ def forget() -> None:
 
 def main() -> None:
     """Writes the facts of all networks, each on a line."""
-    lines = []
+    lines = [f'"keras": "{VERSION}"']
     for name in NETWORKS:
         lines.append(f'"{name}": {json.dumps(facts(name))}')
         forget()

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toys import slow_but
 
 from featcache import backbones
 from featcache.backbones import (
@@ -239,6 +238,7 @@ def test_a_network_with_fixed_input_or_odd_output_is_refused(tmp_path: Path) -> 
         backbones.build(saved("odd", keras.Model(any_size, rows)))
 
 
+@pytest.mark.slow
 def test_one_image_alone_equals_the_same_image_in_a_batch(toy_network: Path) -> None:
     """BatchNormalization runs in inference mode, and a short batch is filled up."""
     network, pixels = resolve(str(toy_network)), noise(9, 32)
@@ -268,7 +268,8 @@ def test_random_weights_follow_from_the_seed() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize("name", slow_but(CLASSIC5, "vgg19"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["densenet121", "vgg19", "xception"])
 def test_features_equal_those_of_plain_keras(name: str, tmp_path: Path) -> None:
     """load_img, the network's own preprocess_input and predict give the same."""
     tensorflow()  # first, so that Keras does not start it with all threads

@@ -87,6 +87,7 @@ def test_nothing_is_left_behind(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_started() -> None:
     """Only --deep loads TensorFlow; int8 is measured without."""
     code = (

@@ -249,6 +249,7 @@ run(manifest.load(Path(sys.argv[1])), backbones.resolve_all(sys.argv[2:]), views
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_9_at_a_random_moment_changes_nothing(
     dataset, toy_network: Path, tmp_path: Path
 ) -> None:

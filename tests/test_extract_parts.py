@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from toys import Heard, picture
+from toys import Heard, picture, slow_but
 
 from featcache import backbones
 from featcache.commands.extract import (
@@ -77,12 +77,15 @@ def twin(dataset: Manifest, tmp_path: Path) -> Manifest:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"views": 2},
-        {"policy": Policy(region=Region("ring")), "views": 1},
-        {"dtype": "float16"},
+    slow_but(
+        [
+            {"views": 2},
+            {"policy": Policy(region=Region("ring")), "views": 1},
+            {"dtype": "float16"},
+            {"part_rows": 9},
+        ],
         {"part_rows": 9},
-    ],
+    ),
 )
 def test_parts_give_the_store_of_an_undivided_call(
     dataset: Manifest, planned: Planned, tmp_path: Path, options: dict[str, Any]
@@ -204,6 +207,7 @@ def test_of_two_calls_for_one_part_the_first_counts(
     assert [path.name for path in (plan.folder / "parts").iterdir()] == ["000000"]
 
 
+@pytest.mark.slow
 def test_many_calls_at_once(dataset: Manifest, planned: Planned) -> None:
     """Four threads that all compute all parts leave each part once."""
     planned()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from test_extract_parts import content, twin
+from toys import slow_but
 
 from featcache import backbones
 from featcache.commands.extract import (
@@ -68,7 +69,7 @@ def assert_published_as_undivided(planned: Manifest, tmp_path: Path) -> None:
 
 
 @faults
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("after", slow_but([0, 3], 3))
 def test_a_disk_that_cannot_be_written_at_a_part(
     planned: Manifest, tmp_path: Path, number: int, after: int
 ) -> None:

@@ -11,7 +11,7 @@ from test_sources import rows
 from toys import picture
 
 from featcache.commands.scan import scan
-from featcache.dataset.sources import cells, list_source, read_bytes
+from featcache.dataset.sources import cells, huggingface, list_source, read_bytes
 from featcache.dataset.sources.inputs import open_inputs
 from featcache.errors import DatasetError
 
@@ -122,7 +122,9 @@ def test_a_scan_groups_by_the_names_of_the_images(tmp_path: Path) -> None:
     assert "names a file elsewhere" in reasons["x.parquet/image/5/passwd"]
 
 
-def test_the_card_names_classes_where_the_file_does_not(tmp_path: Path) -> None:
+def test_the_card_names_classes_where_the_file_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The YAML at its head, for the configuration of the files."""
     write(tmp_path / "main/train/0.parquet", table(values(2), features=None))
     (tmp_path / "README.md").write_text(
@@ -132,6 +134,9 @@ def test_the_card_names_classes_where_the_file_does_not(tmp_path: Path) -> None:
         "          '1': sick\n          '0': well\n---\n# Text\n"
     )
     assert list_source(tmp_path).table["label"].tolist() == ["well", "sick"]
+    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    with pytest.raises(DatasetError, match=r"pyyaml .* pip install 'featcache\[parq"):
+        list_source(tmp_path)
 
 
 def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:

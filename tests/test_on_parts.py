@@ -77,6 +77,7 @@ def openings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return entries
 
 
+@pytest.mark.slow
 def test_a_worker_opens_its_networks_once_a_call(
     dataset: Manifest, worker: OneWorker, openings: list[object], tmp_path: Path
 ) -> None:

@@ -336,6 +336,7 @@ for limit in range(1000, 400_000, 20_000):
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_publishing_keeps_the_parts(path: Path) -> None:
     """However much fits: no crash, no store, all parts; later it succeeds."""
     code = FULL_DISK.format(tests=str(Path(__file__).parent), path=str(path))

@@ -253,6 +253,7 @@ def test_preprocess_of_the_training_images_is_refused(pixels):
 # --- scikit-learn -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_stands_in_a_pipeline_and_a_search(pixels, paths):
     """A grid search over a pipeline of embedder and classifier finds its settings."""
     y = [path.parent.name for path in paths]

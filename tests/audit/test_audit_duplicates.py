@@ -146,6 +146,7 @@ def test_near_duplicates_within_a_group_are_no_finding(
     assert [row["within_group"] for row in answer.evidence] == [True] * 10
 
 
+@pytest.mark.slow
 def test_groups_that_scan_made_are_not_held_against_it(
     tmp_path: Path, reports: Path
 ) -> None:

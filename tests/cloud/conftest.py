@@ -85,6 +85,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator["S3"]:  # noqa: F821
     for name, value in {"ACCESS_KEY_ID": "me", "SECRET_ACCESS_KEY": "hush"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # so that ours are the further ones
     with s3_server() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
         server.make_bucket("xrays")

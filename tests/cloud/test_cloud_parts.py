@@ -56,6 +56,7 @@ def assert_equal(there: Manifest, whole: Any) -> None:
         assert content(one.path) == content(there.folder / "features" / one.path.name)
 
 
+@pytest.mark.slow
 def test_workers_need_the_url_alone(
     there: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_images_on_this_disk_are_refused(in_memory: Put, dataset: Manifest) -> N
     assert not (dataset.folder / "plans").exists()
 
 
+@pytest.mark.slow
 def test_a_table_on_this_disk_may_name_images_at_urls(
     in_memory: Put, web: WebServer, image_folder: Path, tmp_path: Path
 ) -> None:

@@ -163,6 +163,7 @@ def test_machines_that_share_a_bucket(
         there = planner / "cache" / "chest" / "features" / one.path.name
         assert content(there) == content(one.path)
     assert s3.count > 100  # of which ten and more failed
+    s3.fault = lambda *_: 0
     left = s3.client.list_objects_v2(Bucket="xrays", Prefix="work")
     assert not left.get("Contents")
     assert not [*tmp_path.glob("worker */tmp/featcache-*")]

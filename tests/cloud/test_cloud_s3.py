@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 from servers import S3
 from test_cloud_sources import BY, packed, rows_of, table_file
-from toys import Heard, picture, stopping
+from toys import Heard, picture, slow_but, stopping
 
 from featcache import backbones
 from featcache.commands.extract import extract
@@ -34,7 +34,7 @@ def extracted(source: Location, cache: Path) -> tuple[Manifest, Path]:
     return dataset, result.path
 
 
-@pytest.mark.parametrize("form", ["chest", "chest.zip"])
+@pytest.mark.parametrize("form", slow_but(["chest", "chest.zip"], "chest.zip"))
 def test_a_server_that_fails_now_and_then_changes_nothing(
     s3: S3, image_folder: Path, tmp_path: Path, form: str
 ) -> None:
@@ -55,6 +55,7 @@ def test_a_server_that_fails_now_and_then_changes_nothing(
         assert not any(secret in file.read_bytes() for secret in secrets)
 
 
+@pytest.mark.slow
 def test_an_object_is_one_request(s3: S3, image_folder: Path, tmp_path: Path) -> None:
     """Of a new image as of a known one, in a scan and in an extraction."""
     s3.put(image_folder, "chest")
@@ -152,6 +153,7 @@ def test_a_listing_says_what_has_changed_since_a_scan_was_killed(
     assert ids[first] == images.content_id(data[:-1] + b"x")
 
 
+@pytest.mark.slow
 def test_objects_of_a_table_are_asked_for_their_etags(
     s3: S3, image_folder: Path, tmp_path: Path
 ) -> None:

@@ -242,7 +242,10 @@ def test_an_edited_member_is_noticed_by_its_digest(trained, bundled, tmp_path):
 
 @pytest.mark.parametrize(
     ("prefix", "stage"),
-    [("golden/case-0", "decoding"), ("networks/", "features"), ("heads/", "head")],
+    slow_but(
+        [("golden/case-0", "decoding"), ("networks/", "features"), ("heads/", "head")],
+        ("heads/", "head"),
+    ),
 )
 def test_parts_of_another_bundle_are_named_by_their_stage(
     prefix, stage, trained, bundled, toy_network, tmp_path

@@ -39,7 +39,7 @@ def answers(path, parts, candidates, to="openvino"):
 
 @pytest.mark.parametrize(
     "word",
-    slow_but(["taps", "keras", "trees", "ensemble", "fine-tuned"], "taps", "ensemble"),
+    slow_but(["taps", "keras", "trees", "ensemble", "fine-tuned"], "ensemble"),
 )
 def test_networks_of_a_bundle_get_its_heads(
     word, run_of, bundled, candidates, tmp_path
@@ -55,6 +55,7 @@ def test_networks_of_a_bundle_get_its_heads(
     assert {one.name for one in tmp_path.iterdir()} == {"m.xml", "m.bin"}
 
 
+@pytest.mark.slow
 def test_stored_precision_is_kept(trained, bundled, tmp_path):
     """Where features are stored in float16, the heads see them rounded so."""
     model = open_bundle(bundled(trained("xgboost", views=0))).model
@@ -84,6 +85,7 @@ def test_a_bundle_becomes_a_file(trained, bundled, run):
     assert exported["parity"]["images"] == 64
 
 
+@pytest.mark.slow
 def test_a_bundle_without_its_network_takes_any_format(
     trained, bundled, toy_network, candidates, tmp_path
 ):

@@ -235,6 +235,7 @@ def test_steps_of_trees_are_told_from_errors(networks, pixels):
             check_parity(parts, wrong, pixels, probe)
 
 
+@pytest.mark.slow
 def test_file_is_probed_where_a_head_has_steps(networks, pixels, tmp_path, monkeypatch):
     """A file that differs is converted again with its embeddings, which explain it."""
     parts = ModelParts(CLASSES, networks[:1], [trained("xgboost", networks, pixels)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from toys import CLASSES, picture
+from toys import CLASSES, picture, slow_but
 
 from featcache.commands.bundle import make_bundle
 from featcache.core.checked import read_record
@@ -194,7 +194,9 @@ def test_a_name_is_not_taken_from_another_source(run, short_id, backbone, tmp_pa
     assert Path("cache/other/manifest.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("case", ["one class", "no groups", "three images"])
+@pytest.mark.parametrize(
+    "case", slow_but(["one class", "no groups", "three images"], "one class")
+)
 def test_poor_sets_are_answered(case, run, short_id, backbone):
     """With reasons where a figure cannot be."""
     folder = write_external(Path("other"), each=6 if case != "three images" else 1)

@@ -1,7 +1,6 @@
 """Maps of runs: each adds up to the score, from the image on, and is drawn."""
 
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from records import CLASSES
-from toys import Heard, finetune_flat, slow_but, train_flat
+from toys import Heard, finetune_flat, train_flat
 
 from featcache import backbones
 from featcache.commands.explain import explain, explained_images, heatmaps, model
@@ -146,7 +145,7 @@ def test_patches_cover_the_picture_to_its_edges() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "fold"),
-    slow_but(product(["softmax", "mlp"], ["all", "test"]), ("softmax", "test")),
+    [("softmax", "test"), ("mlp", "all")],
 )
 def test_a_fine_tuned_network_is_explained_like_a_head(
     head: str, fold: str, dataset, look, toy_network, tmp_path
@@ -187,6 +186,7 @@ def test_features_without_maps_fall_to_occlusion(dataset, look, tmp_path) -> Non
         look(trained.runs[1], per_class=1)
 
 
+@pytest.mark.slow
 def test_the_command_draws_and_lists_every_map(
     run, trained, dataset, toy_network, tmp_path
 ) -> None:

@@ -32,6 +32,7 @@ def _phi(sampling: Sampling, rows: int) -> np.ndarray:
     return split.phi
 
 
+@pytest.mark.slow
 def test_the_mean_over_images_is_as_exact_as_a_single_map() -> None:
     """More so: each image has its own orders, though half as many."""
     shared = Sampling()

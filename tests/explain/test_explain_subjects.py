@@ -155,6 +155,7 @@ def test_runs_without_a_head_are_refused(trained, look) -> None:
         look(failed)
 
 
+@pytest.mark.slow
 def test_labels_that_differ_in_signs_alone_have_files_of_their_own(
     trained, look, tmp_path
 ) -> None:

@@ -50,6 +50,7 @@ def test_before_any_work(
         tune(replace(dataset, folder=dataset.folder.with_name("other")))
 
 
+@pytest.mark.slow
 def test_an_image_that_is_gone(
     tune: Callable[..., FinetuneResult],
     dataset: Manifest,
@@ -72,7 +73,10 @@ def test_an_image_that_is_gone(
     ("name", "text"),
     [
         ("ResourceExhaustedError", "OOM when allocating tensor"),
-        ("InternalError", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        pytest.param(
+            *("InternalError", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_too_large_a_batch(

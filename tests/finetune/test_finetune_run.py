@@ -67,6 +67,7 @@ def test_a_run_as_any_other(
     assert tune(**OPTIONS).new_run_ids == []
 
 
+@pytest.mark.slow
 def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     """An estimate once; then loss, accuracy and the time left of this and of all."""
     assert sum("s per step of 4 images" in line for line in whole.told) == 1
@@ -80,6 +81,7 @@ def test_what_is_told_meanwhile(whole: Undisturbed) -> None:
     assert ["for all networks" in line for line in epochs] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
     """Steps only go up, and the last step of the last network ends it."""
     names, done, totals = zip(*whole.ticks, strict=True)
@@ -90,6 +92,7 @@ def test_progress_is_of_all_networks(whole: Undisturbed) -> None:
         assert done[-1] == totals[-1]
 
 
+@pytest.mark.slow
 def test_the_saved_network_takes_pixels(whole: Undisturbed, dataset: Manifest) -> None:
     """model.keras gives the published probabilities: the mean over views 0 and 1."""
     tensorflow()  # first, so that Keras does not start it with all threads

@@ -138,6 +138,7 @@ def test_numbers_that_are_not_finite_fail_the_check(tmp_path: Path) -> None:
     assert checking.check(path)[1].status == "FAIL"
 
 
+@pytest.mark.slow
 def test_licence_and_source_go_with_the_features(
     dataset: Manifest, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def test_calibrator_of_certain_probabilities(calibrator):
     np.testing.assert_allclose(p, calibrator(P), rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_trees_split_at_the_threshold_itself():
     """A value equal to a threshold goes right, the next smaller float32 left."""
     booster = fitted("xgboost").model_.get_booster()

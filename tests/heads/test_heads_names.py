@@ -107,6 +107,7 @@ def test_all_principal_components_are_only_a_rotation():
     np.testing.assert_allclose(rotated, plain, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_describing_the_heads_loads_no_tensorflow():
     """The table is plain; descriptions need scikit-learn only."""
     code = (

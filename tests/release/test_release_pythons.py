@@ -30,7 +30,7 @@ def interpreter(version: str) -> str | None:
 def test_it_works_on(
     version: str, distributions: Distributions, tmp_path: Path
 ) -> None:
-    """Version, doctor, every module and the demo, which the other file has of ours."""
+    """Version, doctor, every module and, with the newest, the demo."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
@@ -43,9 +43,10 @@ def test_it_works_on(
     assert {name.split(".")[1] for name in json.loads(out)} == {"serve"}
     code, _, err = run("featcache", "doctor", "--offline")
     assert code == 0, err
-    code, out, err = run("featcache", "demo", "--images", 36, "--jobs", 1)
-    assert code == 0, err
-    assert "Report: reports/demo/report.html" in out
+    if version == VERSIONS[-1]:
+        code, out, err = run("featcache", "demo", "--images", 36, "--jobs", 1)
+        assert code == 0, err
+        assert "Report: reports/demo/report.html" in out
 
 
 def test_it_runs_without_being_installed(distributions: Distributions) -> None:

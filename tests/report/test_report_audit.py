@@ -71,6 +71,7 @@ def test_pages_of_the_documentation_are_named_by_their_titles() -> None:
     assert "docs/" not in text
 
 
+@pytest.mark.slow
 def test_an_audit_of_another_run_says_so(study: Study) -> None:
     """Only where its run is not the best of the page; without a run it says that."""
     other = references.find(study.reports, "softmax").run_id

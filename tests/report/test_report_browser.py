@@ -12,7 +12,6 @@ import report_study
 from browsing import CHROMIUM, DESKTOP, PHONE, Visit
 from PIL import Image
 from report_pages import rows
-from toys import slow_but
 
 from featcache.report.html import page as html_page
 
@@ -164,6 +163,7 @@ def test_the_list_has_every_image(page: Any) -> None:
     api.expect(lines).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_maps_are_shown_side_by_side(browser: Any, address: str) -> None:
     """All pictures load; on a phone too an image stands beside its maps."""
     loaded = "nodes => nodes.every(n => n.complete && n.naturalWidth > 50)"
@@ -209,6 +209,7 @@ def test_nothing_is_wider_than_the_screen(
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.slow
 def test_the_map_answers_a_finger(browser: Any, address: str) -> None:
     """On a phone a touch shows the image, and the card stays on the screen."""
     with Visit(browser, address, viewport=PHONE, has_touch=True) as page:
@@ -220,6 +221,7 @@ def test_the_map_answers_a_finger(browser: Any, address: str) -> None:
         assert box["x"] + box["width"] <= PHONE["width"]
 
 
+@pytest.mark.slow
 def test_print_shows_all_sections(page: Any) -> None:
     """On paper every section is open, and controls are gone; then all is as before."""
     page.set_viewport_size(A4)
@@ -269,7 +271,8 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", slow_but(["light", "dark"], "light"))
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read(browser: Any, address: str, scheme: str) -> None:
     """Every visible text has a contrast of at least 4.5 to what lies behind it."""
     with Visit(browser, address, color_scheme=scheme) as page:

@@ -54,6 +54,7 @@ def test_the_pictures_are_those_of_the_sheets(study: Study) -> None:
     assert abs(shown.mean() - mean) < 4
 
 
+@pytest.mark.slow
 def test_errors_come_before_classes(study: Study) -> None:
     """With an error sheet the sheets of classes are not shown."""
     report_records.write_maps(study, best(study))

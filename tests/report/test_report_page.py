@@ -230,6 +230,7 @@ def test_compare_names_a_page_that_is_stale(
     assert f"{study.reports / 'report.html'} shows runs that are gone." in err
 
 
+@pytest.mark.slow
 def test_the_page_says_when_its_parts_were_made(study: Study) -> None:
     """Each part has a date and its runs; runs newer than the audit are counted."""
     report_records.write_audit(study, "another-run")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from browsing import CHROMIUM, PHONE, Visit
 from report_pages import rows
+from toys import slow_but
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
@@ -35,7 +36,7 @@ CUT = """() => [...document.querySelectorAll(".stack tr > *")]
   .map((n) => n.textContent)"""
 
 
-@pytest.mark.parametrize("width", [360, 390])
+@pytest.mark.parametrize("width", slow_but([360, 390], 390))
 def test_tables_on_a_phone_can_be_read(browser: Any, address: str, width: int) -> None:
     """No word is broken inside, rows of wide tables are whole, headings still sort."""
     view = {"width": width, "height": 740}
@@ -52,6 +53,7 @@ def test_tables_on_a_phone_can_be_read(browser: Any, address: str, width: int) -
         assert rows(page) == ["logreg"]
 
 
+@pytest.mark.slow
 def test_the_first_column_stays_when_a_table_scrolls(
     browser: Any, address: str
 ) -> None:

@@ -28,6 +28,7 @@ def only_tested(study: Study) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_page_of_the_test_part_says_so(study: Study) -> None:
     """Ranked by it, with its figures; the run that has no other is there and best."""
     only_tested(study)

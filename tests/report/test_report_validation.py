@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from records import make_validation
 from report_pages import Reader, best, of_section, page
 from report_study import CLASSES, Study
@@ -23,6 +24,7 @@ def test_without_a_validation_the_page_says_how(study: Study) -> None:
     assert "Images from elsewhere" in of_section(page(study), "unchecked")
 
 
+@pytest.mark.slow
 def test_the_columns_stand_side_by_side(study: Study) -> None:
     """Scores with intervals, differences, prevalences, subgroups and what was left."""
     record = make_validation(study.reports, best(study).run_id, CLASSES)
@@ -82,6 +84,7 @@ def test_validations_of_other_runs_are_counted(study: Study) -> None:
     assert "Images from elsewhere" in of_section(text, "unchecked")
 
 
+@pytest.mark.slow
 def test_a_changed_record_is_named_and_not_shown(study: Study) -> None:
     """As is one that is cut short."""
     run_id = best(study).run_id

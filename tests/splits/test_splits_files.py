@@ -110,6 +110,7 @@ def redraw(path: Path, base: Split, rows: Rows, repeat: int = 1) -> Split:
     return splits.load_or_redraw(path, base, *columns(rows), name=name, repeat=repeat)
 
 
+@pytest.mark.slow
 @rule
 @given(datasets(), st.integers(1, 9))
 def test_repeats(data: tuple[Rows, int, float], repeat: int) -> None:

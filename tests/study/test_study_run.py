@@ -145,6 +145,7 @@ def test_a_study(file: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     assert stamps(home, "toy.html").items().isdisjoint(before.items())
 
 
+@pytest.mark.slow
 def test_other_stores_change_nothing(
     file: Path, dataset: Manifest, toy: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -238,6 +239,7 @@ def test_killed_and_run_again(file: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_failures_stop_nothing_else(
     file: Path,
     run: Callable[..., tuple[int, str, str]],

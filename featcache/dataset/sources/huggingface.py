@@ -128,12 +128,22 @@ def _configuration(path: str) -> str:
 
 def _of_card(tree: Tree, configuration: str) -> Features:
     """The classes that the YAML at the head of a dataset card names."""
-    if not tree.has(_CARD) or find_spec("yaml") is None:
+    text = (
+        read_bytes(tree.root, _CARD).decode("utf-8", "replace")
+        if tree.has(_CARD)
+        else ""
+    )
+    head = text.split("---", 2)[1] if text.lstrip("\ufeff").startswith("---") else ""
+    if "class_label" not in head:
         return {}
+    if find_spec("yaml") is None:
+        raise DatasetError(
+            f"the package pyyaml to read the names of the classes in {_CARD}",
+            "not installed",
+            "Run: pip install 'featcache[parquet]'.",
+        )
     import yaml
 
-    text = read_bytes(tree.root, _CARD).decode("utf-8", "replace")
-    head = text.split("---", 2)[1] if text.lstrip("\ufeff").startswith("---") else ""
     try:
         infos = yaml.safe_load(head)["dataset_info"]
         infos = infos if isinstance(infos, list) else [infos]
