@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import header, make_dataset, write_store
+from toys import header, make_dataset, slow_but, write_store
 
 from featcache.core import scratch
 from featcache.core.io import owner_mark
@@ -54,12 +54,14 @@ def processes_with(mark: str) -> list[int]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
     ("by", "exit_code"),
-    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130),
-     (signal.SIGKILL, -9)],
+    slow_but(
+        [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130),
+         (signal.SIGKILL, -9)],
+        (signal.SIGTERM, 143),
+    ),
 )  # fmt: skip
 def test_a_stopped_training_leaves_no_process_and_no_folder(
     tmp_path: Path, by: signal.Signals, exit_code: int

@@ -104,6 +104,17 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     assert "they are not inside a class folder: 1 image" in told
 
 
+def test_a_table_beside_class_folders_is_named(tmp_path: Path) -> None:
+    """It is not used; the warning says what scans it, as another dataset."""
+    source = touch(tmp_path, "A/x.png", "B/y.png")
+    (source / "metadata.csv").write_text("path,label\nA/x.png,A\nB/y.png,B\n")
+    (told,) = list_source(source).warnings
+    assert told == (
+        "metadata.csv is not used, because there are class folders beside it; to use "
+        f"it, scan {source}/metadata.csv and give it a dataset name of its own"
+    )
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     """A linked class folder is a class; a link to its own parent ends there."""
     touch(tmp_path, "store/x.png", "set/B/y.png")

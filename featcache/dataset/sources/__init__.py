@@ -140,7 +140,8 @@ def _list(source: Location, *, pool: bool) -> tuple[Listing, str, list[str]]:
     if table:
         listing.warnings.append(
             f"{table.name} is not used, because there are class folders beside it; to "
-            f"use it, scan {'it unpacked' if is_zip(source) else source / table.path}"
+            f"use it, scan {'it unpacked' if is_zip(source) else source / table.path} "
+            "and give it a dataset name of its own"
         )
     return listing, at, []
 
