@@ -37,13 +37,13 @@ test-slow: install
 test-all: test test-slow
 
 test-real: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m real
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m real $$(grep -rl --include 'test_*.py' 'mark\.real' tests)
 
 # A second environment: PyTorch is large, and nothing but the export needs it. The
 # packages of the first are below it, and only what they lack is installed.
 .venv-torch/installed: .venv/installed
 	$(BIN)/python -m venv --clear --without-pip .venv-torch
-	$(BIN)/python -c '$(PACKAGES)' > "$$(.venv-torch/bin/python -c '$(PACKAGES)' | head -1)/below.pth"
+	$(BIN)/python -c '$(PACKAGES)' > "$$(.venv-torch/bin/python -c '$(PACKAGES)' | sed -n 1p)/below.pth"
 	$(BIN)/python -m pip --python .venv-torch/bin/python $(INSTALL) --no-compile --editable '.[torch]'
 	touch $@
 
