@@ -128,11 +128,8 @@ def _configuration(path: str) -> str:
 
 def _of_card(tree: Tree, configuration: str) -> Features:
     """The classes that the YAML at the head of a dataset card names."""
-    text = (
-        read_bytes(tree.root, _CARD).decode("utf-8", "replace")
-        if tree.has(_CARD)
-        else ""
-    )
+    data = read_bytes(tree.root, _CARD) if tree.has(_CARD) else b""
+    text = data.decode("utf-8", "replace")
     head = text.split("---", 2)[1] if text.lstrip("\ufeff").startswith("---") else ""
     if "class_label" not in head:
         return {}
