@@ -116,12 +116,14 @@ class _NetworkStorage:
         """Writes what is waiting as a part of the store."""
         if self.waiting and self.can_write:
             keys = pd.concat([one for one, _ in self.waiting], ignore_index=True)
+            # The same picture may have come in two batches.
+            once = ~keys.duplicated(["image_id", "view", "policy"]).to_numpy()
             outputs = {
-                name: np.concatenate([values[name] for _, values in self.waiting])
+                name: np.concatenate([values[name] for _, values in self.waiting])[once]
                 for name in self.outputs
             }
             with store.writing(self.paths[-1]):
-                store.seal(self.paths[-1], self.header, outputs, keys)
+                store.seal(self.paths[-1], self.header, outputs, keys[once])
         self.waiting.clear()
 
     def publish(self) -> None:

@@ -73,12 +73,12 @@ class Answers:
     Attributes:
         image_ids: Of the images that it could read, (N,).
         p: Their probabilities, (N, C), also of those that it would refuse.
-        refused: Whether it would refuse each, (N,).
+        refused: Whether it would refuse each, (N,); None without a rule for that.
     """
 
     image_ids: Sequence[str]
     p: np.ndarray
-    refused: np.ndarray
+    refused: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +239,7 @@ class TrainedModel:
                 refused.append(answer.status == REFUSED)
             reporter.progress("images", done, len(inputs))
         proba = np.array(p).reshape(-1, len(self.classes))
-        return Answers(ids, proba, np.array(refused, bool))
+        return Answers(ids, proba, np.array(refused, bool) if self.rule else None)
 
 
 def _refused(

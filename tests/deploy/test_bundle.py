@@ -12,7 +12,8 @@ from featcache.commands.bundle import make_bundle
 from featcache.core import checked
 from featcache.dataset.perceptual_hashes import BYTES
 from featcache.deploy import opening
-from featcache.deploy.bundle import archive
+from featcache.deploy.bundle import archive, golden
+from featcache.deploy.bundle import verify as verifying
 from featcache.deploy.bundle.open import open_bundle
 from featcache.deploy.bundle.trained import of_bundle
 from featcache.deploy.bundle.verify import STAGES, verify
@@ -263,3 +264,37 @@ def test_parts_of_another_bundle_are_named_by_their_stage(
         one for one in verify(open_bundle(tmp_path / "mixed.fcb")) if not one.passed
     ]
     assert failed[0].name == stage
+
+
+def test_a_bundle_proves_itself_where_dicom_cannot_be_read(
+    trained, bundled, monkeypatch
+):
+    """Without pydicom its DICOM case is left out, and named; all stages pass."""
+    monkeypatch.setattr(verifying, "installed_versions", lambda _: {})
+    candidate = golden.candidate
+
+    def read(data):
+        assert data[128:132] != b"DICM"
+        return candidate(data)
+
+    monkeypatch.setattr(golden, "candidate", read)
+    stages = verify(open_bundle(bundled(trained("logreg"))))
+    assert [stage.name for stage in stages] == list(STAGES)
+    assert all(stage.passed for stage in stages), stages
+    assert stages[1].note == "without case-7.dcm, which needs pydicom"
+
+
+def test_no_name_of_a_group_is_in_a_bundle(trained, extracted, toy_network, tmp_path):
+    """An audit may say which patients are divided; the card says that some are."""
+    run, path = trained("logreg"), tmp_path / "model.fcb"
+    audit = run.folder.parents[1] / "audit.json"
+    check = {"code": "FC010", "title": "Are groups divided?", "status": "finding",
+             "severity": "issue", "message": "1 group, such as Jane Doe"}  # fmt: skip
+    audit.write_text(json.dumps({"checks": [check]}))
+    try:
+        make_bundle(extracted, run, path, files=[toy_network])
+    finally:
+        audit.unlink()
+    members = members_of(path)
+    assert not any(b"Jane" in data for data in members.values())
+    assert b"FC010 Are groups divided? Yes." in members["card.md"]

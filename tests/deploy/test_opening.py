@@ -39,6 +39,24 @@ def test_a_second_call_runs_no_network(trained, place, new_image, monkeypatch):
     assert sum(len(store.open_store(path).keys) for path in kept) >= 3
 
 
+def test_a_picture_in_two_batches_is_kept_once(trained, place, tmp_path, monkeypatch):
+    """A copy of it between the two calls loses no other image's features."""
+    for number in range(3):
+        pixels = np.random.default_rng(40 + number).integers(0, 255, (40, 32), "uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    shutil.copy(tmp_path / "0.png", tmp_path / "copy.png")
+    run_id = trained("logreg").run_id
+    with open_model(run_id, place) as model:
+        predictor = featcache.Predictor(model)
+        for names in (["0.png", "1.png"], ["copy.png", "2.png"]):
+            predictor.predict([tmp_path / name for name in names])
+    monkeypatch.setattr(
+        "featcache.deploy.of_run.make_engine", lambda *_: pytest.fail("a network ran")
+    )
+    with open_model(run_id, place) as model:
+        featcache.Predictor(model).predict([*tmp_path.glob("*.png")])
+
+
 def test_images_of_the_dataset_need_no_network(trained, place, extracted, monkeypatch):
     """Their features are those that the run was trained on."""
     monkeypatch.setattr(

@@ -49,7 +49,7 @@ class ToyModel:
     internal: Predictions | None = None
     points: Sequence[OperatingPoint] = ()
     n_unreadable: int = 0
-    refuses: int = 0
+    refuses: int | None = 0
 
     def score(self, manifest: Manifest, *, reporter: Reporter) -> Answers:
         """Probabilities about the true class; the first images are not read."""
@@ -58,7 +58,8 @@ class ToyModel:
              for label in table["label"]]  # fmt: skip
         p = np.random.default_rng(0).dirichlet(np.ones(3), size=len(y))
         p = (p + np.eye(3)[y]) / 2
-        return Answers(table["image_id"].tolist(), p, np.arange(len(y)) < self.refuses)
+        of = None if self.refuses is None else np.arange(len(y)) < self.refuses
+        return Answers(table["image_id"].tolist(), p, of)
 
 
 def with_internal(**settings: object) -> ToyModel:
@@ -377,3 +378,11 @@ def test_operating_points_are_in_the_order_of_the_classes(dataset: Manifest) -> 
     names = [row.class_name for row in rows]
     assert names == sorted(names, key=CLASSES.index)
     assert len(names) == len(points)
+
+
+def test_without_a_rule_no_share_is_refused(dataset: Manifest) -> None:
+    """It is not known what would be, which is not the same as none."""
+    result = validate(ToyModel(refuses=None), dataset)
+    assert (result.refused_share.known, result.without_refused) == (False, None)
+    assert "Share refused: n/a (no rule at hand)." in notes(result)
+    assert validate(ToyModel(), dataset).refused_share.value == 0

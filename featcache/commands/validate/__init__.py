@@ -87,9 +87,10 @@ def validate(
     y = map_labels(table["label"].tolist(), classes, mapping)
     data = Predictions(y, np.asarray(answers.p, float), table["group"].to_numpy(str))
     as_found = external.evaluate(data, classes, model.points)
-    refused = np.asarray(answers.refused, bool)[:, None]
+    is_known = np.full(len(y), answers.refused is not None)
+    refused = np.zeros(len(y), bool) if answers.refused is None else answers.refused
     (refused_share,) = shares(
-        refused, np.ones_like(refused), data.groups, reasons=["no image"]
+        refused[:, None], is_known[:, None], data.groups, reasons=["no rule at hand"]
     )
     return Validation(
         dataset=manifest.dataset,
@@ -110,7 +111,7 @@ def validate(
             data, classes, {name: table[name].to_numpy() for name in by}
         ),
         refused_share=refused_share,
-        without_refused=_without(refused[:, 0], data, model),
+        without_refused=_without(refused, data, model),
     )
 
 
