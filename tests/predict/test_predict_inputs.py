@@ -14,6 +14,7 @@ from toys import picture
 
 from featcache.dataset.sources import list_source
 from featcache.dataset.sources.inputs import Inputs, open_inputs
+from featcache.dataset.sources.tables import STRIPPED
 from featcache.errors import DatasetError, UsageError
 
 ODD_NAMES = ["line\nbreak.png", "bell\x07.png", "\x1b[2J.png", os.fsdecode(b"\xff.png")]
@@ -94,6 +95,16 @@ def test_a_table_names_images_relative_to_itself(table: Callable[..., Path]) -> 
     assert inputs.columns == ("patient", "age")
     assert [i.columns["age"] for i in inputs] == ["007", "", "9"]
     assert inputs.total == 3
+
+
+def test_secrets_in_a_table_are_cut_off_with_a_note(table: Callable[..., Path]) -> None:
+    """Once, however many rows and tables have some; URLs without them need no note."""
+    plain = open_inputs([table("path\ns3://bucket/x.png\na.png\n")])
+    assert plain.notes == ()
+    path = table("path\nhttps://host/x.png?sig=hush\nhttps://me:pw@host/y.png\na.png\n")
+    inputs = open_inputs([path, path])
+    assert inputs.notes == (STRIPPED,)
+    assert paths(inputs) == ["https://host/x.png", "https://host/y.png", "a.png"] * 2
 
 
 def test_a_file_that_a_table_names_may_be_missing(table: Callable[..., Path]) -> None:

@@ -107,7 +107,7 @@ def open_inputs(items: Iterable[Any], stdin: Iterable[bytes] | None = None) -> I
         tuple(images for part in parts for images in part.parts),
         tuple(dict.fromkeys(name for part in parts for name in part.columns)),
         None if None in totals else sum(total or 0 for total in totals),
-        tuple(note for part in parts for note in part.notes),
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
@@ -235,17 +235,19 @@ def _of_table(name: str, path: Location) -> Inputs:
         raise DatasetError(f"rows in {where}", "none", "Add one row per image.")
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
+    urls = {row: Url.of(row) for row in table["path"] if is_url(row)}
+    notes = (STRIPPED,) if any(url.stripped for url in urls.values()) else ()
     paths = table.pop("path")
 
     def images() -> Iterator[InputImage]:
         names = list(table.columns)
         for row, values in zip(paths, _rows(table.to_numpy()), strict=True):
-            named = str(Url.of(row)) if is_url(row) else row
+            named = str(urls.get(row, row))
             read = partial(_read_row, tree, named)
             columns = dict(zip(names, values, strict=True))
             yield InputImage(named, read, columns, below=named)
 
-    return Inputs((images,), tuple(table.columns), len(paths))
+    return Inputs((images,), tuple(table.columns), len(paths), notes)
 
 
 def _rows(values: Any) -> Iterator[Sequence[str]]:
