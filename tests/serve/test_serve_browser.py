@@ -1,5 +1,6 @@
 """The page of ``featcache serve`` in headless Chromium."""
 
+import json
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -13,6 +14,7 @@ from PIL import Image
 from toys import slow_but
 
 from featcache.dataset.manifest import Manifest
+from featcache.serve.drawing import RESEARCH
 
 
 def test_colours_have_contrast() -> None:
@@ -191,6 +193,8 @@ def test_what_is_saved(browser: Any, address: str, files: list[str]) -> None:
                 page.get_by_role("button", name=name, exact=True).click()
             data = Path(download.value.path()).read_bytes()
             assert data.startswith(head) or data[128:132] == head
+            if name == "JSON":
+                assert json.loads(data)["intended_use"] == RESEARCH
         api.expect(page.locator("#save-text")).to_contain_text("study is made up")
 
 

@@ -5,6 +5,7 @@ const ZONES = {
   "ruled out": "ruled out", "ruled in": "ruled in", between: "let a person look",
 };
 const AT_ONCE = 4; // requests
+const USE = $("research").firstChild.data.trim();
 const WORDS = {
   wait: "waits …", ok: "Accepted", refused: "Refused",
   unreadable: "Unreadable", failed: "Not answered",
@@ -288,7 +289,7 @@ async function save(button) {
   const name = item.file.name.replace(/\.[^.]*$/, "") || "image";
   try {
     const blob = path === "json"
-      ? new Blob([JSON.stringify({ bundle: state.bundle, ...item.answer }, null, 2)], { type: "application/json" })
+      ? new Blob([JSON.stringify({ intended_use: USE, bundle: state.bundle, ...item.answer }, null, 2)], { type: "application/json" })
       : await (await post(path, item.file)).blob();
     const link = make("a");
     link.href = URL.createObjectURL(blob);
