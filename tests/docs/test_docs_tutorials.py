@@ -36,7 +36,7 @@ def test_the_first_study_and_the_hospital(run: Run, tmp_path: Path) -> None:
     shown = {
         (row[2].removesuffix(" (random)"), row[3]): float(row[4])
         for row in rows(read("docs/tutorials/first-study.md"))
-        if len(row) == 10 and row[0].isdigit()
+        if len(row) == 11 and row[0].isdigit()
     }
     assert list(shown) == list(found)
     assert shown == pytest.approx(found, abs=0.02)
