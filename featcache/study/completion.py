@@ -110,14 +110,28 @@ class Completion:
         split = split_of(best, self.manifest)
         extract(self.manifest, [*map(resolve, BASELINES)], reporter=self.reporter)
         self.train([*BASELINES], split)
+        self.tell_left_out(best)
         masks = self.manifest.ok.get(MASK)
         has_masks = masks is not None and bool(masks.ne("").all())
         for kind in (RING, INSIDE, OUTSIDE) if has_masks else (RING,):
             self.region(best, Region(kind), split)
 
+    def tell_left_out(self, best: Run) -> None:
+        """Says which networks of the best run have no runs on parts of the images."""
+        blocks = [block for block in best.record.features if not block.contract_id]
+        if names := {block.backbone: None for block in blocks}:
+            self.reporter.message(
+                f"No runs on parts of the images for {', '.join(names)}, fine-tuned, "
+                f"of {best.run_id}: only frozen networks have such features."
+            )
+
     def region(self, best: Run, region: Region, split: SplitOptions) -> None:
         """Runs of the best run's networks on a part of the images."""
-        blocks = [block for block in best.record.features if block.weights != NONE]
+        blocks = [
+            block
+            for block in best.record.features
+            if block.weights != NONE and block.contract_id  # else it was fine-tuned
+        ]
         folder = self.manifest.folder
         stores = [deployed.store_of(best, folder, block) for block in blocks]
         stores = [*{stored.path: stored for stored in stores}.values()]
