@@ -286,7 +286,7 @@ def _train(block: Block, extracts: Mapping[str, Extract]) -> Train:
     train = Train(block.name, tuple(dict.fromkeys(sets)), settings)
     _check_regions(block, train, extracts)
     _check_rows(block, train, extracts)
-    _check_statistics(block, train, extracts)
+    _check_measured(block, train, extracts)
     return train
 
 
@@ -358,25 +358,34 @@ def _check_rows(block: Block, train: Train, extracts: Mapping[str, Extract]) -> 
                 table[name]
 
 
-def _check_statistics(
+def _check_measured(
     block: Block, train: Train, extracts: Mapping[str, Extract]
 ) -> None:
-    """Featurewise statistics are those of the default split's training images."""
-    default = vars(SplitOptions())
+    """What is measured on the default split's training images needs that split."""
     for source in {source for feature_set in train.sets for source in feature_set}:
-        if source.network.preprocess != FEATUREWISE:
+        extract, network = extracts[source.extract], source.network
+        free = {"repeats"}
+        if network.preprocess == FEATUREWISE:
+            how, key_of = "featurewise and was standardised", "preprocess"
+        elif extract.settings.get("precision") == "int8" and not network.is_baseline:
+            how, key_of = "int8 and was calibrated", "precision"
+            free |= {"split", "val_part"}  # whose test set is the same
+        else:
             continue
-        usual = default | {"seed": extracts[source.extract].policy.seed}
-        for key in usual.keys() - {"repeats"}:
+        own = {
+            "seed": extract.policy.seed,
+            "split_by": extract.settings.get("split_by"),
+        }
+        usual = vars(SplitOptions()) | own
+        for key in usual.keys() - free:
             value = train.settings.get(key, usual[key])
             if value != usual[key]:
+                expected = f"{key} to be {usual[key]}, because an [[extract]] is {how}"
                 raise block.error(
                     (key,),
-                    f"{key} to be {usual[key]}, because an [[extract]] is "
-                    "featurewise and was standardised on the training images of the "
-                    "default split",
+                    f"{expected} on the training images of the default split",
                     str(value),
-                    f"Leave {key} out, or use another preprocess.",
+                    f"Leave {key} out, or use another {key_of}.",
                 )
 
 

@@ -158,16 +158,33 @@ def test_what_is_needed(file: Path, tmp_path: Path) -> None:
         study.read(file)
 
 
-@pytest.mark.parametrize("line", ["folds = 3", "test_size = 0.1", "seed = 7"])
-def test_statistics_need_the_default_split(file: Path, line: str) -> None:
-    """Features standardised on one split's training part are trained on no other."""
+@pytest.mark.parametrize(
+    "line", ["folds = 3", "test_size = 0.1", "seed = 7", 'split_by = "folder"']
+)
+@pytest.mark.parametrize(
+    "measured", ['preprocess = "featurewise"', 'precision = "int8"']
+)
+def test_what_is_measured_needs_the_default_split(
+    file: Path, measured: str, line: str
+) -> None:
+    """Features measured on one split's training part are trained on no other."""
     text = TEXT.replace("folds = 3\n", "").replace(
-        "input_size", 'preprocess = "featurewise"\ninput_size'
+        "input_size", f"{measured}\ninput_size"
     )
     file.write_text(text)
     assert study.read(file).trains
     file.write_text(text.replace("[evaluation]", f"[evaluation]\n{line}"))
     with pytest.raises(
-        UsageError, match=rf"line 21, {line.split()[0]} of \[evaluation\]"
+        UsageError, match=rf"default split .*line 21, {line.split()[0]} of"
     ):
         study.read(file)
+
+
+def test_what_is_measured_on_a_split_of_the_source_is_trained_on_it(
+    file: Path,
+) -> None:
+    """Its other name is no other test set either."""
+    text = TEXT.replace("folds = 3\n", 'split_by = "folder"\nsplit = "mine"\n')
+    kept = 'precision = "int8"\nsplit_by = "folder"\ninput_size'
+    file.write_text(text.replace("input_size", kept))
+    assert study.read(file).trains

@@ -19,10 +19,10 @@ from featcache.dataset import splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.narrowing import narrow, straddling
 from featcache.dataset.sources import Masks, find_masks
-from featcache.dataset.splits import SplitOptions
+from featcache.dataset.splits import Split, SplitOptions
 from featcache.dataset.views import Policy
 from featcache.errors import StoreError
-from featcache.features import store
+from featcache.features import measured, store
 from featcache.features.contract import FLOAT32, Contract
 from featcache.features.copies import complete_rows
 from featcache.features.keys import RenderingQuery
@@ -86,11 +86,16 @@ class ExtractRequest:
         )
 
     @cached_property
-    def training_images(self) -> tuple[str, list[str]]:
-        """The default split's name, and the ids of its images outside the test set."""
+    def default_split(self) -> tuple[Manifest, Split]:
+        """The default split with the seed of the policy, and the images it is of."""
         dataset = narrow(self.manifest, split_by=self.split_by)
         options = SplitOptions(seed=self.policy.seed, split_by=self.split_by)
-        split = features.draw_split(dataset, options)
+        return dataset, features.draw_split(dataset, options)
+
+    @property
+    def training_images(self) -> tuple[str, list[str]]:
+        """The default split's name, and the ids of its images outside the test set."""
+        dataset, split = self.default_split
         ids = dataset.ok["image_id"].tolist()
         return split.name, [i for i in ids if split.fold_of[i] != splits.TEST]
 
@@ -138,19 +143,15 @@ def known_header(request: ExtractRequest, network: Network) -> Header | None:
     for path in sorted(folder.glob(names)):
         header = store.open_store(path).header
         is_same = header.contract.without_measured == unmeasured
-        if header.weights_key == key and is_same and _is_of_split(request, header):
+        if header.weights_key == key and is_same and _suits_split(request, header):
             return header
     return None
 
 
-def _is_of_split(request: ExtractRequest, header: Header) -> bool:
-    """Whether a store was measured on training images, where the call says of which."""
-    if request.split_by is None:
-        return True
-    statistics, calibrated = header.contract.statistics, header.notes.get("calibration")
-    if statistics and statistics.split != request.training_images[0]:
-        return False
-    return not calibrated or {*calibrated} <= {*request.training_images[1]}
+def _suits_split(request: ExtractRequest, header: Header) -> bool:
+    """Whether a store can be trained on where the call's split is."""
+    is_measured = header.contract.statistics or header.notes.get("calibration")
+    return not is_measured or not measured.leak(header, *request.default_split)
 
 
 def check_split(request: ExtractRequest, networks: Sequence[Network]) -> None:

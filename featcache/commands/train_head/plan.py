@@ -27,7 +27,7 @@ from featcache.evaluation.record import (
     RunRecord,
     SplitInfo,
 )
-from featcache.features import FeatureSet, Selection
+from featcache.features import FeatureSet, Selection, measured
 from featcache.features.contract import FLOAT32
 from featcache.features.selection import Block
 from featcache.features.store import FEATURES
@@ -226,7 +226,7 @@ def plan_runs(
     )
     masks = _masks(dataset, options.image_region)
     for one in feature_sets:
-        _refuse_statistics(one, repeats[0])
+        _refuse_leaks(one, dataset, repeats[0])
         data = _training_data(dataset, one, options, taps, masks)
         is_baseline = all(block.weights == NONE for block in data.features)
         of_set = heads if on_baselines is None or not is_baseline else on_baselines
@@ -254,15 +254,15 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
     return masks.ids
 
 
-def _refuse_statistics(feature_set: FeatureSet, split: Split) -> None:
-    """Features standardised on other images than the training part's would leak."""
+def _refuse_leaks(feature_set: FeatureSet, dataset: Manifest, split: Split) -> None:
+    """Features measured on other images than the training part's would leak."""
     for one in feature_set.stores:
-        statistics = one.header.contract.statistics
-        if statistics and statistics.split != split.name:
+        if text := measured.leak(one.header, dataset, split):
             raise StoreError(
-                f"the features in {one.path.name} were standardised on the training "
-                f"images of split {statistics.split}, not of split {split.name}",
-                "Train with the options of that split, or extract again.",
+                f"the features in {one.path.name} were {text}",
+                "Train on the split that they were extracted for, or name other "
+                "features with `backbone`: extracted with the `seed` of this split, "
+                "if it is the default one, or float32 and not featurewise.",
             )
 
 
