@@ -139,8 +139,7 @@ def fit_weights(q: np.ndarray) -> np.ndarray:
 def _all(good: list[Run], split: str | None, excluded: list[str]) -> list[Run]:
     """Every run of one evaluation, the newest or of the named split, worth a vote."""
     able = [run for run in good if not run.failed and not run.record.is_baseline]
-    able = [run for run in able if run.record.head != HEAD]
-    able.sort(key=lambda run: run.record.created, reverse=True)
+    able = runs.newest_first([run for run in able if run.record.head != HEAD])
     if split:
         able = [run for run in able if run.record.split.name == split]
     else:
@@ -280,7 +279,10 @@ def _blocks(records: list[RunRecord]) -> list[FeatureBlock]:
     """The features of all members, each once."""
     blocks = {
         # What is fine-tuned has no contract.
-        (b.contract_id, b.backbone, b.weights, b.input_size, b.tap, b.image_region): b
+        (
+            *(b.contract_id, b.backbone, b.weights, b.input_size, b.preprocess),
+            *(b.resize, b.tap, b.image_region),
+        ): b
         for record in records
         for b in record.features
     }

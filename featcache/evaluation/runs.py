@@ -1,7 +1,7 @@
 """Runs: the record of one trained and evaluated model, one folder each."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,6 +15,7 @@ import pandas as pd
 from featcache.core import checked
 from featcache.core.io import atomic_folder, lock, write_json
 from featcache.core.text import first_line
+from featcache.core.times import instant
 from featcache.dataset import splits
 from featcache.errors import RunError
 from featcache.evaluation.identity import evaluation_id, short_id
@@ -294,3 +295,8 @@ def list_runs(reports: Path) -> tuple[list[Run], list[RunError]]:
             except RunError as error:
                 broken.append(error)
     return good, broken
+
+
+def newest_first(some: Iterable[Run]) -> list[Run]:
+    """Runs by when they were trained, in whatever time zones."""
+    return sorted(some, key=lambda run: instant(run.record.created), reverse=True)

@@ -103,7 +103,7 @@ def rank_key(
 def _alike(all_runs: Sequence[Run]) -> list[list[Run]]:
     """Runs by what they were judged on, the newest evaluation and run first."""
     alike: dict[str, list[Run]] = defaultdict(list)
-    for run in sorted(all_runs, key=lambda run: run.record.created, reverse=True):
+    for run in runs.newest_first(all_runs):
         alike[run.record.evaluation_id].append(run)
     return list(alike.values())
 
@@ -143,7 +143,7 @@ def _with_repeats(
     split = ranked[0].record.split.base
     taken: set[tuple[str, int]] = set()
     excluded, alone = [], []
-    for run in sorted(repeats, key=lambda run: run.record.created, reverse=True):
+    for run in runs.newest_first(repeats):
         key = run.record.recipe_id, run.record.split.repeat
         if run.record.split.base != split or key in taken:
             continue

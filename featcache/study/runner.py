@@ -367,11 +367,11 @@ class StudyRunner:
 
     def label(self, folder: Path) -> None:
         """Keeps what the study calls its runs, for every later leaderboard."""
-        labels = {
-            each.run_id: self.study.labels[name]
-            for name, block_runs in self.runs.items()
-            for each in block_runs
-        }
+        labels: dict[str, str | None] = {}
+        for name, block_runs in self.runs.items():
+            for each in block_runs:  # of two blocks, the one with a label names a run
+                label = self.study.labels[name] or labels.get(each.run_id)
+                labels[each.run_id] = label
         write_labels(folder, labels)
 
 

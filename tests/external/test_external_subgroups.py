@@ -17,6 +17,9 @@ def test_levels() -> None:
     levels = levels_of(["PA", "AP", "", None, "AP", float("nan")])
     assert list(levels.cat.categories) == ["AP", "PA", "(empty)"]
     assert list(levels_of(["10", "9", "9"]).cat.categories) == ["9", "10"]
+    assert list(levels_of(["1", "1.0", "2.0", "2", ""])) == [
+        *("1", "1", "2.0", "2.0", "(empty)"),
+    ]  # fmt: skip
 
 
 def test_many_levels() -> None:
@@ -26,6 +29,8 @@ def test_many_levels() -> None:
         "20 to 29", "30 to 39", "40 to 49", "50 to 59", "(empty)",
     ]  # fmt: skip
     assert list(ages.value_counts(sort=False)) == [10, 10, 10, 10, 1]
+    studies = levels_of([str(10_000_000 + number) for number in range(40)])
+    assert studies.value_counts(sort=False).tolist() == [10, 10, 10, 10]
     sites = levels_of([f"site {k:02}" for k in range(15) for _ in range(20 - k)])
     assert len(sites.cat.categories) == 10
     assert sites.cat.categories[-1] == "(other)"

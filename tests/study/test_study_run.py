@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from records import make_run
 from toy_study import TEXT
 
 from featcache import study
@@ -16,6 +18,7 @@ from featcache.commands.compare import Leaderboard
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.views import Policy
 from featcache.errors import DatasetError, UsageError, WeightsError
+from featcache.evaluation.run_labels import read_labels
 from featcache.study import runner
 
 
@@ -59,6 +62,17 @@ def test_labels_and_what_is_not_ranked_are_told(
     file.write_text(labelled.replace("folds = 3", "folds = 4"))
     code, _, err = run("run", file, "--jobs", "1")
     assert (code, "7 runs cannot be compared with these" in err) == (0, True)
+
+
+def test_a_block_without_a_label_takes_none_away(tmp_path: Path) -> None:
+    """Two blocks may have the same run."""
+    same = make_run(tmp_path / "reports" / "chest", "logreg-toynet-0123456789")
+    for order in (["main", "all"], ["all", "main"]):
+        whole = runner.StudyRunner.__new__(runner.StudyRunner)
+        whole.study = SimpleNamespace(labels={"main": "1", "all": None})
+        whole.runs = {name: [same] for name in order}
+        whole.label(tmp_path)
+        assert read_labels(tmp_path) == {same.run_id: "1"}
 
 
 @pytest.mark.slow

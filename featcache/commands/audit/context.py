@@ -92,7 +92,7 @@ class AuditContext:
         ]
         if self.split:
             good = [run for run in good if run.record.split.name == self.split]
-        good.sort(key=lambda run: run.record.created, reverse=True)
+        good = runs.newest_first(good)
         results = [run for run in good if not run.record.is_baseline] or good
         for first in results:
             alike = [

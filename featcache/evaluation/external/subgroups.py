@@ -108,8 +108,10 @@ def levels_of(values: ArrayLike) -> pd.Series:
     if is_number and numbers.nunique() > MOST_LEVELS:
         names, order = _quartiles(numbers)
         texts[filled] = np.array(names, dtype=object)
-    elif is_number:
-        order = [texts[i] for i in numbers.drop_duplicates().sort_values().index]
+    elif is_number:  # "1" and "1.0" are one level, as the first is written
+        first = numbers.drop_duplicates().sort_values()
+        texts[filled] = numbers.map(dict(zip(first, texts[first.index], strict=True)))
+        order = texts[first.index].tolist()
     else:
         frequent = texts[filled].value_counts()
         if len(frequent) > MOST_LEVELS:
@@ -125,10 +127,13 @@ def _quartiles(numbers: pd.Series) -> tuple[list[str], list[str]]:
     """The range of each number, and the ranges in order."""
     inner = np.unique(np.quantile(numbers, [0.25, 0.5, 0.75]))
     codes = np.searchsorted(inner, numbers, "left")
-    names = {
-        code: f"{numbers[codes == code].min():g} to {numbers[codes == code].max():g}"
-        for code in np.unique(codes)
-    }
+    ends = [numbers[codes == c].agg(["min", "max"]) for c in np.unique(codes)]
+    # As few digits as tell the ranges apart.
+    for digits in (6, 17):
+        texts = [f"{low:.{digits}g} to {high:.{digits}g}" for low, high in ends]
+        if len({*texts}) == len(texts):
+            break
+    names = dict(zip(np.unique(codes), texts, strict=True))
     return [names[code] for code in codes], list(names.values())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from featcache.core import checked, records
 from featcache.core.records import OPTIONAL
 from featcache.core.text import counted, file_part
+from featcache.core.times import instant
 from featcache.evaluation.external.base import Scores
 from featcache.evaluation.external.subgroups import Subgroups
 from featcache.evaluation.figures import Figure
@@ -261,4 +262,4 @@ def read_validations(reports: Path) -> tuple[list[ValidationRecord], list[str]]:
             kept.append(record)
         except (OSError, ValueError) as error:
             unusable.append(f"{FOLDER}/{path.name}, which cannot be used ({error})")
-    return sorted(kept, key=lambda one: one.created, reverse=True), unusable
+    return sorted(kept, key=lambda one: instant(one.created), reverse=True), unusable

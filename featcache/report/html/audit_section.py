@@ -18,6 +18,7 @@ from featcache.commands.audit import (
 )
 from featcache.core import records
 from featcache.core.io import read_json
+from featcache.core.times import instant
 from featcache.errors import FeatcacheError
 from featcache.evaluation import runs
 from featcache.evaluation.runs import PROBABILITY
@@ -162,7 +163,7 @@ def read_audit(context: ReportContext, best: str) -> AuditSection | None:
 
 
 def _section(context: ReportContext, record: _Record, best: str) -> AuditSection:
-    run_id = record.run_id or ""
+    run_id, made = record.run_id or "", instant(record.created)
     answers = sorted(map(_answer, record.checks), key=_gravest_first)
     evidence = {check.code: check.evidence for check in record.checks}
     candidates = evidence.get(_CANDIDATES, [])
@@ -172,7 +173,7 @@ def _section(context: ReportContext, record: _Record, best: str) -> AuditSection
         record.created,
         run_id,
         run_id == best,
-        sum(run.record.created > record.created for run in context.runs),
+        sum(instant(run.record.created) > made for run in context.runs),
         _counts(answers),
         answers,
         [_candidate(row, chances) for row in candidates[:MOST_CANDIDATES]],
