@@ -174,6 +174,23 @@ def test_what_is_reserved_is_given_back_after_an_error() -> None:
     assert memory.LIMIT <= memory.TOTAL
 
 
+def test_more_than_all_threads_have_together_is_waited_for_alone() -> None:
+    """A picture and its compressed stream may each take the limit."""
+    budget, order = memory.Budget(100), []
+
+    def work(size: int) -> None:
+        with budget.reserve(size):
+            order.append(size)
+
+    with ThreadPoolExecutor(1) as pool:
+        with budget.reserve(1):
+            waiting = pool.submit(work, 150)
+            time.sleep(0.05)
+            assert order == []
+        waiting.result(timeout=10)
+    assert budget._left == 100
+
+
 def test_large_pictures_are_converted_by_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tile by tile or at once, the pixels are the same in every mode."""
     rgba = Image.fromarray(noise(40, 60, 4), "RGBA")

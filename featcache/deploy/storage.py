@@ -1,6 +1,6 @@
 """Embeddings of images that are answered for: read where they are stored, and kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featcache.core.progress import SILENT, Reporter
+from featcache.core.versions import installed_versions
 from featcache.deploy.model import Model, Outputs, Rendering
 from featcache.errors import FeatcacheError
 from featcache.features import store
@@ -134,6 +135,14 @@ class _NetworkStorage:
                 store.publish(self.paths[-1], self.header)
 
 
+def _can_take(path: Path, versions: Mapping[str, str]) -> bool:
+    """Whether a store's rows were made with these versions; one header is for all."""
+    if path.exists():
+        with suppress(FeatcacheError, OSError):  # damaged: replaced
+            return store.open_store(path).header.versions == versions
+    return True
+
+
 def _recipe(rendering: Rendering) -> Recipe | None:
     return rendering.policy.to_dict() if rendering.policy else None
 
@@ -198,8 +207,15 @@ def stored(model: Model, cache: Path, reporter: Reporter = SILENT) -> Iterator[M
             others = paths_of_contract(cache, contract_id, own=own)
             paths = list(dict.fromkeys([network.store.path, *others, own]))
             renderings = model.renderings[number]
-            header = replace(network.store.header, policies=[])
+            versions = installed_versions([*network.store.header.versions])
+            header = replace(network.store.header, policies=[], versions=versions)
             storage = _NetworkStorage(header, network.outputs, renderings, paths)
+            storage.can_write = _can_take(own, versions)
+            if not storage.can_write:
+                reporter.message(
+                    f"new features are not kept in the cache: those in {own} were made "
+                    "with other versions of the libraries; delete it to keep new ones"
+                )
         networks.append(storage)
     keeper = CacheStorage(networks, reporter)
     try:

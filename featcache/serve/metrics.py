@@ -46,6 +46,8 @@ class Metrics:
         Args:
             waiting: Images that wait, by bundle.
         """
+        with self._lock:
+            batches, batched = dict(self.batches), dict(self.batched)
         lines = [
             *_family("featcache_requests_total", "counter", "Requests.", [
                 ({"path": path, "status": status}, n)
@@ -56,9 +58,9 @@ class Metrics:
                 for (bundle, status), n in self.answers.items()
             ]),
             *_family("featcache_batches_total", "counter", "Calls of models.",
-                     [({"bundle": name}, n) for name, n in self.batches.items()]),
+                     [({"bundle": name}, n) for name, n in batches.items()]),
             *_family("featcache_batched_images_total", "counter", "Images in them.",
-                     [({"bundle": name}, n) for name, n in self.batched.items()]),
+                     [({"bundle": name}, n) for name, n in batched.items()]),
             *_family("featcache_waiting_images", "gauge", "Images that wait.",
                      [({"bundle": name}, n) for name, n in waiting.items()]),
             *self._histogram("featcache_request_seconds"),

@@ -1,6 +1,8 @@
 """Datasets are listed, removed only when told to, and renamed with all they have."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,24 @@ def test_rename_moves_stores_and_runs(run: Run, toy: None) -> None:
     assert renamed.record.dataset == "chest"
     assert not FOLDER.parent.exists()
     assert not list(CACHE.rglob("*.lock"))
+
+
+def test_a_rename_that_fails_leaves_all_as_it_was(
+    toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs do not go under the new name while the dataset stays under the old."""
+    rename = os.rename
+
+    def refusing(source: Path, target: Path) -> None:
+        if Path(target).parent == CACHE:
+            raise PermissionError(errno.EACCES, "Permission denied", str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refusing)
+    with pytest.raises(PermissionError):
+        rename_dataset(CACHE, REPORTS, "toy", "new")
+    assert len(runs.list_runs(REPORTS / "toy")[0]) == 1
+    assert not (REPORTS / "new").exists()
 
 
 def test_a_name_that_is_taken_is_refused(toy: None) -> None:

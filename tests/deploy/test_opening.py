@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from toys import write_images
+from toys import Heard, write_images
 
 import featcache
 from featcache.core.progress import Reporter
@@ -115,6 +115,29 @@ def test_other_libraries_are_told(trained, place, monkeypatch, opened):
     with open_model(run.run_id, place, reporter=Heard()):
         pass
     assert any("numpy 1.0 then" in text for text in messages)
+
+
+def test_features_of_new_images_name_the_libraries_that_made_them(
+    trained, place, new_image, monkeypatch
+):
+    """Of a run of before an upgrade as well; rows of two versions are not mixed."""
+    run = trained("logreg", ["toynet@40"])
+    options = {"cache": place.cache, "reports": place.reports, "files": place.files}
+    own = place.cache / ".embedder" / "features"
+    before = {*own.glob("*.h5")}
+    later = {"numpy": "99.0"}
+    monkeypatch.setattr("featcache.deploy.storage.installed_versions", lambda _: later)
+    featcache.predict(run.run_id, new_image, refuse=False, **options)
+    (made,) = {*own.glob("*.h5")} - before
+    assert store.open_store(made).header.versions == later
+    monkeypatch.undo()
+    kept, heard = made.read_bytes(), Heard()
+    Image.new("L", (40, 40), 90).save(new_image)
+    with open_model(run.run_id, place, reporter=heard) as model:
+        featcache.Predictor(model).predict(new_image)
+    assert any(f"those in {made} were made with other" in m for m in heard.messages)
+    assert made.read_bytes() == kept
+    made.unlink()
 
 
 def test_a_share_that_is_not_the_bundles_own(trained, place, extracted, tmp_path):

@@ -220,7 +220,12 @@ def rename_dataset(
         if home.exists():
             os.rename(home, reports_target)
             fsync_dir(reports)
-        os.rename(folder, target)
+        try:
+            os.rename(folder, target)
+        except OSError:
+            if reports_target.exists():
+                os.rename(reports_target, home)
+            raise
         fsync_dir(cache)
         for path in locks:
             (target / path.relative_to(folder)).unlink(missing_ok=True)

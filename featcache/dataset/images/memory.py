@@ -17,25 +17,26 @@ class Budget:
     """Bytes that threads share: who needs more than is left waits for the others."""
 
     def __init__(self, total: int) -> None:
-        self._left = total
+        self._total = self._left = total
         self._changed = threading.Condition()
 
     @contextmanager
     def reserve(self, size: int) -> Iterator[None]:
-        """Keeps so many bytes for the block; at most the total, or it waits for ever.
+        """Keeps so many bytes for the block; who needs more than the total has it all.
 
         Not to be nested: two threads would wait for what the other one keeps.
         """
+        kept = min(size, self._total)
         with self._changed:
-            self._changed.wait_for(lambda: size <= self._left)
-            self._left -= size
+            self._changed.wait_for(lambda: kept <= self._left)
+            self._left -= kept
         try:
             yield
         finally:
             if size > _LARGE:
                 _trim()()
             with self._changed:
-                self._left += size
+                self._left += kept
                 self._changed.notify_all()
 
 
