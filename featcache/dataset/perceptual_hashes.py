@@ -13,6 +13,7 @@ from featcache.dataset.similar_pairs import pairs_above, sort_into_boxes
 from featcache.dataset.urls import Location
 from featcache.errors import UnreadableImageError
 
+VERSION = 1  # of `perceptual_hash`: raise it where a picture gets another hash
 _SIDE = 24
 BITS = _SIDE**2
 BYTES = BITS // 8

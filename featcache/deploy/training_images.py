@@ -13,14 +13,16 @@ from featcache.core import checked
 from featcache.core.io import atomic_path
 from featcache.core.progress import SILENT, Reporter
 from featcache.dataset import images, sources
-from featcache.dataset.images.dicom import header_facts
+from featcache.dataset.images.dicom import FACTS, header_facts
 from featcache.dataset.manifest import Manifest
-from featcache.dataset.perceptual_hashes import perceptual_hash
+from featcache.dataset.perceptual_hashes import VERSION, perceptual_hash
 from featcache.deploy.refusal import statistics
 from featcache.errors import DatasetError, UnreadableImageError
 
 NAME = "picture-statistics"  # of two files in ``cache/<dataset>``
 _AT_ONCE = 256
+# What measured the rows that are kept: another one's are of no use.
+_MADE_BY = {"statistics": statistics.VERSION, "headers": [*FACTS], "hashes": VERSION}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +103,12 @@ def _files(folder: Path) -> tuple[Path, Path]:
 
 
 def _stored(folder: Path) -> _Facts:
-    """What was measured before; nothing where it is damaged, or of another version."""
+    """What was measured before; nothing where it is damaged, or made by other code."""
     arrays, record = _files(folder)
     try:
         fields = checked.read_record(record)
         checked.refuse_changed_file(arrays, fields["files"])
-        if fields["version"] != statistics.VERSION:
+        if fields["version"] != _MADE_BY:
             return {}
         with np.load(arrays, allow_pickle=False) as file:
             ids, values = file["image_id"].tolist(), file["statistics"]
@@ -129,4 +131,4 @@ def _store(folder: Path, known: _Facts) -> None:
                 hash=np.stack([row[2] for row in known.values()]),
             )
         files = checked.file_digests([arrays])
-        checked.write_record(record, {"version": statistics.VERSION, "files": files})
+        checked.write_record(record, {"version": _MADE_BY, "files": files})
