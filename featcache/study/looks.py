@@ -1,13 +1,14 @@
 """The last steps of a study: its audit, and the maps of a run."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from featcache.commands import audit as audits
 from featcache.commands.audit import audit
 from featcache.commands.compare import Leaderboard
-from featcache.commands.explain import explain
+from featcache.commands.explain import MASKS, explain
 from featcache.core.io import digest, read_json, sha256_file, write_json
 from featcache.core.progress import Indented, Reporter
 from featcache.core.text import counted
@@ -64,8 +65,7 @@ def explain_again(
         Whether there are new maps.
     """
     folder = run.folder.parents[1] / "explain" / run.run_id
-    record = sha256_file(run.folder / "run.json")
-    mark = digest([record, request.settings, request.cells])
+    mark = _made_of(data, run, request)
     if _mark_of(folder) == mark and (folder / MAPS).is_file():
         reporter.message(f"  the maps of {run.short_id} {run.run_id} are there")
         return False
@@ -83,6 +83,17 @@ def explain_again(
     count_text = counted(len(result.maps), "map")
     reporter.message(f"  {count_text} of {run.short_id} {run.run_id} in {folder}")
     return True
+
+
+def _made_of(data: Manifest, run: Run, request: Explain) -> str:
+    """Digest of what maps depend on: run, settings, code, and the manifest's words."""
+    record = sha256_file(run.folder / "run.json")
+    columns = {"image_id", "label", "group"}
+    if request.settings.get("faithfulness"):
+        columns |= {*request.settings.get("masks", MASKS)}
+    table = data.ok[[name for name in data.ok if name in columns]]
+    about = [record, request.settings, request.cells, version("featcache")]
+    return digest([*about, table.to_csv(index=False)])
 
 
 def _mark_of(folder: Path) -> object:

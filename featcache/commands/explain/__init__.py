@@ -40,7 +40,15 @@ from featcache.deploy.of_run import ModelSource, of_run
 from featcache.errors import DatasetError, UnknownNameError, UsageError
 from featcache.evaluation.runs import PROBABILITY, Run
 
-__all__ = ["Activations", "ExplainResult", "Figure", "HeatMap", "MeanMap", "explain"]
+__all__ = [
+    "MASKS",
+    "Activations",
+    "ExplainResult",
+    "Figure",
+    "HeatMap",
+    "MeanMap",
+    "explain",
+]
 PREDICTED, TRUE, EVERY = "predicted", "true", "all"
 METHODS = list(heatmaps.ALL)
 MASKS = ("mask", "lesion")  # columns that need not be there
