@@ -29,8 +29,7 @@ def audit_again(
     Returns:
         Whether there is a new audit.
     """
-    files = [path for path in settings.values() if path and not path.is_file()]
-    if audits.is_current(data, reports) and not files:
+    if audits.is_current(data, reports, **settings):
         reporter.message("  still that of the same images and runs")
         return False
     result = audit(data, reports, force=True, reporter=Indented(reporter), **settings)

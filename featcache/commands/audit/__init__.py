@@ -1,5 +1,6 @@
 """``featcache audit``: could runs take shortcuts in the data?"""
 
+import os
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -38,6 +39,7 @@ from featcache.core.progress import SILENT, Reporter
 from featcache.core.registry import Registry
 from featcache.dataset.manifest import Manifest
 from featcache.errors import FeatcacheError, RunError
+from featcache.evaluation.external.validation import FOLDER as VALIDATIONS
 
 __all__ = [
     "CHECKS",
@@ -142,6 +144,7 @@ def audit(
         fixes.check_path(context, fix, force=force)
     if checklist is not None:
         check_output(checklist, "checklist", force=force)
+    inputs = inputs_digest(dataset, reports, split)  # what comes later is not covered
     findings = []
     with io.atomic_folder(context.reports / ROWS) as rows:
         context = replace(context, rows=rows)
@@ -157,43 +160,74 @@ def audit(
     )
     head = {
         "schema": SCHEMA,
-        "inputs": inputs_digest(dataset, reports),
+        "inputs": inputs,
+        "files": names_of(context.reports, fix=fix, checklist=checklist),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": result.dataset,
         "run_id": result.run_id,
     }
-    io.write_json(result.path, head | {"checks": result.rows})
     if checklist is not None:
         text = reporting.markdown(context, findings)
         io.write_text(checklist, context.folders.complete(text))
+    io.write_json(result.path, head | {"checks": result.rows})
     return result
 
 
-def inputs_digest(dataset: Manifest, reports: Path) -> str:
-    """Digest of what an audit looks at: manifest, splits, stores and runs.
+def inputs_digest(dataset: Manifest, reports: Path, split: str | None = None) -> str:
+    """Digest of what an audit looks at: manifest, splits, stores, runs, validations.
 
     Args:
         dataset: Which images.
         reports: The folder of runs of all datasets.
+        split: The split of the runs that it was told to look at.
     """
     folder, home = dataset.folder, reports / dataset.dataset
     splits = {p.name: io.sha256_file(p) for p in sorted(folder.glob("splits-*.json"))}
     runs = {
         p.parent.name: io.sha256_file(p) for p in sorted(home.glob("runs/*/run.json"))
     }
+    validations = {
+        p.name: io.sha256_file(p) for p in home.glob(f"{VALIDATIONS}/*.json")
+    }
     stores = sorted(path.name for path in folder.glob("features/*.h5"))
     table = io.sha256_file(folder / "manifest.csv")
-    return io.digest([table, splits, runs, stores, version("featcache")])
+    about = [table, splits, runs, validations, stores, version("featcache"), split]
+    return io.digest(about)
 
 
-def is_current(dataset: Manifest, reports: Path) -> bool:
-    """Whether the audit on disk is of the dataset, its splits and runs as they are."""
+def names_of(home: Path, **files: Path | None) -> dict[str, str]:
+    """The files that an audit writes, by option, as paths from its record's folder.
+
+    No digests: an author fills in a checklist, which must not be written over for it.
+    """
+    start = home.resolve()
+    return {
+        option: Path(os.path.relpath(path.resolve(), start)).as_posix()
+        for option, path in files.items()
+        if path is not None
+    }
+
+
+def is_current(dataset: Manifest, reports: Path, **files: Path | None) -> bool:
+    """Whether the audit on disk is of the data as they are, and wrote these files.
+
+    Args:
+        dataset: Which images.
+        reports: The folder of runs of all datasets.
+        files: By option: ``fix`` and ``checklist``.
+    """
+    if any(path and not path.is_file() for path in files.values()):
+        return False
+    home = reports / dataset.dataset
     try:
-        record = io.read_json(reports / dataset.dataset / FILE)
+        record = io.read_json(home / FILE)
     except (OSError, ValueError):
         return False
-    is_record = isinstance(record, dict) and record.get("schema") == SCHEMA
-    return is_record and record.get("inputs") == inputs_digest(dataset, reports)
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        return False
+    written, names = record.get("files"), names_of(home, **files)
+    wrote_them = isinstance(written, dict) and names.items() <= written.items()
+    return wrote_them and record.get("inputs") == inputs_digest(dataset, reports)
 
 
 def run_check(check: Check, context: AuditContext) -> Finding:
