@@ -15,6 +15,7 @@ from toy_training import OPTIONS, QUICK, Undisturbed
 from toys import HEARS_CTRL_C, Heard
 
 from featcache.commands import finetune as command
+from featcache.commands.compare import compare
 from featcache.commands.finetune import FinetuneResult, training
 from featcache.commands.finetune.checkpoint import Checkpoint, State, others
 from featcache.commands.finetune.plan import RunPlan
@@ -55,6 +56,8 @@ def test_a_time_limit(
     assert any("resumes after epoch 1" in line for line in told)
     assert whole.record.trainings[0].epochs == 3
     assert tune(**again).new_run_ids == []
+    (line,) = compare(whole.folder.parents[1], part="test").excluded
+    assert f"{short.run_id} is not ranked: run {whole.run_id} has the same" in line
 
 
 @pytest.mark.parametrize("kind", ["folder", "short"])
