@@ -108,6 +108,12 @@ class Manifest:
         return self.table[self.table["status"] == OK]
 
     @property
+    def excluded_groups(self) -> dict[str, str]:
+        """The groups of the images that `narrow` has left out, by their ids."""
+        out = self.table[self.table["status"] == EXCLUDED]
+        return dict(zip(out["image_id"], out["group"], strict=True))
+
+    @property
     def own_test(self) -> frozenset[str] | None:
         """Ids of the usable test images of the source's own split.
 

@@ -37,11 +37,14 @@ class Selection:
         entries: Runs with equal evaluation and whole predictions, the newest first.
         excluded: Why the others are not among them, one line each.
         test_only: Runs with equal evaluation and predictions on the test set alone.
+        replaced: By run_id of a run that is excluded for it, the run_id of the newer
+            one of the same recipe that is among the entries.
     """
 
     entries: list[Entry]
     excluded: list[str]
     test_only: list[Run] = field(default_factory=list)
+    replaced: dict[str, str] = field(default_factory=dict)
 
 
 def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
@@ -86,10 +89,15 @@ def choose(reports: Path, split: str | None, part: str = TRAIN) -> Selection:
         )
     repeats = [run for run in all_runs if run.record.split.repeat and part == TRAIN]
     entries, alone = _with_repeats(ranked, repeats)
+    replaced = _replaced(ranked, entries)
+    excluded += [
+        f"run {old} is not ranked: run {new} has the same recipe and is newer"
+        for old, new in replaced.items()
+    ]
     others = [
         _describe_excluded(group, ranked[0]) for group in alike if group is not named[0]
     ]
-    return Selection(entries, excluded + alone + others, test_only)
+    return Selection(entries, excluded + alone + others, test_only, replaced)
 
 
 def rank_key(
@@ -167,6 +175,13 @@ def _with_repeats(
             + some(alone, 3)
         )
     return list(entries.values())[::-1], excluded
+
+
+def _replaced(ranked: Sequence[Run], entries: Sequence[Entry]) -> dict[str, str]:
+    """The ids of runs that are no entries, and of those of their recipe that are."""
+    newest = {entry.run.record.recipe_id: entry.run.run_id for entry in entries}
+    pairs = {run.run_id: newest[run.record.recipe_id] for run in ranked}
+    return {old: new for old, new in pairs.items() if old != new}
 
 
 def _describe_excluded(group: Sequence[Run], first: Run | None) -> str:

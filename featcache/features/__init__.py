@@ -158,6 +158,7 @@ def _draw_split(dataset: Manifest, options: SplitOptions, repeat: int) -> Split:
     own_test, ok = dataset.own_test, dataset.ok
     columns = ok["image_id"].tolist(), ok["label"].tolist(), ok["group"].tolist()
     name, path = _split_name(dataset, options), split_path(dataset, options)
+    excluded_groups = dataset.excluded_groups
     if own_test is not None:
         _refuse_test_size(dataset, options)
         by = str(dataset.settings.split_by)
@@ -165,7 +166,12 @@ def _draw_split(dataset: Manifest, options: SplitOptions, repeat: int) -> Split:
         empty = Split(name, *how, {}, split_by=by, own_val=dataset.own_val)
         val = ok.loc[ok[PART] == PARTS[1], "image_id"] if dataset.own_val else ()
         base = splits.load_or_keep(
-            path, *columns, empty=empty, own_test=own_test, own_val=val
+            path,
+            *columns,
+            empty=empty,
+            own_test=own_test,
+            own_val=val,
+            excluded_groups=excluded_groups,
         )
     else:
         base = splits.load_or_make(
@@ -175,12 +181,15 @@ def _draw_split(dataset: Manifest, options: SplitOptions, repeat: int) -> Split:
             folds=options.folds,
             test_size=options.test_size,
             seed=options.seed,
+            excluded_groups=excluded_groups,
         )
     if not repeat:
         return base
     name = f"{name}-r{repeat}"
     path = path.with_name(f"splits-{name}.json")
-    return splits.load_or_redraw(path, base, *columns, name=name, repeat=repeat)
+    return splits.load_or_redraw(
+        path, base, *columns, name=name, repeat=repeat, excluded_groups=excluded_groups
+    )
 
 
 def _with_paths(error: SplitError, dataset: Manifest) -> SplitError:

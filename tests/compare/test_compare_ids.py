@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 import pytest
 from PIL import Image
+from records import rewrite
 from toy_board import Add
 
 import featcache
@@ -273,3 +275,26 @@ def test_a_narrow_terminal_keeps_the_short_id_whole(
     out = run("compare")[1]
     assert "3f2a1b" in out
     assert "90c4de" in out
+
+
+def test_of_one_recipe_the_newest_is_ranked(add: Add, reports: Path) -> None:
+    """As of a training cut short and the whole one: the older one is told, and why."""
+    short, whole = add("short", recipe_id="one"), add("whole", recipe_id="one")
+    add("other")
+    board = compare(reports)
+    assert short not in {row.run_id for row in board.rows}
+    said = f"run {whole} has the same recipe and is newer"
+    assert board.excluded == [f"run {short} is not ranked: {said}"]
+    with pytest.raises(RunError, match=f"{short}, which has .* recipe as run {whole}"):
+        compare(reports, against=short)
+
+
+def test_against_a_run_on_the_test_set_alone(add: Add, reports: Path) -> None:
+    """It has no row on the training part, for want of predictions there."""
+    add("whole", test=4)
+    folder = reports / "runs" / add("tested", test=4)
+    table = pd.read_csv(folder / "predictions.csv")
+    table[table["split"] == "test"].to_csv(folder / "predictions.csv", index=False)
+    rewrite(folder)
+    with pytest.raises(RunError, match=r"no out-of-fold predictions.*`part='test'`"):
+        compare(reports, against="tested")

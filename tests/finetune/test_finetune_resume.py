@@ -14,10 +14,14 @@ import pytest
 from toy_training import OPTIONS, QUICK, Undisturbed
 from toys import HEARS_CTRL_C, Heard
 
+from featcache.commands import finetune as command
+from featcache.commands.compare import compare
 from featcache.commands.finetune import FinetuneResult, training
 from featcache.commands.finetune.checkpoint import Checkpoint, State, others
+from featcache.commands.finetune.plan import RunPlan
 from featcache.core.io import write_json
 from featcache.dataset.manifest import Manifest
+from featcache.errors import RunError
 from featcache.evaluation import runs
 
 
@@ -52,6 +56,35 @@ def test_a_time_limit(
     assert any("resumes after epoch 1" in line for line in told)
     assert whole.record.trainings[0].epochs == 3
     assert tune(**again).new_run_ids == []
+    (line,) = compare(whole.folder.parents[1], part="test").excluded
+    assert f"{short.run_id} is not ranked: run {whole.run_id} has the same" in line
+
+
+@pytest.mark.parametrize("kind", ["folder", "short"])
+def test_force_replaces_a_broken_run(
+    tune: Callable[..., FinetuneResult], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody opens it, and its checkpoints go; one that is not there keeps its own."""
+    todo: list[RunPlan] = []
+
+    def train(plans: list[RunPlan], *_: Any) -> dict[RunPlan, Path]:
+        todo[:] = plans
+        return {}
+
+    monkeypatch.setattr(command, "_train", train)
+    tune(max_minutes=1.0)
+    checkpoints, folder = todo[0].checkpoints, getattr(todo[0], kind)
+    checkpoints.mkdir(parents=True)
+    tune(max_minutes=1.0, force=True)
+    assert checkpoints.is_dir()
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    todo.clear()
+    with pytest.raises(RunError, match="`force=True`"):
+        tune(max_minutes=1.0)
+    tune(max_minutes=1.0, force=True)
+    assert len(todo) == 1
+    assert not checkpoints.exists()
 
 
 def test_checkpoints_of_others(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_rows import TEN, Rows, columns, datasets, rule, singles
+from toys import make_dataset
 
 from featcache.dataset import splits
-from featcache.dataset.splits import TEST, Split
+from featcache.dataset.splits import TEST, Split, SplitOptions
 from featcache.errors import SplitError
+from featcache.features import draw_split
 
 
 def load(path: Path, rows: Rows, **arguments: object) -> Split:
@@ -171,3 +173,20 @@ def test_a_repeat_is_told_from_a_split(tmp_path: Path) -> None:
     (tmp_path / "r1").write_text(json.dumps(stored))
     with pytest.raises(SplitError, match="the test set of split default"):
         redraw(tmp_path / "r1", base, TEN)
+
+
+@pytest.mark.parametrize("split_by", [None, "part"])
+@pytest.mark.parametrize("repeat", [0, 1])
+def test_a_group_stays_where_images_that_are_left_out_stand(
+    tmp_path: Path, split_by: str | None, repeat: int
+) -> None:
+    """Drawn on one view of each patient, then on the other: one part a patient."""
+    made = make_dataset(tmp_path)
+    made.table["view"] = ["AP"] * 18 + ["PA", "AP"] * 36
+    made.table["part"] = ["train"] * 60 + ["test"] * 30
+    for left_out in (["view=AP"], ["view=PA"], []):
+        options = SplitOptions(split="s", exclude=left_out, split_by=split_by)
+        split = draw_split(options.narrow(made), options, repeat=repeat)
+    parts = made.table["image_id"].map(split.fold_of)
+    assert (parts.groupby(made.table["group"]).nunique() == 1).all()
+    assert parts.nunique() == 6

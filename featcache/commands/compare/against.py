@@ -4,7 +4,7 @@ from pathlib import Path
 
 from featcache.errors import RunError
 from featcache.evaluation import references
-from featcache.evaluation.runs import Run
+from featcache.evaluation.runs import TEST, Run
 from featcache.evaluation.selection import Selection, difference
 
 
@@ -14,7 +14,7 @@ def reference(
     """The run that others are to be held against.
 
     Raises:
-        RunError: It is not among the chosen; the error says what differs.
+        RunError: It is not among the chosen; the error says why.
     """
     # A run of another split is found too, so that the error says what differs.
     narrow = split if references.matching(reports, name, split) else None
@@ -22,9 +22,16 @@ def reference(
     ranked = [entry.run for entry in selection.entries]
     if run.run_id in {one.run_id for one in ranked}:
         return run
-    got, hint = _what_differs(run, ranked[0])
+    if newer := selection.replaced.get(run.run_id):
+        got = f"has the same recipe as run {newer}, which is newer and ranked instead"
+        hint = "Choose that one."
+    elif run.run_id in {one.run_id for one in selection.test_only}:
+        got = "has no out-of-fold predictions"
+        hint = f"Compare with `part={TEST!r}`, or choose another run."
+    else:
+        got, hint = _what_differs(run, ranked[0])
     raise RunError(
-        "`against` to name a run that was evaluated like those of split "
+        "`against` to name a run that is ranked on split "
         f"{ranked[0].record.split.name}",
         f"{run.run_id}, which {got}",
         hint,

@@ -125,13 +125,14 @@ def finetune(
             )
             for network in networks
         ]
-        there = {plan: plan.done for plan in planned}
-        todo = [plan for plan in planned if force or not there[plan]]
+        # To be replaced, a run need not be one that can be opened.
+        there = {} if force else {plan: plan.done for plan in planned}
+        todo = [plan for plan in planned if not there.get(plan)]
         for plan in todo:
-            if there[plan]:
+            if force and plan.is_recorded:
                 shutil.rmtree(plan.checkpoints, ignore_errors=True)
         new_folders = _train(todo, max_minutes, on, reporter, check)
-    folders = [new_folders.get(plan) or there[plan] for plan in planned]
+    folders = [new_folders.get(plan) or there.get(plan) for plan in planned]
     return FinetuneResult(
         [runs.load(folder) for folder in folders if folder],
         [folder.name for folder in new_folders.values()],

@@ -148,6 +148,12 @@ class RunPlan:
         folders = (self.folder, self.short)
         return next((folder for folder in folders if runs.is_done(folder)), None)
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the run is there, be it broken."""
+        folders = (self.folder, self.short)
+        return any((folder / "run.json").is_file() for folder in folders)
+
     @cached_property
     def training_identity(self) -> dict[str, Any]:
         """What decides the weights.

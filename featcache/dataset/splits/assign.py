@@ -19,6 +19,7 @@ def assign_folds(
     seed: int = 0,
     existing: Mapping[str, int] | None = None,
     repeat: int = 0,
+    excluded_groups: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Assigns every image to a fold or the test set, whatever the rows' order.
 
@@ -35,6 +36,8 @@ def assign_folds(
         seed: Of the order, 0 or above.
         existing: Assigned before, and kept; further images of a group join it.
         repeat: Another number draws other folds with the same seed.
+        excluded_groups: Groups of images that are not to be assigned, by image_id:
+            what is in ``existing`` of them keeps its group where it is.
 
     Returns:
         The fold of each of ``image_ids``: 0 .. ``folds`` - 1, or `TEST`.
@@ -48,7 +51,8 @@ def assign_folds(
     refuse_rare(table, folds, test_size)
     existing = existing or {}
     group_of = dict(zip(table["image_id"], table["group"], strict=True))
-    pinned = {g: existing[i] for i, g in group_of.items() if existing.get(i) in shares}
+    known = {**(excluded_groups or {}), **group_of}
+    pinned = {g: existing[i] for i, g in known.items() if existing.get(i) in shares}
     part_of = fill(table, shares, pinned, (seed, repeat))
     fold_of = {i: existing.get(i, part_of[g]) for i, g in group_of.items()}
     check(list(fold_of.values()), labels, groups, folds=folds, test_size=test_size)

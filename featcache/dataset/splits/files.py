@@ -52,6 +52,7 @@ def load_or_make(
     folds: int = 5,
     test_size: float = 0.2,
     seed: int = 0,
+    excluded_groups: Mapping[str, str] | None = None,
 ) -> Split:
     """Reads the split at ``path``, adds the images it lacks, and checks it.
 
@@ -64,7 +65,7 @@ def load_or_make(
         LockedError: Another process has been writing the split for a minute.
     """
     empty = Split(name, folds, test_size, seed, {})
-    settings = _settings(empty)
+    settings = _settings(empty) | {"excluded_groups": excluded_groups}
 
     def draw(existing: Mapping[str, int]) -> dict[str, int]:
         return assign_folds(image_ids, labels, groups, existing=existing, **settings)
@@ -83,6 +84,7 @@ def load_or_keep(
     empty: Split,
     own_test: Collection[str],
     own_val: Collection[str] = (),
+    excluded_groups: Mapping[str, str] | None = None,
 ) -> Split:
     """Reads or draws folds around the test set that a source brings.
 
@@ -94,6 +96,7 @@ def load_or_keep(
         empty: The split's name, settings and `Split.split_by`.
         own_test: Of ``image_ids``, those of the source's own test set.
         own_val: Those of its val, if that is to be fold 0.
+        excluded_groups: As for `assign_folds`.
 
     Raises:
         SplitError: The file is not this split, the source's test set has changed, a
@@ -107,7 +110,8 @@ def load_or_keep(
     check_own_test(labels_of, in_test.tolist(), whole=not empty.is_site)
     if empty.own_val:
         check_own_val(labels_of, in_val.tolist(), empty.folds)
-    split = _complete(path, empty, image_ids, _around(table, in_test, in_val, empty))
+    draw = _around(table, in_test, in_val, empty, excluded_groups)
+    split = _complete(path, empty, image_ids, draw)
     parts = split.of(image_ids)
     same_val = not empty.own_val or np.array_equal(parts == 0, in_val)
     if not (same_val and np.array_equal(parts == TEST, in_test)):
@@ -132,6 +136,7 @@ def _around(
     in_test: NDArray[np.bool_],
     in_val: NDArray[np.bool_],
     empty: Split,
+    excluded_groups: Mapping[str, str] | None,
 ) -> Callable[[Mapping[str, int]], dict[str, int]]:
     """Draws the folds of a split whose test set is known, and its fold 0 perhaps."""
     first = int(empty.own_val)
@@ -143,6 +148,7 @@ def _around(
     def draw(existing: Mapping[str, int]) -> dict[str, int]:
         columns = rest["image_id"].tolist(), rest["label"], rest["group"]
         settings = _settings(empty) | {"test_size": 0, "repeat": empty.repeat}
+        settings |= {"excluded_groups": excluded_groups}
         settings["folds"] -= first
         before = {i: fold - first for i, fold in existing.items() if fold >= first}
         folds = assign_folds(*columns, existing=before, **settings)
@@ -160,6 +166,7 @@ def load_or_redraw(
     *,
     name: str,
     repeat: int,
+    excluded_groups: Mapping[str, str] | None = None,
 ) -> Split:
     """Reads or draws a repeat of a split: the same test set, other folds.
 
@@ -171,6 +178,7 @@ def load_or_redraw(
         groups: Group of each image, (N,).
         name: Of the repeat.
         repeat: Its number, from 1.
+        excluded_groups: As for `assign_folds`.
 
     Raises:
         SplitError: The file is not this repeat, or as `assign_folds` and `check`.
@@ -180,7 +188,8 @@ def load_or_redraw(
     in_test = base.of(image_ids) == TEST
     empty = replace(base, name=name, fold_of={}, repeat=repeat, base=base.name)
     in_val = base.own_val & (base.of(image_ids) == 0)
-    split = _complete(path, empty, image_ids, _around(table, in_test, in_val, empty))
+    draw = _around(table, in_test, in_val, empty, excluded_groups)
+    split = _complete(path, empty, image_ids, draw)
     if not np.array_equal(split.of(image_ids) == TEST, in_test):
         raise _damaged(path, f"the test set of split {base.name}")
     check(
