@@ -342,6 +342,41 @@ def test_a_folder_is_read_by_its_metadata_csv(tmp_path: Path) -> None:
     assert rows(list_source(root))[0] == ("images/a.png", "images")
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("spelled", ["", "./"])
+@pytest.mark.parametrize("folders", [("",), ("train",), ("train", "test")])
+def test_masks_are_beside_the_table_that_names_them(
+    tmp_path: Path, folders: tuple[str, ...], spelled: str, zipped: bool
+) -> None:
+    """As images are. A URL is one, an empty cell is none, and a mask may be missing."""
+    url = "https://host/c.png"
+    masks = [f"{spelled}m/a.png", " ", url, "m/lost.png"]
+    csv = ["path,label,mask", *(f"{i}.png,{i},{m}" for i, m in enumerate(masks))]
+    root = tmp_path / "s"
+    for at in folders:
+        touch(root / at, *(f"{i}.png" for i in range(4)), "m/a.png")
+        (root / at / "metadata.csv").write_text("\n".join(csv))
+    source = Path(shutil.make_archive(str(root), "zip", root)) if zipped else root
+    tops = [f"{at}/" if at else "" for at in folders]
+    expected = [m for t in tops for m in (f"{t}m/a.png", "", url, f"{t}m/lost.png")]
+    assert sorted(list_source(source).table["mask"]) == sorted(expected)
+
+
+def test_masks_elsewhere_are_found_as_images_are(tmp_path: Path) -> None:
+    """Below another folder, by an absolute path, and with other separators."""
+    root = touch(tmp_path / "s", "train/a.png", "train/b.png", "train/m/b.png", "m.png")
+    (root / "train" / "metadata.csv").write_text(
+        "path,label,mask\na.png,A,../m.png\nb.png,B,m\\b.png\n"
+    )
+    assert list_source(root).table["mask"].tolist() == ["m.png", "train/m/b.png"]
+    (root / "train" / "metadata.csv").rename(root / "metadata.csv")
+    names = [str(root / "m.png"), "train/m/b.png"]
+    (root / "metadata.csv").write_text(
+        f"path,label,mask\ntrain/a.png,A,{names[0]}\ntrain/b.png,B,{names[1]}\n"
+    )
+    assert list_source(root).table["mask"].tolist() == names
+
+
 def test_one_path_in_two_spellings_is_one(table: Callable[..., Path]) -> None:
     """It is refused as a repeat."""
     with pytest.raises(DatasetError, match=r"repeated: a\.png"):

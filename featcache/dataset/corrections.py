@@ -128,6 +128,33 @@ def corrected(table: pd.DataFrame, folder: Path, warnings: list[str]) -> pd.Data
     return table.assign(label=label.where(holds, table["label"]))
 
 
+def forget_overtaken(listed: pd.DataFrame, folder: Path) -> None:
+    """Drops corrections of images whose label in the source is another now.
+
+    A later review then corrects the label that the source has. Corrections of images
+    that are not listed stay. The caller holds the lock of the manifest.
+
+    Args:
+        listed: Rows with image_id and label, as in the source.
+        folder: ``cache/<dataset>``.
+
+    Raises:
+        DatasetError: ``corrections.csv`` is not one of ours.
+    """
+    known = read(folder)
+    if not known:
+        return
+    images = {*listed["image_id"]}
+    labels = {*zip(listed["image_id"], listed["label"], strict=True)}
+    kept = {
+        image: pair
+        for image, pair in known.items()
+        if image not in images or (image, pair[0]) in labels
+    }
+    if kept != known:
+        _save(folder, kept)
+
+
 def versions(folder: Path) -> list[Version]:
     """The corrections that were made, the oldest first; damaged records are left out.
 
@@ -195,6 +222,10 @@ def _write_corrections(dataset: Manifest, after: Mapping[str, str]) -> None:
     for image, label in after.items():
         source = known[image][0] if image in known else str(ok[image])
         known[image] = (source, label)
+    _save(dataset.folder, known)
+
+
+def _save(folder: Path, known: Mapping[str, tuple[str, str]]) -> None:
     rows = [(i, old, new) for i, (old, new) in sorted(known.items()) if old != new]
-    with atomic_path(dataset.folder / FILE) as temp:
+    with atomic_path(folder / FILE) as temp:
         pd.DataFrame(rows, columns=list(_COLUMNS)).to_csv(temp, index=False)

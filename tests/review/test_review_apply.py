@@ -165,6 +165,48 @@ def test_corrections_survive_a_scan(
     assert again.manifest.table.set_index("image_id")["label"][second] == COVID
 
 
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [(NORMAL, OTHER), (NORMAL, COVID), (OTHER, NORMAL), (OTHER, COVID)],
+)
+def test_a_review_of_a_label_that_the_source_changed_survives_a_scan(
+    dataset: Manifest, reports: Path, image_folder: Path, source: str, answer: str
+) -> None:
+    """COVID became NORMAL by review, then another in the source; a reader answers."""
+    cache, name = dataset.folder.parent, dataset.dataset
+    image = str(dataset.ok["image_id"].iloc[0])
+    path = image_folder / dataset.ok["path"].iloc[0]
+    write(dataset, line("ann", 0, NORMAL, image_id=image))
+    apply(dataset, reports, rule="reader:ann")
+    path.rename(image_folder / source / path.name)
+    warnings = scan(image_folder, cache, dataset=name).warnings
+    assert any("new label" in text for text in warnings) == (source != NORMAL)
+    write(dataset, line("bob", 0, answer, image_id=image))
+    apply(manifest.load(dataset.folder), reports, rule="reader:bob")
+    again = scan(image_folder, cache, dataset=name)
+    assert again.manifest.table.set_index("image_id")["label"][image] == answer
+    assert corrections.read(dataset.folder) == {image: (source, answer)}
+    assert not any("new label" in text for text in again.warnings)
+
+
+def test_corrections_of_images_that_are_not_listed_are_kept(
+    dataset: Manifest, reports: Path, image_folder: Path
+) -> None:
+    """An image that is away for one scan comes back with its corrected label."""
+    cache, name = dataset.folder.parent, dataset.dataset
+    image = str(dataset.ok["image_id"].iloc[0])
+    path = image_folder / dataset.ok["path"].iloc[0]
+    write(dataset, line("ann", 0, NORMAL, image_id=image))
+    apply(dataset, reports, rule="reader:ann")
+    away = path.rename(image_folder.parent / path.name)
+    assert image not in set(
+        scan(image_folder, cache, dataset=name).manifest.ok["image_id"]
+    )
+    away.rename(path)
+    again = scan(image_folder, cache, dataset=name)
+    assert again.manifest.table.set_index("image_id")["label"][image] == NORMAL
+
+
 def test_a_correction_can_be_taken_back(read: Manifest, reports: Path) -> None:
     """A label that is that of the source again is no correction any more."""
     apply(read, reports, rule="agree")

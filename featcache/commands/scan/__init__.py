@@ -231,6 +231,7 @@ def _scan(
         columns, thumbs = reader.columns, reader.thumbs
         table = _table(listing, columns)
         warnings = [*warnings, *listing.warnings, *_note_flat(table, columns.flat)]
+        listed_labels = table[["image_id", "label"]]
         table = corrections.corrected(table, folder, warnings)
         warnings += remote.repeated()
         mark_duplicates(table, settings.on_conflict, warnings)
@@ -255,6 +256,7 @@ def _scan(
         same = old and old.settings == settings and old.table.equals(result.table)
         if not same:
             manifest.save(result)
+        corrections.forget_overtaken(listed_labels, folder)
         if near and thumbs:
             small.save(folder, {i: thumbs[i] for i in ids if i in thumbs})
         journal.remove()

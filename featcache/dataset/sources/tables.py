@@ -48,12 +48,12 @@ def list_table(tree: Tree, file: TableFile) -> Listing:
     nameless = [f"row {i + 2}" for i in table.index[table["path"] == ""]]
     refuse(where, "a path in every row", "none in", nameless, "Fill them in.")
     table["label"] = table["label"].str.strip()
-    names = [path if is_url(path) else file.beside(path) for path in table["path"]]
-    table["path"] = [path_here(tree, name) for name in names]
+    cut = any(is_url(path) and Url.of(path).stripped for path in table["path"])
+    table["path"] = [_from_table(tree, file, path) for path in table["path"]]
     if "mask" in table.columns:
-        table["mask"] = [str(Url.of(m)) if is_url(m) else m for m in table["mask"]]
+        masks = table["mask"].str.strip()
+        table["mask"] = [mask and _from_table(tree, file, mask) for mask in masks]
     _check_rows(tree, where, table)
-    cut = any(is_url(name) and Url.of(name).stripped for name in names)
     notes = [STRIPPED] if cut else []
     return Listing(tree.root, clean(table, TAKEN), notes, stamps=tree.stamps)
 
@@ -67,6 +67,11 @@ def _check_columns(where: str, table: pd.DataFrame) -> None:
             f"Add or rename: {', '.join(missing)}."
             + (_COMMAS if where.lower().endswith(".csv") else ""),
         )
+
+
+def _from_table(tree: Tree, file: TableFile, path: str) -> str:
+    """The path here of a file that a table names relative to itself."""
+    return path_here(tree, path if is_url(path) else file.beside(path))
 
 
 def path_here(tree: Tree, path: str) -> str:
