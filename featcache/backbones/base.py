@@ -309,7 +309,7 @@ class Network:
         assert self.file is not None
         cut = f", output {self.output}" if self.output else ""
         if self.readout:
-            kind, digits = self.file.suffix, graph_files.digits(self.file)[:16]
+            kind, digits = self.file.suffix, graph_files.key(self.file)[:16]
             return f"{kind} file sha256 {digits}{cut}; {self.readout.text}"
         config = hashlib.sha256(config_bytes(self.file)).hexdigest()[:16]
         return f"config.json sha256 {config}{cut}"

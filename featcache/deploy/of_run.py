@@ -276,7 +276,8 @@ def prepare(
         outputs,
         source.folder.parent / "openvino",
         calibration_ids=opened.header.notes.get("calibration", []),
-        hint="Extract again with the same options: that quantises it again.",
+        hint=f"Move {opened.path} away and extract again with the same options: that "
+        "quantises it again.",
     )
 
 

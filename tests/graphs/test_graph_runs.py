@@ -1,10 +1,12 @@
 """A network in a file from its images to an answer elsewhere."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from toy_graphs import KERNEL, conv, save, token_network, vector_network
@@ -12,6 +14,7 @@ from toys import train_flat
 
 from featcache import study
 from featcache.backbones import resolve
+from featcache.backbones.engines.openvino import core, openvino
 from featcache.commands.bundle import make_bundle
 from featcache.commands.compare import compare
 from featcache.commands.extract import extract
@@ -105,6 +108,47 @@ def test_another_descriptor_is_another_store(dataset: Manifest, tmp_path: Path) 
         assert result.computed == len(dataset.ok)
         stores.add(result.path)
     assert len(stores) == 4
+
+
+@pytest.mark.parametrize("name", ["ir.xml", "apart.onnx"])
+def test_weights_in_another_file_are_of_the_contract(
+    dataset: Manifest, tmp_path: Path, name: str
+) -> None:
+    """One number in it changes, by which all are multiplied: features are others."""
+    path = tmp_path / name
+    nodes = [conv(), helper.make_node("Mul", ["map", "scale"], ["features"])]
+    weights = {"kernel": KERNEL, "scale": np.array(3, np.float32)}
+    whole = save(tmp_path / "net.onnx", nodes, weights)
+    path.with_suffix(".json").write_text('{"preprocess": "tf", "input_size": 32}')
+    if path.suffix == ".xml":
+        model = core().read_model(whole)
+        openvino().save_model(model, path, compress_to_fp16=False)
+    else:
+        onnx.save(
+            *(onnx.load(whole), path),
+            save_as_external_data=True,
+            location="apart.bin",
+            size_threshold=0,
+        )
+    first = extract(dataset, [resolve(str(path))])[0]
+    content = path.read_bytes()
+    old, new = np.array([3, 6], np.float32)
+    file = path.with_suffix(".bin")
+    assert file.read_bytes().count(old.tobytes()) == 1
+    file.write_bytes(file.read_bytes().replace(old.tobytes(), new.tobytes()))
+    second = extract(dataset, [resolve(str(path))])[0]
+    assert path.read_bytes() == content
+    assert second.computed == len(dataset.ok)
+    rows = [store.open_store(one.path).read("features") for one in (first, second)]
+    np.testing.assert_allclose(rows[1], 2 * rows[0], rtol=1e-3, atol=1e-5)
+
+
+def test_the_contract_of_a_single_file_names_its_digest(tmp_path: Path) -> None:
+    """Stores in use were named by it."""
+    path = vector_network(tmp_path / "net.onnx", preprocess="tf")
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    architecture = f".onnx file sha256 {digits}; vector, nchw"
+    assert resolve(str(path)).architecture == architecture
 
 
 def test_a_changed_descriptor_is_no_longer_the_runs(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from featcache.backbones.engines.base import (
 )
 from featcache.backbones.graphs import pixels as graph_pixels
 from featcache.core.io import digest, lock
+from featcache.core.taps import FEATURES
 from featcache.core.versions import installed_versions
 from featcache.errors import ConversionError, StoreError, WeightsError
 
@@ -147,8 +149,7 @@ def to_int8(prepared: PreparedNetwork) -> Path:
         ConversionError: It cannot be quantised.
         StoreError: It came out different from the one that the contract names.
     """
-    image_ids = list(prepared.calibration_ids)
-    path = _path(prepared, calibration=digest(image_ids))
+    path = _int8_path(prepared)
     if not openvino.is_whole(path):
         int8.require_nncf()  # before the long work
         source = to_float32(prepared)
@@ -157,22 +158,59 @@ def to_int8(prepared: PreparedNetwork) -> Path:
             source = to_float32(prepared)
         with lock(path.with_suffix(".lock"), path.name, timeout=3600):
             if not openvino.is_whole(path):
-                int8.quantise(source, path, prepared.pixels(image_ids))
-    expected, got = prepared.contract.quantised, openvino.digest(path)
-    if expected not in (None, got):
-        raise StoreError(
-            f"the quantised network {expected[:8]} of the stored features of "
-            f"{prepared.network.text}",
-            f"{got[:8]}: it was lost, and quantising again gave another",
-            "Move the store away and extract again.",
-        )
+                pixels = prepared.pixels(list(prepared.calibration_ids))
+                int8.quantise(source, path, pixels)
+    got = openvino.digest(path)
+    if prepared.contract.quantised not in (None, got):
+        raise _another(prepared, got)
     return path
+
+
+def _int8_path(prepared: PreparedNetwork) -> Path:
+    """Where the int8 network is, or will be.
+
+    That of the contract serves whatever further outputs it has: it was made with those
+    that `extract` was asked for, and fewer may be used.
+    """
+    path = _path(prepared, calibration=digest(list(prepared.calibration_ids)))
+    needed = {FEATURES, *prepared.taps}
+    for stored in sorted(_of_contract(prepared), key=lambda one: one != path):
+        if needed <= openvino.output_names(stored):
+            return stored
+    return path
+
+
+def _of_contract(prepared: PreparedNetwork) -> list[Path]:
+    """The networks that have the weights which the contract names, by any outputs."""
+    names = f"{escape(network_name(prepared.contract))}-*.xml"
+    expected = prepared.contract.quantised
+    paths = sorted(prepared.folder.glob(names)) if expected else []
+    whole = [path for path in paths if openvino.is_whole(path)]
+    return [path for path in whole if openvino.digest(path) == expected]
+
+
+def _another(prepared: PreparedNetwork, got: str) -> StoreError:
+    """The error for an int8 network that is not the one of the contract."""
+    reason = "it was lost, and quantising again gave another"
+    todo = "Move the store away and extract again."
+    if _of_contract(prepared):
+        reason = "with these taps and poolings, quantising gave another"
+        todo = (
+            "Move the store away and extract again with all taps and poolings in one "
+            "call, or ask for those of the store."
+        )
+    return StoreError(
+        f"the quantised network {str(prepared.contract.quantised)[:8]} of the stored "
+        f"features of {prepared.network.text}",
+        f"{got[:8]}: {reason}",
+        todo,
+    )
 
 
 def files_of(prepared: PreparedNetwork) -> list[Path]:
     """The files of a converted network; none if OpenVINO does not run it."""
     if prepared.contract.precision == "int8":
-        path = _path(prepared, calibration=digest(list(prepared.calibration_ids)))
+        path = _int8_path(prepared)
     else:
         path = _path(prepared, precision="float32")
     suffixes = (".xml", ".bin", ".json")

@@ -252,13 +252,22 @@ def refuse_misfit(network: Any, size: int, outputs: Iterable[str]) -> None:
         ConversionError: It is another network.
     """
     shapes = [list(one.partial_shape)[1:] for one in network.inputs]
-    names = {one.node.friendly_name for one in network.outputs}
+    names = _names(network)
     if shapes != [[size, size, 3]] or not set(outputs) <= names:
         raise ConversionError(
             f"a network of {size} px that gives {', '.join(outputs)}",
             f"inputs {shapes} and outputs {', '.join(sorted(names))}",
             "Make it again.",
         )
+
+
+def output_names(path: Path) -> set[str]:
+    """What a network gives, as its engine names it."""
+    return _names(read(path))
+
+
+def _names(network: Any) -> set[str]:
+    return {one.node.friendly_name for one in network.outputs}
 
 
 def read_record(path: Path) -> dict[str, Any]:
