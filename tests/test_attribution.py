@@ -11,7 +11,7 @@ from featcache import heads
 from featcache.backbones.pooling import POOLINGS
 from featcache.commands.explain import attribution
 from featcache.commands.explain.attribution import faithful, maps
-from featcache.commands.explain.attribution.stages import stages
+from featcache.commands.explain.attribution.stages import linear, stages
 from featcache.errors import HeadError
 
 FRONTS = {
@@ -48,6 +48,14 @@ def _split(head, X, codes, **options):
 def _margins(head, X, codes):
     split = attribution.margins(head.predict_proba(X))
     return split[np.arange(len(codes)), codes]
+
+
+@pytest.mark.filterwarnings("ignore:The `probability` parameter:FutureWarning")
+def test_a_linear_kernel_of_pairs_of_classes_is_not_taken_for_linear() -> None:
+    """Its coefficients are of the six pairs of four classes, not of the classes."""
+    head, X, _ = _fitted("sklearn.svm:SVC(kernel='linear', probability=True)", 4)
+    parts = stages(head)
+    assert linear(parts.inner, parts.rotated(parts.transformed(X))) is None
 
 
 def test_margins_are_log_odds_or_centred_logits() -> None:

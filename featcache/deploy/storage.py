@@ -12,7 +12,7 @@ import pandas as pd
 from featcache.core.progress import SILENT, Reporter
 from featcache.core.versions import installed_versions
 from featcache.deploy.model import Model, Outputs, Rendering
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, StoreError
 from featcache.features import store
 from featcache.features.copies import (
     EMBEDDER,
@@ -90,8 +90,18 @@ class _NetworkStorage:
         return results
 
     def add(self, image_ids: Sequence[str], outputs: Outputs) -> None:
-        """Keeps outputs (n, renderings, width) until they are sealed."""
+        """Keeps outputs (n, renderings, width) until they are sealed.
+
+        Raises:
+            StoreError: The rows of earlier calls were made by other libraries.
+        """
         header = self.header
+        if not self.waiting and not _can_take(self.paths[-1], header.versions):
+            raise StoreError(
+                f"those in {self.paths[-1]} were made with other libraries; delete it "
+                "to keep new ones",
+                "Delete it.",
+            )
         for one in self.renderings:
             if recipe := _recipe(one):
                 header, _ = header.with_policy(recipe)
@@ -136,10 +146,12 @@ class _NetworkStorage:
 
 
 def _can_take(path: Path, versions: Mapping[str, str]) -> bool:
-    """Whether a store's rows were made with these versions; one header is for all."""
+    """Whether a store's rows are of these libraries; one header is for all."""
     if path.exists():
         with suppress(FeatcacheError, OSError):  # damaged: replaced
-            return store.open_store(path).header.versions == versions
+            others = store.open_store(path).header.versions
+            both = (others.keys() & versions.keys()) - {"featcache"}
+            return all(others[name] == versions[name] for name in both)
     return True
 
 
@@ -166,7 +178,8 @@ class CacheStorage:
 
     def add(self, number: int, image_ids: Sequence[str], outputs: Outputs) -> None:
         """Keeps outputs (n, renderings, width) of a network."""
-        if network := self.networks[number]:
+        network = self.networks[number]
+        if network and network.can_write:
             with self._forgiving(network):
                 network.add(image_ids, outputs)
 
@@ -210,12 +223,6 @@ def stored(model: Model, cache: Path, reporter: Reporter = SILENT) -> Iterator[M
             versions = installed_versions([*network.store.header.versions])
             header = replace(network.store.header, policies=[], versions=versions)
             storage = _NetworkStorage(header, network.outputs, renderings, paths)
-            storage.can_write = _can_take(own, versions)
-            if not storage.can_write:
-                reporter.message(
-                    f"new features are not kept in the cache: those in {own} were made "
-                    "with other versions of the libraries; delete it to keep new ones"
-                )
         networks.append(storage)
     keeper = CacheStorage(networks, reporter)
     try:

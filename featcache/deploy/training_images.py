@@ -23,6 +23,7 @@ NAME = "picture-statistics"  # of two files in ``cache/<dataset>``
 _AT_ONCE = 256
 # What measured the rows that are kept: another one's are of no use.
 _MADE_BY = {"statistics": statistics.VERSION, "headers": [*FACTS], "hashes": VERSION}
+_BEFORE = 1  # what records of 0.1.0 say of the same code; goes with a change of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ def _stored(folder: Path) -> _Facts:
     try:
         fields = checked.read_record(record)
         checked.refuse_changed_file(arrays, fields["files"])
-        if fields["version"] != _MADE_BY:
+        if fields["version"] not in (_MADE_BY, _BEFORE):
             return {}
         with np.load(arrays, allow_pickle=False) as file:
             ids, values = file["image_id"].tolist(), file["statistics"]

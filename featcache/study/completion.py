@@ -134,20 +134,25 @@ class Completion:
         ]
         folder = self.manifest.folder
         stores = [deployed.store_of(best, folder, block) for block in blocks]
-        stores = [*{stored.path: stored for stored in stores}.values()]
-        for stored in stores:
-            contract = stored.header.contract
+        names = []
+        for header in {stored.path: stored.header for stored in stores}.values():
+            contract = header.contract
             files = [Path(file) for file in (best.record.network_file,) if file]
-            extract(
+            # What was measured on the images of a split is found by that split.
+            is_measured = contract.statistics or header.notes.get("calibration")
+            seed, split_by = (split.seed, split.split_by) if is_measured else (0, None)
+            (made,) = extract(
                 self.manifest,
-                [deployed.resolve(stored.header, folder, files)],
-                policy=Policy(region=region),
+                [deployed.resolve(header, folder, files)],
+                policy=Policy(region=region, seed=seed),
+                split_by=split_by,
                 precision=contract.precision or FLOAT32,
                 dtype=contract.dtype or FLOAT32,
                 reporter=self.reporter,
             )
-        if stores:
-            self.train([stored.path.stem for stored in stores], split, region.kind)
+            names.append(made.path.stem)
+        if names:
+            self.train(names, split, region.kind)
 
 
 def complete(

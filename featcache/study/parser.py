@@ -286,7 +286,7 @@ def _train(block: Block, extracts: Mapping[str, Extract]) -> Train:
     train = Train(block.name, tuple(dict.fromkeys(sets)), settings)
     _check_regions(block, train, extracts)
     _check_rows(block, train, extracts)
-    _check_measured(block, train, extracts)
+    _check_statistics(block, train, extracts)
     return train
 
 
@@ -358,34 +358,29 @@ def _check_rows(block: Block, train: Train, extracts: Mapping[str, Extract]) -> 
                 table[name]
 
 
-def _check_measured(
+def _check_statistics(
     block: Block, train: Train, extracts: Mapping[str, Extract]
 ) -> None:
-    """What is measured on the default split's training images needs that split."""
+    """Featurewise statistics are those of the default split's training images."""
     for source in {source for feature_set in train.sets for source in feature_set}:
-        extract, network = extracts[source.extract], source.network
-        free = {"repeats"}
-        if network.preprocess == FEATUREWISE:
-            how, key_of = "featurewise and was standardised", "preprocess"
-        elif extract.settings.get("precision") == "int8" and not network.is_baseline:
-            how, key_of = "int8 and was calibrated", "precision"
-            free |= {"split", "val_part"}  # whose test set is the same
-        else:
+        extract = extracts[source.extract]
+        if source.network.preprocess != FEATUREWISE:
             continue
         own = {
             "seed": extract.policy.seed,
             "split_by": extract.settings.get("split_by"),
         }
         usual = vars(SplitOptions()) | own
-        for key in usual.keys() - free:
+        for key in usual.keys() - {"repeats"}:
             value = train.settings.get(key, usual[key])
             if value != usual[key]:
-                expected = f"{key} to be {usual[key]}, because an [[extract]] is {how}"
                 raise block.error(
                     (key,),
-                    f"{expected} on the training images of the default split",
+                    f"{key} to be {usual[key]}, because an [[extract]] is "
+                    "featurewise and was standardised on the training images of the "
+                    "default split",
                     str(value),
-                    f"Leave {key} out, or use another {key_of}.",
+                    f"Leave {key} out, or use another preprocess.",
                 )
 
 

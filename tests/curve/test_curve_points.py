@@ -11,6 +11,7 @@ from featcache.evaluation.curves import (
     SHARES,
     CurveFit,
     LearningCurve,
+    Measured,
     Size,
     class_need,
     fit_curve,
@@ -148,6 +149,15 @@ def test_the_class_that_is_lacking_costs_most() -> None:
     need = class_need("COVID", 80, measure([half, whole], Y, GROUPS, "accuracy"))
     assert need.low < 0.2 < need.high
     assert need.low > 0.1
+
+
+def test_resamples_without_a_score_do_not_count() -> None:
+    """An AUC without one of its two classes is no number."""
+    sizes = [Size(share, 3 * share, 9, []) for share in (0.5, 1.0)]
+    scores = [np.array([0.7, 0.7]), np.array([0.8])]
+    resampled = np.array([[0.6, 0.8], [0.7, 0.8], [np.nan, np.nan], [0.8, 0.8]])
+    need = class_need("COVID", 3, Measured(sizes, scores, resampled, 3))
+    assert 0 <= need.low < need.loss < need.high <= 0.2
 
 
 def test_a_curve_reads_as_it_was_written() -> None:

@@ -27,9 +27,9 @@ def measured(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("part", ["statistics", "headers", "hashes", None])
 def test_rows_of_other_code_are_measured_anew(measured, part):
-    """Each of the three facts has its version; an old memo has that of one."""
+    """Each of the three facts has its version; of 0.1.0 all were as they are now."""
     assert [measured(1), measured(2)] == [1, 1]
     fields = read_json(measured.record)
     version = fields["version"] | {part: []} if part else 1
     checked.write_record(measured.record, fields | {"version": version})
-    assert measured(3) == 3
+    assert measured(3) == (3 if part else 1)

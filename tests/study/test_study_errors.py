@@ -161,15 +161,10 @@ def test_what_is_needed(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["folds = 3", "test_size = 0.1", "seed = 7", 'split_by = "folder"']
 )
-@pytest.mark.parametrize(
-    "measured", ['preprocess = "featurewise"', 'precision = "int8"']
-)
-def test_what_is_measured_needs_the_default_split(
-    file: Path, measured: str, line: str
-) -> None:
-    """Features measured on one split's training part are trained on no other."""
+def test_statistics_need_the_default_split(file: Path, line: str) -> None:
+    """Features standardised on one split's training part are trained on no other."""
     text = TEXT.replace("folds = 3\n", "").replace(
-        "input_size", f"{measured}\ninput_size"
+        "input_size", 'preprocess = "featurewise"\ninput_size'
     )
     file.write_text(text)
     assert study.read(file).trains
@@ -180,11 +175,9 @@ def test_what_is_measured_needs_the_default_split(
         study.read(file)
 
 
-def test_what_is_measured_on_a_split_of_the_source_is_trained_on_it(
-    file: Path,
-) -> None:
-    """Its other name is no other test set either."""
-    text = TEXT.replace("folds = 3\n", 'split_by = "folder"\nsplit = "mine"\n')
-    kept = 'precision = "int8"\nsplit_by = "folder"\ninput_size'
+def test_statistics_of_a_split_of_the_source_need_that(file: Path) -> None:
+    """An extraction and a training may name the same one."""
+    text = TEXT.replace("folds = 3\n", 'split_by = "folder"\n')
+    kept = 'preprocess = "featurewise"\nsplit_by = "folder"\ninput_size'
     file.write_text(text.replace("input_size", kept))
     assert study.read(file).trains

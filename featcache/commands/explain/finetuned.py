@@ -89,10 +89,12 @@ class FinetunedNet:
         return [*maps_of(self._model)]
 
     def mean(self, image_ids: Sequence[str]) -> np.ndarray:
-        """Mean (D,) of the embeddings of the first hundred images."""
-        return np.asarray(
-            self.embed(self._look(image_ids, self.resize, _MEAN_OF)).mean(axis=0)
-        )
+        """Mean (D,) of the embeddings of the hundred images with the lowest ids.
+
+        These are digests, so all classes are among them.
+        """
+        pixels = self._look(sorted(image_ids), self.resize, _MEAN_OF)
+        return np.asarray(self.embed(pixels).mean(axis=0))
 
     def embed(self, pixels: Pixels) -> np.ndarray:
         """Embeddings (N, D) of rendered pixels."""

@@ -294,7 +294,8 @@ def class_need(name: str, groups: float, measured: Measured) -> ClassNeed:
     """What half of the groups of one class cost.
 
     There is no interval with a single group, nor where no resample changes the score:
-    one of no length would be too sure.
+    one of no length would be too sure. Resamples without a score, such as an AUC
+    without a class, do not count.
 
     Args:
         name: The class.
@@ -303,9 +304,10 @@ def class_need(name: str, groups: float, measured: Measured) -> ClassNeed:
     """
     loss = float(measured.means[1] - measured.means[0])
     change = measured.resampled[:, 1] - measured.resampled[:, 0]
-    low, high = loss + np.quantile(change - change.mean(), [0.025, 0.975])
-    if measured.basis < 2 or not np.ptp(change):
-        low = high = math.nan
+    change = change[~np.isnan(change)]
+    low = high = math.nan
+    if measured.basis > 1 and len(change) and np.ptp(change):
+        low, high = loss + np.quantile(change - change.mean(), [0.025, 0.975])
     return ClassNeed(
         class_name=name, groups=groups, loss=loss, low=float(low), high=float(high)
     )

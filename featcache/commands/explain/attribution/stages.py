@@ -120,6 +120,8 @@ def linear(inner: Any, Z: Array) -> Linear | None:
     turn = contrast(len(weights))
     form = Linear(turn @ weights, turn @ intercept, mean, scale)
     expected = margins(inner.predict_proba(Z))
+    if expected.shape[1] != len(weights):  # a row of weights for each pair of classes
+        return None
     ours = (Z - form.mean) / form.scale @ form.weights.T + form.intercept
     return form if np.abs(ours - expected).max(initial=0) < _AGREEMENT else None
 
