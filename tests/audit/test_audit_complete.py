@@ -62,6 +62,26 @@ def test_one_command_finds_a_planted_marker(
     assert runs == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
 
 
+@pytest.mark.slow
+def test_an_int8_run_of_another_seed_gets_its_controls(
+    tmp_path: Path, toy_network: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows go to the store of the run, calibrated on its training images."""
+    pytest.importorskip("nncf", reason="needs the extra int8")
+    monkeypatch.setattr(completion, "ON_BASELINES", ("logreg",))
+    source = marked_images(tmp_path / "x")
+    assert run("scan", source, "--group-by", r"(p\d+)-")[0] == 0
+    extract = ("extract", "--dataset", "x", "-b", toy_network, "--seed", 1)
+    assert run(*extract, "--precision", "int8")[0] == 0
+    train = ("train-head", "-H", "logreg", "--seed", 1, "--jobs", 1)
+    assert run(*train)[0] == 0
+    code, out, err = run("audit", "--complete", "--jobs", 1, "--json")
+    assert code == 0, err
+    status = {row["code"]: row["status"] for row in json.loads(out)}
+    assert "not-applicable" not in [status[f"FC02{n}"] for n in (1, 3, 5)]
+    assert len([*tmp_path.glob("cache/x/features/toynet*.h5")]) == 1
+
+
 def test_without_a_network_it_says_which_option_names_one(
     toy: Manifest, reports: Path
 ) -> None:
