@@ -133,10 +133,24 @@ def resolve_contract(
         raise _described_otherwise(contract, name, error.expected) from error
     own = Contract.of(network)
     for field in ("architecture", "pooling", "resize", "preprocess"):
-        if getattr(contract, field) != getattr(own, field) and network.file:
+        said = getattr(contract, field)
+        if said not in _texts(own, field, network) and network.file:
             now = f"{field} {getattr(own, field)}"
             raise _described_otherwise(contract, name, now, field)
     return network
+
+
+def _texts(own: Contract, field: str, network: Network) -> list[str]:
+    """What a contract may say in a field: as it is written now, and as it was before.
+
+    Contracts of graphs once named the first file alone; the key of the weights, by
+    which the network is found, names all of them.
+    """
+    texts = [getattr(own, field)]
+    if field == "architecture" and network.is_graph and network.file:
+        key, digits = graph_files.key(network.file), graph_files.digits(network.file)
+        texts.append(texts[0].replace(key[:16], digits[:16], 1))
+    return texts
 
 
 def _described_otherwise(

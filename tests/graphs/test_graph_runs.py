@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from toy_graphs import KERNEL, conv, save, token_network, vector_network
 from toys import train_flat
 
 from featcache import study
-from featcache.backbones import resolve
+from featcache.backbones import base, resolve
 from featcache.backbones.engines.openvino import core, openvino
+from featcache.backbones.graphs import files as graph_files
 from featcache.commands.bundle import make_bundle
 from featcache.commands.compare import compare
 from featcache.commands.extract import extract
@@ -110,15 +112,11 @@ def test_another_descriptor_is_another_store(dataset: Manifest, tmp_path: Path) 
     assert len(stores) == 4
 
 
-@pytest.mark.parametrize("name", ["ir.xml", "apart.onnx"])
-def test_weights_in_another_file_are_of_the_contract(
-    dataset: Manifest, tmp_path: Path, name: str
-) -> None:
-    """One number in it changes, by which all are multiplied: features are others."""
-    path = tmp_path / name
+def apart(path: Path) -> Path:
+    """Writes a network whose weights lie in a file beside it."""
     nodes = [conv(), helper.make_node("Mul", ["map", "scale"], ["features"])]
     weights = {"kernel": KERNEL, "scale": np.array(3, np.float32)}
-    whole = save(tmp_path / "net.onnx", nodes, weights)
+    whole = save(path.parent / "net.onnx", nodes, weights)
     path.with_suffix(".json").write_text('{"preprocess": "tf", "input_size": 32}')
     if path.suffix == ".xml":
         model = core().read_model(whole)
@@ -130,6 +128,15 @@ def test_weights_in_another_file_are_of_the_contract(
             location="apart.bin",
             size_threshold=0,
         )
+    return path
+
+
+@pytest.mark.parametrize("name", ["ir.xml", "apart.onnx"])
+def test_weights_in_another_file_are_of_the_contract(
+    dataset: Manifest, tmp_path: Path, name: str
+) -> None:
+    """One number in it changes, by which all are multiplied: features are others."""
+    path = apart(tmp_path / name)
     first = extract(dataset, [resolve(str(path))])[0]
     content = path.read_bytes()
     old, new = np.array([3, 6], np.float32)
@@ -141,6 +148,28 @@ def test_weights_in_another_file_are_of_the_contract(
     assert second.computed == len(dataset.ok)
     rows = [store.open_store(one.path).read("features") for one in (first, second)]
     np.testing.assert_allclose(rows[1], 2 * rows[0], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ir.xml", "apart.onnx"])
+def test_a_contract_that_names_the_first_file_alone(
+    dataset: Manifest, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As contracts once did: the run still opens, but not with other weights."""
+    path = apart(tmp_path / name)
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "graph_files", SimpleNamespace(key=graph_files.digits))
+        (result,) = extract(dataset, [resolve(str(path))])
+        (run,) = train_flat(
+            dataset, tmp_path / "r", heads=["logreg"], folds=2, jobs=1, tune=False
+        ).runs
+    contract = store.open_store(result.path).header.contract
+    assert contract.architecture != resolve(str(path)).architecture
+    (network,) = of_run(run, ModelSource(dataset.folder)).networks
+    network.make()  # what predicts
+    file = path.with_suffix(".bin")
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(WeightsError, match="candidate files matches"):
+        of_run(run, ModelSource(dataset.folder))
 
 
 def test_the_contract_of_a_single_file_names_its_digest(tmp_path: Path) -> None:

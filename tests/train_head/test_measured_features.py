@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import header, make_dataset, train_flat, write_store
+from toys import Heard, header, make_dataset, train_flat, write_store
 
 from featcache import backbones, features
 from featcache.commands.extract import extract
@@ -49,6 +49,34 @@ def test_int8_calibrated_on_test_images_is_refused(
     assert path.name in str(caught.value)
     assert "`seed`" in str(caught.value)
     assert not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.parametrize("names", [["all"], ["toy"]])
+def test_what_leaks_is_left_out_of_several(
+    names: list[str], dataset: Manifest, train: Train
+) -> None:
+    """Float32 features beside it are trained on; each store left out is named."""
+    calibrated(dataset, seed=5)
+    (leaking,) = dataset.folder.glob("features/*.h5")
+    sound = write_store(dataset, header())
+    heard = Heard()
+    runs = train(backbones=names, heads=["majority"], reporter=heard).runs
+    assert {run.record.features[0].store for run in runs} == {sound.name}
+    (line,) = [text for text in heard.messages if "calibrated on" in text]
+    assert leaking.name in line
+
+
+@pytest.mark.parametrize("further", [[], ["all"]])
+def test_what_is_named_exactly_is_refused(
+    further: list[str], dataset: Manifest, train: Train
+) -> None:
+    """By its file's name, or in a combination, whatever else is asked for."""
+    calibrated(dataset, seed=5)
+    (leaking,) = dataset.folder.glob("features/*.h5")
+    write_store(dataset, header("other"))
+    for name in (leaking.stem, "toy", "toy+other"):
+        with pytest.raises(StoreError, match=f"{leaking.name} were calibrated on"):
+            train(backbones=[name, *further])
 
 
 @pytest.mark.parametrize(
@@ -121,5 +149,5 @@ def test_extracted_with_the_seed_of_the_split_they_are_trained_on(
     with pytest.raises(StoreError, match="of split"):
         train_flat(made, tmp_path / "r", **words)
     second = extracted(0)
-    assert train_flat(made, tmp_path / "r", backbones=[second.stem], **words).runs
+    assert train_flat(made, tmp_path / "r", **words).runs
     assert [extracted(0), extracted(5)] == [second, first]

@@ -106,7 +106,9 @@ def train_head(
                 "Scan a source with more classes, or exclude fewer images.",
             )
         check()
-        planned = plan_call(dataset, reports, backbones, heads, options, split)
+        planned = plan_call(
+            dataset, reports, backbones, heads, options, split, reporter
+        )
         todo = [plan for plan in planned if force or not runs.is_done(plan.folder)]
         if todo:
             with opened(on, jobs=jobs, reporter=reporter) as workers:
@@ -127,6 +129,7 @@ def plan_call(
     heads: Sequence[str],
     options: HeadOptions,
     split: SplitOptions,
+    reporter: Reporter = SILENT,
 ) -> list[RunPlan]:
     """The runs that a call asks for, whether they are done or not.
 
@@ -138,6 +141,7 @@ def plan_call(
         heads: As a user names them.
         options: How they are trained.
         split: On which folds.
+        reporter: Hears which features are left out.
 
     Raises:
         FeatcacheError: As ``train_head``.
@@ -150,5 +154,7 @@ def plan_call(
     folder = reports / dataset.dataset / "runs"
     on_baselines = baseline_heads(heads, names)
     return list(
-        plan_runs(dataset, folder, backbones, names, options, draws, on_baselines)
+        plan_runs(
+            dataset, folder, backbones, names, options, draws, on_baselines, reporter
+        )
     )

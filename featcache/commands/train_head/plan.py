@@ -11,14 +11,16 @@ import pandas as pd
 
 from featcache import features, heads
 from featcache.backbones import NONE, expand
+from featcache.commands.train_head.leaks import without_leaks
 from featcache.core.io import digest
+from featcache.core.progress import SILENT, Reporter
 from featcache.core.text import some
 from featcache.dataset import sources, splits
 from featcache.dataset.manifest import Manifest
 from featcache.dataset.regions import MASK, WHOLE, Region
 from featcache.dataset.splits import Split
 from featcache.dataset.views import Policy
-from featcache.errors import DatasetError, StoreError, UsageError
+from featcache.errors import DatasetError, UsageError
 from featcache.evaluation import identity
 from featcache.evaluation.record import (
     UNTRAINED,
@@ -27,7 +29,7 @@ from featcache.evaluation.record import (
     RunRecord,
     SplitInfo,
 )
-from featcache.features import FeatureSet, Selection, measured
+from featcache.features import FeatureSet, Selection
 from featcache.features.contract import FLOAT32
 from featcache.features.selection import Block
 from featcache.features.store import FEATURES
@@ -200,6 +202,7 @@ def plan_runs(
     options: HeadOptions,
     repeats: Sequence[Split],
     on_baselines: Sequence[str] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Iterator[RunPlan]:
     """Yields the runs that are asked for.
 
@@ -211,6 +214,7 @@ def plan_runs(
         options: How they are trained.
         repeats: Of one split, the first of which is repeat 0.
         on_baselines: The heads for features without a network; by default the same.
+        reporter: Hears which features are left out.
 
     Raises:
         FeatcacheError: Features, taps, views or folds are not there.
@@ -221,12 +225,12 @@ def plan_runs(
         feature_sets = [
             one for one in feature_sets if one.shows(options.image_region)
         ] or feature_sets
+    feature_sets = without_leaks(feature_sets, dataset, backbones, repeats[0], reporter)
     taps = features.find_taps(
         [s for one in feature_sets for s in one.stores], options.taps
     )
     masks = _masks(dataset, options.image_region)
     for one in feature_sets:
-        _refuse_leaks(one, dataset, repeats[0])
         data = _training_data(dataset, one, options, taps, masks)
         is_baseline = all(block.weights == NONE for block in data.features)
         of_set = heads if on_baselines is None or not is_baseline else on_baselines
@@ -252,18 +256,6 @@ def _masks(dataset: Manifest, region: Region) -> Mapping[str, str]:
             f"`exclude='{region.mask}='`.",
         )
     return masks.ids
-
-
-def _refuse_leaks(feature_set: FeatureSet, dataset: Manifest, split: Split) -> None:
-    """Features measured on other images than the training part's would leak."""
-    for one in feature_set.stores:
-        if text := measured.leak(one.header, dataset, split):
-            raise StoreError(
-                f"the features in {one.path.name} were {text}",
-                "Train on the split that they were extracted for, or name other "
-                "features with `backbone`: extracted with the `seed` of this split, "
-                "if it is the default one, or float32 and not featurewise.",
-            )
 
 
 def _training_data(
