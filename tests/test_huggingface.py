@@ -122,20 +122,41 @@ def test_a_scan_groups_by_the_names_of_the_images(tmp_path: Path) -> None:
     assert "names a file elsewhere" in reasons["x.parquet/image/5/passwd"]
 
 
+CARD = (
+    "---\ndataset_info:\n- config_name: other\n  features: []\n"
+    "- config_name: main\n  features:\n  - name: image\n    dtype: image\n"
+    "  - name: label\n    dtype:\n      class_label:\n        names:\n"
+    "          '1': sick\n          '0': well\n---\n# Text\n"
+)
+
+
 def test_the_card_names_classes_where_the_file_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The YAML at its head, for the configuration of the files."""
     write(tmp_path / "main/train/0.parquet", table(values(2), features=None))
-    (tmp_path / "README.md").write_text(
-        "---\ndataset_info:\n- config_name: other\n  features: []\n"
-        "- config_name: main\n  features:\n  - name: image\n    dtype: image\n"
-        "  - name: label\n    dtype:\n      class_label:\n        names:\n"
-        "          '1': sick\n          '0': well\n---\n# Text\n"
-    )
+    (tmp_path / "README.md").write_text(CARD)
     assert list_source(tmp_path).table["label"].tolist() == ["well", "sick"]
     monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
     with pytest.raises(DatasetError, match=r"pyyaml .* pip install 'featcache\[parq"):
+        list_source(tmp_path)
+
+
+def test_a_card_that_is_not_needed_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file names its classes, or its labels are names; predict needs no label."""
+    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    (tmp_path / "README.md").write_text(CARD)
+    plain = table(values(2), features=None)
+    named = plain.set_column(1, "label", pa.array(["NORMAL", "COVID"]))
+    for one in (table(values(2)), named):
+        write(tmp_path / "main/train/0.parquet", one)
+        labels = list_source(tmp_path).table["label"].tolist()
+        assert labels == ["NORMAL", "COVID"]
+    write(tmp_path / "main/train/0.parquet", plain.drop(["label"]))
+    assert len(list(open_inputs([tmp_path]))) == 2
+    with pytest.raises(DatasetError, match="pyyaml"):
         list_source(tmp_path)
 
 

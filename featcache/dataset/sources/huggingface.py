@@ -25,10 +25,13 @@ _DEPTH = 2  # folders around the Parquet files of a repository
 
 
 class RowFiles(NamedTuple):
-    """Files with rows, and what their columns mean where they do not say it."""
+    """Files with rows, and what their columns mean where they do not say it.
+
+    ``features`` is an error where that cannot be read; it matters only if it is needed.
+    """
 
     files: list[str]
-    features: Features
+    features: Features | DatasetError
 
 
 def row_files(tree: Tree) -> RowFiles | None:
@@ -126,15 +129,15 @@ def _configuration(path: str) -> str:
     return "/".join(name for name in path.split("/")[:-1] if not part_of(name))
 
 
-def _of_card(tree: Tree, configuration: str) -> Features:
-    """The classes that the YAML at the head of a dataset card names."""
+def _of_card(tree: Tree, configuration: str) -> Features | DatasetError:
+    """The classes that the YAML at the head of a dataset card names, or why none."""
     data = read_bytes(tree.root, _CARD) if tree.has(_CARD) else b""
     text = data.decode("utf-8", "replace")
     head = text.split("---", 2)[1] if text.lstrip("\ufeff").startswith("---") else ""
     if "class_label" not in head:
         return {}
     if find_spec("yaml") is None:
-        raise DatasetError(
+        return DatasetError(
             f"the package pyyaml to read the names of the classes in {_CARD}",
             "not installed",
             "Run: pip install 'featcache[parquet]'.",

@@ -54,7 +54,7 @@ def has_images(root: Location, path: str) -> bool:
 def list_rows(
     root: Location,
     files: Sequence[str],
-    features: Features,
+    features: Features | DatasetError,
     *,
     labelled: bool = True,
 ) -> Listing:
@@ -63,7 +63,8 @@ def list_rows(
     Args:
         root: The folder of the files.
         files: Their paths in it.
-        features: What the columns mean, for files that do not say it themselves.
+        features: What the columns mean, for files that do not say it themselves; or
+            why that cannot be read, raised only where a label needs it.
         labelled: Leave out what has no label, and refuse files without any.
 
     Raises:
@@ -91,12 +92,16 @@ def list_rows(
 
 
 def _list_file(
-    root: Location, file: str, features: Features, notes: list[str], labelled: bool
+    root: Location,
+    file: str,
+    others: Features | DatasetError,
+    notes: list[str],
+    labelled: bool,
 ) -> pd.DataFrame:
     place = inside(root, file)
     rows = open_rows(place)
     where = str(place)
-    features = _features_of(rows.schema, features)
+    features = _features_of(rows.schema, others, labelled=labelled)
     image, mask = _columns_of_images(where, rows.schema, features)
     label = _label_column(where, rows.schema, features, required=labelled)
     plain = _plain_columns(rows.schema, {image, mask}, notes)
@@ -145,12 +150,26 @@ def _spelled(path: bytes | None) -> str:
     return "" if not name or ODD.search(name) else f"/{name}"
 
 
-def _features_of(schema: Any, others: Features) -> Features:
+def _features_of(
+    schema: Any, others: Features | DatasetError, *, labelled: bool = False
+) -> Features:
     """What the file's own schema says of its columns, else what is said elsewhere."""
     with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         record = json.loads((schema.metadata or {})[b"huggingface"])
         return checked_features(record["info"]["features"])
-    return others
+    if not isinstance(others, DatasetError):
+        return others
+    if _needs_features(schema, labelled=labelled):
+        raise others
+    return {}
+
+
+def _needs_features(schema: Any, *, labelled: bool) -> bool:
+    """Whether the labels are numbers, or are needed and in a column of another name."""
+    import pyarrow as pa
+
+    label = next((name for name in _LABELS if name in schema.names), None)
+    return pa.types.is_integer(schema.field(label).type) if label else labelled
 
 
 def checked_features(record: Any) -> Features:

@@ -52,7 +52,11 @@ def list_table(tree: Tree, file: TableFile) -> Listing:
     table["path"] = [_from_table(tree, file, path) for path in table["path"]]
     if "mask" in table.columns:
         masks = table["mask"].str.strip()
-        table["mask"] = [mask and _from_table(tree, file, mask) for mask in masks]
+        table["mask"] = [mask and _mask_here(tree, file, mask) for mask in masks]
+    if "lesion" in table.columns and file.folder:
+        cells = table["lesion"]
+        known = {cell: _lesion_here(tree, file, cell) for cell in cells.unique()}
+        table["lesion"] = cells.map(known)
     _check_rows(tree, where, table)
     notes = [STRIPPED] if cut else []
     return Listing(tree.root, clean(table, TAKEN), notes, stamps=tree.stamps)
@@ -72,6 +76,21 @@ def _check_columns(where: str, table: pd.DataFrame) -> None:
 def _from_table(tree: Tree, file: TableFile, path: str) -> str:
     """The path here of a file that a table names relative to itself."""
     return path_here(tree, path if is_url(path) else file.beside(path))
+
+
+def _mask_here(tree: Tree, file: TableFile, mask: str) -> str:
+    """The path here of a mask beside the table, or else below the source's root."""
+    beside, below = _from_table(tree, file, mask), path_here(tree, mask)
+    is_below = mask.startswith("/") or tree.has(below)
+    return below if is_below and not tree.has(beside) else beside
+
+
+def _lesion_here(tree: Tree, file: TableFile, cell: str) -> str:
+    """The path here of a mask beside the table; other cells may be clinical text."""
+    if not cell.strip() or is_url(cell.strip()):
+        return cell
+    beside = _from_table(tree, file, cell.strip())
+    return beside if tree.has(beside) else cell
 
 
 def path_here(tree: Tree, path: str) -> str:
