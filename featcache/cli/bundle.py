@@ -160,9 +160,9 @@ def print_stages(stages: "list[Stage]") -> None:
             stage.name,
             f"{stage.difference:.2g}",
             f"{stage.tolerance:g}",
-            f"pass {stage.note}".rstrip()
-            if stage.passed
-            else f"FAIL {stage.problem}".rstrip(),
+            (
+                f"pass {stage.note}" if stage.passed else f"FAIL {stage.problem}"
+            ).rstrip(),
         ]
         for stage in stages
     ]

@@ -6,6 +6,11 @@ from featcache.dataset.splits import TEST, Split
 from featcache.features.store import Header
 
 
+def is_measured(header: Header) -> bool:
+    """Whether features hang on images that were looked at before, not on each alone."""
+    return bool(header.contract.statistics or header.notes.get("calibration"))
+
+
 def leak(header: Header, dataset: Manifest, split: Split) -> str:
     """How features were measured on other images than a split trains on.
 

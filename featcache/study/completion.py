@@ -26,7 +26,7 @@ from featcache.dataset.views import Policy
 from featcache.deploy import networks as deployed
 from featcache.errors import RunError, UsageError
 from featcache.evaluation.runs import Run
-from featcache.features import store
+from featcache.features import measured, store
 from featcache.features.contract import FLOAT32
 from featcache.features.keys import has_region
 
@@ -139,8 +139,9 @@ class Completion:
             contract = header.contract
             files = [Path(file) for file in (best.record.network_file,) if file]
             # What was measured on the images of a split is found by that split.
-            is_measured = contract.statistics or header.notes.get("calibration")
-            seed, split_by = (split.seed, split.split_by) if is_measured else (0, None)
+            seed, split_by = 0, None
+            if measured.is_measured(header):
+                seed, split_by = split.seed, split.split_by
             (made,) = extract(
                 self.manifest,
                 [deployed.resolve(header, folder, files)],

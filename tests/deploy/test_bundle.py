@@ -270,15 +270,15 @@ def test_a_bundle_proves_itself_where_dicom_cannot_be_read(
     trained, bundled, monkeypatch
 ):
     """Without pydicom its DICOM case is left out, and named; all stages pass."""
+    path, candidate = bundled(trained("logreg")), golden.candidate
     monkeypatch.setattr(verifying, "installed_versions", lambda _: {})
-    candidate = golden.candidate
 
     def read(data):
         assert data[128:132] != b"DICM"
         return candidate(data)
 
     monkeypatch.setattr(golden, "candidate", read)
-    stages = verify(open_bundle(bundled(trained("logreg"))))
+    stages = verify(open_bundle(path))
     assert [stage.name for stage in stages] == list(STAGES)
     assert all(stage.passed for stage in stages), stages
     assert stages[1].note == "without case-7.dcm, which needs pydicom"

@@ -165,6 +165,14 @@ def test_corrections_survive_a_scan(
     assert again.manifest.table.set_index("image_id")["label"][second] == COVID
 
 
+def first_as_normal(dataset: Manifest, reports: Path, root: Path) -> tuple[str, Path]:
+    """The id and the file of the first image, which a review has made NORMAL."""
+    image = str(dataset.ok["image_id"].iloc[0])
+    write(dataset, line("ann", 0, NORMAL, image_id=image))
+    apply(dataset, reports, rule="reader:ann")
+    return image, root / dataset.ok["path"].iloc[0]
+
+
 @pytest.mark.parametrize(
     ("source", "answer"),
     [(NORMAL, OTHER), (NORMAL, COVID), (OTHER, NORMAL), (OTHER, COVID)],
@@ -174,10 +182,7 @@ def test_a_review_of_a_label_that_the_source_changed_survives_a_scan(
 ) -> None:
     """COVID became NORMAL by review, then another in the source; a reader answers."""
     cache, name = dataset.folder.parent, dataset.dataset
-    image = str(dataset.ok["image_id"].iloc[0])
-    path = image_folder / dataset.ok["path"].iloc[0]
-    write(dataset, line("ann", 0, NORMAL, image_id=image))
-    apply(dataset, reports, rule="reader:ann")
+    image, path = first_as_normal(dataset, reports, image_folder)
     path.rename(image_folder / source / path.name)
     warnings = scan(image_folder, cache, dataset=name).warnings
     assert any("new label" in text for text in warnings) == (source != NORMAL)
@@ -194,10 +199,7 @@ def test_corrections_of_images_that_are_not_listed_are_kept(
 ) -> None:
     """An image that is away for one scan comes back with its corrected label."""
     cache, name = dataset.folder.parent, dataset.dataset
-    image = str(dataset.ok["image_id"].iloc[0])
-    path = image_folder / dataset.ok["path"].iloc[0]
-    write(dataset, line("ann", 0, NORMAL, image_id=image))
-    apply(dataset, reports, rule="reader:ann")
+    image, path = first_as_normal(dataset, reports, image_folder)
     away = path.rename(image_folder.parent / path.name)
     assert image not in set(
         scan(image_folder, cache, dataset=name).manifest.ok["image_id"]

@@ -150,8 +150,9 @@ def known_header(request: ExtractRequest, network: Network) -> Header | None:
 
 def _suits_split(request: ExtractRequest, header: Header) -> bool:
     """Whether a store can be trained on where the call's split is."""
-    is_measured = header.contract.statistics or header.notes.get("calibration")
-    return not is_measured or not measured.leak(header, *request.default_split)
+    if not measured.is_measured(header):
+        return True  # without drawing a split
+    return not measured.leak(header, *request.default_split)
 
 
 def check_split(request: ExtractRequest, networks: Sequence[Network]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def _digests(bundle: Bundle) -> Stage:
 
 def _decoding(bundle: Bundle) -> Stage:
     wrong, cases = [], bundle.record.golden
-    names = np.array([*cases])[_can_be_read(bundle)].tolist()
+    names = _names(bundle)
     for name in names:
         data = bundle.archive.read(f"golden/{name}")
         if golden.pixels_digest(golden.candidate(data)) != cases[name]:
@@ -150,6 +151,10 @@ def _can_be_read(bundle: Bundle) -> np.ndarray:
     return np.array([is_here or name[-4:] != ".dcm" for name in bundle.record.golden])
 
 
+def _names(bundle: Bundle) -> list[str]:
+    return list(compress(bundle.record.golden, _can_be_read(bundle)))
+
+
 def _of_cases(bundle: Bundle, name: str) -> np.ndarray:
     """What the cases that can be read gave where the bundle was made."""
     array, kept = bundle.array(f"golden/{name}.npy"), _can_be_read(bundle)
@@ -157,10 +162,8 @@ def _of_cases(bundle: Bundle, name: str) -> np.ndarray:
 
 
 def _candidates(bundle: Bundle) -> list[Candidate]:
-    return [
-        golden.candidate(bundle.archive.read(f"golden/{name}"))
-        for name in np.array([*bundle.record.golden])[_can_be_read(bundle)]
-    ]
+    read = bundle.archive.read
+    return [golden.candidate(read(f"golden/{name}")) for name in _names(bundle)]
 
 
 _STAGES = {

@@ -13,6 +13,7 @@ from featcache.backbones import NONE, RANDOM
 from featcache.core.io import sha256_file
 from featcache.core.text import NOT_STATED, counted, minute
 from featcache.evaluation.record import FeatureBlock
+from featcache.evaluation.runs import newest_first
 from featcache.report.heatmaps.sheets import ROWS
 from featcache.report.html.audit_section import AuditSection
 from featcache.report.html.context import ReportContext, without_folders
@@ -38,9 +39,10 @@ def _parts(
     validations: Sequence[ValidationSection],
 ) -> Table:
     """When what each part shows was made, and of which runs."""
-    dates = [minute(run.record.created) for run in context.runs]
-    runs_text = counted(len(dates), "run")
-    between = " to ".join(dict.fromkeys([min(dates), max(dates)]))
+    in_order = newest_first(context.runs)
+    dates = [minute(run.record.created) for run in (in_order[-1], in_order[0])]
+    runs_text = counted(len(context.runs), "run")
+    between = " to ".join(dict.fromkeys(dates))
     best = f"{context.best.short_id} {context.best.run_id}"
     rows = [["leaderboard, runs, data", between, f"{runs_text}, the best: {best}"]]
     if audit:
